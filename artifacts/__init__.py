@@ -1,0 +1,1 @@
+"""What is kept: references, manifests, the store, tables and reports. No torch, no TensorRT, no Prefect here."""

@@ -1,0 +1,197 @@
+"""The error tree: one class per cause that a caller can act on.
+
+Every message says what happened, where, what was expected and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class ClipsmithError(Exception):
+    """Base of every error clipsmith raises on purpose; the command line prints it and exits with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: object = None, expected: str | None = None, fix: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = expected
+        self.fix = fix
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  where: {self.where}")
+        if self.expected is not None:
+            lines.append(f"  expected: {self.expected}")
+        if self.fix is not None:
+            lines.append(f"  next: {self.fix}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.what, self.where, self.expected, self.fix))
+
+
+def _rebuild(
+    cls: type[ClipsmithError], what: str, where: str | None, expected: str | None, fix: str | None
+) -> ClipsmithError:
+    return cls(what, where=where, expected=expected, fix=fix)
+
+
+# --- what the user asked for -------------------------------------------------------------------------------
+
+
+class ConfigError(ClipsmithError):
+    """A parameter, configuration file or recipe is malformed."""
+
+    exit_code = 2
+
+
+class UnknownTarget(ConfigError):
+    """An engine target that no backend knows."""
+
+
+class UnknownRecipe(ConfigError):
+    """A recipe that is neither a built-in name nor a file."""
+
+
+class ProfileError(ConfigError):
+    """An optimization profile that is not 1 <= min <= opt <= max."""
+
+
+class BadName(ConfigError):
+    """A model name, alias or reference with characters that are not allowed."""
+
+
+# --- the checkpoint ----------------------------------------------------------------------------------------
+
+
+class CheckpointError(ClipsmithError):
+    """Base of everything wrong with a checkpoint."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """The model id or folder, or the asked revision of it, does not exist or cannot be reached."""
+
+
+class NotClip(CheckpointError):
+    """The checkpoint is not a model family that clipsmith knows."""
+
+
+class MissingEncoder(CheckpointError):
+    """The checkpoint holds one encoder only; the message names the missing one."""
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """Pickled weights or a `modelopt_state.pth` that clipsmith did not publish."""
+
+
+class BadWeights(CheckpointError):
+    """NaN/Inf weights, missing or extra tensors, or shapes that disagree with the configuration."""
+
+
+class CheckpointChanged(CheckpointError):
+    """A file of the checkpoint changed between being digested and being read."""
+
+
+# --- data --------------------------------------------------------------------------------------------------
+
+
+class DataError(ClipsmithError):
+    """Base of everything wrong with calibration or evaluation data."""
+
+
+class DataNotFound(DataError):
+    """The data source does not exist or has no captions file."""
+
+
+class TooFewSamples(DataError):
+    """Fewer samples than a sound calibration or evaluation needs."""
+
+
+class DegenerateData(DataError):
+    """All images (or all captions) are identical."""
+
+
+class BadSample(DataError):
+    """A sample that cannot be decoded, or more of them than the tolerated share."""
+
+
+class DataOverlap(DataError):
+    """Calibration and evaluation share samples."""
+
+
+# --- the work ----------------------------------------------------------------------------------------------
+
+
+class BadAmax(ClipsmithError):
+    """A quantizer's amax is zero, NaN or infinite; the message names the layer."""
+
+
+class RoundTripError(ClipsmithError):
+    """A written ModelOpt checkpoint does not restore to what was written."""
+
+
+class ExportError(ClipsmithError):
+    """The model cannot be expressed as the ONNX graph clipsmith promises."""
+
+
+class AuditError(ClipsmithError):
+    """The exported graph is not what the recipe asked for; the message names the module."""
+
+
+class BuildError(ClipsmithError):
+    """The engine builder refused the graph."""
+
+
+class BuilderCrash(BuildError):
+    """The engine builder died in native code (signal, out of memory) in its child process."""
+
+
+class EngineUnavailable(ClipsmithError):
+    """A target whose runtime is not installed, or that needs hardware this machine lacks."""
+
+
+class NumericError(ClipsmithError):
+    """An engine produced NaN or Inf."""
+
+
+class GateFailed(ClipsmithError):
+    """A configured accuracy threshold is not met."""
+
+    exit_code = 3
+
+
+# --- the store ---------------------------------------------------------------------------------------------
+
+
+class StoreError(ClipsmithError):
+    """Base of everything wrong with a store."""
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written."""
+
+
+class NotAStore(StoreError):
+    """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
+
+
+class ObjectMissing(StoreError):
+    """A referenced object is not in the store."""
+
+
+class ObjectDamaged(StoreError):
+    """An object's bytes do not match its digest."""
+
+
+class ReleaseNotFound(StoreError):
+    """No release matches the reference."""
+
+
+class DamagedManifest(StoreError):
+    """A manifest that is not the canonical JSON of the schema."""
+
+
+class ExportTargetExists(StoreError):
+    """The folder to export to exists and is not empty."""

@@ -1,0 +1,141 @@
+"""The record of one release: what it holds, where it came from and what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from artifacts.errors import DamagedManifest
+from artifacts.names import ModelName
+from artifacts.refs import RelativePath, Sha256, canonical_json
+
+FORMAT = 1
+Encoder = Literal["image", "text"]
+Cell = str | int | float | bool | None
+Row = dict[str, Cell]
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReleaseFile(BaseModel):
+    """One file of a release.
+
+    `path` is its place in an exported folder; `object` and `member` are its place in the store.
+    """
+
+    model_config = _FROZEN
+
+    path: RelativePath
+    kind: str
+    object: Sha256
+    member: RelativePath
+    sha256: Sha256
+    size: int
+    encoder: Encoder | None = None
+    precision: str | None = None
+    target: str | None = None
+
+
+class Source(BaseModel):
+    """The checkpoint a release was made from; `weights` maps each safetensors file to its sha256."""
+
+    model_config = _FROZEN
+
+    kind: Literal["hub", "folder", "demo", "published"]
+    name: str
+    revision: str
+    digest: Sha256
+    weights: dict[str, Sha256]
+    family: str
+
+
+class DataSource(BaseModel):
+    """A set of samples used: where from, the digest over ids and contents, and how many."""
+
+    model_config = _FROZEN
+
+    source: str
+    digest: Sha256
+    samples: int
+
+
+class Provenance(BaseModel):
+    """Everything that touched a release."""
+
+    model_config = _FROZEN
+
+    source: Source
+    calibration: DataSource | None
+    evaluation: DataSource
+    recipe: str
+    recipe_digest: Sha256
+    parameters: dict[str, Any]
+    packages: dict[str, str]
+    device: dict[str, Cell]
+    code: str
+    parents: tuple[Sha256, ...] = ()
+
+
+class Manifest(BaseModel):
+    """An immutable release.
+
+    `identity` is the digest of everything that makes the release what it is (inputs, objects made by cached steps,
+    measured rows); `version`, `sequence`, `created` and the rendered report and tables are not part of it, so the
+    same work published twice is found again by its identity.
+    """
+
+    model_config = _FROZEN
+
+    format: Literal[1] = FORMAT
+    model: ModelName
+    version: int = Field(ge=1)
+    sequence: int = Field(ge=1)
+    created: str
+    identity: Sha256
+    provenance: Provenance
+    files: tuple[ReleaseFile, ...]
+    tables: dict[str, tuple[Row, ...]]
+
+    @property
+    def ref(self) -> str:
+        """How people name this release: `model@version`."""
+        return f"{self.model}@{self.version}"
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON; `Manifest.from_bytes(m.to_bytes()) == m`."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: object) -> Manifest:
+        """Parse a manifest.
+
+        Raises:
+            DamagedManifest: not JSON, duplicate keys, NaN, an unknown format, or not in canonical form.
+        """
+        try:
+            manifest = cls.model_validate(json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse))
+        except (ValueError, ValidationError) as error:
+            raise DamagedManifest(
+                f"the manifest cannot be read: {error}",
+                where=where,
+                expected=f"canonical JSON of a clipsmith manifest, format {FORMAT}",
+                fix="restore the file from a copy of the store, or publish the release again",
+            ) from error
+        if manifest.to_bytes() != data:
+            raise DamagedManifest("the manifest is not in canonical form: it was edited", where=where)
+        return manifest
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"duplicate key among {sorted(keys)[:5]}")
+    return dict(pairs)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+

@@ -1,0 +1,60 @@
+"""Names people type: models, versions and release references, validated with `re.fullmatch`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from artifacts.errors import BadName
+
+_MODEL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
+_DIGEST_PREFIX = re.compile(r"[0-9a-f]{8,64}")
+
+
+def check_model_name(name: str) -> str:
+    """Return `name` when it is a model name (lower-case letters, digits, `.`, `_`, `-`; at most 100), else raise BadName."""
+    if not _MODEL.fullmatch(name) or ".." in name:
+        raise BadName(
+            f"{name[:120]!r} is not a model name",
+            expected="1 to 100 of a-z 0-9 . _ - that start and end with a letter or digit",
+        )
+    return name
+
+
+def model_name_from(source: str) -> str:
+    """The store's name for a hub id or folder name: lower case, `/` as `--`, everything else unsafe as `-`."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", source.lower().replace("/", "--"))
+    slug = re.sub(r"\.{2,}", ".", slug).strip("._-")[:100].rstrip("._-")
+    return check_model_name(slug or "model")
+
+
+ModelName = Annotated[str, AfterValidator(check_model_name)]
+
+
+class Reference(BaseModel):
+    """A parsed release reference: `model` (its newest), `model@version`, or a digest prefix of 8 or more digits."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    version: int | None = None
+    digest_prefix: str | None = None
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse a release reference.
+
+    Raises:
+        BadName: the text is neither `model`, `model@version` nor a digest prefix.
+    """
+    if _DIGEST_PREFIX.fullmatch(text):
+        return Reference(digest_prefix=text)
+    model, at, version = text.partition("@")
+    check_model_name(model)
+    if not at:
+        return Reference(model=model)
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        raise BadName(f"{text!r} is not a release reference", expected="model, model@version or a digest prefix")
+    return Reference(model=model, version=int(version))
