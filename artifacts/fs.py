@@ -43,7 +43,7 @@ def write_exclusive(path: Path, data: bytes, scratch: Path) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, _READ_ONLY)
+        temporary.chmod(_READ_ONLY)
         os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,12 +58,12 @@ def commit_tree(staging: Path, final: Path) -> None:
     """
     for folder, _, names in os.walk(staging):
         for name in names:
-            os.chmod(Path(folder) / name, _READ_ONLY)
+            (Path(folder) / name).chmod(_READ_ONLY)
             _fsync_file(Path(folder) / name)
         fsync_folder(Path(folder))
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(staging, final)
+        staging.rename(final)
     except OSError as error:
         if final.exists():
             raise FileExistsError(final) from error

@@ -11,7 +11,7 @@ from artifacts.errors import DamagedManifest
 from artifacts.names import ModelName
 from artifacts.refs import RelativePath, Sha256, canonical_json
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 Encoder = Literal["image", "text"]
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
@@ -137,5 +137,3 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
-
-

@@ -14,7 +14,7 @@ _DIGEST_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
 def check_model_name(name: str) -> str:
-    """Return `name` when it is a model name (lower-case letters, digits, `.`, `_`, `-`; at most 100), else raise BadName."""
+    """Return `name` when it is a model name (a-z 0-9 . _ -, at most 100 characters), else raise BadName."""
     if not _MODEL.fullmatch(name) or ".." in name:
         raise BadName(
             f"{name[:120]!r} is not a model name",

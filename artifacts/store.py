@@ -1,15 +1,14 @@
 """A local store: immutable content-addressed objects and the releases that refer to them.
 
-    store/store.json                     format and identity of the store
-    store/objects/ab/abcd.../<files>     one folder per object, named by its digest, read-only
-    store/releases/<model>/<n>.json      one manifest per release, written last and once
-    store/cache/  store/staging/         Prefect's task records; work in progress
+store/store.json                     format and identity of the store
+store/objects/ab/abcd.../<files>     one folder per object, named by its digest, read-only
+store/releases/<model>/<n>.json      one manifest per release, written last and once
+store/cache/  store/staging/         Prefect's task records; work in progress
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -99,7 +98,7 @@ class Store:
                 self.check(ref)
                 return ref
             except (ObjectDamaged, ObjectMissing):
-                os.rename(final, self.root / "staging" / f"damaged-{uuid.uuid4().hex}")
+                final.rename(self.root / "staging" / f"damaged-{uuid.uuid4().hex}")
         try:
             fs.commit_tree(folder, final)
         except FileExistsError:
@@ -226,7 +225,7 @@ class Store:
             (scratch / "manifest.json").write_bytes(manifest.to_bytes())
             if destination.exists():
                 destination.rmdir()
-            os.rename(scratch, destination)
+            scratch.rename(destination)
         finally:
             fs.discard_tree(scratch)
 
