@@ -1,0 +1,1 @@
+"""ONNX graphs: traced once without weights, quantized by rewriting, written by streaming."""

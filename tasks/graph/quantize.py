@@ -1,0 +1,124 @@
+"""Rewrite a skeleton for FP8: Q/DQ pairs where TensorRT's FP8 kernels want them.
+
+Weights become FP8 initializers behind one DequantizeLinear; each activation gets QuantizeLinear + DequantizeLinear
+right in front of its MatMul, with nothing between DQ and MatMul (TensorRT documentation, "Working with Quantized
+Types", explicit quantization). Activations that several modules share (q, k and v read one LayerNorm output) share
+one pair when their scales agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from artifacts.errors import BadAmax, ExportError
+from tasks.graph.fp8 import scale_for
+from tasks.graph.skeleton import Skeleton, module_of
+from tasks.recipe import Fp8, Recipe
+
+_ZERO = "fp8_zero_point"
+
+
+def quantize(skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float]) -> Skeleton:
+    """A new skeleton with the recipe's quantizers in place; the given one is not changed.
+
+    `amax` maps quantizer names (`<module>.input_quantizer`, `.weight_quantizer`, `.{q,k,v}_bmm_quantizer`) to the
+    calibrated per-tensor amax.
+
+    Raises:
+        BadAmax: the recipe enables a quantizer that has no positive, finite amax.
+        ExportError: the recipe quantizes one operand of a product and not the other.
+    """
+    return _Rewriter(skeleton, recipe, amax).run()
+
+
+class _Rewriter:
+    def __init__(self, skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float]) -> None:
+        self.source = skeleton
+        self.recipe = recipe
+        self.amax = amax
+        self.kinds = {module.name: module.kind for module in skeleton.inventory.modules}
+        self.weights = dict(skeleton.weights)
+        self.constants = [_zero_point()]
+        self.nodes: list[onnx.NodeProto] = []
+        self.pairs: dict[tuple[str, bytes], str] = {}
+        graph = skeleton.model.graph
+        self.softmax_outputs = {node.output[0] for node in graph.node if node.op_type == "Softmax"}
+
+    def run(self) -> Skeleton:
+        for original in self.source.model.graph.node:
+            node = onnx.NodeProto()
+            node.CopyFrom(original)
+            if node.op_type == "MatMul":
+                self._matmul(node)
+            self.nodes.append(node)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.source.model)
+        del model.graph.node[:]
+        model.graph.node.extend(self.nodes)
+        if len(self.constants) > 1:
+            model.graph.initializer.extend(self.constants)
+        return Skeleton(model, self.weights, self.source.inventory)
+
+    def _matmul(self, node: onnx.NodeProto) -> None:
+        module = module_of(node.name)
+        kind = self.kinds.get(module)
+        if kind == "linear":
+            self._operands(node, module, ("input_quantizer", "weight_quantizer"), linear=True)
+        elif kind == "attention":
+            first = "p" if node.input[0] in self.softmax_outputs else "q"
+            names = (f"{first}_bmm_quantizer", "v_bmm_quantizer" if first == "p" else "k_bmm_quantizer")
+            self._operands(node, module, names, linear=False)
+
+    def _operands(self, node: onnx.NodeProto, module: str, quantizers: tuple[str, str], *, linear: bool) -> None:
+        names = [f"{module}.{quantizer}" for quantizer in quantizers]
+        rules = [self.recipe.rule_for(name, linear=linear) for name in names]
+        if rules == [None, None]:
+            return
+        for index, (name, rule) in enumerate(zip(names, rules, strict=True)):
+            if rule is None:
+                raise ExportError(
+                    f"recipe {self.recipe.name!r} leaves {name} off but quantizes the other operand",
+                    expected="both operands of a product in FP8, or neither",
+                    fix="enable or disable the pair together",
+                )
+            scale = scale_for(self._amax(name, rule))
+            if node.input[index] in self.weights:
+                node.input[index] = self._weight(node.input[index], name, scale)
+            else:
+                node.input[index] = self._activation(node.input[index], name, scale)
+
+    def _amax(self, quantizer: str, rule: Fp8) -> float:
+        value = rule.constant_amax if rule.constant_amax is not None else self.amax.get(quantizer)
+        if value is None or not np.isfinite(value) or value <= 0:
+            raise BadAmax(f"amax of {quantizer} is {value}", expected="a positive finite number", fix="calibrate again")
+        return value
+
+    def _weight(self, weight: str, quantizer: str, scale: np.float16) -> str:
+        scale_name = self._constant(f"{weight}.scale", scale)
+        self.weights[weight] = self.weights[weight].model_copy(update={"precision": "fp8", "scale": scale_name})
+        name = f"{quantizer}/DequantizeLinear"
+        self.nodes.append(helper.make_node("DequantizeLinear", [weight, scale_name, _ZERO], [name], name=name))
+        return name
+
+    def _activation(self, tensor: str, quantizer: str, scale: np.float16) -> str:
+        key = (tensor, scale.tobytes())
+        if key not in self.pairs:
+            scale_name = self._constant(f"{quantizer}.scale", scale)
+            q, dq = f"{quantizer}/QuantizeLinear", f"{quantizer}/DequantizeLinear"
+            self.nodes.append(helper.make_node("QuantizeLinear", [tensor, scale_name, _ZERO], [q], name=q))
+            self.nodes.append(helper.make_node("DequantizeLinear", [q, scale_name, _ZERO], [dq], name=dq))
+            self.pairs[key] = dq
+        return self.pairs[key]
+
+    def _constant(self, name: str, value: np.float16) -> str:
+        self.constants.append(numpy_helper.from_array(np.array(value, np.float16), name))
+        return name
+
+
+def _zero_point() -> onnx.TensorProto:
+    """The scalar FP8 zero point, whose type tells QuantizeLinear what to produce."""
+    return helper.make_tensor(_ZERO, TensorProto.FLOAT8E4M3FN, [], b"\0", raw=True)

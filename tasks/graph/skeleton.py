@@ -1,0 +1,97 @@
+"""A skeleton: one encoder's ONNX graph with every weight named but absent.
+
+It is traced once per architecture (see `tasks.graph.trace`) and serves FP16 and every FP8 recipe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.manifest import Encoder
+
+OPSET = 20
+IR_VERSION = 10
+_KEY = "clipsmith.skeleton"
+
+ModuleKind = Literal["linear", "attention", "conv", "embedding"]
+Precision = Literal["fp16", "fp8"]
+
+
+class Weight(BaseModel):
+    """A weight initializer to be filled in: `key` names the safetensors tensor, `shape` is the one in the graph."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    shape: tuple[int, ...]
+    transposed: bool = False
+    precision: Precision = "fp16"
+    scale: str | None = None
+    """Name of the FP16 scalar initializer that an FP8 weight is quantized with."""
+
+
+class Module(BaseModel):
+    """One module of the PyTorch model that can hold quantizers, or whose weights take space."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: ModuleKind
+
+
+class Inventory(BaseModel):
+    """What the PyTorch model says about an encoder: the expectation that the graph is audited against."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    encoder: Encoder
+    layers: int
+    hidden_size: int
+    heads: int
+    embedding_dim: int
+    parameters: int
+    modules: tuple[Module, ...]
+
+
+class Skeleton:
+    """Nodes, small constants and the list of absent weights.
+
+    Node names are `<module>/<op>`, e.g. `vision_model.encoder.layers.0.mlp.fc1/MatMul`; weight names are the
+    state-dict keys.
+    """
+
+    def __init__(self, model: onnx.ModelProto, weights: dict[str, Weight], inventory: Inventory) -> None:
+        self.model = model
+        self.weights = weights
+        self.inventory = inventory
+
+    def save(self, path: Path) -> None:
+        """Write the skeleton as one small file; `Skeleton.load(path)` gives it back."""
+        record = _Record(weights=self.weights, inventory=self.inventory)
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        onnx.helper.set_model_props(model, {_KEY: record.model_dump_json()})
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Skeleton:
+        """Read what `save` wrote."""
+        model = onnx.ModelProto.FromString(path.read_bytes())
+        record = _Record.model_validate_json({p.key: p.value for p in model.metadata_props}[_KEY])
+        del model.metadata_props[:]
+        return cls(model, record.weights, record.inventory)
+
+
+class _Record(BaseModel):
+    weights: dict[str, Weight]
+    inventory: Inventory
+
+
+def module_of(node_name: str) -> str:
+    """The module path in a node name: `a.b.fc1/MatMul` -> `a.b.fc1`."""
+    return node_name.partition("/")[0]

@@ -1,0 +1,123 @@
+"""Write a skeleton with its weights, streamed from safetensors: one tensor in memory at a time.
+
+All sizes are known beforehand, so a single protobuf file can be written front to back without holding it
+(protobuf encoding guide: length-delimited fields; onnx.proto: ModelProto.graph = 7, GraphProto.initializer = 5,
+TensorProto.raw_data = 9). From 2 GB on, where protobuf ends, the weights go to `<name>.data` as external data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from artifacts.errors import BadWeights
+from tasks.graph.fp8 import quantize_e4m3
+from tasks.graph.skeleton import Skeleton, Weight
+from tasks.graph.weights import WeightReader
+
+SINGLE_FILE_LIMIT = 2_000_000_000
+"""Bytes of weights above which external data is used; protobuf's own limit is 2 GiB for the whole message."""
+_ALIGNMENT = 4096
+_DTYPE = {"fp16": TensorProto.FLOAT16, "fp8": TensorProto.FLOAT8E4M3FN}
+_ITEM_SIZE = {"fp16": 2, "fp8": 1}
+
+
+def write_onnx(skeleton: Skeleton, reader: WeightReader, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the graph to `path` (and `path`.data when the weights exceed `SINGLE_FILE_LIMIT`).
+
+    Raises:
+        BadWeights: a tensor is missing, has another shape than the graph, or does not fit FP16.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(skeleton.model)
+    onnx.helper.set_model_props(model, dict(metadata))
+    _check_shapes(skeleton, reader)
+    if sum(_nbytes(weight) for weight in skeleton.weights.values()) > SINGLE_FILE_LIMIT:
+        _write_external(model, skeleton, reader, path)
+    else:
+        _write_single(model, skeleton, reader, path)
+
+
+def _check_shapes(skeleton: Skeleton, reader: WeightReader) -> None:
+    for name, weight in skeleton.weights.items():
+        if weight.key not in reader:
+            raise BadWeights(f"the checkpoint has no tensor {weight.key}", expected=f"shape {list(weight.shape)}")
+        stored = reader.shape(weight.key)
+        wanted = weight.shape[::-1] if weight.transposed else weight.shape
+        if stored != wanted:
+            raise BadWeights(f"tensor {name} has shape {list(stored)}", expected=f"shape {list(wanted)}")
+
+
+def _tensors(skeleton: Skeleton, reader: WeightReader) -> Iterator[tuple[str, Weight, NDArray]]:
+    """Every weight in the graph's layout and type."""
+    scales = {c.name: c for c in skeleton.model.graph.initializer}
+    for name, weight in skeleton.weights.items():
+        values: NDArray = reader.read_fp16(weight.key)
+        if weight.scale is not None:
+            values = quantize_e4m3(values, np.float16(numpy_helper.to_array(scales[weight.scale])))
+        yield name, weight, np.ascontiguousarray(values.T if weight.transposed else values)
+
+
+def _nbytes(weight: Weight) -> int:
+    return int(np.prod(weight.shape, dtype=np.int64)) * _ITEM_SIZE[weight.precision]
+
+
+def _declaration(name: str, weight: Weight) -> TensorProto:
+    return TensorProto(name=name, data_type=_DTYPE[weight.precision], dims=weight.shape)
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _tag(field: int) -> bytes:
+    return _varint(field << 3 | 2)  # wire type 2: length-delimited
+
+
+def _write_single(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightReader, path: Path) -> None:
+    graph = model.graph.SerializeToString(deterministic=True)
+    heads = {name: _declaration(name, weight).SerializeToString() for name, weight in skeleton.weights.items()}
+    bodies = {name: len(heads[name]) + _field_length(9, _nbytes(w)) for name, w in skeleton.weights.items()}
+    total = len(graph) + sum(_field_length(5, length) for length in bodies.values())
+    model.ClearField("graph")
+    with path.open("wb") as stream:
+        stream.write(model.SerializeToString(deterministic=True))
+        stream.write(_tag(7) + _varint(total))
+        stream.write(graph)
+        for name, weight, values in _tensors(skeleton, reader):
+            stream.write(_tag(5) + _varint(bodies[name]) + heads[name])
+            stream.write(_tag(9) + _varint(_nbytes(weight)))
+            _write_array(stream, values)
+
+
+def _field_length(field: int, content: int) -> int:
+    return len(_tag(field)) + len(_varint(content)) + content
+
+
+def _write_external(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightReader, path: Path) -> None:
+    data = path.with_name(f"{path.name}.data")
+    with data.open("wb") as stream:
+        for name, weight, values in _tensors(skeleton, reader):
+            stream.seek(-stream.tell() % _ALIGNMENT, 1)
+            tensor = _declaration(name, weight)
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", data.name), ("offset", stream.tell()), ("length", values.nbytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            _write_array(stream, values)
+            model.graph.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _write_array(stream: BinaryIO, values: NDArray) -> None:
+    stream.write(memoryview(values.reshape(-1)).cast("B"))

@@ -1,0 +1,139 @@
+"""Quantization recipes: ModelOpt's `quant_cfg` as data, checked strictly and matched without ModelOpt.
+
+The rules are ModelOpt's own: read top to bottom, the last one that matches a quantizer decides
+(`modelopt.torch.quantization.config`, "quant_cfg" as a list).
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifacts.errors import ConfigError, UnknownRecipe
+from artifacts.refs import digest_json
+
+BUILTIN = Path(__file__).parent / "recipes"
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Fp8(BaseModel):
+    """FP8 E4M3, one static scale per tensor; `constant_amax` fixes the amax instead of calibrating it."""
+
+    model_config = _STRICT
+
+    num_bits: Literal["e4m3"]
+    axis: None = None
+    constant_amax: float | None = Field(default=None, gt=0)
+
+
+class Rule(BaseModel):
+    """One line of `quant_cfg`: which quantizers, and what they become (`cfg`) or that they are off (`enable`)."""
+
+    model_config = _STRICT
+
+    quantizer_name: str = Field(min_length=1)
+    parent_class: Literal["nn.Linear"] | None = None
+    enable: bool | None = None
+    cfg: Fp8 | None = None
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Rule:
+        if (self.cfg is None) == (self.enable is None):
+            raise ValueError("a rule has exactly one of `cfg` and `enable`")
+        return self
+
+
+class Quantize(BaseModel):
+    """The `quantize` section: calibration algorithm and rules."""
+
+    model_config = _STRICT
+
+    algorithm: Literal["max"]
+    quant_cfg: list[Rule] = Field(min_length=1)
+
+
+class Metadata(BaseModel):
+    """The `metadata` section."""
+
+    model_config = _STRICT
+
+    recipe_type: Literal["ptq"]
+    description: str
+
+
+class Recipe(BaseModel):
+    """A post-training quantization recipe, in the layout of ModelOpt's recipe files."""
+
+    model_config = _STRICT
+
+    name: str
+    metadata: Metadata
+    quantize: Quantize
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the recipe does; its name and description do not count."""
+        return digest_json(self.quantize.model_dump(mode="json"))
+
+    def rule_for(self, quantizer: str, *, linear: bool) -> Fp8 | None:
+        """What `quantizer` (its dotted name in the model) becomes; None when it is off.
+
+        `linear` says whether the quantizer belongs to an `nn.Linear`.
+        """
+        effect: Fp8 | None = None
+        for rule in self.quantize.quant_cfg:
+            if rule.parent_class == "nn.Linear" and not linear:
+                continue
+            if fnmatchcase(quantizer, rule.quantizer_name):
+                effect = rule.cfg
+        return effect
+
+    def modelopt_config(self) -> dict[str, Any]:
+        """The configuration for `modelopt.torch.quantization.quantize`."""
+        rules = []
+        for rule in self.quantize.quant_cfg:
+            entry: dict[str, Any] = {"quantizer_name": rule.quantizer_name}
+            if rule.parent_class is not None:
+                entry["parent_class"] = rule.parent_class
+            if rule.cfg is None:
+                entry["enable"] = rule.enable
+            else:
+                entry["cfg"] = {"num_bits": (4, 3), "axis": None}
+                if rule.cfg.constant_amax is not None:
+                    entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
+            rules.append(entry)
+        return {"quant_cfg": rules, "algorithm": self.quantize.algorithm}
+
+
+def builtin_names() -> list[str]:
+    """The recipes that ship with clipsmith."""
+    return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A built-in recipe by name, or one from a YAML file.
+
+    Raises:
+        UnknownRecipe: neither a built-in name nor a file.
+        ConfigError: the file is not a recipe; the message names the field.
+    """
+    path = BUILTIN / f"{name_or_file}.yaml"
+    if name_or_file not in builtin_names():
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise UnknownRecipe(
+                f"no recipe {name_or_file!r}", expected=f"one of {', '.join(builtin_names())}, or a YAML file"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("the file is not a mapping")
+        return Recipe.model_validate({"name": path.stem, **content})
+    except (yaml.YAMLError, ValidationError, ValueError) as error:
+        raise ConfigError(
+            f"the recipe cannot be used: {error}", where=path, fix=f"compare with {BUILTIN / 'fp8.yaml'}"
+        ) from error
