@@ -1,0 +1,1 @@
+"""How steps are wired: parameters and the flows."""

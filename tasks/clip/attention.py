@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def _attention(
-    module: torch.nn.Module,
+    _module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -45,7 +45,7 @@ def _attention(
 
 
 def _mask(
-    batch_size: int,
+    *,
     q_length: int,
     kv_length: int,
     mask_function: Any = None,

@@ -44,8 +44,15 @@ class ClipFamily(Protocol):
     Instances hold no state; `config` is the parsed `config.json`.
     """
 
-    name: str
-    model_types: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """What the registry and manifests call the family."""
+        ...
+
+    @property
+    def model_types(self) -> tuple[str, ...]:
+        """The `model_type` values of `config.json` that belong to it."""
+        ...
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
         """Shapes and names of one encoder."""

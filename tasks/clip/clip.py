@@ -69,5 +69,5 @@ class Clip:
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
         """Projected, not normalised embeddings, (batch, projection_dim)."""
-        features = model.get_image_features if encoder == "image" else model.get_text_features
+        features: Any = model.get_image_features if encoder == "image" else model.get_text_features
         return features(*inputs).pooler_output

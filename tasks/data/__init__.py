@@ -1,0 +1,108 @@
+"""Calibration and evaluation data: sources opened by name, and the checks a set has to pass before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
+from tasks.data.base import Classes, Dataset, Role, Sample, dataset_digest
+
+__all__ = [
+    "Classes",
+    "Dataset",
+    "Role",
+    "Sample",
+    "check_disjoint",
+    "check_distinct",
+    "check_enough",
+    "dataset_digest",
+    "open_dataset",
+]
+
+_SHOWN = 5
+
+
+def open_dataset(spec: str, role: Role, limit: int | None = None) -> Dataset:
+    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, or a folder; `limit` keeps the first samples.
+
+    Raises:
+        ConfigError: a limit below 1, or a malformed `datasets:` source.
+        DataNotFound: nothing of that name.
+        DataError: the source is malformed.
+    """
+    from tasks.data.hf_source import PREFIX, is_saved_folder
+
+    if limit is not None and limit < 1:
+        raise ConfigError(f"a limit of {limit} samples", expected="a whole number of at least 1, or no limit")
+    if spec == "digits":
+        from tasks.data.digits import Digits
+
+        return Digits(role, limit)
+    folder = _folder(spec)
+    if spec.startswith(PREFIX) or (folder is not None and is_saved_folder(folder)):
+        from tasks.data.hf import HfDataset
+
+        return HfDataset(spec, limit)
+    if folder is not None:
+        from tasks.data.folder import Folder
+
+        return Folder(folder, limit)
+    raise DataNotFound(
+        f"no data source {spec!r}",
+        expected="digits, an existing folder of images, or datasets:FOLDER_OR_HUB_ID[:SPLIT]",
+        fix="check the path",
+    )
+
+
+def check_enough(dataset: Dataset, minimum: int = 8) -> None:
+    """Raise TooFewSamples when the set has fewer samples than a sound result needs."""
+    found = len(dataset.samples)
+    if found < minimum:
+        raise TooFewSamples(
+            "the data set is empty" if found == 0 else f"the data set has only {found} of {minimum} samples",
+            where=dataset.source,
+            expected=f"at least {minimum} samples; some hundreds are usual",
+            fix="add samples or raise the limit",
+        )
+
+
+def check_distinct(dataset: Dataset) -> None:
+    """Raise DegenerateData when all images are one image, or all captions of a set without classes are one caption.
+
+    The ranges measured on such a set say nothing about real inputs. With classes, captions are class names, and
+    one class may be all there is.
+    """
+    samples = dataset.samples
+    if len(samples) < 2:
+        return
+    same_image = len({sample.image_hash for sample in samples}) == 1
+    same_caption = dataset.classes is None and len({sample.caption for sample in samples}) == 1
+    if same_image or same_caption:
+        raise DegenerateData(
+            f"all {len(samples)} {'images' if same_image else 'captions'} are identical",
+            where=dataset.source,
+            expected="samples that differ, as the inputs of the deployed model will",
+            fix="use a sample of real inputs",
+        )
+
+
+def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
+    """Raise DataOverlap when an image of the evaluation set was also calibrated on."""
+    calibrated = {sample.image_hash for sample in calibration.samples}
+    shared = [sample.id for sample in evaluation.samples if sample.image_hash in calibrated]
+    if shared:
+        raise DataOverlap(
+            f"{len(shared)} of {len(evaluation.samples)} evaluation samples are calibration samples too: "
+            f"{', '.join(shared[:_SHOWN])}{', ...' if len(shared) > _SHOWN else ''}",
+            where=f"{calibration.source} and {evaluation.source}",
+            expected="no image in both sets",
+            fix="remove the shared images from one of the sets",
+        )
+
+
+def _folder(spec: str) -> Path | None:
+    """The folder a spec names, or None; a text that cannot be a path (too long, NUL) names nothing."""
+    try:
+        return Path(spec) if spec and Path(spec).is_dir() else None
+    except (OSError, ValueError):
+        return None

@@ -79,7 +79,7 @@ def _wrapper(model: torch.nn.Module, family: ClipFamily, encoder: Encoder) -> to
         def forward(self, *inputs: Any) -> Any:
             return family.encode(self.model, encoder, *inputs)
 
-    return _Encoder()
+    return _Encoder().eval()
 
 
 def _inventory(model: torch.nn.Module, family: ClipFamily, spec: EncoderSpec) -> Inventory:
@@ -246,9 +246,7 @@ def _transpose_weight(skeleton: Skeleton, name: str) -> str:
     """The name of the transposed variant of a weight, made on first use; the untransposed one stays for other uses."""
     key = f"{name}.T"
     weight = skeleton.weights[name]
-    skeleton.weights[key] = weight.model_copy(
-        update={"shape": weight.shape[::-1], "transposed": not weight.transposed}
-    )
+    skeleton.weights[key] = weight.model_copy(update={"shape": weight.shape[::-1], "transposed": not weight.transposed})
     return key
 
 

@@ -120,4 +120,4 @@ def _write_external(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightRe
 
 
 def _write_array(stream: BinaryIO, values: NDArray) -> None:
-    stream.write(memoryview(values.reshape(-1)).cast("B"))
+    stream.write(values.reshape(-1).view(np.uint8).data)

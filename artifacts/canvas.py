@@ -1,0 +1,62 @@
+"""Where plots are drawn: one look for all of them, and SVG in a `data:` URI as the result."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+FP_COLOURS = {"fp32": "#475569", "fp16": "#94a3b8", "fp8": "#1d4ed8"}
+OTHER, INK, QUIET, LINE = "#64748b", "#1f2937", "#5b6675", "#d9dee5"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
+_WIDTH = 9.6
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": LINE,
+    "axes.grid": True,
+    "axes.labelcolor": QUIET,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so layouts are the same on every machine
+    "font.size": 9,
+    "grid.color": "#eceff3",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "clipsmith",  # the same data gives the same bytes
+    "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is a name
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "ytick.left": False,
+}
+
+# matplotlib ships no types, so its axes are Any here.
+Axes = Any
+Canvas = tuple[list[list[Axes]], Callable[[], str]]
+
+
+@contextmanager
+def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Canvas]:
+    """A grid of axes, and the function that ends the drawing and returns it as a `data:` URI."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        yield figure.subplots(rows, columns, squeeze=False, **options).tolist(), lambda: _uri(figure)
+
+
+def _uri(figure: Any) -> str:
+    stream = io.StringIO()
+    # Without these the file would hold its date and a link to its maker.
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = stream.getvalue()
+    # The prologue names a DTD on the web; the fonts are those of the page around the plot.
+    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

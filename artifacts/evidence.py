@@ -1,0 +1,68 @@
+"""The samples behind a release's numbers: what its plots are drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from artifacts.errors import NumericError
+from artifacts.manifest import Row
+from artifacts.schema import TableError, number
+
+
+class Series(NamedTuple):
+    """What a series of samples is about, from its key: `image fp8 onnxruntime` or `image fp8 onnxruntime batch 8`."""
+
+    encoder: str
+    precision: str
+    target: str
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Samples behind the tables; any of these may be empty.
+
+    `cosines`: per sample, against FP32, by `<encoder> <precision> <target>`.
+    `latencies_ms`: per timed call, by `<encoder> <precision> <target> batch <n>`.
+    `convergence`: rows of quantizer, samples, amax: the running amax while calibrating.
+
+    Raises:
+        NumericError: a sample is NaN or Inf.
+        TableError: a key is not of the form above.
+    """
+
+    cosines: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    convergence: Sequence[Row] = ()
+
+    def __post_init__(self) -> None:
+        for name, series in (("cosines", self.cosines), ("latencies_ms", self.latencies_ms)):
+            for key, values in series.items():
+                if (parse_key(key).batch is None) != (name == "cosines"):
+                    raise _bad_key(key)
+                _check_finite(f"{name}, {key}", values)
+        _check_finite("convergence", [number(row, "amax") or 0.0 for row in self.convergence])
+
+
+def parse_key(key: str) -> Series:
+    """The parts of a series' key. Raises: TableError."""
+    match key.split(" "):
+        case [encoder, precision, target]:
+            return Series(encoder, precision, target, None)
+        case [encoder, precision, target, "batch", batch] if batch.isdecimal():
+            return Series(encoder, precision, target, int(batch))
+        case _:
+            raise _bad_key(key)
+
+
+def _bad_key(key: str) -> TableError:
+    expected = "'image fp8 onnxruntime' for cosines, 'image fp8 onnxruntime batch 8' for latencies"
+    return TableError("a series of samples has a key that cannot be read", where=repr(key), expected=expected)
+
+
+def _check_finite(where: str, values: Sequence[float]) -> None:
+    if not all(map(math.isfinite, values)):
+        raise NumericError("a sample is NaN or infinite", where=where, expected="finite numbers")

@@ -1,0 +1,89 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import re
+
+from artifacts.manifest import Cell
+
+NONE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+_MB = 1_000_000
+
+
+def megabytes(size: float) -> str:
+    """Bytes as MB of 10^6 bytes, with more digits for small files."""
+    value = size / _MB
+    return f"{value:,.{1 if value >= 1 or not value else 3}f} MB"
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction of 1 as a percentage."""
+    return f"{_signless(fraction * 100, digits)} %"
+
+
+def points(fraction: float, digits: int = 1) -> str:
+    """A difference of two fractions in percentage points, always with its sign."""
+    return f"{_signed(fraction * 100, digits)} points"
+
+
+def points_range(low: float, high: float, digits: int = 1) -> str:
+    """An interval of such differences."""
+    return f"{_signed(low * 100, digits)} to {_signed(high * 100, digits)}"
+
+
+def quantity(value: Cell, unit: str = "") -> str:
+    """A table's cell; bytes, fractions and ratios with their unit, the others without; absent values as a dash."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    return _in_unit(value, unit)
+
+
+def _in_unit(value: float, unit: str) -> str:
+    match unit:
+        case "bytes":
+            return megabytes(value)
+        case "ms":
+            return f"{value:,.{0 if value >= 1000 else 1 if value >= 100 else 2 if value >= 1 else 4}f}"
+        case "fraction":
+            return percent(value)
+        case "ratio":
+            return f"{value:.2f}x"
+        case "s" | "1/s":
+            return f"{value:,.1f}"
+        case "MB" | "MHz":
+            return f"{value:,.0f}"
+        case _:
+            return f"{value:,}" if isinstance(value, int) else f"{value:.6g}".replace("-", MINUS)
+
+
+def metric(name: str, value: float | None) -> str:
+    """The value of an accuracy metric: rates in percent, differences in points, the rest as they are."""
+    if value is None:
+        return NONE
+    if name.endswith("_difference"):
+        return points(value, 2)
+    if re.match(r"top\d|recall@", name):
+        return percent(value, 2)
+    if name.startswith("cosine"):
+        return f"{value:.6f}"
+    return f"{value:,.0f}" if name == "nonfinite" else f"{value:.4g}".replace("-", MINUS)
+
+
+def printable(text: str) -> str:
+    """`text` without the control characters that XML cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+def _signless(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    # A rounded zero has no direction.
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)

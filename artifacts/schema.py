@@ -1,0 +1,227 @@
+"""What each table of a release holds: its columns in order, as data, and the check that rows keep to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from artifacts.errors import ClipsmithError, NumericError
+from artifacts.manifest import Cell, Row
+
+Kind = Literal["str", "int", "float"]
+Tables = Mapping[str, Sequence[Row]]
+
+MEASURED = "measured"
+EMULATED = "emulated"
+NOT_RUN = "built, not run"
+BUILT = "built"
+
+
+class TableError(ClipsmithError):
+    """Rows that do not keep to their table's schema; the message names the table and the column."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `unit` is empty for names and counts; `nullable` columns may hold None."""
+
+    name: str
+    kind: Kind
+    about: str
+    unit: str = ""
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name, what a row is, and its columns in order."""
+
+    name: str
+    about: str
+    columns: tuple[Column, ...]
+
+
+_ENCODER = Column("encoder", "str", "image or text")
+_TARGET = Column("target", "str", "runtime, and the GPU generation where it matters")
+_PRECISION = Column("precision", "str", "number format of the graph")
+
+_ENCODERS = Table(
+    "encoders",
+    "One row per encoder: its architecture.",
+    (
+        _ENCODER,
+        Column("family", "str", "model family"),
+        Column("layers", "int", "transformer blocks"),
+        Column("hidden_size", "int", "width of a block"),
+        Column("heads", "int", "attention heads per block"),
+        Column("parameters", "int", "weights and biases"),
+        Column("embedding_dim", "int", "length of the embedding it returns"),
+        Column("input", "str", "name, type and shape of the input"),
+        Column("output", "str", "name, type and shape of the output"),
+    ),
+)
+_SIZES = Table(
+    "sizes",
+    "One row per file a release holds: ONNX graphs and engines.",
+    (
+        _ENCODER,
+        _PRECISION,
+        Column("target", "str", "onnx, or the engine target"),
+        Column("bytes", "int", "size of the file", "bytes", nullable=True),
+        Column("vs_fp16", "float", "size relative to FP16, same encoder and target", "fraction", nullable=True),
+        Column("fp8_bytes", "int", "weights stored as FP8", "bytes", nullable=True),
+        Column("fp16_bytes", "int", "weights stored as FP16", "bytes", nullable=True),
+        Column("other_bytes", "int", "weights stored as anything else", "bytes", nullable=True),
+        Column("status", "str", "built, or unavailable and why"),
+    ),
+)
+_COVERAGE = Table(
+    "coverage",
+    "One row per module that the recipe speaks about: what was asked for and what the graph holds.",
+    (
+        _ENCODER,
+        _PRECISION,
+        Column("module", "str", "module of the checkpoint"),
+        Column("kind", "str", "linear, bmm_qk, bmm_pv, conv or embedding"),
+        Column("expected", "str", "precision the recipe asks for"),
+        Column("actual", "str", "precision found in the graph"),
+        Column("input_scale", "float", "scale of the quantized input", nullable=True),
+        Column("weight_scale", "float", "scale of the quantized weight", nullable=True),
+        Column("weight_bytes", "int", "size of the weight in the graph", "bytes", nullable=True),
+        Column("node", "str", "node of the ONNX graph", nullable=True),
+    ),
+)
+_ACCURACY = Table(
+    "accuracy",
+    "One row per metric: a precision against a reference, with a 95 % interval where there is one.",
+    (
+        Column("encoder", "str", "image, text, or both together"),
+        _TARGET,
+        _PRECISION,
+        Column("reference", "str", "what it is compared with"),
+        Column("metric", "str", "what is measured"),
+        Column("value", "float", "result; rates are fractions of 1", nullable=True),
+        Column("low", "float", "lower end of the 95 % interval", nullable=True),
+        Column("high", "float", "upper end of the 95 % interval", nullable=True),
+        Column("samples", "int", "samples measured"),
+    ),
+)
+_LATENCY = Table(
+    "latency",
+    "One row per engine and batch size. Emulated rows ran without hardware for that precision and do not tell its speed.",
+    (
+        _ENCODER,
+        _TARGET,
+        _PRECISION,
+        Column("batch", "int", "samples per call"),
+        Column("status", "str", f"{MEASURED}; {EMULATED}; or {NOT_RUN}"),
+        Column("median_ms", "float", "half of the calls are faster", "ms", nullable=True),
+        Column("p95_ms", "float", "95 % of the calls are faster", "ms", nullable=True),
+        Column("p99_ms", "float", "99 % of the calls are faster", "ms", nullable=True),
+        Column("throughput", "float", "samples per second", "1/s", nullable=True),
+        Column("rounds", "int", "timed calls", nullable=True),
+        Column("speedup", "float", "FP8 over FP16, timed side by side", "ratio", nullable=True),
+        Column("speedup_low", "float", "lower end of its 95 % interval", "ratio", nullable=True),
+        Column("speedup_high", "float", "upper end of its 95 % interval", "ratio", nullable=True),
+        Column("device", "str", "what it ran on", nullable=True),
+        Column("clock_mhz", "float", "clock while timing", "MHz", nullable=True),
+        Column("load", "float", "other load on the machine while timing", nullable=True),
+        Column("note", "str", "anything a reader must know", nullable=True),
+    ),
+)
+_STAGES = Table(
+    "stages",
+    "One row per step of the run: how long it took and how much memory it needed.",
+    (
+        Column("step", "str", "what was done"),
+        Column("encoder", "str", "for which encoder", nullable=True),
+        Column("precision", "str", "for which precision", nullable=True),
+        Column("target", "str", "for which target", nullable=True),
+        Column("wall_s", "float", "time from start to end", "s", nullable=True),
+        Column("peak_rss_mb", "float", "most memory held at once", "MB", nullable=True),
+    ),
+)
+
+SCHEMAS: Mapping[str, Table] = MappingProxyType(
+    {table.name: table for table in (_ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _STAGES)}
+)
+
+_TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def check_tables(tables: Tables) -> None:
+    """Check every row of every table.
+
+    Raises:
+        TableError: an unknown table, a missing or surplus column, a value of the wrong type, or a speed-up that was
+            not measured.
+        NumericError: NaN or Inf.
+    """
+    for name, rows in tables.items():
+        check_rows(name, rows)
+
+
+def check_rows(name: str, rows: Sequence[Row]) -> Table:
+    """The schema of table `name`, to which all `rows` keep. Raises as `check_tables`."""
+    schema = SCHEMAS.get(name)
+    if schema is None:
+        raise TableError(f"there is no table {name!r}", expected=f"one of: {', '.join(SCHEMAS)}")
+    for index, row in enumerate(rows):
+        _check_columns(schema, row, index)
+        for column in schema.columns:
+            _check_value(schema, column, row[column.name], index)
+        _check_speedup(schema, row, index)
+    return schema
+
+
+def number(row: Row, column: str) -> float | None:
+    """A row's number, None where it has none."""
+    value = row.get(column)
+    return None if value is None or isinstance(value, str) else float(value)
+
+
+def _where(schema: Table, column: str, index: int) -> str:
+    return f"table {schema.name}, column {column}, row {index}"
+
+
+def _check_columns(schema: Table, row: Row, index: int) -> None:
+    wanted = [column.name for column in schema.columns]
+    for what, names in (
+        ("lacks a column", [name for name in wanted if name not in row]),
+        ("has a column too many", [name for name in row if name not in wanted]),
+    ):
+        if names:
+            raise TableError(
+                f"a row {what}: {', '.join(names)}",
+                where=_where(schema, names[0], index),
+                expected=", ".join(wanted),
+            )
+
+
+def _check_value(schema: Table, column: Column, value: Cell, index: int) -> None:
+    where = _where(schema, column.name, index)
+    if value is None:
+        if not column.nullable:
+            raise TableError("a value is missing", where=where, expected=f"a value of type {column.kind}")
+        return
+    # bool is a subclass of int in Python: True is not a count.
+    if isinstance(value, bool) or not isinstance(value, _TYPES[column.kind]):
+        raise TableError(f"{value!r} is of the wrong type", where=where, expected=f"a value of type {column.kind}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise NumericError(f"a measured value is {value}", where=where, expected="a finite number, or null")
+
+
+def _check_speedup(schema: Table, row: Row, index: int) -> None:
+    """A speed-up is a claim about hardware: only a measured row may make it."""
+    if schema.name != "latency" or row["status"] == MEASURED:
+        return
+    for name in ("speedup", "speedup_low", "speedup_high"):
+        if row[name] is not None:
+            raise TableError(
+                f"a row that is {row['status']!r} claims a speed-up",
+                where=_where(schema, name, index),
+                expected="null unless the status is 'measured'",
+            )

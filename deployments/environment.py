@@ -1,0 +1,50 @@
+"""Process-wide settings, made before the libraries they concern are imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+from artifacts.errors import ClipsmithError
+
+_DEFAULTS = {
+    # Prefect: nothing leaves the machine, and a slow start under load is not an error.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
+    # transformers and tokenizers: progress bars of their own would break ours.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir", "modelopt", "httpx", "torch.onnx._internal.exporter._registration")
+
+
+def prepare_prefect() -> None:
+    """Set defaults in the environment; what the user has set stays."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' chatter out of the progress, and tracebacks of expected errors out of Prefect's log."""
+    warnings.filterwarnings("ignore")
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()
+    for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger("prefect.flow_runs").handlers):
+        handler.addFilter(_without_expected_tracebacks)
+    for name in ("prefect.task_runs", "prefect"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
+
+
+def _without_expected_tracebacks(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], ClipsmithError):
+        record.exc_info = None
+        record.exc_text = None
+    return True

@@ -1,0 +1,255 @@
+"""The main flow: one CLIP checkpoint in, one compared and published release out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from artifacts.errors import ConfigError
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import ArtifactRef
+from artifacts.store import Store, activate
+from flows.parameters import DEMO, OptimizeParameters
+from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
+from tasks.accuracy import Accuracy, judge, score_task
+from tasks.calibration import Calibration, calibrate_task
+from tasks.checkpoint import CheckedCheckpoint, check_task, keep_published_task, resolve_task
+from tasks.clip import ENCODERS
+from tasks.datasource import DataRef, PinnedData, pin_data_task
+from tasks.embedding import REFERENCE, Embeddings, embed_task
+from tasks.engine_build import BuiltEngine, build_task, require_target
+from tasks.engines import backend_for
+from tasks.engines.onnx_runtime import cpu_name
+from tasks.graph.skeleton import Precision
+from tasks.graph_audit import GraphAudit, audit_task
+from tasks.latency import Latency, latency_task
+from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
+from tasks.publish import Draft, Piece, Published, publish_task
+from tasks.quantization import QuantizedCheckpoint, quantize_task
+from tasks.recipe import Recipe, load_recipe
+from tasks.show_in_ui import show_tables_task
+from tasks.snapshot import Snapshot
+from tasks.steps import StepOutput, measured
+
+
+@flow(name="optimize", flow_run_name="{parameters.model}", persist_result=False)
+def optimize(parameters: OptimizeParameters = DEMO) -> Published:
+    """Quantize a CLIP checkpoint to FP8, build and compare its engines, and publish a release.
+
+    Args:
+        parameters: The model, what to calibrate and evaluate on, and what to build.
+    """
+    for target in parameters.targets:
+        require_target(target)
+    recipe = load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
+    with activate(Store.open(parameters.store)):
+        return _Run(parameters, recipe).run()
+
+
+@dataclass
+class _Run:
+    """One run: calls the steps in order and collects what the release is made of."""
+
+    parameters: OptimizeParameters
+    recipe: Recipe | None
+    pieces: list[Piece] = field(default_factory=list)
+    stages: list[Row] = field(default_factory=list)
+    timings: list[Row] = field(default_factory=list)
+
+    def run(self) -> Published:
+        snapshot, data = self._inputs()
+        checked: CheckedCheckpoint = self._step("check", check_task, snapshot)
+        self._keep(checked.preprocess, "preprocess")
+        tables = self._quantize(snapshot, checked.preprocess, data)
+        exports, audits = self._graphs(snapshot, tables)
+        engines = self._engines(exports)
+        accuracy = self._accuracy(snapshot, checked.preprocess, data.evaluation, exports, engines)
+        latencies = self._latency(snapshot, engines)
+        rows = {
+            "encoders": encoder_rows(audits),
+            "sizes": size_rows(audits, engines),
+            "coverage": coverage_rows(audits),
+            "accuracy": list(accuracy.rows),
+            "latency": [row for latency in latencies for row in latency.rows],
+            "stages": self.stages,
+        }
+        draft = Draft(
+            snapshot=snapshot,
+            calibration=data.calibration,
+            evaluation=data.evaluation,
+            recipe=self.recipe,
+            parameters=self.parameters.model_dump(mode="json", exclude={"store"}),
+            device={"cpu": cpu_name(), "cores": os.cpu_count()},
+            pieces=tuple(self.pieces),
+            tables={name: tuple(table) for name, table in rows.items()},
+            timings=tuple(self.timings),
+            cosines=accuracy.cosines,
+            latencies=tuple(latency.samples for latency in latencies),
+            calibrations=tuple(tables.values()) if not snapshot.calibrated else (),
+        )
+        published: Published = publish_task(draft)
+        show_tables_task(published, draft.tables)
+        return published
+
+    # --- steps ---------------------------------------------------------------------------------------------
+
+    def _inputs(self) -> tuple[Snapshot, PinnedData]:
+        """What the names mean today; runs every time."""
+        with measured() as meter:
+            snapshot: Snapshot = resolve_task(self.parameters.model, self.parameters.revision)
+            data: PinnedData = pin_data_task(self._calibration_source(snapshot), *self._data_limits())
+        self.timings.append(stage_row("resolve", meter.stats))
+        get_run_logger().info("resolve: %s, revision %s", snapshot.model, snapshot.revision[:12])
+        return snapshot, data
+
+    def _calibration_source(self, snapshot: Snapshot) -> str | None:
+        """The calibration source, or None where nothing is to be calibrated."""
+        source = self.parameters.calibration.source
+        if self.recipe is None or snapshot.calibrated:
+            return None
+        if source is None and snapshot.kind != "demo":
+            raise ConfigError(
+                f"no calibration data for {snapshot.name}",
+                expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
+                fix="give --calibration: a folder with captions.csv, datasets:NAME, or digits",
+            )
+        return source or "digits"
+
+    def _data_limits(self) -> tuple[int, str, int | None]:
+        evaluation = self.parameters.evaluation
+        return self.parameters.calibration.sample_count, evaluation.source, evaluation.samples
+
+    def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
+        """Per encoder, the object that holds its `amax.parquet`."""
+        if self.recipe is None:
+            return {}
+        if snapshot.calibrated:
+            checkpoint: ArtifactRef = keep_published_task(snapshot, self.recipe)
+            self._keep(checkpoint, "checkpoint")
+            return dict.fromkeys(self._encoders(), checkpoint)
+        tables: dict[Encoder, ArtifactRef] = {}
+        for encoder in self._encoders():
+            batch = self.parameters.calibration.batch_size
+            calibration: Calibration = self._step(
+                "calibrate",
+                calibrate_task,
+                *(snapshot, preprocess, data.calibration, self.recipe, encoder, batch),
+                encoder=encoder,
+            )
+            tables[encoder] = calibration.table
+            self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
+        quantized: QuantizedCheckpoint = self._step(
+            "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
+        )
+        self._keep(quantized.checkpoint, "checkpoint")
+        return tables
+
+    def _graphs(
+        self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]
+    ) -> tuple[list[ExportedOnnx], list[GraphAudit]]:
+        exports: list[ExportedOnnx] = []
+        audits: list[GraphAudit] = []
+        for encoder in self._encoders():
+            traced: TracedEncoder = self._step(
+                "trace", trace_task, snapshot.family, snapshot.config, encoder, encoder=encoder
+            )
+            for precision in self._precisions():
+                label = {"encoder": encoder, "precision": precision}
+                if precision == "fp16":
+                    exported = self._step("export", export_fp16_task, snapshot, traced.skeleton, encoder, **label)
+                else:
+                    arguments = (snapshot, traced.skeleton, encoder, self.recipe, tables[encoder])
+                    exported = self._step("export", export_fp8_task, *arguments, **label)
+                exports.append(exported)
+                self._keep(exported.onnx, encoder, encoder, precision)
+                audits.append(
+                    self._step("audit", audit_task, exported.onnx, traced.skeleton, precision, self.recipe, **label)
+                )
+        return exports, audits
+
+    def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
+        engines: list[BuiltEngine] = []
+        for export in exports:
+            for target in self.parameters.targets:
+                label = {"encoder": export.encoder, "precision": export.precision, "target": target}
+                arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile)
+                built: BuiltEngine = self._step("build", build_task, *arguments, **label)
+                engines.append(built)
+                self._keep(built.engine, export.encoder, export.encoder, export.precision, target)
+        return engines
+
+    def _accuracy(
+        self,
+        snapshot: Snapshot,
+        preprocess: ArtifactRef,
+        data: DataRef,
+        exports: list[ExportedOnnx],
+        engines: list[BuiltEngine],
+    ) -> Accuracy:
+        """FP32 PyTorch, then the ONNX files in ONNX Runtime, then every other engine that this machine can run."""
+        jobs: list[tuple[Encoder, str, str, ArtifactRef | None]] = [(e, "fp32", REFERENCE, None) for e in ENCODERS]
+        jobs += [(e.encoder, e.precision, "onnxruntime", e.onnx) for e in exports]
+        jobs += [
+            (e.encoder, e.precision, e.target, e.engine)
+            for e in engines
+            if e.target != "onnxruntime" and backend_for(e.target).why_not_run(e.target) is None
+        ]
+        batch = min(self.parameters.evaluation.batch, self.parameters.profile.max)
+        embeddings: list[Embeddings] = []
+        for encoder, precision, target, engine in jobs:
+            label = {"encoder": encoder, "precision": precision, "target": target}
+            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch)
+            made: Embeddings = self._step("embed", embed_task, *arguments, **label)
+            embeddings.append(made)
+            self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
+        accuracy: Accuracy = self._step("score", score_task, data, embeddings)
+        self._keep(accuracy.cosines, "evidence")
+        judge(accuracy.rows, self.parameters.thresholds)
+        return accuracy
+
+    def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:
+        latencies: list[Latency] = []
+        for encoder in self._encoders():
+            for target in self.parameters.targets:
+                mine = {e.precision: e.engine for e in engines if (e.encoder, e.target) == (encoder, target)}
+                arguments = (snapshot, encoder, target, mine, self.parameters.latency)
+                measured_: Latency = self._step("latency", latency_task, *arguments, encoder=encoder, target=target)
+                latencies.append(measured_)
+                self._keep(measured_.samples, f"evidence/latency-{encoder}-{target}", encoder, None, target)
+        return latencies
+
+    # --- helpers -------------------------------------------------------------------------------------------
+
+    def _encoders(self) -> list[Encoder]:
+        return [encoder for encoder in ENCODERS if encoder in self.parameters.encoders]
+
+    def _precisions(self) -> list[Precision]:
+        precisions: tuple[Precision, ...] = ("fp16", "fp8")
+        return [precision for precision in precisions if precision in self.parameters.precisions]
+
+    def _step(self, name: str, step: Any, *arguments: Any, **label: str) -> Any:
+        """Call a step, log it, and keep what it cost."""
+        state = step.with_options(task_run_name="-".join([name, *label.values()]))(*arguments, return_state=True)
+        output: StepOutput = state.result()
+        self.stages.append(stage_row(name, output.stats, **label))
+        get_run_logger().info(
+            "%-34s %8.2f s %7.0f MiB%s",
+            " ".join([name, *label.values()]),
+            output.stats.wall_s,
+            output.stats.peak_rss_mb,
+            "  (cached)" if state.name == "Cached" else "",
+        )
+        return output
+
+    def _keep(
+        self,
+        ref: ArtifactRef,
+        folder: str,
+        encoder: Encoder | None = None,
+        precision: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        self.pieces.append(Piece(object=ref, folder=folder, encoder=encoder, precision=precision, target=target))

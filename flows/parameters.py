@@ -1,0 +1,134 @@
+"""The one parameter model of the `optimize` flow; the command line and YAML files fill it, nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from artifacts.errors import ConfigError
+from artifacts.manifest import Encoder
+from flows.defaults import default_store
+from tasks.accuracy import Thresholds
+from tasks.engines import BatchProfile, backend_for
+from tasks.graph.skeleton import Precision
+from tasks.latency import LatencySettings
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+PRESETS = {
+    "standard": {"samples": 512, "batch": 32},
+    # The published FP8 workflow for CLIP: 8,192 image-caption pairs, batch 512, max.
+    "published": {"samples": 8192, "batch": 512},
+}
+
+
+class CalibrationParameters(BaseModel):
+    """What to calibrate on."""
+
+    model_config = _STRICT
+
+    source: str | None = Field(
+        default=None,
+        description="digits, a folder of images with captions.csv/parquet/jsonl, or datasets:NAME[:split]. "
+        "The demo uses digits; any other model needs data like what it will see.",
+    )
+    preset: Literal["standard", "published"] = Field(
+        default="standard", description="Named sample counts and batch sizes; explicit values win."
+    )
+    samples: int | None = Field(default=None, ge=8, description="How many samples; more than there are means all.")
+    batch: int | None = Field(default=None, ge=1, le=4096, description="Samples per forward pass.")
+
+    @property
+    def sample_count(self) -> int:
+        """Samples asked for."""
+        return self.samples or PRESETS[self.preset]["samples"]
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per forward pass."""
+        return self.batch or PRESETS[self.preset]["batch"]
+
+
+class EvaluationParameters(BaseModel):
+    """What to measure accuracy on."""
+
+    model_config = _STRICT
+
+    source: str = Field(default="digits", description="As for calibration; must not share samples with it.")
+    samples: int | None = Field(default=None, ge=8, description="How many samples; all when left out.")
+    batch: int = Field(default=32, ge=1, le=4096, description="Samples per inference.")
+
+
+class OptimizeParameters(BaseModel):
+    """Everything that `optimize` can be told. With no parameters it optimizes the built-in demo model."""
+
+    model_config = _STRICT
+
+    model: str = Field(
+        default="demo",
+        min_length=1,
+        description="A Hugging Face id, a local folder, a checkpoint that clipsmith exported, or demo.",
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a Hugging Face model.")
+    encoders: list[Encoder] = Field(default=["image", "text"], min_length=1, description="Which encoders.")
+    precisions: list[Precision] = Field(default=["fp16", "fp8"], min_length=1, description="Which precisions.")
+    recipe: str = Field(default="fp8", min_length=1, description="A built-in FP8 recipe, or a YAML file.")
+    targets: list[str] = Field(
+        default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"], description="Engine targets to build."
+    )
+    calibration: CalibrationParameters = CalibrationParameters()
+    evaluation: EvaluationParameters = EvaluationParameters()
+    profile: BatchProfile = BatchProfile()
+    latency: LatencySettings = LatencySettings()
+    thresholds: Thresholds = Thresholds()
+    store: str = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+
+    @field_validator("encoders", "precisions", "targets")
+    @classmethod
+    def _no_duplicates(cls, values: list[str]) -> list[str]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"named twice: {sorted({v for v in values if values.count(v) > 1})}")
+        return values
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, values: list[str]) -> list[str]:
+        for target in values:
+            backend_for(target)
+        return values
+
+
+DEMO = OptimizeParameters()
+"""No parameters: the built-in demo."""
+
+
+def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParameters:
+    """Validate parameters.
+
+    Raises:
+        ConfigError (or UnknownTarget, ProfileError): the message names every wrong field.
+    """
+    try:
+        return OptimizeParameters.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"wrong parameters: {problems}", where=where, fix="see `clipsmith optimize --help` and the README"
+        ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A YAML file of parameters, not yet validated.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the configuration cannot be read: {error}", where=path) from error
+    if not isinstance(content, dict):
+        raise ConfigError("the configuration is not a mapping", where=path, expected="parameter: value lines")
+    return content

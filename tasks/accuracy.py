@@ -1,0 +1,247 @@
+"""Step 7b: FP32, FP16 and FP8 on the same samples: how close, and what it does to the task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.errors import GateFailed, NumericError
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.data import Dataset
+from tasks.datasource import DataRef
+from tasks.embedding import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE, Embeddings, evaluation_texts, prompts_of
+from tasks.metrics import (
+    class_embeddings,
+    cosine,
+    paired_difference,
+    retrieval_hits,
+    snr_db,
+    top_k_hits,
+)
+from tasks.steps import StepOutput, cached_step, measured
+
+_TOP_K = (1, 5)
+_RECALL_K = (1, 5, 10)
+
+
+class Thresholds(BaseModel):
+    """Accuracy gates, off unless set: cosine of each encoder's FP8 against FP32, and the top-1 drop in points of 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min_cosine_mean: float | None = Field(default=None, gt=0, le=1)
+    max_top1_drop: float | None = Field(default=None, gt=0, le=1)
+
+
+class Accuracy(StepOutput):
+    """Rows of the accuracy table; `cosines` are per sample, keyed "<encoder> <precision> <target>"."""
+
+    rows: tuple[Row, ...]
+    cosines: ArtifactRef
+
+
+def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
+    """Compare every runtime's embeddings with FP32, and FP8 with FP16.
+
+    Raises:
+        NumericError: the FP16 baseline itself is broken (mean cosine to FP32 below 0.99).
+    """
+    with measured() as meter:
+        table = _Table(data.open(), embeddings)
+        rows = list(table.fidelity_rows())
+        for target in table.targets():
+            rows += table.task_rows(target)
+        store = active_store()
+        with store.staging() as folder:
+            (folder / "cosines.json").write_text(json.dumps(table.cosines))
+            cosines = store.add("cosines", folder)
+    return Accuracy(rows=tuple(rows), cosines=cosines, stats=meter.stats)
+
+
+def judge(rows: tuple[Row, ...], thresholds: Thresholds) -> None:
+    """Hold accuracy rows to the configured thresholds.
+
+    Raises:
+        GateFailed.
+    """
+    for row in rows:
+        if row["precision"] != "fp8" or row["reference"] not in ("fp32", "fp16"):
+            continue
+        value = row["value"]
+        assert isinstance(value, float)
+        floor, drop = thresholds.min_cosine_mean, thresholds.max_top1_drop
+        low_cosine = row["metric"] == "cosine_mean" and floor is not None and value < floor
+        if low_cosine and row["reference"] == "fp32":
+            raise GateFailed(f"{row['encoder']} FP8 cosine is {value:.6f}", expected=f">= {floor}")
+        if row["metric"] == "top1_difference" and drop is not None and -value > drop:
+            raise GateFailed(f"FP8 top-1 drops by {-value:.4f} against {row['reference']}", expected=f"<= {drop}")
+
+
+_Outputs = tuple[list[Any], NDArray[np.float32]]
+
+
+class _Table:
+    """All embeddings by (encoder, target, precision), aligned on the samples that every image runtime decoded."""
+
+    def __init__(self, dataset: Dataset, embeddings: list[Embeddings]) -> None:
+        self.dataset = dataset
+        self.arrays: dict[tuple[str, str, str], _Outputs] = {
+            (e.encoder, e.target, e.precision): _load(e.outputs) for e in embeddings
+        }
+        self.indices: list[int] = next((k for (enc, _, _), (k, _) in self.arrays.items() if enc == "image"), [])
+        self.cosines: dict[str, list[float]] = {}
+
+    def targets(self) -> list[str]:
+        return list(dict.fromkeys(target for _, target, _ in self.arrays if target != REFERENCE))
+
+    def fidelity_rows(self) -> Iterator[Row]:
+        for (encoder, target, precision), (_, array) in self.arrays.items():
+            if target == REFERENCE:
+                continue
+            reference = self.arrays[encoder, REFERENCE, "fp32"][1]
+            pair = (encoder, target, precision)
+            similarity = cosine(reference, array)
+            if precision == "fp16" and similarity.mean() < 0.99:
+                raise NumericError(
+                    f"the FP16 baseline of the {encoder} encoder is broken: cosine to FP32 {similarity.mean():.4f}",
+                    where=target,
+                    expected="at least 0.99: comparing FP8 with it would flatter FP8",
+                    fix="the model may overflow FP16; see the report of the last good release",
+                )
+            self.cosines[" ".join((encoder, precision, target))] = [round(float(c), 7) for c in similarity]
+            yield from self._compare(pair, "fp32", reference, array)
+            if precision == "fp8" and (encoder, target, "fp16") in self.arrays:
+                yield from self._compare(pair, "fp16", self.arrays[encoder, target, "fp16"][1], array)
+
+    def _compare(
+        self, pair: tuple[str, str, str], reference: str, first: NDArray[np.float32], second: NDArray[np.float32]
+    ) -> Iterator[Row]:
+        similarity = cosine(first, second)
+        values = {
+            "cosine_mean": float(similarity.mean()),
+            "cosine_min": float(similarity.min()),
+            "max_abs": polygraphy_max_abs(first, second),
+            "snr_db": snr_db(first, second),
+            "nonfinite": float((~np.isfinite(second)).sum()),
+        }
+        for metric, value in values.items():
+            yield _row(*pair, reference, metric, value, len(second))
+
+    # --- the task ----------------------------------------------------------------------------------------------------
+
+    def task_rows(self, target: str) -> list[Row]:
+        """Zero-shot classification where there are labels, retrieval where there are only captions."""
+        precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
+        hits = {"fp32": self._hits(REFERENCE, "fp32")} | {p: self._hits(target, p) for p in precisions}
+        reference = "captions" if self.dataset.classes is None else "labels"
+        rows = []
+        for precision, metrics in hits.items():
+            place = REFERENCE if precision == "fp32" else target
+            for metric, outcome in metrics.items():
+                value = float(outcome.mean())
+                rows.append(_row("both", place, precision, reference, metric, value, len(outcome)))
+        for baseline in ("fp32", "fp16"):
+            if "fp8" in hits and baseline in hits:
+                for metric, outcome in hits["fp8"].items():
+                    value, low, high = paired_difference(outcome, hits[baseline][metric])
+                    rows.append(
+                        _row("both", target, "fp8", baseline, f"{metric}_difference", value, len(outcome), low, high)
+                    )
+        return rows if target == self.targets()[0] else [row for row in rows if row["target"] != REFERENCE]
+
+    def _encoder(self, encoder: Encoder, target: str, precision: str) -> NDArray[np.float32]:
+        """One encoder's embeddings; FP32 stands in for an encoder that is not optimized."""
+        array = self.arrays.get((encoder, target, precision)) or self.arrays[encoder, REFERENCE, "fp32"]
+        return array[1]
+
+    def _hits(self, target: str, precision: str) -> dict[str, NDArray[np.bool_]]:
+        images = self._encoder("image", target, precision)
+        texts = self._encoder("text", target, precision)
+        if self.dataset.classes is None:
+            return self._retrieval(images, texts)
+        names = self.dataset.classes.names
+        row_of = {text: row for row, text in enumerate(evaluation_texts(self.dataset))}
+        prompts = texts[[row_of[prompt] for prompt in prompts_of(self.dataset)]]
+        classes = class_embeddings(prompts, len(names))
+        labels = np.array([self.dataset.samples[index].label for index in self.indices], dtype=np.int64)
+        return {f"top{k}": top_k_hits(images, classes, labels, k) for k in _TOP_K if k < len(names)}
+
+    def _retrieval(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, NDArray[np.bool_]]:
+        samples = [self.dataset.samples[index] for index in self.indices]
+        first: dict[str, int] = {}
+        for row, sample in enumerate(samples):
+            first.setdefault(sample.image_hash, row)
+        unique = list(first)
+        row_of = {text: row for row, text in enumerate(evaluation_texts(self.dataset))}
+        captions = list(dict.fromkeys(sample.caption for sample in samples))
+        relevant = np.zeros((len(unique), len(captions)), dtype=bool)
+        place = {digest: row for row, digest in enumerate(unique)}
+        column = {caption: index for index, caption in enumerate(captions)}
+        for sample in samples:
+            relevant[place[sample.image_hash], column[sample.caption]] = True
+        pictures = images[[first[digest] for digest in unique]]
+        words = texts[[row_of[caption] for caption in captions]]
+        hits = {}
+        for k in _RECALL_K:
+            if k < min(relevant.shape):
+                hits[f"recall@{k}_image_to_text"] = retrieval_hits(pictures, words, relevant, k)
+                hits[f"recall@{k}_text_to_image"] = retrieval_hits(words, pictures, relevant.T, k)
+        return hits
+
+
+def _load(ref: ArtifactRef) -> _Outputs:
+    store = active_store()
+    keys = json.loads(store.path(ref, KEYS_FILE).read_text(encoding="utf-8"))
+    return keys, np.load(store.path(ref, EMBEDDINGS_FILE))
+
+
+def _row(
+    encoder: str,
+    target: str,
+    precision: str,
+    reference: str,
+    metric: str,
+    value: float | None,
+    samples: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> Row:
+    return {
+        "encoder": encoder,
+        "target": target,
+        "precision": precision,
+        "reference": reference,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "samples": samples,
+    }
+
+
+def polygraphy_max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """The largest absolute difference, as Polygraphy's Comparator reports it."""
+    from polygraphy.comparator import Comparator, CompareFunc, IterationResult, RunResults
+    from polygraphy.logger import G_LOGGER
+
+    results = RunResults()
+    for name, array in (("first", first), ("second", second)):
+        results.append((name, [IterationResult({"embeds": array}, runner_name=name)]))
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
+        accuracy = Comparator.compare_accuracy(
+            results, compare_func=CompareFunc.simple(atol=float("inf"), check_error_stat="max")
+        )
+    ((_, iterations),) = accuracy.items()
+    return float(iterations[0]["embeds"].max_absdiff)
+
+
+@cached_step("score", version=1, packages=("polygraphy", "numpy"))
+def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
+    return score(data, embeddings)

@@ -1,0 +1,304 @@
+"""Step 1: resolve a model id or folder to a pinned snapshot, and refuse what cannot be trusted or is not CLIP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from artifacts.errors import (
+    BadWeights,
+    CheckpointNotFound,
+    ConfigError,
+    NotClip,
+    ObjectDamaged,
+    ObjectMissing,
+    UnsafeCheckpoint,
+)
+from artifacts.manifest import Manifest
+from artifacts.names import model_name_from
+from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
+from artifacts.store import Store, active_store
+from tasks.clip import family_for, family_named
+from tasks.demo import SNAPSHOT as DEMO
+from tasks.graph.weights import WeightReader
+from tasks.preprocess import save_preprocess
+from tasks.recipe import Recipe
+from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
+from tasks.steps import StepOutput, cached_step, measured
+
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
+_UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+class CheckedCheckpoint(StepOutput):
+    """A snapshot whose tensors are complete and finite; `preprocess` is its tokenizer and image processor."""
+
+    preprocess: ArtifactRef
+    tensors: int
+    parameters: int
+
+
+# --- resolve ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
+    """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
+
+    Raises:
+        CheckpointNotFound: neither a folder nor a reachable hub id; or `revision` given for a folder.
+        UnsafeCheckpoint: pickled weights only, a foreign ModelOpt state, or torch's safe loading switched off.
+        NotClip, MissingEncoder: not a two-encoder model of a known family.
+    """
+    if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
+        raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
+    folder, kind, commit = _locate(model, revision)
+    config = _read_config(folder)
+    family = family_for(config, where=folder / "config.json")
+    _refuse_pickles(folder)
+    files = _pin(folder)
+    digest = digest_json([[file.path, file.sha256] for file in files])
+    name = model_name_from("demo" if kind == "demo" else model if kind == "hub" else folder.name)
+    parents: tuple[str, ...] = ()
+    if (folder / STATE_FILE).exists():
+        parent = _publisher(folder, files, store)
+        kind, name, parents = "published", parent.model, (parent.identity,)
+    return Snapshot(
+        kind=kind,
+        name=model,
+        model=name,
+        folder=str(folder),
+        revision=commit or digest,
+        digest=digest,
+        family=family.name,
+        config=config,
+        files=files,
+        parents=parents,
+    )
+
+
+def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
+    """The folder, the kind of source, and the hub commit where there is one."""
+    if model == "demo":
+        return DEMO, "demo", None
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise CheckpointNotFound("a local folder has no revisions", where=path, fix="leave --revision out")
+        return path.resolve(), "folder", None
+    if path.exists() or not _HUB_ID.fullmatch(model):
+        raise CheckpointNotFound(
+            f"no model {model!r}", expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo"
+        )
+    return _download(model, revision)
+
+
+def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = [pattern for pattern in _WANTED if pattern != STATE_FILE]
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointNotFound(
+            f"model {model!r} cannot be had: {type(error).__name__}",
+            where=f"revision {revision or 'main'}",
+            expected="a local folder, or a Hugging Face id that this machine can reach or has cached",
+            fix="check the name and revision; set HF_TOKEN for gated models; or give a local folder",
+        ) from error
+    return folder, "hub", folder.name  # the cache names snapshots by commit
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise NotClip("not a CLIP checkpoint: there is no config.json", where=folder, expected="Hugging Face layout")
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise NotClip(f"config.json is not JSON: {error}", where=path) from error
+    if not isinstance(config, dict):
+        raise NotClip("config.json is not an object", where=path)
+    return config
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise UnsafeCheckpoint(
+            f"the weights are pickles ({', '.join(pickles[:3])}), which run code when they are loaded",
+            where=folder,
+            expected="model.safetensors",
+            fix="convert them once in a sandbox: AutoModel.from_pretrained(...).save_pretrained(..., "
+            "safe_serialization=True), or take the safetensors revision",
+        )
+    raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
+
+
+def _pin(folder: Path) -> tuple[PinnedFile, ...]:
+    paths = sorted({path for pattern in _WANTED for path in folder.glob(pattern) if path.is_file()})
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = list(pool.map(digest_file, paths))
+    return tuple(_pinned(path, digest) for path, digest in zip(paths, digests, strict=True))
+
+
+def _pinned(path: Path, digest: str) -> PinnedFile:
+    stat = path.stat()
+    return PinnedFile(path=path.name, sha256=digest, size=stat.st_size, inode=stat.st_ino, mtime_ns=stat.st_mtime_ns)
+
+
+def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> Manifest:
+    """The release whose manifest records exactly this ModelOpt checkpoint: one of the store's, or the exported one.
+
+    `modelopt_state.pth` is a pickle, so a state that no manifest of ours vouches for is refused.
+    """
+    digests = {file.path: file.sha256 for file in files}
+    for manifest in (*store.releases(), *_exported_manifest(folder)):
+        recorded = {
+            file.path.removeprefix("checkpoint/"): file.sha256
+            for file in manifest.files
+            if file.path.startswith("checkpoint/")
+        }
+        if digests and all(recorded.get(path) == digest for path, digest in digests.items()):
+            return manifest
+    raise UnsafeCheckpoint(
+        f"{STATE_FILE} is a pickle that no release of this store vouches for",
+        where=folder / STATE_FILE,
+        expected="a checkpoint folder as `clipsmith export` wrote it, unchanged",
+        fix=f"delete {STATE_FILE} to quantize the weights afresh, or give the --store that published it",
+    )
+
+
+def _exported_manifest(folder: Path) -> Iterator[Manifest]:
+    path = folder.parent / "manifest.json"
+    if folder.name == "checkpoint" and path.is_file():
+        yield Manifest.from_bytes(path.read_bytes(), where=path)
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def check(snapshot: Snapshot) -> CheckedCheckpoint:
+    """Prove that the tensors are the configured model's and finite, and keep its preprocessing.
+
+    Raises:
+        BadWeights: missing, extra, misshapen, NaN or Inf tensors; the message names the first and counts them.
+        CheckpointError: no usable tokenizer or image processor.
+    """
+    with measured() as meter:
+        folder = snapshot.open_folder()
+        reader = WeightReader(snapshot.weight_files())
+        expected = _expected_tensors(snapshot, folder)
+        _check_names(reader, expected, folder)
+        for name in expected:
+            _check_finite(name, reader.read(name), folder)
+        store = active_store()
+        with store.staging() as staging:
+            save_preprocess(folder, snapshot.config, staging)
+            preprocess = store.add("preprocess", staging)
+    parameters = sum(int(np.prod(shape)) for shape in expected.values())
+    return CheckedCheckpoint(preprocess=preprocess, tensors=len(expected), parameters=parameters, stats=meter.stats)
+
+
+def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with torch.device("meta"):
+        model = family_named(snapshot.family).build(folder)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_names(reader: WeightReader, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
+    missing = [name for name in expected if name not in reader]
+    extra = [name for name in reader if name not in expected and not _harmless(name)]
+    wrong = [name for name, shape in expected.items() if name in reader and reader.shape(name) != shape]
+    for problem, names in (("missing", missing), ("not part of the model", extra), ("of another shape", wrong)):
+        if names:
+            raise BadWeights(
+                f"{len(names)} tensors are {problem}, the first is {names[0]}",
+                where=folder,
+                expected="the tensors that config.json describes",
+                fix="check that weights and config.json belong together",
+            )
+
+
+def _harmless(name: str) -> bool:
+    """Index buffers that old checkpoints carry, and the amax buffers of a ModelOpt checkpoint."""
+    return name.endswith("position_ids") or "_quantizer." in name
+
+
+def _check_finite(name: str, values: np.ndarray, folder: Path) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise BadWeights(
+            f"tensor {name} has {int((~finite).sum())} NaN or Inf values of {values.size}",
+            where=folder,
+            expected="finite weights",
+            fix="train or download the checkpoint again",
+        )
+
+
+def keep_published(snapshot: Snapshot, recipe: Recipe) -> ArtifactRef:
+    """Take a published checkpoint folder into the store as it is.
+
+    Raises:
+        ConfigError: the recipe is not the one that the checkpoint was calibrated for.
+    """
+    import pandas as pd
+
+    names = pd.read_parquet(snapshot.root / AMAX_FILE)["quantizer"]
+    foreign = [
+        name
+        for name in names
+        if recipe.rule_for(name, linear=name.endswith(("weight_quantizer", "input_quantizer"))) is None
+    ]
+    if foreign:
+        raise ConfigError(
+            f"the checkpoint was calibrated for another recipe: {recipe.name!r} leaves {foreign[0]} off",
+            where=snapshot.root,
+            fix="give the --recipe that made the checkpoint, or start from the original weights",
+        )
+    store = active_store()
+    entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
+    ref = ArtifactRef.of("checkpoint", entries)
+    try:
+        store.check(ref)
+    except (ObjectMissing, ObjectDamaged):
+        with store.staging() as staging:
+            for file in snapshot.files:
+                shutil.copyfile(snapshot.root / file.path, staging / file.path)
+            return store.add("checkpoint", staging)
+    return ref
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@task(name="resolve", persist_result=False)
+def resolve_task(model: str, revision: str | None) -> Snapshot:
+    """Uncached: what a name means can change."""
+    return resolve(model, revision, active_store())
+
+
+@cached_step("check", version=1, packages=("transformers", "tokenizers"))
+def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
+    return check(snapshot)
+
+
+@task(name="keep-published", persist_result=False)
+def keep_published_task(snapshot: Snapshot, recipe: Recipe) -> ArtifactRef:
+    """Uncached: it only copies what is not in the store yet."""
+    return keep_published(snapshot, recipe)

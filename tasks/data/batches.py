@@ -1,0 +1,169 @@
+"""Samples as a stream of preprocessed batches: decoded in threads, in order, in memory of a fixed size."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from artifacts.errors import BadSample, ConfigError, DataError
+from tasks.data.base import Dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+_THREADS = 8
+_log = logging.getLogger(__name__)
+
+
+class Preprocess(Protocol):
+    """What a model's processor does to one picture and to a batch of captions."""
+
+    def image(self, picture: Image, /) -> np.ndarray:
+        """The pixel values of one picture, float32 [3, H, W]. Called from several threads at once."""
+        ...
+
+    def text(self, captions: list[str], /) -> tuple[np.ndarray, np.ndarray | None]:
+        """Token ids [n, S] and, for models that use one, their mask. Called from the consumer's thread only."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive good samples; `indices` are their places in the data set."""
+
+    indices: list[int]
+    pixel_values: np.ndarray  # float32 [n, 3, H, W]
+    input_ids: np.ndarray  # int64 [n, S]
+    attention_mask: np.ndarray | None  # int64 [n, S]
+
+
+def stream_batches(
+    dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = 0.01
+) -> Generator[Batch, None, None]:
+    """Every good sample once, in order, in batches of `batch_size` (the last may be smaller).
+
+    At most `prefetch` batches of samples are decoded ahead of the consumer. Samples that cannot be decoded are
+    logged and left out. Closing the generator stops the threads.
+
+    Raises:
+        ConfigError: a size below 1 or a share outside 0..1.
+        BadSample: more than `max_bad_share` of the whole set cannot be decoded; raised as soon as that is certain.
+        DataError: the set changed while it was read, or the preprocessor gives an array of the wrong form.
+    """
+    if batch_size < 1 or prefetch < 1 or not 0 <= max_bad_share <= 1:
+        raise ConfigError(
+            f"batch_size={batch_size}, prefetch={prefetch}, max_bad_share={max_bad_share}",
+            expected="sizes of at least 1 and a share of 0 to 1",
+        )
+    return _stream(dataset, preprocess, batch_size, prefetch * batch_size, max_bad_share)
+
+
+def _stream(
+    dataset: Dataset, preprocess: Preprocess, batch_size: int, ahead: int, max_bad_share: float
+) -> Generator[Batch, None, None]:
+    def load(index: int) -> np.ndarray:
+        return _checked(preprocess.image(dataset.image(index)), dataset.samples[index].id)
+
+    with _threads(min(_THREADS, ahead)) as pool:
+        good = _good(_in_order(pool, load, len(dataset.samples), ahead), dataset, max_bad_share)
+        while (batch := _next_batch(good, dataset, preprocess, batch_size)) is not None:
+            yield batch
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that drops what is queued when left: a plain `with` would first decode all of it."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix="clipsmith-data")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, load: Callable[[int], np.ndarray], total: int, ahead: int
+) -> Iterator[tuple[int, Future[np.ndarray]]]:
+    """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
+    waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+    for index in range(total):
+        waiting.append((index, pool.submit(load, index)))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _good(
+    loaded: Iterator[tuple[int, Future[np.ndarray]]], dataset: Dataset, max_bad_share: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The samples that could be decoded; BadSample once there are more bad ones than the set may have."""
+    bad: list[str] = []  # not the errors: their tracebacks would keep every bad image in memory
+    total = len(dataset.samples)
+    for index, future in loaded:
+        try:
+            pixels = future.result()
+        except BadSample as error:
+            bad.append(f"{error.where}: {error.what}")
+            _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
+            if len(bad) / total > max_bad_share:
+                raise _too_many(len(bad), total, max_bad_share, bad[0], dataset.source) from error
+        else:
+            yield index, pixels
+
+
+def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: str) -> BadSample:
+    return BadSample(
+        f"{bad} of {total} samples ({bad / total:.1%}) cannot be decoded; the first is {first}",
+        where=source,
+        expected=f"at most {max_bad_share:.1%} bad samples",
+        fix="repair or remove the bad samples, which the log names; or raise max_bad_share",
+    )
+
+
+def _next_batch(
+    good: Iterator[tuple[int, np.ndarray]], dataset: Dataset, preprocess: Preprocess, size: int
+) -> Batch | None:
+
+    part = list(islice(good, size))
+    if not part:
+        return None
+    indices = [index for index, _ in part]
+    input_ids, mask = preprocess.text([dataset.samples[index].caption for index in indices])
+    return Batch(
+        indices,
+        _stacked([pixels for _, pixels in part]),
+        _tokens(input_ids, len(indices)),
+        None if mask is None else _tokens(mask, len(indices)),
+    )
+
+
+def _checked(pixels: np.ndarray, sample: str) -> np.ndarray:
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != "float32":
+        raise DataError(
+            f"the preprocessor gave {pixels.dtype} {list(pixels.shape)}", where=sample, expected="float32 [3, H, W]"
+        )
+    return pixels
+
+
+def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    shapes = {pixels.shape for pixels in pictures}
+    if len(shapes) > 1:
+        raise DataError(f"the preprocessor gave pictures of different sizes: {sorted(shapes)}", expected="one size")
+    return np.stack(pictures)
+
+
+def _tokens(values: np.ndarray, rows: int) -> np.ndarray:
+    if values.ndim != 2 or len(values) != rows or values.dtype.kind not in "iu":
+        raise DataError(
+            f"the tokenizer gave {values.dtype} {list(values.shape)}", expected=f"whole numbers [{rows}, S]"
+        )
+    return values.astype("int64", copy=False)

@@ -1,0 +1,145 @@
+"""A folder of images with a table of captions or labels as a data source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import DataError
+from artifacts.refs import digest_file
+from tasks.data.base import Classes, Sample
+from tasks.data.images import decode_unchanged
+from tasks.data.listing import Entry, find_listing, read_listing
+from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_HASH_THREADS = 8
+
+
+class Folder:
+    """A folder with `captions.*`, `labels.*` or `metadata.*` (csv, jsonl or parquet) and an optional `templates.txt`.
+
+    Every row of the table is checked; `limit` keeps the first rows, and only their files are opened. The classes
+    are those of the whole table, so that a label means the same under every limit.
+    """
+
+    def __init__(self, path: Path, limit: int | None = None) -> None:
+        """Read the table and hash the images; nothing is decoded.
+
+        Raises:
+            DataNotFound: no such folder, or it holds no table.
+            DataError: a malformed table, an image that is not there, or a path that leaves the folder.
+        """
+        root = Path(os.path.realpath(path))
+        listing = find_listing(root)
+        _inside(root, listing.name, str(root))
+        entries = read_listing(listing)
+        kept = entries[:limit]
+        self.source: str = str(root)
+        self.classes: Classes | None = _classes(root, entries)
+        self._paths = [_inside(root, entry.file, entry.where) for entry in kept]
+        self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes)
+
+    def image(self, index: int) -> Image:
+        """Decode sample `index` to an RGB picture.
+
+        Raises:
+            BadSample: the file is not a complete image.
+            DataError: the file changed or went away after the folder was opened.
+        """
+        path = self._paths[index]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return decode_unchanged(data, self.samples[index].image_hash, str(path))
+
+
+def _inside(root: Path, file: str, where: str) -> Path:
+    """The real path of a file of the folder, links followed."""
+    path = Path(os.path.realpath(root / file))
+    if not path.is_relative_to(root):
+        raise DataError(
+            f"{file!r} is a link that leaves the folder",
+            where=where,
+            expected=f"a file below {root}",
+            fix="copy the file into the folder",
+        )
+    try:
+        found = path.is_file()
+    except OSError as error:  # for example a name that is too long
+        raise _unreadable(path, error) from error
+    if not found:
+        raise DataError(
+            f"the listed file {file!r} does not exist",
+            where=where,
+            expected=f"a file at {path}",
+            fix="add the file or remove its row",
+        )
+    return path
+
+
+def _hash_files(paths: Sequence[Path]) -> dict[Path, str]:
+    unique = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return dict(zip(unique, pool.map(_hash_file, unique), strict=True))
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        return digest_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"the file cannot be read: {error.strerror}", where=path, fix="check that it is there and its permissions"
+    )
+
+
+def _classes(root: Path, entries: Sequence[Entry]) -> Classes | None:
+    names = tuple(sorted({entry.label for entry in entries if entry.label is not None}))
+    if not names:
+        return None
+    if not (root / "templates.txt").exists():
+        return Classes(names, DEFAULT_TEMPLATES)
+    return Classes(names, read_templates(_inside(root, "templates.txt", str(root))))
+
+
+def _samples(entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None) -> tuple[Sample, ...]:
+    hashes = _hash_files(paths)
+    labels = {} if classes is None else {name: number for number, name in enumerate(classes.names)}
+    return tuple(
+        Sample(name, hashes[path], _caption(entry, classes), _label(entry, labels))
+        for name, entry, path in zip(_ids(entries), entries, paths, strict=True)
+    )
+
+
+def _ids(entries: Sequence[Entry]) -> Iterator[str]:
+    """`file`, then `file#2`, `file#3`; a number is passed over when a file of that name is listed."""
+    taken = {entry.file for entry in entries}
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.file
+        if name in seen:
+            name = next(free for n in count(2) if (free := f"{entry.file}#{n}") not in taken)
+            taken.add(name)
+        seen.add(entry.file)
+        yield name
+
+
+def _caption(entry: Entry, classes: Classes | None) -> str:
+    if entry.caption is None and classes is not None and entry.label is not None:
+        return fill(classes.templates[0], entry.label)
+    return entry.caption or ""
+
+
+def _label(entry: Entry, labels: Mapping[str, int]) -> int | None:
+    return None if entry.label is None else labels[entry.label]

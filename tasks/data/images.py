@@ -1,0 +1,152 @@
+"""One image file to one RGB picture: every mode has a defined conversion, everything else is a BadSample."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import BadSample, DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 64_000_000
+# Preprocessing scales the short side to about 224 pixels, so a 1 x 1,000,000 strip would grow to gigabytes.
+MAX_ASPECT = 100
+# An allow-list because some Pillow formats run other programs (EPS: Ghostscript) or nest other images (ICO, PSD).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
+# What Pillow's decoders raise on damaged files: SyntaxError is how its PNG reader says "broken chunk", RuntimeError
+# comes from its AVIF reader.
+_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
+_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
+_ORIENTATION_TAG = 0x0112
+
+
+def decode_rgb(data: bytes | Path, where: str) -> Image:
+    """Decode an image file (its bytes, or a path) to an upright 8-bit RGB picture.
+
+    EXIF orientation is applied; of several frames the first is taken; transparency is composited over white;
+    16-bit greyscale is scaled to 8 bits, not clipped; CMYK, palette and bilevel are converted. Colour profiles
+    are ignored, as the image processors of CLIP models do.
+
+    Raises:
+        BadSample: not an image of a known format, truncated or corrupt, or too large to decode safely.
+    """
+    from PIL import Image as pil
+
+    try:
+        with pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
+            _check_size(image.size, where)  # only the header was read so far
+            image.load()
+            return _to_rgb(_upright(image))
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+        raise _bomb(str(error), where) from error
+    except _UNREADABLE as error:
+        raise BadSample(
+            f"the image cannot be decoded: {error or type(error).__name__}",
+            where=where,
+            expected=f"a complete image file ({', '.join(_formats())})",
+            fix="replace the file or remove its row",
+        ) from error
+
+
+def decode_unchanged(data: bytes, image_hash: str, where: str) -> Image:
+    """`decode_rgb`, after checking that the bytes are still those that were hashed when the set was opened.
+
+    Raises:
+        DataError: the bytes changed; the digest of the set would no longer describe what was used.
+        BadSample: as for `decode_rgb`.
+    """
+    if hashlib.sha256(data).hexdigest() != image_hash:
+        raise DataError(
+            "the image changed after the data set was opened",
+            where=where,
+            expected=f"bytes with sha256 {image_hash}",
+            fix="run again once nothing writes to the data set",
+        )
+    return decode_rgb(data, where)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats of the allow-list that this build of Pillow reads; naming one that it lacks is a KeyError there."""
+    from PIL import Image as pil
+
+    pil.init()
+    return tuple(name for name in FORMATS if name in pil.OPEN)
+
+
+def _bomb(what: str, where: str) -> BadSample:
+    return BadSample(
+        f"decompression bomb: {what}",
+        where=where,
+        expected=f"at most {MAX_PIXELS:,} pixels, one side at most {MAX_ASPECT} times the other",
+        fix="scale the image down or remove its row",
+    )
+
+
+def _check_size(size: tuple[int, int], where: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS or max(size) > MAX_ASPECT * min(size):
+        raise _bomb(f"the header asks for {width} x {height} pixels", where)
+
+
+def _upright(image: Image) -> Image:
+    """Apply the EXIF orientation; `ImageOps.exif_transpose` is not used as it fails on EXIF it cannot write back."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_rgb(image: Image) -> Image:
+    if image.mode in _GREY_MODES:
+        return _grey_to_8_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        return _over_white(image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _over_white(rgba: Image) -> Image:
+    from PIL import Image as pil
+
+    page = pil.new("RGB", rgba.size, "white")
+    page.paste(rgba, mask=rgba.getchannel("A"))
+    return page
+
+
+def _grey_to_8_bit(image: Image) -> Image:
+    """Scale deep greyscale to 8 bits.
+
+    Whole numbers of 0..65535 are 16-bit samples and fractions of 0..1 are shares of white; any other range
+    has no defined white, so it is stretched from its smallest to its largest value.
+
+    Raises:
+        ValueError: NaN or infinite pixels.
+    """
+    import numpy as np
+    from PIL import Image as pil
+
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("NaN or infinite pixels")
+    low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
+    if values.min() < low or values.max() > high:
+        low, high = float(values.min()), float(values.max())
+    share = (values - low) / (high - low or 1.0)
+    return pil.fromarray(np.rint(share * 255).astype(np.uint8))

@@ -1,0 +1,53 @@
+"""Prompt templates: sentences with one `{}` for a class name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artifacts.errors import DataError
+from tasks.data.rows import read_utf8
+
+# The first is the caption of samples that have a label only. The others are the seven that OpenAI's CLIP
+# release found to be enough for ImageNet.
+DEFAULT_TEMPLATES = (
+    "a photo of a {}.",
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+def fill(template: str, name: str) -> str:
+    """Put a class name into a template; `str.format` is not used, names and templates may hold braces."""
+    return template.replace("{}", name)
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """The templates of a text file, one per line; blank lines are skipped.
+
+    Raises:
+        DataError: invalid UTF-8, a line without exactly one `{}`, or no template at all; names the line.
+    """
+    templates = []
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        text = line.strip()
+        if text and text.count("{}") != 1:
+            raise _bad_templates(f"{text[:80]!r} is not a template", f"{path}, line {number}")
+        if text:
+            templates.append(text)
+    if not templates:
+        raise _bad_templates("the file holds no template", str(path))
+    return tuple(templates)
+
+
+def _bad_templates(what: str, where: str) -> DataError:
+    return DataError(
+        what,
+        where=where,
+        expected="one template per line, each with exactly one {}, for example: a photo of a {}.",
+        fix="correct the file, or remove it to use the default templates",
+    )

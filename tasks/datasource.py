@@ -1,0 +1,84 @@
+"""A pinned data set: what a step is given instead of a path, and how it is opened again."""
+
+from __future__ import annotations
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.errors import DataError
+from artifacts.refs import Sha256
+from tasks.data import Dataset, check_disjoint, check_distinct, check_enough, dataset_digest, open_dataset
+from tasks.data.base import Role
+
+
+class DataRef(BaseModel):
+    """A source with the digest of its samples (ids, image hashes, captions, labels)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str
+    role: Role
+    limit: int | None
+    digest: Sha256
+    samples: int
+
+    def cache_identity(self) -> str:
+        """The content; where it lies does not matter."""
+        return self.digest
+
+    def open(self) -> Dataset:
+        """Open the source again.
+
+        Raises:
+            DataError: its content is not what it was when it was pinned.
+        """
+        dataset = open_dataset(self.spec, self.role, self.limit)
+        if dataset_digest(dataset) != self.digest:
+            raise DataError("the data changed while it was being used", where=self.spec, fix="run again")
+        return dataset
+
+
+def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset]:
+    """Open a source, refuse one that is too small or degenerate, and pin its content.
+
+    Raises:
+        DataNotFound, DataError, TooFewSamples, DegenerateData.
+    """
+    dataset = open_dataset(spec, role, limit)
+    check_enough(dataset)
+    check_distinct(dataset)
+    ref = DataRef(spec=spec, role=role, limit=limit, digest=dataset_digest(dataset), samples=len(dataset.samples))
+    return ref, dataset
+
+
+class PinnedData(BaseModel):
+    """The data of a run; `calibration` is None where nothing is calibrated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration: DataRef | None
+    evaluation: DataRef
+
+
+def pin_both(
+    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int | None
+) -> PinnedData:
+    """Pin both sets and refuse overlap.
+
+    Raises:
+        DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.
+    """
+    evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples)
+    if calibration is None:
+        return PinnedData(calibration=None, evaluation=evaluation_ref)
+    calibration_ref, calibration_set = pin_data(calibration, "calibration", calibration_samples)
+    check_disjoint(calibration_set, evaluation_set)
+    return PinnedData(calibration=calibration_ref, evaluation=evaluation_ref)
+
+
+@task(name="pin-data", persist_result=False)
+def pin_data_task(
+    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int | None
+) -> PinnedData:
+    """Uncached: what lies at a source can change."""
+    return pin_both(calibration, calibration_samples, evaluation, evaluation_samples)

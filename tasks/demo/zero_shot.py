@@ -1,0 +1,48 @@
+"""Zero-shot accuracy of a checkpoint folder in plain transformers FP32: what the demo model promises, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import DataError
+from tasks.data.base import Classes, Dataset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def zero_shot_accuracy(snapshot: Path, dataset: Dataset) -> float:
+    """Share of `dataset` whose nearest class, by cosine, is its label.
+
+    A class is the mean of its normalised prompt embeddings over the templates. Pictures and prompts go through the
+    snapshot's own image processor and tokenizer.
+
+    Raises:
+        DataError: the data set has no classes.
+    """
+    import torch
+    from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
+
+    if dataset.classes is None:
+        raise DataError(f"{dataset.source} has no classes, so there is nothing to classify", expected="a labelled set")
+    model = CLIPModel.from_pretrained(snapshot, dtype=torch.float32).eval()
+    processor = CLIPImageProcessorPil.from_pretrained(snapshot)
+    pictures = [dataset.image(index) for index in range(len(dataset.samples))]
+    labels = torch.tensor([sample.label for sample in dataset.samples])
+    with torch.inference_mode():
+        classes = _class_embeddings(model, AutoTokenizer.from_pretrained(snapshot), dataset.classes)
+        images = model.get_image_features(**processor(pictures, return_tensors="pt")).pooler_output  # (N, D)
+    hits = (images @ classes.T).argmax(dim=-1) == labels
+    return float(hits.float().mean())
+
+
+def _class_embeddings(model: Any, tokenizer: Any, classes: Classes) -> Tensor:
+    """One embedding of unit length for each class: (C, D) float32."""
+    from torch.nn.functional import normalize
+
+    prompts = [template.format(name) for name in classes.names for template in classes.templates]
+    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
+    features = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)  # (C * T, D)
+    means = features.reshape(len(classes.names), len(classes.templates), -1).mean(dim=1)  # (C, D)
+    return normalize(means, dim=-1)

@@ -1,0 +1,76 @@
+"""Step 6: ONNX -> engine, one per encoder, precision and target, each built in a child process."""
+
+from __future__ import annotations
+
+from artifacts.errors import EngineUnavailable
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.engines import BatchProfile, backend_for
+from tasks.engines.child import Job, build_in_child
+from tasks.graph.skeleton import Precision
+from tasks.onnx_names import engine_name, onnx_name
+from tasks.steps import StepOutput, cached_step
+
+
+class BuiltEngine(StepOutput):
+    """An engine object, `<precision>.<target>.engine`; `versions` are the packages that built it."""
+
+    encoder: Encoder
+    precision: Precision
+    target: str
+    engine: ArtifactRef
+    profile: BatchProfile
+    versions: dict[str, str]
+    log: str
+
+
+def require_target(target: str) -> None:
+    """Make sure that this installation can build for `target`.
+
+    Raises:
+        UnknownTarget, EngineUnavailable.
+    """
+    reason = backend_for(target).why_not_build(target)
+    if reason is not None:
+        raise EngineUnavailable(
+            f"target {target} cannot be built here: {reason}", fix="install what is missing, or leave the target out"
+        )
+
+
+def build(
+    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile
+) -> BuiltEngine:
+    """Build one engine.
+
+    Raises:
+        UnknownTarget, EngineUnavailable, BuildError, BuilderCrash.
+    """
+    require_target(target)
+    store = active_store()
+    with store.staging() as folder:
+        job = Job(
+            onnx=store.path(onnx_ref, onnx_name(precision)),
+            engine=folder / engine_name(precision, target),
+            target=target,
+            profile=profile,
+        )
+        stats, log = build_in_child(job)
+        engine = store.add("engine", folder)
+    return BuiltEngine(
+        encoder=encoder,
+        precision=precision,
+        target=target,
+        engine=engine,
+        profile=profile,
+        versions=backend_for(target).versions(),
+        log=log[-4000:],
+        stats=stats,
+    )
+
+
+@cached_step("build", version=1, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+def build_task(
+    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile
+) -> BuiltEngine:
+    return build(onnx_ref, encoder, precision, target, profile)

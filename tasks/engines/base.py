@@ -1,0 +1,96 @@
+"""What an engine backend must do: build an ONNX file for a target, and run what it built."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from artifacts.errors import ProfileError
+
+
+class BatchProfile(BaseModel):
+    """The batch sizes of an optimization profile: smallest, the one to tune for, largest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min: int = 1
+    opt: int = 8
+    max: int = 32
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BatchProfile:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ProfileError(
+                f"the batch profile is min {self.min}, opt {self.opt}, max {self.max}",
+                expected="1 <= min <= opt <= max",
+                fix="correct `profile` in the parameters",
+            )
+        return self
+
+
+class Backend(Protocol):
+    """One runtime. Backends are stateless; a target is a string such as `trtrtx-sm89`."""
+
+    name: str
+
+    def accepts(self, target: str) -> bool:
+        """Whether `target` is one of this backend's."""
+        ...
+
+    def targets(self) -> tuple[str, ...]:
+        """The targets, for messages and forms."""
+        ...
+
+    def why_not_build(self, target: str) -> str | None:
+        """Why this installation cannot build for `target`; None when it can."""
+        ...
+
+    def why_not_run(self, target: str) -> str | None:
+        """Why this machine cannot run an engine of `target`; None when it can."""
+        ...
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables that a building or running process needs from its start."""
+        ...
+
+    def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
+        """Build in this process; called in a child process (see `tasks.engines.child`).
+
+        Raises:
+            BuildError: the builder refused; the message carries its words.
+        """
+        ...
+
+    def runner(self, engine: Path, name: str) -> Any:
+        """A Polygraphy runner for a built engine."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Distributions that decide what is built."""
+        ...
+
+    def device(self) -> str:
+        """What an engine runs on here."""
+        ...
+
+    def emulation(self, precision: str) -> str | None:
+        """How `precision` is emulated where the device has no arithmetic for it, so that its latency says nothing
+        about the precision; None where it is native."""
+        ...
+
+
+@cache
+def gpu_count() -> int:
+    """CUDA devices that the driver sees; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,92 @@
+"""Build one engine in a child process: `python -m tasks.engines.child JOB.json`.
+
+A builder that crashes in native code or is killed for memory takes only the child down; `build_in_child` turns that
+into a typed error.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from artifacts.errors import BuilderCrash, BuildError
+from tasks.engines import BatchProfile, backend_for
+from tasks.steps import StepStats
+
+_REFUSED = 3
+
+
+class Job(BaseModel):
+    """What the child is told: absolute paths, the target and the batch profile."""
+
+    onnx: Path
+    engine: Path
+    target: str
+    profile: BatchProfile
+
+
+def build_in_child(job: Job) -> tuple[StepStats, str]:
+    """Run `job` in a fresh Python; return its cost (its own peak memory) and what the builder printed.
+
+    Raises:
+        BuildError: the builder refused the graph.
+        BuilderCrash: the child died: a signal, out of memory, or no engine left behind.
+    """
+    job_file = job.engine.with_suffix(".job.json")
+    job_file.write_text(job.model_dump_json())
+    start = time.perf_counter()
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "tasks.engines.child", str(job_file)],
+            env={**os.environ, **backend_for(job.target).environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    finally:
+        job_file.unlink()
+    log = child.stdout.strip()
+    last = log.rpartition("\n")[2]
+    if child.returncode == _REFUSED:
+        raise BuildError(last, where=f"{job.target}, {job.onnx.name}", fix="the builder's own words are above")
+    if child.returncode != 0 or not job.engine.is_file():
+        raise BuilderCrash(
+            f"the {job.target} builder died: {_death(child.returncode)}",
+            where=job.onnx.name,
+            expected="an engine",
+            fix=f"last output: {log[-2000:] or 'none'}",
+        )
+    stats = StepStats(wall_s=round(time.perf_counter() - start, 4), peak_rss_mb=round(float(last), 1))
+    return stats, log.rpartition("\n")[0]
+
+
+def _death(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "killed (SIGKILL), most likely out of memory"
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name} in native code"
+    return f"exit code {code}"
+
+
+def main() -> None:
+    """The child: build, then print its own peak memory in MiB on the last line."""
+    job = Job.model_validate_json(Path(sys.argv[1]).read_text())
+    try:
+        backend_for(job.target).build(job.onnx, job.engine, job.target, job.profile)
+    except BuildError as error:
+        print(" ".join(error.what.split()), flush=True)
+        sys.exit(_REFUSED)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+
+
+if __name__ == "__main__":
+    main()

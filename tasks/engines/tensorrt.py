@@ -1,0 +1,142 @@
+"""TensorRT and TensorRT for RTX through Polygraphy: strongly typed networks, one batch profile.
+
+TensorRT for RTX builds ahead of time for a named compute capability, with no GPU in the machine; TensorRT builds for
+the GPU it runs on. Polygraphy chooses between them by `POLYGRAPHY_USE_TENSORRT_RTX`, read when it is imported, so a
+process serves one of them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import BuildError
+from tasks.engines.base import BatchProfile, gpu_count
+from tasks.steps import package_version
+
+_NO_GPU = "this machine has no CUDA GPU"
+_RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time."""
+
+
+class _Polygraphy:
+    """What both runtimes share."""
+
+    name: str
+    module: str
+
+    def _missing(self) -> str | None:
+        if importlib.util.find_spec(self.module) is None:
+            return f"the package {self.module} is not installed"
+        return None
+
+    def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
+        """Parse, build and write one engine.
+
+        Raises:
+            BuildError: the parser or the builder refused the graph.
+        """
+        from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+        from polygraphy.exception import PolygraphyException
+
+        def configure(builder: Any, network: Any) -> Any:
+            shapes = Profile()
+            for index in range(network.num_inputs):
+                tensor = network.get_input(index)
+                rest = tuple(tensor.shape)[1:]
+                shapes.add(tensor.name, (profile.min, *rest), (profile.opt, *rest), (profile.max, *rest))
+            config = CreateConfig(profiles=[shapes])(builder, network)
+            self._aim(config, target)
+            return config
+
+        try:
+            data = EngineBytesFromNetwork(NetworkFromOnnxPath(str(onnx), strongly_typed=True), config=configure)()
+        except PolygraphyException as error:
+            raise BuildError(
+                f"{self.name} cannot build {onnx.name}: {error}", where=target, fix="see the builder's log"
+            ) from error
+        engine.write_bytes(data)
+
+    def _aim(self, config: Any, target: str) -> None:
+        """Set what the target asks for beyond the defaults."""
+
+    def runner(self, engine: Path, name: str) -> Any:
+        from polygraphy.backend.common import BytesFromPath
+        from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+
+        return TrtRunner(EngineFromBytes(BytesFromPath(str(engine))), name=name)
+
+    def versions(self) -> dict[str, str]:
+        return {name: package_version(name) for name in (self.module.replace("_", "-"), "polygraphy")}
+
+    def device(self) -> str:
+        return "CUDA GPU" if gpu_count() else _NO_GPU
+
+    def emulation(self, precision: str) -> str | None:
+        del precision
+        return None
+
+
+class TensorRt(_Polygraphy):
+    """Target `tensorrt`: full TensorRT, for this machine's GPU."""
+
+    name = "tensorrt"
+    module = "tensorrt"
+
+    def accepts(self, target: str) -> bool:
+        return target == self.name
+
+    def targets(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def why_not_build(self, target: str) -> str | None:
+        del target
+        return self._missing() or (None if gpu_count() else _NO_GPU)
+
+    why_not_run = why_not_build
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+
+class TensorRtRtx(_Polygraphy):
+    """Targets `trtrtx-sm<NN>` (ahead of time, no GPU needed) and `trtrtx` (this machine's GPU)."""
+
+    name = "trtrtx"
+    module = "tensorrt_rtx"
+
+    def accepts(self, target: str) -> bool:
+        return target in self.targets()
+
+    def targets(self) -> tuple[str, ...]:
+        return (self.name, *(f"{self.name}-{sm}" for sm in _RTX_SM))
+
+    def why_not_build(self, target: str) -> str | None:
+        needs_gpu = target == self.name and not gpu_count()
+        return self._missing() or (_NO_GPU if needs_gpu else None)
+
+    def why_not_run(self, target: str) -> str | None:
+        if self._missing() or not gpu_count():
+            return self._missing() or _NO_GPU
+        here = _compute_capability()
+        return None if target in (self.name, f"{self.name}-{here}") else f"this machine's GPU is {here}"
+
+    def environment(self) -> dict[str, str]:
+        return {"POLYGRAPHY_USE_TENSORRT_RTX": "1"}
+
+    def _aim(self, config: Any, target: str) -> None:
+        import tensorrt_rtx as trt
+
+        match = re.fullmatch(rf"{self.name}-(sm\d+)", target)
+        if match:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(getattr(trt.ComputeCapability, match[1].upper()), 0)
+
+
+def _compute_capability() -> str:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm{major}{minor}"

@@ -1,0 +1,153 @@
+"""What a graph holds, read from the file alone with onnx-graphsurgeon: products, their operands, Q/DQ placement."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from tasks.graph.skeleton import Precision, module_of
+
+_FP8 = onnx.TensorProto.FLOAT8E4M3FN
+_WEIGHT_SUFFIXES = (".weight.T", ".weight")
+_BYTES = {_FP8: ("fp8", 1), onnx.TensorProto.FLOAT16: ("fp16", 2)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """One product (or plain weight): its node, precision, the scales of its two operands, its weight's bytes."""
+
+    node: str
+    precision: Precision | Literal["mixed"]
+    first_scale: float | None = None
+    second_scale: float | None = None
+    weight_bytes: int = 0
+
+
+@dataclass
+class GraphFindings:
+    """Everything the audit looks at; `products` maps (module, kind) to what was found under that name."""
+
+    inputs: str
+    outputs: str
+    products: dict[tuple[str, str], list[Found]] = field(default_factory=lambda: defaultdict(list))
+    misplaced: list[str] = field(default_factory=list)
+    weight_bytes: dict[str, int] = field(default_factory=lambda: {"fp8": 0, "fp16": 0, "other": 0})
+
+
+def read_findings(model: onnx.ModelProto) -> GraphFindings:
+    """Read a model whose external data need not be loaded."""
+    sizes = _initializer_bytes(model)
+    scales = _scalars(model)
+    graph = gs.import_onnx(model)
+    findings = GraphFindings(inputs=_signature(graph.inputs), outputs=_signature(graph.outputs))
+    for dtype, size in sizes.values():
+        findings.weight_bytes[dtype] += size
+    for node in graph.nodes:
+        if node.op in ("MatMul", "Gemm"):
+            module, kind = _identify(node)
+            findings.products[module, kind].append(_product(node, scales, sizes))
+        elif node.op == "Conv":
+            findings.products[_weight_module(node.inputs[1]), "conv"].append(_plain(node, node.inputs[1], sizes))
+        elif node.op == "Gather" and isinstance(_source(node.inputs[0]), gs.Constant):
+            table = _source(node.inputs[0])
+            if table.name.endswith(_WEIGHT_SUFFIXES):
+                findings.products[_weight_module(table), "embedding"].append(_plain(node, table, sizes))
+        elif node.op in ("QuantizeLinear", "DequantizeLinear"):
+            problem = _misplaced(node)
+            if problem:
+                findings.misplaced.append(problem)
+    return findings
+
+
+def _signature(tensors: list[gs.Tensor]) -> str:
+    return ", ".join(f"{t.name} [{', '.join(map(str, t.shape))}] {t.dtype}" for t in tensors)
+
+
+def _initializer_bytes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
+    result = {}
+    for tensor in model.graph.initializer:
+        elements = 1
+        for dim in tensor.dims:
+            elements *= dim
+        name, width = _BYTES.get(tensor.data_type, ("other", 8))
+        result[tensor.name] = (name, elements * width)
+    return result
+
+
+def _scalars(model: onnx.ModelProto) -> dict[str, float]:
+    return {
+        tensor.name: float(onnx.numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+        if not tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT16
+    }
+
+
+def _producer(tensor: gs.Tensor) -> gs.Node | None:
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def _source(tensor: gs.Tensor) -> gs.Tensor:
+    """The tensor behind a DequantizeLinear, or the tensor itself."""
+    node = _producer(tensor)
+    return node.inputs[0] if node is not None and node.op == "DequantizeLinear" else tensor
+
+
+def _weight_module(tensor: gs.Tensor) -> str:
+    name: str = _source(tensor).name
+    for suffix in _WEIGHT_SUFFIXES:
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
+
+
+def _identify(node: gs.Node) -> tuple[str, str]:
+    """Linear layers by the weight they multiply with; attention products by where their first operand comes from."""
+    for tensor in node.inputs[:2]:
+        if isinstance(_source(tensor), gs.Constant):
+            return _weight_module(tensor), "linear"
+    behind = _producer(node.inputs[0])
+    if behind is not None and behind.op == "DequantizeLinear":
+        quantize = _producer(behind.inputs[0])
+        behind = _producer(quantize.inputs[0]) if quantize is not None else None
+    return module_of(node.name), "bmm_pv" if behind is not None and behind.op == "Softmax" else "bmm_qk"
+
+
+def _scale(tensor: gs.Tensor, scales: dict[str, float]) -> float | None:
+    node = _producer(tensor)
+    if node is None or node.op != "DequantizeLinear":
+        return None
+    return scales.get(node.inputs[1].name)
+
+
+def _product(node: gs.Node, scales: dict[str, float], sizes: dict[str, tuple[str, int]]) -> Found:
+    first, second = (_scale(tensor, scales) for tensor in node.inputs[:2])
+    quantized = [value is not None for value in (first, second)]
+    precision: Precision | Literal["mixed"] = "fp8" if all(quantized) else "mixed" if any(quantized) else "fp16"
+    weight = sum(sizes[name][1] for name in (_source(t).name for t in node.inputs[:2]) if name in sizes)
+    return Found(node.name, precision, first, second, weight)
+
+
+def _plain(node: gs.Node, weight: gs.Tensor, sizes: dict[str, tuple[str, int]]) -> Found:
+    dtype, size = sizes[_source(weight).name]
+    return Found(node.name, "fp8" if dtype == "fp8" else "fp16", weight_bytes=size)
+
+
+def _misplaced(node: gs.Node) -> str | None:
+    """What is wrong with where a Q or DQ node stands, if anything."""
+    consumers = [consumer for tensor in node.outputs for consumer in tensor.outputs]
+    if not consumers:
+        return f"{node.name} feeds nothing"
+    if node.op == "QuantizeLinear":
+        bad = [c for c in consumers if c.op != "DequantizeLinear"]
+        return f"{node.name} feeds {bad[0].name}" if bad else None
+    bad = [c for c in consumers if c.op not in ("MatMul", "Gemm")]
+    if bad:
+        return f"{node.name} feeds {bad[0].op} node {bad[0].name}"
+    behind = _producer(node.inputs[0])
+    if behind is not None and behind.op != "QuantizeLinear":
+        return f"{node.name} reads {behind.op} node {behind.name}"
+    return None

@@ -1,0 +1,54 @@
+"""Strong typing: would a builder that inserts no casts accept the graph?"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, defs
+
+
+def type_conflicts(model: onnx.ModelProto) -> list[str]:
+    """Nodes whose operands break their operator's type constraints, as `node: T is FLOAT and FLOAT16`.
+
+    ONNX's operator schemas name one type variable for operands that must agree; `model` must have inferred shapes,
+    so that every tensor's type is known. Scales must have the type of what they scale, which TensorRT asks for and
+    ONNX leaves open.
+    """
+    types = _tensor_types(model)
+    conflicts = []
+    for node in model.graph.node:
+        bound: dict[str, int] = {}
+        schema = defs.get_schema(node.op_type, max_inclusive_version=model.opset_import[0].version, domain="")
+        for variable, name in _operands(node, schema):
+            if name not in types:
+                conflicts.append(f"{node.name}: the type of {name} is unknown")
+            elif bound.setdefault(variable, types[name]) != types[name]:
+                pair = " and ".join(TensorProto.DataType.Name(t) for t in (bound[variable], types[name]))
+                conflicts.append(f"{node.name}: {variable} is {pair}")
+        conflicts += _scale_conflicts(node, types)
+    return conflicts
+
+
+def _tensor_types(model: onnx.ModelProto) -> dict[str, int]:
+    graph = model.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def _operands(node: onnx.NodeProto, schema: defs.OpSchema) -> list[tuple[str, str]]:
+    """(type variable, tensor name) of inputs and outputs; a variadic parameter covers the rest."""
+    variables = {constraint.type_param_str for constraint in schema.type_constraints}
+    result = []
+    for names, formals in ((node.input, schema.inputs), (node.output, schema.outputs)):
+        for index, name in enumerate(names):
+            formal = formals[min(index, len(formals) - 1)]
+            if name and formal.type_str in variables:
+                result.append((formal.type_str, name))
+    return result
+
+
+def _scale_conflicts(node: onnx.NodeProto, types: dict[str, int]) -> list[str]:
+    if node.op_type == "QuantizeLinear" and types.get(node.input[0]) != types.get(node.input[1]):
+        return [f"{node.name}: the scale's type is not its input's"]
+    if node.op_type == "DequantizeLinear" and types.get(node.output[0]) != types.get(node.input[1]):
+        return [f"{node.name}: the scale's type is not its output's"]
+    return []

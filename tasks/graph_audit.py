@@ -1,0 +1,218 @@
+"""Step 5: what an exported graph really holds, against what the recipe and the PyTorch model say it should.
+
+A gate: any mismatch is an `AuditError` that names the module. Expectations come from the module inventory and the
+recipe alone; findings come from the ONNX file alone, read with onnx-graphsurgeon.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from artifacts.errors import AuditError
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.graph.findings import Found, GraphFindings, read_findings
+from tasks.graph.skeleton import OPSET, Inventory, Precision, Skeleton
+from tasks.graph.strong_typing import type_conflicts
+from tasks.onnx_names import SKELETON_FILE, onnx_name
+from tasks.recipe import Recipe
+from tasks.steps import StepOutput, cached_step, measured
+
+
+class GraphAudit(StepOutput):
+    """Findings of a graph that passed: coverage rows, weight bytes by type, file bytes, quantized counts."""
+
+    encoder: Encoder
+    precision: Precision
+    coverage: tuple[Row, ...]
+    weight_bytes: dict[str, int]
+    file_bytes: int
+    encoder_row: Row
+
+
+def audit(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, recipe: Recipe | None) -> GraphAudit:
+    """Audit one exported graph.
+
+    Raises:
+        AuditError: the first kind of mismatch found, with the modules or nodes concerned.
+    """
+    with measured() as meter:
+        store = active_store()
+        inventory = Skeleton.load(store.path(skeleton, SKELETON_FILE)).inventory
+        path = store.path(onnx_ref, onnx_name(precision))
+        findings = audit_file(path, inventory, recipe if precision == "fp8" else None)
+        rows = _coverage(findings, inventory, precision, recipe)
+    return GraphAudit(
+        encoder=inventory.encoder,
+        precision=precision,
+        coverage=tuple(rows),
+        weight_bytes=findings.weight_bytes,
+        file_bytes=onnx_ref.size,
+        encoder_row=_encoder_row(inventory, findings),
+        stats=meter.stats,
+    )
+
+
+def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> GraphFindings:
+    """Hold an ONNX file to its inventory and recipe (None: nothing may be quantized).
+
+    Raises:
+        AuditError.
+    """
+    model = _load(path)
+    _check_form(model, path)
+    conflicts = type_conflicts(model)
+    if conflicts:
+        raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
+    findings = read_findings(model)
+    _check_placement(findings, path)
+    _check_coverage(findings, inventory, recipe, path)
+    return findings
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    """Parse the file and make sure that every byte of external data is there, without reading it."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+        for tensor in model.graph.initializer:
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                _check_external(tensor, path)
+        onnx.checker.check_model(str(path), full_check=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except AuditError:
+        raise
+    except Exception as error:
+        raise AuditError(f"not a sound ONNX file: {error}", where=path.name, fix="export it again") from error
+
+
+def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
+    info = {entry.key: entry.value for entry in tensor.external_data}
+    location = info.get("location", "")
+    data = path.parent / location
+    plain = location and Path(location).name == location and not data.is_symlink()
+    if not plain:
+        raise AuditError(f"external data of {tensor.name} is at {location!r}", where=path.name, expected="a plain file")
+    if not data.is_file():
+        raise AuditError(f"external data file {location} of {tensor.name} is missing", where=path.name)
+    if data.stat().st_nlink > 1:
+        raise AuditError(f"external data file {location} has another hard link", where=path.name)
+    end = int(info.get("offset", 0)) + int(info.get("length", 0))
+    bits = 8 if tensor.data_type == onnx.TensorProto.FLOAT8E4M3FN else 16
+    needed = int(np.prod(tensor.dims, dtype=np.int64)) * bits // 8
+    if end > data.stat().st_size or int(info.get("length", 0)) != needed:
+        raise AuditError(
+            f"external data of {tensor.name} is short: it ends at byte {end} of {data.stat().st_size}",
+            where=path.name,
+            expected=f"{needed} bytes",
+        )
+
+
+def _check_form(model: onnx.ModelProto, path: Path) -> None:
+    foreign = sorted({node.domain for node in model.graph.node} | {o.domain for o in model.opset_import}) != [""]
+    if foreign or model.opset_import[0].version != OPSET or len(model.functions):
+        raise AuditError("the graph is not plain ONNX", where=path.name, expected=f"default domain, opset {OPSET}")
+    for value in (*model.graph.input, *model.graph.output):
+        dims = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        if dims[:1] != ["batch"] or not all(isinstance(d, int) and d > 0 for d in dims[1:]):
+            raise AuditError(f"{value.name} has shape {dims}", where=path.name, expected="['batch', fixed sizes ...]")
+
+
+# --- quantization ----------------------------------------------------------------------------------------------------
+
+
+def _check_placement(findings: GraphFindings, path: Path) -> None:
+    if findings.misplaced:
+        raise AuditError(
+            f"{len(findings.misplaced)} Q/DQ nodes are misplaced, the first: {findings.misplaced[0]}",
+            where=path.name,
+            expected="FP8 weight -> DQ -> MatMul, and activation -> Q -> DQ -> MatMul with nothing between",
+        )
+
+
+def _check_coverage(findings: GraphFindings, inventory: Inventory, recipe: Recipe | None, path: Path) -> None:
+    for (module, kind), expected in expected_precisions(inventory, recipe).items():
+        found = findings.products.get((module, kind), [])
+        if len(found) != 1:
+            raise AuditError(f"{module} has {len(found)} {kind} products in the graph", where=path.name, expected="one")
+        if found[0].precision != expected:
+            raise AuditError(
+                f"{module} ({kind}) is {found[0].precision} in the graph",
+                where=f"{path.name}, node {found[0].node}",
+                expected=f"{expected}, by {'the recipe' if recipe else 'the FP16 baseline'}",
+            )
+    known = expected_precisions(inventory, recipe).keys()
+    strangers = sorted(module for module, kind in findings.products if (module, kind) not in known)
+    if strangers:
+        raise AuditError(f"products of unknown modules: {strangers[:3]}", where=path.name)
+    if recipe is not None and not any(f.precision == "fp8" for fs in findings.products.values() for f in fs):
+        raise AuditError("the graph is labelled FP8 and nothing in it is", where=path.name)
+
+
+def expected_precisions(inventory: Inventory, recipe: Recipe | None) -> dict[tuple[str, str], Precision]:
+    """(module, kind) -> precision for every product and weight that the PyTorch model has."""
+    expected: dict[tuple[str, str], Precision] = {}
+
+    def wanted(*quantizers: str, linear: bool) -> Precision:
+        on = recipe is not None and all(recipe.rule_for(name, linear=linear) is not None for name in quantizers)
+        return "fp8" if on else "fp16"
+
+    for module in inventory.modules:
+        name = module.name
+        if module.kind == "attention":
+            expected[name, "bmm_qk"] = wanted(f"{name}.q_bmm_quantizer", f"{name}.k_bmm_quantizer", linear=False)
+            expected[name, "bmm_pv"] = wanted(f"{name}.p_bmm_quantizer", f"{name}.v_bmm_quantizer", linear=False)
+        else:
+            quantizers = [f"{name}.weight_quantizer"]
+            if module.kind == "linear":
+                quantizers.append(f"{name}.input_quantizer")
+            expected[name, module.kind] = wanted(*quantizers, linear=module.kind == "linear")
+    return expected
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _coverage(findings: GraphFindings, inventory: Inventory, precision: Precision, recipe: Recipe | None) -> list[Row]:
+    expected = expected_precisions(inventory, recipe if precision == "fp8" else None)
+
+    def row(module: str, kind: str, found: Found) -> Row:
+        return {
+            "encoder": inventory.encoder,
+            "precision": precision,
+            "module": module,
+            "kind": kind,
+            "expected": expected[module, kind],
+            "actual": found.precision,
+            "input_scale": found.first_scale,
+            "weight_scale": found.second_scale,
+            "weight_bytes": found.weight_bytes,
+            "node": found.node,
+        }
+
+    return [row(module, kind, findings.products[module, kind][0]) for module, kind in expected]
+
+
+def _encoder_row(inventory: Inventory, findings: GraphFindings) -> Row:
+    return {
+        "encoder": inventory.encoder,
+        "family": inventory.family,
+        "layers": inventory.layers,
+        "hidden_size": inventory.hidden_size,
+        "heads": inventory.heads,
+        "parameters": inventory.parameters,
+        "embedding_dim": inventory.embedding_dim,
+        "input": findings.inputs,
+        "output": findings.outputs,
+    }
+
+
+@cached_step("audit", version=1, packages=("onnx", "onnx_graphsurgeon"))
+def audit_task(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, recipe: Recipe | None) -> GraphAudit:
+    return audit(onnx_ref, skeleton, precision, recipe)

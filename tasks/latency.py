@@ -1,0 +1,198 @@
+"""Step 8: latency of the engines that can run here, FP8 and FP16 interleaved round by round.
+
+Interleaving makes the comparison hold when the machine's speed drifts; the ratio is bootstrapped over rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.clip import EncoderSpec, family_named
+from tasks.engines import Backend, backend_for
+from tasks.graph.skeleton import Precision
+from tasks.metrics import ratio_interval
+from tasks.onnx_names import engine_name
+from tasks.snapshot import Snapshot
+from tasks.steps import StepOutput, cached_step, measured
+
+MIN_ROUNDS = 5
+_WARM_UP = 2
+_SEED = 7
+
+
+class LatencySettings(BaseModel):
+    """Batch sizes to time, and when to stop: after `rounds`, or after `seconds` per batch size (5 rounds at least)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    batches: list[int] = Field(default=[1, 8], min_length=1)
+    rounds: int = Field(default=50, ge=MIN_ROUNDS, le=10_000)
+    seconds: float = Field(default=20.0, gt=0, le=3600)
+
+
+class Latency(StepOutput):
+    """Rows of the latency table; `samples` holds `latencies.json`, ms per round keyed
+    "<encoder> <precision> <target> batch <n>"."""
+
+    rows: tuple[Row, ...]
+    samples: ArtifactRef
+
+
+def measure(
+    snapshot: Snapshot,
+    encoder: Encoder,
+    target: str,
+    engines: Mapping[Precision, ArtifactRef],
+    settings: LatencySettings,
+) -> Latency:
+    """Time the engines of one encoder on one target, or say why they cannot run on this machine."""
+    with measured() as meter:
+        backend = backend_for(target)
+        reason = backend.why_not_run(target)
+        rows: list[Row] = []
+        raw: dict[str, list[float]] = {}
+        if reason is not None:
+            rows = [
+                _blank(encoder, target, p, batch) | {"status": "built, not run", "note": reason}
+                for p in engines
+                for batch in settings.batches
+            ]
+        else:
+            spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)
+            rows, raw = _time_all(spec, target, engines, settings)
+        store = active_store()
+        with store.staging() as folder:
+            (folder / "latencies.json").write_text(json.dumps(raw))
+            samples = store.add("latencies", folder)
+    return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
+
+
+def _time_all(
+    spec: EncoderSpec, target: str, engines: Mapping[Precision, ArtifactRef], settings: LatencySettings
+) -> tuple[list[Row], dict[str, list[float]]]:
+    backend, store = backend_for(target), active_store()
+    rows: list[Row] = []
+    raw: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        runners = {
+            precision: stack.enter_context(
+                backend.runner(store.path(ref, engine_name(precision, target)), f"{precision} {target}")
+            )
+            for precision, ref in engines.items()
+        }
+        for batch in settings.batches:
+            times = _rounds(runners, _feed(spec, batch), settings)
+            rows += _rows(spec.encoder, target, batch, times, backend)
+            for precision, values in times.items():
+                raw[f"{spec.encoder} {precision} {target} batch {batch}"] = [round(v, 5) for v in values.tolist()]
+    return rows, raw
+
+
+def _feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
+    """Random pixels, or random tokens with the end token last (the highest id, where CLIP's pooling looks)."""
+    rng = np.random.default_rng(_SEED)
+    feed: dict[str, NDArray[Any]] = {}
+    for item in spec.inputs:
+        if item.dtype == "float16":
+            feed[item.name] = rng.standard_normal((batch, *item.shape)).astype(np.float16)
+        else:
+            feed[item.name] = rng.integers(1, 100, size=(batch, *item.shape), dtype=np.int64)
+    return feed
+
+
+def _rounds(
+    runners: Mapping[Precision, Any], feed: dict[str, NDArray[Any]], settings: LatencySettings
+) -> dict[Precision, NDArray[np.float64]]:
+    """Milliseconds per round and precision; the order within a round alternates."""
+    for runner in runners.values():
+        for _ in range(_WARM_UP):
+            runner.infer(feed)
+    times: dict[Precision, list[float]] = {precision: [] for precision in runners}
+    order = list(runners)
+    deadline = time.perf_counter() + settings.seconds
+    for round_ in range(settings.rounds):
+        if round_ >= MIN_ROUNDS and time.perf_counter() > deadline:
+            break
+        for precision in order if round_ % 2 == 0 else reversed(order):
+            runners[precision].infer(feed)
+            times[precision].append(runners[precision].last_inference_time() * 1e3)
+    return {precision: np.array(values) for precision, values in times.items()}
+
+
+def _blank(encoder: Encoder, target: str, precision: Precision, batch: int) -> Row:
+    return {
+        "encoder": encoder,
+        "target": target,
+        "precision": precision,
+        "batch": batch,
+        "status": None,
+        "median_ms": None,
+        "p95_ms": None,
+        "p99_ms": None,
+        "throughput": None,
+        "rounds": None,
+        "speedup": None,
+        "speedup_low": None,
+        "speedup_high": None,
+        "device": None,
+        "clock_mhz": None,
+        "load": None,
+        "note": None,
+    }
+
+
+def _rows(
+    encoder: Encoder, target: str, batch: int, times: Mapping[Precision, NDArray[np.float64]], backend: Backend
+) -> list[Row]:
+    state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(), "load": round(os.getloadavg()[0], 2)}
+    emulated = {precision: backend.emulation(precision) for precision in times}
+    rows = []
+    for precision, values in times.items():
+        p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
+        row = _blank(encoder, target, precision, batch) | state
+        row |= {
+            "status": "emulated" if emulated[precision] else "measured",
+            "median_ms": p50,
+            "p95_ms": p95,
+            "p99_ms": p99,
+            "throughput": batch / p50 * 1e3,
+            "rounds": len(values),
+            "note": emulated[precision],
+        }
+        if precision == "fp8" and "fp16" in times and not any(emulated.values()):
+            speedup, low, high = ratio_interval(times["fp16"], values)
+            row |= {"speedup": speedup, "speedup_low": low, "speedup_high": high}
+        rows.append(row)
+    return rows
+
+
+def _clock_mhz() -> float | None:
+    """The processor's mean current clock, where the kernel tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return round(float(np.mean(clocks)), 1) if clocks else None
+
+
+@cached_step("latency", version=1, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+def latency_task(
+    snapshot: Snapshot,
+    encoder: Encoder,
+    target: str,
+    engines: dict[Precision, ArtifactRef],
+    settings: LatencySettings,
+) -> Latency:
+    return measure(snapshot, encoder, target, engines, settings)

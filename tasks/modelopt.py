@@ -1,0 +1,121 @@
+"""The few things we ask of ModelOpt, through its public API (`modelopt.torch.quantization`, `modelopt.torch.opt`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import BadAmax
+from artifacts.manifest import Encoder
+from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.recipe import Recipe
+from tasks.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PACKAGES = ("torch", "transformers", "nvidia-modelopt")
+EAGER = "eager"
+"""The attention that ModelOpt's Hugging Face plugin can quantize: with fused kernels the softmax is out of reach."""
+
+
+def insert_quantizers(
+    model: nn.Module,
+    snapshot: Snapshot,
+    recipe: Recipe,
+    encoders: tuple[Encoder, ...],
+    forward_loop: Callable[[Any], None] | None,
+) -> None:
+    """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone."""
+    import modelopt.torch.quantization as mtq
+    import torch
+
+    family = family_named(snapshot.family)
+    config = recipe.modelopt_config()
+    for encoder in ENCODERS:
+        if encoder not in encoders:
+            for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
+                config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
+    with torch.no_grad():
+        mtq.quantize(model, config, forward_loop)
+
+
+def enabled_quantizers(model: nn.Module) -> dict[str, Any]:
+    """Every enabled `TensorQuantizer` by its dotted name."""
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, TensorQuantizer) and module.is_enabled
+    }
+
+
+def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """The per-tensor amax of every enabled quantizer.
+
+    Raises:
+        BadAmax: zero, NaN, infinite, or never reached by the calibration data; the message names the layer.
+    """
+    table: dict[str, float] = {}
+    for name, quantizer in enabled_quantizers(model).items():
+        linear = name.endswith(("weight_quantizer", "input_quantizer"))
+        rule = recipe.rule_for(name, linear=linear)
+        constant = rule.constant_amax if rule is not None else None
+        amax = quantizer.amax if constant is None else constant
+        value = float("nan") if amax is None else float(amax)
+        if not 0 < value < float("inf"):
+            raise BadAmax(
+                f"the calibrated amax of {name} is {'missing' if amax is None else value}",
+                expected="a positive finite maximum",
+                fix="check the weights of this layer, and calibrate with more varied samples",
+            )
+        table[name] = value
+    return table
+
+
+def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
+    """Set calibrated amax values.
+
+    Raises:
+        BadAmax: the enabled quantizers are not those of the table.
+    """
+    import torch
+
+    quantizers = enabled_quantizers(model)
+    if quantizers.keys() != table.keys():
+        odd = sorted(quantizers.keys() ^ table.keys())
+        raise BadAmax(
+            f"{len(odd)} quantizers do not match the amax table, the first is {odd[0]}", fix="calibrate again"
+        )
+    for name, quantizer in quantizers.items():
+        if quantizer.amax is None or float(quantizer.amax) != table[name]:
+            quantizer.amax = torch.tensor(table[name])
+
+
+def enable_checkpointing() -> None:
+    """Let `save_pretrained` and `from_pretrained` carry quantizers; without it they are dropped silently."""
+    import modelopt.torch.opt as mto
+
+    mto.enable_huggingface_checkpointing()
+
+
+@contextmanager
+def plain_folder(snapshot: Snapshot) -> Iterator[Path]:
+    """The snapshot's configuration and weights alone, so that no ModelOpt state can be restored from it."""
+    source = snapshot.open_folder()
+    with tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
+        for file in snapshot.files:
+            if file.path.endswith((".safetensors", ".safetensors.index.json")) or file.path == "config.json":
+                (Path(name) / file.path).symlink_to(source / file.path)
+        yield Path(name)
+
+
+def load_plain(snapshot: Snapshot, attention: str) -> tuple[nn.Module, ClipFamily]:
+    """The unquantized FP32 model and its adapter."""
+    family = family_named(snapshot.family)
+    with plain_folder(snapshot) as folder:
+        return family.load(folder, attention), family

@@ -1,0 +1,108 @@
+"""Step 4: one ONNX file per encoder and precision, from one weightless trace."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.clip import family_named
+from tasks.graph.quantize import quantize
+from tasks.graph.skeleton import Precision, Skeleton
+from tasks.graph.trace import trace
+from tasks.graph.weights import WeightReader
+from tasks.graph.writer import write_onnx
+from tasks.onnx_names import SKELETON_FILE, onnx_name
+from tasks.recipe import Recipe
+from tasks.snapshot import AMAX_FILE, Snapshot
+from tasks.steps import StepOutput, cached_step, measured
+
+
+class TracedEncoder(StepOutput):
+    """A skeleton, good for every precision and recipe of this architecture."""
+
+    encoder: Encoder
+    skeleton: ArtifactRef
+
+
+class ExportedOnnx(StepOutput):
+    """An ONNX object: `<precision>.onnx`, and `.onnx.data` beside it for weights over 2 GB."""
+
+    encoder: Encoder
+    precision: Precision
+    onnx: ArtifactRef
+
+
+def trace_encoder(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
+    """Trace one encoder from its configuration; no weights are read.
+
+    Raises:
+        ExportError: the model cannot be expressed as promised (see `tasks.graph.trace`).
+    """
+    with measured() as meter, tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
+        (Path(name) / "config.json").write_text(json.dumps(config))
+        skeleton = trace(family_named(family), Path(name), config, encoder)
+        store = active_store()
+        with store.staging() as folder:
+            skeleton.save(folder / SKELETON_FILE)
+            ref = store.add("skeleton", folder)
+    return TracedEncoder(encoder=encoder, skeleton=ref, stats=meter.stats)
+
+
+def export_fp16(snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder) -> ExportedOnnx:
+    """Stream the weights into the skeleton as FP16."""
+    with measured() as meter:
+        graph = Skeleton.load(active_store().path(skeleton, SKELETON_FILE))
+        ref = _write(graph, snapshot, "fp16", {})
+    return ExportedOnnx(encoder=encoder, precision="fp16", onnx=ref, stats=meter.stats)
+
+
+def export_fp8(
+    snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, table: ArtifactRef
+) -> ExportedOnnx:
+    """Quantize the skeleton with the calibrated amax (`amax.parquet` of `table`) and stream the weights into it.
+
+    Raises:
+        BadAmax, BadWeights, ExportError.
+    """
+    import pandas as pd
+
+    with measured() as meter:
+        store = active_store()
+        frame = pd.read_parquet(store.path(table, AMAX_FILE))
+        amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
+        graph = quantize(Skeleton.load(store.path(skeleton, SKELETON_FILE)), recipe, amax)
+        ref = _write(graph, snapshot, "fp8", {"clipsmith.recipe": recipe.digest})
+    return ExportedOnnx(encoder=encoder, precision="fp8", onnx=ref, stats=meter.stats)
+
+
+def _write(graph: Skeleton, snapshot: Snapshot, precision: Precision, metadata: dict[str, str]) -> ArtifactRef:
+    store = active_store()
+    with store.staging() as folder:
+        reader = WeightReader(snapshot.weight_files())
+        write_onnx(graph, reader, folder / onnx_name(precision), {"clipsmith.precision": precision, **metadata})
+        return store.add("onnx", folder)
+
+
+_PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
+
+
+@cached_step("trace", version=1, packages=_PACKAGES)
+def trace_task(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
+    return trace_encoder(family, config, encoder)
+
+
+@cached_step("export-fp16", version=1, packages=("onnx",))
+def export_fp16_task(snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder) -> ExportedOnnx:
+    return export_fp16(snapshot, skeleton, encoder)
+
+
+@cached_step("export-fp8", version=1, packages=("onnx", "ml_dtypes"))
+def export_fp8_task(
+    snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, table: ArtifactRef
+) -> ExportedOnnx:
+    return export_fp8(snapshot, skeleton, encoder, recipe, table)

@@ -1,0 +1,75 @@
+"""A checkpoint's tokenizer and image processor: saved as transformers loads them, used without torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class Preprocess:
+    """Turns pictures and texts into model inputs, as the checkpoint's own processor does."""
+
+    def __init__(self, folder: Path, context_length: int) -> None:
+        self._tokenizer, self._images = _load(folder)
+        self._context = context_length
+
+    def image(self, picture: Image) -> NDArray[np.float32]:
+        """One RGB picture to pixel values (3, H, W)."""
+        pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
+        return np.asarray(pixels, dtype=np.float32)
+
+    def text(self, texts: list[str]) -> tuple[NDArray[np.int64], None]:
+        """Texts to token ids (n, context length), padded and truncated with the end token kept."""
+        tokens = self._tokenizer(
+            texts, padding="max_length", truncation=True, max_length=self._context, return_tensors="np"
+        )
+        return tokens["input_ids"].astype(np.int64), None
+
+    def truncated(self, texts: list[str]) -> int:
+        """How many texts are longer than the context and lose their end."""
+        lengths = self._tokenizer(texts, return_length=True, truncation=False)["length"]
+        return sum(length > self._context for length in lengths)
+
+
+def save_preprocess(folder: Path, config: dict[str, Any], destination: Path) -> None:
+    """Write tokenizer and image-processor files to `destination`.
+
+    Raises:
+        CheckpointError: they cannot be loaded, or the processor's size is not the model's.
+    """
+    tokenizer, images = _load(folder)
+    wanted = config["vision_config"].get("image_size", 224)
+    size = images.crop_size or images.size
+    height = size.get("height") or size.get("shortest_edge")
+    if height != wanted:
+        raise CheckpointError(
+            f"the image processor makes {height} pixels, the model takes {wanted}",
+            where=folder / "preprocessor_config.json",
+            fix="give the processor that belongs to the checkpoint",
+        )
+    tokenizer.save_pretrained(destination)
+    images.save_pretrained(destination)
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer, CLIPImageProcessor
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        images = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"the tokenizer or image processor cannot be loaded: {error}",
+            where=folder,
+            expected="tokenizer files and preprocessor_config.json beside the weights",
+            fix="save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)",
+        ) from error
+    return tokenizer, images

@@ -1,0 +1,206 @@
+"""Step 9: everything that was made becomes one immutable release; the only caller of `Store.publish`."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.manifest import Cell, DataSource, Encoder, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.refs import ArtifactRef, digest_json
+from artifacts.report import Evidence, render_report
+from artifacts.store import active_store
+from artifacts.tables import write_tables
+from tasks.datasource import DataRef
+from tasks.recipe import Recipe
+from tasks.snapshot import Snapshot
+from tasks.steps import package_version
+
+_PACKAGES = (
+    "clipsmith",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "nvidia-modelopt",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnx_graphsurgeon",
+    "onnxruntime",
+    "tensorrt-rtx",
+    "tensorrt",
+    "polygraphy",
+    "prefect",
+    "numpy",
+    "pillow",
+    "ml_dtypes",
+)
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Piece(BaseModel):
+    """An object whose files go under `folder` of an exported release."""
+
+    model_config = _FROZEN
+
+    object: ArtifactRef
+    folder: str
+    encoder: Encoder | None = None
+    precision: str | None = None
+    target: str | None = None
+
+
+class Draft(BaseModel):
+    """A release before it has a version: what the flow hands over.
+
+    `timings` are stage rows of steps that run every time; they, `parameters` and `device` are recorded but are not
+    part of the release's identity.
+    """
+
+    model_config = _FROZEN
+
+    snapshot: Snapshot
+    calibration: DataRef | None
+    evaluation: DataRef
+    recipe: Recipe | None
+    parameters: dict[str, Any]
+    device: dict[str, Cell]
+    pieces: tuple[Piece, ...]
+    tables: dict[str, tuple[Row, ...]]
+    timings: tuple[Row, ...]
+    cosines: ArtifactRef
+    latencies: tuple[ArtifactRef, ...]
+    calibrations: tuple[ArtifactRef, ...]
+
+    def identity(self) -> str:
+        """The digest of what makes this release what it is: inputs, objects and measured rows."""
+        return digest_json(
+            {
+                "source": self.snapshot.digest,
+                "calibration": self.calibration and self.calibration.digest,
+                "evaluation": self.evaluation.digest,
+                "recipe": self.recipe and self.recipe.digest,
+                "objects": sorted([piece.folder, piece.object.digest] for piece in self.pieces),
+                "tables": self.tables,
+            }
+        )
+
+
+class Published(BaseModel):
+    """Where a release can be found; `new` is False when the same work had been published before."""
+
+    model_config = _FROZEN
+
+    ref: str
+    identity: str
+    store: str
+    new: bool
+
+
+def publish(draft: Draft) -> Published:
+    """Publish the draft, or find the release that it already is."""
+    store = active_store()
+    identity = draft.identity()
+
+    def build(version: int, sequence: int) -> Manifest:
+        tables = dict(draft.tables)
+        tables["stages"] = (*draft.timings, *tables["stages"])
+        manifest = Manifest(
+            model=draft.snapshot.model,
+            version=version,
+            sequence=sequence,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            identity=identity,
+            provenance=_provenance(draft),
+            files=tuple(_files(draft.pieces)),
+            tables=tables,
+        )
+        with store.staging() as folder:
+            write_tables(manifest.tables, folder)
+            table_piece = Piece(object=store.add("tables", folder), folder="tables")
+        with store.staging() as folder:
+            (folder / "report.html").write_text(render_report(manifest, _evidence(draft)), encoding="utf-8")
+            report_piece = Piece(object=store.add("report", folder), folder="")
+        return manifest.model_copy(update={"files": (*manifest.files, *_files([table_piece, report_piece]))})
+
+    manifest, new = store.publish(draft.snapshot.model, identity, build)
+    return Published(ref=manifest.ref, identity=manifest.identity, store=str(store.root), new=new)
+
+
+def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
+    for piece in pieces:
+        for entry in piece.object.files:
+            yield ReleaseFile(
+                path=f"{piece.folder}/{entry.path}" if piece.folder else entry.path,
+                kind=piece.object.kind,
+                object=piece.object.digest,
+                member=entry.path,
+                sha256=entry.sha256,
+                size=entry.size,
+                encoder=piece.encoder,
+                precision=piece.precision,
+                target=piece.target,
+            )
+
+
+def _provenance(draft: Draft) -> Provenance:
+    snapshot = draft.snapshot
+    return Provenance(
+        source=Source(
+            kind=snapshot.kind,
+            name=snapshot.name,
+            revision=snapshot.revision,
+            digest=snapshot.digest,
+            weights={file.path: file.sha256 for file in snapshot.files if file.path.endswith(".safetensors")},
+            family=snapshot.family,
+        ),
+        calibration=None if draft.calibration is None else _data(draft.calibration),
+        evaluation=_data(draft.evaluation),
+        recipe=draft.recipe.name if draft.recipe else "none (FP16 only)",
+        recipe_digest=digest_json(None) if draft.recipe is None else draft.recipe.digest,
+        parameters=draft.parameters,
+        packages={name: package_version(name) for name in _PACKAGES},
+        device=draft.device,
+        code=_code_revision(),
+        parents=snapshot.parents,
+    )
+
+
+def _data(ref: DataRef) -> DataSource:
+    return DataSource(source=f"{ref.spec} ({ref.role})", digest=ref.digest, samples=ref.samples)
+
+
+def _code_revision() -> str:
+    """The package's version, and the commit when it runs from a checkout."""
+    version = package_version("clipsmith")
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return version
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    described = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{version} ({described.stdout.strip()})" if described.returncode == 0 else version
+
+
+def _evidence(draft: Draft) -> Evidence:
+    import pandas as pd
+
+    store = active_store()
+    latencies: dict[str, list[float]] = {}
+    for ref in draft.latencies:
+        latencies |= json.loads(store.path(ref, "latencies.json").read_text())
+    curves = [pd.read_parquet(store.path(ref, "convergence.parquet")) for ref in draft.calibrations]
+    convergence: list[Any] = pd.concat(curves).to_dict("records") if curves else []
+    cosines = json.loads(store.path(draft.cosines, "cosines.json").read_text())
+    return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence)
+
+
+@task(name="publish", persist_result=False)
+def publish_task(draft: Draft) -> Published:
+    """Uncached and last: it finds an equal release by its content."""
+    return publish(draft)

@@ -1,0 +1,81 @@
+"""Step 3: recipe + calibrated amax -> a ModelOpt checkpoint in Hugging Face layout that restores to the same amax."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import RoundTripError
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store import active_store
+from tasks.clip import ClipFamily
+from tasks.modelopt import (
+    EAGER,
+    PACKAGES,
+    enable_checkpointing,
+    insert_quantizers,
+    load_plain,
+    read_amax,
+    write_amax,
+)
+from tasks.recipe import Recipe
+from tasks.snapshot import AMAX_FILE, Snapshot
+from tasks.steps import StepOutput, cached_step, measured
+
+
+class QuantizedCheckpoint(StepOutput):
+    """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor."""
+
+    checkpoint: ArtifactRef
+    quantizers: int
+
+
+def quantize(
+    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: Mapping[Encoder, ArtifactRef]
+) -> QuantizedCheckpoint:
+    """Write the checkpoint, restore it once, and compare every amax.
+
+    Raises:
+        RoundTripError: the restored checkpoint is not what was written.
+    """
+    import pandas as pd
+
+    with measured() as meter:
+        store = active_store()
+        frame = pd.concat([pd.read_parquet(store.path(ref, AMAX_FILE)) for ref in tables.values()])
+        amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
+        model, family = load_plain(snapshot, EAGER)
+        insert_quantizers(model, snapshot, recipe, tuple(tables), None)
+        write_amax(model, amax)
+        enable_checkpointing()
+        with store.staging() as folder:
+            save: Any = model.save_pretrained  # nn.Module hides its type
+            save(folder)
+            del model, save
+            _check_round_trip(folder, family, recipe, amax)
+            frame.to_parquet(folder / AMAX_FILE, index=False)
+            for file in store.path(preprocess).iterdir():
+                shutil.copyfile(file, folder / file.name)
+            checkpoint = store.add("checkpoint", folder)
+    return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), stats=meter.stats)
+
+
+def _check_round_trip(folder: Path, family: ClipFamily, recipe: Recipe, amax: Mapping[str, float]) -> None:
+    restored = read_amax(family.load(folder, EAGER), recipe)
+    if restored != dict(amax):
+        odd = sorted(name for name in restored.keys() | amax.keys() if restored.get(name) != amax.get(name))
+        raise RoundTripError(
+            f"{len(odd)} quantizers restore to another amax, the first is {odd[0]}: "
+            f"wrote {amax.get(odd[0])}, read {restored.get(odd[0])}",
+            where=folder,
+        )
+
+
+@cached_step("quantize", version=1, packages=PACKAGES)
+def quantize_task(
+    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: dict[Encoder, ArtifactRef]
+) -> QuantizedCheckpoint:
+    return quantize(snapshot, preprocess, recipe, tables)

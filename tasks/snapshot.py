@@ -1,0 +1,88 @@
+"""A resolved checkpoint: a local folder pinned by the digest of every file that matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.errors import CheckpointChanged
+from artifacts.refs import RelativePath, Sha256
+
+STATE_FILE = "modelopt_state.pth"
+AMAX_FILE = "amax.parquet"
+
+
+class PinnedFile(BaseModel):
+    """A file as it was when it was digested; the inode and times tell whether it has been touched since."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: RelativePath
+    sha256: Sha256
+    size: int
+    inode: int
+    mtime_ns: int
+
+
+class Snapshot(BaseModel):
+    """A pinned checkpoint folder.
+
+    `digest` covers the names and contents of `files`; `revision` is the hub's commit or, for folders, the digest.
+    `calibrated` marks a ModelOpt checkpoint that clipsmith published.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hub", "folder", "demo", "published"]
+    name: str
+    model: str
+    folder: str
+    revision: str
+    digest: Sha256
+    family: str
+    config: dict[str, Any]
+    files: tuple[PinnedFile, ...]
+    parents: tuple[Sha256, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the checkpoint brings its own amax, so that calibration and quantization are skipped."""
+        return self.kind == "published"
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return Path(self.folder)
+
+    def cache_identity(self) -> dict[str, Any]:
+        """What a cache key sees: the content, not the place."""
+        return {"digest": self.digest, "calibrated": self.calibrated}
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors files.
+
+        Raises:
+            CheckpointChanged: one was touched since it was digested.
+        """
+        return [self._unchanged(file) for file in self.files if file.path.endswith(".safetensors")]
+
+    def open_folder(self) -> Path:
+        """The folder, once every pinned file has been found untouched.
+
+        Raises:
+            CheckpointChanged: a file was touched since it was digested.
+        """
+        for file in self.files:
+            self._unchanged(file)
+        return self.root
+
+    def _unchanged(self, file: PinnedFile) -> Path:
+        path = self.root / file.path
+        stat = path.stat() if path.exists() else None
+        if stat is None or (stat.st_size, stat.st_ino, stat.st_mtime_ns) != (file.size, file.inode, file.mtime_ns):
+            raise CheckpointChanged(
+                "the checkpoint changed while it was being used", where=path, fix="run again once it is complete"
+            )
+        return path
