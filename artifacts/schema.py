@@ -111,7 +111,7 @@ _ACCURACY = Table(
 )
 _LATENCY = Table(
     "latency",
-    "One row per engine and batch size. Emulated rows ran without hardware for that precision and do not tell its speed.",
+    "One row per engine and batch size. Emulated rows ran without hardware for that precision: not its speed.",
     (
         _ENCODER,
         _TARGET,

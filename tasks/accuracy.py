@@ -127,7 +127,7 @@ class _Table:
         values = {
             "cosine_mean": float(similarity.mean()),
             "cosine_min": float(similarity.min()),
-            "max_abs": polygraphy_max_abs(first, second),
+            "max_abs": _max_abs(first, second),
             "snr_db": snr_db(first, second),
             "nonfinite": float((~np.isfinite(second)).sum()),
         }
@@ -226,7 +226,7 @@ def _row(
     }
 
 
-def polygraphy_max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """The largest absolute difference, as Polygraphy's Comparator reports it."""
     from polygraphy.comparator import Comparator, CompareFunc, IterationResult, RunResults
     from polygraphy.logger import G_LOGGER
@@ -238,8 +238,8 @@ def polygraphy_max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) 
         accuracy = Comparator.compare_accuracy(
             results, compare_func=CompareFunc.simple(atol=float("inf"), check_error_stat="max")
         )
-    ((_, iterations),) = accuracy.items()
-    return float(iterations[0]["embeds"].max_absdiff)
+    (comparison,) = accuracy
+    return float(comparison["first", "second"][0]["embeds"].max_absdiff)
 
 
 @cached_step("score", version=1, packages=("polygraphy", "numpy"))

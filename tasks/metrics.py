@@ -50,7 +50,7 @@ def retrieval_hits(queries: Array, items: Array, relevant: NDArray[np.bool_], k:
     """
     scores = normalise(queries) @ normalise(items).T
     top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    hits: NDArray[np.bool_] = np.take_along_axis(relevant, top, axis=1).any(axis=1)
+    hits: NDArray[np.bool_] = np.any(np.take_along_axis(relevant, top, axis=1), axis=1)
     return hits
 
 
