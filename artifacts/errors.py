@@ -193,5 +193,9 @@ class DamagedManifest(StoreError):
     """A manifest that is not the canonical JSON of the schema."""
 
 
+class TableError(StoreError):
+    """Rows that do not keep to their table's schema; the message names the table and the column."""
+
+
 class ExportTargetExists(StoreError):
     """The folder to export to exists and is not empty."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from artifacts.errors import NumericError
+from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Row
-from artifacts.schema import TableError, number
+from artifacts.schema import number
 
 
 class Series(NamedTuple):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from artifacts.errors import ClipsmithError, NumericError
+from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Cell, Row
 
 Kind = Literal["str", "int", "float"]
@@ -18,10 +18,6 @@ MEASURED = "measured"
 EMULATED = "emulated"
 NOT_RUN = "built, not run"
 BUILT = "built"
-
-
-class TableError(ClipsmithError):
-    """Rows that do not keep to their table's schema; the message names the table and the column."""
 
 
 @dataclass(frozen=True)

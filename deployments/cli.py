@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from artifacts.errors import ClipsmithError
 from artifacts.store import Store
 from deployments import show
-from deployments.environment import prepare_prefect, quiet_libraries
+from deployments.environment import prepare_prefect, quiet_libraries, without_heartbeat
 from flows.defaults import default_store
 
 app = typer.Typer(
@@ -71,7 +72,9 @@ def optimize(
     quiet_libraries()
     from flows.optimize import optimize as flow
 
-    published = flow(parameters)
+    # Whatever a library prints goes to stderr: stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr), without_heartbeat():
+        published = flow(parameters)
     opened = Store.open(published.store, writable=False)
     manifest = opened.find(published.ref)
     if as_json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from artifacts.errors import ClipsmithError
 
@@ -41,6 +43,16 @@ def quiet_libraries() -> None:
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
+
+
+@contextmanager
+def without_heartbeat() -> Iterator[None]:
+    """No heartbeats for a run on the embedded API: nobody watches for them, and ending them takes a second."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    updates = {} if PREFECT_API_URL.value() else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(updates):
+        yield
 
 
 def _without_expected_tracebacks(record: logging.LogRecord) -> bool:

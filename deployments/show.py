@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from artifacts.errors import ClipsmithError
 from artifacts.manifest import Manifest, Row
+from artifacts.schema import NOT_RUN
 from artifacts.store import Store
 from artifacts.verdict import findings
 
@@ -70,7 +72,7 @@ def print_exported(manifest: Manifest, folder: Path) -> None:
 
 def print_release(manifest: Manifest, store: Store, *, new: bool | None = None) -> None:
     """A release's tables for a person: headline, accuracy, latency, and where the report is."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     suffix = {True: " (new)", False: " (unchanged: published before)", None: ""}[new]
     console.print(f"\n[bold]{manifest.ref}[/]{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
     provenance = manifest.provenance
@@ -111,13 +113,15 @@ def _print_accuracy(console: Console, manifest: Manifest) -> None:
 
 def _print_latency(console: Console, manifest: Manifest) -> None:
     table = _table("latency", "encoder", "target", "precision", ">batch", ">median", ">p95", ">p99", "status")
-    for row in manifest.tables["latency"]:
+    rows = manifest.tables["latency"]
+    for row in (row for row in rows if row["status"] != NOT_RUN):
         cells = [str(row[name]) for name in ("encoder", "target", "precision", "batch")]
         times = [_number(row[name], "{:.2f} ms") for name in ("median_ms", "p95_ms", "p99_ms")]
         speedup = "" if row["speedup"] is None else f", speedup {row['speedup']:.2f}x"
-        note = f" ({row['note']})" if row["status"] == "built, not run" else ""
-        table.add_row(*cells, *times, f"{row['status']}{speedup}{note}")
+        table.add_row(*cells, *times, f"{row['status']}{speedup}")
     console.print(table)
+    for target, note in dict.fromkeys((row["target"], row["note"]) for row in rows if row["status"] == NOT_RUN):
+        console.print(f"{target}: built, not run here ({note})", highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
 
 from artifacts.errors import ConfigError
 from artifacts.manifest import Encoder, Row
@@ -35,7 +36,12 @@ from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, measured
 
 
-@flow(name="optimize", flow_run_name="{parameters.model}", persist_result=False)
+def _run_name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    return " ".join([parameters.model.rstrip("/").rpartition("/")[2], parameters.revision or "", parameters.recipe])
+
+
+@flow(name="optimize", flow_run_name=_run_name, persist_result=False)
 def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     """Quantize a CLIP checkpoint to FP8, build and compare its engines, and publish a release.
 

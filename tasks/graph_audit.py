@@ -19,6 +19,7 @@ from tasks.graph.findings import Found, GraphFindings, read_findings
 from tasks.graph.skeleton import OPSET, Inventory, Precision, Skeleton
 from tasks.graph.strong_typing import type_conflicts
 from tasks.onnx_names import SKELETON_FILE, onnx_name
+from tasks.quiet import quiet_polygraphy
 from tasks.recipe import Recipe
 from tasks.steps import StepOutput, cached_step, measured
 
@@ -68,6 +69,7 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
     conflicts = type_conflicts(model)
     if conflicts:
         raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
+    quiet_polygraphy()
     findings = read_findings(model)
     _check_placement(findings, path)
     _check_coverage(findings, inventory, recipe, path)

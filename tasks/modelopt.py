@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import BadAmax
 from artifacts.manifest import Encoder
 from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.quiet import prints_to_log
 from tasks.recipe import Recipe
 from tasks.snapshot import Snapshot
 
@@ -39,7 +40,7 @@ def insert_quantizers(
         if encoder not in encoders:
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
-    with torch.no_grad():
+    with torch.no_grad(), prints_to_log():
         mtq.quantize(model, config, forward_loop)
 
 
@@ -100,7 +101,8 @@ def enable_checkpointing() -> None:
     """Let `save_pretrained` and `from_pretrained` carry quantizers; without it they are dropped silently."""
     import modelopt.torch.opt as mto
 
-    mto.enable_huggingface_checkpointing()
+    with prints_to_log():
+        mto.enable_huggingface_checkpointing()
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tasks.modelopt import (
     read_amax,
     write_amax,
 )
+from tasks.quiet import prints_to_log
 from tasks.recipe import Recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
@@ -53,7 +54,8 @@ def quantize(
         enable_checkpointing()
         with store.staging() as folder:
             save: Any = model.save_pretrained  # nn.Module hides its type
-            save(folder)
+            with prints_to_log():
+                save(folder)
             del model, save
             _check_round_trip(folder, family, recipe, amax)
             frame.to_parquet(folder / AMAX_FILE, index=False)
@@ -64,7 +66,8 @@ def quantize(
 
 
 def _check_round_trip(folder: Path, family: ClipFamily, recipe: Recipe, amax: Mapping[str, float]) -> None:
-    restored = read_amax(family.load(folder, EAGER), recipe)
+    with prints_to_log():
+        restored = read_amax(family.load(folder, EAGER), recipe)
     if restored != dict(amax):
         odd = sorted(name for name in restored.keys() | amax.keys() if restored.get(name) != amax.get(name))
         raise RoundTripError(

@@ -62,7 +62,7 @@ class Meter:
     def stats(self) -> StepStats:
         """The stats so far, or the final ones after the block."""
         return self._stats or StepStats(
-            wall_s=round(time.perf_counter() - self._start, 4), peak_rss_mb=round(_peak_rss(), 1)
+            wall_s=round(time.perf_counter() - self._start, 4), peak_rss_mb=round(peak_rss_mb(), 1)
         )
 
     def stop(self) -> None:
@@ -86,7 +86,11 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak_rss() -> float:
+def peak_rss_mb() -> float:
+    """The largest resident memory of this process in MiB, since its start or the last reset.
+
+    Not `ru_maxrss`: a child inherits its parent's across fork and exec.
+    """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

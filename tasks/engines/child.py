@@ -7,7 +7,6 @@ into a typed error.
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 
 from artifacts.errors import BuilderCrash, BuildError
 from tasks.engines import BatchProfile, backend_for
-from tasks.steps import StepStats
+from tasks.steps import StepStats, peak_rss_mb
 
 _REFUSED = 3
 
@@ -85,7 +84,7 @@ def main() -> None:
     except BuildError as error:
         print(" ".join(error.what.split()), flush=True)
         sys.exit(_REFUSED)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+    print(peak_rss_mb(), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from artifacts.errors import BuildError
 from tasks.engines.base import BatchProfile
+from tasks.quiet import quiet_polygraphy
 from tasks.steps import package_version
 
 _EXTERNAL_KEY = "session.optimized_model_external_initializers_file_name"
@@ -54,6 +55,7 @@ class OnnxRuntime:
     def runner(self, engine: Path, name: str) -> Any:
         from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 
+        quiet_polygraphy()
         return OnnxrtRunner(SessionFromOnnx(str(engine), providers=["CPUExecutionProvider"]), name=name)
 
     def versions(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from artifacts.errors import BuildError
 from tasks.engines.base import BatchProfile, gpu_count
+from tasks.quiet import quiet_polygraphy
 from tasks.steps import package_version
 
 _NO_GPU = "this machine has no CUDA GPU"
@@ -66,6 +67,7 @@ class _Polygraphy:
         from polygraphy.backend.common import BytesFromPath
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
+        quiet_polygraphy()
         return TrtRunner(EngineFromBytes(BytesFromPath(str(engine))), name=name)
 
     def versions(self) -> dict[str, str]:

@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from artifacts.errors import NumericError
+from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Manifest
 from artifacts.report import Evidence, render_report
-from artifacts.schema import SCHEMAS, TableError
+from artifacts.schema import SCHEMAS
 from artifacts.verdict import findings, verdict
 
 MakeManifest = Callable[..., Manifest]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas
 import pytest
 
-from artifacts.errors import ClipsmithError, NumericError
+from artifacts.errors import ClipsmithError, NumericError, TableError
 from artifacts.manifest import Manifest, Row
-from artifacts.schema import SCHEMAS, TableError
+from artifacts.schema import SCHEMAS
 from artifacts.tables import headline, to_frame, write_tables
 
 MakeManifest = Callable[..., Manifest]

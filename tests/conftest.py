@@ -1,0 +1,144 @@
+"""What all tests share: an isolated Prefect home, a store, small CLIP checkpoints, and one run of the demo."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PREFECT_HOME = Path(tempfile.gettempdir()) / f"clipsmith-tests-prefect-{os.getuid()}"
+os.environ |= {
+    "PREFECT_HOME": str(_PREFECT_HOME),
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+from artifacts.store import Store, activate  # noqa: E402  (the environment comes first)
+
+ROOT = Path(__file__).parent.parent
+CLIPSMITH = Path(sys.executable).with_name("clipsmith")
+
+MakeClip = Callable[..., Path]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store, active for the test."""
+    with activate(Store.open(tmp_path / "store")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def make_clip() -> MakeClip:
+    """`make_clip(folder, text={...}, vision={...})`: a small random CLIP with the demo's tokenizer and processor.
+
+    Biases and norms are random too: at their initial 0 and 1 a mix-up would be invisible.
+    """
+
+    def make(folder: Path, *, text: dict[str, Any] | None = None, vision: dict[str, Any] | None = None) -> Path:
+        import torch
+        from transformers import CLIPConfig, CLIPModel
+
+        from tasks.demo import SNAPSHOT
+
+        torch.manual_seed(0)
+        base = json.loads((SNAPSHOT / "config.json").read_text())
+        base["text_config"] |= text or {}
+        base["vision_config"] |= vision or {}
+        model = CLIPModel(CLIPConfig.from_dict(base))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.ndim == 1 and "class_embedding" not in name:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.save_pretrained(folder)
+        for file in SNAPSHOT.iterdir():
+            if file.name not in ("config.json", "model.safetensors"):
+                shutil.copyfile(file, folder / file.name)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_clip(make_clip: MakeClip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CLIP with two layers per encoder, made once; do not change it."""
+    shape = {"num_hidden_layers": 2, "hidden_act": "gelu"}
+    return make_clip(tmp_path_factory.mktemp("clip") / "small", text=shape, vision=shape)
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a `clipsmith` command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Its stdout as the one JSON document it must be."""
+        return json.loads(self.out)
+
+
+def run_clipsmith(*arguments: object, timeout: float = 600, **environment: str) -> CommandResult:
+    """Run the installed command in a child process, away from the checkout."""
+    done = subprocess.run(
+        [str(CLIPSMITH), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=tempfile.gettempdir(),
+        env=os.environ | environment,
+    )
+    return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def clipsmith() -> Callable[..., CommandResult]:
+    """`clipsmith("optimize", "demo", "--store", path)` as a user would run it."""
+    return run_clipsmith
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A store that holds one release of the demo, `demo@1`, made once for all test processes; do not change it."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root if worker_id == "master" else root.parent) / "demo"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "result.json").exists():
+            result = run_clipsmith("optimize", "demo", "--store", shared / "store", "--json")
+            assert result.code == 0, result.err
+            (shared / "result.json").write_text(result.out)
+    return shared / "store"
+
+
+@pytest.fixture(scope="session")
+def demo_document(demo_store: Path) -> dict[str, Any]:
+    """What `clipsmith optimize demo --json` printed for the release in `demo_store`."""
+    return json.loads((demo_store.parent / "result.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def demo_export(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`demo@1` as an exported folder; do not change it."""
+    folder = tmp_path_factory.mktemp("export") / "demo"
+    result = run_clipsmith("export", "demo@1", folder, "--store", demo_store)
+    assert result.code == 0, result.err
+    return folder
