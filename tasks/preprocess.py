@@ -60,11 +60,11 @@ def save_preprocess(folder: Path, config: dict[str, Any], destination: Path) -> 
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer, CLIPImageProcessor
+    from transformers import AutoTokenizer, CLIPImageProcessorPil
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        images = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+        images = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {error}",
