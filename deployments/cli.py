@@ -13,7 +13,7 @@ import typer
 from artifacts.errors import ClipsmithError
 from artifacts.store import Store
 from deployments import show
-from deployments.environment import prepare_prefect, quiet_libraries, without_heartbeat
+from deployments.environment import prepare_prefect, quiet_libraries
 from flows.defaults import default_store
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def optimize(
     from flows.optimize import optimize as flow
 
     # Whatever a library prints goes to stderr: stdout is for the result.
-    with contextlib.redirect_stdout(sys.stderr), without_heartbeat():
+    with contextlib.redirect_stdout(sys.stderr):
         published = flow(parameters)
     opened = Store.open(published.store, writable=False)
     manifest = opened.find(published.ref)

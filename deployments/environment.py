@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from artifacts.errors import ClipsmithError
 
@@ -15,6 +13,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
+    # The embedded server shares our stderr, and logs tracebacks of its own shutdown.
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     # transformers and tokenizers: progress bars of their own would break ours.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -43,16 +43,6 @@ def quiet_libraries() -> None:
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
-
-
-@contextmanager
-def without_heartbeat() -> Iterator[None]:
-    """No heartbeats for a run on the embedded API: nobody watches for them, and ending them takes a second."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    updates = {} if PREFECT_API_URL.value() else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(updates):
-        yield
 
 
 def _without_expected_tracebacks(record: logging.LogRecord) -> bool:
