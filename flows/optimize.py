@@ -106,7 +106,7 @@ class _Run:
         """What the names mean today; runs every time."""
         with measured() as meter:
             snapshot: Snapshot = resolve_task(self.parameters.model, self.parameters.revision)
-            data: PinnedData = pin_data_task(self._calibration_source(snapshot), *self._data_limits())
+            data: PinnedData = pin_data_task(self._calibration_source(snapshot), *self._data_limits(snapshot))
         self.timings.append(stage_row("resolve", meter.stats))
         get_run_logger().info("resolve: %s, revision %s", snapshot.model, snapshot.revision[:12])
         return snapshot, data
@@ -124,9 +124,9 @@ class _Run:
             )
         return source or "digits"
 
-    def _data_limits(self) -> tuple[int, str, int | None]:
-        evaluation = self.parameters.evaluation
-        return self.parameters.calibration.sample_count, evaluation.source, evaluation.samples
+    def _data_limits(self, snapshot: Snapshot) -> tuple[int, str, int]:
+        evaluation = self.parameters.evaluation.source_and_count(demo=snapshot.kind == "demo")
+        return self.parameters.calibration.sample_count, *evaluation
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
         """Per encoder, the object that holds its `amax.parquet`."""
@@ -171,8 +171,9 @@ class _Run:
                     exported = self._step("export", export_fp8_task, *arguments, **label)
                 exports.append(exported)
                 self._keep(exported.onnx, encoder, encoder, precision)
+                recipe = self.recipe if precision == "fp8" else None  # FP16 does not depend on it
                 audits.append(
-                    self._step("audit", audit_task, exported.onnx, traced.skeleton, precision, self.recipe, **label)
+                    self._step("audit", audit_task, exported.onnx, traced.skeleton, precision, recipe, **label)
                 )
         return exports, audits
 

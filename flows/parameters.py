@@ -23,6 +23,9 @@ PRESETS = {
     "published": {"samples": 8192, "batch": 512},
 }
 
+EVALUATION_SAMPLES = 512
+SMOKE_TEST_SAMPLES = 64
+
 
 class CalibrationParameters(BaseModel):
     """What to calibrate on."""
@@ -56,9 +59,18 @@ class EvaluationParameters(BaseModel):
 
     model_config = _STRICT
 
-    source: str = Field(default="digits", description="As for calibration; must not share samples with it.")
-    samples: int | None = Field(default=None, ge=8, description="How many samples; all when left out.")
+    source: str | None = Field(
+        default=None,
+        description="As for calibration; must not share samples with it. Left out: the held-out digits, all of them "
+        "for the demo and 64 as a smoke test for any other model.",
+    )
+    samples: int | None = Field(default=None, ge=8, description="How many samples; at most 512 when left out.")
     batch: int = Field(default=32, ge=1, le=4096, description="Samples per inference.")
+
+    def source_and_count(self, *, demo: bool) -> tuple[str, int]:
+        """The source and how many samples of it, with what was left out filled in."""
+        smoke_test = self.source is None and not demo
+        return self.source or "digits", self.samples or (SMOKE_TEST_SAMPLES if smoke_test else EVALUATION_SAMPLES)
 
 
 class OptimizeParameters(BaseModel):

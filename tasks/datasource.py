@@ -60,9 +60,7 @@ class PinnedData(BaseModel):
     evaluation: DataRef
 
 
-def pin_both(
-    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int | None
-) -> PinnedData:
+def pin_both(calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int) -> PinnedData:
     """Pin both sets and refuse overlap.
 
     Raises:
@@ -78,7 +76,7 @@ def pin_both(
 
 @task(name="pin-data", persist_result=False)
 def pin_data_task(
-    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int | None
+    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int
 ) -> PinnedData:
     """Uncached: what lies at a source can change."""
     return pin_both(calibration, calibration_samples, evaluation, evaluation_samples)

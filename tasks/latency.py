@@ -40,7 +40,7 @@ class LatencySettings(BaseModel):
 
     batches: list[int] = Field(default=[1, 8], min_length=1)
     rounds: int = Field(default=50, ge=MIN_ROUNDS, le=10_000)
-    seconds: float = Field(default=20.0, gt=0, le=3600)
+    seconds: float = Field(default=5.0, gt=0, le=3600)
 
 
 class Latency(StepOutput):

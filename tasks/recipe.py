@@ -79,6 +79,10 @@ class Recipe(BaseModel):
         """sha256 of what the recipe does; its name and description do not count."""
         return digest_json(self.quantize.model_dump(mode="json"))
 
+    def cache_identity(self) -> str:
+        """What a cache key sees: what the recipe does."""
+        return self.digest
+
     def rule_for(self, quantizer: str, *, linear: bool) -> Fp8 | None:
         """What `quantizer` (its dotted name in the model) becomes; None when it is off.
 
