@@ -146,6 +146,8 @@ class _Run:
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
+            if calibration.skipped:
+                get_run_logger().warning("%d calibration samples cannot be decoded; skipped", calibration.skipped)
             self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
         quantized: QuantizedCheckpoint = self._step(
             "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
@@ -211,6 +213,8 @@ class _Run:
             arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch)
             made: Embeddings = self._step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
+            if made.truncated and target == REFERENCE:
+                get_run_logger().warning("%d texts are longer than the context; their ends are cut", made.truncated)
             self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
         accuracy: Accuracy = self._step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, "evidence")

@@ -35,7 +35,8 @@ from tasks.recipe import Recipe
 from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
+_BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -107,7 +108,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = [pattern for pattern in _WANTED if pattern != STATE_FILE]
+    wanted = ["model*.safetensors", *(pattern for pattern in _BESIDES_WEIGHTS if pattern != STATE_FILE)]
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -148,8 +149,25 @@ def _refuse_pickles(folder: Path) -> None:
     raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers would load: `model.safetensors`, or the shards that its index names."""
+    if (folder / _SINGLE).is_file():
+        return [folder / _SINGLE]
+    try:
+        names = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
+    except FileNotFoundError as error:
+        raise BadWeights(f"there is no {_SINGLE} and no {_INDEX}", where=folder) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadWeights(f"the index cannot be read: {error!r}", where=folder / _INDEX) from error
+    for name in names:
+        if Path(str(name)).name != name or not (folder / name).is_file():
+            raise BadWeights(f"the index names {name!r}", where=folder / _INDEX, expected="a shard in the same folder")
+    return [folder / name for name in names]
+
+
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
-    paths = sorted({path for pattern in _WANTED for path in folder.glob(pattern) if path.is_file()})
+    besides = {path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
+    paths = sorted({*_weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = list(pool.map(digest_file, paths))
     return tuple(_pinned(path, digest) for path, digest in zip(paths, digests, strict=True))
