@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from artifacts.errors import AuditError
 from artifacts.manifest import Encoder, Row
@@ -22,6 +23,8 @@ from tasks.onnx_names import SKELETON_FILE, onnx_name
 from tasks.quiet import quiet_polygraphy
 from tasks.recipe import Recipe
 from tasks.steps import StepOutput, cached_step, measured
+
+_LARGE = 1 << 16
 
 
 class GraphAudit(StepOutput):
@@ -66,7 +69,7 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
     """
     model = _load(path)
     _check_form(model, path)
-    conflicts = type_conflicts(model)
+    conflicts = type_conflicts(_infer(model, path))
     if conflicts:
         raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
     quiet_polygraphy()
@@ -80,18 +83,46 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
 
 
 def _load(path: Path) -> onnx.ModelProto:
-    """Parse the file and make sure that every byte of external data is there, without reading it."""
+    """Parse the file, make sure that every byte of its weights is there, and drop the bytes of the large ones."""
     try:
         model = onnx.load(path, load_external_data=False)
-        for tensor in model.graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                _check_external(tensor, path)
-        onnx.checker.check_model(str(path), full_check=True)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except AuditError:
-        raise
-    except Exception as error:
-        raise AuditError(f"not a sound ONNX file: {error}", where=path.name, fix="export it again") from error
+    except (DecodeError, OSError) as error:
+        raise AuditError(f"not an ONNX file: {error}", where=path.name, fix="export it again") from error
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(tensor, path)
+        elif tensor.HasField("raw_data") and len(tensor.raw_data) != _nbytes(tensor):
+            raise AuditError(
+                f"{tensor.name} holds {len(tensor.raw_data)} bytes", where=path.name, expected=f"{_nbytes(tensor)}"
+            )
+        if _is_large(tensor):
+            tensor.ClearField("raw_data")
+    return model
+
+
+def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Check the graph and infer every type and shape, strictly; large weights stand as inputs, without their data."""
+    light = onnx.ModelProto()
+    light.CopyFrom(model)
+    large = [tensor for tensor in light.graph.initializer if _is_large(tensor)]
+    for tensor in large:
+        light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+        light.graph.initializer.remove(tensor)
+    try:
+        onnx.checker.check_model(light, full_check=True)
+        return onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        raise AuditError(f"the ONNX checker refuses the graph: {error}", where=path.name) from error
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    """Weights; scales, indices and masks are small, and shape inference may need their values."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL or _nbytes(tensor) > _LARGE
+
+
+def _nbytes(tensor: onnx.TensorProto) -> int:
+    width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(np.prod(tensor.dims, dtype=np.int64)) * width
 
 
 def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
@@ -106,8 +137,7 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     if data.stat().st_nlink > 1:
         raise AuditError(f"external data file {location} has another hard link", where=path.name)
     end = int(info.get("offset", 0)) + int(info.get("length", 0))
-    bits = 8 if tensor.data_type == onnx.TensorProto.FLOAT8E4M3FN else 16
-    needed = int(np.prod(tensor.dims, dtype=np.int64)) * bits // 8
+    needed = _nbytes(tensor)
     if end > data.stat().st_size or int(info.get("length", 0)) != needed:
         raise AuditError(
             f"external data of {tensor.name} is short: it ends at byte {end} of {data.stat().st_size}",
