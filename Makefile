@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-heavy lint bench clean
+.PHONY: run test test-heavy lint clean
 
 run: $(STAMP)
 	$(BIN)/clipsmith optimize demo

@@ -184,7 +184,8 @@ class _Run:
         for export in exports:
             for target in self.parameters.targets:
                 label = {"encoder": export.encoder, "precision": export.precision, "target": target}
-                arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile)
+                device = backend_for(target).built_for(target)
+                arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile, device)
                 built: BuiltEngine = self._step("build", build_task, *arguments, **label)
                 engines.append(built)
                 self._keep(built.engine, export.encoder, export.encoder, export.precision, target)
@@ -206,11 +207,13 @@ class _Run:
             for e in engines
             if e.target != "onnxruntime" and backend_for(e.target).why_not_run(e.target) is None
         ]
-        batch = min(self.parameters.evaluation.batch, self.parameters.profile.max)
         embeddings: list[Embeddings] = []
         for encoder, precision, target, engine in jobs:
             label = {"encoder": encoder, "precision": precision, "target": target}
-            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch)
+            batch, device = self.parameters.evaluation.batch, cpu_name()
+            if target not in (REFERENCE, "onnxruntime"):
+                batch, device = min(batch, self.parameters.profile.max), backend_for(target).device()
+            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch, device)
             made: Embeddings = self._step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
             if made.truncated and target == REFERENCE:
@@ -226,7 +229,7 @@ class _Run:
         for encoder in self._encoders():
             for target in self.parameters.targets:
                 mine = {e.precision: e.engine for e in engines if (e.encoder, e.target) == (encoder, target)}
-                arguments = (snapshot, encoder, target, mine, self.parameters.latency)
+                arguments = (snapshot, encoder, target, mine, self.parameters.latency, backend_for(target).device())
                 measured_: Latency = self._step("latency", latency_task, *arguments, encoder=encoder, target=target)
                 latencies.append(measured_)
                 self._keep(measured_.samples, f"evidence/latency-{encoder}-{target}", encoder, None, target)

@@ -93,8 +93,8 @@ class _Watch:
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
         with tqdm(total=self.total, desc=f"calibrate {self.encoder}", unit="sample", disable=None) as bar:
-            for batch in batches:
-                if batch.indices[-1] == self.total - 1 and self.seen:
+            for batch, last in _mark_last(batches):
+                if last and self.seen:
                     with _count_saturation(quantizers, self.saturation):
                         self._forward(model, family, batch)
                 else:
@@ -115,6 +115,17 @@ class _Watch:
             running = _running_amax(quantizer)
             if running is not None:
                 self.curve.append({"quantizer": name, "samples": self.seen, "amax": running})
+
+
+def _mark_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Every batch, and whether it is the last: samples left out may be those at the end."""
+    previous: Batch | None = None
+    for batch in batches:
+        if previous is not None:
+            yield previous, False
+        previous = batch
+    if previous is not None:
+        yield previous, True
 
 
 def _running_amax(quantizer: Any) -> float | None:

@@ -39,6 +39,7 @@ _BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
+_LONGEST_PATH = 4095
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -93,11 +94,11 @@ def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
     if model == "demo":
         return DEMO, "demo", None
     path = Path(model).expanduser()
-    if path.is_dir():
+    if len(model) <= _LONGEST_PATH and path.is_dir():
         if revision is not None:
             raise CheckpointNotFound("a local folder has no revisions", where=path, fix="leave --revision out")
         return path.resolve(), "folder", None
-    if path.exists() or not _HUB_ID.fullmatch(model):
+    if not _HUB_ID.fullmatch(model) or path.exists():
         raise CheckpointNotFound(
             f"no model {model!r}", expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo"
         )

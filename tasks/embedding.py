@@ -175,5 +175,8 @@ def embed_task(
     target: str,
     engine: ArtifactRef | None,
     batch_size: int,
+    device: str,
 ) -> Embeddings:
+    """`device` is what runs the engine: part of the cache key."""
+    del device
     return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size)

@@ -71,6 +71,8 @@ def build(
 
 @cached_step("build", version=1, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
-    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile
+    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:
+    """`device` is what the engine is good for: part of the cache key."""
+    del device
     return build(onnx_ref, encoder, precision, target, profile)

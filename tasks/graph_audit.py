@@ -89,9 +89,11 @@ def _load(path: Path) -> onnx.ModelProto:
     except (DecodeError, OSError) as error:
         raise AuditError(f"not an ONNX file: {error}", where=path.name, fix="export it again") from error
     for tensor in model.graph.initializer:
+        if tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
+            raise AuditError(f"{tensor.name} has the unknown data type {tensor.data_type}", where=path.name)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _check_external(tensor, path)
-        elif tensor.HasField("raw_data") and len(tensor.raw_data) != _nbytes(tensor):
+        elif len(tensor.raw_data) != _nbytes(tensor):
             raise AuditError(
                 f"{tensor.name} holds {len(tensor.raw_data)} bytes", where=path.name, expected=f"{_nbytes(tensor)}"
             )
@@ -136,20 +138,29 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
         raise AuditError(f"external data file {location} of {tensor.name} is missing", where=path.name)
     if data.stat().st_nlink > 1:
         raise AuditError(f"external data file {location} has another hard link", where=path.name)
-    end = int(info.get("offset", 0)) + int(info.get("length", 0))
     needed = _nbytes(tensor)
-    if end > data.stat().st_size or int(info.get("length", 0)) != needed:
+    start, length = (_decimal(info.get(key, "0")) for key in ("offset", "length"))
+    if start is None or length != needed or start + length > data.stat().st_size:
         raise AuditError(
-            f"external data of {tensor.name} is short: it ends at byte {end} of {data.stat().st_size}",
+            f"external data of {tensor.name} is short: bytes {info.get('offset')} + {info.get('length')} "
+            f"of {data.stat().st_size}",
             where=path.name,
             expected=f"{needed} bytes",
         )
 
 
+def _decimal(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
 def _check_form(model: onnx.ModelProto, path: Path) -> None:
-    foreign = sorted({node.domain for node in model.graph.node} | {o.domain for o in model.opset_import}) != [""]
-    if foreign or model.opset_import[0].version != OPSET or len(model.functions):
-        raise AuditError("the graph is not plain ONNX", where=path.name, expected=f"default domain, opset {OPSET}")
+    plain = f"default domain, opset {OPSET}, no functions"
+    for node in model.graph.node:
+        if node.domain:
+            raise AuditError(f"{node.name} is in domain {node.domain}", where=path.name, expected=plain)
+    imports = {entry.domain: entry.version for entry in model.opset_import}
+    if imports != {"": OPSET} or len(model.functions):
+        raise AuditError(f"the graph is not plain ONNX: it imports {imports}", where=path.name, expected=plain)
     for value in (*model.graph.input, *model.graph.output):
         dims = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
         if dims[:1] != ["batch"] or not all(isinstance(d, int) and d > 0 for d in dims[1:]):

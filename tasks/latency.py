@@ -194,5 +194,8 @@ def latency_task(
     target: str,
     engines: dict[Precision, ArtifactRef],
     settings: LatencySettings,
+    device: str,
 ) -> Latency:
+    """`device` is what the engines run on: part of the cache key."""
+    del device
     return measure(snapshot, encoder, target, engines, settings)

@@ -74,7 +74,11 @@ class Backend(Protocol):
         ...
 
     def device(self) -> str:
-        """What an engine runs on here."""
+        """What an engine runs on here; part of the cache key of everything that is measured."""
+        ...
+
+    def built_for(self, target: str) -> str:
+        """The device that an engine of `target` is good for; part of the cache key of the build."""
         ...
 
     def emulation(self, precision: str) -> str | None:
@@ -94,3 +98,13 @@ def gpu_count() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+@cache
+def gpu_name() -> str | None:
+    """The first CUDA device's name, or None without one."""
+    if not gpu_count():
+        return None
+    name = ctypes.create_string_buffer(256)
+    ctypes.CDLL("libcuda.so.1").cuDeviceGetName(name, len(name), 0)
+    return name.value.decode()

@@ -64,6 +64,10 @@ class OnnxRuntime:
     def device(self) -> str:
         return cpu_name()
 
+    def built_for(self, target: str) -> str:
+        del target
+        return "any CPU"
+
     def emulation(self, precision: str) -> str | None:
         if precision == "fp8":
             return "emulated: FP8 operands are dequantized and multiplied in FP32"

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import BuildError
-from tasks.engines.base import BatchProfile, gpu_count
+from artifacts.errors import BuildError, EngineUnavailable
+from tasks.engines.base import BatchProfile, gpu_count, gpu_name
 from tasks.quiet import quiet_polygraphy
 from tasks.steps import package_version
 
@@ -64,6 +65,7 @@ class _Polygraphy:
         """Set what the target asks for beyond the defaults."""
 
     def runner(self, engine: Path, name: str) -> Any:
+        _choose_flavour(rtx=self.module == "tensorrt_rtx")
         from polygraphy.backend.common import BytesFromPath
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
@@ -74,7 +76,11 @@ class _Polygraphy:
         return {name: package_version(name) for name in (self.module.replace("_", "-"), "polygraphy")}
 
     def device(self) -> str:
-        return "CUDA GPU" if gpu_count() else _NO_GPU
+        return gpu_name() or _NO_GPU
+
+    def built_for(self, target: str) -> str:
+        del target
+        return self.device()
 
     def emulation(self, precision: str) -> str | None:
         del precision
@@ -128,6 +134,9 @@ class TensorRtRtx(_Polygraphy):
     def environment(self) -> dict[str, str]:
         return {"POLYGRAPHY_USE_TENSORRT_RTX": "1"}
 
+    def built_for(self, target: str) -> str:
+        return self.device() if target == self.name else target
+
     def _aim(self, config: Any, target: str) -> None:
         import tensorrt_rtx as trt
 
@@ -135,6 +144,21 @@ class TensorRtRtx(_Polygraphy):
         if match:
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, match[1].upper()), 0)
+
+
+def _choose_flavour(*, rtx: bool) -> None:
+    """Point Polygraphy at one TensorRT flavour; it can be chosen once per process.
+
+    Raises:
+        EngineUnavailable: this process uses the other flavour already.
+    """
+    from polygraphy import config
+
+    if "polygraphy.backend.trt" in sys.modules and rtx != config.USE_TENSORRT_RTX:
+        raise EngineUnavailable(
+            "TensorRT and TensorRT for RTX cannot run in one process", fix="run their targets one after the other"
+        )
+    config.USE_TENSORRT_RTX = rtx
 
 
 def _compute_capability() -> str:

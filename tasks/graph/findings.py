@@ -42,6 +42,7 @@ def read_findings(model: onnx.ModelProto) -> GraphFindings:
     """Read a model whose external data need not be loaded."""
     sizes = _initializer_bytes(model)
     scales = _scalars(model)
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     graph = gs.import_onnx(model)
     findings = GraphFindings(inputs=_signature(graph.inputs), outputs=_signature(graph.outputs))
     for dtype, size in sizes.values():
@@ -57,7 +58,7 @@ def read_findings(model: onnx.ModelProto) -> GraphFindings:
             if table.name.endswith(_WEIGHT_SUFFIXES):
                 findings.products[_weight_module(table), "embedding"].append(_plain(node, table, sizes))
         elif node.op in ("QuantizeLinear", "DequantizeLinear"):
-            problem = _misplaced(node)
+            problem = _not_fp8(node, types) or _misplaced(node, scales)
             if problem:
                 findings.misplaced.append(problem)
     return findings
@@ -136,7 +137,14 @@ def _plain(node: gs.Node, weight: gs.Tensor, sizes: dict[str, tuple[str, int]]) 
     return Found(node.name, "fp8" if dtype == "fp8" else "fp16", weight_bytes=size)
 
 
-def _misplaced(node: gs.Node) -> str | None:
+def _not_fp8(node: gs.Node, types: dict[str, int]) -> str | None:
+    """The zero point says what a Q or DQ node works in; without one it is UINT8."""
+    if len(node.inputs) > 2 and types.get(node.inputs[2].name) == _FP8:
+        return None
+    return f"{node.name} is not FP8 E4M3"
+
+
+def _misplaced(node: gs.Node, scales: dict[str, float]) -> str | None:
     """What is wrong with where a Q or DQ node stands, if anything."""
     consumers = [consumer for tensor in node.outputs for consumer in tensor.outputs]
     if not consumers:
@@ -150,4 +158,6 @@ def _misplaced(node: gs.Node) -> str | None:
     behind = _producer(node.inputs[0])
     if behind is not None and behind.op != "QuantizeLinear":
         return f"{node.name} reads {behind.op} node {behind.name}"
+    if behind is not None and scales.get(behind.inputs[1].name) != scales.get(node.inputs[1].name):
+        return f"{node.name} has another scale than {behind.name}"
     return None
