@@ -16,6 +16,7 @@ from prefect import task
 
 from artifacts.errors import (
     BadWeights,
+    CheckpointError,
     CheckpointNotFound,
     ConfigError,
     NotClip,
@@ -39,7 +40,6 @@ _BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
-_LONGEST_PATH = 4095
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -93,16 +93,25 @@ def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
     """The folder, the kind of source, and the hub commit where there is one."""
     if model == "demo":
         return DEMO, "demo", None
-    path = Path(model).expanduser()
-    if len(model) <= _LONGEST_PATH and path.is_dir():
+    folder = _folder(model)
+    if folder is not None:
         if revision is not None:
-            raise CheckpointNotFound("a local folder has no revisions", where=path, fix="leave --revision out")
-        return path.resolve(), "folder", None
-    if not _HUB_ID.fullmatch(model) or path.exists():
+            raise CheckpointNotFound("a local folder has no revisions", where=folder, fix="leave --revision out")
+        return folder, "folder", None
+    if not _HUB_ID.fullmatch(model) or Path(model).exists():
         raise CheckpointNotFound(
             f"no model {model!r}", expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo"
         )
     return _download(model, revision)
+
+
+def _folder(model: str) -> Path | None:
+    """The folder that `model` names, or None; a text that cannot be a path (too long, no such user) names nothing."""
+    try:
+        path = Path(model).expanduser()
+        return path.resolve() if path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
@@ -215,7 +224,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
 
     Raises:
         BadWeights: missing, extra, misshapen, NaN or Inf tensors; the message names the first and counts them.
-        CheckpointError: no usable tokenizer or image processor.
+        CheckpointError: no usable configuration, tokenizer or image processor.
     """
     with measured() as meter:
         folder = snapshot.open_folder()
@@ -234,9 +243,17 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
 
 def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
     import torch
+    from huggingface_hub.errors import StrictDataclassError
 
-    with torch.device("meta"):
-        model = family_named(snapshot.family).build(folder)
+    try:
+        with torch.device("meta"):
+            model = family_named(snapshot.family).build(folder)
+    except (StrictDataclassError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"config.json does not describe a model: {error}",
+            where=folder / "config.json",
+            expected=f"the configuration of a {snapshot.family} model, as save_pretrained wrote it",
+        ) from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

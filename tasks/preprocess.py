@@ -13,6 +13,8 @@ from artifacts.errors import CheckpointError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
+
 
 class Preprocess:
     """Turns pictures and texts into model inputs, as the checkpoint's own processor does."""
@@ -43,20 +45,43 @@ def save_preprocess(folder: Path, config: dict[str, Any], destination: Path) -> 
     """Write tokenizer and image-processor files to `destination`.
 
     Raises:
-        CheckpointError: they cannot be loaded, or the processor's size is not the model's.
+        CheckpointError: they cannot be loaded, the processor's size is not the model's, or the vocabulary is not.
     """
     tokenizer, images = _load(folder)
     wanted = config["vision_config"].get("image_size", 224)
-    size = images.crop_size or images.size
-    height = size.get("height") or size.get("shortest_edge")
-    if height != wanted:
+    made = _image_size(images)
+    if made != (wanted, wanted):
         raise CheckpointError(
-            f"the image processor makes {height} pixels, the model takes {wanted}",
+            f"the image processor makes {made[0]} x {made[1]} pixels, the model takes {wanted} x {wanted}",
             where=folder / "preprocessor_config.json",
             fix="give the processor that belongs to the checkpoint",
         )
+    _check_vocabulary(tokenizer, config["text_config"].get("vocab_size", 49408), folder)
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
+
+
+def _image_size(images: Any) -> tuple[Any, Any]:
+    """Height and width of what an image processor makes; it crops after it resizes."""
+    size = (images.crop_size if images.do_center_crop else None) or images.size
+    edge = size.get("shortest_edge")
+    return size.get("height", edge), size.get("width", edge)
+
+
+def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
+    """A tokenizer that finds no vocabulary file loads all the same, and makes one text of all texts."""
+    names = sorted(tokenizer.vocab_files_names.values())
+    if not any((folder / name).is_file() for name in names):
+        raise CheckpointError(
+            "the tokenizer has no vocabulary", where=folder, expected=f"one of {', '.join(names)}", fix=_SAVE_PROCESSOR
+        )
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= size:
+        raise CheckpointError(
+            f"the tokenizer makes token {largest}, the model has {size} tokens",
+            where=folder,
+            fix="give the tokenizer that belongs to the checkpoint",
+        )
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
@@ -70,6 +95,6 @@ def _load(folder: Path) -> tuple[Any, Any]:
             f"the tokenizer or image processor cannot be loaded: {error}",
             where=folder,
             expected="tokenizer files and preprocessor_config.json beside the weights",
-            fix="save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)",
+            fix=_SAVE_PROCESSOR,
         ) from error
     return tokenizer, images
