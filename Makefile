@@ -1,8 +1,11 @@
 # Two commands on a fresh machine: `make run` and `make test`.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# For pip, its isolated build environments included: every version is locked.
+export PIP_CONSTRAINT := constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test test-heavy lint clean
 
@@ -23,8 +26,8 @@ lint: $(STAMP)
 # torch comes first and alone: resolved together with packages that need it, pip may choose a CUDA build.
 $(STAMP): constraints.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[rtx,dev]'
+	$(PIP) torch
+	$(PIP) -e '.[rtx,dev]'
 	touch $(STAMP)
 
 clean:
