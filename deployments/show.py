@@ -82,7 +82,9 @@ def print_release(manifest: Manifest, store: Store, *, new: bool | None = None) 
         soft_wrap=True,
     )
     for finding in findings(manifest.tables):
-        console.print(f"  {escape(finding.detail)}", soft_wrap=True)
+        console.print(
+            f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
+        )
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)

@@ -39,7 +39,7 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
                 if not isinstance(config.get(section), dict):
                     raise _missing(encoder, f"config.json has no {section}", where)
             return family
-    if model_type in _ONE_ENCODER:
+    if isinstance(model_type, str) and model_type in _ONE_ENCODER:
         raise _missing(_ONE_ENCODER[model_type], f"model_type is {model_type!r}", where)
     known = ", ".join(sorted(kind for family in FAMILIES for kind in family.model_types))
     raise NotClip(
