@@ -81,9 +81,9 @@ class Provenance(BaseModel):
 class Manifest(BaseModel):
     """An immutable release.
 
-    `identity` is the digest of everything that makes the release what it is (inputs, objects made by cached steps,
-    measured rows); `version`, `sequence`, `created` and the rendered report and tables are not part of it, so the
-    same work published twice is found again by its identity.
+    `identity` is the digest of everything that makes the release what it is (inputs, objects, results); `version`,
+    `sequence`, `created`, what the steps cost, and the rendered report and tables are not part of it, so the same
+    work published twice is found again by its identity.
     """
 
     model_config = _FROZEN

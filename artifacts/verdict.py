@@ -50,7 +50,12 @@ def _size(tables: Tables) -> Finding:
             sizes.setdefault(row["encoder"], {})[row["precision"]] = size
     pairs = {name: (one["fp16"], one["fp8"]) for name, one in sizes.items() if {"fp16", "fp8"} <= one.keys()}
     if not pairs:
-        return Finding("Size", "no data", "sizes were not recorded", "There are no FP16 and FP8 files to compare.")
+        return Finding(
+            "Size",
+            "no data",
+            "there are no two sizes to compare",
+            "There is no FP16 and FP8 file of one encoder to compare.",
+        )
     fp16, fp8 = (sum(column) for column in zip(*pairs.values(), strict=True))
     change = fp8 / fp16 - 1
     detail = ", ".join(f"{name} {megabytes(before)} to {megabytes(after)}" for name, (before, after) in pairs.items())
@@ -82,7 +87,9 @@ def _accuracy(tables: Tables) -> Finding:
             if row["metric"] == name and value is not None:
                 return _difference(label, row, value, cosine)
     if not cosine:
-        return Finding("Accuracy", "not measured", "accuracy was not measured", "There are no accuracy rows.")
+        return Finding(
+            "Accuracy", "not measured", "FP8 accuracy was not measured", "There is no FP8 result to compare."
+        )
     clause = f"embeddings agree with FP32 to {cosine}"
     return Finding("Accuracy", "embeddings only", clause, "No task was scored: the data has no labels or captions.")
 
@@ -118,7 +125,9 @@ def _cosine(rows: Sequence[Row]) -> str:
 def _coverage(tables: Tables) -> Finding:
     rows = [row for row in tables.get("coverage", ()) if row["precision"] == "fp8"]
     if not rows:
-        return Finding("Coverage", "no data", "coverage was not audited", "There are no coverage rows.", "attention")
+        return Finding(
+            "Coverage", "no data", "there is no FP8 graph", "There is no FP8 graph to look into.", "attention"
+        )
     parts, computing = [], []
     for label, kinds in (("linear layers", ("linear",)), ("attention products", ("bmm_qk", "bmm_pv"))):
         found = [row["actual"] for row in rows if row["kind"] in kinds]

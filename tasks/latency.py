@@ -28,13 +28,13 @@ from tasks.onnx_names import engine_name
 from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
-MIN_ROUNDS = 5
-_WARM_UP = 2
+MIN_ROUNDS = 3
+_WARM_UP = 1
 _SEED = 7
 
 
 class LatencySettings(BaseModel):
-    """Batch sizes to time, and when to stop: after `rounds`, or after `seconds` per batch size (5 rounds at least)."""
+    """Batch sizes to time, and when to stop: after `rounds`, or after `seconds` per batch size (3 rounds at least)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -79,7 +79,7 @@ class Draft(BaseModel):
     calibrations: tuple[ArtifactRef, ...]
 
     def identity(self) -> str:
-        """The digest of what makes this release what it is: inputs, objects and measured rows."""
+        """The digest of what makes this release what it is: inputs, objects and results, not what they cost."""
         return digest_json(
             {
                 "source": self.snapshot.digest,
@@ -87,7 +87,7 @@ class Draft(BaseModel):
                 "evaluation": self.evaluation.digest,
                 "recipe": self.recipe and self.recipe.digest,
                 "objects": sorted([piece.folder, piece.object.digest] for piece in self.pieces),
-                "tables": self.tables,
+                "tables": {name: rows for name, rows in self.tables.items() if name != "stages"},
             }
         )
 
