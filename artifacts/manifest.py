@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from artifacts.errors import DamagedManifest
+from artifacts.errors import BadName, DamagedManifest
 from artifacts.names import ModelName
 from artifacts.refs import RelativePath, Sha256, canonical_json
 
@@ -116,14 +116,15 @@ class Manifest(BaseModel):
         """
         try:
             manifest = cls.model_validate(json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse))
-        except (ValueError, ValidationError) as error:
+            canonical = manifest.to_bytes()
+        except (ValueError, ValidationError, BadName) as error:
             raise DamagedManifest(
                 f"the manifest cannot be read: {error}",
                 where=where,
                 expected=f"canonical JSON of a clipsmith manifest, format {FORMAT}",
                 fix="restore the file from a copy of the store, or publish the release again",
             ) from error
-        if manifest.to_bytes() != data:
+        if canonical != data:
             raise DamagedManifest("the manifest is not in canonical form: it was edited", where=where)
         return manifest
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from artifacts import fs
 from artifacts.errors import (
+    DamagedManifest,
     ExportTargetExists,
     NotAStore,
     ObjectDamaged,
@@ -63,9 +64,10 @@ class Store:
             ) from error
         except (ValueError, OSError) as error:
             raise NotAStore(f"the store's header cannot be read: {error}", where=root / "store.json") from error
-        if header.get("format") != _FORMAT:
-            raise NotAStore(f"store format {header.get('format')!r}", where=root, expected=f"format {_FORMAT}")
-        return cls(root, header["id"])
+        match header:
+            case {"format": format_, "id": str(identity)} if format_ == _FORMAT:
+                return cls(root, identity)
+        raise NotAStore("the store's header is of another format", where=root, expected=f"format {_FORMAT}")
 
     # --- objects -------------------------------------------------------------------------------------------
 
@@ -174,8 +176,7 @@ class Store:
 
     def releases(self) -> list[Manifest]:
         """Every release, newest first."""
-        paths = (self.root / "releases").glob("*/*.json")
-        manifests = [Manifest.from_bytes(path.read_bytes(), where=path) for path in paths]
+        manifests = [self._manifest(path) for path in (self.root / "releases").glob("*/*.json")]
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
 
     def find(self, reference: str) -> Manifest:
@@ -228,6 +229,12 @@ class Store:
             scratch.rename(destination)
         finally:
             fs.discard_tree(scratch)
+
+    def _manifest(self, path: Path) -> Manifest:
+        manifest = Manifest.from_bytes(path.read_bytes(), where=path)
+        if path != self._manifest_path(manifest.model, manifest.version):
+            raise DamagedManifest(f"the manifest of {manifest.ref} is not in its place", where=path, fix="move it back")
+        return manifest
 
     def _manifest_path(self, model: str, version: int) -> Path:
         return self.root / "releases" / model / f"{version}.json"

@@ -20,6 +20,8 @@ from tasks.engines import BatchProfile, backend_for
 from tasks.steps import StepStats, peak_rss_mb
 
 _REFUSED = 3
+_RESULT = "clipsmith-child: "
+"""What the child's own line starts with: native libraries print before it, and at exit after it."""
 
 
 class Job(BaseModel):
@@ -53,19 +55,24 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
         )
     finally:
         job_file.unlink()
-    log = child.stdout.strip()
-    last = log.rpartition("\n")[2]
-    if child.returncode == _REFUSED:
-        raise BuildError(last, where=f"{job.target}, {job.onnx.name}", fix="the builder's own words are above")
-    if child.returncode != 0 or not job.engine.is_file():
+    log, result = _split(child.stdout)
+    if child.returncode == _REFUSED and result is not None:
+        raise BuildError(result, where=f"{job.target}, {job.onnx.name}", fix="the builder's own words are above")
+    if child.returncode != 0 or result is None or not job.engine.is_file():
         raise BuilderCrash(
             f"the {job.target} builder died: {_death(child.returncode)}",
             where=job.onnx.name,
             expected="an engine",
             fix=f"last output: {log[-2000:] or 'none'}",
         )
-    stats = StepStats(wall_s=round(time.perf_counter() - start, 4), peak_rss_mb=round(float(last), 1))
-    return stats, log.rpartition("\n")[0]
+    return StepStats(wall_s=round(time.perf_counter() - start, 4), peak_rss_mb=round(float(result), 1)), log
+
+
+def _split(output: str) -> tuple[str, str | None]:
+    """What the builder printed, and the child's own result."""
+    results = [line.removeprefix(_RESULT) for line in output.splitlines() if line.startswith(_RESULT)]
+    log = "\n".join(line for line in output.splitlines() if not line.startswith(_RESULT))
+    return log.strip(), results[-1] if results else None
 
 
 def _death(code: int) -> str:
@@ -77,14 +84,18 @@ def _death(code: int) -> str:
 
 
 def main() -> None:
-    """The child: build, then print its own peak memory in MiB on the last line."""
+    """The child: build, then print its own peak memory in MiB, or why the builder refused."""
     job = Job.model_validate_json(Path(sys.argv[1]).read_text())
     try:
         backend_for(job.target).build(job.onnx, job.engine, job.target, job.profile)
     except BuildError as error:
-        print(" ".join(error.what.split()), flush=True)
+        _report(" ".join(error.what.split()))
         sys.exit(_REFUSED)
-    print(peak_rss_mb(), flush=True)
+    _report(str(peak_rss_mb()))
+
+
+def _report(result: str) -> None:
+    print(f"\n{_RESULT}{result}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""Every error says what, where, what was expected and what to do, and survives a process boundary."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from artifacts import errors
+from artifacts.errors import ClipsmithError
+
+CLASSES = [
+    member
+    for _, member in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(member, ClipsmithError) and member.__module__ == errors.__name__
+]
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_survives_pickling(error: type[ClipsmithError]) -> None:
+    """Prefect stores exceptions, and a child process sends them."""
+    original = error("lost", where="/tmp/x", expected="one", fix="look")
+    copy = pickle.loads(pickle.dumps(original))
+    assert type(copy) is error
+    assert (copy.what, copy.where, copy.expected, copy.fix) == ("lost", "/tmp/x", "one", "look")
+    assert str(copy) == str(original)
+
+
+def test_message_holds_every_part_in_order() -> None:
+    message = str(ClipsmithError("lost", where="here", expected="one", fix="look"))
+    positions = [message.index(part) for part in ("lost", "here", "one", "look")]
+    assert positions == sorted(positions)
+    assert str(ClipsmithError("lost")) == "lost"
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_exit_codes_and_docstrings(error: type[ClipsmithError]) -> None:
+    assert error.__doc__
+    expected = {True: 2, False: 1}[issubclass(error, errors.ConfigError)]
+    assert error.exit_code == (3 if error is errors.GateFailed else expected)

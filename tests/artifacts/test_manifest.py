@@ -1,0 +1,92 @@
+"""Manifests are canonical: every edit, and every JSON that parsers disagree about, is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from artifacts.errors import DamagedManifest
+from artifacts.manifest import DataSource, Manifest, Provenance, Source
+from artifacts.refs import canonical_json
+
+SHA = "ab" * 32
+
+
+def manifest(**changes: Any) -> Manifest:
+    provenance = Provenance(
+        source=Source(kind="folder", name="n", revision="r", digest=SHA, weights={"w.safetensors": SHA}, family="clip"),
+        calibration=None,
+        evaluation=DataSource(source="digits", digest=SHA, samples=9),
+        recipe="fp8",
+        recipe_digest=SHA,
+        parameters={"a": 1.5},
+        packages={"torch": "2"},
+        device={"cpu": "x"},
+        code="0",
+    )
+    values: dict[str, Any] = {
+        "model": "demo",
+        "version": 1,
+        "sequence": 1,
+        "created": "2026-01-01T00:00:00+00:00",
+        "identity": SHA,
+        "provenance": provenance,
+        "files": (),
+        "tables": {"accuracy": ({"value": 0.5, "low": None},)},
+    }
+    return Manifest(**(values | changes))
+
+
+def test_round_trip() -> None:
+    original = manifest()
+    assert Manifest.from_bytes(original.to_bytes(), where="x") == original
+    assert canonical_json(json.loads(original.to_bytes())) == original.to_bytes()
+    assert original.ref == "demo@1"
+
+
+EDITS = {
+    "pretty printed": lambda data: json.dumps(json.loads(data), indent=1).encode(),
+    "a line break more": lambda data: data + b"\n",
+    "a space": lambda data: data.replace(b'"version":1', b'"version": 1'),
+    "duplicate key": lambda data: data.replace(b'"version":1', b'"version":1,"version":1'),
+    "duplicate key with another value": lambda data: data.replace(b'"version":1', b'"version":2,"version":1'),
+    "NaN": lambda data: data.replace(b'"value":0.5', b'"value":NaN'),
+    "Infinity": lambda data: data.replace(b'"value":0.5', b'"value":Infinity'),
+    "minus Infinity": lambda data: data.replace(b'"value":0.5', b'"value":-Infinity'),
+    "overflow": lambda data: data.replace(b'"value":0.5', b'"value":1e999'),
+    "text for a number": lambda data: data.replace(b'"version":1', b'"version":"1"'),
+    "true for a number": lambda data: data.replace(b'"version":1', b'"version":true'),
+    "float for a number": lambda data: data.replace(b'"version":1', b'"version":1.0'),
+    "unknown field": lambda data: data.replace(b'"version":1', b'"extra":0,"version":1'),
+    "missing field": lambda data: data.replace(b'"version":1', b'"version":1').replace(b'"sequence":1,', b""),
+    "another format": lambda data: data.replace(b'"format":1', b'"format":2'),
+    "version zero": lambda data: data.replace(b'"version":1', b'"version":0'),
+    "bad name": lambda data: data.replace(b'"model":"demo"', b'"model":"../x"'),
+    "bad digest": lambda data: data.replace(SHA.encode(), SHA.upper().encode()),
+    "truncated": lambda data: data[:-1],
+    "empty": lambda _data: b"",
+    "a list": lambda _data: b"[]",
+    "not UTF-8": lambda data: data.replace(b'"n"', b'"\xff"'),
+    "escaped": lambda data: data.replace(b'"n"', b'"\\u006e"'),
+    "byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_every_edit_is_refused(edit: str) -> None:
+    original = manifest().to_bytes()
+    edited = EDITS[edit](original)
+    assert edited != original
+    with pytest.raises(DamagedManifest) as caught:
+        Manifest.from_bytes(edited, where="/store/1.json")
+    assert caught.value.where == "/store/1.json"
+
+
+@pytest.mark.parametrize("field", sorted(Provenance.model_fields.keys() - {"parents"}))
+def test_provenance_is_complete_or_refused(field: str) -> None:
+    content = json.loads(manifest().to_bytes())
+    del content["provenance"][field]
+    with pytest.raises(DamagedManifest, match=field):
+        Manifest.from_bytes(canonical_json(content), where="x")

@@ -1,0 +1,102 @@
+"""Names that people type: nothing but plain ones gets near a file system."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artifacts.errors import BadName
+from artifacts.names import check_model_name, model_name_from, parse_reference
+
+HOSTILE = [
+    "",
+    "../x",
+    "..",
+    ".",
+    "a..b",
+    "a\n",
+    "\na",
+    "-rf",
+    "--store",
+    "a-",
+    ".hidden",
+    "a/b",
+    "a\\b",
+    "a\0",
+    "\0",
+    "A",
+    "ä",
+    "a b",
+    "a@1",
+    "$(ls)",
+    "a;b",
+    "m" * 101,
+    "m" * 300,
+    "\u0661",
+    "a\u200b",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_hostile_names_are_refused(name: str) -> None:
+    with pytest.raises(BadName):
+        check_model_name(name)
+
+
+@pytest.mark.parametrize("name", [n for n in HOSTILE if n != "a@1"], ids=ascii)
+def test_hostile_references_are_refused(name: str) -> None:
+    for text in (name, f"{name}@1"):
+        with pytest.raises(BadName):
+            parse_reference(text)
+
+
+@pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "1e3", "x", "", "1\n", " 1", "9999999999", "\u0661"])
+def test_bad_versions_are_refused(version: str) -> None:
+    with pytest.raises(BadName):
+        parse_reference(f"demo@{version}")
+
+
+def test_references() -> None:
+    assert parse_reference("demo").model_dump() == {"model": "demo", "version": None, "digest_prefix": None}
+    assert parse_reference("demo@12").model_dump() == {"model": "demo", "version": 12, "digest_prefix": None}
+    assert parse_reference("0123abcd").digest_prefix == "0123abcd"
+    assert parse_reference("0123abc").model == "0123abc"  # seven digits are a name
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("openai/clip-vit-base-patch32", "openai--clip-vit-base-patch32"),
+        ("ViT-B-32", "vit-b-32"),
+        ("../..", "model"),
+        ("x" * 300, "x" * 100),
+        ("日本", "model"),
+        ("a...b", "a.b"),
+    ],
+)
+def test_store_names_of_sources(source: str, name: str) -> None:
+    assert model_name_from(source) == name
+
+
+@given(st.text(max_size=300))
+def test_any_source_has_a_safe_name(source: str) -> None:
+    name = model_name_from(source)
+    assert set(name) <= set(string.ascii_lowercase + string.digits + "._-")
+    assert 1 <= len(name) <= 100
+    assert name[0] not in "._-"
+    assert ".." not in name
+    assert check_model_name(name) == name
+
+
+@given(st.text(alphabet="ab.-_@1\n\0/A", max_size=12))
+def test_accepted_names_are_plain(text: str) -> None:
+    try:
+        check_model_name(text)
+    except BadName:
+        return
+    assert text.isascii()
+    assert not set(text) & set("\n\0/A@")
+    assert text[0].isalnum() and text[-1].isalnum()

@@ -1,0 +1,193 @@
+"""The command line: what it fills in, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import cli
+
+pytestmark = pytest.mark.xdist_group("demo")
+Clipsmith = Callable[..., Any]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`call("show", ref)`: exit code, stdout and stderr of the command, run in this process."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["clipsmith", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_json_is_all_there_is_on_stdout(demo_store: Path) -> None:
+    text = (demo_store.parent / "result.json").read_text()
+    document, end = json.JSONDecoder().raw_decode(text)
+    assert text[end:].strip() == ""
+    assert text[0] == "{"
+    assert document["ref"] == "demo@1"
+    assert document["new"] is True
+    assert document["tables"].keys() == {"encoders", "sizes", "coverage", "accuracy", "latency", "stages"}
+
+
+def test_a_second_run_is_quick_cached_and_the_same(clipsmith: Clipsmith, demo_store: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(demo_store, tmp_path / "store"))
+    done = clipsmith("optimize", "demo", "--store", store, "--json")
+    assert done.code == 0, done.err
+    first = json.loads((demo_store.parent / "result.json").read_text())
+    assert done.document["new"] is False
+    assert done.document | {"new": True} == first
+    assert "(cached)" in done.err
+    assert len(list((store / "releases").rglob("*.json"))) == 1
+
+
+def test_releases(call: Any, demo_store: Path) -> None:
+    code, out, _ = call("releases", "--store", demo_store, "--json")
+    assert code == 0
+    (release,) = json.loads(out)["releases"]
+    manifest = json.loads((demo_store / "releases" / "demo" / "1.json").read_bytes())
+    assert (release["ref"], release["identity"]) == ("demo@1", manifest["identity"])
+    assert release["bytes"] == sum(file["size"] for file in manifest["files"])
+    code, out, _ = call("releases", "--store", demo_store)
+    assert (code, "demo@1" in out) == (0, True)
+
+
+@pytest.mark.parametrize("reference", ["demo", "demo@1", "digest"])
+def test_show(reference: str, call: Any, demo_store: Path, demo_document: dict[str, Any]) -> None:
+    reference = demo_document["release"]["identity"][:10] if reference == "digest" else reference
+    code, out, _ = call("show", reference, "--store", demo_store, "--json")
+    assert code == 0
+    assert json.loads(out) == {key: value for key, value in demo_document.items() if key != "new"}
+
+
+def test_show_prints_the_numbers_that_matter(call: Any, demo_store: Path, demo_document: dict[str, Any]) -> None:
+    code, out, _ = call("show", "demo", "--store", demo_store)
+    assert code == 0
+    for row in demo_document["tables"]["accuracy"]:
+        if row["metric"] in ("top1", "cosine_mean"):
+            assert f"{row['value']:.4f}" in out
+    for row in demo_document["tables"]["sizes"]:
+        assert f"{row['bytes'] / 1e6:.2f} MB" in out
+    assert "emulated" in out
+    assert "built, not run" in out
+
+
+def test_report(call: Any, demo_store: Path, demo_export: Path) -> None:
+    code, out, _ = call("report", "demo@1", "--store", demo_store, "--json")
+    path = Path(json.loads(out)["report"])
+    assert code == 0
+    assert path.read_bytes() == (demo_export / "report.html").read_bytes()
+    assert Path(call("report", "demo@1", "--store", demo_store)[1].strip()) == path
+
+
+def test_export_lists_what_it_wrote(call: Any, demo_store: Path, tmp_path: Path) -> None:
+    code, out, _ = call("export", "demo", tmp_path / "out", "--store", demo_store, "--json")
+    assert code == 0
+    found = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert set(json.loads(out)["files"]) == found
+    code, out, err = call("export", "demo", tmp_path / "out", "--store", demo_store)
+    assert (code, out) == (1, "")
+    assert err.startswith("ExportTargetExists: ")
+
+
+@pytest.mark.parametrize("command", ["show", "report"])
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [("demo@2", "ReleaseNotFound"), ("other", "ReleaseNotFound"), ("../demo", "BadName"), ("demo@1\n", "BadName")],
+)
+def test_references_that_name_nothing(command: str, reference: str, error: str, call: Any, demo_store: Path) -> None:
+    code, out, err = call(command, reference, "--store", demo_store, "--json")
+    assert (code, out) == (2 if error == "BadName" else 1, "")
+    assert err.startswith(f"{error}: ")
+
+
+def test_a_missing_store_is_not_made(call: Any, tmp_path: Path) -> None:
+    code, out, err = call("releases", "--store", tmp_path / "none", "--json")
+    assert (code, out) == (1, "")
+    assert err.startswith("NotAStore: ")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_report_is_not_shown(call: Any, demo_store: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(demo_store, tmp_path / "store"))
+    path = Path(call("report", "demo", "--store", store)[1].strip())
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes() + b" ")
+    code, out, err = call("report", "demo", "--store", store)
+    assert (code, out) == (1, "")
+    assert err.startswith("ObjectDamaged: ")
+
+
+def parameters_of(call: Any, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Any:
+    """What the flow is called with."""
+    import flows.optimize
+
+    seen: list[Any] = []
+
+    def stop(parameters: Any) -> None:
+        seen.append(parameters)
+        raise SystemExit(7)
+
+    monkeypatch.setattr(flows.optimize, "optimize", stop)
+    assert call("optimize", *arguments)[0] == 7
+    return seen[0]
+
+
+def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    options = ["m/x", "--revision", "abc", "--encoders", "text", "--precisions", "fp8", "--recipe", "fp8-no-attention"]
+    options += ["--targets", "onnxruntime, trtrtx-sm89", "--calibration", "c", "--calibration-samples", "9"]
+    options += ["--evaluation", "e", "--evaluation-samples", "10", "--store", str(tmp_path)]
+    parameters = parameters_of(call, monkeypatch, *options)
+    assert parameters.model_dump(include={"model", "revision", "encoders", "precisions", "recipe", "targets", "store"}) == {
+        "model": "m/x",
+        "revision": "abc",
+        "encoders": ["text"],
+        "precisions": ["fp8"],
+        "recipe": "fp8-no-attention",
+        "targets": ["onnxruntime", "trtrtx-sm89"],
+        "store": str(tmp_path),
+    }
+    assert (parameters.calibration.source, parameters.calibration.samples) == ("c", 9)
+    assert (parameters.evaluation.source, parameters.evaluation.samples) == ("e", 10)
+
+
+def test_options_win_over_the_file(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model: file\nrecipe: fp8-no-attention\ncalibration: {source: s, samples: 64, batch: 2}\n")
+    parameters = parameters_of(call, monkeypatch, "option", "--config", config, "--calibration-samples", "9")
+    assert (parameters.model, parameters.recipe) == ("option", "fp8-no-attention")
+    calibration = parameters.calibration
+    assert (calibration.source, calibration.samples, calibration.batch) == ("s", 9, 2)
+
+
+def test_the_store_may_come_from_the_environment(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLIPSMITH_STORE", str(tmp_path / "mine"))
+    assert parameters_of(call, monkeypatch, "demo").store == str(tmp_path / "mine")
+
+
+def test_unknown_options_and_commands_are_refused(call: Any) -> None:
+    for arguments in (["optimize", "demo", "--calibrate", "x"], ["publish"], ["optimize", "a", "b"]):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert err
+
+
+def test_every_command_takes_a_store_and_prints_json(call: Any) -> None:
+    for command in ("optimize", "releases", "show", "export", "report"):
+        code, out, _ = call(command, "--help")
+        assert code == 0
+        assert "--store" in out
+        assert "--json" in out

@@ -1,0 +1,92 @@
+"""In-process runs of the flow on a small model, and a spy on the plain functions behind the cached steps."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.manifest import Manifest
+from artifacts.store import Store
+
+# Where the work is really done: the step's function must not even be entered when its result is cached.
+FUNCTIONS = {
+    "check": ("tasks.checkpoint", "check"),
+    "calibrate": ("tasks.calibration", "calibrate"),
+    "quantize": ("tasks.quantization", "quantize"),
+    "trace": ("tasks.onnx_export", "trace_encoder"),
+    "export-fp16": ("tasks.onnx_export", "export_fp16"),
+    "export-fp8": ("tasks.onnx_export", "export_fp8"),
+    "audit": ("tasks.graph_audit", "audit"),
+    "build": ("tasks.engine_build", "build"),
+    "embed": ("tasks.embedding", "embed"),
+    "score": ("tasks.accuracy", "score"),
+    "latency": ("tasks.latency", "measure"),
+}
+LABELS = ("encoder", "precision", "target")
+
+Run = Callable[..., tuple[Manifest, list[str]]]
+
+
+@contextmanager
+def spied() -> Iterator[list[str]]:
+    """The names of the steps whose work is done inside the block, for example `embed image fp8 onnxruntime`."""
+    calls: list[str] = []
+    patch = pytest.MonkeyPatch()
+    for name, (module_name, function_name) in FUNCTIONS.items():
+        module = importlib.import_module(module_name)
+        patch.setattr(module, function_name, _recorder(name, getattr(module, function_name), calls))
+    try:
+        yield calls
+    finally:
+        patch.undo()
+
+
+def _recorder(name: str, function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    signature = inspect.signature(function)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        values = signature.bind(*arguments, **options).arguments
+        calls.append(" ".join([name, *(values[label] for label in LABELS if label in values)]))
+        return function(*arguments, **options)
+
+    return call
+
+
+def small_parameters(model: Path | str, store: Path, **changes: Any) -> dict[str, Any]:
+    """Parameters for a run of a few seconds; `section__field=value` changes a field of a section."""
+    values: dict[str, Any] = {
+        "model": str(model),
+        "store": str(store),
+        "targets": ["onnxruntime"],
+        "calibration": {"source": "digits", "samples": 16, "batch": 4},
+        "evaluation": {"samples": 20, "batch": 8},
+        "latency": {"batches": [1], "rounds": 5},
+    }
+    for name, value in changes.items():
+        section, _, field = name.partition("__")
+        if field:
+            values.setdefault(section, {})[field] = value
+        else:
+            values[section] = value
+    return values
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """`run(model, store, **changes)`: the release, and the steps whose work was done."""
+    from flows.optimize import optimize
+    from flows.parameters import OptimizeParameters
+
+    def call(model: Path | str, store: Path, **changes: Any) -> tuple[Manifest, list[str]]:
+        parameters = OptimizeParameters.model_validate(small_parameters(model, store, **changes))
+        with spied() as calls:
+            published = optimize(parameters)
+        return Store.open(store, writable=False).find(published.ref), sorted(calls)
+
+    return call

@@ -1,0 +1,129 @@
+"""The one parameter model: strict, closed, and the same from YAML and from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from artifacts.errors import ConfigError, ProfileError, UnknownTarget
+from flows.parameters import OptimizeParameters, parse_parameters, read_config
+
+
+def test_defaults_are_the_demo() -> None:
+    parameters = OptimizeParameters()
+    assert parameters.model == "demo"
+    assert parameters.targets == ["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"]
+    assert (parameters.thresholds.min_cosine_mean, parameters.thresholds.max_top1_drop) == (None, None)
+
+
+def test_the_published_preset_is_the_published_workflow() -> None:
+    calibration = OptimizeParameters.model_validate({"calibration": {"preset": "published"}}).calibration
+    assert (calibration.sample_count, calibration.batch_size) == (8192, 512)
+    explicit = OptimizeParameters.model_validate({"calibration": {"preset": "published", "samples": 9}}).calibration
+    assert (explicit.sample_count, explicit.batch_size) == (9, 512)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "typo": ({"modell": "demo"}, "modell"),
+    "typo in a section": ({"latency": {"round": 5}}, "latency.round"),
+    "text for a number": ({"calibration": {"samples": "64"}}, "calibration.samples"),
+    "float for a number": ({"calibration": {"samples": 64.0}}, "calibration.samples"),
+    "true for a number": ({"evaluation": {"batch": True}}, "evaluation.batch"),
+    "number for text": ({"model": 7}, "model"),
+    "text for a list": ({"targets": "onnxruntime"}, "targets"),
+    "unknown encoder": ({"encoders": ["audio"]}, "encoders.0"),
+    "unknown precision": ({"precisions": ["int8"]}, "precisions.0"),
+    "no encoders": ({"encoders": []}, "encoders"),
+    "no precisions": ({"precisions": []}, "precisions"),
+    "encoder twice": ({"encoders": ["text", "text"]}, "encoders"),
+    "empty model": ({"model": ""}, "model"),
+    "empty store": ({"store": ""}, "store"),
+    "seven samples": ({"evaluation": {"samples": 7}}, "evaluation.samples"),
+    "batch of zero": ({"calibration": {"batch": 0}}, "calibration.batch"),
+    "unknown preset": ({"calibration": {"preset": "big"}}, "calibration.preset"),
+    "four rounds": ({"latency": {"rounds": 4}}, "latency.rounds"),
+    "no batches": ({"latency": {"batches": []}}, "latency.batches"),
+    "batch of zero to time": ({"latency": {"batches": [0]}}, "latency.batches"),
+    "negative batch to time": ({"latency": {"batches": [1, -8]}}, "latency.batches"),
+    "no time": ({"latency": {"seconds": 0.0}}, "latency.seconds"),
+    "threshold of zero": ({"thresholds": {"max_top1_drop": 0.0}}, "thresholds.max_top1_drop"),
+    "threshold above one": ({"thresholds": {"min_cosine_mean": 1.01}}, "thresholds.min_cosine_mean"),
+    "threshold NaN": ({"thresholds": {"min_cosine_mean": float("nan")}}, "thresholds.min_cosine_mean"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_are_named(name: str) -> None:
+    values, field = WRONG[name]
+    with pytest.raises(ConfigError, match="wrong parameters") as caught:
+        parse_parameters(values, where="file.yaml")
+    assert field in str(caught.value)
+    assert caught.value.where == "file.yaml"
+
+
+def test_every_wrong_field_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)modell.*batch"):
+        parse_parameters({"modell": "x", "calibration": {"batch": 0}}, where="x")
+
+
+def test_typed_errors_come_through() -> None:
+    with pytest.raises(UnknownTarget, match="nope"):
+        parse_parameters({"targets": ["nope"]}, where="x")
+    for profile in ({"min": 9}, {"opt": 64}, {"min": 0, "opt": 1}, {"min": -1}):
+        with pytest.raises(ProfileError):
+            parse_parameters({"profile": profile}, where="x")
+
+
+def test_parameters_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        OptimizeParameters().model = "other"  # type: ignore[misc]
+
+
+def test_every_section_refuses_unknown_fields() -> None:
+    for name, field in OptimizeParameters.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            with pytest.raises(ConfigError, match=f"{name}.surplus"):
+                parse_parameters({name: {"surplus": 1}}, where="x")
+
+
+@pytest.mark.parametrize("content", ["- a\n", "text", "", "a: [", "{a: 1, b", "!!python/name:os.system", "\x00"])
+def test_files_that_are_not_a_mapping_are_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_config(tmp_path / "c.yaml")
+    assert caught.value.where == str(tmp_path / "c.yaml")
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"model: caf\xe9\n")
+    for name in ("none.yaml", ".", "latin.yaml"):
+        with pytest.raises(ConfigError):
+            read_config(tmp_path / name)
+
+
+def test_a_whole_model_survives_yaml(tmp_path: Path) -> None:
+    import yaml
+
+    values = {
+        "model": "x/y",
+        "targets": ["trtrtx-sm120"],
+        "profile": {"min": 2, "opt": 4, "max": 9},
+        "latency": {"batches": [3], "rounds": 7, "seconds": 1.5},
+        "thresholds": {"max_top1_drop": 0.01},
+        "store": "/s",
+    }
+    parameters = parse_parameters(values, where="x")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(parameters.model_dump(mode="json")))
+    assert parse_parameters(read_config(tmp_path / "c.yaml"), where="x") == parameters
+
+
+def test_the_form_of_the_ui_has_every_parameter() -> None:
+    from flows.optimize import optimize
+
+    schema = optimize.parameters.model_dump()
+    (definition,) = [d for name, d in schema["definitions"].items() if name == "OptimizeParameters"]
+    assert definition["properties"].keys() == OptimizeParameters.model_fields.keys()
+    assert definition["additionalProperties"] is False

@@ -1,0 +1,352 @@
+"""Calibrated amax is a true maximum over the samples, and the evidence kept with it agrees with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from artifacts.errors import BadAmax, BadSample
+from artifacts.store import Store, activate
+from tasks.calibration import Calibration, calibrate
+from tasks.data import open_dataset
+from tasks.datasource import pin_data
+
+pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+ENCODERS = ("image", "text")
+SAMPLES, BATCH = 24, 5  # as in conftest.py
+TOWERS = {"image": ("vision_model.", "visual_projection"), "text": ("text_model.", "text_projection")}
+
+
+def table(store: Store, calibration: Calibration, name: str = "amax.parquet") -> pd.DataFrame:
+    return pd.read_parquet(store.path(calibration.table, name))
+
+
+def amax_of(store: Store, calibration: Calibration) -> dict[str, float]:
+    frame = table(store, calibration)
+    return dict(zip(frame["quantizer"], frame["amax"], strict=True))
+
+
+@pytest.fixture(scope="session")
+def independent(small_clip: Path) -> dict[str, float]:
+    """max|x| by quantizer name, from plain transformers: no ModelOpt, none of our preprocessing or batching."""
+    import torch
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+    from transformers.models.clip import modeling_clip
+
+    model = CLIPModel.from_pretrained(small_clip, attn_implementation="eager", dtype=torch.float32).eval()
+    found: dict[str, float] = {}
+
+    def note(name: str, tensor: torch.Tensor) -> None:
+        found[name] = max(found.get(name, 0.0), float(tensor.detach().abs().max()))
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            note(f"{name}.weight_quantizer", module.weight)
+            module.register_forward_pre_hook(lambda _m, inputs, name=name: note(f"{name}.input_quantizer", inputs[0]))
+        if re.fullmatch(r".*\.[qkv]_proj", name):
+            tensor = name[-len("q_proj")]
+            target = f"{name.removesuffix(f'{tensor}_proj')}{tensor}_bmm_quantizer"
+            module.register_forward_hook(lambda _m, _i, output, target=target: note(target, output))
+    assert hasattr(modeling_clip, "eager_attention_forward")
+    digits = open_dataset("digits", "calibration", SAMPLES)
+    images = CLIPImageProcessor.from_pretrained(small_clip)
+    tokenizer = AutoTokenizer.from_pretrained(small_clip)
+    with torch.no_grad():
+        for index, sample in enumerate(digits.samples):
+            pixels = images(images=digits.image(index), return_tensors="pt")["pixel_values"]
+            tokens = tokenizer([sample.caption], padding="max_length", truncation=True, max_length=16)
+            model.get_image_features(pixels)
+            model.get_text_features(torch.tensor(tokens["input_ids"]))
+    return found
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_amax_is_the_maximum_that_plain_transformers_sees(
+    encoder: str, in_store: Store, calibrated: dict[str, Calibration], independent: dict[str, float]
+) -> None:
+    amax = amax_of(in_store, calibrated[encoder])
+    measured = {name: value for name, value in amax.items() if not name.endswith("p_bmm_quantizer")}
+    expected = {name: value for name, value in independent.items() if name.startswith(TOWERS[encoder])}
+    assert measured.keys() == expected.keys()
+    for name, value in measured.items():
+        assert value == pytest.approx(expected[name], rel=2e-5), name
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_amax_differs_between_layers_and_the_softmax_has_one(
+    encoder: str, in_store: Store, calibrated: dict[str, Calibration]
+) -> None:
+    amax = amax_of(in_store, calibrated[encoder])
+    softmax = {name: value for name, value in amax.items() if name.endswith("p_bmm_quantizer")}
+    assert len(softmax) == 2
+    assert set(softmax.values()) == {1.0}
+    for kind in ("q_proj.input", "out_proj.input", "fc1.input", "fc2.input", "q_bmm", "k_bmm", "v_bmm", "fc1.weight"):
+        values = [value for name, value in amax.items() if name.endswith(f"{kind}_quantizer")]
+        assert len(set(values)) == len(values) == 2, kind
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_softmax_is_really_quantized_in_the_fake_quant_forward(
+    encoder: str, prepared: Any, in_store: Store, calibrated: dict[str, Calibration]
+) -> None:
+    """Not only registered: with fused attention the softmax quantizer would exist and never be called."""
+    import torch
+
+    from tasks.modelopt import EAGER, insert_quantizers, load_plain, write_amax
+
+    model, family = load_plain(prepared.snapshot, EAGER)
+    insert_quantizers(model, prepared.snapshot, prepared.recipe, (encoder,), None)
+    write_amax(model, amax_of(in_store, calibrated[encoder]))
+    seen: dict[str, list[torch.Tensor]] = {}
+    for name, module in model.named_modules():
+        if name.startswith(TOWERS[encoder]) and name.endswith("p_bmm_quantizer"):
+            module.register_forward_hook(
+                lambda _m, inputs, output, name=name: seen.setdefault(name, []).extend((inputs[0], output))
+            )
+    values = torch.randn(2, 3, 32, 32) if encoder == "image" else torch.randint(1, 600, (2, 16))
+    with torch.no_grad():
+        family.encode(model, encoder, values)
+    assert len(seen) == 2
+    for name, (before, after) in seen.items():
+        assert before.min() >= 0, name
+        torch.testing.assert_close(before.sum(-1), torch.ones_like(before.sum(-1)))
+        expected = (before * 448).to(torch.float8_e4m3fn).float() / 448  # E4M3 by PyTorch's own cast
+        torch.testing.assert_close(after, expected, rtol=1e-6, atol=1e-9)
+        assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_convergence_grows_to_the_amax(encoder: str, in_store: Store, calibrated: dict[str, Calibration]) -> None:
+    amax = amax_of(in_store, calibrated[encoder])
+    curves = table(in_store, calibrated[encoder], "convergence.parquet")
+    activations = {name for name in amax if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))}
+    assert set(curves["quantizer"]) == activations
+    moved = 0
+    for name, curve in curves.groupby("quantizer"):
+        assert list(curve["samples"]) == [5, 10, 15, 20, 24], name
+        values = curve["amax"].to_numpy()
+        assert (np.diff(values) >= 0).all(), name
+        assert values[-1] == amax[name], name
+        moved += values[0] < values[-1]
+    assert moved >= 5
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_convergence_is_the_calibration_of_a_prefix(
+    encoder: str, prepared: Any, in_store: Store, calibrated: dict[str, Calibration]
+) -> None:
+    data, _ = pin_data("digits", "calibration", 10)
+    shorter = calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, encoder, 5)
+    curves = table(in_store, calibrated[encoder], "convergence.parquet")
+    point = curves[curves["samples"] == 10].set_index("quantizer")["amax"]
+    amax = amax_of(in_store, shorter)
+    for name, value in point.items():
+        assert amax[name] == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_batch_size_does_not_matter(
+    encoder: str, prepared: Any, in_store: Store, calibrated: dict[str, Calibration]
+) -> None:
+    arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe, encoder)
+    other = amax_of(in_store, calibrate(*arguments, 3))
+    assert other == pytest.approx(amax_of(in_store, calibrated[encoder]), rel=2e-5)
+
+
+def test_more_samples_never_lower_an_amax(prepared: Any, in_store: Store, calibrated: dict[str, Calibration]) -> None:
+    data, _ = pin_data("digits", "calibration", 3 * SAMPLES)
+    more = calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 12)
+    before, after = amax_of(in_store, calibrated["image"]), amax_of(in_store, more)
+    assert all(after[name] >= before[name] * (1 - 2e-5) for name in before)
+    assert any(after[name] > before[name] for name in before)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_saturation_is_the_share_of_the_last_batch_beyond_the_others(
+    encoder: str, prepared: Any, in_store: Store, calibrated: dict[str, Calibration]
+) -> None:
+    """The last batch again, through plain transformers, against the running amax before it."""
+    import torch
+    from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
+
+    folder = prepared.snapshot.root
+    curves = table(in_store, calibrated[encoder], "convergence.parquet")
+    limits = curves[curves["samples"] == 20].set_index("quantizer")["amax"]
+    found: dict[str, float] = {}
+    model = CLIPModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+    for name, module in model.named_modules():
+        key = f"{name}.input_quantizer"
+        if key in limits:
+            module.register_forward_pre_hook(
+                lambda _m, x, key=key: found.update({key: float((x[0].abs() > limits[key]).float().mean())})
+            )
+    digits = open_dataset("digits", "calibration", SAMPLES)
+    with torch.no_grad():
+        if encoder == "image":
+            pictures = [digits.image(index) for index in range(20, 24)]
+            images = CLIPImageProcessor.from_pretrained(folder)
+            model.get_image_features(images(images=pictures, return_tensors="pt")["pixel_values"])
+        else:
+            captions = [sample.caption for sample in digits.samples[20:]]
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            tokens = tokenizer(captions, padding="max_length", truncation=True, max_length=16)["input_ids"]
+            model.get_text_features(torch.tensor(tokens))
+    frame = table(in_store, calibrated[encoder], "saturation.parquet")
+    shares = dict(zip(frame["quantizer"], frame["share"], strict=True))
+    assert set(shares) == set(limits.index)
+    for name, share in found.items():
+        assert shares[name] == pytest.approx(share, abs=2e-4), name
+    assert all(0 <= share < 0.05 for share in shares.values())
+
+
+def test_samples_are_recorded(in_store: Store, calibrated: dict[str, Calibration]) -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for calibration in calibrated.values():
+        frame = table(in_store, calibration, "samples.parquet")
+        assert (len(frame), calibration.samples, calibration.skipped) == (SAMPLES, SAMPLES, 0)
+        for name, digest in zip(frame["id"], frame["image_hash"], strict=True):
+            pixels = digits.data[int(name.removeprefix("digits/"))].astype(np.uint8)
+            assert hashlib.sha256(pixels.tobytes()).hexdigest() == digest
+
+
+def test_small_sets_still_have_a_curve(prepared: Any, in_store: Store) -> None:
+    arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe)
+    calibration = calibrate(*arguments, "text", 512)
+    assert table(in_store, calibration, "convergence.parquet")["samples"].nunique() >= 4
+
+
+def photographs(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    lines = ["file,caption"]
+    for index in range(count):
+        pixels = rng.integers(0, 256, (36, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+        if index in broken:
+            (folder / f"{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20 + index))
+        lines.append(f"{index}.png,a photo of number {index}")
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.mark.parametrize("broken", [(3,), (109,)])
+def test_a_bad_sample_is_left_out_and_counted(
+    broken: tuple[int, ...], prepared: Any, in_store: Store, tmp_path: Path
+) -> None:
+    data, _ = pin_data(str(photographs(tmp_path / "photos", 110, broken)), "calibration", None)
+    calibration = calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 16)
+    assert (calibration.samples, calibration.skipped) == (109, 1)
+    used = table(in_store, calibration, "samples.parquet")
+    assert list(used["id"]) == [f"{index}.png" for index in range(110) if index not in broken]
+    activations = {n for n in amax_of(in_store, calibration) if n.endswith(("input_quantizer", "v_bmm_quantizer"))}
+    assert activations <= set(table(in_store, calibration, "saturation.parquet")["quantizer"])
+
+
+def test_too_many_bad_samples_are_an_error(prepared: Any, tmp_path: Path) -> None:
+    data, _ = pin_data(str(photographs(tmp_path / "photos", 20, (1, 2, 3))), "calibration", None)
+    with pytest.raises(BadSample, match=r"1\.png"):
+        calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 16)
+
+
+def _changed_weight(folder: Path, target: Path, name: str, value: float) -> Path:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(folder, target)
+    tensors = dict(load_file(target / "model.safetensors"))
+    tensors[name] = np.full_like(tensors[name], value)
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("tensors", "quantizer"),
+    [
+        (["text_model.encoder.layers.0.mlp.fc2.weight"], "text_model.encoder.layers.0.mlp.fc2.weight_quantizer"),
+        # A norm that gives zeros: the weights of the next layers are fine, their input is dead.
+        (
+            ["text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias"],
+            "text_projection.input_quantizer",
+        ),
+    ],
+)
+def test_a_dead_layer_is_named(
+    tensors: list[str], quantizer: str, prepared: Any, small_clip: Path, tmp_path: Path
+) -> None:
+    from tasks.checkpoint import resolve
+
+    folder = small_clip
+    for step, name in enumerate(tensors):
+        folder = _changed_weight(folder, tmp_path / f"dead{step}", name, 0.0)
+    store = prepared.store
+    with activate(store):
+        snapshot = resolve(str(folder), None, store)
+        with pytest.raises(BadAmax, match=re.escape(f"{quantizer} is 0.0")):
+            calibrate(snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe, "text", 8)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0])
+def test_every_unusable_amax_is_refused(value: float, prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ModelOpt's own export would turn 0 and NaN into the largest value and go on."""
+    import torch
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    from tasks.modelopt import EAGER, insert_quantizers, load_plain, read_amax
+
+    model, _ = load_plain(prepared.snapshot, EAGER)
+    insert_quantizers(model, prepared.snapshot, prepared.recipe, ENCODERS, None)
+    name = "vision_model.encoder.layers.1.self_attn.k_bmm_quantizer"
+    good = TensorQuantizer.amax.fget
+    bad = model.get_submodule(name)
+    amax = property(lambda self: torch.tensor(value if self is bad else 1.0), TensorQuantizer.amax.fset)
+    assert good is not None
+    monkeypatch.setattr(TensorQuantizer, "amax", amax)
+    with pytest.raises(BadAmax, match=re.escape(name)):
+        read_amax(model, prepared.recipe)
+
+
+def test_a_quantizer_that_no_data_reached_is_refused(prepared: Any) -> None:
+    from tasks.modelopt import EAGER, insert_quantizers, load_plain, read_amax
+
+    model, _ = load_plain(prepared.snapshot, EAGER)
+    insert_quantizers(model, prepared.snapshot, prepared.recipe, ("text",), lambda _model: None)
+    with pytest.raises(BadAmax, match="missing"):
+        read_amax(model, prepared.recipe)
+
+
+def test_only_the_asked_encoder_is_calibrated(in_store: Store, calibrated: dict[str, Calibration]) -> None:
+    for encoder, calibration in calibrated.items():
+        names = set(amax_of(in_store, calibration))
+        assert names
+        assert all(name.startswith(TOWERS[encoder]) for name in names)
+        assert not any("embedding" in name for name in names)
+
+
+def test_recipe_without_attention_calibrates_no_products(prepared: Any, in_store: Store) -> None:
+    from tasks.recipe import load_recipe
+
+    recipe = load_recipe("fp8-no-attention")
+    calibration = calibrate(prepared.snapshot, prepared.checked.preprocess, prepared.data, recipe, "image", 8)
+    names = set(amax_of(in_store, calibration))
+    assert names
+    assert not any("bmm" in name for name in names)
+
+
+def test_data_that_changed_since_it_was_pinned_is_refused(prepared: Any, tmp_path: Path) -> None:
+    from artifacts.errors import DataError
+
+    folder = photographs(tmp_path / "photos", 12)
+    data, _ = pin_data(str(folder), "calibration", None)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "4.png")
+    with pytest.raises(DataError, match="changed"):
+        calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 8)
