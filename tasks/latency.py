@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class LatencySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    batches: list[int] = Field(default=[1, 8], min_length=1)
+    batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(default=[1, 8], min_length=1)
     rounds: int = Field(default=50, ge=MIN_ROUNDS, le=10_000)
     seconds: float = Field(default=5.0, gt=0, le=3600)
 

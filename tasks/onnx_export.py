@@ -12,8 +12,8 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.clip import family_named
 from tasks.graph.quantize import quantize
+from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Precision, Skeleton
-from tasks.graph.trace import trace
 from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
 from tasks.onnx_names import SKELETON_FILE, onnx_name
@@ -45,7 +45,7 @@ def trace_encoder(family: str, config: dict[str, Any], encoder: Encoder) -> Trac
     """
     with measured() as meter, tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
         (Path(name) / "config.json").write_text(json.dumps(config))
-        skeleton = trace(family_named(family), Path(name), config, encoder)
+        skeleton = trace_by_block(family_named(family), Path(name), config, encoder)
         store = active_store()
         with store.staging() as folder:
             skeleton.save(folder / SKELETON_FILE)
@@ -91,7 +91,7 @@ def _write(graph: Skeleton, snapshot: Snapshot, precision: Precision, metadata: 
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
 
 
-@cached_step("trace", version=1, packages=_PACKAGES)
+@cached_step("trace", version=2, packages=_PACKAGES)
 def trace_task(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
     return trace_encoder(family, config, encoder)
 

@@ -58,6 +58,10 @@ class ClipFamily(Protocol):
         """Shapes and names of one encoder."""
         ...
 
+    def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
+        """The configuration of the same model with `layers` blocks in one encoder."""
+        ...
+
     def build(self, folder: Path) -> nn.Module:
         """The whole model without weights, under whatever default device is active, in evaluation mode."""
         ...

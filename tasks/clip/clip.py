@@ -51,6 +51,11 @@ class Clip:
             prefixes=("text_model.", "text_projection."),
         )
 
+    def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
+        """`num_hidden_layers` of one section changed; the given configuration is left alone."""
+        section = "vision_config" if encoder == "image" else "text_config"
+        return config | {section: config[section] | {"num_hidden_layers": layers}}
+
     def build(self, folder: Path) -> nn.Module:
         """`CLIPModel` from `config.json`; under `torch.device("meta")` it takes no memory."""
         from transformers import CLIPConfig, CLIPModel

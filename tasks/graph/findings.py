@@ -74,7 +74,8 @@ def _initializer_bytes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
         elements = 1
         for dim in tensor.dims:
             elements *= dim
-        name, width = _BYTES.get(tensor.data_type, ("other", 8))
+        other = ("other", onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        name, width = _BYTES.get(tensor.data_type, other)
         result[tensor.name] = (name, elements * width)
     return result
 

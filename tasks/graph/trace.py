@@ -38,17 +38,22 @@ def trace(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Enc
     """
     spec = family.encoder_spec(config, encoder)
     model = _meta_model(family, folder)
-    inventory = _inventory(model, family, spec)
     program = _export(_wrapper(model, family, encoder), spec)
     proto = _detach_weights(program, model)
-    skeleton = Skeleton(proto, _weights(proto), inventory)
+    skeleton = Skeleton(proto, _weights(proto), _inventory(model, family, spec))
     _strip_root(skeleton)
     _name_nodes(proto)
     _gemm_to_matmul(skeleton)
     _fold_weight_transposes(skeleton)
     _drop_unused(skeleton)
+    order_constants(skeleton)
     _check(skeleton, spec)
     return skeleton
+
+
+def inventory_of(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Encoder) -> Inventory:
+    """The modules of one encoder, from the PyTorch model alone."""
+    return _inventory(_meta_model(family, folder), family, family.encoder_spec(config, encoder))
 
 
 # --- PyTorch side ------------------------------------------------------------------------------------------
@@ -207,14 +212,6 @@ def _name_nodes(proto: onnx.ModelProto) -> None:
     del graph.value_info[:]
     del graph.metadata_props[:]
     graph.doc_string = ""
-    for index, constant in enumerate(graph.initializer):
-        _rename_constant(graph, constant, f"constant_{index}")
-
-
-def _rename_constant(graph: onnx.GraphProto, constant: onnx.TensorProto, name: str) -> None:
-    for node in graph.node:
-        node.input[:] = [name if i == constant.name else i for i in node.input]
-    constant.name = name
 
 
 def _gemm_to_matmul(skeleton: Skeleton) -> None:
@@ -273,6 +270,24 @@ def _drop_unused(skeleton: Skeleton) -> None:
     kept = [constant for constant in graph.initializer if constant.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def order_constants(skeleton: Skeleton) -> None:
+    """Name constants and put them, and the weights, in the order of their first use: equal graphs get equal bytes."""
+    graph = skeleton.model.graph
+    uses = list(dict.fromkeys(name for node in graph.node for name in node.input))
+    constants = {constant.name: constant for constant in graph.initializer}
+    names = {name: f"constant_{index}" for index, name in enumerate(name for name in uses if name in constants)}
+    ordered = []
+    for old, new in names.items():
+        constant = onnx.TensorProto.FromString(constants[old].SerializeToString())
+        constant.name = new
+        ordered.append(constant)
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+    skeleton.weights = {name: skeleton.weights[name] for name in uses if name in skeleton.weights}
 
 
 def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -1,0 +1,55 @@
+"""Repeating one traced block must give the very graph that tracing all blocks gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.clip import family_named
+from tasks.demo import SNAPSHOT
+from tasks.graph import replicate
+from tasks.graph.replicate import trace_by_block
+from tasks.graph.skeleton import Skeleton
+from tasks.graph.trace import trace
+
+CONFIG = json.loads((SNAPSHOT / "config.json").read_text())
+
+
+def _variant(folder: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
+    config = CONFIG | {s: CONFIG[s] | changes for s in ("text_config", "vision_config")}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder, config
+
+
+def _same(first: Skeleton, second: Skeleton) -> None:
+    assert first.model.SerializeToString(deterministic=True) == second.model.SerializeToString(deterministic=True)
+    assert list(first.weights.items()) == list(second.weights.items())
+    assert first.inventory == second.inventory
+
+
+@pytest.mark.parametrize("encoder", ["image", "text"])
+@pytest.mark.parametrize("layers", [1, 5, 12])
+def test_repeated_graph_is_byte_identical_to_the_full_trace(tmp_path: Path, encoder: Any, layers: int) -> None:
+    folder, config = _variant(tmp_path, num_hidden_layers=layers, hidden_act="gelu")
+    repeated = trace_by_block(family_named("clip"), folder, config, encoder)
+    assert sum(".self_attn/Softmax" in node.name for node in repeated.model.graph.node) == layers
+    _same(repeated, trace(family_named("clip"), folder, config, encoder))
+
+
+def test_more_than_ten_layers_keep_their_numbers_apart(tmp_path: Path) -> None:
+    folder, config = _variant(tmp_path, num_hidden_layers=12)
+    skeleton = trace_by_block(family_named("clip"), folder, config, "text")
+    keys = {weight.key for name, weight in skeleton.weights.items() if name.endswith("mlp.fc1.weight.T")}
+    assert keys == {f"text_model.encoder.layers.{layer}.mlp.fc1.weight" for layer in range(12)}
+
+
+def test_a_graph_of_another_form_is_traced_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, config = _variant(tmp_path, num_hidden_layers=3)
+    monkeypatch.setattr(replicate, "_block", lambda skeleton: None)
+    _same(
+        trace_by_block(family_named("clip"), folder, config, "text"),
+        trace(family_named("clip"), folder, config, "text"),
+    )
