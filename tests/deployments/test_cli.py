@@ -151,7 +151,9 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     options += ["--targets", "onnxruntime, trtrtx-sm89", "--calibration", "c", "--calibration-samples", "9"]
     options += ["--evaluation", "e", "--evaluation-samples", "10", "--store", str(tmp_path)]
     parameters = parameters_of(call, monkeypatch, *options)
-    assert parameters.model_dump(include={"model", "revision", "encoders", "precisions", "recipe", "targets", "store"}) == {
+    assert parameters.model_dump(
+        include={"model", "revision", "encoders", "precisions", "recipe", "targets", "store"}
+    ) == {
         "model": "m/x",
         "revision": "abc",
         "encoders": ["text"],

@@ -222,9 +222,7 @@ def test_another_store_shares_nothing(run: Run, small_clip: Path, mine: Path, tm
     assert len(Store.open(tmp_path / "fresher", writable=False).releases()) == 1
 
 
-def test_a_second_run_is_the_same_release_and_prefect_says_cached(
-    run: Run, small_clip: Path, mine: Path
-) -> None:
+def test_a_second_run_is_the_same_release_and_prefect_says_cached(run: Run, small_clip: Path, mine: Path) -> None:
     from prefect.client.orchestration import get_client
 
     before = sorted(path for path in (mine / "releases").rglob("*"))

@@ -51,9 +51,7 @@ def accuracy(export: Path, **where: str) -> pd.Series:
 
 def test_exported_files_are_those_of_the_manifest(demo_export: Path) -> None:
     manifest = json.loads((demo_export / "manifest.json").read_bytes())
-    found = {
-        path.relative_to(demo_export).as_posix(): path for path in demo_export.rglob("*") if path.is_file()
-    }
+    found = {path.relative_to(demo_export).as_posix(): path for path in demo_export.rglob("*") if path.is_file()}
     assert found.keys() == {file["path"] for file in manifest["files"]} | {"manifest.json"}
     for file in manifest["files"]:
         data = found[file["path"]].read_bytes()
@@ -257,7 +255,7 @@ def test_latency_rows(demo_export: Path) -> None:
             assert pd.isna(row.median_ms)
             assert row.note
             continue
-        assert row.rounds == len(times) >= 5
+        assert row.rounds == len(times) >= 3
         assert row.median_ms == pytest.approx(np.median(times), abs=1e-4)
         assert row.p95_ms == pytest.approx(np.percentile(times, 95), abs=1e-4)
         assert row.p99_ms == pytest.approx(np.percentile(times, 99), abs=1e-4)
@@ -385,9 +383,7 @@ def test_a_published_checkpoint_of_another_recipe_is_refused(
         run(checkpoint, published[0], calibration__source=None, targets=[], recipe="fp8-no-attention")
 
 
-def test_a_published_checkpoint_that_lacks_amax_is_refused(
-    run: Run, small_clip: Path, tmp_path: Path
-) -> None:
+def test_a_published_checkpoint_that_lacks_amax_is_refused(run: Run, small_clip: Path, tmp_path: Path) -> None:
     """The recipe quantizes more than was calibrated: as for the other recipe, the user is told before any work."""
     first, _ = run(small_clip, tmp_path / "store", targets=[], recipe="fp8-no-attention", encoders=["text"])
     store = Store.open(tmp_path / "store", writable=False)

@@ -44,7 +44,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "seven samples": ({"evaluation": {"samples": 7}}, "evaluation.samples"),
     "batch of zero": ({"calibration": {"batch": 0}}, "calibration.batch"),
     "unknown preset": ({"calibration": {"preset": "big"}}, "calibration.preset"),
-    "four rounds": ({"latency": {"rounds": 4}}, "latency.rounds"),
+    "two rounds": ({"latency": {"rounds": 2}}, "latency.rounds"),
     "no batches": ({"latency": {"batches": []}}, "latency.batches"),
     "batch of zero to time": ({"latency": {"batches": [0]}}, "latency.batches"),
     "negative batch to time": ({"latency": {"batches": [1, -8]}}, "latency.batches"),
@@ -65,7 +65,7 @@ def test_wrong_values_are_named(name: str) -> None:
 
 
 def test_every_wrong_field_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)modell.*batch"):
+    with pytest.raises(ConfigError, match=r"(?s)batch.*modell|modell.*batch"):
         parse_parameters({"modell": "x", "calibration": {"batch": 0}}, where="x")
 
 

@@ -245,7 +245,8 @@ def image_size_unlike_the_processor(shop: Workshop) -> Bad:
 
 def image_width_unlike_the_processor(shop: Workshop) -> Bad:
     folder = shop.json(
-        "preprocessor_config.json", lambda c: c.update(crop_size={"height": 32, "width": 48}, size={"shortest_edge": 48})
+        "preprocessor_config.json",
+        lambda c: c.update(crop_size={"height": 32, "width": 48}, size={"shortest_edge": 48}),
     )
     return Bad(_digits(folder), "CheckpointError", ["makes 32 x 48 pixels"])
 

@@ -1,0 +1,206 @@
+"""Accuracy rows from kept outputs, against scikit-learn; gates; what counts as broken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
+
+from artifacts.errors import GateFailed, NumericError
+from artifacts.schema import check_rows
+from artifacts.store import Store
+from tasks.accuracy import Accuracy, Thresholds, judge, score
+from tasks.datasource import DataRef, pin_data
+from tasks.embedding import Embeddings, evaluation_texts
+from tasks.steps import StepStats
+
+STATS = StepStats(wall_s=1, peak_rss_mb=1)
+
+
+def kept(store: Store, encoder: Any, precision: Any, target: str, keys: list[Any], array: np.ndarray) -> Embeddings:
+    with store.staging() as folder:
+        np.save(folder / "embeddings.npy", array.astype(np.float32))
+        (folder / "keys.json").write_text(json.dumps(keys))
+        outputs = store.add("embeddings", folder)
+    return Embeddings(
+        encoder=encoder,
+        precision=precision,
+        target=target,
+        outputs=outputs,
+        rows=len(keys),
+        skipped=0,
+        truncated=0,
+        stats=STATS,
+    )
+
+
+class Case:
+    """Synthetic embeddings: FP32, and noisier copies as FP16 and FP8."""
+
+    def __init__(self, store: Store, data: DataRef, noise: dict[str, float], indices: list[int] | None = None) -> None:
+        self.store, self.data = store, data
+        rng = np.random.default_rng(1)
+        self.texts = evaluation_texts(data.open())
+        self.indices = list(range(data.samples)) if indices is None else indices
+        base = {"image": rng.standard_normal((len(self.indices), 6)), "text": rng.standard_normal((len(self.texts), 6))}
+        self.arrays = {
+            (encoder, precision): (array + size * rng.standard_normal(array.shape)).astype(np.float32)
+            for encoder, array in base.items()
+            for precision, size in {"fp32": 0.0, **noise}.items()
+        }
+
+    def embeddings(self, drop: tuple[tuple[str, str], ...] = ()) -> list[Embeddings]:
+        keys: dict[str, list[Any]] = {"image": self.indices, "text": self.texts}
+        return [
+            kept(self.store, e, p, "pytorch" if p == "fp32" else "onnxruntime", keys[e], array)
+            for (e, p), array in self.arrays.items()
+            if (e, p) not in drop
+        ]
+
+    def score(self, drop: tuple[tuple[str, str], ...] = ()) -> Accuracy:
+        return score(self.data, self.embeddings(drop))
+
+
+def value(accuracy: Accuracy, **where: Any) -> Any:
+    (row,) = [row for row in accuracy.rows if all(row[key] == wanted for key, wanted in where.items())]
+    return row["value"]
+
+
+@pytest.fixture
+def digits(store: Store) -> Case:
+    data, _ = pin_data("digits", "evaluation", 60)
+    return Case(store, data, {"fp16": 0.001, "fp8": 0.3})
+
+
+def test_fidelity(digits: Case) -> None:
+    accuracy = digits.score()
+    check_rows("accuracy", accuracy.rows)
+    for encoder in ("image", "text"):
+        for precision, reference in (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16")):
+            a, b = (digits.arrays[encoder, p].astype(float) for p in (reference, precision))
+            similarity = 1 - paired_cosine_distances(a, b)
+            where = {"encoder": encoder, "precision": precision, "reference": reference, "target": "onnxruntime"}
+            assert value(accuracy, **where, metric="cosine_mean") == pytest.approx(similarity.mean())
+            assert value(accuracy, **where, metric="cosine_min") == pytest.approx(similarity.min())
+            assert value(accuracy, **where, metric="max_abs") == pytest.approx(np.abs(a - b).max(), rel=1e-6)
+            assert value(accuracy, **where, metric="nonfinite") == 0
+
+
+def test_zero_shot(digits: Case) -> None:
+    accuracy = digits.score()
+    dataset = digits.data.open()
+    assert dataset.classes is not None
+    labels = np.array([sample.label for sample in dataset.samples])
+    hits = {}
+    for precision in ("fp32", "fp16", "fp8"):
+        texts = digits.arrays["text", precision].astype(float)
+        classes = []
+        for name in dataset.classes.names:
+            rows = [texts[digits.texts.index(t.replace("{}", name))] for t in dataset.classes.templates]
+            classes.append(np.mean([row / np.linalg.norm(row) for row in rows], axis=0))
+        scores = cosine_similarity(digits.arrays["image", precision], np.array(classes))
+        hits[precision] = scores.argmax(axis=1) == labels
+        assert value(accuracy, precision=precision, metric="top1", reference="labels") == hits[precision].mean()
+    for baseline in ("fp32", "fp16"):
+        expected = hits["fp8"].mean() - hits[baseline].mean()
+        assert value(accuracy, reference=baseline, metric="top1_difference") == pytest.approx(expected)
+    assert 0 < hits["fp8"].mean() < 1
+
+
+def test_images_that_could_not_be_decoded_are_left_out_of_the_task(store: Store) -> None:
+    data, dataset = pin_data("digits", "evaluation", 60)
+    indices = [index for index in range(60) if index not in (0, 17)]
+    case = Case(store, data, {"fp16": 0.001, "fp8": 0.3}, indices)
+    # Each picture is the very embedding of its class: any shift between keys and labels would be seen.
+    assert dataset.classes is not None
+    for precision in ("fp32", "fp16", "fp8"):
+        case.arrays["image", precision] = np.eye(10, dtype=np.float32)[[dataset.samples[i].label for i in indices]]
+        rows = [np.ones(10) for _ in case.texts]
+        for label, name in enumerate(dataset.classes.names):
+            for template in dataset.classes.templates:
+                rows[case.texts.index(template.replace("{}", name))] = np.eye(10)[label]
+        case.arrays["text", precision] = np.array(rows, np.float32)
+    accuracy = case.score()
+    assert value(accuracy, precision="fp8", metric="top1", reference="labels") == 1
+    assert {row["samples"] for row in accuracy.rows if row["encoder"] == "both"} == {58}
+
+
+def test_retrieval_with_several_captions_per_image(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["file,caption"]
+    for index in range(12):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        lines += [f"{index}.png,first of {index}", f"{index}.png,second of {index}"]
+    (folder / "captions.csv").write_text("\n".join(lines))
+    data, dataset = pin_data(str(folder), "evaluation", None)
+    case = Case(store, data, {"fp16": 0.001, "fp8": 0.5})
+    for precision in ("fp32", "fp16", "fp8"):  # both rows of an image have the image's one embedding
+        case.arrays["image", precision][1::2] = case.arrays["image", precision][::2]
+    accuracy = case.score()
+    for precision in ("fp32", "fp16", "fp8"):
+        images = case.arrays["image", precision][::2]
+        scores = cosine_similarity(images, case.arrays["text", precision])
+        captions = [sample.caption for sample in dataset.samples]
+        assert case.texts == captions
+        for k in (1, 5, 10):
+            top = np.argsort(-scores, axis=1)[:, :k]
+            to_text = np.mean([any(captions[j].endswith(f" of {i}") for j in top[i]) for i in range(12)])
+            best = np.argsort(-scores.T, axis=1)[:, :k]
+            to_image = np.mean([j // 2 in best[j] for j in range(24)])
+            where = {"precision": precision, "reference": "captions"}
+            assert value(accuracy, **where, metric=f"recall@{k}_image_to_text") == pytest.approx(to_text)
+            assert value(accuracy, **where, metric=f"recall@{k}_text_to_image") == pytest.approx(to_image)
+    assert not any(str(row["metric"]).startswith("top") for row in accuracy.rows)
+
+
+def test_fp32_stands_in_for_an_encoder_that_is_not_optimized(digits: Case) -> None:
+    accuracy = digits.score(drop=(("text", "fp16"), ("text", "fp8")))
+    digits.arrays["text", "fp8"] = digits.arrays["text", "fp32"]
+    digits.arrays["text", "fp16"] = digits.arrays["text", "fp32"]
+    both = digits.score()
+    for metric in ("top1", "top5"):
+        where = {"precision": "fp8", "metric": metric, "reference": "labels"}
+        assert value(accuracy, **where) == value(both, **where)
+    assert not any(row["encoder"] == "text" for row in accuracy.rows)
+
+
+def test_a_broken_fp16_baseline_is_an_error(store: Store) -> None:
+    data, _ = pin_data("digits", "evaluation", 20)
+    with pytest.raises(NumericError, match="FP16 baseline of the image encoder"):
+        Case(store, data, {"fp16": 0.4, "fp8": 0.4}).score()
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    base = {"encoder": "image", "target": "onnxruntime", "precision": "fp8", "reference": "fp32"}
+    return base | {"metric": "cosine_mean", "value": 0.99, "low": None, "high": None, "samples": 9} | changes
+
+
+JUDGED = [
+    (row(value=0.979), {"min_cosine_mean": 0.98}, False),
+    (row(value=0.98), {"min_cosine_mean": 0.98}, True),
+    (row(value=0.5, reference="fp16"), {"min_cosine_mean": 0.98}, True),
+    (row(value=0.5, precision="fp16"), {"min_cosine_mean": 0.98}, True),
+    (row(value=0.5, metric="cosine_min"), {"min_cosine_mean": 0.98}, True),
+    (row(value=0.5), {}, True),
+    (row(metric="top1_difference", value=-0.011), {"max_top1_drop": 0.01}, False),
+    (row(metric="top1_difference", value=-0.011, reference="fp16"), {"max_top1_drop": 0.01}, False),
+    (row(metric="top1_difference", value=-0.01), {"max_top1_drop": 0.01}, True),
+    (row(metric="top1_difference", value=0.5), {"max_top1_drop": 0.01}, True),
+    (row(metric="snr_db", value=None), {"min_cosine_mean": 0.9, "max_top1_drop": 0.01}, True),
+]
+
+
+@pytest.mark.parametrize(("measured", "limits", "fine"), JUDGED)
+def test_gates(measured: dict[str, Any], limits: dict[str, float], fine: bool) -> None:
+    if fine:
+        judge((measured,), Thresholds(**limits))
+    else:
+        with pytest.raises(GateFailed, match="FP8"):
+            judge((measured,), Thresholds(**limits))
