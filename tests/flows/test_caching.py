@@ -46,8 +46,10 @@ EVERYTHING = [*WEIGHTS, *TRACES]
 
 TEXT_FP16: dict[str, Any] = {"encoders": ["text"], "precisions": ["fp16"], "targets": []}
 TEXT_FP16_STEPS = sorted(
-    ["check", "trace text", "export-fp16 text", "audit fp16", *each("embed {} fp32 pytorch"), "score"]
-    + ["embed text fp16 onnxruntime"]
+    [
+        *("check", "trace text", "export-fp16 text", "audit fp16", "score", "embed text fp16 onnxruntime"),
+        *each("embed {} fp32 pytorch"),
+    ]
 )
 
 

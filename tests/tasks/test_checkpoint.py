@@ -61,7 +61,7 @@ def test_a_touched_file_is_noticed(store: Store, small_clip: Path, tmp_path: Pat
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").write_bytes(data)
     for use in (snapshot.open_folder, snapshot.weight_files, lambda: check(snapshot)):
-        with pytest.raises(CheckpointChanged, match="model.safetensors"):
+        with pytest.raises(CheckpointChanged, match=r"model\.safetensors"):
             use()
 
 

@@ -180,7 +180,7 @@ def test_a_table_of_other_quantizers_is_refused(
 
 
 def test_a_checkpoint_that_restores_differently_is_refused(
-    prepared: Any, in_store: Store, calibrated: dict[str, Calibration], monkeypatch: pytest.MonkeyPatch
+    prepared: Any, calibrated: dict[str, Calibration], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file on disk is read back: a value damaged after it was set must be found."""
     import transformers
@@ -213,5 +213,5 @@ def test_weights_changed_after_they_were_pinned_are_refused(
     snapshot = resolve(str(folder), None, in_store)
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     tables: Any = {"text": calibrated["text"].table}
-    with pytest.raises(CheckpointChanged, match="model.safetensors"):
+    with pytest.raises(CheckpointChanged, match=r"model\.safetensors"):
         quantize(snapshot, prepared.checked.preprocess, prepared.recipe, tables)
