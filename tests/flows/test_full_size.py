@@ -74,7 +74,9 @@ def _photographs(folder: Path, count: int, seed: int) -> Path:
         for number in range(count):
             picture = pictures[number % len(pictures)]
             width, height = (int(side * rng.uniform(0.3, 0.9)) for side in picture.size)
-            left, top = (int(rng.uniform(0, full - part)) for full, part in zip(picture.size, (width, height), strict=False))
+            left, top = (
+                int(rng.uniform(0, full - part)) for full, part in ((picture.width, width), (picture.height, height))
+            )
             mode = MODES[number % len(MODES)]
             name = f"{seed}-{number}.{'png' if mode in ('P', 'RGBA') else 'jpg'}"
             picture.crop((left, top, left + width, top + height)).convert(mode).save(folder / name)

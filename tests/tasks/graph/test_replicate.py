@@ -48,7 +48,7 @@ def test_more_than_ten_layers_keep_their_numbers_apart(tmp_path: Path) -> None:
 
 def test_a_graph_of_another_form_is_traced_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, config = _variant(tmp_path, num_hidden_layers=3)
-    monkeypatch.setattr(replicate, "_block", lambda skeleton: None)
+    monkeypatch.setattr(replicate, "_block", lambda _: None)
     _same(
         trace_by_block(family_named("clip"), folder, config, "text"),
         trace(family_named("clip"), folder, config, "text"),
