@@ -197,5 +197,9 @@ class TableError(StoreError):
     """Rows that do not keep to their table's schema; the message names the table and the column."""
 
 
+class ExportFailed(StoreError):
+    """The export folder cannot be written."""
+
+
 class ExportTargetExists(StoreError):
     """The folder to export to exists and is not empty."""

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from artifacts.errors import BadName, DamagedManifest
 from artifacts.names import ModelName
-from artifacts.refs import RelativePath, Sha256, canonical_json
+from artifacts.refs import RelativePath, Sha256, canonical_json, digest_json
 
 FORMAT: Literal[1] = 1
+_DIGEST = "digest"
 Encoder = Literal["image", "text"]
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
@@ -52,13 +53,18 @@ class Source(BaseModel):
 
 
 class DataSource(BaseModel):
-    """A set of samples used: where from, the digest over ids and contents, and how many."""
+    """A set of samples used: where from, the digest over ids and contents, and how many.
+
+    `skipped` samples could not be decoded; `truncated` texts were longer than the context.
+    """
 
     model_config = _FROZEN
 
     source: str
     digest: Sha256
     samples: int
+    skipped: int = 0
+    truncated: int = 0
 
 
 class Provenance(BaseModel):
@@ -71,6 +77,7 @@ class Provenance(BaseModel):
     evaluation: DataSource
     recipe: str
     recipe_digest: Sha256
+    recipe_content: dict[str, Any] | None
     parameters: dict[str, Any]
     packages: dict[str, str]
     device: dict[str, Cell]
@@ -104,8 +111,9 @@ class Manifest(BaseModel):
         return f"{self.model}@{self.version}"
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON; `Manifest.from_bytes(m.to_bytes()) == m`."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Canonical JSON with its own digest; `Manifest.from_bytes(m.to_bytes()) == m`."""
+        content = self.model_dump(mode="json")
+        return canonical_json(content | {_DIGEST: digest_json(content)})
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Manifest:
@@ -115,17 +123,23 @@ class Manifest(BaseModel):
             DamagedManifest: not JSON, duplicate keys, NaN, an unknown format, or not in canonical form.
         """
         try:
-            manifest = cls.model_validate(json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse))
+            content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse)
+            digest = content.pop(_DIGEST, None)
+            manifest = cls.model_validate(content)
             canonical = manifest.to_bytes()
-        except (ValueError, ValidationError, BadName) as error:
+        except (ValueError, AttributeError, ValidationError, BadName) as error:
             raise DamagedManifest(
                 f"the manifest cannot be read: {error}",
                 where=where,
                 expected=f"canonical JSON of a clipsmith manifest, format {FORMAT}",
                 fix="restore the file from a copy of the store, or publish the release again",
             ) from error
-        if canonical != data:
-            raise DamagedManifest("the manifest is not in canonical form: it was edited", where=where)
+        if canonical != data or digest != digest_json(content):
+            raise DamagedManifest(
+                "the manifest does not match its own digest: it was edited or damaged",
+                where=where,
+                fix="restore the file from a copy of the store, or publish the release again",
+            )
         return manifest
 
 

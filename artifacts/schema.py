@@ -124,7 +124,7 @@ _LATENCY = Table(
         Column("speedup_high", "float", "upper end of its 95 % interval", "ratio", nullable=True),
         Column("device", "str", "what it ran on", nullable=True),
         Column("clock_mhz", "float", "clock while timing", "MHz", nullable=True),
-        Column("load", "float", "other load on the machine while timing", nullable=True),
+        Column("load", "float", "load average of the machine just before timing", nullable=True),
         Column("note", "str", "anything a reader must know", nullable=True),
     ),
 )
@@ -137,7 +137,7 @@ _STAGES = Table(
         Column("precision", "str", "for which precision", nullable=True),
         Column("target", "str", "for which target", nullable=True),
         Column("wall_s", "float", "time from start to end", "s", nullable=True),
-        Column("peak_rss_mb", "float", "most memory held at once", "MB", nullable=True),
+        Column("peak_rss_mb", "float", "most resident memory of the process that ran it", "MiB", nullable=True),
     ),
 )
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from artifacts import fs
 from artifacts.errors import (
     DamagedManifest,
+    ExportFailed,
     ExportTargetExists,
     NotAStore,
     ObjectDamaged,
@@ -32,6 +33,7 @@ from artifacts.names import parse_reference
 from artifacts.refs import ArtifactRef, FileEntry, canonical_json, digest_file
 
 _FORMAT = 1
+_MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again"
 _Signature = tuple[tuple[str, int, int, int], ...]
 
 
@@ -125,7 +127,7 @@ class Store:
                     f"{ref.kind} object {ref.digest[:12]} is damaged",
                     where=path,
                     expected=f"{entry.size} bytes with sha256 {entry.sha256[:12]}...",
-                    fix="run `clipsmith optimize` with the same parameters to make it again",
+                    fix=_MAKE_AGAIN,
                 )
         self._verified[ref.digest] = signature
 
@@ -147,7 +149,7 @@ class Store:
                 raise ObjectMissing(
                     f"{ref.kind} object {ref.digest[:12]} is not in this store",
                     where=path,
-                    fix="run `clipsmith optimize` with the same parameters to make it again",
+                    fix=_MAKE_AGAIN,
                 ) from error
             rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
         return tuple(rows)
@@ -202,9 +204,9 @@ class Store:
             if file.path == path:
                 location = self.root / "objects" / file.object[:2] / file.object / file.member
                 if not location.is_file():
-                    raise ObjectMissing(f"{manifest.ref} has lost {path}", where=location)
+                    raise ObjectMissing(f"{manifest.ref} has lost {path}", where=location, fix=_MAKE_AGAIN)
                 if digest_file(location) != file.sha256:
-                    raise ObjectDamaged(f"{manifest.ref}: {path} is damaged", where=location)
+                    raise ObjectDamaged(f"{manifest.ref}: {path} is damaged", where=location, fix=_MAKE_AGAIN)
                 return location
         raise KeyError(f"{manifest.ref} has no file {path!r}")
 
@@ -213,22 +215,32 @@ class Store:
 
         Raises:
             ExportTargetExists: `destination` is a file or a folder that is not empty.
+            ExportFailed: it cannot be written.
         """
         destination = destination.expanduser().absolute()
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
         scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
         try:
-            for file in manifest.files:
-                target = scratch / file.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(self.read(manifest, file.path), target)
-            (scratch / "manifest.json").write_bytes(manifest.to_bytes())
+            self._copy_out(manifest, scratch)
             if destination.exists():
                 destination.rmdir()
             scratch.rename(destination)
+        except OSError as error:
+            raise ExportFailed(
+                f"the release cannot be written: {error.strerror or error}",
+                where=destination,
+                fix="give a folder on a disk that can be written and has room",
+            ) from error
         finally:
             fs.discard_tree(scratch)
+
+    def _copy_out(self, manifest: Manifest, folder: Path) -> None:
+        for file in manifest.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.read(manifest, file.path), target)
+        (folder / "manifest.json").write_bytes(manifest.to_bytes())
 
     def _manifest(self, path: Path) -> Manifest:
         manifest = Manifest.from_bytes(path.read_bytes(), where=path)
@@ -252,7 +264,7 @@ def _prepare(root: Path) -> None:
         if root.exists() and not (root / "store.json").exists() and any(root.iterdir()):
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
-        for folder in ("objects", "releases", "staging", "cache"):
+        for folder in ("objects", "releases", "staging"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "store.json").exists():
             header = canonical_json({"format": _FORMAT, "id": uuid.uuid4().hex})

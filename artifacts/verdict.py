@@ -43,12 +43,7 @@ def verdict(found: Sequence[Finding]) -> str:
 
 
 def _size(tables: Tables) -> Finding:
-    sizes: dict[object, dict[object, float]] = {}
-    for row in tables.get("sizes", ()):
-        size = number(row, "bytes")
-        if row["target"] == "onnx" and size is not None:
-            sizes.setdefault(row["encoder"], {})[row["precision"]] = size
-    pairs = {name: (one["fp16"], one["fp8"]) for name, one in sizes.items() if {"fp16", "fp8"} <= one.keys()}
+    pairs = _size_pairs(tables, "onnx")
     if not pairs:
         return Finding(
             "Size",
@@ -63,10 +58,31 @@ def _size(tables: Tables) -> Finding:
     return Finding(
         "Size, FP8 against FP16",
         f"{figure}{percent(abs(change))}",
-        f"FP8 files are {percent(abs(change), 0)} {word} than FP16",
-        f"ONNX files: {detail}.",
+        f"FP8 ONNX files are {percent(abs(change), 0)} {word} than FP16",
+        f"ONNX files: {detail}.{_engine_sizes(tables)}",
         "good" if change < 0 else "attention",
     )
+
+
+def _size_pairs(tables: Tables, target: object) -> dict[object, tuple[float, float]]:
+    """FP16 and FP8 bytes of every encoder that has both for a target."""
+    sizes: dict[object, dict[object, float]] = {}
+    for row in tables.get("sizes", ()):
+        size = number(row, "bytes")
+        if row["target"] == target and size is not None:
+            sizes.setdefault(row["encoder"], {})[row["precision"]] = size
+    return {name: (one["fp16"], one["fp8"]) for name, one in sizes.items() if {"fp16", "fp8"} <= one.keys()}
+
+
+def _engine_sizes(tables: Tables) -> str:
+    """A sentence on engines: small models' are mostly kernels, so their size need not follow the weights'."""
+    shares = []
+    for target in dict.fromkeys(row["target"] for row in tables.get("sizes", ()) if row["target"] != "onnx"):
+        pairs = _size_pairs(tables, target)
+        if pairs:
+            fp16, fp8 = (sum(column) for column in zip(*pairs.values(), strict=True))
+            shares.append(f"{target} {percent(fp8 / fp16, 0)}")
+    return f" FP8 engines as a share of FP16: {', '.join(shares)}." if shares else ""
 
 
 def _accuracy(tables: Tables) -> Finding:

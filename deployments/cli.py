@@ -25,10 +25,10 @@ app = typer.Typer(
 )
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the release store.", envvar="CLIPSMITH_STORE")
+    Path | None, typer.Option("--store", help="Folder of the release store ($CLIPSMITH_STORE, .clipsmith/store).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Ref = Annotated[str, typer.Argument(help="model, model@version, or the first digits of a release's identity.")]
+Ref = Annotated[str, typer.Argument(help="model, model@version, or 8 or more digits of a release's identity.")]
 
 
 @app.command()

@@ -31,7 +31,7 @@ def prepare_prefect() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries' chatter out of the progress, and tracebacks of expected errors out of Prefect's log."""
+    """Keep libraries' chatter, and errors that the command line prints itself, out of the progress."""
     warnings.filterwarnings("ignore")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -39,14 +39,13 @@ def quiet_libraries() -> None:
 
     setup_logging()
     for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger("prefect.flow_runs").handlers):
-        handler.addFilter(_without_expected_tracebacks)
+        handler.addFilter(_not_an_expected_error)
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
 
 
-def _without_expected_tracebacks(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], ClipsmithError):
-        record.exc_info = None
-        record.exc_text = None
-    return True
+def _not_an_expected_error(record: logging.LogRecord) -> bool:
+    """Expected errors are printed once, by the command line, without a traceback."""
+    expected = record.exc_info is not None and isinstance(record.exc_info[1], ClipsmithError)
+    return not expected and not record.getMessage().startswith("Finished in state Failed")

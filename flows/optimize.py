@@ -10,14 +10,21 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from artifacts.errors import ConfigError
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store, activate
+from artifacts.store import Store, activate, active_store
 from flows.parameters import DEMO, OptimizeParameters
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, judge, score_task
 from tasks.calibration import Calibration, calibrate_task
-from tasks.checkpoint import CheckedCheckpoint, check_task, keep_published_task, resolve_task
+from tasks.checkpoint import (
+    CheckedCheckpoint,
+    calibrated_on,
+    check_recipe,
+    check_task,
+    keep_published_task,
+    resolve_task,
+)
 from tasks.clip import ENCODERS
 from tasks.datasource import DataRef, PinnedData, pin_data_task
 from tasks.embedding import REFERENCE, Embeddings, embed_task
@@ -29,7 +36,7 @@ from tasks.graph_audit import GraphAudit, audit_task
 from tasks.latency import Latency, latency_task
 from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
 from tasks.publish import Draft, Piece, Published, publish_task
-from tasks.quantization import QuantizedCheckpoint, quantize_task
+from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
 from tasks.recipe import Recipe, load_recipe
 from tasks.show_in_ui import show_tables_task
 from tasks.snapshot import Snapshot
@@ -38,7 +45,8 @@ from tasks.steps import StepOutput, measured
 
 def _run_name() -> str:
     parameters = flow_run.parameters["parameters"]
-    return " ".join([parameters.model.rstrip("/").rpartition("/")[2], parameters.revision or "", parameters.recipe])
+    parts = (parameters.model.rstrip("/").rpartition("/")[2], parameters.revision, parameters.recipe)
+    return " ".join(part for part in parts if part)
 
 
 @flow(name="optimize", flow_run_name=_run_name, persist_result=False)
@@ -64,6 +72,7 @@ class _Run:
     pieces: list[Piece] = field(default_factory=list)
     stages: list[Row] = field(default_factory=list)
     timings: list[Row] = field(default_factory=list)
+    unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def run(self) -> Published:
         snapshot, data = self._inputs()
@@ -84,8 +93,8 @@ class _Run:
         }
         draft = Draft(
             snapshot=snapshot,
-            calibration=data.calibration,
-            evaluation=data.evaluation,
+            calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
+            evaluation=self._source(data.evaluation),
             recipe=self.recipe,
             parameters=self.parameters.model_dump(mode="json", exclude={"store"}),
             device={"cpu": cpu_name(), "cores": os.cpu_count()},
@@ -96,8 +105,8 @@ class _Run:
             latencies=tuple(latency.samples for latency in latencies),
             calibrations=tuple(tables.values()) if not snapshot.calibrated else (),
         )
+        show_tables_task(draft)
         published: Published = publish_task(draft)
-        show_tables_task(published, draft.tables)
         return published
 
     # --- steps ---------------------------------------------------------------------------------------------
@@ -106,7 +115,9 @@ class _Run:
         """What the names mean today; runs every time."""
         with measured() as meter:
             snapshot: Snapshot = resolve_task(self.parameters.model, self.parameters.revision)
-            data: PinnedData = pin_data_task(self._calibration_source(snapshot), *self._data_limits(snapshot))
+            calibration = self._calibration_source(snapshot)
+            seen = sorted(calibrated_on(snapshot, active_store())) if snapshot.calibrated else []
+            data: PinnedData = pin_data_task(calibration, *self._data_limits(snapshot), seen)
         self.timings.append(stage_row("resolve", meter.stats))
         get_run_logger().info("resolve: %s, revision %s", snapshot.model, snapshot.revision[:12])
         return snapshot, data
@@ -133,9 +144,7 @@ class _Run:
         if self.recipe is None:
             return {}
         if snapshot.calibrated:
-            checkpoint: ArtifactRef = keep_published_task(snapshot, self.recipe)
-            self._keep(checkpoint, "checkpoint")
-            return dict.fromkeys(self._encoders(), checkpoint)
+            return self._published(snapshot, preprocess)
         tables: dict[Encoder, ArtifactRef] = {}
         for encoder in self._encoders():
             batch = self.parameters.calibration.batch_size
@@ -146,14 +155,29 @@ class _Run:
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
-            if calibration.skipped:
-                get_run_logger().warning("%d calibration samples cannot be decoded; skipped", calibration.skipped)
+            self._note(data.calibration, calibration.skipped, calibration.truncated)
             self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
         quantized: QuantizedCheckpoint = self._step(
             "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
         )
         self._keep(quantized.checkpoint, "checkpoint")
         return tables
+
+    def _published(self, snapshot: Snapshot, preprocess: ArtifactRef) -> dict[Encoder, ArtifactRef]:
+        """A checkpoint that brings its amax: nothing is calibrated; its ModelOpt state is passed on only if ours."""
+        assert self.recipe is not None
+        check_recipe(snapshot, self.recipe)
+        amax = keep_amax(snapshot)
+        if snapshot.carries_state:
+            checkpoint: ArtifactRef = keep_published_task(snapshot)
+        else:
+            tables = dict.fromkeys(self._encoders(), amax)
+            rebuilt: QuantizedCheckpoint = self._step(
+                "restore", quantize_task, snapshot, preprocess, self.recipe, tables
+            )
+            checkpoint = rebuilt.checkpoint
+        self._keep(checkpoint, "checkpoint")
+        return dict.fromkeys(self._encoders(), amax)
 
     def _graphs(
         self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]
@@ -189,6 +213,8 @@ class _Run:
                 built: BuiltEngine = self._step("build", build_task, *arguments, **label)
                 engines.append(built)
                 self._keep(built.engine, export.encoder, export.encoder, export.precision, target)
+                log = f"evidence/build-{export.encoder}-{export.precision}-{target}"
+                self._keep(built.log, log, export.encoder, export.precision, target)
         return engines
 
     def _accuracy(
@@ -216,11 +242,12 @@ class _Run:
             arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch, device)
             made: Embeddings = self._step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
-            if made.truncated and target == REFERENCE:
-                get_run_logger().warning("%d texts are longer than the context; their ends are cut", made.truncated)
+            if target == REFERENCE:
+                self._note(data, made.skipped, made.truncated)
             self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
         accuracy: Accuracy = self._step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, "evidence")
+        self._keep(accuracy.evaluation, "evidence/evaluation")
         judge(accuracy.rows, self.parameters.thresholds)
         return accuracy
 
@@ -236,6 +263,26 @@ class _Run:
         return latencies
 
     # --- helpers -------------------------------------------------------------------------------------------
+
+    def _note(self, data: DataRef | None, skipped: int, truncated: int) -> None:
+        """Remember, and say, how many samples of a set could not be used whole."""
+        if data is None:
+            return
+        before = self.unusable.get(data.digest, (0, 0))
+        self.unusable[data.digest] = (max(before[0], skipped), max(before[1], truncated))
+        for count, what in ((skipped, "cannot be decoded"), (truncated, "have texts longer than the context")):
+            if count:
+                get_run_logger().warning("%d %s samples %s", count, data.role, what)
+
+    def _source(self, data: DataRef) -> DataSource:
+        skipped, truncated = self.unusable.get(data.digest, (0, 0))
+        return DataSource(
+            source=f"{data.spec} ({data.role})",
+            digest=data.digest,
+            samples=data.samples,
+            skipped=skipped,
+            truncated=truncated,
+        )
 
     def _encoders(self) -> list[Encoder]:
         return [encoder for encoder in ENCODERS if encoder in self.parameters.encoders]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from artifacts.errors import ConfigError
+from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder
 from flows.defaults import default_store
 from tasks.accuracy import Thresholds
@@ -104,6 +104,17 @@ class OptimizeParameters(BaseModel):
             raise ValueError(f"named twice: {sorted({v for v in values if values.count(v) > 1})}")
         return values
 
+    @model_validator(mode="after")
+    def _latency_within_profile(self) -> OptimizeParameters:
+        outside = [batch for batch in self.latency.batches if not self.profile.min <= batch <= self.profile.max]
+        if outside:
+            raise ProfileError(
+                f"latency batch sizes {outside} are outside the profile",
+                expected=f"{self.profile.min} to {self.profile.max}",
+                fix="change `latency.batches` or `profile`",
+            )
+        return self
+
     @field_validator("targets")
     @classmethod
     def _known_targets(cls, values: list[str]) -> list[str]:
@@ -131,6 +142,17 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
         ) from error
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without duplicate keys, of which the last would win silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]!r} is given twice, line {node.start_mark.line + 1} on")
+        return super().construct_mapping(node, deep)
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML file of parameters, not yet validated.
 
@@ -138,7 +160,7 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the configuration cannot be read: {error}", where=path) from error
     if not isinstance(content, dict):

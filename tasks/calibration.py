@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
@@ -39,6 +41,7 @@ class Calibration(StepOutput):
     table: ArtifactRef
     samples: int
     skipped: int
+    truncated: int
     quantizers: int
 
 
@@ -58,7 +61,11 @@ def calibrate(
         spec = family.encoder_spec(snapshot.config, encoder)
         context = family.encoder_spec(snapshot.config, "text").inputs[0].shape[0]
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
-        batches = stream_batches(dataset, Preprocess(store.path(preprocess), context), size)
+        processor = Preprocess(store.path(preprocess), context)
+        captions = [sample.caption for sample in dataset.samples]
+        batches = (
+            stream_batches(dataset, processor, size) if encoder == "image" else _captions(captions, processor, size)
+        )
         watch = _Watch(encoder, len(dataset.samples))
         insert_quantizers(model, snapshot, recipe, (encoder,), lambda quantized: watch.run(quantized, family, batches))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
@@ -68,9 +75,18 @@ def calibrate(
         table=table,
         samples=watch.seen,
         skipped=len(dataset.samples) - watch.seen,
+        truncated=processor.truncated(captions) if encoder == "text" else 0,
         quantizers=len(amax),
         stats=meter.stats,
     )
+
+
+def _captions(captions: list[str], processor: Preprocess, size: int) -> Iterator[Batch]:
+    """Token batches alone: a text encoder is calibrated without decoding a single picture."""
+    for start in range(0, len(captions), size):
+        indices = list(range(start, min(start + size, len(captions))))
+        tokens, mask = processor.text([captions[index] for index in indices])
+        yield Batch(indices, np.empty((len(indices), 0, 0, 0), np.float32), tokens, mask)
 
 
 class _Watch:
@@ -179,7 +195,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=1, packages=PACKAGES)
+@cached_step("calibrate", version=2, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:

@@ -39,6 +39,7 @@ from tasks.steps import StepOutput, cached_step, measured
 _BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -71,10 +72,12 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
     files = _pin(folder)
     digest = digest_json([[file.path, file.sha256] for file in files])
     name = model_name_from("demo" if kind == "demo" else model if kind == "hub" else folder.name)
-    parents: tuple[str, ...] = ()
+    parent: Manifest | None = None
     if (folder / STATE_FILE).exists():
-        parent = _publisher(folder, files, store)
-        kind, name, parents = "published", parent.model, (parent.identity,)
+        parent, vouched = _publisher(folder, files, store)
+        kind, name = "published", parent.model
+        if not vouched:
+            files = tuple(file for file in files if file.path != STATE_FILE)
     return Snapshot(
         kind=kind,
         name=model,
@@ -85,19 +88,18 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
         family=family.name,
         config=config,
         files=files,
-        parents=parents,
+        parents=() if parent is None else (parent.identity,),
+        calibration=None if parent is None else parent.provenance.calibration,
     )
 
 
 def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
     """The folder, the kind of source, and the hub commit where there is one."""
-    if model == "demo":
-        return DEMO, "demo", None
-    folder = _folder(model)
+    folder = DEMO if model == "demo" else _folder(model)
     if folder is not None:
         if revision is not None:
-            raise CheckpointNotFound("a local folder has no revisions", where=folder, fix="leave --revision out")
-        return folder, "folder", None
+            raise CheckpointNotFound("a local model has no revisions", where=folder, fix="leave --revision out")
+        return folder, "demo" if model == "demo" else "folder", None
     if not _HUB_ID.fullmatch(model) or Path(model).exists():
         raise CheckpointNotFound(
             f"no model {model!r}", expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo"
@@ -176,7 +178,8 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
-    besides = {path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
+    found = (path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
+    besides = {path for path in found if _PLAIN.fullmatch(path.name)}  # no tokenizer has a file with another name
     paths = sorted({*_weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = list(pool.map(digest_file, paths))
@@ -188,26 +191,44 @@ def _pinned(path: Path, digest: str) -> PinnedFile:
     return PinnedFile(path=path.name, sha256=digest, size=stat.st_size, inode=stat.st_ino, mtime_ns=stat.st_mtime_ns)
 
 
-def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> Manifest:
-    """The release whose manifest records exactly this ModelOpt checkpoint: one of the store's, or the exported one.
+def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tuple[Manifest, bool]:
+    """The release that recorded exactly this checkpoint, and whether this store vouches for it.
 
-    `modelopt_state.pth` is a pickle, so a state that no manifest of ours vouches for is refused.
+    `modelopt_state.pth` is a pickle. It is passed on only when a release of this store records its digest. The manifest
+    beside an exported checkpoint could have been written by anyone: it says which release this is, and the state
+    is made anew from the weights and the recorded amax.
     """
     digests = {file.path: file.sha256 for file in files}
-    for manifest in (*store.releases(), *_exported_manifest(folder)):
+    known = [(manifest, True) for manifest in store.releases()]
+    for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
         recorded = {
             file.path.removeprefix("checkpoint/"): file.sha256
             for file in manifest.files
             if file.path.startswith("checkpoint/")
         }
-        if digests and all(recorded.get(path) == digest for path, digest in digests.items()):
-            return manifest
+        if all(recorded.get(path) == digest for path, digest in digests.items()):
+            return manifest, vouched
     raise UnsafeCheckpoint(
-        f"{STATE_FILE} is a pickle that no release of this store vouches for",
+        f"{STATE_FILE} is a pickle that no release vouches for",
         where=folder / STATE_FILE,
         expected="a checkpoint folder as `clipsmith export` wrote it, unchanged",
         fix=f"delete {STATE_FILE} to quantize the weights afresh, or give the --store that published it",
     )
+
+
+def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
+    """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
+    import pandas as pd
+
+    hashes: set[str] = set()
+    for manifest in (*store.releases(), *_exported_manifest(snapshot.root)):
+        if manifest.identity in snapshot.parents:
+            for file in manifest.files:
+                if file.kind == "calibration" and file.member == "samples.parquet":
+                    exported = snapshot.root.parent / file.path
+                    path = exported if exported.is_file() else store.read(manifest, file.path)
+                    hashes |= set(pd.read_parquet(path)["image_hash"])
+    return hashes
 
 
 def _exported_manifest(folder: Path) -> Iterator[Manifest]:
@@ -287,11 +308,11 @@ def _check_finite(name: str, values: np.ndarray, folder: Path) -> None:
         )
 
 
-def keep_published(snapshot: Snapshot, recipe: Recipe) -> ArtifactRef:
-    """Take a published checkpoint folder into the store as it is.
+def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
+    """Refuse a recipe that leaves off what a published checkpoint quantizes.
 
     Raises:
-        ConfigError: the recipe is not the one that the checkpoint was calibrated for.
+        ConfigError.
     """
     import pandas as pd
 
@@ -307,6 +328,10 @@ def keep_published(snapshot: Snapshot, recipe: Recipe) -> ArtifactRef:
             where=snapshot.root,
             fix="give the --recipe that made the checkpoint, or start from the original weights",
         )
+
+
+def keep_published(snapshot: Snapshot) -> ArtifactRef:
+    """Take a published checkpoint folder into the store as it is."""
     store = active_store()
     entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
     ref = ArtifactRef.of("checkpoint", entries)
@@ -335,6 +360,6 @@ def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
 
 
 @task(name="keep-published", persist_result=False)
-def keep_published_task(snapshot: Snapshot, recipe: Recipe) -> ArtifactRef:
+def keep_published_task(snapshot: Snapshot) -> ArtifactRef:
     """Uncached: it only copies what is not in the store yet."""
-    return keep_published(snapshot, recipe)
+    return keep_published(snapshot)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import DataError
 from artifacts.refs import Sha256
-from tasks.data import Dataset, check_disjoint, check_distinct, check_enough, dataset_digest, open_dataset
+from tasks.data import Dataset, check_disjoint, check_distinct, check_enough, check_unseen, dataset_digest, open_dataset
 from tasks.data.base import Role
 
 
@@ -60,13 +60,20 @@ class PinnedData(BaseModel):
     evaluation: DataRef
 
 
-def pin_both(calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int) -> PinnedData:
-    """Pin both sets and refuse overlap.
+def pin_both(
+    calibration: str | None,
+    calibration_samples: int,
+    evaluation: str,
+    evaluation_samples: int,
+    calibrated_before: list[str],
+) -> PinnedData:
+    """Pin both sets and refuse overlap; `calibrated_before` are image hashes that a published model has seen.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.
     """
     evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples)
+    check_unseen(set(calibrated_before), evaluation_set, "what the checkpoint was calibrated on")
     if calibration is None:
         return PinnedData(calibration=None, evaluation=evaluation_ref)
     calibration_ref, calibration_set = pin_data(calibration, "calibration", calibration_samples)
@@ -76,7 +83,11 @@ def pin_both(calibration: str | None, calibration_samples: int, evaluation: str,
 
 @task(name="pin-data", persist_result=False)
 def pin_data_task(
-    calibration: str | None, calibration_samples: int, evaluation: str, evaluation_samples: int
+    calibration: str | None,
+    calibration_samples: int,
+    evaluation: str,
+    evaluation_samples: int,
+    calibrated_before: list[str],
 ) -> PinnedData:
     """Uncached: what lies at a source can change."""
-    return pin_both(calibration, calibration_samples, evaluation, evaluation_samples)
+    return pin_both(calibration, calibration_samples, evaluation, evaluation_samples, calibrated_before)

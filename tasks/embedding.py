@@ -19,6 +19,7 @@ from artifacts.store import active_store
 from tasks.clip import family_named
 from tasks.data import Dataset
 from tasks.data.batches import stream_batches
+from tasks.data.templates import fill
 from tasks.datasource import DataRef
 from tasks.engines import backend_for
 from tasks.preprocess import Preprocess
@@ -59,7 +60,7 @@ def prompts_of(dataset: Dataset) -> list[str]:
     """All classes times all templates, class by class; empty without classes."""
     if dataset.classes is None:
         return []
-    return [template.format(name) for name in dataset.classes.names for template in dataset.classes.templates]
+    return [fill(template, name) for name in dataset.classes.names for template in dataset.classes.templates]
 
 
 def embed(
@@ -165,7 +166,11 @@ def _torch_runner(snapshot: Snapshot, encoder: Encoder) -> BaseRunner:
     return TorchRunner(model, family, family.encoder_spec(snapshot.config, encoder))
 
 
-@cached_step("embed", version=1, packages=("torch", "transformers", "onnxruntime", "polygraphy", "tensorrt-rtx"))
+@cached_step(
+    "embed",
+    version=1,
+    packages=("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx"),
+)
 def embed_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

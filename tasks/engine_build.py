@@ -9,20 +9,18 @@ from artifacts.store import active_store
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.graph.skeleton import Precision
-from tasks.onnx_names import engine_name, onnx_name
+from tasks.onnx_names import BUILD_LOG, engine_name, onnx_name
 from tasks.steps import StepOutput, cached_step
 
 
 class BuiltEngine(StepOutput):
-    """An engine object, `<precision>.<target>.engine`; `versions` are the packages that built it."""
+    """An engine object, `<precision>.<target>.engine`, and what its builder printed (`build.log`)."""
 
     encoder: Encoder
     precision: Precision
     target: str
     engine: ArtifactRef
-    profile: BatchProfile
-    versions: dict[str, str]
-    log: str
+    log: ArtifactRef
 
 
 def require_target(target: str) -> None:
@@ -57,19 +55,20 @@ def build(
         )
         stats, log = build_in_child(job)
         engine = store.add("engine", folder)
+    with store.staging() as folder:
+        (folder / "build.log").write_text(log + "\n", encoding="utf-8")
+        kept_log = store.add(BUILD_LOG, folder)
     return BuiltEngine(
         encoder=encoder,
         precision=precision,
         target=target,
         engine=engine,
-        profile=profile,
-        versions=backend_for(target).versions(),
-        log=log[-4000:],
+        log=kept_log,
         stats=stats,
     )
 
 
-@cached_step("build", version=1, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=2, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:

@@ -213,7 +213,7 @@ def expected_precisions(inventory: Inventory, recipe: Recipe | None) -> dict[tup
             expected[name, "bmm_pv"] = wanted(f"{name}.p_bmm_quantizer", f"{name}.v_bmm_quantizer", linear=False)
         else:
             quantizers = [f"{name}.weight_quantizer"]
-            if module.kind == "linear":
+            if module.kind in ("linear", "conv"):
                 quantizers.append(f"{name}.input_quantizer")
             expected[name, module.kind] = wanted(*quantizers, linear=module.kind == "linear")
     return expected

@@ -39,7 +39,7 @@ class LatencySettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(default=[1, 8], min_length=1)
-    rounds: int = Field(default=50, ge=MIN_ROUNDS, le=10_000)
+    rounds: int = Field(default=100, ge=MIN_ROUNDS, le=10_000)
     seconds: float = Field(default=5.0, gt=0, le=3600)
 
 
@@ -94,15 +94,16 @@ def _time_all(
             for precision, ref in engines.items()
         }
         for batch in settings.batches:
+            state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(), "load": round(os.getloadavg()[0], 2)}
             times = _rounds(runners, _feed(spec, batch), settings)
-            rows += _rows(spec.encoder, target, batch, times, backend)
+            rows += _rows(spec.encoder, target, batch, times, backend, state)
             for precision, values in times.items():
                 raw[f"{spec.encoder} {precision} {target} batch {batch}"] = [round(v, 5) for v in values.tolist()]
     return rows, raw
 
 
 def _feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
-    """Random pixels, or random tokens with the end token last (the highest id, where CLIP's pooling looks)."""
+    """Random pixels and random token ids: latency does not depend on the values, but zeros would flatter caches."""
     rng = np.random.default_rng(_SEED)
     feed: dict[str, NDArray[Any]] = {}
     for item in spec.inputs:
@@ -155,9 +156,14 @@ def _blank(encoder: Encoder, target: str, precision: Precision, batch: int) -> R
 
 
 def _rows(
-    encoder: Encoder, target: str, batch: int, times: Mapping[Precision, NDArray[np.float64]], backend: Backend
+    encoder: Encoder,
+    target: str,
+    batch: int,
+    times: Mapping[Precision, NDArray[np.float64]],
+    backend: Backend,
+    state: Row,
 ) -> list[Row]:
-    state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(), "load": round(os.getloadavg()[0], 2)}
+    """Table rows; `state` is what the machine was like just before timing."""
     emulated = {precision: backend.emulation(precision) for precision in times}
     rows = []
     for precision, values in times.items():

@@ -37,10 +37,10 @@ def class_embeddings(prompts: Array, classes: int) -> Array:
 
 
 def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Whether the right class is among the k most similar, per image, (n,)."""
+    """Whether the right class is among the k most similar, per image, (n,); ties count against it."""
     scores = normalise(images) @ classes.T
     right = scores[np.arange(len(labels)), labels]
-    return np.asarray((scores > right[:, None]).sum(axis=1) < k)
+    return np.asarray((scores >= right[:, None]).sum(axis=1) <= k)
 
 
 def retrieval_hits(queries: Array, items: Array, relevant: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.errors import BadAmax
+from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.clip import ENCODERS, ClipFamily, family_named
 from tasks.quiet import prints_to_log
@@ -18,7 +18,7 @@ from tasks.snapshot import Snapshot
 if TYPE_CHECKING:
     from torch import nn
 
-PACKAGES = ("torch", "transformers", "nvidia-modelopt")
+PACKAGES = ("torch", "transformers", "tokenizers", "nvidia-modelopt", "numpy", "pillow")
 EAGER = "eager"
 """The attention that ModelOpt's Hugging Face plugin can quantize: with fused kernels the softmax is out of reach."""
 
@@ -40,8 +40,38 @@ def insert_quantizers(
         if encoder not in encoders:
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
+
+    def checked_loop(quantized: Any) -> None:
+        _check_scope(quantized, recipe)  # a wrong recipe fails before any time is spent
+        if forward_loop is not None:
+            forward_loop(quantized)
+
     with torch.no_grad(), prints_to_log():
-        mtq.quantize(model, config, forward_loop)
+        mtq.quantize(model, config, checked_loop if forward_loop is not None else None)
+    _check_scope(model, recipe)
+
+
+def _check_scope(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse quantizers that the exported graph has no place for: the checkpoint and the graph would differ.
+
+    Raises:
+        ConfigError: the recipe enables something other than linear inputs and weights and attention operands.
+    """
+    from torch import nn
+
+    supported: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            supported |= {f"{name}.input_quantizer", f"{name}.weight_quantizer"}
+        elif hasattr(module, "p_bmm_quantizer"):
+            supported |= {f"{name}.{operand}_bmm_quantizer" for operand in "qkvp"}
+    strangers = sorted(enabled_quantizers(model).keys() - supported)
+    if strangers:
+        raise ConfigError(
+            f"recipe {recipe.name!r} enables {strangers[0]} ({len(strangers)} such quantizers)",
+            expected="quantizers of nn.Linear inputs and weights, and of attention q, k, v and p",
+            fix="restrict the rule, for example with `parent_class: nn.Linear`",
+        )
 
 
 def enabled_quantizers(model: nn.Module) -> dict[str, Any]:

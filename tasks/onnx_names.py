@@ -1,10 +1,12 @@
-"""Names of the files inside skeleton and ONNX objects, shared by the steps that write and read them."""
+"""Names of objects and of the files inside them, shared by the steps that write and read them."""
 
 from __future__ import annotations
 
 from tasks.graph.skeleton import Precision
 
 SKELETON_FILE = "skeleton.onnx"
+BUILD_LOG = "build-log"
+"""The kind of object that holds what a builder printed; it names times, so it differs from build to build."""
 
 
 def onnx_name(precision: Precision) -> str:

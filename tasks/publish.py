@@ -12,12 +12,13 @@ from typing import Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.manifest import Cell, DataSource, Encoder, Manifest, Provenance, ReleaseFile, Row, Source
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.report import Evidence, render_report
 from artifacts.store import active_store
 from artifacts.tables import write_tables
-from tasks.datasource import DataRef
+from tasks.onnx_names import BUILD_LOG
 from tasks.recipe import Recipe
 from tasks.snapshot import Snapshot
 from tasks.steps import package_version
@@ -40,6 +41,11 @@ _PACKAGES = (
     "numpy",
     "pillow",
     "ml_dtypes",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "datasets",
+    "scikit-learn",
 )
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,8 +72,8 @@ class Draft(BaseModel):
     model_config = _FROZEN
 
     snapshot: Snapshot
-    calibration: DataRef | None
-    evaluation: DataRef
+    calibration: DataSource | None
+    evaluation: DataSource
     recipe: Recipe | None
     parameters: dict[str, Any]
     device: dict[str, Cell]
@@ -86,7 +92,9 @@ class Draft(BaseModel):
                 "calibration": self.calibration and self.calibration.digest,
                 "evaluation": self.evaluation.digest,
                 "recipe": self.recipe and self.recipe.digest,
-                "objects": sorted([piece.folder, piece.object.digest] for piece in self.pieces),
+                "objects": sorted(
+                    [piece.folder, piece.object.digest] for piece in self.pieces if piece.object.kind != BUILD_LOG
+                ),
                 "tables": {name: rows for name, rows in self.tables.items() if name != "stages"},
             }
         )
@@ -104,7 +112,7 @@ class Published(BaseModel):
 
 
 def publish(draft: Draft) -> Published:
-    """Publish the draft, or find the release that it already is."""
+    """Publish the draft, or find the release that it already is; a lost or damaged report or table is made again."""
     store = active_store()
     identity = draft.identity()
 
@@ -121,16 +129,35 @@ def publish(draft: Draft) -> Published:
             files=tuple(_files(draft.pieces)),
             tables=tables,
         )
-        with store.staging() as folder:
-            write_tables(manifest.tables, folder)
-            table_piece = Piece(object=store.add("tables", folder), folder="tables")
-        with store.staging() as folder:
-            (folder / "report.html").write_text(render_report(manifest, _evidence(draft)), encoding="utf-8")
-            report_piece = Piece(object=store.add("report", folder), folder="")
-        return manifest.model_copy(update={"files": (*manifest.files, *_files([table_piece, report_piece]))})
+        return manifest.model_copy(update={"files": (*manifest.files, *_files(_render(manifest, draft)))})
 
     manifest, new = store.publish(draft.snapshot.model, identity, build)
+    if not new and not _is_sound(manifest):
+        _render(manifest, draft)
     return Published(ref=manifest.ref, identity=manifest.identity, store=str(store.root), new=new)
+
+
+def _render(manifest: Manifest, draft: Draft) -> list[Piece]:
+    """Tables and report: derived from the manifest and the evidence, the same bytes every time."""
+    store = active_store()
+    with store.staging() as folder:
+        write_tables(manifest.tables, folder)
+        tables = Piece(object=store.add("tables", folder), folder="tables")
+    with store.staging() as folder:
+        (folder / "report.html").write_text(render_report(manifest, _evidence(draft)), encoding="utf-8")
+        report = Piece(object=store.add("report", folder), folder="")
+    return [tables, report]
+
+
+def _is_sound(manifest: Manifest) -> bool:
+    """Whether the tables and the report of a release are there and undamaged."""
+    try:
+        for file in manifest.files:
+            if file.kind in ("tables", "report"):
+                active_store().read(manifest, file.path)
+    except (ObjectMissing, ObjectDamaged):
+        return False
+    return True
 
 
 def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
@@ -160,20 +187,17 @@ def _provenance(draft: Draft) -> Provenance:
             weights={file.path: file.sha256 for file in snapshot.files if file.path.endswith(".safetensors")},
             family=snapshot.family,
         ),
-        calibration=None if draft.calibration is None else _data(draft.calibration),
-        evaluation=_data(draft.evaluation),
+        calibration=draft.calibration,
+        evaluation=draft.evaluation,
         recipe=draft.recipe.name if draft.recipe else "none (FP16 only)",
         recipe_digest=digest_json(None) if draft.recipe is None else draft.recipe.digest,
+        recipe_content=None if draft.recipe is None else draft.recipe.model_dump(mode="json"),
         parameters=draft.parameters,
         packages={name: package_version(name) for name in _PACKAGES},
         device=draft.device,
         code=_code_revision(),
         parents=snapshot.parents,
     )
-
-
-def _data(ref: DataRef) -> DataSource:
-    return DataSource(source=f"{ref.spec} ({ref.role})", digest=ref.digest, samples=ref.samples)
 
 
 def _code_revision() -> str:

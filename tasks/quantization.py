@@ -46,7 +46,8 @@ def quantize(
 
     with measured() as meter:
         store = active_store()
-        frame = pd.concat([pd.read_parquet(store.path(ref, AMAX_FILE)) for ref in tables.values()])
+        frames = [pd.read_parquet(store.path(ref, AMAX_FILE)) for ref in dict.fromkeys(tables.values())]
+        frame = pd.concat(frames, ignore_index=True)
         amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
         model, family = load_plain(snapshot, EAGER)
         insert_quantizers(model, snapshot, recipe, tuple(tables), None)
@@ -75,6 +76,14 @@ def _check_round_trip(folder: Path, family: ClipFamily, recipe: Recipe, amax: Ma
             f"wrote {amax.get(odd[0])}, read {restored.get(odd[0])}",
             where=folder,
         )
+
+
+def keep_amax(snapshot: Snapshot) -> ArtifactRef:
+    """The amax that a published checkpoint brings, as an object of its own."""
+    store = active_store()
+    with store.staging() as folder:
+        shutil.copyfile(snapshot.root / AMAX_FILE, folder / AMAX_FILE)
+        return store.add("amax", folder)
 
 
 @cached_step("quantize", version=1, packages=PACKAGES)

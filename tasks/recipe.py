@@ -37,7 +37,7 @@ class Rule(BaseModel):
 
     quantizer_name: str = Field(min_length=1)
     parent_class: Literal["nn.Linear"] | None = None
-    enable: bool | None = None
+    enable: Literal[False] | None = None
     cfg: Fp8 | None = None
 
     @model_validator(mode="after")
@@ -136,6 +136,8 @@ def load_recipe(name_or_file: str) -> Recipe:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("the file is not a mapping")
+        if "name" in content:
+            raise ValueError("a recipe is named after its file; remove `name`")
         return Recipe.model_validate({"name": path.stem, **content})
     except (yaml.YAMLError, ValidationError, ValueError) as error:
         raise ConfigError(

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from artifacts.manifest import Cell, Row
-from tasks.publish import Published
+from artifacts.manifest import Cell
+from artifacts.store import active_store
+from tasks.publish import Draft
 
 
 def _cell(value: Cell) -> Cell:
+    """Blank for null: rows never hold NaN, which breaks the UI's page."""
     if value is None:
         return ""
     return float(f"{value:.8g}") if isinstance(value, float) else value
 
 
 @task(name="show-tables", persist_result=False)
-def show_tables_task(published: Published, tables: Mapping[str, Sequence[Row]]) -> None:
-    """One table artifact per table; empty cells are blank (rows never hold NaN, which breaks the UI's page)."""
-    for name, rows in tables.items():
+def show_tables_task(draft: Draft) -> None:
+    """One table artifact per table, before publishing: nothing may fail after it."""
+    release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
+    for name, rows in draft.tables.items():
         shown = [{key: _cell(value) for key, value in row.items()} for row in rows]
-        create_table_artifact(table=shown, key=f"clipsmith-{name}", description=f"{name} of {published.ref}")
+        create_table_artifact(table=shown, key=f"clipsmith-{name}", description=f"{name} of {release}")
+    command = f"--store {active_store().root}"
     create_markdown_artifact(
-        markdown=f"# {published.ref}\n\n`clipsmith show {published.ref} --store {published.store}`\n\n"
-        f"`clipsmith report {published.ref} --store {published.store}` prints where the report is.\n",
+        markdown=f"# {release}\n\n`clipsmith show {draft.identity()[:12]} {command}` prints this release, "
+        f"`clipsmith report {draft.identity()[:12]} {command}` where its report is.\n",
         key="clipsmith-release",
     )

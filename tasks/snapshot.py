@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import CheckpointChanged
+from artifacts.manifest import DataSource
 from artifacts.refs import RelativePath, Sha256
 
 STATE_FILE = "modelopt_state.pth"
@@ -45,11 +46,18 @@ class Snapshot(BaseModel):
     config: dict[str, Any]
     files: tuple[PinnedFile, ...]
     parents: tuple[Sha256, ...] = ()
+    calibration: DataSource | None = None
+    """What a published checkpoint was calibrated on."""
 
     @property
     def calibrated(self) -> bool:
         """Whether the checkpoint brings its own amax, so that calibration and quantization are skipped."""
         return self.kind == "published"
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether the ModelOpt state is one that this store published, so that it may be passed on as it is."""
+        return any(file.path == STATE_FILE for file in self.files)
 
     @property
     def root(self) -> Path:

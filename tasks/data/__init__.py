@@ -23,7 +23,7 @@ _SHOWN = 5
 
 
 def open_dataset(spec: str, role: Role, limit: int | None = None) -> Dataset:
-    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, or a folder; `limit` keeps the first samples.
+    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, or a folder; `limit` keeps a seeded draw.
 
     Raises:
         ConfigError: a limit below 1, or a malformed `datasets:` source.
@@ -88,13 +88,17 @@ def check_distinct(dataset: Dataset) -> None:
 
 def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
     """Raise DataOverlap when an image of the evaluation set was also calibrated on."""
-    calibrated = {sample.image_hash for sample in calibration.samples}
+    check_unseen({sample.image_hash for sample in calibration.samples}, evaluation, calibration.source)
+
+
+def check_unseen(calibrated: set[str], evaluation: Dataset, where: str) -> None:
+    """Raise DataOverlap when an image hash of the evaluation set is among those calibrated on, at `where`."""
     shared = [sample.id for sample in evaluation.samples if sample.image_hash in calibrated]
     if shared:
         raise DataOverlap(
             f"{len(shared)} of {len(evaluation.samples)} evaluation samples are calibration samples too: "
             f"{', '.join(shared[:_SHOWN])}{', ...' if len(shared) > _SHOWN else ''}",
-            where=f"{calibration.source} and {evaluation.source}",
+            where=f"{where} and {evaluation.source}",
             expected="no image in both sets",
             fix="remove the shared images from one of the sets",
         )

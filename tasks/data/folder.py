@@ -14,6 +14,7 @@ from artifacts.refs import digest_file
 from tasks.data.base import Classes, Sample
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
+from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _HASH_THREADS = 8
 class Folder:
     """A folder with `captions.*`, `labels.*` or `metadata.*` (csv, jsonl or parquet) and an optional `templates.txt`.
 
-    Every row of the table is checked; `limit` keeps the first rows, and only their files are opened. The classes
+    Every row of the table is checked; `limit` keeps a seeded draw of rows, and only their files are opened. The classes
     are those of the whole table, so that a label means the same under every limit.
     """
 
@@ -40,7 +41,7 @@ class Folder:
         listing = find_listing(root)
         _inside(root, listing.name, str(root))
         entries = read_listing(listing)
-        kept = entries[:limit]
+        kept = [entries[place] for place in subset(len(entries), limit)]
         self.source: str = str(root)
         self.classes: Classes | None = _classes(root, entries)
         self._paths = [_inside(root, entry.file, entry.where) for entry in kept]

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from artifacts.errors import DataError
 from tasks.data.base import Classes, Sample
 from tasks.data.hf_source import load_source, parse_source
 from tasks.data.images import decode_unchanged
+from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class HfDataset:
         self.classes: Classes | None = _classes(data.features, columns)
         self._column = columns.image
         self._images = data.select_columns([columns.image]).cast_column(columns.image, ImageFeature(decode=False))
-        drafts = list(islice(_drafts(data.select_columns(columns.text), columns, self.classes, self.source), limit))
+        every = list(_drafts(data.select_columns(columns.text), columns, self.classes, self.source))
+        drafts = [every[place] for place in subset(len(every), limit)]
         self._rows = [draft.row for draft in drafts]
         hashes = self._hash_rows()
         self.samples: Sequence[Sample] = tuple(

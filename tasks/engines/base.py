@@ -69,10 +69,6 @@ class Backend(Protocol):
         """A Polygraphy runner for a built engine."""
         ...
 
-    def versions(self) -> dict[str, str]:
-        """Distributions that decide what is built."""
-        ...
-
     def device(self) -> str:
         """What an engine runs on here; part of the cache key of everything that is measured."""
         ...
@@ -98,6 +94,17 @@ def gpu_count() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+@cache
+def gpu_capability() -> str | None:
+    """The first CUDA device's compute capability as `sm89`, or None without one (CUDA driver API attributes 75, 76)."""
+    if not gpu_count():
+        return None
+    driver, major, minor = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0), ctypes.c_int(0)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, 0)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, 0)
+    return f"sm{major.value}{minor.value}"
 
 
 @cache

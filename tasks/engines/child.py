@@ -45,7 +45,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     start = time.perf_counter()
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "tasks.engines.child", str(job_file)],
+            [sys.executable, "-P", "-m", "tasks.engines.child", str(job_file)],
             env={**os.environ, **backend_for(job.target).environment()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import BuildError, EngineUnavailable
-from tasks.engines.base import BatchProfile, gpu_count, gpu_name
+from tasks.engines.base import BatchProfile, gpu_capability, gpu_count, gpu_name
 from tasks.quiet import quiet_polygraphy
-from tasks.steps import package_version
 
 _NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -72,9 +71,6 @@ class _Polygraphy:
         quiet_polygraphy()
         return TrtRunner(EngineFromBytes(BytesFromPath(str(engine))), name=name)
 
-    def versions(self) -> dict[str, str]:
-        return {name: package_version(name) for name in (self.module.replace("_", "-"), "polygraphy")}
-
     def device(self) -> str:
         return gpu_name() or _NO_GPU
 
@@ -128,7 +124,7 @@ class TensorRtRtx(_Polygraphy):
     def why_not_run(self, target: str) -> str | None:
         if self._missing() or not gpu_count():
             return self._missing() or _NO_GPU
-        here = _compute_capability()
+        here = gpu_capability()
         return None if target in (self.name, f"{self.name}-{here}") else f"this machine's GPU is {here}"
 
     def environment(self) -> dict[str, str]:
@@ -159,10 +155,3 @@ def _choose_flavour(*, rtx: bool) -> None:
             "TensorRT and TensorRT for RTX cannot run in one process", fix="run their targets one after the other"
         )
     config.USE_TENSORRT_RTX = rtx
-
-
-def _compute_capability() -> str:
-    import torch
-
-    major, minor = torch.cuda.get_device_capability()
-    return f"sm{major}{minor}"

@@ -47,10 +47,6 @@ class WeightReader:
         """The stored shape of a tensor."""
         return tuple(self._where[name][2]["shape"])
 
-    def is_float(self, name: str) -> bool:
-        """Whether the tensor is stored in a floating-point type."""
-        return self._where[name][2]["dtype"] in _DTYPES
-
     def read(self, name: str) -> NDArray[Any]:
         """A tensor in its stored float type; bfloat16 comes as float32, which holds it exactly.
 
