@@ -127,7 +127,7 @@ class Manifest(BaseModel):
             digest = content.pop(_DIGEST, None)
             manifest = cls.model_validate(content)
             canonical = manifest.to_bytes()
-        except (ValueError, AttributeError, ValidationError, BadName) as error:
+        except (ValueError, TypeError, AttributeError, ValidationError, BadName) as error:
             raise DamagedManifest(
                 f"the manifest cannot be read: {error}",
                 where=where,

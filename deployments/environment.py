@@ -38,7 +38,7 @@ def quiet_libraries() -> None:
     from prefect.logging.configuration import setup_logging
 
     setup_logging()
-    for handler in (*logging.getLogger("prefect").handlers, *logging.getLogger("prefect.flow_runs").handlers):
+    for handler in logging.getLogger().handlers:  # the console; what the API records for the UI stays whole
         handler.addFilter(_not_an_expected_error)
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -31,7 +31,7 @@ ALLOWED = {
         "evaluation_texts",
         "prompts_of",
     },
-    ("tasks.show_in_ui", "tasks.publish"): {"Published"},
+    ("tasks.show_in_ui", "tasks.publish"): {"Draft"},
 }
 
 

@@ -219,6 +219,7 @@ def build_manifest(
             evaluation=data.model_copy(update={"samples": 2000}),
             recipe="fp8-attention",
             recipe_digest="f" * 64,
+            recipe_content={"quantize": {"algorithm": "max"}},
             parameters={"calibration": {"samples": 512, "batch": 16}, "targets": list(ENGINES), "gates": {}},
             packages={"torch": "2.13.0", "nvidia-modelopt": "0.47.0", "tensorrt-rtx": "1.7.1", "onnx": "1.23.0"},
             device={"cpu": "x86-64", "cores": 2, "gpu": None},

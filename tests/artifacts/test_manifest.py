@@ -21,6 +21,7 @@ def manifest(**changes: Any) -> Manifest:
         evaluation=DataSource(source="digits", digest=SHA, samples=9),
         recipe="fp8",
         recipe_digest=SHA,
+        recipe_content={"algorithm": "max"},
         parameters={"a": 1.5},
         packages={"torch": "2"},
         device={"cpu": "x"},
@@ -47,6 +48,7 @@ def test_round_trip() -> None:
 
 
 EDITS = {
+    "another value, still canonical": lambda data: data.replace(b'"value":0.5', b'"value":1.0'),
     "pretty printed": lambda data: json.dumps(json.loads(data), indent=1).encode(),
     "a line break more": lambda data: data + b"\n",
     "a space": lambda data: data.replace(b'"version":1', b'"version": 1'),

@@ -157,7 +157,7 @@ def test_a_measured_speedup_comes_with_its_interval(manifest_of: MakeManifest, e
 
 def test_the_verdict_is_built_from_the_data(manifest_of: MakeManifest) -> None:
     assert verdict(findings(manifest_of(24).tables)).replace("\N{MINUS SIGN}", "-") == (
-        "FP8 files are 49 % smaller than FP16; zero-shot top-1 changes by -0.2 points against FP16 "
+        "FP8 ONNX files are 49 % smaller than FP16; zero-shot top-1 changes by -0.2 points against FP16 "
         "(95 % interval -0.6 to +0.2); 290/290 linear layers and 96/96 attention products are FP8; "
         "all 8 engines are built; FP8 speed was not measured, only emulated."
     )

@@ -60,6 +60,7 @@ def make(store: Store, model: str, identity: str, ref: ArtifactRef) -> tuple[Man
                 evaluation=DataSource(source="digits", digest=SHA, samples=9),
                 recipe="fp8",
                 recipe_digest=SHA,
+                recipe_content=None,
                 parameters={},
                 packages={},
                 device={},

@@ -185,15 +185,16 @@ def row(**changes: Any) -> dict[str, Any]:
 JUDGED = [
     (row(value=0.979), {"min_cosine_mean": 0.98}, False),
     (row(value=0.98), {"min_cosine_mean": 0.98}, True),
-    (row(value=0.5, reference="fp16"), {"min_cosine_mean": 0.98}, True),
-    (row(value=0.5, precision="fp16"), {"min_cosine_mean": 0.98}, True),
-    (row(value=0.5, metric="cosine_min"), {"min_cosine_mean": 0.98}, True),
+    # Nothing that the threshold speaks about: it cannot be met by what was not measured.
+    (row(value=0.99, reference="fp16"), {"min_cosine_mean": 0.98}, False),
+    (row(value=0.99, precision="fp16"), {"min_cosine_mean": 0.98}, False),
+    (row(value=0.99, metric="cosine_min"), {"min_cosine_mean": 0.98}, False),
+    (row(value=0.99), {"max_top1_drop": 0.01}, False),
     (row(value=0.5), {}, True),
     (row(metric="top1_difference", value=-0.011), {"max_top1_drop": 0.01}, False),
     (row(metric="top1_difference", value=-0.011, reference="fp16"), {"max_top1_drop": 0.01}, False),
     (row(metric="top1_difference", value=-0.01), {"max_top1_drop": 0.01}, True),
     (row(metric="top1_difference", value=0.5), {"max_top1_drop": 0.01}, True),
-    (row(metric="snr_db", value=None), {"min_cosine_mean": 0.9, "max_top1_drop": 0.01}, True),
 ]
 
 
@@ -204,3 +205,16 @@ def test_gates(measured: dict[str, Any], limits: dict[str, float], fine: bool) -
     else:
         with pytest.raises(GateFailed, match="FP8"):
             judge((measured,), Thresholds(**limits))
+
+
+def test_rows_that_a_threshold_does_not_speak_about_are_ignored() -> None:
+    """Equal outputs have no SNR, and an FP16 or per-sample row may lie below a floor for FP8 means."""
+    others = (
+        row(metric="snr_db", value=None),
+        row(value=0.5, reference="fp16"),
+        row(value=0.5, precision="fp16"),
+        row(value=0.5, metric="cosine_min"),
+        row(metric="top5_difference", value=-0.9),
+        row(metric="top1_difference", value=0.0),
+    )
+    judge((row(value=0.99), *others), Thresholds(min_cosine_mean=0.98, max_top1_drop=0.01))

@@ -68,22 +68,29 @@ def test_eight_samples_are_needed(count: int, fine: bool, tmp_path: Path) -> Non
 
 def test_overlap_and_degenerate_sets(tmp_path: Path) -> None:
     first, second = photographs(tmp_path / "a", 9), photographs(tmp_path / "b", 9, seed=1)
-    pinned = pin_both(str(first), 512, str(second), None)
+    pinned = pin_both(str(first), 512, str(second), 512, [])
     assert pinned.calibration is not None
     assert pinned.calibration.digest != pinned.evaluation.digest
     shutil.copyfile(first / "0.png", second / "8.png")
     with pytest.raises(DataOverlap, match=r"1 of 9 .*8\.png"):
-        pin_both(str(first), 512, str(second), None)
+        pin_both(str(first), 512, str(second), 512, [])
     with pytest.raises(DataOverlap):
-        pin_both(str(first), 512, str(first), None)
-    assert pin_both(None, 512, str(first), None).calibration is None
+        pin_both(str(first), 512, str(first), 512, [])
+    assert pin_both(None, 512, str(first), 512, []).calibration is None
     for index in range(9):
         shutil.copyfile(first / "0.png", first / f"{index}.png") if index else None
     with pytest.raises(DegenerateData):
-        pin_both(str(first), 512, str(second), None)
+        pin_both(str(first), 512, str(second), 512, [])
 
 
 def test_the_digits_do_not_overlap() -> None:
-    pinned = pin_both("digits", 10_000, "digits", None)
+    pinned = pin_both("digits", 10_000, "digits", 512, [])
     assert pinned.calibration is not None
     assert (pinned.calibration.samples, pinned.evaluation.samples) == (1297, 500)
+
+
+def test_what_a_published_model_was_calibrated_on_counts_as_overlap(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "a", 9)
+    seen = pin_data(str(folder), "evaluation", 512)[1].samples[4].image_hash
+    with pytest.raises(DataOverlap, match=r"1 of 9 (?s:.*)calibrated on"):
+        pin_both(None, 512, str(folder), 512, [seen])

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from artifacts.errors import TableError
+from artifacts.manifest import DataSource
 from artifacts.refs import ArtifactRef
 from artifacts.schema import SCHEMAS
 from artifacts.store import Store
 from tasks.checkpoint import resolve
-from tasks.datasource import pin_data
 from tasks.publish import Draft, Piece, publish
 from tasks.recipe import load_recipe
 from tasks.snapshot import Snapshot
@@ -49,8 +49,8 @@ def draft(store: Store, snapshot: Snapshot) -> Draft:
         calibration = store.add("calibration", folder)
     return Draft(
         snapshot=snapshot,
-        calibration=pin_data("digits", "calibration", 16)[0],
-        evaluation=pin_data("digits", "evaluation", 16)[0],
+        calibration=DataSource(source="a", digest="1" * 64, samples=16),
+        evaluation=DataSource(source="b", digest="2" * 64, samples=16),
         recipe=load_recipe("fp8"),
         parameters={"model": "x"},
         device={"cpu": "c"},
@@ -94,9 +94,9 @@ def test_the_same_draft_is_the_same_release(draft: Draft, store: Store) -> None:
 def test_everything_else_makes_another_release(draft: Draft, store: Store) -> None:
     other_piece = Piece(object=kept(store, "fp8.onnx", b"another"), folder="image")
     changes: list[dict[str, Any]] = [
-        {"calibration": pin_data("digits", "calibration", 17)[0]},
+        {"calibration": DataSource(source="a", digest="3" * 64, samples=16)},
         {"calibration": None},
-        {"evaluation": pin_data("digits", "evaluation", 17)[0]},
+        {"evaluation": DataSource(source="b", digest="3" * 64, samples=16)},
         {"recipe": load_recipe("fp8-no-attention")},
         {"recipe": None},
         {"pieces": (other_piece,)},

@@ -132,14 +132,19 @@ def test_templates_file(root: Path) -> None:
     assert folder.samples[0].caption == "a drawing of {x}"
 
 
-def test_limit_takes_the_first_rows_and_keeps_the_classes(root: Path) -> None:
-    rows: Rows = [{"file": "a.png", "label": "z"}, {"file": "missing.png", "label": "b"}]
+def test_limit_draws_from_all_rows_and_keeps_the_classes(root: Path) -> None:
+    """Folders are often listed class by class: the first rows would be of one class."""
+    rows: Rows = [{"file": "a.png", "label": name} for name in "abcd" for _ in range(25)]
+    for number, row in enumerate(rows):
+        row["file"] = f"{number}.png"
+        (root / f"{number}.png").write_bytes(str(number).encode())
     _csv(root / "labels", rows)
-    folder = Folder(root, limit=1)
-    assert len(folder.samples) == 1
+    folder = Folder(root, limit=20)
+    assert len(folder.samples) == 20
     assert folder.classes is not None
-    assert folder.classes.names == ("b", "z")
-    assert folder.samples[0].label == 1
+    assert folder.classes.names == ("a", "b", "c", "d")
+    assert {sample.label for sample in folder.samples} == {0, 1, 2, 3}
+    assert [sample.id for sample in folder.samples] == [sample.id for sample in Folder(root, limit=20).samples]
 
 
 def test_empty_table_is_an_empty_set(root: Path) -> None:

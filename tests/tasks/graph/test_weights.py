@@ -36,7 +36,6 @@ def test_values_are_torchs(dtype: str, tmp_path: Path) -> None:
     tensor = (torch.randn(37, 19) * torch.logspace(-7, 4, 19)).to(DTYPES[dtype])
     reader = WeightReader([save(tmp_path / "m.safetensors", first=torch.zeros(3), w=tensor, last=torch.ones(5))])
     assert reader.shape("w") == (37, 19)
-    assert reader.is_float("w")
     got = reader.read("w")
     wide = torch.float64 if dtype == "F64" else torch.float32
     assert np.array_equal(got.astype(np.float64), tensor.to(wide).double().numpy())
@@ -108,7 +107,6 @@ def test_the_largest_fp16_fits(tmp_path: Path) -> None:
 
 def test_integers_are_refused(tmp_path: Path) -> None:
     reader = WeightReader([save(tmp_path / "m.safetensors", ids=torch.arange(5))])
-    assert not reader.is_float("ids")
     with pytest.raises(BadWeights, match="ids has dtype I64"):
         reader.read("ids")
 
