@@ -13,7 +13,7 @@ run: $(STAMP)
 	$(BIN)/clipsmith optimize demo
 
 test: $(STAMP) lint
-	$(BIN)/pytest -n auto --dist loadgroup -m "not heavy" tests
+	$(BIN)/pytest -n auto --dist loadfile -m "not heavy" tests
 
 test-heavy: $(STAMP)
 	$(BIN)/pytest -m heavy tests

@@ -33,6 +33,7 @@ from artifacts.names import parse_reference
 from artifacts.refs import ArtifactRef, FileEntry, canonical_json, digest_file
 
 _FORMAT = 1
+_FOLDERS = ("objects", "releases", "staging")
 _MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again"
 _Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -261,10 +262,10 @@ class Store:
 def _prepare(root: Path) -> None:
     """Make an empty store where there is none, and prove that the store can be written."""
     try:
-        if root.exists() and not (root / "store.json").exists() and any(root.iterdir()):
+        if root.exists() and not (root / "store.json").exists() and _strangers(root):
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
-        for folder in ("objects", "releases", "staging"):
+        for folder in _FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "store.json").exists():
             header = canonical_json({"format": _FORMAT, "id": uuid.uuid4().hex})
@@ -281,6 +282,11 @@ def _prepare(root: Path) -> None:
             where=root,
             fix="free space, change the folder's permissions, or give another --store",
         ) from error
+
+
+def _strangers(root: Path) -> bool:
+    """Whether the folder holds anything but a store that another process is just making."""
+    return any(path.name not in _FOLDERS for path in root.iterdir())
 
 
 def _refuse_read_only(root: Path) -> None:

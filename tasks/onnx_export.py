@@ -41,7 +41,7 @@ def trace_encoder(family: str, config: dict[str, Any], encoder: Encoder) -> Trac
     """Trace one encoder from its configuration; no weights are read.
 
     Raises:
-        ExportError: the model cannot be expressed as promised (see `tasks.graph.trace`).
+        ExportError: the model cannot be expressed as promised (see `tasks.graph.tracing`).
     """
     with measured() as meter, tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
         (Path(name) / "config.json").write_text(json.dumps(config))

@@ -17,14 +17,14 @@ import onnx
 from artifacts.manifest import Encoder
 from tasks.clip.base import ClipFamily
 from tasks.graph.skeleton import Skeleton, Weight
-from tasks.graph.trace import inventory_of, order_constants, trace
+from tasks.graph.tracing import inventory_of, order_constants, trace
 
 _FIRST = re.compile(r"(?<=\.layers\.)0(?=[./])")
 """The block index in names such as `vision_model.encoder.layers.0.mlp.fc1/MatMul`."""
 
 
 def trace_by_block(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Encoder) -> Skeleton:
-    """Like `tasks.graph.trace.trace`, at the cost of one block.
+    """Like `tasks.graph.tracing.trace`, at the cost of one block.
 
     Raises:
         ExportError: as `trace`.

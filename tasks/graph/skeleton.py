@@ -1,6 +1,6 @@
 """A skeleton: one encoder's ONNX graph with every weight named but absent.
 
-It is traced once per architecture (see `tasks.graph.trace`) and serves FP16 and every FP8 recipe.
+It is traced once per architecture (see `tasks.graph.tracing`) and serves FP16 and every FP8 recipe.
 """
 
 from __future__ import annotations

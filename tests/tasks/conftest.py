@@ -85,7 +85,7 @@ def quantized(prepared: Prepared, calibrated: dict[str, Calibration]) -> Quantiz
 @pytest.fixture(scope="session")
 def skeleton_of() -> Callable[[Path, Any], Skeleton]:
     """`skeleton_of(folder, encoder)`: traced once for the session; do not change it."""
-    from tasks.graph.trace import trace
+    from tasks.graph.tracing import trace
 
     @cache
     def skeleton(folder: Path, encoder: Any) -> Skeleton:

@@ -13,7 +13,7 @@ from tasks.demo import SNAPSHOT
 from tasks.graph import replicate
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.trace import trace
+from tasks.graph.tracing import trace
 
 CONFIG = json.loads((SNAPSHOT / "config.json").read_text())
 

@@ -16,7 +16,7 @@ from artifacts.errors import ExportError
 from tasks.clip.clip import Clip
 from tasks.demo import SNAPSHOT
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.trace import trace
+from tasks.graph.tracing import trace
 
 CONFIG = json.loads((SNAPSHOT / "config.json").read_text())
 PREFIXES = {"image": ("vision_model.", "visual_projection."), "text": ("text_model.", "text_projection.")}

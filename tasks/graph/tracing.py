@@ -144,7 +144,7 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
             shape = tuple(buffers[name].shape)
             # On the meta device even `position_ids` has no data; in every CLIP family it counts from zero.
             if not name.endswith("position_ids"):
-                raise ExportError(f"buffer {name} has no known value", fix="teach tasks/graph/trace.py about it")
+                raise ExportError(f"buffer {name} has no known value", fix="teach tasks/graph/tracing.py about it")
             value.const_value = ir.tensor(np.arange(shape[-1], dtype=np.int64).reshape(shape), name=name)
         elif getattr(getattr(value.const_value, "raw", None), "is_meta", False):
             graph.initializers.pop(name)
