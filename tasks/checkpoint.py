@@ -220,15 +220,17 @@ def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
     """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
     import pandas as pd
 
-    hashes: set[str] = set()
-    for manifest in (*store.releases(), *_exported_manifest(snapshot.root)):
-        if manifest.identity in snapshot.parents:
-            for file in manifest.files:
-                if file.kind == "calibration" and file.member == "samples.parquet":
-                    exported = snapshot.root.parent / file.path
-                    path = exported if exported.is_file() else store.read(manifest, file.path)
-                    hashes |= set(pd.read_parquet(path)["image_hash"])
-    return hashes
+    ours = [manifest for manifest in store.releases() if manifest.identity in snapshot.parents]
+    paths = [store.read(manifest, path) for manifest in ours for path in _calibration_samples(manifest)]
+    for manifest in _exported_manifest(snapshot.root):
+        exported = (snapshot.root.parent / path for path in _calibration_samples(manifest))
+        paths += [path for path in exported if path.is_file()]
+    return {digest for path in paths for digest in pd.read_parquet(path)["image_hash"]}
+
+
+def _calibration_samples(manifest: Manifest) -> list[str]:
+    files = manifest.files
+    return [file.path for file in files if file.kind == "calibration" and file.member == "samples.parquet"]
 
 
 def _exported_manifest(folder: Path) -> Iterator[Manifest]:
