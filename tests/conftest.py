@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -28,6 +29,9 @@ os.environ |= {
 }
 
 from artifacts.store import Store, activate  # noqa: E402  (the environment comes first)
+
+# Prefect logs the end of its embedded server after pytest has closed the stream.
+logging.raiseExceptions = False
 
 ROOT = Path(__file__).parent.parent
 CLIPSMITH = Path(sys.executable).with_name("clipsmith")
