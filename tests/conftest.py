@@ -33,7 +33,6 @@ from artifacts.store import Store, activate  # noqa: E402  (the environment come
 # Prefect logs the end of its embedded server after pytest has closed the stream.
 logging.raiseExceptions = False
 
-ROOT = Path(__file__).parent.parent
 CLIPSMITH = Path(sys.executable).with_name("clipsmith")
 
 MakeClip = Callable[..., Path]
