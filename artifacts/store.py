@@ -97,7 +97,7 @@ class Store:
         if not files:
             raise StoreError(f"a {kind} object without files", where=folder)
         ref = ArtifactRef.of(kind, files)
-        final = self._folder(ref)
+        final = self._place(ref.digest)
         if final.exists():
             try:
                 self.check(ref)
@@ -122,7 +122,7 @@ class Store:
         if self._verified.get(ref.digest) == signature:
             return
         for entry in ref.files:
-            path = self._folder(ref) / entry.path
+            path = self._place(ref.digest) / entry.path
             if path.stat().st_size != entry.size or digest_file(path) != entry.sha256:
                 raise ObjectDamaged(
                     f"{ref.kind} object {ref.digest[:12]} is damaged",
@@ -135,15 +135,15 @@ class Store:
     def path(self, ref: ArtifactRef, member: str | None = None) -> Path:
         """The verified folder of an object, or the path of one of its files. Read only; never write there."""
         self.check(ref)
-        return self._folder(ref) if member is None else self._folder(ref) / ref.entry(member).path
+        return self._place(ref.digest) if member is None else self._place(ref.digest) / ref.entry(member).path
 
-    def _folder(self, ref: ArtifactRef) -> Path:
-        return self.root / "objects" / ref.digest[:2] / ref.digest
+    def _place(self, digest: str) -> Path:
+        return self.root / "objects" / digest[:2] / digest
 
     def _signature(self, ref: ArtifactRef) -> _Signature:
         rows = []
         for entry in ref.files:
-            path = self._folder(ref) / entry.path
+            path = self._place(ref.digest) / entry.path
             try:
                 stat = path.lstat()
             except FileNotFoundError as error:
@@ -189,12 +189,13 @@ class Store:
             BadName, ReleaseNotFound.
         """
         wanted = parse_reference(reference)
-        for manifest in self.releases():
+        releases = self.releases()
+        for manifest in releases:
             if wanted.digest_prefix is not None and manifest.identity.startswith(wanted.digest_prefix):
                 return manifest
             if manifest.model == wanted.model and wanted.version in (None, manifest.version):
                 return manifest
-        known = ", ".join(m.ref for m in self.releases()[:10]) or "none"
+        known = ", ".join(m.ref for m in releases[:10]) or "none"
         raise ReleaseNotFound(
             f"no release {reference!r}", where=self.root, expected=f"one of: {known}", fix="see `clipsmith releases`"
         )
@@ -203,7 +204,7 @@ class Store:
         """The verified path in the store of one file of a release; KeyError when the release has no such file."""
         for file in manifest.files:
             if file.path == path:
-                location = self.root / "objects" / file.object[:2] / file.object / file.member
+                location = self._place(file.object) / file.member
                 if not location.is_file():
                     raise ObjectMissing(f"{manifest.ref} has lost {path}", where=location, fix=_MAKE_AGAIN)
                 if digest_file(location) != file.sha256:
@@ -254,7 +255,7 @@ class Store:
 
     def _check_files(self, manifest: Manifest) -> None:
         for file in manifest.files:
-            location = self.root / "objects" / file.object[:2] / file.object / file.member
+            location = self._place(file.object) / file.member
             if not location.is_file() or location.stat().st_size != file.size:
                 raise ObjectMissing(f"the release refers to {file.path}, which is not in the store", where=location)
 

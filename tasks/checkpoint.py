@@ -32,7 +32,7 @@ from tasks.clip import family_for, family_named
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.graph.weights import WeightReader
 from tasks.preprocess import save_preprocess
-from tasks.recipe import Recipe
+from tasks.recipe import Recipe, is_linear
 from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
@@ -319,11 +319,7 @@ def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
     import pandas as pd
 
     names = pd.read_parquet(snapshot.root / AMAX_FILE)["quantizer"]
-    foreign = [
-        name
-        for name in names
-        if recipe.rule_for(name, linear=name.endswith(("weight_quantizer", "input_quantizer"))) is None
-    ]
+    foreign = [name for name in names if recipe.rule_for(name, linear=is_linear(name)) is None]
     if foreign:
         raise ConfigError(
             f"the checkpoint was calibrated for another recipe: {recipe.name!r} leaves {foreign[0]} off",

@@ -52,8 +52,7 @@ class Embeddings(StepOutput):
 
 def evaluation_texts(dataset: Dataset) -> list[str]:
     """Every distinct text that evaluation needs: class prompts first, then captions, in order of appearance."""
-    prompts = [] if dataset.classes is None else prompts_of(dataset)
-    return list(dict.fromkeys([*prompts, *(sample.caption for sample in dataset.samples)]))
+    return list(dict.fromkeys([*prompts_of(dataset), *(sample.caption for sample in dataset.samples)]))
 
 
 def prompts_of(dataset: Dataset) -> list[str]:

@@ -12,7 +12,7 @@ from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.clip import ENCODERS, ClipFamily, family_named
 from tasks.quiet import prints_to_log
-from tasks.recipe import Recipe
+from tasks.recipe import Recipe, is_linear
 from tasks.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -41,14 +41,19 @@ def insert_quantizers(
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
 
-    def checked_loop(quantized: Any) -> None:
-        _check_scope(quantized, recipe)  # a wrong recipe fails before any time is spent
-        if forward_loop is not None:
-            forward_loop(quantized)
-
+    # A wrong recipe fails before any time is spent on calibration.
+    loop = None if forward_loop is None else _after_check(recipe, forward_loop)
     with torch.no_grad(), prints_to_log():
-        mtq.quantize(model, config, checked_loop if forward_loop is not None else None)
+        mtq.quantize(model, config, loop)
     _check_scope(model, recipe)
+
+
+def _after_check(recipe: Recipe, forward_loop: Callable[[Any], None]) -> Callable[[Any], None]:
+    def loop(quantized: Any) -> None:
+        _check_scope(quantized, recipe)
+        forward_loop(quantized)
+
+    return loop
 
 
 def _check_scope(model: nn.Module, recipe: Recipe) -> None:
@@ -93,8 +98,7 @@ def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     """
     table: dict[str, float] = {}
     for name, quantizer in enabled_quantizers(model).items():
-        linear = name.endswith(("weight_quantizer", "input_quantizer"))
-        rule = recipe.rule_for(name, linear=linear)
+        rule = recipe.rule_for(name, linear=is_linear(name))
         constant = rule.constant_amax if rule is not None else None
         amax = quantizer.amax if constant is None else constant
         value = float("nan") if amax is None else float(amax)

@@ -113,6 +113,11 @@ class Recipe(BaseModel):
         return {"quant_cfg": rules, "algorithm": self.quantize.algorithm}
 
 
+def is_linear(quantizer: str) -> bool:
+    """Whether an enabled quantizer is one of an `nn.Linear`: the others that recipes enable are attention operands."""
+    return quantizer.endswith(("weight_quantizer", "input_quantizer"))
+
+
 def builtin_names() -> list[str]:
     """The recipes that ship with clipsmith."""
     return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
