@@ -127,3 +127,8 @@ def test_the_form_of_the_ui_has_every_parameter() -> None:
     (definition,) = [d for name, d in schema["definitions"].items() if name == "OptimizeParameters"]
     assert definition["properties"].keys() == OptimizeParameters.model_fields.keys()
     assert definition["additionalProperties"] is False
+
+
+def test_latency_batches_outside_the_profile_are_refused() -> None:
+    with pytest.raises(ProfileError, match=r"\[8\] are outside"):
+        parse_parameters({"profile": {"min": 1, "opt": 2, "max": 4}, "latency": {"batches": [1, 8]}}, where="test")

@@ -129,3 +129,9 @@ def test_ratio_interval(rng: np.random.Generator) -> None:
         picked = draw.integers(0, 400, 400)
         ratios.append(np.median(slow[picked]) / np.median(fast[picked]))
     assert (low, high) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])), abs=0.02)
+
+
+def test_ties_count_against_a_classifier_that_cannot_tell_classes_apart() -> None:
+    classes = np.tile(np.array([[1.0, 0.0]], np.float32), (4, 1))
+    images = np.array([[1.0, 0.5], [0.2, 1.0]], np.float32)
+    assert not metrics.top_k_hits(images, classes, np.array([0, 3]), 1).any()
