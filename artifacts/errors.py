@@ -78,6 +78,10 @@ class NotClip(CheckpointError):
     """The checkpoint is not a model family that clipsmith knows."""
 
 
+class UnsupportedVariant(CheckpointError):
+    """A relative of a known family that clipsmith cannot turn into a graph; the message names it and says why."""
+
+
 class MissingEncoder(CheckpointError):
     """The checkpoint holds one encoder only; the message names the missing one."""
 

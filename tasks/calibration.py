@@ -14,7 +14,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import DataRef
-from tasks.modelopt import EAGER, PACKAGES, enabled_quantizers, insert_quantizers, load_plain, read_amax
+from tasks.modelopt import PACKAGES, enabled_quantizers, insert_quantizers, load_exposed, read_amax
 from tasks.preprocess import Preprocess
 from tasks.recipe import Recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
@@ -23,7 +23,7 @@ from tasks.steps import StepOutput, cached_step, measured
 if TYPE_CHECKING:
     from torch import nn
 
-    from tasks.clip import ClipFamily
+    from tasks.clip import ClipFamily, EncoderSpec
 
 MIN_BATCHES = 4
 """Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
@@ -57,16 +57,15 @@ def calibrate(
     with measured() as meter:
         store = active_store()
         dataset = data.open()
-        model, family = load_plain(snapshot, EAGER)
+        model, family = load_exposed(snapshot)
         spec = family.encoder_spec(snapshot.config, encoder)
-        context = family.encoder_spec(snapshot.config, "text").inputs[0].shape[0]
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
-        processor = Preprocess(store.path(preprocess), context)
+        processor = Preprocess(store.path(preprocess), family, snapshot.config)
         captions = [sample.caption for sample in dataset.samples]
         batches = (
             stream_batches(dataset, processor, size) if encoder == "image" else _captions(captions, processor, size)
         )
-        watch = _Watch(encoder, len(dataset.samples))
+        watch = _Watch(spec, len(dataset.samples))
         insert_quantizers(model, snapshot, recipe, (encoder,), lambda quantized: watch.run(quantized, family, batches))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         table = _keep(amax, watch, dataset.samples)
@@ -92,8 +91,8 @@ def _captions(captions: list[str], processor: Preprocess, size: int) -> Iterator
 class _Watch:
     """Feeds the batches to the model and records how each quantizer's running maximum develops."""
 
-    def __init__(self, encoder: Encoder, total: int) -> None:
-        self.encoder = encoder
+    def __init__(self, spec: EncoderSpec, total: int) -> None:
+        self.spec = spec
         self.total = total
         self.seen = 0
         self.used: list[int] = []
@@ -108,7 +107,7 @@ class _Watch:
             for name, quantizer in enabled_quantizers(model).items()
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
-        with tqdm(total=self.total, desc=f"calibrate {self.encoder}", unit="sample", disable=None) as bar:
+        with tqdm(total=self.total, desc=f"calibrate {self.spec.encoder}", unit="sample", disable=None) as bar:
             for batch, last in _mark_last(batches):
                 if last and self.seen:
                     with _count_saturation(quantizers, self.saturation):
@@ -121,8 +120,8 @@ class _Watch:
     def _forward(self, model: nn.Module, family: ClipFamily, batch: Batch) -> None:
         import torch
 
-        values = batch.pixel_values if self.encoder == "image" else batch.input_ids
-        family.encode(model, self.encoder, torch.from_numpy(values))
+        inputs = [torch.from_numpy(batch.input(item.name)) for item in self.spec.inputs]
+        family.encode(model, self.spec.encoder, *inputs)
 
     def _record(self, quantizers: dict[str, Any], batch: Batch) -> None:
         self.seen += len(batch.indices)
@@ -195,7 +194,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=2, packages=PACKAGES)
+@cached_step("calibrate", version=3, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:

@@ -28,11 +28,11 @@ from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store import Store, active_store
-from tasks.clip import family_for, family_named
+from tasks.clip import ClipFamily, family_for, family_named, openclip
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.graph.weights import WeightReader
 from tasks.preprocess import save_preprocess
-from tasks.recipe import Recipe, is_linear
+from tasks.recipe import Recipe, owner_of
 from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
@@ -66,8 +66,7 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     folder, kind, commit = _locate(model, revision)
-    config = _read_config(folder)
-    family = family_for(config, where=folder / "config.json")
+    family, config = _identify(folder)
     _refuse_pickles(folder)
     files = _pin(folder)
     digest = digest_json([[file.path, file.sha256] for file in files])
@@ -133,6 +132,14 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     return folder, "hub", folder.name  # the cache names snapshots by commit
 
 
+def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
+    """The family, and the configuration in the form of a `config.json`."""
+    if openclip.is_native(folder):
+        return family_named("openclip"), openclip.read_config(folder)
+    config = _read_config(folder)
+    return family_for(config, where=folder / "config.json"), config
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
@@ -162,7 +169,9 @@ def _refuse_pickles(folder: Path) -> None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that transformers would load: `model.safetensors`, or the shards that its index names."""
+    """The files that the model's library would load: one file, or the shards that an index names."""
+    if openclip.is_native(folder):
+        return [folder / openclip.WEIGHTS_FILE]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:
@@ -251,14 +260,15 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
     """
     with measured() as meter:
         folder = snapshot.open_folder()
-        reader = WeightReader(snapshot.weight_files())
+        family = family_named(snapshot.family)
+        reader = snapshot.weights()
         expected = _expected_tensors(snapshot, folder)
         _check_names(reader, expected, folder)
         for name in expected:
             _check_finite(name, reader.read(name), folder)
         store = active_store()
         with store.staging() as staging:
-            save_preprocess(folder, snapshot.config, staging)
+            save_preprocess(folder, family, snapshot.config, staging)
             preprocess = store.add("preprocess", staging)
     parameters = sum(int(np.prod(shape)) for shape in expected.values())
     return CheckedCheckpoint(preprocess=preprocess, tensors=len(expected), parameters=parameters, stats=meter.stats)
@@ -270,11 +280,11 @@ def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, 
 
     try:
         with torch.device("meta"):
-            model = family_named(snapshot.family).build(folder)
+            model = family_named(snapshot.family).build(snapshot.config)
     except (StrictDataclassError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"config.json does not describe a model: {error}",
-            where=folder / "config.json",
+            where=folder,
             expected=f"the configuration of a {snapshot.family} model, as save_pretrained wrote it",
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -319,7 +329,7 @@ def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
     import pandas as pd
 
     names = pd.read_parquet(snapshot.root / AMAX_FILE)["quantizer"]
-    foreign = [name for name in names if recipe.rule_for(name, linear=is_linear(name)) is None]
+    foreign = [name for name in names if recipe.rule_for(name, owner_of(name)) is None]
     if foreign:
         raise ConfigError(
             f"the checkpoint was calibrated for another recipe: {recipe.name!r} leaves {foreign[0]} off",
@@ -352,7 +362,7 @@ def resolve_task(model: str, revision: str | None) -> Snapshot:
     return resolve(model, revision, active_store())
 
 
-@cached_step("check", version=1, packages=("transformers", "tokenizers"))
+@cached_step("check", version=2, packages=("transformers", "tokenizers"))
 def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
     return check(snapshot)
 

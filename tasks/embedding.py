@@ -16,7 +16,7 @@ from artifacts.errors import NumericError
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
-from tasks.clip import family_named
+from tasks.clip import MASK, family_named
 from tasks.data import Dataset
 from tasks.data.batches import stream_batches
 from tasks.data.templates import fill
@@ -81,8 +81,7 @@ def embed(
     with measured() as meter:
         store = active_store()
         dataset = data.open()
-        context = family_named(snapshot.family).encoder_spec(snapshot.config, "text").inputs[0].shape[0]
-        processor = Preprocess(store.path(preprocess), context)
+        processor = Preprocess(store.path(preprocess), family_named(snapshot.family), snapshot.config)
         if engine is None:
             runner: BaseRunner = _torch_runner(snapshot, encoder)
         else:
@@ -118,7 +117,8 @@ def _image_feeds(dataset: Dataset, processor: Preprocess, size: int) -> Iterator
 def _text_feeds(texts: list[str], processor: Preprocess, size: int) -> Iterator[Feed]:
     for start in range(0, len(texts), size):
         chunk = texts[start : start + size]
-        yield list(chunk), {"input_ids": processor.text(chunk)[0]}
+        tokens, mask = processor.text(chunk)
+        yield list(chunk), {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
 
 
 def _run(

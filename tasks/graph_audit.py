@@ -19,12 +19,13 @@ from artifacts.store import active_store
 from tasks.graph.findings import Found, GraphFindings, read_findings
 from tasks.graph.skeleton import OPSET, Inventory, Precision, Skeleton
 from tasks.graph.strong_typing import type_conflicts
-from tasks.onnx_names import SKELETON_FILE, onnx_name
+from tasks.onnx_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.quiet import quiet_polygraphy
-from tasks.recipe import Recipe
+from tasks.recipe import Owner, Recipe
 from tasks.steps import StepOutput, cached_step, measured
 
 _LARGE = 1 << 16
+_OWNERS: dict[str, Owner] = {"linear": "nn.Linear", "conv": "nn.Conv2d", "embedding": "nn.Embedding"}
 
 
 class GraphAudit(StepOutput):
@@ -69,6 +70,7 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
     """
     model = _load(path)
     _check_form(model, path)
+    _check_label(model, recipe, path)
     conflicts = type_conflicts(_infer(model, path))
     if conflicts:
         raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
@@ -167,6 +169,18 @@ def _check_form(model: onnx.ModelProto, path: Path) -> None:
             raise AuditError(f"{value.name} has shape {dims}", where=path.name, expected="['batch', fixed sizes ...]")
 
 
+def _check_label(model: onnx.ModelProto, recipe: Recipe | None, path: Path) -> None:
+    """The graph must name the recipe that it is held to, so that an engine can be traced back to it."""
+    digest = {entry.key: entry.value for entry in model.metadata_props}.get(RECIPE_KEY)
+    wanted = None if recipe is None else recipe.digest
+    if digest != wanted:
+        raise AuditError(
+            f"the graph says that it was made by {f'recipe {digest}' if digest else 'no recipe'}",
+            where=f"{path.name}, metadata {RECIPE_KEY}",
+            expected=f"recipe {wanted}" if wanted else "no recipe",
+        )
+
+
 # --- quantization ----------------------------------------------------------------------------------------------------
 
 
@@ -202,20 +216,20 @@ def expected_precisions(inventory: Inventory, recipe: Recipe | None) -> dict[tup
     """(module, kind) -> precision for every product and weight that the PyTorch model has."""
     expected: dict[tuple[str, str], Precision] = {}
 
-    def wanted(*quantizers: str, linear: bool) -> Precision:
-        on = recipe is not None and all(recipe.rule_for(name, linear=linear) is not None for name in quantizers)
+    def wanted(owner: Owner, *quantizers: str) -> Precision:
+        on = recipe is not None and all(recipe.rule_for(name, owner) is not None for name in quantizers)
         return "fp8" if on else "fp16"
 
     for module in inventory.modules:
         name = module.name
         if module.kind == "attention":
-            expected[name, "bmm_qk"] = wanted(f"{name}.q_bmm_quantizer", f"{name}.k_bmm_quantizer", linear=False)
-            expected[name, "bmm_pv"] = wanted(f"{name}.p_bmm_quantizer", f"{name}.v_bmm_quantizer", linear=False)
+            expected[name, "bmm_qk"] = wanted("attention", f"{name}.q_bmm_quantizer", f"{name}.k_bmm_quantizer")
+            expected[name, "bmm_pv"] = wanted("attention", f"{name}.p_bmm_quantizer", f"{name}.v_bmm_quantizer")
         else:
             quantizers = [f"{name}.weight_quantizer"]
             if module.kind in ("linear", "conv"):
                 quantizers.append(f"{name}.input_quantizer")
-            expected[name, module.kind] = wanted(*quantizers, linear=module.kind == "linear")
+            expected[name, module.kind] = wanted(_OWNERS[module.kind], *quantizers)
     return expected
 
 
@@ -256,6 +270,6 @@ def _encoder_row(inventory: Inventory, findings: GraphFindings) -> Row:
     }
 
 
-@cached_step("audit", version=1, packages=("onnx", "onnx_graphsurgeon"))
+@cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))
 def audit_task(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, recipe: Recipe | None) -> GraphAudit:
     return audit(onnx_ref, skeleton, precision, recipe)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
-from tasks.clip import EncoderSpec, family_named
+from tasks.clip import MASK, EncoderSpec, family_named
 from tasks.engines import Backend, backend_for
 from tasks.graph.skeleton import Precision
 from tasks.metrics import ratio_interval
@@ -109,6 +109,8 @@ def _feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
     for item in spec.inputs:
         if item.dtype == "float16":
             feed[item.name] = rng.standard_normal((batch, *item.shape)).astype(np.float16)
+        elif item.name == MASK:
+            feed[item.name] = np.ones((batch, *item.shape), np.int64)
         else:
             feed[item.name] = rng.integers(1, 100, size=(batch, *item.shape), dtype=np.int64)
     return feed

@@ -12,13 +12,14 @@ from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.clip import ENCODERS, ClipFamily, family_named
 from tasks.quiet import prints_to_log
-from tasks.recipe import Recipe, is_linear
+from tasks.recipe import Recipe, owner_of
 from tasks.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from torch import nn
 
 PACKAGES = ("torch", "transformers", "tokenizers", "nvidia-modelopt", "numpy", "pillow")
+_CONFIG_FILES = ("config.json", "open_clip_config.json")
 EAGER = "eager"
 """The attention that ModelOpt's Hugging Face plugin can quantize: with fused kernels the softmax is out of reach."""
 
@@ -30,7 +31,10 @@ def insert_quantizers(
     encoders: tuple[Encoder, ...],
     forward_loop: Callable[[Any], None] | None,
 ) -> None:
-    """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone."""
+    """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
+
+    What an `nn.MultiheadAttention` hides stays unquantized: a model that is to be saved is not `expose`d.
+    """
     import modelopt.torch.quantization as mtq
     import torch
 
@@ -40,6 +44,8 @@ def insert_quantizers(
         if encoder not in encoders:
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
+    for name in hidden_modules(model):
+        config["quant_cfg"].append({"quantizer_name": f"{name}.*", "enable": False})
 
     # A wrong recipe fails before any time is spent on calibration.
     loop = None if forward_loop is None else _after_check(recipe, forward_loop)
@@ -68,15 +74,24 @@ def _check_scope(model: nn.Module, recipe: Recipe) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             supported |= {f"{name}.input_quantizer", f"{name}.weight_quantizer"}
+        elif isinstance(module, nn.Embedding):
+            supported.add(f"{name}.weight_quantizer")
         elif hasattr(module, "p_bmm_quantizer"):
             supported |= {f"{name}.{operand}_bmm_quantizer" for operand in "qkvp"}
     strangers = sorted(enabled_quantizers(model).keys() - supported)
     if strangers:
         raise ConfigError(
             f"recipe {recipe.name!r} enables {strangers[0]} ({len(strangers)} such quantizers)",
-            expected="quantizers of nn.Linear inputs and weights, and of attention q, k, v and p",
+            expected="quantizers of nn.Linear inputs and weights, of attention q, k, v and p, and of embedding tables",
             fix="restrict the rule, for example with `parent_class: nn.Linear`",
         )
+
+
+def hidden_modules(model: nn.Module) -> list[str]:
+    """Modules whose products ModelOpt cannot quantize."""
+    from torch import nn
+
+    return [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
 
 
 def enabled_quantizers(model: nn.Module) -> dict[str, Any]:
@@ -98,7 +113,7 @@ def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     """
     table: dict[str, float] = {}
     for name, quantizer in enabled_quantizers(model).items():
-        rule = recipe.rule_for(name, linear=is_linear(name))
+        rule = recipe.rule_for(name, owner_of(name))
         constant = rule.constant_amax if rule is not None else None
         amax = quantizer.amax if constant is None else constant
         value = float("nan") if amax is None else float(amax)
@@ -145,13 +160,20 @@ def plain_folder(snapshot: Snapshot) -> Iterator[Path]:
     source = snapshot.open_folder()
     with tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
         for file in snapshot.files:
-            if file.path.endswith((".safetensors", ".safetensors.index.json")) or file.path == "config.json":
+            if file.path.endswith((".safetensors", ".safetensors.index.json")) or file.path in _CONFIG_FILES:
                 (Path(name) / file.path).symlink_to(source / file.path)
         yield Path(name)
 
 
 def load_plain(snapshot: Snapshot, attention: str) -> tuple[nn.Module, ClipFamily]:
-    """The unquantized FP32 model and its adapter."""
+    """The unquantized FP32 model, as its own library runs it, and its adapter."""
     family = family_named(snapshot.family)
     with plain_folder(snapshot) as folder:
         return family.load(folder, attention), family
+
+
+def load_exposed(snapshot: Snapshot) -> tuple[nn.Module, ClipFamily]:
+    """The unquantized FP32 model in the form that the graphs have, with all its products within quantizers' reach."""
+    model, family = load_plain(snapshot, EAGER)
+    family.expose(model)
+    return model, family

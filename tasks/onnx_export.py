@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from artifacts.manifest import Encoder
@@ -14,9 +11,8 @@ from tasks.clip import family_named
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Precision, Skeleton
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.onnx_names import SKELETON_FILE, onnx_name
+from tasks.onnx_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.recipe import Recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
@@ -43,9 +39,8 @@ def trace_encoder(family: str, config: dict[str, Any], encoder: Encoder) -> Trac
     Raises:
         ExportError: the model cannot be expressed as promised (see `tasks.graph.tracing`).
     """
-    with measured() as meter, tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
-        (Path(name) / "config.json").write_text(json.dumps(config))
-        skeleton = trace_by_block(family_named(family), Path(name), config, encoder)
+    with measured() as meter:
+        skeleton = trace_by_block(family_named(family), config, encoder)
         store = active_store()
         with store.staging() as folder:
             skeleton.save(folder / SKELETON_FILE)
@@ -76,32 +71,33 @@ def export_fp8(
         frame = pd.read_parquet(store.path(table, AMAX_FILE))
         amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
         graph = quantize(Skeleton.load(store.path(skeleton, SKELETON_FILE)), recipe, amax)
-        ref = _write(graph, snapshot, "fp8", {"clipsmith.recipe": recipe.digest})
+        ref = _write(graph, snapshot, "fp8", {RECIPE_KEY: recipe.digest})
     return ExportedOnnx(encoder=encoder, precision="fp8", onnx=ref, stats=meter.stats)
 
 
 def _write(graph: Skeleton, snapshot: Snapshot, precision: Precision, metadata: dict[str, str]) -> ArtifactRef:
     store = active_store()
     with store.staging() as folder:
-        reader = WeightReader(snapshot.weight_files())
-        write_onnx(graph, reader, folder / onnx_name(precision), {"clipsmith.precision": precision, **metadata})
+        write_onnx(
+            graph, snapshot.weights(), folder / onnx_name(precision), {"clipsmith.precision": precision, **metadata}
+        )
         return store.add("onnx", folder)
 
 
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
 
 
-@cached_step("trace", version=2, packages=_PACKAGES)
+@cached_step("trace", version=3, packages=_PACKAGES)
 def trace_task(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
     return trace_encoder(family, config, encoder)
 
 
-@cached_step("export-fp16", version=1, packages=("onnx",))
+@cached_step("export-fp16", version=2, packages=("onnx",))
 def export_fp16_task(snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder) -> ExportedOnnx:
     return export_fp16(snapshot, skeleton, encoder)
 
 
-@cached_step("export-fp8", version=1, packages=("onnx", "ml_dtypes"))
+@cached_step("export-fp8", version=2, packages=("onnx", "ml_dtypes"))
 def export_fp8_task(
     snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, table: ArtifactRef
 ) -> ExportedOnnx:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import CheckpointError
+from tasks.clip import MASK, ClipFamily
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,21 +20,31 @@ _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...
 class Preprocess:
     """Turns pictures and texts into model inputs, as the checkpoint's own processor does."""
 
-    def __init__(self, folder: Path, context_length: int) -> None:
-        self._tokenizer, self._images = _load(folder)
-        self._context = context_length
+    def __init__(self, folder: Path, family: ClipFamily, config: dict[str, Any]) -> None:
+        self._tokenizer, self._images = _load(folder, family)
+        inputs = family.encoder_spec(config, "text").inputs
+        self._context = inputs[0].shape[0]
+        self._masked = any(item.name == MASK for item in inputs)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
         """One RGB picture to pixel values (3, H, W)."""
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
-    def text(self, texts: list[str]) -> tuple[NDArray[np.int64], None]:
-        """Texts to token ids (n, context length), padded and truncated with the end token kept."""
+    def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Texts to token ids (n, context length), padded and truncated with the end token kept.
+
+        Beside them, for models that take one, their mask: 1 for a token, 0 for padding.
+        """
         tokens = self._tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self._context, return_tensors="np"
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=self._context,
+            return_tensors="np",
+            return_attention_mask=self._masked,
         )
-        return tokens["input_ids"].astype(np.int64), None
+        return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64) if self._masked else None
 
     def truncated(self, texts: list[str]) -> int:
         """How many texts are longer than the context and lose their end."""
@@ -41,22 +52,23 @@ class Preprocess:
         return sum(length > self._context for length in lengths)
 
 
-def save_preprocess(folder: Path, config: dict[str, Any], destination: Path) -> None:
+def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> None:
     """Write tokenizer and image-processor files to `destination`.
 
     Raises:
         CheckpointError: they cannot be loaded, the processor's size is not the model's, or the vocabulary is not.
     """
-    tokenizer, images = _load(folder)
-    wanted = config["vision_config"].get("image_size", 224)
+    tokenizer, images = _load(folder, family)
+    (pixels,) = family.encoder_spec(config, "image").inputs
+    wanted = pixels.shape[1:]
     made = _image_size(images)
-    if made != (wanted, wanted):
+    if made != wanted:
         raise CheckpointError(
-            f"the image processor makes {made[0]} x {made[1]} pixels, the model takes {wanted} x {wanted}",
+            f"the image processor makes {made[0]} x {made[1]} pixels, the model takes {wanted[0]} x {wanted[1]}",
             where=folder / "preprocessor_config.json",
             fix="give the processor that belongs to the checkpoint",
         )
-    _check_vocabulary(tokenizer, config["text_config"].get("vocab_size", 49408), folder)
+    _check_vocabulary(tokenizer, family.vocabulary(config), folder)
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
 
@@ -84,12 +96,9 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
         )
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer, CLIPImageProcessorPil
-
+def _load(folder: Path, family: ClipFamily) -> tuple[Any, Any]:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        images = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        return family.tokenizer(folder), family.image_processor(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {error}",
@@ -97,4 +106,3 @@ def _load(folder: Path) -> tuple[Any, Any]:
             expected="tokenizer files and preprocessor_config.json beside the weights",
             fix=_SAVE_PROCESSOR,
         ) from error
-    return tokenizer, images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +12,12 @@ from artifacts.errors import RoundTripError
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
-from tasks.clip import ClipFamily
+from tasks.clip import family_for
 from tasks.modelopt import (
     EAGER,
     PACKAGES,
     enable_checkpointing,
+    hidden_modules,
     insert_quantizers,
     load_plain,
     read_amax,
@@ -28,7 +30,11 @@ from tasks.steps import StepOutput, cached_step, measured
 
 
 class QuantizedCheckpoint(StepOutput):
-    """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor."""
+    """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor.
+
+    `amax.parquet` is complete. ModelOpt's state lacks the quantizers of what an `nn.MultiheadAttention` hides (SigLIP's
+    pooling attention): the checkpoint keeps the layout that transformers loads.
+    """
 
     checkpoint: ArtifactRef
     quantizers: int
@@ -49,16 +55,18 @@ def quantize(
         frames = [pd.read_parquet(store.path(ref, AMAX_FILE)) for ref in dict.fromkeys(tables.values())]
         frame = pd.concat(frames, ignore_index=True)
         amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
-        model, family = load_plain(snapshot, EAGER)
+        model, _ = load_plain(snapshot, EAGER)
         insert_quantizers(model, snapshot, recipe, tuple(tables), None)
-        write_amax(model, amax)
+        hidden = tuple(f"{name}." for name in hidden_modules(model))
+        visible = {name: value for name, value in amax.items() if not name.startswith(hidden)}
+        write_amax(model, visible)
         enable_checkpointing()
         with store.staging() as folder:
             save: Any = model.save_pretrained  # nn.Module hides its type
             with prints_to_log():
                 save(folder)
             del model, save
-            _check_round_trip(folder, family, recipe, amax)
+            _check_round_trip(folder, recipe, visible)
             frame.to_parquet(folder / AMAX_FILE, index=False)
             for file in store.path(preprocess).iterdir():
                 shutil.copyfile(file, folder / file.name)
@@ -66,7 +74,8 @@ def quantize(
     return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), stats=meter.stats)
 
 
-def _check_round_trip(folder: Path, family: ClipFamily, recipe: Recipe, amax: Mapping[str, float]) -> None:
+def _check_round_trip(folder: Path, recipe: Recipe, amax: Mapping[str, float]) -> None:
+    family = family_for(json.loads((folder / "config.json").read_bytes()), where=folder)
     with prints_to_log():
         restored = read_amax(family.load(folder, EAGER), recipe)
     if restored != dict(amax):
@@ -86,7 +95,7 @@ def keep_amax(snapshot: Snapshot) -> ArtifactRef:
         return store.add("amax", folder)
 
 
-@cached_step("quantize", version=1, packages=PACKAGES)
+@cached_step("quantize", version=2, packages=PACKAGES)
 def quantize_task(
     snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: dict[Encoder, ArtifactRef]
 ) -> QuantizedCheckpoint:

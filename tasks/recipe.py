@@ -6,6 +6,7 @@ The rules are ModelOpt's own: read top to bottom, the last one that matches a qu
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from artifacts.errors import ConfigError, UnknownRecipe
 from artifacts.refs import digest_json
 
 BUILTIN = Path(__file__).parent / "recipes"
+Owner = Literal["nn.Linear", "nn.Embedding", "nn.Conv2d", "attention"]
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
@@ -36,7 +38,7 @@ class Rule(BaseModel):
     model_config = _STRICT
 
     quantizer_name: str = Field(min_length=1)
-    parent_class: Literal["nn.Linear"] | None = None
+    parent_class: Literal["nn.Linear", "nn.Embedding"] | None = None
     enable: Literal[False] | None = None
     cfg: Fp8 | None = None
 
@@ -83,14 +85,11 @@ class Recipe(BaseModel):
         """What a cache key sees: what the recipe does."""
         return self.digest
 
-    def rule_for(self, quantizer: str, *, linear: bool) -> Fp8 | None:
-        """What `quantizer` (its dotted name in the model) becomes; None when it is off.
-
-        `linear` says whether the quantizer belongs to an `nn.Linear`.
-        """
+    def rule_for(self, quantizer: str, owner: Owner) -> Fp8 | None:
+        """What `quantizer` (its dotted name in the model) of a module of class `owner` becomes; None when it is off."""
         effect: Fp8 | None = None
         for rule in self.quantize.quant_cfg:
-            if rule.parent_class == "nn.Linear" and not linear:
+            if rule.parent_class not in (None, owner):
                 continue
             if fnmatchcase(quantizer, rule.quantizer_name):
                 effect = rule.cfg
@@ -113,9 +112,12 @@ class Recipe(BaseModel):
         return {"quant_cfg": rules, "algorithm": self.quantize.algorithm}
 
 
-def is_linear(quantizer: str) -> bool:
-    """Whether an enabled quantizer is one of an `nn.Linear`: the others that recipes enable are attention operands."""
-    return quantizer.endswith(("weight_quantizer", "input_quantizer"))
+def owner_of(quantizer: str) -> Owner:
+    """The class of the module that an enabled quantizer belongs to, by the names that all families use."""
+    module, _, own = quantizer.rpartition(".")
+    if own not in ("weight_quantizer", "input_quantizer"):
+        return "attention"
+    return "nn.Embedding" if re.search(r"(?<!patch)_embeddings?$", module) else "nn.Linear"
 
 
 def builtin_names() -> list[str]:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.errors import CheckpointChanged
 from artifacts.manifest import DataSource
 from artifacts.refs import RelativePath, Sha256
+from tasks.clip import family_named
+from tasks.graph.weights import WeightReader
 
 STATE_FILE = "modelopt_state.pth"
 AMAX_FILE = "amax.parquet"
@@ -75,6 +77,15 @@ class Snapshot(BaseModel):
             CheckpointChanged: one was touched since it was digested.
         """
         return [self._unchanged(file) for file in self.files if file.path.endswith(".safetensors")]
+
+    def weights(self) -> WeightReader:
+        """The model's parameters by their names in its family's model.
+
+        Raises:
+            CheckpointChanged: a file was touched since it was digested.
+            BadWeights: a file is not valid safetensors.
+        """
+        return WeightReader(self.weight_files(), family_named(self.family).pieces)
 
     def open_folder(self) -> Path:
         """The folder, once every pinned file has been found untouched.

@@ -54,19 +54,20 @@ def _mask(
     device: torch.device | str = "cpu",
     **_: Any,
 ) -> torch.Tensor | None:
-    """A constant additive causal mask (1, 1, T, T), or None where attention is bidirectional.
+    """What is added to the scores: a constant causal mask (1, 1, T, T); for a padding mask (B, T), its own
+    (B, 1, 1, T); None where every position sees every other.
 
     Raises:
-        NotImplementedError: a padding mask or a mask pattern that is neither causal nor full.
+        NotImplementedError: a mask pattern that is neither causal nor full, or a padding mask with a causal one.
     """
     import torch
     from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
-    if attention_mask is not None:
-        raise NotImplementedError("a padding mask cannot be traced as a constant")
     if mask_function is bidirectional_mask_function:
-        return None
-    if mask_function is not causal_mask_function:
-        raise NotImplementedError(f"unknown mask pattern {mask_function!r}")
+        if attention_mask is None:
+            return None
+        return (1.0 - attention_mask[:, None, None, :].to(dtype)) * _NEGATIVE_FP16
+    if mask_function is not causal_mask_function or attention_mask is not None:
+        raise NotImplementedError(f"unknown mask pattern {mask_function!r}, padding {attention_mask is not None}")
     full = torch.full((q_length, kv_length), _NEGATIVE_FP16, dtype=dtype, device=device)
     return torch.triu(full, diagonal=1)[None, None]

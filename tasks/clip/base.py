@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,6 +12,8 @@ from artifacts.manifest import Encoder
 if TYPE_CHECKING:
     from torch import nn
 
+MASK = "attention_mask"
+"""The input that tells tokens (1) from padding (0), of text encoders that have it."""
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
 
 
@@ -38,10 +41,19 @@ class EncoderSpec:
     """State-dict prefixes of the encoder's weights, its projection included."""
 
 
-class ClipFamily(Protocol):
-    """A family of two-encoder models in Hugging Face layout.
+@dataclass(frozen=True)
+class Piece:
+    """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose."""
 
-    Instances hold no state; `config` is the parsed `config.json`.
+    stored: str
+    rows: tuple[int, int] | None = None
+    transposed: bool = False
+
+
+class ClipFamily(Protocol):
+    """A family of two-encoder models.
+
+    Instances hold no state; `config` is the parsed configuration in Hugging Face's form.
     """
 
     @property
@@ -55,21 +67,45 @@ class ClipFamily(Protocol):
         ...
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
-        """Shapes and names of one encoder."""
+        """Shapes and names of one encoder.
+
+        Raises:
+            UnsupportedVariant: a configuration of this family that clipsmith has no graph for.
+        """
+        ...
+
+    def vocabulary(self, config: dict[str, Any]) -> int:
+        """The number of token embeddings."""
         ...
 
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
         """The configuration of the same model with `layers` blocks in one encoder."""
         ...
 
-    def build(self, folder: Path) -> nn.Module:
-        """The whole model without weights, under whatever default device is active, in evaluation mode."""
+    def build(self, config: dict[str, Any]) -> nn.Module:
+        """The whole model without weights, under whatever default device is active, `expose`d, in evaluation mode."""
         ...
 
     def load(self, folder: Path, attention: str) -> nn.Module:
-        """The whole model with its weights in FP32 on the CPU, in evaluation mode."""
+        """The whole model with its weights in FP32 on the CPU, in evaluation mode, as its own library runs it."""
+        ...
+
+    def expose(self, model: nn.Module) -> None:
+        """Replace modules whose products quantizers cannot reach by equivalent ones made of `nn.Linear`, in place."""
+        ...
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes."""
         ...
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
-        """Projected, not normalised embeddings (batch, embedding_dim) of one encoder."""
+        """Projected, not normalised embeddings (batch, embedding_dim); `inputs` are those of the encoder's spec."""
+        ...
+
+    def tokenizer(self, folder: Path) -> Any:
+        """The checkpoint's tokenizer."""
+        ...
+
+    def image_processor(self, folder: Path) -> Any:
+        """The checkpoint's image processor, on Pillow."""
         ...

@@ -43,6 +43,17 @@ class Batch:
     input_ids: np.ndarray  # int64 [n, S]
     attention_mask: np.ndarray | None  # int64 [n, S]
 
+    def input(self, name: str) -> np.ndarray:
+        """A model input by its name.
+
+        Raises:
+            DataError: the preprocessor made no such input.
+        """
+        value: np.ndarray | None = getattr(self, name)
+        if value is None:
+            raise DataError(f"the tokenizer made no {name}", expected="what the model's text encoder takes")
+        return value
+
 
 def stream_batches(
     dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = 0.01

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
+from tasks.clip import MASK
 from tasks.engines.base import BatchProfile
 from tasks.quiet import quiet_polygraphy
 
@@ -101,6 +102,8 @@ def _random_input(item: Any) -> NDArray[Any]:
     """One sample of random pixels or token ids for a graph input."""
     rng = np.random.default_rng(0)
     shape = (1, *item.shape[1:])
+    if item.name == MASK:
+        return np.ones(shape, np.int64)
     if "int" in item.type:
         return rng.integers(1, 100, size=shape, dtype=np.int64)
     return rng.standard_normal(shape).astype(np.float16)

@@ -138,6 +138,12 @@ def _plain(node: gs.Node, weight: gs.Tensor, sizes: dict[str, tuple[str, int]]) 
     return Found(node.name, "fp8" if dtype == "fp8" else "fp16", weight_bytes=size)
 
 
+def _looks_up(gather: gs.Node, dequantize: gs.Node) -> bool:
+    """Whether `gather` reads rows of the constant table that `dequantize` widens."""
+    table = dequantize.outputs[0]
+    return gather.op == "Gather" and gather.inputs[0] is table and isinstance(dequantize.inputs[0], gs.Constant)
+
+
 def _not_fp8(node: gs.Node, types: dict[str, int]) -> str | None:
     """The zero point says what a Q or DQ node works in; without one it is UINT8."""
     if len(node.inputs) > 2 and types.get(node.inputs[2].name) == _FP8:
@@ -153,7 +159,7 @@ def _misplaced(node: gs.Node, scales: dict[str, float]) -> str | None:
     if node.op == "QuantizeLinear":
         bad = [c for c in consumers if c.op != "DequantizeLinear"]
         return f"{node.name} feeds {bad[0].name}" if bad else None
-    bad = [c for c in consumers if c.op not in ("MatMul", "Gemm")]
+    bad = [c for c in consumers if c.op not in ("MatMul", "Gemm") and not _looks_up(c, node)]
     if bad:
         return f"{node.name} feeds {bad[0].op} node {bad[0].name}"
     behind = _producer(node.inputs[0])

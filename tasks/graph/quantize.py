@@ -3,7 +3,7 @@
 Weights become FP8 initializers behind one DequantizeLinear; each activation gets QuantizeLinear + DequantizeLinear
 right in front of its MatMul, with nothing between DQ and MatMul (TensorRT documentation, "Working with Quantized
 Types", explicit quantization). Activations that several modules share (q, k and v read one LayerNorm output) share
-one pair when their scales agree.
+one pair when their scales agree. An embedding table may be FP8 too, behind a DequantizeLinear before its Gather.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from artifacts.errors import BadAmax, ExportError
 from tasks.graph.fp8 import scale_for
 from tasks.graph.skeleton import Skeleton, module_of
-from tasks.recipe import Fp8, Recipe
+from tasks.recipe import Fp8, Owner, Recipe
 
 _ZERO = "fp8_zero_point"
 
@@ -54,6 +54,8 @@ class _Rewriter:
             node.CopyFrom(original)
             if node.op_type == "MatMul":
                 self._matmul(node)
+            elif node.op_type == "Gather":
+                self._gather(node)
             self.nodes.append(node)
         model = onnx.ModelProto()
         model.CopyFrom(self.source.model)
@@ -67,15 +69,24 @@ class _Rewriter:
         module = module_of(node.name)
         kind = self.kinds.get(module)
         if kind == "linear":
-            self._operands(node, module, ("input_quantizer", "weight_quantizer"), linear=True)
+            self._operands(node, module, ("input_quantizer", "weight_quantizer"), "nn.Linear")
         elif kind == "attention":
             first = "p" if node.input[0] in self.softmax_outputs else "q"
             names = (f"{first}_bmm_quantizer", "v_bmm_quantizer" if first == "p" else "k_bmm_quantizer")
-            self._operands(node, module, names, linear=False)
+            self._operands(node, module, names, "attention")
 
-    def _operands(self, node: onnx.NodeProto, module: str, quantizers: tuple[str, str], *, linear: bool) -> None:
+    def _gather(self, node: onnx.NodeProto) -> None:
+        """An embedding table in FP8: DQ before Gather, so that the table itself is what shrinks."""
+        module, table = module_of(node.name), node.input[0]
+        name = f"{module}.weight_quantizer"
+        if self.kinds.get(module) == "embedding" and table in self.weights:
+            rule = self.recipe.rule_for(name, "nn.Embedding")
+            if rule is not None:
+                node.input[0] = self._weight(table, name, scale_for(self._amax(name, rule)))
+
+    def _operands(self, node: onnx.NodeProto, module: str, quantizers: tuple[str, str], owner: Owner) -> None:
         names = [f"{module}.{quantizer}" for quantizer in quantizers]
-        rules = [self.recipe.rule_for(name, linear=linear) for name in names]
+        rules = [self.recipe.rule_for(name, owner) for name in names]
         if rules == [None, None]:
             return
         for index, (name, rule) in enumerate(zip(names, rules, strict=True)):

@@ -6,10 +6,7 @@ byte for byte, which the tests check; a graph that does not have the expected fo
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -19,11 +16,11 @@ from tasks.clip.base import ClipFamily
 from tasks.graph.skeleton import Skeleton, Weight
 from tasks.graph.tracing import inventory_of, order_constants, trace
 
-_FIRST = re.compile(r"(?<=\.layers\.)0(?=[./])")
+_FIRST = re.compile(r"(?<=\.layers\.)0(?=[./])|(?<=\.layer\.)0(?=[./])")
 """The block index in names such as `vision_model.encoder.layers.0.mlp.fc1/MatMul`."""
 
 
-def trace_by_block(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Encoder) -> Skeleton:
+def trace_by_block(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skeleton:
     """Like `tasks.graph.tracing.trace`, at the cost of one block.
 
     Raises:
@@ -31,20 +28,21 @@ def trace_by_block(family: ClipFamily, folder: Path, config: dict[str, Any], enc
     """
     layers = family.encoder_spec(config, encoder).layers
     shallow = family.with_layers(config, encoder, 1)
-    with tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
-        (Path(name) / "config.json").write_text(json.dumps(shallow))
-        skeleton = trace(family, Path(name), shallow, encoder)
+    skeleton = trace(family, shallow, encoder)
     span = _block(skeleton)
     if span is None:
-        return trace(family, folder, config, encoder)
+        return trace(family, config, encoder)
     _repeat(skeleton, *span, layers)
-    skeleton.inventory = inventory_of(family, folder, config, encoder)
+    skeleton.inventory = inventory_of(family, config, encoder)
     order_constants(skeleton)
     return skeleton
 
 
 def _block(skeleton: Skeleton) -> tuple[int, int, str, str] | None:
-    """The block's first and last+1 node, its input and its output; None unless there is one of each."""
+    """The block's first and last+1 node, its input and its output; None unless there is one of each.
+
+    A block may also read what all blocks share, such as a mask; its own input is what its first node reads.
+    """
     nodes = list(skeleton.model.graph.node)
     places = [place for place, node in enumerate(nodes) if _FIRST.search(node.name)]
     if not places or places != list(range(places[0], places[-1] + 1)):
@@ -52,7 +50,7 @@ def _block(skeleton: Skeleton) -> tuple[int, int, str, str] | None:
     start, end = places[0], places[-1] + 1
     made = {name for node in nodes[start:end] for name in node.output}
     known = made | skeleton.weights.keys() | {constant.name for constant in skeleton.model.graph.initializer}
-    taken = {name for node in nodes[start:end] for name in node.input if name and name not in known}
+    taken = {name for name in nodes[start].input if name and name not in known}
     given = {name for node in nodes[end:] for name in node.input if name in made}
     if len(taken) != 1 or len(given) != 1:
         return None

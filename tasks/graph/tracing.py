@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from artifacts.errors import ExportError
@@ -26,18 +27,18 @@ _ROOT = "model"
 _TRACE_BATCH = 2
 """Any batch but 0 and 1, which `torch.export` specialises on."""
 _MAX_BATCH = 65536
+_ATTENTION_CHILDREN = ({"q_proj", "k_proj", "v_proj"}, {"query", "key", "value"})
+"""What the modules that compute attention products have: CLIP's and BERT's names."""
 
 
-def trace(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Encoder) -> Skeleton:
+def trace(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skeleton:
     """Trace one encoder in FP16 from its configuration alone.
-
-    `folder` holds `config.json`; weights are not looked at.
 
     Raises:
         ExportError: the traced graph breaks a promise (batch not symbolic, foreign domain, ...).
     """
     spec = family.encoder_spec(config, encoder)
-    model = _meta_model(family, folder)
+    model = _meta_model(family, config)
     program = _export(_wrapper(model, family, encoder), spec)
     proto = _detach_weights(program, model)
     skeleton = Skeleton(proto, _weights(proto), _inventory(model, family, spec))
@@ -51,22 +52,22 @@ def trace(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Enc
     return skeleton
 
 
-def inventory_of(family: ClipFamily, folder: Path, config: dict[str, Any], encoder: Encoder) -> Inventory:
+def inventory_of(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Inventory:
     """The modules of one encoder, from the PyTorch model alone."""
-    return _inventory(_meta_model(family, folder), family, family.encoder_spec(config, encoder))
+    return _inventory(_meta_model(family, config), family, family.encoder_spec(config, encoder))
 
 
 # --- PyTorch side ------------------------------------------------------------------------------------------
 
 
-def _meta_model(family: ClipFamily, folder: Path) -> torch.nn.Module:
+def _meta_model(family: ClipFamily, config: dict[str, Any]) -> torch.nn.Module:
     import torch
 
     from tasks.clip import attention
 
     attention.register()
     with torch.device("meta"):
-        model = family.build(folder)
+        model = family.build(config)
     for module in model.modules():
         if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
             module.config._attn_implementation = attention.NAME
@@ -98,7 +99,8 @@ def _inventory(model: torch.nn.Module, family: ClipFamily, spec: EncoderSpec) ->
             continue
         parameters += sum(parameter.numel() for parameter in module.parameters(recurse=False))
         modules += [Module(name=name, kind=kind) for cls, kind in kinds if isinstance(module, cls)]
-        if {"q_proj", "k_proj", "v_proj"} <= {child for child, _ in module.named_children()}:
+        children = {child for child, _ in module.named_children()}
+        if any(names <= children for names in _ATTENTION_CHILDREN):
             modules.append(Module(name=name, kind="attention"))
     return Inventory(
         family=family.name,
@@ -134,18 +136,13 @@ def _export(wrapper: torch.nn.Module, spec: EncoderSpec) -> Any:
 
 def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
     """Turn weights into graph inputs, give index buffers their values, then optimize and serialise."""
-    import numpy as np
     import onnx_ir as ir
 
     buffers = {f"{_ROOT}.{name}": buffer for name, buffer in model.named_buffers()}
     graph = program.model.graph
     for name, value in list(graph.initializers.items()):
         if name in buffers:
-            shape = tuple(buffers[name].shape)
-            # On the meta device even `position_ids` has no data; in every CLIP family it counts from zero.
-            if not name.endswith("position_ids"):
-                raise ExportError(f"buffer {name} has no known value", fix="teach tasks/graph/tracing.py about it")
-            value.const_value = ir.tensor(np.arange(shape[-1], dtype=np.int64).reshape(shape), name=name)
+            value.const_value = ir.tensor(_buffer(name, tuple(buffers[name].shape)), name=name)
         elif getattr(getattr(value.const_value, "raw", None), "is_meta", False):
             graph.initializers.pop(name)
             value.const_value = None
@@ -153,6 +150,15 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
     program.optimize()
     proto: onnx.ModelProto = ir.to_proto(program.model)
     return proto
+
+
+def _buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The value of an index buffer: on the meta device it has none, but in every family it is known."""
+    if name.endswith("position_ids"):
+        return np.arange(shape[-1], dtype=np.int64).reshape(shape)
+    if name.endswith("token_type_ids"):
+        return np.zeros(shape, np.int64)
+    raise ExportError(f"buffer {name} has no known value", fix="teach tasks/graph/tracing.py about it")
 
 
 # --- ONNX side ---------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def skeleton_of() -> Callable[[Path, Any], Skeleton]:
 
     @cache
     def skeleton(folder: Path, encoder: Any) -> Skeleton:
-        return trace(family_named("clip"), folder, json.loads((folder / "config.json").read_text()), encoder)
+        return trace(family_named("clip"), json.loads((folder / "config.json").read_text()), encoder)
 
     return skeleton
 

@@ -125,14 +125,14 @@ def test_digest_is_of_what_the_recipe_does(tmp_path: Path) -> None:
 
 def test_the_last_matching_rule_decides() -> None:
     on = {"quantizer_name": "*a*", "cfg": E4M3}
-    assert recipe_of([OFF, on]).rule_for("xax", linear=True) is not None
-    assert recipe_of([on, OFF]).rule_for("xax", linear=True) is None
-    assert recipe_of([OFF, on]).rule_for("xbx", linear=True) is None
-    assert recipe_of([on]).rule_for("xbx", linear=True) is None
+    assert recipe_of([OFF, on]).rule_for("xax", "nn.Linear") is not None
+    assert recipe_of([on, OFF]).rule_for("xax", "nn.Linear") is None
+    assert recipe_of([OFF, on]).rule_for("xbx", "nn.Linear") is None
+    assert recipe_of([on]).rule_for("xbx", "nn.Linear") is None
 
 
 def test_case_counts() -> None:
-    assert recipe_of([{"quantizer_name": "*FC1*", "cfg": E4M3}]).rule_for("mlp.fc1.x", linear=True) is None
+    assert recipe_of([{"quantizer_name": "*FC1*", "cfg": E4M3}]).rule_for("mlp.fc1.x", "nn.Linear") is None
 
 
 TRICKY: dict[str, list[dict[str, Any]]] = {
@@ -177,7 +177,7 @@ def test_rules_match_as_in_modelopt(name: str, plain_model: Any) -> None:
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     mtq.quantize(model, recipe.modelopt_config())
     quantizers = {n: m for n, m in model.named_modules() if isinstance(m, TensorQuantizer)}
-    ours = {n: recipe.rule_for(n, linear=n.rpartition(".")[0] in linear) for n in quantizers}
+    ours = {n: recipe.rule_for(n, "nn.Linear" if n.rpartition(".")[0] in linear else "attention") for n in quantizers}
     # ModelOpt also puts output quantizers everywhere; those of our graphs are weights, inputs and attention operands.
     on = {n for n, m in quantizers.items() if m.is_enabled}
     assert {n for n, rule in ours.items() if rule is not None} == on
@@ -198,4 +198,4 @@ def test_rules_match_as_fnmatch_says(rules: list[tuple[str, bool]], name: str) -
 
     recipe = recipe_of([{"quantizer_name": p, **({"cfg": E4M3} if on else {"enable": False})} for p, on in rules])
     matching = [on for pattern, on in rules if fnmatch(name, pattern)]
-    assert (recipe.rule_for(name, linear=False) is not None) == bool(matching and matching[-1])
+    assert (recipe.rule_for(name, "attention") is not None) == bool(matching and matching[-1])

@@ -170,27 +170,21 @@ def test_inventory_is_what_pytorch_has(skeleton: Skeleton, folder: Path, encoder
     assert (inventory.hidden_size, inventory.heads, inventory.embedding_dim) == (128, 2, 64)
 
 
-def test_tracing_needs_no_weights(tmp_path: Path, skeleton_of: Any) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    bare, full = trace(Clip(), tmp_path, CONFIG, "text"), skeleton_of(SNAPSHOT, "text")
-    assert bare.model == full.model and bare.weights == full.weights and bare.inventory == full.inventory
-
-
 def test_a_batch_that_is_not_symbolic_is_an_error() -> None:
     class Fixed(Clip):
         def encode(self, model: Any, encoder: Any, *inputs: Any) -> Any:
             return super().encode(model, encoder, *inputs)[:1]
 
     with pytest.raises(ExportError, match="text_embeds has shape"):
-        trace(Fixed(), SNAPSHOT, CONFIG, "text")
+        trace(Fixed(), CONFIG, "text")
 
 
 def test_a_buffer_of_unknown_value_is_an_error() -> None:
     class Buffered(Clip):
-        def build(self, folder: Path) -> Any:
+        def build(self, config: dict[str, Any]) -> Any:
             import torch
 
-            model = super().build(folder)
+            model = super().build(config)
             model.register_buffer("unheard_of", torch.ones(64))
             return model
 
@@ -198,4 +192,4 @@ def test_a_buffer_of_unknown_value_is_an_error() -> None:
             return super().encode(model, encoder, *inputs) * model.unheard_of
 
     with pytest.raises(ExportError, match="unheard_of"):
-        trace(Buffered(), SNAPSHOT, CONFIG, "text")
+        trace(Buffered(), CONFIG, "text")

@@ -1,0 +1,35 @@
+"""AltCLIP (`model_type: altclip`): CLIP's vision transformer with an XLM-RoBERTa for text.
+
+Chen et al., "AltCLIP: Altering the Language Encoder in CLIP for Extended Language Capabilities", 2022.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.clip.base import MASK, InputSpec, Piece
+from tasks.clip.hugging_face import HuggingFaceFamily
+
+_CONTEXT = 77
+"""Tokens of CLIP's teacher, whose text encoder the model was distilled from; XLM-RoBERTa has room for 512."""
+_STORED_BLOCK = re.compile(r"(?<=\.)layer(?=\.\d)")
+
+
+class AltClip(HuggingFaceFamily):
+    """Adapter for `transformers.AltCLIPModel`. Bidirectional text attention, so padding must be masked."""
+
+    name = "altclip"
+    model_types = ("altclip",)
+    architecture = "AltCLIP"
+
+    def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
+        """Token ids and their mask: 1 for a token, 0 for padding. Positions start after the padding token's id."""
+        shape = (min(_CONTEXT, text.max_position_embeddings - text.pad_token_id - 1),)
+        return (InputSpec("input_ids", "int64", shape), InputSpec(MASK, "int64", shape))
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+        """Files say `encoder.layer.0`, transformers 5 says `encoder.layers.0` (and writes the former)."""
+        renamed = {_STORED_BLOCK.sub("layers", name): name for name in stored}
+        return {name: Piece(old) for name, old in renamed.items() if name != old}

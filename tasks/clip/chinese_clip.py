@@ -1,0 +1,28 @@
+"""ChineseCLIP (`model_type: chinese_clip`): CLIP's vision transformer with a BERT for text.
+
+Yang et al., "Chinese CLIP: Contrastive Vision-Language Pretraining in Chinese", 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.clip.base import MASK, InputSpec
+from tasks.clip.hugging_face import HuggingFaceFamily
+
+_CONTEXT = 52
+"""Tokens that the model was trained with (`context_length` of the authors' code); BERT has room for 512."""
+
+
+class ChineseClip(HuggingFaceFamily):
+    """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
+
+    name = "chinese_clip"
+    model_types = ("chinese_clip",)
+    architecture = "ChineseCLIP"
+    processor = "ChineseCLIPImageProcessorPil"
+
+    def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
+        """Token ids and their mask: 1 for a token, 0 for padding."""
+        shape = (min(_CONTEXT, text.max_position_embeddings),)
+        return (InputSpec("input_ids", "int64", shape), InputSpec(MASK, "int64", shape))

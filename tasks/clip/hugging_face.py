@@ -1,0 +1,120 @@
+"""What all families in Hugging Face layout share: transformers' own classes, found by their common prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from artifacts.manifest import Encoder
+from tasks.clip.base import EncoderSpec, InputSpec, Piece
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_SECTIONS = {"image": "vision_config", "text": "text_config"}
+
+
+class HuggingFaceFamily:
+    """Adapter for `<architecture>Model`: a vision transformer with class-token pooling, and causal text.
+
+    Families override what differs.
+    """
+
+    name: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    architecture: ClassVar[str]
+    """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
+    processor: ClassVar[str] = "CLIPImageProcessorPil"
+    prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {
+        "image": ("vision_model.", "visual_projection."),
+        "text": ("text_model.", "text_projection."),
+    }
+
+    def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
+        """Shapes from `config.json`, with transformers' defaults for what it leaves out."""
+        full = self.full_config(config)
+        part = getattr(full, _SECTIONS[encoder])
+        return EncoderSpec(
+            encoder=encoder,
+            inputs=self.image_inputs(part) if encoder == "image" else self.text_inputs(part),
+            output=f"{encoder}_embeds",
+            layers=part.num_hidden_layers,
+            hidden_size=part.hidden_size,
+            heads=part.num_attention_heads,
+            embedding_dim=self.embedding_dim(full, encoder),
+            prefixes=self.prefixes[encoder],
+        )
+
+    def full_config(self, config: dict[str, Any]) -> Any:
+        """`<architecture>Config` of a parsed `config.json`."""
+        import transformers
+
+        return getattr(transformers, f"{self.architecture}Config").from_dict(config)
+
+    def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
+        """Pixels at the size the position embeddings are for."""
+        return (InputSpec("pixel_values", "float16", (3, vision.image_size, vision.image_size)),)
+
+    def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
+        """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
+        return (InputSpec("input_ids", "int64", (text.max_position_embeddings,)),)
+
+    def embedding_dim(self, full: Any, encoder: Encoder) -> int:
+        """The width of both projections."""
+        del encoder
+        return full.projection_dim
+
+    def vocabulary(self, config: dict[str, Any]) -> int:
+        """`vocab_size` of the text encoder."""
+        return self.full_config(config).text_config.vocab_size
+
+    def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
+        """`num_hidden_layers` of one section changed; the given configuration is left alone."""
+        section = _SECTIONS[encoder]
+        return config | {section: config[section] | {"num_hidden_layers": layers}}
+
+    def build(self, config: dict[str, Any]) -> nn.Module:
+        """`<architecture>Model`; under `torch.device("meta")` it takes no memory."""
+        model: nn.Module = self._model_class()(self.full_config(config)).eval()
+        self.expose(model)
+        return model
+
+    def load(self, folder: Path, attention: str) -> nn.Module:
+        """`<architecture>Model.from_pretrained` in FP32 with the given attention implementation."""
+        import torch
+
+        model: nn.Module = self._model_class().from_pretrained(
+            folder, dtype=torch.float32, attn_implementation=attention, use_safetensors=True, local_files_only=True
+        )
+        return model.eval()
+
+    def _model_class(self) -> Any:
+        import transformers
+
+        return getattr(transformers, f"{self.architecture}Model")
+
+    def expose(self, model: nn.Module) -> None:
+        """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+        """Checkpoints store these models' parameters under their own names."""
+        del stored
+        return {}
+
+    def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
+        """Projected, not normalised embeddings, (batch, embedding_dim)."""
+        features: Any = model.get_image_features if encoder == "image" else model.get_text_features
+        return features(*inputs).pooler_output
+
+    def tokenizer(self, folder: Path) -> Any:
+        """What the folder's `tokenizer_config.json` or `config.json` names; never code from the folder."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+    def image_processor(self, folder: Path) -> Any:
+        """The family's processor; without torchvision, `AutoImageProcessor` does not find it."""
+        import transformers
+
+        return getattr(transformers, self.processor).from_pretrained(folder, local_files_only=True)

@@ -1,0 +1,16 @@
+"""MetaCLIP 2 (`model_type: metaclip_2`): CLIP's architecture with a multilingual vocabulary of 901,629 tokens.
+
+Chuang et al., "MetaCLIP 2: A Worldwide Scaling Recipe", 2025.
+"""
+
+from __future__ import annotations
+
+from tasks.clip.hugging_face import HuggingFaceFamily
+
+
+class MetaClip2(HuggingFaceFamily):
+    """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
+
+    name = "metaclip_2"
+    model_types = ("metaclip_2",)
+    architecture = "MetaClip2"

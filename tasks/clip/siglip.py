@@ -1,0 +1,69 @@
+"""SigLIP, and SigLIP 2 at a fixed resolution, which is the same model with another vocabulary (`model_type: siglip`).
+
+Zhai et al., "Sigmoid Loss for Language Image Pre-Training", 2023; Tschannen et al., "SigLIP 2", 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from artifacts.errors import UnsupportedVariant
+from artifacts.manifest import Encoder
+from tasks.clip.base import InputSpec, Piece
+from tasks.clip.hugging_face import HuggingFaceFamily
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+_STACKED = ("in_proj_weight", "in_proj_bias")
+POOLING = "vision_model.head.attention"
+"""The pooling attention, an `nn.MultiheadAttention`: its weights are one stack that quantizers cannot reach."""
+
+
+class Siglip(HuggingFaceFamily):
+    """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
+
+    name = "siglip"
+    model_types = ("siglip",)
+    architecture = "Siglip"
+    processor = "SiglipImageProcessorPil"
+    prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
+
+    def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
+        """Pixels; without the pooling head there is no image embedding.
+
+        Raises:
+            UnsupportedVariant.
+        """
+        if not getattr(vision, "vision_use_head", True):
+            raise UnsupportedVariant(
+                "the SigLIP vision encoder has no pooling head", expected="vision_use_head", fix="give the full model"
+            )
+        return super().image_inputs(vision)
+
+    def embedding_dim(self, full: Any, encoder: Encoder) -> int:
+        """The vision encoder has no projection, the text encoder one to `projection_size`."""
+        if encoder == "image":
+            return full.vision_config.hidden_size
+        return full.text_config.projection_size or full.text_config.hidden_size
+
+    def expose(self, model: nn.Module) -> None:
+        """Take the pooling attention apart into `nn.Linear` layers and two products."""
+        from tasks.clip.pooling import PoolingAttention
+
+        head: Any = model.get_submodule(POOLING.rpartition(".")[0])
+        head.attention = PoolingAttention(head.attention, model.get_submodule("vision_model").config)
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+        """q, k and v of the pooling attention are thirds of one stored stack."""
+        pieces = {}
+        for stack in _STACKED:
+            name = f"{POOLING}.{stack}"
+            if name in stored:
+                size = stored[name][0] // len(_PROJECTIONS)
+                for index, projection in enumerate(_PROJECTIONS):
+                    rows = (index * size, (index + 1) * size)
+                    pieces[f"{POOLING}.{projection}.{stack.removeprefix('in_proj_')}"] = Piece(name, rows)
+        return pieces
