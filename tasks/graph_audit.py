@@ -70,7 +70,6 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
     """
     model = _load(path)
     _check_form(model, path)
-    _check_label(model, recipe, path)
     conflicts = type_conflicts(_infer(model, path))
     if conflicts:
         raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
@@ -78,6 +77,7 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
     findings = read_findings(model)
     _check_placement(findings, path)
     _check_coverage(findings, inventory, recipe, path)
+    _check_label(model, recipe, path)
     return findings
 
 

@@ -187,15 +187,19 @@ def demo_graph(
     from tasks.graph.quantize import quantize
     from tasks.graph.weights import WeightReader
     from tasks.graph.writer import write_onnx
+    from tasks.onnx_names import PRECISION_KEY, RECIPE_KEY
     from tasks.recipe import load_recipe
 
     @cache
     def write(encoder: Any, precision: str) -> Path:
         skeleton = skeleton_of(DEMO, encoder)
+        properties = {PRECISION_KEY: precision}
         if precision == "fp8":
-            skeleton = quantize(skeleton, load_recipe("fp8"), fake_quantized.amax)
+            recipe = load_recipe("fp8")
+            skeleton = quantize(skeleton, recipe, fake_quantized.amax)
+            properties[RECIPE_KEY] = recipe.digest
         path = tmp_path_factory.mktemp(f"{encoder}-{precision}") / f"{precision}.onnx"
-        write_onnx(skeleton, WeightReader([DEMO / "model.safetensors"]), path, {"clipsmith.precision": precision})
+        write_onnx(skeleton, WeightReader([DEMO / "model.safetensors"]), path, properties)
         return path
 
     return write

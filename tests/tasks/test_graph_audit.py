@@ -22,6 +22,7 @@ from tasks.graph.skeleton import Inventory
 from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
 from tasks.graph_audit import audit, audit_file
+from tasks.onnx_names import RECIPE_KEY
 from tasks.recipe import Recipe, load_recipe
 
 FC1 = "text_model.encoder.layers.0.mlp.fc1"
@@ -125,7 +126,8 @@ def test_modules_that_the_recipe_leaves_out_pass_as_fp16(
 ) -> None:
     recipe = recipe_without(*patterns)
     skeleton = quantize(skeleton_of(SNAPSHOT, "text"), recipe, fake_quantized.amax)
-    write_onnx(skeleton, WeightReader([SNAPSHOT / "model.safetensors"]), tmp_path / "m.onnx", {})
+    label = {RECIPE_KEY: recipe.digest}
+    write_onnx(skeleton, WeightReader([SNAPSHOT / "model.safetensors"]), tmp_path / "m.onnx", label)
     precisions = {
         key: found[0].precision
         for key, found in audit_file(tmp_path / "m.onnx", skeleton.inventory, recipe).products.items()
@@ -140,6 +142,20 @@ def test_modules_that_the_recipe_leaves_out_pass_as_fp16(
         "*out_proj*": {(f"text_model.encoder.layers.{i}.self_attn.out_proj", "linear") for i in (0, 1)},
     }
     assert left == set().union(*(expected[pattern] for pattern in patterns))
+
+
+def test_a_graph_that_names_another_recipe(
+    demo_graph: Any, saved: Any, text: Inventory, graph: onnx.ModelProto
+) -> None:
+    """Its products are as asked, but it could not be traced back to the recipe."""
+    (label,) = [entry for entry in graph.metadata_props if entry.key == RECIPE_KEY]
+    label.value = "0" * 64
+    assert f"made by recipe {'0' * 64}" in refused(saved(graph), text)
+    graph.metadata_props.remove(label)
+    assert "made by no recipe" in refused(saved(graph), text)
+    plain = onnx.load(demo_graph("text", "fp16"))
+    plain.metadata_props.add(key=RECIPE_KEY, value=FP8.digest)
+    assert f"made by recipe {FP8.digest}" in refused(saved(plain), text, None)
 
 
 def test_external_data_passes(external: Path, text: Inventory) -> None:

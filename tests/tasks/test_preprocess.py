@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 from skimage import data as pictures
 
+from tasks.clip import family_named
 from tasks.preprocess import Preprocess
 
 CONTEXT = 16
@@ -16,7 +18,7 @@ CONTEXT = 16
 
 @pytest.fixture(scope="module")
 def processor(small_clip: Path) -> Preprocess:
-    return Preprocess(small_clip, CONTEXT)
+    return Preprocess(small_clip, family_named("clip"), json.loads((small_clip / "config.json").read_text()))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (100, 60), (31, 200), (5, 7)])

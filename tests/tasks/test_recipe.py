@@ -43,7 +43,7 @@ def test_builtin_recipes_load(name: str) -> None:
 
 
 def test_builtin_names_are_the_shipped_files() -> None:
-    assert builtin_names() == sorted(p.stem for p in BUILTIN.iterdir()) == ["fp8", "fp8-no-attention"]
+    assert builtin_names() == sorted(p.stem for p in BUILTIN.iterdir()) == ["fp8", "fp8-compact", "fp8-no-attention"]
 
 
 def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fp9", "", "no/such/file.yaml", "fp8.yaml"])
 def test_unknown_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownRecipe, match="fp8, fp8-no-attention"):
+    with pytest.raises(UnknownRecipe, match="fp8, fp8-compact, fp8-no-attention"):
         load_recipe(name)
 
 
@@ -174,10 +174,11 @@ def test_rules_match_as_in_modelopt(name: str, plain_model: Any) -> None:
 
     recipe = recipe_of(TRICKY[name]) if name in TRICKY else load_recipe(name)
     model = copy.deepcopy(plain_model)
-    linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    owners = {nn.Linear: "nn.Linear", nn.Embedding: "nn.Embedding", nn.Conv2d: "nn.Conv2d"}
+    classes = {name: owners.get(type(module), "attention") for name, module in model.named_modules()}
     mtq.quantize(model, recipe.modelopt_config())
     quantizers = {n: m for n, m in model.named_modules() if isinstance(m, TensorQuantizer)}
-    ours = {n: recipe.rule_for(n, "nn.Linear" if n.rpartition(".")[0] in linear else "attention") for n in quantizers}
+    ours = {n: recipe.rule_for(n, classes[n.rpartition(".")[0]]) for n in quantizers}
     # ModelOpt also puts output quantizers everywhere; those of our graphs are weights, inputs and attention operands.
     on = {n for n, m in quantizers.items() if m.is_enabled}
     assert {n for n, rule in ours.items() if rule is not None} == on

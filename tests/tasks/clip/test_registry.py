@@ -60,7 +60,7 @@ def test_half_a_model_names_the_other_half(kind: str, missing: str) -> None:
         family_for({"model_type": kind}, where="here")
 
 
-@pytest.mark.parametrize("kind", ["bert", "siglip", "CLIP", "", None, 7, ["clip"]])
+@pytest.mark.parametrize("kind", ["bert", "blip", "CLIP", "", None, 7, ["clip"]])
 def test_anything_else_is_not_clip(kind: Any, config: dict[str, Any]) -> None:
     with pytest.raises(NotClip, match="model_type is") as caught:
         family_for({**config, "model_type": kind}, where="here")
