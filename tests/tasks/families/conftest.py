@@ -2,142 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 
 from artifacts.manifest import Encoder
-from tasks.clip import ClipFamily, family_named
+from tasks.clip import family_named
+from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
-
-TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}
-VISION = {**TEXT, "image_size": 32, "patch_size": 8}
-IDS = {"vocab_size": 600, "bos_token_id": 598, "eos_token_id": 599, "pad_token_id": 1}
-BERT = {"vocab_size": 600, "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0}
-
-CONFIGS: dict[str, dict[str, Any]] = {
-    "clip": {
-        "model_type": "clip",
-        "projection_dim": 48,
-        "text_config": {**TEXT, **IDS, "max_position_embeddings": 16, "hidden_act": "quick_gelu"},
-        "vision_config": {**VISION, "hidden_act": "quick_gelu"},
-    },
-    "metaclip_2": {
-        "model_type": "metaclip_2",
-        "projection_dim": 48,
-        "text_config": {**TEXT, **IDS, "eos_token_id": 2, "max_position_embeddings": 16, "hidden_act": "gelu"},
-        "vision_config": {**VISION, "hidden_act": "gelu"},
-    },
-    "siglip": {
-        "model_type": "siglip",
-        "text_config": {**TEXT, **IDS, "max_position_embeddings": 16, "projection_size": 64},
-        "vision_config": VISION,
-    },
-    "chinese_clip": {
-        "model_type": "chinese_clip",
-        "projection_dim": 48,
-        "text_config": {**TEXT, **BERT},
-        "vision_config": {**VISION, "hidden_act": "quick_gelu"},
-    },
-    "altclip": {
-        "model_type": "altclip",
-        "projection_dim": 48,
-        "text_config": {**TEXT, **BERT, "max_position_embeddings": 32, "project_dim": 40, "eos_token_id": 2},
-        "vision_config": {**VISION, "hidden_act": "quick_gelu"},
-    },
-}
-NAMES = list(CONFIGS)
-ENCODERS: tuple[Encoder, ...] = ("image", "text")
-
-
-def wider(config: dict[str, Any], text: dict[str, Any], vision: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with other sizes."""
-    return config | {
-        "text_config": config["text_config"] | text,
-        "vision_config": config["vision_config"] | vision,
-    }
-
-
-def save_checkpoint(config: dict[str, Any], folder: Path) -> Path:
-    """A random checkpoint as transformers saves it. At their initial 0 and 1, biases and norms would hide a mix-up."""
-    import torch
-
-    family: Any = family_named(config["model_type"])
-    torch.manual_seed(0)
-    model = family._model_class()(family.full_config(config))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-            else:  # some families start with weights so small that FP16 rounds them away
-                parameter.mul_(max(1.0, 0.02 / float(parameter.std())))
-    model.save_pretrained(folder)
-    return folder
-
-
-def random_feed(
-    family: ClipFamily, config: dict[str, Any], encoder: Encoder, batch: int, seed: int = 7
-) -> dict[str, Any]:
-    """Pixels, or ids with an end token and padding after it, and the mask of that."""
-    rng = np.random.default_rng(seed)
-    feed: dict[str, np.ndarray] = {}
-    for item in family.encoder_spec(config, encoder).inputs:
-        if item.name == "pixel_values":
-            feed[item.name] = rng.standard_normal((batch, *item.shape)).astype(np.float16)
-        elif item.name == "input_ids":
-            part = config["text_config"]
-            ids = rng.integers(3, part["vocab_size"] - 3, (batch, *item.shape))
-            for row in ids:
-                end = rng.integers(4, len(row))
-                row[end] = part.get("eos_token_id", 2)
-                row[end + 1 :] = part["pad_token_id"]
-            feed[item.name] = ids
-        else:
-            feed[item.name] = (feed["input_ids"] != config["text_config"]["pad_token_id"]).astype(np.int64)
-    return feed
-
-
-def run_onnx(source: Path | onnx.ModelProto, feed: dict[str, np.ndarray]) -> np.ndarray:
-    """The output in ONNX Runtime at its default optimization."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    given = source.SerializeToString() if isinstance(source, onnx.ModelProto) else str(source)
-    return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"]).run(None, feed)[0]
-
-
-def hf_embeddings(folder: Path, encoder: Encoder, feed: dict[str, np.ndarray]) -> np.ndarray:
-    """The FP32 model as transformers alone runs it."""
-    import torch
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    inputs = {
-        name: torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for name, v in feed.items()
-    }
-    with torch.no_grad():
-        features = model.get_image_features if encoder == "image" else model.get_text_features
-        return features(**inputs).pooler_output.numpy()
-
-
-def cosines(ours: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Row by row."""
-    a, b = ours.astype(np.float64), reference.astype(np.float64)
-    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
-
-
-def snr_db(reference: np.ndarray, got: np.ndarray) -> float:
-    """Signal to noise in dB."""
-    signal, noise = reference.astype(np.float64), got.astype(np.float64) - reference
-    return float(10 * np.log10((signal**2).mean() / max((noise**2).mean(), 1e-30)))
+from tasks.graph.writer import write_onnx
+from tasks.onnx_names import RECIPE_KEY
+from tasks.recipe import load_recipe
+from tests.tasks.families.support import CONFIGS, Quantized, reader, save_checkpoint, simulate
 
 
 @pytest.fixture(scope="session")
@@ -162,6 +41,36 @@ def skeleton() -> Callable[[str, Encoder], Skeleton]:
     return make
 
 
-def stored_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's `config.json`."""
-    return json.loads((folder / "config.json").read_text())
+@pytest.fixture(scope="session")
+def simulated(checkpoint: Callable[[str], Path]) -> Callable[[str, str], Quantized]:
+    """`simulated(family, recipe)`: made once; do not change it."""
+
+    @cache
+    def make(name: str, recipe: str) -> Quantized:
+        return simulate(name, CONFIGS[name], checkpoint(name), load_recipe(recipe))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def graph(
+    checkpoint: Callable[[str], Path],
+    skeleton: Callable[[str, Encoder], Skeleton],
+    simulated: Callable[[str, str], Quantized],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Encoder, str | None], Path]:
+    """`graph(family, encoder, recipe)`: the ONNX file, FP16 when the recipe is None; do not change it."""
+
+    @cache
+    def make(name: str, encoder: Encoder, recipe: str | None) -> Path:
+        source = skeleton(name, encoder)
+        properties = {}
+        if recipe is not None:
+            quantized = simulated(name, recipe)
+            source = quantize(source, quantized.recipe, quantized.amax)
+            properties[RECIPE_KEY] = quantized.recipe.digest
+        path = tmp_path_factory.mktemp("graph") / f"{name}-{encoder}-{recipe}.onnx"
+        write_onnx(source, reader(name, checkpoint(name)), path, properties)
+        return path
+
+    return make
