@@ -160,7 +160,8 @@ class Quantized:
             parameter.data = parameter.data.half().float()
         for name, module in model.named_modules():
             if isinstance(module, TensorQuantizer) and module.is_enabled:
-                module.amax = (torch.tensor(self.amax[name]) / 448).half().float() * 448
+                scale = max(self.amax[name] / 448, 2.0**-14)  # never subnormal in FP16
+                module.amax = torch.tensor(scale).half().float() * 448
         return model
 
 

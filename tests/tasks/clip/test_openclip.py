@@ -1,0 +1,296 @@
+"""OpenCLIP's own files are read as OpenCLIP reads them; the reference is its model, written out with torch alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from skimage import data as pictures
+from torch import nn
+
+from artifacts.errors import CheckpointError, NotClip, UnsafeCheckpoint, UnsupportedVariant
+from artifacts.store import Store
+from tasks.checkpoint import check, resolve
+from tasks.clip import openclip
+from tasks.clip.openclip import OpenClip, read_config
+from tasks.demo import SNAPSHOT
+from tasks.graph.replicate import trace_by_block
+from tasks.graph.weights import WeightReader
+from tasks.graph.writer import write_onnx
+from tasks.modelopt import load_exposed
+from tasks.preprocess import Preprocess
+from tests.tasks.families.support import cosines, run_onnx
+
+CONFIG: dict[str, Any] = {
+    "model_cfg": {
+        "embed_dim": 48,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 128, "head_width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 603, "width": 64, "heads": 4, "layers": 3, "mlp_ratio": 2.0},
+    },
+    "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear"},
+}
+
+
+class QuickGelu(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Block(nn.Module):
+    """A residual attention block under OpenCLIP's parameter names."""
+
+    def __init__(self, width: int, heads: int, ratio: float, quick: bool) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, int(width * ratio)))
+        self.mlp.add_module("gelu", QuickGelu() if quick else nn.GELU())
+        self.mlp.add_module("c_proj", nn.Linear(int(width * ratio), width))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        normal = self.ln_1(x)
+        x = x + self.attn(normal, normal, normal, need_weights=False, attn_mask=mask)[0]
+        return x + self.mlp(self.ln_2(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self, layers: int, *shape: Any) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(*shape) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        for block in self.resblocks:
+            x = block(x, mask)
+        return x
+
+
+class Vision(nn.Module):
+    def __init__(self, cfg: dict[str, Any], dim: int, quick: bool) -> None:
+        super().__init__()
+        width, patch = cfg["width"], cfg["patch_size"]
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(width))
+        self.positional_embedding = nn.Parameter(torch.randn((cfg["image_size"] // patch) ** 2 + 1, width))
+        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.transformer = Blocks(cfg["layers"], width, width // cfg["head_width"], 4.0, quick)
+        self.proj = nn.Parameter(torch.randn(width, dim) * width**-0.5)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        patches = self.conv1(pixels).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_embedding.expand(len(pixels), 1, -1), patches], 1) + self.positional_embedding
+        return self.ln_post(self.transformer(self.ln_pre(tokens))[:, 0]) @ self.proj
+
+
+class Reference(nn.Module):
+    """OpenCLIP's `CLIP`: same parameters, same names, same arithmetic."""
+
+    def __init__(self, cfg: dict[str, Any]) -> None:
+        super().__init__()
+        text, dim, quick = cfg["text_cfg"], cfg["embed_dim"], cfg["quick_gelu"]
+        width = text["width"]
+        self.visual = Vision(cfg["vision_cfg"], dim, quick)
+        self.token_embedding = nn.Embedding(text["vocab_size"], width)
+        self.positional_embedding = nn.Parameter(torch.randn(text["context_length"], width) * 0.1)
+        self.transformer = Blocks(text["layers"], width, text["heads"], text["mlp_ratio"], quick)
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(torch.randn(width, dim) * width**-0.5)
+        self.logit_scale = nn.Parameter(torch.tensor(2.6))
+
+    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.visual(pixels)
+
+    def encode_text(self, ids: torch.Tensor) -> torch.Tensor:
+        mask = torch.full((ids.shape[1], ids.shape[1]), float("-inf")).triu(1)
+        hidden = self.ln_final(self.transformer(self.token_embedding(ids) + self.positional_embedding, mask))
+        return hidden[torch.arange(len(ids)), ids.argmax(-1)] @ self.text_projection
+
+
+def reference(cfg: dict[str, Any]) -> Reference:
+    torch.manual_seed(0)
+    model = Reference(cfg).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def save(folder: Path, document: dict[str, Any], *, custom_text: bool = False) -> Path:
+    folder.mkdir()
+    (folder / openclip.CONFIG_FILE).write_text(json.dumps(document))
+    state = reference(CONFIG["model_cfg"] | {"quick_gelu": document["model_cfg"].get("quick_gelu", False)}).state_dict()
+    if custom_text:
+        state = {n if n.startswith(("visual.", "logit")) else f"text.{n}": v for n, v in state.items()}
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(SNAPSHOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("openclip") / "ViT-tiny", CONFIG)
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Callable[..., Path]:
+    """`changed(vision_cfg={...})`: a folder with another configuration; None removes a key."""
+
+    def make(**sections: Any) -> Path:
+        document = json.loads(json.dumps(CONFIG))
+        for section, changes in sections.items():
+            (document if section == "preprocess_cfg" else document["model_cfg"])[section] = changes
+        (tmp_path / openclip.CONFIG_FILE).write_text(json.dumps(document))
+        return tmp_path
+
+    return make
+
+
+def ids(batch: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, 600, (batch, 16))
+    for row in tokens:
+        row[rng.integers(2, 16) :] = 602  # the largest id, and OpenCLIP's padding with zeros makes no difference
+    return tokens
+
+
+# --- the model ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+@pytest.mark.parametrize("quick", [True, False])
+def test_graphs_compute_what_openclip_computes(quick: bool, custom_text: bool, tmp_path: Path) -> None:
+    document = CONFIG | {"model_cfg": CONFIG["model_cfg"] | {"quick_gelu": quick, "custom_text": custom_text}}
+    folder = save(tmp_path / "model", document, custom_text=custom_text)
+    model, config = reference(document["model_cfg"]), read_config(folder)
+    weights = WeightReader([folder / openclip.WEIGHTS_FILE], OpenClip().pieces)
+    pixels = np.random.default_rng(1).standard_normal((4, 3, 32, 32)).astype(np.float16)
+    with torch.no_grad():
+        expected = {
+            "image": model.encode_image(torch.from_numpy(pixels).float()).numpy(),
+            "text": model.encode_text(torch.from_numpy(ids(4))).numpy(),
+        }
+    feeds = {"image": {"pixel_values": pixels}, "text": {"input_ids": ids(4)}}
+    for encoder in ("image", "text"):
+        path = tmp_path / f"{encoder}.onnx"
+        write_onnx(trace_by_block(OpenClip(), config, encoder), weights, path, {})
+        got = run_onnx(path, feeds[encoder])
+        assert cosines(got, expected[encoder]).min() >= 0.99999
+        assert cosines(got, np.roll(expected[encoder], 1, axis=0)).max() < 0.999
+
+
+def test_it_resolves_checks_and_loads(native: Path, store: Store) -> None:
+    snapshot = resolve(str(native), None, store)
+    assert (snapshot.family, snapshot.kind, snapshot.model) == ("openclip", "folder", "vit-tiny")
+    assert {file.path for file in snapshot.files} >= {openclip.CONFIG_FILE, openclip.WEIGHTS_FILE, "tokenizer.json"}
+    checked = check(snapshot)
+    model, family = load_exposed(snapshot)
+    assert checked.parameters == sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        got = family.encode(model, "text", torch.from_numpy(ids(3)))
+        expected = reference(CONFIG["model_cfg"]).encode_text(torch.from_numpy(ids(3)))
+    assert torch.allclose(got, expected, atol=1e-4)
+
+
+def test_huggingface_layout_beside_it_wins(native: Path, small_clip: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(small_clip, folder)
+    for name in (openclip.CONFIG_FILE, openclip.WEIGHTS_FILE):
+        shutil.copyfile(native / name, folder / name)
+    assert resolve(str(folder), None, store).family == "clip"
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path, store: Store) -> None:
+    folder = save(tmp_path / "model", CONFIG)
+    state = reference(CONFIG["model_cfg"]).state_dict()
+    del state["visual.transformer.resblocks.1.attn.in_proj_weight"]
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    with pytest.raises(CheckpointError, match=r"3 tensors are missing.*layers\.1\.self_attn\.[kqv]_proj\.weight"):
+        check(resolve(str(folder), None, store))
+
+
+def test_pickled_weights_are_refused(native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    shutil.copyfile(native / openclip.CONFIG_FILE, folder / openclip.CONFIG_FILE)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
+        resolve(str(folder), None, store)
+
+
+# --- preprocessing -----------------------------------------------------------------------------------------
+
+
+def test_pixels_follow_the_configuration(native: Path) -> None:
+    """Shorter side to 32 pixels, centre crop, mean and deviation of 0.5 and 0.25."""
+    picture = Image.fromarray(pictures.astronaut()).resize((64, 48))
+    got = Preprocess(native, OpenClip(), read_config(native)).image(picture)
+    scaled = np.asarray(picture.resize((42, 32), Image.Resampling.BILINEAR), np.float64)
+    left = (42 - 32) // 2
+    expected = ((scaled[:, left : left + 32] / 255 - 0.5) / 0.25).transpose(2, 0, 1)
+    assert got.shape == (3, 32, 32)
+    assert np.abs(got - expected).mean() < 0.02
+
+
+def test_squash_ignores_the_aspect(changed: Any) -> None:
+    folder = changed(preprocess_cfg={"resize_mode": "squash", "interpolation": "bicubic"})
+    picture = Image.fromarray(pictures.astronaut()).resize((64, 48))
+    got = OpenClip().image_processor(folder)(images=picture, return_tensors="np")["pixel_values"][0]
+    expected = np.asarray(picture.resize((32, 32), Image.Resampling.BICUBIC), np.float64) / 255
+    mean, std = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+    assert np.abs(got - ((expected - mean) / std).transpose(2, 0, 1)).mean() < 0.02
+
+
+def test_tokens_are_clips(native: Path) -> None:
+    tokens, mask = Preprocess(native, OpenClip(), read_config(native)).text(["a photo of the digit seven"])
+    assert mask is None and tokens.shape == (1, 16) and tokens.argmax() == list(tokens[0]).index(602)
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sections", "what"),
+    [
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"timm_model_name": "vit"}}, "timm_model_name"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"layers": [3, 4, 6, 3]}}, "ResNet"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"attentional_pool": True}}, "attentional_pool"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"pool_type": "avg"}}, "avg"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"ls_init_value": 1e-5}}, "ls_init_value"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"hf_model_name": "xlm-roberta-base"}}, "hf_model_name"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"embed_cls": True}}, "embed_cls"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"pool_type": "last"}}, "last"),
+        ({"multimodal_cfg": {"width": 512}}, "multimodal_cfg"),
+    ],
+)
+def test_models_that_are_not_plain_clip_are_named(sections: dict[str, Any], what: str, changed: Any) -> None:
+    with pytest.raises(UnsupportedVariant, match=what):
+        read_config(changed(**sections))
+
+
+def test_settings_that_are_off_change_nothing(changed: Any) -> None:
+    vision = CONFIG["model_cfg"]["vision_cfg"] | {"attentional_pool": False, "timm_model_name": None}
+    assert read_config(changed(vision_cfg=vision)) == read_config(changed())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {"vision_cfg": {}}}'])
+def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
+    (tmp_path / openclip.CONFIG_FILE).write_text(text)
+    with pytest.raises(NotClip):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"resize_mode": "longest"}, {"interpolation": "random"}])
+def test_unknown_preprocessing_is_refused(settings: dict[str, str], changed: Any) -> None:
+    with pytest.raises(UnsupportedVariant):
+        OpenClip().image_processor(changed(preprocess_cfg=settings))
