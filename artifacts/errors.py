@@ -160,6 +160,10 @@ class NumericError(ClipsmithError):
     """An engine produced NaN or Inf."""
 
 
+class HalfOverflow(NumericError):
+    """The model's own activations do not fit FP16; the message names the module."""
+
+
 class GateFailed(ClipsmithError):
     """A configured accuracy threshold is not met."""
 

@@ -31,6 +31,7 @@ from tasks.embedding import REFERENCE, Embeddings, embed_task
 from tasks.engine_build import BuiltEngine, build_task, require_target
 from tasks.engines import backend_for
 from tasks.engines.onnx_runtime import cpu_name
+from tasks.fp16_range import Fp16Range, range_task
 from tasks.graph.skeleton import Precision
 from tasks.graph_audit import GraphAudit, audit_task
 from tasks.latency import Latency, latency_task
@@ -79,6 +80,7 @@ class _Run:
         checked: CheckedCheckpoint = self._step("check", check_task, snapshot)
         self._keep(checked.preprocess, "preprocess")
         tables = self._quantize(snapshot, checked.preprocess, data)
+        self._check_range(snapshot, checked.preprocess, data.evaluation)
         exports, audits = self._graphs(snapshot, tables)
         engines = self._engines(exports)
         accuracy = self._accuracy(snapshot, checked.preprocess, data.evaluation, exports, engines)
@@ -178,6 +180,15 @@ class _Run:
             checkpoint = rebuilt.checkpoint
         self._keep(checkpoint, "checkpoint")
         return dict.fromkeys(self._encoders(), amax)
+
+    def _check_range(self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
+        """Refuse a model whose FP16 graphs would overflow: nothing could be compared with them."""
+        for encoder in self._encoders():
+            found: Fp16Range = self._step(
+                "fp16-range", range_task, snapshot, preprocess, data, encoder, encoder=encoder
+            )
+            get_run_logger().info("largest FP16 value: %.4g of 65504 in %s", found.largest, found.module or encoder)
+            self._keep(found.table, f"evidence/fp16-range-{encoder}", encoder)
 
     def _graphs(
         self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
@@ -21,20 +24,24 @@ from tasks.snapshot import AMAX_FILE, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from tasks.clip import ClipFamily, EncoderSpec
 
 MIN_BATCHES = 4
 """Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
+MAX_POINTS = 32
+"""Points of a convergence curve, at even distances: its size does not depend on the number of samples."""
 
 
 class Calibration(StepOutput):
     """The amax of one encoder's quantizers.
 
     `table` holds `amax.parquet` (quantizer, amax), `convergence.parquet` (quantizer, samples, amax: the running
-    maximum), `saturation.parquet` (quantizer, share: of the last batch's values beyond the amax of all batches before
-    it, an estimate of what unseen data will saturate) and `samples.parquet` (id, image_hash, caption).
+    maximum, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
+    share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
+    saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
     """
 
     encoder: Encoder
@@ -43,12 +50,23 @@ class Calibration(StepOutput):
     skipped: int
     truncated: int
     quantizers: int
+    device: str
+
+
+def calibration_device() -> str:
+    """What calibration runs on here: the GPU's name where PyTorch can use one, otherwise `cpu`.
+
+    For the cache key: a GPU sums in another order, so an amax may differ in its last digits.
+    """
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def calibrate(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:
-    """Run the encoder over the samples with ModelOpt's max calibration.
+    """Run the encoder over the samples with ModelOpt's max calibration, in FP32, on a GPU if there is one.
 
     Raises:
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
@@ -57,7 +75,9 @@ def calibrate(
     with measured() as meter:
         store = active_store()
         dataset = data.open()
+        device = _torch_device()
         model, family = load_exposed(snapshot)
+        model.to(device)
         spec = family.encoder_spec(snapshot.config, encoder)
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
         processor = Preprocess(store.path(preprocess), family, snapshot.config)
@@ -66,7 +86,11 @@ def calibrate(
             stream_batches(dataset, processor, size) if encoder == "image" else _captions(captions, processor, size)
         )
         watch = _Watch(spec, len(dataset.samples))
-        insert_quantizers(model, snapshot, recipe, (encoder,), lambda quantized: watch.run(quantized, family, batches))
+        inputs = _on_device(batches, spec, device)
+        with _full_precision():
+            insert_quantizers(
+                model, snapshot, recipe, (encoder,), lambda quantized: watch.run(quantized, family, inputs)
+            )
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         table = _keep(amax, watch, dataset.samples)
     return Calibration(
@@ -76,16 +100,76 @@ def calibrate(
         skipped=len(dataset.samples) - watch.seen,
         truncated=processor.truncated(captions) if encoder == "text" else 0,
         quantizers=len(amax),
+        device=calibration_device(),
         stats=meter.stats,
     )
 
 
-def _captions(captions: list[str], processor: Preprocess, size: int) -> Iterator[Batch]:
+def _torch_device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 in convolutions, where PyTorch allows it by default: it rounds the patch embedding to 10 bits."""
+    import torch
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
     """Token batches alone: a text encoder is calibrated without decoding a single picture."""
     for start in range(0, len(captions), size):
         indices = list(range(start, min(start + size, len(captions))))
         tokens, mask = processor.text([captions[index] for index in indices])
         yield Batch(indices, np.empty((len(indices), 0, 0, 0), np.float32), tokens, mask)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples."""
+
+    indices: list[int]
+    tensors: list[torch.Tensor]
+
+
+def _on_device(
+    batches: Generator[Batch, None, None], spec: EncoderSpec, device: torch.device
+) -> Generator[_Inputs, None, None]:
+    with closing(batches):
+        for batch in batches:
+            yield _Inputs(batch.indices, [_moved(batch.input(item.name), device) for item in spec.inputs])
+
+
+def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """As a tensor on `device`; a copy to a GPU is only begun: what computes with it there comes after it."""
+    import torch
+
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _one_ahead(items: Generator[_Inputs, None, None]) -> Iterator[_Inputs]:
+    """The same items; while one is used, a thread makes the next: stacking and copying take no time of the model's."""
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="clipsmith-feed") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
+def _mark_last(items: Iterator[_Inputs]) -> Iterator[tuple[_Inputs, bool]]:
+    """Every batch, and whether it is the last: samples left out may be those at the end."""
+    previous: _Inputs | None = None
+    for item in items:
+        if previous is not None:
+            yield previous, False
+        previous = item
+    if previous is not None:
+        yield previous, True
 
 
 class _Watch:
@@ -99,7 +183,7 @@ class _Watch:
         self.curve: list[dict[str, Any]] = []
         self.saturation: dict[str, float] = {}
 
-    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[Batch]) -> None:
+    def run(self, model: nn.Module, family: ClipFamily, batches: Generator[_Inputs, None, None]) -> None:
         from tqdm import tqdm
 
         quantizers = {
@@ -108,65 +192,57 @@ class _Watch:
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
         with tqdm(total=self.total, desc=f"calibrate {self.spec.encoder}", unit="sample", disable=None) as bar:
-            for batch, last in _mark_last(batches):
-                if last and self.seen:
-                    with _count_saturation(quantizers, self.saturation):
-                        self._forward(model, family, batch)
-                else:
-                    self._forward(model, family, batch)
-                self._record(quantizers, batch)
+            for batch, last in _mark_last(_one_ahead(batches)):
+                with _count_saturation(quantizers, self.saturation) if last and self.seen else nullcontext():
+                    family.encode(model, self.spec.encoder, *batch.tensors)
+                self._record(quantizers, batch.indices, last)
                 bar.update(len(batch.indices))
 
-    def _forward(self, model: nn.Module, family: ClipFamily, batch: Batch) -> None:
-        import torch
+    def _record(self, quantizers: dict[str, Any], indices: list[int], last: bool) -> None:
+        before = self._points()
+        self.seen += len(indices)
+        self.used += indices
+        if last or self._points() > before:
+            amax = _read(_running_amax(quantizers))
+            self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
 
-        inputs = [torch.from_numpy(batch.input(item.name)) for item in self.spec.inputs]
-        family.encode(model, self.spec.encoder, *inputs)
-
-    def _record(self, quantizers: dict[str, Any], batch: Batch) -> None:
-        self.seen += len(batch.indices)
-        self.used += batch.indices
-        for name, quantizer in quantizers.items():
-            running = _running_amax(quantizer)
-            if running is not None:
-                self.curve.append({"quantizer": name, "samples": self.seen, "amax": running})
+    def _points(self) -> int:
+        """How many points a curve should have by now."""
+        return self.seen * MAX_POINTS // self.total
 
 
-def _mark_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """Every batch, and whether it is the last: samples left out may be those at the end."""
-    previous: Batch | None = None
-    for batch in batches:
-        if previous is not None:
-            yield previous, False
-        previous = batch
-    if previous is not None:
-        yield previous, True
+def _running_amax(quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The maximum so far of every quantizer that data has reached."""
+    found = {name: quantizer._calibrator.compute_amax() for name, quantizer in quantizers.items()}
+    return {name: amax for name, amax in found.items() if amax is not None}
 
 
-def _running_amax(quantizer: Any) -> float | None:
-    amax = quantizer._calibrator.compute_amax()
-    return None if amax is None else float(amax)
+def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Their values, read from the device all at once."""
+    import torch
+
+    values = torch.stack([scalar.reshape(()) for scalar in scalars.values()]).tolist() if scalars else []
+    return dict(zip(scalars, values, strict=True))
 
 
 @contextmanager
 def _count_saturation(quantizers: dict[str, Any], result: dict[str, float]) -> Iterator[None]:
     """Record the share of a quantizer's inputs beyond its running maximum, before the batch updates it."""
+    shares: dict[str, torch.Tensor] = {}
 
-    def watch(name: str, quantizer: Any) -> Any:
-        limit = _running_amax(quantizer)
-
+    def watch(name: str, limit: torch.Tensor) -> Any:
         def hook(_: Any, inputs: tuple[Any, ...]) -> None:
-            if limit is not None:
-                result[name] = float((inputs[0].abs() > limit).float().mean())
+            shares[name] = (inputs[0].abs() > limit).float().mean()
 
-        return quantizer.register_forward_pre_hook(hook)
+        return quantizers[name].register_forward_pre_hook(hook)
 
-    handles = [watch(name, quantizer) for name, quantizer in quantizers.items()]
+    handles = [watch(name, limit) for name, limit in _running_amax(quantizers).items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+    result.update(_read(shares))
 
 
 def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
@@ -194,7 +270,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=3, packages=PACKAGES)
+@cached_step("calibrate", version=4, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:

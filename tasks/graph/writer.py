@@ -1,13 +1,15 @@
-"""Write a skeleton with its weights, streamed from safetensors: one tensor in memory at a time.
+"""Write a skeleton with its weights, streamed from safetensors: at most one tensor a thread in memory.
 
-All sizes are known beforehand, so a single protobuf file can be written front to back without holding it
+All sizes are known beforehand, so every weight has its place in a single protobuf file before any is read
 (protobuf encoding guide: length-delimited fields; onnx.proto: ModelProto.graph = 7, GraphProto.initializer = 5,
 TensorProto.raw_data = 9). From 2 GB on, where protobuf ends, the weights go to `<name>.data` as external data.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +29,8 @@ _ALIGNMENT = 4096
 _DTYPE = {"fp16": TensorProto.FLOAT16, "fp8": TensorProto.FLOAT8E4M3FN}
 _ITEM_SIZE = {"fp16": 2, "fp8": 1}
 _STRIP = 64
+_THREADS = 8
+"""At most: each holds a weight, so memory would grow with the cores of a large machine."""
 
 
 def write_onnx(skeleton: Skeleton, reader: WeightReader, path: Path, metadata: Mapping[str, str]) -> None:
@@ -81,8 +85,8 @@ def _write_single(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightRead
     heads = {name: _declaration(name, weight).SerializeToString() for name, weight in skeleton.weights.items()}
     bodies = {name: len(heads[name]) + _field_length(9, _nbytes(w)) for name, w in skeleton.weights.items()}
     total = len(graph) + sum(_field_length(5, length) for length in bodies.values())
-    scales = _scales(skeleton)
     model.ClearField("graph")
+    places: dict[str, int] = {}
     with path.open("wb") as stream:
         stream.write(model.SerializeToString(deterministic=True))
         stream.write(_tag(7) + _varint(total))
@@ -90,7 +94,10 @@ def _write_single(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightRead
         for name, weight in skeleton.weights.items():
             stream.write(_tag(5) + _varint(bodies[name]) + heads[name])
             stream.write(_tag(9) + _varint(_nbytes(weight)))
-            _write_values(stream, weight, reader, scales.get(weight.scale))
+            places[name] = stream.tell()
+            stream.seek(_nbytes(weight), os.SEEK_CUR)
+        stream.truncate()
+    _fill(path, places, skeleton, reader)
 
 
 def _field_length(field: int, content: int) -> int:
@@ -99,17 +106,39 @@ def _field_length(field: int, content: int) -> int:
 
 def _write_external(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightReader, path: Path) -> None:
     data = path.with_name(f"{path.name}.data")
-    scales = _scales(skeleton)
+    places: dict[str, int] = {}
+    end = 0
+    for name, weight in skeleton.weights.items():
+        places[name] = end + -end % _ALIGNMENT
+        end = places[name] + _nbytes(weight)
+        tensor = _declaration(name, weight)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", data.name), ("offset", places[name]), ("length", _nbytes(weight))):
+            tensor.external_data.add(key=key, value=str(value))
+        model.graph.initializer.append(tensor)
     with data.open("wb") as stream:
-        for name, weight in skeleton.weights.items():
-            stream.seek(-stream.tell() % _ALIGNMENT, 1)
-            tensor = _declaration(name, weight)
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", data.name), ("offset", stream.tell()), ("length", _nbytes(weight))):
-                tensor.external_data.add(key=key, value=str(value))
-            _write_values(stream, weight, reader, scales.get(weight.scale))
-            model.graph.initializer.append(tensor)
+        stream.truncate(end)
+    _fill(data, places, skeleton, reader)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: WeightReader) -> None:
+    """Write every weight to its place in the file; threads do, as every place is known beforehand."""
+    scales = _scales(skeleton)
+
+    def write(name: str) -> None:
+        weight = skeleton.weights[name]
+        with path.open("r+b") as stream:
+            stream.seek(places[name])
+            _write_values(stream, weight, reader, scales.get(weight.scale))
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), "clipsmith-weights") as pool:
+        try:
+            for _ in pool.map(write, places):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _scales(skeleton: Skeleton) -> dict[str | None, np.float16]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import onnx
 
 from artifacts.manifest import Encoder
 from tasks.clip import ClipFamily, family_named
+from tasks.demo import SNAPSHOT as DEMO
 from tasks.graph.weights import WeightReader
 from tasks.recipe import Recipe
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}
 VISION = {**TEXT, "image_size": 32, "patch_size": 8}
-IDS = {"vocab_size": 600, "bos_token_id": 598, "eos_token_id": 599, "pad_token_id": 1}
+IDS = {"vocab_size": 603, "bos_token_id": 601, "eos_token_id": 602, "pad_token_id": 602}
 BERT = {"vocab_size": 600, "max_position_embeddings": 64, "pad_token_id": 1, "bos_token_id": 0}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -196,3 +198,30 @@ def simulate(name: str, config: dict[str, Any], folder: Path, recipe: Recipe, ba
 def reader(name: str, folder: Path) -> WeightReader:
     """The checkpoint's parameters under the family's names."""
     return WeightReader([folder / "model.safetensors"], family_named(name).pieces)
+
+
+def save_processor(name: str, folder: Path) -> None:
+    """The kind of tokenizer and image processor that the family has, of the sizes that `CONFIGS` asks for."""
+    import transformers
+
+    family: Any = family_named(name)
+    side = CONFIGS[name]["vision_config"]["image_size"]
+    size = {"height": side, "width": side}
+    extra = {} if name == "siglip" else {"crop_size": size}
+    getattr(transformers, family.processor)(size=size, **extra).save_pretrained(folder)
+    if name == "chinese_clip":
+        words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *" ".join(_WORDS).split()]
+        (folder / "vocab.txt").write_text("\n".join(words))
+        transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    elif name in ("altclip", "metaclip_2"):
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        vocabulary = [(token, 0.0) for token in special] + [
+            (f"\u2581{word}", -1.0) for word in " ".join(_WORDS).split()
+        ]
+        transformers.XLMRobertaTokenizer(vocab=vocabulary).save_pretrained(folder)
+    else:
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(DEMO / file, folder / file)
+
+
+_WORDS = ("a photo of the digit number handwritten", "zero one two three four five six seven eight nine")
