@@ -122,6 +122,9 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     wanted = ["model*.safetensors", *(pattern for pattern in _BESIDES_WEIGHTS if pattern != STATE_FILE)]
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+        if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
+            patterns = [*wanted, openclip.WEIGHTS_FILE]
+            folder = Path(snapshot_download(model, revision=folder.name, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFound(
             f"model {model!r} cannot be had: {type(error).__name__}",

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def largest_magnitudes(model: nn.Module, run: Callable[[], object]) -> dict[tuple[str, str], float]:
-    """(module, operation) -> largest absolute value that the operation gave while `run` used the model; NaN is infinite.
+    """(module, operation) -> largest absolute value that it gave while `run` used the model; NaN is infinite.
 
     Operations are ATen's, such as `addmm` or `softmax`; those that only look at memory differently are left out.
     """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.manifest import Encoder
 from tasks.clip.base import EncoderSpec, InputSpec, Piece
+from tasks.clip.lean import model_class
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,9 +49,7 @@ class HuggingFaceFamily:
 
     def full_config(self, config: dict[str, Any]) -> Any:
         """`<architecture>Config` of a parsed `config.json`."""
-        import transformers
-
-        return getattr(transformers, f"{self.architecture}Config").from_dict(config)
+        return model_class(f"{self.architecture}Config").from_dict(config)
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
         """Pixels at the size the position embeddings are for."""
@@ -90,9 +89,7 @@ class HuggingFaceFamily:
         return model.eval()
 
     def _model_class(self) -> Any:
-        import transformers
-
-        return getattr(transformers, f"{self.architecture}Model")
+        return model_class(f"{self.architecture}Model")
 
     def expose(self, model: nn.Module) -> None:
         """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
@@ -115,6 +112,4 @@ class HuggingFaceFamily:
 
     def image_processor(self, folder: Path) -> Any:
         """The family's processor; without torchvision, `AutoImageProcessor` does not find it."""
-        import transformers
-
-        return getattr(transformers, self.processor).from_pretrained(folder, local_files_only=True)
+        return model_class(self.processor).from_pretrained(folder, local_files_only=True)

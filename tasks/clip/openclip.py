@@ -77,14 +77,13 @@ class OpenClip(Clip):
         if not (folder / CONFIG_FILE).is_file():
             return super().load(folder, attention)
         import torch
-        from transformers import CLIPConfig, CLIPModel
 
         from tasks.graph.weights import WeightReader
 
         reader = WeightReader([folder / WEIGHTS_FILE], self.pieces)
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
-        config = CLIPConfig.from_dict(read_config(folder))
-        model: nn.Module = CLIPModel.from_pretrained(
+        config = self.full_config(read_config(folder))
+        model: nn.Module = self._model_class().from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, attn_implementation=attention
         )
         return model.eval()

@@ -294,3 +294,41 @@ def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
 def test_unknown_preprocessing_is_refused(settings: dict[str, str], changed: Any) -> None:
     with pytest.raises(UnsupportedVariant):
         OpenClip().image_processor(changed(preprocess_cfg=settings))
+
+
+# --- from the hub ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, native: Path, small_clip: Path, tmp_path: Path) -> list[tuple[Any, ...]]:
+    """What is asked of the hub, whose repository `org/both` holds both layouts and `org/native` only OpenCLIP's."""
+    import huggingface_hub
+
+    calls: list[tuple[Any, ...]] = []
+
+    def download(model: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        calls.append((model, revision, allow_patterns))
+        folder = tmp_path / "hub" / ("c" * 40)
+        folder.mkdir(parents=True, exist_ok=True)
+        for source in (native, small_clip) if model == "org/both" else (native,):
+            for file in source.iterdir():
+                if any(file.match(pattern) for pattern in allow_patterns):
+                    shutil.copyfile(file, folder / file.name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return calls
+
+
+def test_weights_in_one_layout_are_downloaded(asked: list[tuple[Any, ...]], store: Store) -> None:
+    snapshot = resolve("org/both", "main", store)
+    assert (snapshot.family, snapshot.kind, snapshot.revision) == ("clip", "hub", "c" * 40)
+    assert [call[:2] for call in asked] == [("org/both", "main")]
+    assert not (snapshot.root / openclip.WEIGHTS_FILE).exists()
+
+
+def test_openclips_weights_are_downloaded_where_there_are_no_others(asked: list[tuple[Any, ...]], store: Store) -> None:
+    snapshot = resolve("org/native", None, store)
+    assert (snapshot.family, snapshot.kind, snapshot.model) == ("openclip", "hub", "org--native")
+    assert [call[:2] for call in asked] == [("org/native", None), ("org/native", "c" * 40)]
+    assert openclip.WEIGHTS_FILE in {file.path for file in snapshot.files}
