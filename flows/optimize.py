@@ -163,6 +163,8 @@ class _Run:
             "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
         )
         self._keep(quantized.checkpoint, "checkpoint")
+        for module in quantized.beyond:
+            get_run_logger().info("FP16 in ModelOpt's own checkpoint, FP8 in the graph: %s", module)
         return tables
 
     def _published(self, snapshot: Snapshot, preprocess: ArtifactRef) -> dict[Encoder, ArtifactRef]:

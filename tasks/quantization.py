@@ -38,6 +38,8 @@ class QuantizedCheckpoint(StepOutput):
 
     checkpoint: ArtifactRef
     quantizers: int
+    beyond: tuple[str, ...]
+    """Modules whose scales are in `amax.parquet` alone."""
 
 
 def quantize(
@@ -57,8 +59,8 @@ def quantize(
         amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
         model, _ = load_plain(snapshot, EAGER)
         insert_quantizers(model, snapshot, recipe, tuple(tables), None)
-        hidden = tuple(f"{name}." for name in hidden_modules(model))
-        visible = {name: value for name, value in amax.items() if not name.startswith(hidden)}
+        hidden = hidden_modules(model)
+        visible = {name: v for name, v in amax.items() if not name.startswith(tuple(f"{h}." for h in hidden))}
         write_amax(model, visible)
         enable_checkpointing()
         with store.staging() as folder:
@@ -71,7 +73,7 @@ def quantize(
             for file in store.path(preprocess).iterdir():
                 shutil.copyfile(file, folder / file.name)
             checkpoint = store.add("checkpoint", folder)
-    return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), stats=meter.stats)
+    return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), beyond=tuple(hidden), stats=meter.stats)
 
 
 def _check_round_trip(folder: Path, recipe: Recipe, amax: Mapping[str, float]) -> None:

@@ -16,7 +16,7 @@ from tasks.clip.base import ClipFamily
 from tasks.graph.skeleton import Skeleton, Weight
 from tasks.graph.tracing import inventory_of, order_constants, trace
 
-_FIRST = re.compile(r"(?<=\.layers\.)0(?=[./])|(?<=\.layer\.)0(?=[./])")
+_FIRST = re.compile(r"(?:(?<=\.layers\.)|(?<=\.layer\.))0(?=[./])")
 """The block index in names such as `vision_model.encoder.layers.0.mlp.fc1/MatMul`."""
 
 
