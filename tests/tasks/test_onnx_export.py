@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from onnx import TensorProto, numpy_helper
 
 from artifacts.errors import BadAmax
 from artifacts.refs import ArtifactRef
@@ -24,6 +22,8 @@ from tasks.graph.writer import write_onnx
 from tasks.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.recipe import load_recipe
 from tasks.snapshot import AMAX_FILE
+from tests.tasks.families.layers import in_fp32
+from tests.tasks.families.support import cosines, rounded, snr_db
 
 ENCODERS = ["image", "text"]
 LAYERS = [
@@ -47,11 +47,6 @@ def hf_embeddings(folder: Path, encoder: str, inputs: np.ndarray) -> np.ndarray:
         if encoder == "image":
             return model.get_image_features(torch.from_numpy(inputs).float()).pooler_output.numpy()
         return model.get_text_features(torch.from_numpy(inputs)).pooler_output.numpy()
-
-
-def cosines(ours: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    a, b = ours.astype(np.float64), reference.astype(np.float64)
-    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
 # --- FP16 against PyTorch in FP32 --------------------------------------------------------------------------
@@ -118,11 +113,6 @@ def pooled_at(folder: Path, ids: np.ndarray, positions: list[int]) -> np.ndarray
 # --- FP8 against ModelOpt, one teacher-forced layer at a time -----------------------------------------------
 
 
-def snr_db(reference: np.ndarray, got: np.ndarray) -> float:
-    signal, noise = reference.astype(np.float64), got.astype(np.float64) - reference
-    return float(10 * np.log10((signal**2).mean() / max((noise**2).mean(), 1e-30)))
-
-
 def layer_graph(path: Path, prefix: str, index: int) -> onnx.ModelProto:
     """One encoder layer cut out of a graph, from its input tensor to its output tensor."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
@@ -132,36 +122,10 @@ def layer_graph(path: Path, prefix: str, index: int) -> onnx.ModelProto:
     return onnx.utils.Extractor(model).extract_model([start], [end])
 
 
-def in_fp32(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same numbers computed in FP32, so that quantization is all that can differ from ModelOpt's FP32 model."""
-    wide = onnx.ModelProto()
-    wide.CopyFrom(model)
-    for tensor in wide.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT16:
-            values = numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    for value in (*wide.graph.input, *wide.graph.output):
-        value.type.tensor_type.elem_type = TensorProto.FLOAT
-    del wide.graph.value_info[:]
-    return wide
-
-
 @pytest.fixture(scope="session")
 def same_numbers(fake_quantized: Any) -> Any:
-    """ModelOpt's model with weights and scales rounded to FP16, as the graphs hold them.
-
-    Without this the two differ by up to 2^-11 before the FP8 rounding, which then flips: about 32 dB per layer.
-    """
-    import torch
-    from modelopt.torch.quantization.nn import TensorQuantizer
-
-    model = copy.deepcopy(fake_quantized.model)
-    for parameter in model.parameters():
-        parameter.data = parameter.data.half().float()
-    for name, module in model.named_modules():
-        if isinstance(module, TensorQuantizer) and module.is_enabled:
-            module.amax = (torch.tensor(fake_quantized.amax[name]) / 448).half().float() * 448
-    return model
+    """ModelOpt's model with weights and scales as the graphs hold them."""
+    return rounded(fake_quantized.model, fake_quantized.amax)
 
 
 @pytest.fixture(scope="session")

@@ -150,21 +150,26 @@ class Quantized:
     amax: dict[str, float]
 
     def rounded(self) -> Any:
-        """The model with weights and scales rounded to FP16, as the graphs hold them.
+        """See `rounded`."""
+        return rounded(self.model, self.amax)
 
-        Without this the two differ by up to 2^-11 before the FP8 rounding, which then flips: about 32 dB per layer.
-        """
-        import torch
-        from modelopt.torch.quantization.nn import TensorQuantizer
 
-        model = copy.deepcopy(self.model)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.half().float()
-        for name, module in model.named_modules():
-            if isinstance(module, TensorQuantizer) and module.is_enabled:
-                scale = max(self.amax[name] / 448, 2.0**-14)  # never subnormal in FP16
-                module.amax = torch.tensor(scale).half().float() * 448
-        return model
+def rounded(model: Any, amax: dict[str, float]) -> Any:
+    """ModelOpt's model with weights and scales rounded to FP16, as the graphs hold them.
+
+    Without this the two differ by up to 2^-11 before the FP8 rounding, which then flips: about 32 dB per layer.
+    """
+    import torch
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half().float()
+    for name, module in model.named_modules():
+        if isinstance(module, TensorQuantizer) and module.is_enabled:
+            scale = max(amax[name] / 448, 2.0**-14)  # never subnormal in FP16
+            module.amax = torch.tensor(scale).half().float() * 448
+    return model
 
 
 def tensors(feed: dict[str, np.ndarray]) -> list[Any]:
