@@ -19,6 +19,7 @@ FUNCTIONS = {
     "check": ("tasks.checkpoint", "check"),
     "calibrate": ("tasks.calibration", "calibrate"),
     "quantize": ("tasks.quantization", "quantize"),
+    "fp16-range": ("tasks.fp16_range", "check_range"),
     "trace": ("tasks.onnx_export", "trace_encoder"),
     "export-fp16": ("tasks.onnx_export", "export_fp16"),
     "export-fp8": ("tasks.onnx_export", "export_fp8"),
