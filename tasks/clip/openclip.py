@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import NotClip, UnsupportedVariant
 from tasks.clip.base import Piece
+from tasks.clip.buffers import index_buffer
 from tasks.clip.clip import Clip
 
 if TYPE_CHECKING:
@@ -83,9 +84,13 @@ class OpenClip(Clip):
         reader = WeightReader([folder / WEIGHTS_FILE], self.pieces)
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
         config = self.full_config(read_config(folder))
-        model: nn.Module = self._model_class().from_pretrained(
-            None, config=config, state_dict=state, dtype=torch.float32, attn_implementation=attention
-        )
+        with torch.device("meta"):
+            model: nn.Module = self._model_class()._from_config(config, attn_implementation=attention)
+        model.load_state_dict(state, assign=True)
+        for name, buffer in list(model.named_buffers()):
+            values = torch.from_numpy(index_buffer(name, tuple(buffer.shape)))
+            owner, _, own = name.rpartition(".")
+            setattr(model.get_submodule(owner), own, values)
         return model.eval()
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:

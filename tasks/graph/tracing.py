@@ -10,14 +10,13 @@ import ast
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from artifacts.errors import ExportError
 from artifacts.manifest import Encoder
 from tasks.clip.base import ClipFamily, EncoderSpec
+from tasks.clip.buffers import index_buffer
 from tasks.graph.skeleton import IR_VERSION, OPSET, Inventory, Module, ModuleKind, Skeleton, Weight
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
     graph = program.model.graph
     for name, value in list(graph.initializers.items()):
         if name in buffers:
-            value.const_value = ir.tensor(_buffer(name, tuple(buffers[name].shape)), name=name)
+            value.const_value = ir.tensor(index_buffer(name, tuple(buffers[name].shape)), name=name)
         elif getattr(getattr(value.const_value, "raw", None), "is_meta", False):
             graph.initializers.pop(name)
             value.const_value = None
@@ -150,15 +149,6 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
     program.optimize()
     proto: onnx.ModelProto = ir.to_proto(program.model)
     return proto
-
-
-def _buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The value of an index buffer: on the meta device it has none, but in every family it is known."""
-    if name.endswith("position_ids"):
-        return np.arange(shape[-1], dtype=np.int64).reshape(shape)
-    if name.endswith("token_type_ids"):
-        return np.zeros(shape, np.int64)
-    raise ExportError(f"buffer {name} has no known value", fix="teach tasks/graph/tracing.py about it")
 
 
 # --- ONNX side ---------------------------------------------------------------------------------------------

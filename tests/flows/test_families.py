@@ -10,6 +10,7 @@ import pytest
 
 from artifacts.store import Store
 from tests.flows.conftest import Run
+from tests.tasks.clip import openclip_model
 from tests.tasks.families.support import CONFIGS, NAMES, save_checkpoint, save_processor
 
 
@@ -18,6 +19,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """`folder(family)`: a small checkpoint with its tokenizer and image processor."""
 
     def make(name: str) -> Path:
+        if name == "openclip":
+            return openclip_model.save(tmp_path_factory.mktemp("family") / name, openclip_model.CONFIG)
         path = save_checkpoint(CONFIGS[name], tmp_path_factory.mktemp("family") / name.replace("_", "-"))
         save_processor(name, path)
         return path
@@ -29,7 +32,7 @@ def table(store: Path, manifest: Any, name: str) -> pd.DataFrame:
     return pd.read_parquet(Store.open(store, writable=False).read(manifest, f"tables/{name}.parquet"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "clip"])
+@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "clip"), "openclip"])
 def test_family_is_released_and_cached(name: str, folder: Any, run: Run, tmp_path: Path) -> None:
     model, store = folder(name), tmp_path / "store"
     manifest, calls = run(model, store, recipe="fp8-compact")
