@@ -30,6 +30,7 @@ from tasks.datasource import DataRef, PinnedData, pin_data_task
 from tasks.embedding import REFERENCE, Embeddings, embed_task
 from tasks.engine_build import BuiltEngine, build_task, require_target
 from tasks.engines import backend_for
+from tasks.engines.base import gpu_name
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.fp16_range import Fp16Range, range_task
 from tasks.graph.skeleton import Precision
@@ -153,7 +154,7 @@ class _Run:
             calibration: Calibration = self._step(
                 "calibrate",
                 calibrate_task,
-                *(snapshot, preprocess, data.calibration, self.recipe, encoder, batch),
+                *(snapshot, preprocess, data.calibration, self.recipe, encoder, batch, gpu_name() or "cpu"),
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
