@@ -20,6 +20,7 @@ ALLOWED = {
     # The reference to a pinned data set is what steps hand each other, as `tasks.snapshot` is for checkpoints.
     ("tasks.calibration", "tasks.datasource"): {"DataRef"},
     ("tasks.embedding", "tasks.datasource"): {"DataRef"},
+    ("tasks.fp16_range", "tasks.datasource"): {"DataRef"},
     ("tasks.accuracy", "tasks.datasource"): {"DataRef"},
     # Accuracy reads what embedding kept: its result model, its file names, and the order of its rows.
     ("tasks.accuracy", "tasks.embedding"): {

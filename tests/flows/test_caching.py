@@ -32,6 +32,7 @@ EMBEDS = each("embed {} fp32 pytorch", "embed {} fp16 onnxruntime", "embed {} fp
 BUILDS = each("build {} fp16 onnxruntime", "build {} fp8 onnxruntime")
 LATENCY = each("latency {} onnxruntime")
 TRACES = each("trace {}")
+RANGES = each("fp16-range {}")
 CALIBRATION = [*each("calibrate {}", "export-fp8 {}"), "quantize"]
 # New scales: everything that FP8 goes through, and nothing that FP16 goes through, but what compares the two.
 FP8 = [
@@ -41,13 +42,21 @@ FP8 = [
     *LATENCY,
     "score",
 ]
-WEIGHTS = ["check", *CALIBRATION, *each("export-fp16 {}"), *AUDITS, *BUILDS, *EMBEDS, *LATENCY, "score"]
+WEIGHTS = ["check", *RANGES, *CALIBRATION, *each("export-fp16 {}"), *AUDITS, *BUILDS, *EMBEDS, *LATENCY, "score"]
 EVERYTHING = [*WEIGHTS, *TRACES]
 
 TEXT_FP16: dict[str, Any] = {"encoders": ["text"], "precisions": ["fp16"], "targets": []}
 TEXT_FP16_STEPS = sorted(
     [
-        *("check", "trace text", "export-fp16 text", "audit fp16", "score", "embed text fp16 onnxruntime"),
+        *(
+            "check",
+            "fp16-range text",
+            "trace text",
+            "export-fp16 text",
+            "audit fp16",
+            "score",
+            "embed text fp16 onnxruntime",
+        ),
         *each("embed {} fp32 pytorch"),
     ]
 )
@@ -121,7 +130,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "calibration batch": ({"calibration__batch": 3}, CALIBRATION),
     # Batches of 8 instead of 4, but 16 samples are split into four batches anyway.
     "calibration preset": ({"calibration__preset": "published"}, []),
-    "evaluation samples": ({"evaluation__samples": 30}, [*EMBEDS, "score"]),
+    "evaluation samples": ({"evaluation__samples": 30}, [*EMBEDS, *RANGES, "score"]),
     "profile opt": ({"profile__opt": 16}, BUILDS),
     "latency rounds": ({"latency__rounds": 6}, LATENCY),
     "latency batches": ({"latency__batches": [1, 2]}, LATENCY),
@@ -171,7 +180,7 @@ def test_another_calibration_source(run: Run, small_clip: Path, mine: Path, tmp_
 
 def test_another_evaluation_source(run: Run, small_clip: Path, mine: Path, tmp_path: Path) -> None:
     _, calls = run(small_clip, mine, evaluation__source=str(photographs(tmp_path / "photos")), evaluation__samples=None)
-    assert calls == sorted([*EMBEDS, "score"])
+    assert calls == sorted([*EMBEDS, *RANGES, "score"])
 
 
 def test_a_recipe_of_another_name_that_does_the_same(run: Run, small_clip: Path, mine: Path, tmp_path: Path) -> None:
@@ -253,6 +262,7 @@ DAMAGE = {
     "preprocess": ["check"],
     "calibration": each("calibrate {}"),
     "checkpoint": ["quantize"],
+    "range": RANGES,
     "embeddings": EMBEDS,
     "cosines": ["score"],
 }
