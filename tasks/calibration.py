@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
+from tasks.clip import family_named
 from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import DataRef
 from tasks.modelopt import PACKAGES, enabled_quantizers, insert_quantizers, load_exposed, read_amax
@@ -75,9 +76,7 @@ def calibrate(
     with measured() as meter:
         store = active_store()
         dataset = data.open()
-        device = _torch_device()
-        model, family = load_exposed(snapshot)
-        model.to(device)
+        family = family_named(snapshot.family)
         spec = family.encoder_spec(snapshot.config, encoder)
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
         processor = Preprocess(store.path(preprocess), family, snapshot.config)
@@ -86,11 +85,12 @@ def calibrate(
             stream_batches(dataset, processor, size) if encoder == "image" else _captions(captions, processor, size)
         )
         watch = _Watch(spec, len(dataset.samples))
-        inputs = _on_device(batches, spec, device)
-        with _full_precision():
-            insert_quantizers(
-                model, snapshot, recipe, (encoder,), lambda quantized: watch.run(quantized, family, inputs)
-            )
+        device = _torch_device()
+        # Decoding starts here, while the model loads.
+        with _made_ahead(_on_device(batches, spec, device)) as inputs:
+            model, _ = load_exposed(snapshot)
+            model.to(device)
+            insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         table = _keep(amax, watch, dataset.samples)
     return Calibration(
@@ -98,7 +98,7 @@ def calibrate(
         table=table,
         samples=watch.seen,
         skipped=len(dataset.samples) - watch.seen,
-        truncated=processor.truncated(captions) if encoder == "text" else 0,
+        truncated=sum(map(processor.truncated, _parts(captions, size))) if encoder == "text" else 0,
         quantizers=len(amax),
         device=calibration_device(),
         stats=meter.stats,
@@ -111,21 +111,18 @@ def _torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 in convolutions, where PyTorch allows it by default: it rounds the patch embedding to 10 bits."""
-    import torch
-
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
-
-
 def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
     """Token batches alone: a text encoder is calibrated without decoding a single picture."""
+    done = 0
+    for part in _parts(captions, size):
+        tokens, mask = processor.text(part)
+        yield Batch(list(range(done, done + len(part))), np.empty((len(part), 0, 0, 0), np.float32), tokens, mask)
+        done += len(part)
+
+
+def _parts(captions: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(captions), size):
-        indices = list(range(start, min(start + size, len(captions))))
-        tokens, mask = processor.text([captions[index] for index in indices])
-        yield Batch(indices, np.empty((len(indices), 0, 0, 0), np.float32), tokens, mask)
+        yield captions[start : start + size]
 
 
 @dataclass(frozen=True)
@@ -152,13 +149,20 @@ def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _one_ahead(items: Generator[_Inputs, None, None]) -> Iterator[_Inputs]:
-    """The same items; while one is used, a thread makes the next: stacking and copying take no time of the model's."""
+@contextmanager
+def _made_ahead(items: Generator[_Inputs, None, None]) -> Iterator[Iterator[_Inputs]]:
+    """The same items, each made by a thread while the one before it is used, the first one at once.
+
+    Stacking, tokenizing and copying to the device overlap the model's work like decoding does.
+    """
     with closing(items), ThreadPoolExecutor(1, thread_name_prefix="clipsmith-feed") as pool:
+        yield _as_made(pool, items, pool.submit(next, items, None))
+
+
+def _as_made(pool: ThreadPoolExecutor, items: Iterator[_Inputs], coming: Future[_Inputs | None]) -> Iterator[_Inputs]:
+    while (item := coming.result()) is not None:
         coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+        yield item
 
 
 def _mark_last(items: Iterator[_Inputs]) -> Iterator[tuple[_Inputs, bool]]:
@@ -183,7 +187,7 @@ class _Watch:
         self.curve: list[dict[str, Any]] = []
         self.saturation: dict[str, float] = {}
 
-    def run(self, model: nn.Module, family: ClipFamily, batches: Generator[_Inputs, None, None]) -> None:
+    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[_Inputs]) -> None:
         from tqdm import tqdm
 
         quantizers = {
@@ -192,7 +196,7 @@ class _Watch:
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
         with tqdm(total=self.total, desc=f"calibrate {self.spec.encoder}", unit="sample", disable=None) as bar:
-            for batch, last in _mark_last(_one_ahead(batches)):
+            for batch, last in _mark_last(batches):
                 with _count_saturation(quantizers, self.saturation) if last and self.seen else nullcontext():
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(quantizers, batch.indices, last)
@@ -207,7 +211,7 @@ class _Watch:
             self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
 
     def _points(self) -> int:
-        """How many points a curve should have by now."""
+        """How many points a curve has by now if every batch is small enough to end at each."""
         return self.seen * MAX_POINTS // self.total
 
 
@@ -236,6 +240,7 @@ def _count_saturation(quantizers: dict[str, Any], result: dict[str, float]) -> I
 
         return quantizers[name].register_forward_pre_hook(hook)
 
+    # The calibrator replaces its maximum and does not write into it: these stay what they are.
     handles = [watch(name, limit) for name, limit in _running_amax(quantizers).items()]
     try:
         yield
@@ -272,6 +277,14 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
 
 @cached_step("calibrate", version=4, packages=PACKAGES)
 def calibrate_task(
-    snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    recipe: Recipe,
+    encoder: Encoder,
+    batch_size: int,
+    device: str,
 ) -> Calibration:
+    """`device` is `calibration_device()`: part of the cache key."""
+    del device
     return calibrate(snapshot, preprocess, data, recipe, encoder, batch_size)

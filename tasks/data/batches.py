@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-_THREADS = 8
+_THREADS = min(8, len(os.sched_getaffinity(0)))
+"""More than there are cores would take time from the model, which runs on the same ones."""
 _log = logging.getLogger(__name__)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
+import threading
+import weakref
+from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +19,10 @@ from PIL import Image
 
 from artifacts.errors import BadAmax, BadSample
 from artifacts.store import Store, activate
-from tasks.calibration import Calibration, calibrate
+from tasks import calibration as calibrating
+from tasks.calibration import MAX_POINTS, Calibration, calibrate, calibration_device
 from tasks.data import open_dataset
+from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import pin_data
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
@@ -251,6 +258,18 @@ def test_a_bad_sample_is_left_out_and_counted(
     assert activations <= set(table(in_store, calibration, "saturation.parquet")["quantizer"])
 
 
+def test_texts_that_lose_their_end_are_counted(prepared: Any, tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "photos", 20)
+    rows = ((folder / "captions.csv").read_text()).splitlines()
+    for row in (3, 9, 20):  # in different batches
+        rows[row] += " of a very long row of numbers" * 5
+    (folder / "captions.csv").write_text("\n".join(rows))
+    data, _ = pin_data(str(folder), "calibration", None)
+    for encoder, count in (("text", 3), ("image", 0)):
+        arguments = (prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe)
+        assert calibrate(*arguments, encoder, 4).truncated == count  # type: ignore[arg-type]
+
+
 def test_too_many_bad_samples_are_an_error(prepared: Any, tmp_path: Path) -> None:
     data, _ = pin_data(str(photographs(tmp_path / "photos", 20, (1, 2, 3))), "calibration", None)
     with pytest.raises(BadSample, match=r"1\.png"):
@@ -350,3 +369,165 @@ def test_data_that_changed_since_it_was_pinned_is_refused(prepared: Any, tmp_pat
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "4.png")
     with pytest.raises(DataError, match="changed"):
         calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 8)
+
+
+# --- the size of the evidence ------------------------------------------------------------------------------
+
+
+def test_the_curve_does_not_grow_with_the_number_of_batches(prepared: Any, in_store: Store) -> None:
+    data, _ = pin_data("digits", "calibration", 70)
+    calibration = calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "text", 1)
+    amax = amax_of(in_store, calibration)
+    for name, curve in table(in_store, calibration, "convergence.parquet").groupby("quantizer"):
+        samples, values = curve["samples"].to_numpy(), curve["amax"].to_numpy()
+        assert len(samples) == MAX_POINTS
+        assert set(np.diff(samples)) <= {2, 3}  # 70 batches, 32 points
+        assert samples[-1] == 70
+        assert (np.diff(values) >= 0).all()
+        assert values[-1] == amax[name], name
+
+
+class Growing:
+    """A quantizer whose running maximum is the number of times that it was read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self._calibrator = self
+
+    def compute_amax(self) -> Any:
+        import torch
+
+        self.reads += 1
+        return torch.tensor(float(self.reads))
+
+
+@pytest.mark.parametrize(
+    ("total", "batch", "used", "points"),
+    [(24, 5, 24, 5), (8192, 32, 8192, 32), (33, 1, 33, 32), (1000, 1, 970, 32), (100, 100, 100, 1), (64, 16, 3, 1)],
+)
+def test_points_are_bounded_and_the_last_batch_is_always_one(total: int, batch: int, used: int, points: int) -> None:
+    """`used` of `total` samples could be decoded; nothing is read from the device where no point is recorded."""
+    quantizer = Growing()
+    watch = calibrating._Watch(SimpleNamespace(encoder="image"), total)  # type: ignore[arg-type]
+    for start in range(0, used, batch):
+        indices = list(range(start, min(start + batch, used)))
+        watch._record({"q": quantizer}, indices, last=indices[-1] == used - 1)
+    assert len(watch.curve) == quantizer.reads == points
+    assert watch.curve[-1]["samples"] == watch.seen == used
+
+
+# --- streaming ---------------------------------------------------------------------------------------------
+
+
+def clipsmith_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("clipsmith")]
+
+
+def test_memory_holds_a_few_batches_at_a_time(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, most, made = 0, 0, 0
+
+    def freed() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def counted(*arguments: Any) -> Generator[Batch, None, None]:
+        nonlocal alive, most, made
+        for batch in stream_batches(*arguments):
+            weakref.finalize(batch.pixel_values, freed)
+            alive, most, made = alive + 1, max(most, alive + 1), made + 1
+            yield batch
+
+    monkeypatch.setattr(calibrating, "stream_batches", counted)
+    data, _ = pin_data("digits", "calibration", 80)
+    calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 2)
+    gc.collect()
+    assert made == 40
+    # In use, waiting, and being made: each may still be held by the frame that passed it on.
+    assert most <= 5
+    assert alive == 0
+
+
+def test_a_batch_is_made_while_the_one_before_is_used() -> None:
+    started = [threading.Event() for _ in range(4)]
+
+    def items() -> Generator[Any, None, None]:
+        for number in range(3):
+            started[number].set()
+            yield number
+
+    with calibrating._made_ahead(items()) as ahead:
+        assert started[0].wait(5)  # before anything was asked for
+        for number in ahead:
+            assert number == 2 or started[number + 1].wait(5)
+    assert clipsmith_threads() == []
+
+
+def test_no_thread_outlives_a_failure(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(calibrating, "load_exposed", fail)
+    with pytest.raises(MemoryError):
+        calibrate(prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe, "image", 2)
+    assert clipsmith_threads() == []
+
+
+# --- device ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
+
+
+@pytest.mark.usefixtures("fake_gpu")
+def test_a_gpu_is_used_and_named() -> None:
+    assert calibrating._torch_device().type == "cuda"
+    assert calibration_device() == "NVIDIA Test"
+
+
+def test_the_device_is_recorded(calibrated: dict[str, Calibration]) -> None:
+    assert {calibration.device for calibration in calibrated.values()} == {calibration_device()}
+
+
+def test_inputs_go_to_a_gpu_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    calls: list[Any] = []
+
+    class Fake:
+        def pin_memory(self) -> Fake:
+            calls.append("pinned")
+            return self
+
+        def to(self, device: torch.device, non_blocking: bool) -> str:
+            calls.append((device.type, non_blocking))
+            return "moved"
+
+    monkeypatch.setattr(torch, "from_numpy", lambda _: Fake())
+    assert calibrating._moved(np.zeros(3), torch.device("cuda")) == "moved"
+    assert calls == ["pinned", ("cuda", True)]
+
+
+def test_inputs_are_not_copied_on_a_cpu() -> None:
+    import torch
+
+    values = np.zeros(3, np.float32)
+    assert calibrating._moved(values, torch.device("cpu")).data_ptr() == values.ctypes.data
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_gpu_finds_the_amax_that_a_cpu_finds(
+    encoder: str, prepared: Any, in_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe, encoder, 5)
+    found = amax_of(in_store, calibrate(*arguments))
+    monkeypatch.setattr(calibrating, "_torch_device", lambda: torch.device("cpu"))
+    assert found == pytest.approx(amax_of(in_store, calibrate(*arguments)), rel=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import logging
+import os
 import random
 import threading
 import time
@@ -125,6 +126,13 @@ def test_memory_does_not_grow_with_the_set() -> None:
         assert data.asked <= 4 * (number + 2)  # two batches ahead, no more
     assert data.asked == 400
     assert data.most_alive <= 9  # one for each thread, one that is being freed
+
+
+def test_no_more_threads_than_cores() -> None:
+    stream = stream_batches(Numbered(400, delay=lambda _: 0.001), Plain(), 32)
+    next(stream)
+    assert 1 <= len(data_threads()) <= len(os.sched_getaffinity(0))
+    stream.close()
 
 
 def test_slow_consumer_gets_prefetched_batches() -> None:
