@@ -29,8 +29,12 @@ SAMPLES = 16
 """Activations that come near the limit are large for every picture and text, so that a few show them."""
 
 
+_SCORES = 1000.0
+"""Masked scores lie this close to the mask's value."""
+
+
 class Fp16Range(StepOutput):
-    """`table` holds `range.parquet` (module, operation, largest magnitude); the largest of all is named here."""
+    """`table` holds `range.parquet` (module, operation, largest magnitude); the largest but the mask is named here."""
 
     encoder: Encoder
     table: ArtifactRef
@@ -51,7 +55,8 @@ def check_range(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
         with store.staging() as folder:
             frame.to_parquet(folder / "range.parquet", index=False)
             table = store.add("range", folder)
-    first = frame.iloc[0]
+    # The attention mask and what it is added to say nothing about the model.
+    first = frame[(frame["largest"] + attention.MASKED).abs() > _SCORES].iloc[0]
     return Fp16Range(encoder=encoder, table=table, largest=first["largest"], module=first["module"], stats=meter.stats)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "clipsmith_export"
-_NEGATIVE_FP16 = -30000.0
+MASKED = -30000.0
 """Additive mask value: far below any score, and the sum of two of them is still finite in FP16."""
 
 
@@ -66,8 +66,8 @@ def _mask(
     if mask_function is bidirectional_mask_function:
         if attention_mask is None:
             return None
-        return (1.0 - attention_mask[:, None, None, :].to(dtype)) * _NEGATIVE_FP16
+        return (1.0 - attention_mask[:, None, None, :].to(dtype)) * MASKED
     if mask_function is not causal_mask_function or attention_mask is not None:
         raise NotImplementedError(f"unknown mask pattern {mask_function!r}, padding {attention_mask is not None}")
-    full = torch.full((q_length, kv_length), _NEGATIVE_FP16, dtype=dtype, device=device)
+    full = torch.full((q_length, kv_length), MASKED, dtype=dtype, device=device)
     return torch.triu(full, diagonal=1)[None, None]
