@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import InputSpec, Piece
+from tasks.clip.base import Piece
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 if TYPE_CHECKING:
@@ -31,17 +31,20 @@ class Siglip(HuggingFaceFamily):
     processor = "SiglipImageProcessorPil"
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
-    def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels; without the pooling head there is no image embedding.
+    def full_config(self, config: dict[str, Any]) -> Any:
+        """As for other families; without the pooling head there is no image embedding.
 
         Raises:
             UnsupportedVariant.
         """
-        if not getattr(vision, "vision_use_head", True):
+        full = super().full_config(config)
+        if not getattr(full.vision_config, "vision_use_head", True):
             raise UnsupportedVariant(
-                "the SigLIP vision encoder has no pooling head", expected="vision_use_head", fix="give the full model"
+                "the SigLIP vision encoder has no pooling head",
+                expected="vision_use_head: true",
+                fix="use a checkpoint that was trained with its head",
             )
-        return super().image_inputs(vision)
+        return full
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
         """The vision encoder has no projection, the text encoder one to `projection_size`."""

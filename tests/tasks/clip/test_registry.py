@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from artifacts.errors import MissingEncoder, NotClip
+from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
 from tasks.clip import FAMILIES, family_for, family_named
 from tasks.demo import SNAPSHOT
 
@@ -75,3 +75,25 @@ def test_no_type_at_all() -> None:
 def test_unknown_name() -> None:
     with pytest.raises(KeyError):
         family_named("bert")
+
+
+def test_naflex_is_refused_by_name(config: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedVariant, match="NaFlex"):
+        family_for({**config, "model_type": "siglip2"}, where="here")
+
+
+def test_siglip_without_its_head_is_refused() -> None:
+    config = {"model_type": "siglip", "text_config": {}, "vision_config": {"vision_use_head": False}}
+    family = family_for(config, where="here")
+    for call in (family.build, lambda config: family.encoder_spec(config, "image")):
+        with pytest.raises(UnsupportedVariant, match="pooling head"):
+            call(config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("clip", "clip"), ("metaclip_2", "metaclip_2"), ("siglip", "siglip"), ("chinese_clip", "chinese_clip")]
+    + [("altclip", "altclip")],
+)
+def test_every_family_is_found_by_its_type(kind: str, name: str, config: dict[str, Any]) -> None:
+    assert family_for({**config, "model_type": kind}, where="here").name == name
