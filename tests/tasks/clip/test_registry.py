@@ -90,10 +90,6 @@ def test_siglip_without_its_head_is_refused() -> None:
             call(config)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [("clip", "clip"), ("metaclip_2", "metaclip_2"), ("siglip", "siglip"), ("chinese_clip", "chinese_clip")]
-    + [("altclip", "altclip")],
-)
-def test_every_family_is_found_by_its_type(kind: str, name: str, config: dict[str, Any]) -> None:
-    assert family_for({**config, "model_type": kind}, where="here").name == name
+@pytest.mark.parametrize("name", ["clip", "metaclip_2", "siglip", "chinese_clip", "altclip"])
+def test_every_family_is_found_by_its_type(name: str, config: dict[str, Any]) -> None:
+    assert family_for({**config, "model_type": name}, where="here").name == name
