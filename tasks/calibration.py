@@ -87,7 +87,7 @@ def calibrate(
         watch = _Watch(spec, len(dataset.samples))
         device = _torch_device()
         # Decoding starts here, while the model loads.
-        with _made_ahead(_on_device(batches, spec, device)) as inputs:
+        with _made_ahead(_on_device(batches, spec, device)) as inputs, _full_precision():
             model, _ = load_exposed(snapshot)
             model.to(device)
             insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
@@ -109,6 +109,15 @@ def _torch_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 in convolutions, where PyTorch allows it by default: 10 bits of mantissa in the patch embedding."""
+    import torch
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
