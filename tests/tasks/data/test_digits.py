@@ -147,13 +147,13 @@ def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"not gzip",
-        gzip.compress(b"1,2,3\n" * 1797),
-        gzip.compress(b"zero," * 65),
-        gzip.compress(b"300,1\n"),
-        gzip.compress(b"1,2,3\n" * 1797)[:-12],
-        gzip.compress("\u00e9".encode()),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"not gzip", id="not gzip"),
+        pytest.param(gzip.compress(b"1,2,3\n" * 1797), id="three columns"),
+        pytest.param(gzip.compress(b"zero," * 65), id="words"),
+        pytest.param(gzip.compress(b"300,1\n"), id="one row"),
+        pytest.param(gzip.compress(b"1,2,3\n" * 1797)[:-12], id="truncated"),
+        pytest.param(gzip.compress("\u00e9".encode()), id="not ASCII"),
     ],
 )
 def test_a_damaged_file_is_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
