@@ -63,6 +63,10 @@ class BadName(ConfigError):
     """A model name, alias or reference with characters that are not allowed."""
 
 
+class KeyUnusable(ConfigError):
+    """A key file that cannot be read, is of the wrong kind, or does not open with the password."""
+
+
 # --- the checkpoint ----------------------------------------------------------------------------------------
 
 
@@ -164,6 +168,10 @@ class HalfOverflow(NumericError):
     """The model's own activations do not fit FP16; the message names the module."""
 
 
+class ApiNotReady(ClipsmithError):
+    """The embedded Prefect API server did not come up."""
+
+
 class GateFailed(ClipsmithError):
     """A configured accuracy threshold is not met."""
 
@@ -181,6 +189,18 @@ class StoreReadOnly(StoreError):
     """The store cannot be written."""
 
 
+class DiskFull(StoreError):
+    """The disk that holds the store has no room left."""
+
+
+class StoreBusy(StoreError):
+    """Others held the store for longer than we wait."""
+
+
+class UnsupportedFileSystem(StoreError):
+    """A store on a network file system, where file locks do not keep their promises."""
+
+
 class NotAStore(StoreError):
     """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
 
@@ -195,6 +215,54 @@ class ObjectDamaged(StoreError):
 
 class ReleaseNotFound(StoreError):
     """No release matches the reference."""
+
+
+class AmbiguousReference(StoreError):
+    """A digest prefix that several releases share."""
+
+
+class ReleaseConflict(StoreError):
+    """Another release has the same name and version in this store."""
+
+
+class ReleaseRejected(StoreError):
+    """A release that failed a gate was to be promoted without force."""
+
+
+class SignatureRequired(StoreError):
+    """The store's policy asks for a signature that the release does not have."""
+
+
+class SignatureInvalid(StoreError):
+    """A signature that is damaged, or is not of this release by this key."""
+
+
+class AliasMoved(StoreError):
+    """Somebody else moved the alias first."""
+
+
+class AliasNotFound(StoreError):
+    """The model has no such alias."""
+
+
+class NothingToRollBack(StoreError):
+    """The alias has no earlier release to go back to."""
+
+
+class DamagedAlias(StoreError):
+    """An entry of an alias's history that is not what was written."""
+
+
+class DamagedSignature(StoreError):
+    """A signature's record that is not what was written."""
+
+
+class BadArchive(StoreError):
+    """A packed release that is truncated, altered or holds what it must not."""
+
+
+class ReplicaError(StoreError):
+    """A remote copy of the store cannot be reached, read or written."""
 
 
 class DamagedManifest(StoreError):

@@ -1,32 +1,100 @@
-"""The few file-system calls the store makes: the one seam where faults are injected."""
+"""The few file-system calls the store makes: the one seam where faults are injected.
+
+The functions up to `remove_folder` are single operations; everything below is made of them, looked up by their module
+name at each call, so that a test can replace one and see every use of it.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 _READ_ONLY = 0o444
 
+# --- single operations ---------------------------------------------------------------------------------------
 
-def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+def make_folder(path: Path) -> None:
+    """Create one folder; FileExistsError when something is there."""
+    path.mkdir()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Create `path` with `data`, read-only, not yet flushed; FileExistsError when it exists."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fchmod(handle, _READ_ONLY)
+    finally:
+        os.close(handle)
+
+
+def set_read_only(path: Path) -> None:
+    """Say that a file is not to be written any more (a hint to people: integrity is by digest)."""
+    path.chmod(_READ_ONLY)
+
+
+def flush_file(path: Path) -> None:
+    """Make a file's bytes durable."""
+    _fsync(path, os.O_RDONLY)
+
+
+def flush_folder(path: Path) -> None:
+    """Make a folder's entries durable."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name; FileExistsError when `target` exists: the kernel's compare-and-swap."""
+    os.link(source, target)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move within the store; the kernel refuses to put a folder onto one that has entries."""
+    source.rename(target)
+
+
+def unlink(path: Path) -> None:
+    """Remove one name of a file; one that is gone already is fine."""
+    path.unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove an empty folder."""
+    path.rmdir()
+
+
+def _fsync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _fsync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+# --- made of them --------------------------------------------------------------------------------------------
+
+
+def durable_folder(path: Path, root: Path) -> None:
+    """Make `path` and what is missing between it and `root`, durably.
+
+    A folder that is there already is flushed too: the process that made it may have been killed before it did.
+    """
+    if path == root:
+        return
+    durable_folder(path.parent, root)
+    if not path.is_dir():
+        try:
+            make_folder(path)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+    flush_folder(path.parent)
 
 
 def write_exclusive(path: Path, data: bytes, scratch: Path) -> None:
@@ -39,51 +107,88 @@ def write_exclusive(path: Path, data: bytes, scratch: Path) -> None:
     """
     temporary = scratch / f"{path.name}.{os.getpid()}.{os.urandom(6).hex()}"
     try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(_READ_ONLY)
-        os.link(temporary, path)
+        write_file(temporary, data)
+        flush_file(temporary)
+        link(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+        unlink(temporary)
+    flush_folder(path.parent)
 
 
-def commit_tree(staging: Path, final: Path) -> None:
-    """Move a finished folder into place durably and read-only.
+def commit_tree(staging: Path, final: Path, root: Path) -> None:
+    """Move a finished folder into place durably and read-only; `final` is below `root`.
 
     Raises:
-        FileExistsError: `final` exists already (the kernel refuses to rename onto a folder with entries).
+        FileExistsError: `final` exists already.
     """
-    for folder, _, names in os.walk(staging):
-        for name in names:
-            (Path(folder) / name).chmod(_READ_ONLY)
-            _fsync_file(Path(folder) / name)
-        fsync_folder(Path(folder))
-    final.parent.mkdir(parents=True, exist_ok=True)
+    for path in files_below(staging):
+        set_read_only(path)
+    flush_tree(staging)
+    durable_folder(final.parent, root)
     try:
-        staging.rename(final)
+        rename(staging, final)
     except OSError as error:
         if final.exists():
             raise FileExistsError(final) from error
         raise
-    fsync_folder(final.parent)
-    fsync_folder(final.parent.parent)
+    flush_folder(final.parent)
+
+
+def keep_tree(folder: Path, root: Path) -> None:
+    """Make a folder that is already in place durable, whoever put it there: its files and every entry up to `root`."""
+    flush_tree(folder)
+    for parent in folder.parents:
+        flush_folder(parent)
+        if parent == root:
+            return
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder`, and itself."""
+    for path in files_below(folder):
+        flush_file(path)
+    for below, _, _ in os.walk(folder, topdown=False):
+        flush_folder(Path(below))
+
+
+def move_away(path: Path, to: Path) -> None:
+    """Move a file or folder out of its place durably: after a power loss it is in one place or the other, whole."""
+    rename(path, to)
+    flush_folder(to.parent)
+    flush_folder(path.parent)
 
 
 def discard_tree(folder: Path) -> None:
-    """Remove a folder and what it holds; a folder that is not there is fine."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove a folder and what it holds; one that is not there is fine."""
+    if not folder.is_dir() or folder.is_symlink():
+        unlink(folder)
+        return
+    for entry in sorted(folder.iterdir()):
+        discard_tree(entry)
+    remove_folder(folder)
 
 
-@contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold `path` by flock; the kernel frees it when the holder dies (one host only)."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in the order of their paths."""
+    yield from sorted(Path(below) / name for below, _, names in os.walk(folder) for name in names)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that there is no room left.
+
+    Libraries in C++ and Rust (safetensors, onnx, arrow) put the system's words into exceptions of their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        words = str(seen)
+        if any(text in words for text in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "os error 28")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def free_bytes(folder: Path) -> int:
+    """Room left for us on the disk of `folder`, in bytes."""
+    return shutil.disk_usage(folder).free

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from artifacts.errors import BadName, DamagedManifest
 from artifacts.names import ModelName
-from artifacts.refs import RelativePath, Sha256, canonical_json, digest_json
+from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256, canonical_json, digest_json
 
 FORMAT: Literal[1] = 1
 _DIGEST = "digest"
@@ -109,6 +109,28 @@ class Manifest(BaseModel):
     def ref(self) -> str:
         """How people name this release: `model@version`."""
         return f"{self.model}@{self.version}"
+
+    def objects(self) -> list[ArtifactRef]:
+        """Every object that holds a file of the release, once.
+
+        Raises:
+            DamagedManifest: the files listed for an object are not the whole of it.
+        """
+        kinds: dict[str, str] = {}
+        members: dict[str, dict[str, FileEntry]] = {}
+        for file in self.files:
+            entry = FileEntry(path=file.member, sha256=file.sha256, size=file.size)
+            kinds.setdefault(file.object, file.kind)
+            members.setdefault(file.object, {})[file.member] = entry
+        found = [ArtifactRef.of(kinds[digest], entries.values()) for digest, entries in members.items()]
+        for digest, ref in zip(members, found, strict=True):
+            if ref.digest != digest:
+                raise DamagedManifest(
+                    f"{self.ref} does not list the whole of its {ref.kind} object {digest[:12]}",
+                    expected="every file of an object, with its digest and size",
+                    fix="restore the manifest from a copy of the store",
+                )
+        return found
 
     def to_bytes(self) -> bytes:
         """Canonical JSON with its own digest; `Manifest.from_bytes(m.to_bytes()) == m`."""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from artifacts.errors import BadName
 
 _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
+_ALIAS = re.compile(r"[a-z](?:[a-z0-9-]{0,48}[a-z0-9])?")
 _DIGEST_PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -33,13 +34,29 @@ def model_name_from(source: str) -> str:
 ModelName = Annotated[str, AfterValidator(check_model_name)]
 
 
+def check_alias(name: str) -> str:
+    """Return `name` when it is an alias (a-z 0-9 -, at most 50 characters, a letter first), else raise BadName."""
+    if not _ALIAS.fullmatch(name):
+        raise BadName(
+            f"{name[:60]!r} is not an alias", expected="1 to 50 of a-z 0-9 - that start with a letter, as `production`"
+        )
+    return name
+
+
+AliasName = Annotated[str, AfterValidator(check_alias)]
+
+
 class Reference(BaseModel):
-    """A parsed release reference: `model` (its newest), `model@version`, or a digest prefix of 8 or more digits."""
+    """A parsed release reference: `model` (its newest), `model@version`, `model:alias`, or a digest prefix.
+
+    A text that could be both a model and a digest prefix is kept as both: the store knows whether it has that model.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
     version: int | None = None
+    alias: str | None = None
     digest_prefix: str | None = None
 
 
@@ -47,14 +64,20 @@ def parse_reference(text: str) -> Reference:
     """Parse a release reference.
 
     Raises:
-        BadName: the text is neither `model`, `model@version` nor a digest prefix.
+        BadName: the text is none of `model`, `model@version`, `model:alias` and a digest prefix of 8 or more digits.
     """
     if _DIGEST_PREFIX.fullmatch(text):
-        return Reference(digest_prefix=text)
+        return Reference(model=text, digest_prefix=text)
+    if ":" in text:
+        model, _, alias = text.partition(":")
+        return Reference(model=check_model_name(model), alias=check_alias(alias))
     model, at, version = text.partition("@")
     check_model_name(model)
     if not at:
         return Reference(model=model)
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
-        raise BadName(f"{text!r} is not a release reference", expected="model, model@version or a digest prefix")
+        raise BadName(
+            f"{text[:120]!r} is not a release reference",
+            expected="model, model@version, model:alias or a digest prefix",
+        )
     return Reference(model=model, version=int(version))

@@ -1,50 +1,74 @@
-"""A local store: immutable content-addressed objects and the releases that refer to them.
+"""A local store: immutable content-addressed objects, the releases that refer to them, and the aliases of releases.
 
-store/store.json                     format and identity of the store
-store/objects/ab/abcd.../<files>     one folder per object, named by its digest, read-only
-store/releases/<model>/<n>.json      one manifest per release, written last and once
-store/cache/  store/staging/         Prefect's task records; work in progress
+store/store.json                       format and identity; its flock keeps the collector and everybody else apart
+store/objects/ab/abcd.../<files>       one folder per object, named by its digest, read-only
+store/releases/<model>/<n>.json        one manifest per release, written last and once; `<n>.retired` when it is gone
+store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
+store/signatures/<model>/<version>/    signatures of a release
+store/policy.yaml                      what promotion asks for; written by people
+store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
+store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Literal
 
-from artifacts import fs
+from pydantic import BaseModel, ConfigDict
+
+from artifacts import aliases, fs, index, layout, locks
 from artifacts.errors import (
+    AmbiguousReference,
+    ClipsmithError,
     DamagedManifest,
+    DiskFull,
     ExportFailed,
     ExportTargetExists,
     NotAStore,
     ObjectDamaged,
     ObjectMissing,
+    ReleaseConflict,
     ReleaseNotFound,
     StoreError,
     StoreReadOnly,
 )
-from artifacts.manifest import Manifest
-from artifacts.names import parse_reference
-from artifacts.refs import ArtifactRef, FileEntry, canonical_json, digest_file
+from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.mounts import refuse_network
+from artifacts.names import Reference, parse_reference
+from artifacts.records import dump, parse
+from artifacts.refs import ArtifactRef, FileEntry, digest_file
 
-_FORMAT = 1
-_FOLDERS = ("objects", "releases", "staging")
-_MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again"
-_Signature = tuple[tuple[str, int, int, int], ...]
+FORMAT: Literal[1] = 1
+_MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again, or `clipsmith pull` it from a copy"
+_Signature = tuple[tuple[str, int, int, int, int], ...]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    id: str
 
 
 class Store:
     """A store in a local folder. Use `Store.open`."""
 
-    def __init__(self, root: Path, identity: str) -> None:
+    def __init__(self, root: Path, identity: str, *, writable: bool) -> None:
         self.root = root
         self.id = identity
+        self.writable = writable
         self._verified: dict[str, _Signature] = {}
+        self._lease: locks.Lease | None = None
+        self._mutex = threading.Lock()
 
     # --- opening -------------------------------------------------------------------------------------------
 
@@ -55,32 +79,60 @@ class Store:
         Raises:
             NotAStore: the folder holds something else, a store of another format, or (read-only) nothing.
             StoreReadOnly: `writable` and the folder cannot be written.
+            UnsupportedFileSystem: `writable` and the folder is on a network file system.
         """
         root = Path(root).expanduser().absolute()
         if writable:
             _prepare(root)
+        header = root / layout.HEADER
         try:
-            header = json.loads((root / "store.json").read_bytes())
+            content = parse(_Header, header.read_bytes(), where=header, error=NotAStore, what="the store's header")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotAStore(
                 "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"
             ) from error
-        except (ValueError, OSError) as error:
-            raise NotAStore(f"the store's header cannot be read: {error}", where=root / "store.json") from error
-        match header:
-            case {"format": format_, "id": str(identity)} if format_ == _FORMAT:
-                return cls(root, identity)
-        raise NotAStore("the store's header is of another format", where=root, expected=f"format {_FORMAT}")
+        except OSError as error:
+            raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
+        return cls(root, content.id, writable=writable)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While inside, no collector removes anything: for whoever reads several files of a release."""
+        return locks.shared(self.root / layout.HEADER)
+
+    def alone(self, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold the store alone, for the collector. Raises: StoreBusy."""
+        return locks.exclusive(self.root / layout.HEADER, timeout_s)
+
+    @property
+    def lease(self) -> locks.Lease:
+        """What this process holds; take it and add to it inside `reading()`."""
+        with self._mutex:
+            if self._lease is None:
+                self._lease = locks.Lease(self.root / "leases")
+            return self._lease
+
+    def close(self) -> None:
+        """Let go of everything this process holds in the store."""
+        with self._mutex:
+            if self._lease is not None:
+                self._lease.close()
+            self._lease = None
 
     # --- objects -------------------------------------------------------------------------------------------
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A fresh folder inside the store to write into; gone afterwards unless `add` took it."""
-        folder = self.root / "staging" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        """A fresh folder inside the store to write into; gone afterwards unless `add` took it.
+
+        Raises:
+            DiskFull: what was done inside failed for want of room.
+        """
+        with self.reading(), _room(self.root):
+            folder = self.root / "staging" / f"{self.lease.id}-{uuid.uuid4().hex}"
+            fs.make_folder(folder)
         try:
-            yield folder
+            with _room(self.root):
+                yield folder
         finally:
             fs.discard_tree(folder)
 
@@ -88,41 +140,52 @@ class Store:
         """Take the files below `folder` (inside `staging()`) as one immutable object and return its reference.
 
         An equal object that is already there and sound is kept; a damaged one is replaced.
+
+        Raises:
+            DiskFull, OSError: it could not be made durable; nothing was added.
         """
-        files = [
-            FileEntry(path=path.relative_to(folder).as_posix(), sha256=digest_file(path), size=path.stat().st_size)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        ]
-        if not files:
-            raise StoreError(f"a {kind} object without files", where=folder)
-        ref = ArtifactRef.of(kind, files)
-        final = self._place(ref.digest)
-        if final.exists():
-            try:
-                self.check(ref)
+        ref = describe(kind, folder)
+        final = layout.object_folder(self.root, ref.digest)
+        with _room(self.root), self.reading():
+            self.lease.hold([ref.digest])
+            if final.exists() and self._is_sound(ref):
+                fs.keep_tree(final, self.root)
                 return ref
-            except (ObjectDamaged, ObjectMissing):
-                final.rename(self.root / "staging" / f"damaged-{uuid.uuid4().hex}")
-        try:
-            fs.commit_tree(folder, final)
-        except FileExistsError:
-            self.check(ref)
-        self._verified[ref.digest] = self._signature(ref)
+            if final.exists():
+                fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
+            try:
+                fs.commit_tree(folder, final, self.root)
+            except FileExistsError:
+                self._check(ref)
+                fs.keep_tree(final, self.root)
+            self._verified[ref.digest] = self._signature(ref)
         return ref
 
     def check(self, ref: ArtifactRef) -> None:
-        """Make sure the object is here with the right bytes; files unchanged since the last check are not re-read.
+        """Make sure the object is here with the right bytes, and hold it; files untouched since the last check of this
+        process (inode, size, both times) are not read again.
 
         Raises:
             ObjectMissing: the object or one of its files is not in this store.
             ObjectDamaged: a file's bytes do not match.
         """
+        with self.reading():
+            if self.writable:
+                self.lease.hold([ref.digest])
+            self._check(ref)
+
+    def path(self, ref: ArtifactRef, member: str | None = None) -> Path:
+        """The verified folder of an object, or the path of one of its files. Read only; never write there."""
+        self.check(ref)
+        folder = layout.object_folder(self.root, ref.digest)
+        return folder if member is None else folder / ref.entry(member).path
+
+    def _check(self, ref: ArtifactRef) -> None:
         signature = self._signature(ref)
         if self._verified.get(ref.digest) == signature:
             return
         for entry in ref.files:
-            path = self._place(ref.digest) / entry.path
+            path = layout.object_folder(self.root, ref.digest) / entry.path
             if path.stat().st_size != entry.size or digest_file(path) != entry.sha256:
                 raise ObjectDamaged(
                     f"{ref.kind} object {ref.digest[:12]} is damaged",
@@ -132,18 +195,17 @@ class Store:
                 )
         self._verified[ref.digest] = signature
 
-    def path(self, ref: ArtifactRef, member: str | None = None) -> Path:
-        """The verified folder of an object, or the path of one of its files. Read only; never write there."""
-        self.check(ref)
-        return self._place(ref.digest) if member is None else self._place(ref.digest) / ref.entry(member).path
-
-    def _place(self, digest: str) -> Path:
-        return self.root / "objects" / digest[:2] / digest
+    def _is_sound(self, ref: ArtifactRef) -> bool:
+        try:
+            self._check(ref)
+        except (ObjectDamaged, ObjectMissing):
+            return False
+        return True
 
     def _signature(self, ref: ArtifactRef) -> _Signature:
         rows = []
         for entry in ref.files:
-            path = self._place(ref.digest) / entry.path
+            path = layout.object_folder(self.root, ref.digest) / entry.path
             try:
                 stat = path.lstat()
             except FileNotFoundError as error:
@@ -152,65 +214,189 @@ class Store:
                     where=path,
                     fix=_MAKE_AGAIN,
                 ) from error
-            rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return tuple(rows)
 
-    # --- releases ------------------------------------------------------------------------------------------
+    # --- publishing ----------------------------------------------------------------------------------------
 
     def publish(self, model: str, identity: str, build: Callable[[int, int], Manifest]) -> tuple[Manifest, bool]:
-        """Publish one release; the manifest appears last, in one step.
+        """Publish one release; the manifest appears last, in one step, once everything it refers to is durable.
 
         `build(version, sequence)` makes the manifest for the next version. A release of `model` with the same
         `identity` is returned instead when there is one; the flag says whether a new one was made.
+
+        Raises:
+            ObjectMissing, DiskFull, OSError: nothing was published.
         """
-        with fs.exclusive_lock(self.root / "publish.lock"):
-            existing = self.releases()
-            for manifest in existing:
-                if manifest.model == model and manifest.identity == identity:
+        with _room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
+            known, _ = index.summaries(self.root, save=True)
+            for summary in known:
+                if summary["model"] == model and summary["identity"] == identity:
+                    manifest = self._load(model, summary["version"])
+                    fs.keep_tree(self._manifest_path(manifest).parent, self.root)
                     return manifest, False
-            version = 1 + max((m.version for m in existing if m.model == model), default=0)
-            manifest = build(version, 1 + max((m.sequence for m in existing), default=0))
-            self._check_files(manifest)
-            path = self._manifest_path(model, version)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fs.fsync_folder(path.parent.parent)
-            fs.write_exclusive(path, manifest.to_bytes(), self.root / "staging")
-            return manifest, True
+            sequence = 1 + max((summary["sequence"] for summary in known), default=0)
+            folder = layout.manifest_path(self.root, model, 1).parent
+            fs.durable_folder(folder, self.root)
+            version = 1 + max(layout.numbers(folder, retired=True), default=0)
+            while True:
+                manifest = build(version, sequence)
+                try:
+                    self._commit(manifest)
+                except FileExistsError:  # the lock above did not keep another publisher out
+                    version += 1
+                    continue
+                return manifest, True
+
+    def insert(self, manifest: Manifest) -> bool:
+        """Put a release of another store here under its own version; whether it was new.
+
+        Raises:
+            ReleaseConflict: another release has this name and version here.
+            ObjectMissing: an object of it is not here.
+        """
+        with _room(self.root), self.reading():
+            path = self._manifest_path(manifest)
+            fs.durable_folder(path.parent, self.root)
+            try:
+                self._commit(manifest)
+            except FileExistsError:
+                if path.read_bytes() == manifest.to_bytes():
+                    fs.keep_tree(path.parent, self.root)
+                    return False
+                raise ReleaseConflict(
+                    f"this store has another release named {manifest.ref}",
+                    where=path,
+                    expected=f"identity {manifest.identity[:12]}",
+                    fix="versions are immutable: keep the two in different stores",
+                ) from None
+            return True
+
+    def require_objects(self, manifest: Manifest) -> None:
+        """Make sure that every file of a release is here with its size; bytes are checked when they are read.
+
+        Raises:
+            ObjectMissing.
+        """
+        for file in manifest.files:
+            path = layout.object_folder(self.root, file.object) / file.member
+            if not path.is_file() or path.stat().st_size != file.size:
+                raise ObjectMissing(
+                    f"{manifest.ref} refers to {file.path}, which is not in the store",
+                    where=path,
+                    expected=f"{file.size} bytes",
+                    fix=_MAKE_AGAIN,
+                )
+
+    def _commit(self, manifest: Manifest) -> None:
+        self.require_objects(manifest)
+        for ref in manifest.objects():
+            fs.keep_tree(layout.object_folder(self.root, ref.digest), self.root)
+        fs.write_exclusive(self._manifest_path(manifest), manifest.to_bytes(), self.root / "staging")
+
+    # --- releases ------------------------------------------------------------------------------------------
 
     def releases(self) -> list[Manifest]:
-        """Every release, newest first."""
-        manifests = [self._manifest(path) for path in (self.root / "releases").glob("*/*.json")]
+        """Every release, parsed and verified, newest first; `summaries` is faster.
+
+        Raises:
+            DamagedManifest.
+        """
+        manifests = [index.load(self.root, path) for path in layout.manifests(self.root)]
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
+
+    def summaries(self) -> tuple[list[index.Summary], list[DamagedManifest]]:
+        """A line on every release, newest first, and what is wrong with the manifests that have none."""
+        return index.summaries(self.root, save=self.writable or os.access(self.root / "cache", os.W_OK))
 
     def find(self, reference: str) -> Manifest:
         """The release that `reference` names (see `artifacts.names.parse_reference`).
 
         Raises:
-            BadName, ReleaseNotFound.
+            BadName, ReleaseNotFound, AliasNotFound, AmbiguousReference, DamagedManifest, DamagedAlias.
         """
         wanted = parse_reference(reference)
-        releases = self.releases()
-        for manifest in releases:
-            if wanted.digest_prefix is not None and manifest.identity.startswith(wanted.digest_prefix):
-                return manifest
-            if manifest.model == wanted.model and wanted.version in (None, manifest.version):
-                return manifest
-        known = ", ".join(m.ref for m in releases[:10]) or "none"
-        raise ReleaseNotFound(
-            f"no release {reference!r}", where=self.root, expected=f"one of: {known}", fix="see `clipsmith releases`"
+        if wanted.model is not None and wanted.alias is not None:
+            return self._behind(aliases.current(self.root, wanted.model, wanted.alias))
+        if wanted.model is not None:
+            folder = layout.manifest_path(self.root, wanted.model, 1).parent
+            versions = layout.numbers(folder)
+            if wanted.version in versions:
+                return self._load(wanted.model, wanted.version or 0)
+            if versions and wanted.version is None:
+                return self._load(wanted.model, versions[-1])
+        if wanted.digest_prefix is not None:
+            return self._by_digest(wanted.digest_prefix)
+        raise self._not_found(reference, wanted)
+
+    def _behind(self, entry: aliases.AliasEntry) -> Manifest:
+        path = layout.manifest_path(self.root, entry.model, entry.version)
+        manifest = self._load(entry.model, entry.version)
+        if digest_file(path) != entry.manifest:
+            raise DamagedManifest(
+                f"{entry.ref} is not the release that {entry.model}:{entry.alias} was promoted to",
+                where=path,
+                expected=f"a manifest with sha256 {entry.manifest[:12]}...",
+                fix="run `clipsmith verify`, and promote a release that you trust",
+            )
+        return manifest
+
+    def _by_digest(self, prefix: str) -> Manifest:
+        known, _ = self.summaries()
+        found = [summary for summary in known if summary["identity"].startswith(prefix)]
+        if not found:
+            raise self._not_found(prefix, Reference(digest_prefix=prefix))
+        if len(found) > 1:
+            raise AmbiguousReference(
+                f"{len(found)} releases have an identity that starts with {prefix!r}",
+                where=self.root,
+                expected=f"one of: {', '.join(summary['ref'] for summary in found[:10])}",
+                fix="give more digits, or model@version",
+            )
+        return self._load(found[0]["model"], found[0]["version"])
+
+    def _not_found(self, reference: str, wanted: Reference) -> ReleaseNotFound:
+        if wanted.model is not None and wanted.version is not None:
+            tombstone = layout.tombstone_path(self.root, wanted.model, wanted.version)
+            if tombstone.exists():
+                return ReleaseNotFound(f"{reference} was retired by `clipsmith gc`", where=tombstone)
+        known, _ = self.summaries()
+        refs = ", ".join(summary["ref"] for summary in known[:10]) or "none"
+        return ReleaseNotFound(
+            f"no release {reference!r}", where=self.root, expected=f"one of: {refs}", fix="see `clipsmith releases`"
         )
+
+    def _load(self, model: str, version: int) -> Manifest:
+        try:
+            return index.load(self.root, layout.manifest_path(self.root, model, version))
+        except FileNotFoundError as error:
+            raise ReleaseNotFound(f"{model}@{version} is not in this store", where=self.root) from error
+
+    def _manifest_path(self, manifest: Manifest) -> Path:
+        return layout.manifest_path(self.root, manifest.model, manifest.version)
+
+    # --- reading releases ----------------------------------------------------------------------------------
 
     def read(self, manifest: Manifest, path: str) -> Path:
         """The verified path in the store of one file of a release; KeyError when the release has no such file."""
         for file in manifest.files:
             if file.path == path:
-                location = self._place(file.object) / file.member
-                if not location.is_file():
-                    raise ObjectMissing(f"{manifest.ref} has lost {path}", where=location, fix=_MAKE_AGAIN)
+                location = self._location(manifest, file)
                 if digest_file(location) != file.sha256:
-                    raise ObjectDamaged(f"{manifest.ref}: {path} is damaged", where=location, fix=_MAKE_AGAIN)
+                    raise self._damaged(manifest, file)
                 return location
         raise KeyError(f"{manifest.ref} has no file {path!r}")
+
+    def copy_out(self, manifest: Manifest, file: ReleaseFile, target: Path) -> None:
+        """Copy one file of a release; what was copied is what was verified.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._location(manifest, file), target)
+        if digest_file(target) != file.sha256:
+            raise self._damaged(manifest, file)
 
     def export(self, manifest: Manifest, destination: Path) -> None:
         """Write a release as a plain folder; every file is verified on the way.
@@ -224,7 +410,10 @@ class Store:
             raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
         scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
         try:
-            self._copy_out(manifest, scratch)
+            with self.reading():
+                for file in manifest.files:
+                    self.copy_out(manifest, file, scratch / file.path)
+            (scratch / "manifest.json").write_bytes(manifest.to_bytes())
             if destination.exists():
                 destination.rmdir()
             scratch.rename(destination)
@@ -237,43 +426,77 @@ class Store:
         finally:
             fs.discard_tree(scratch)
 
-    def _copy_out(self, manifest: Manifest, folder: Path) -> None:
-        for file in manifest.files:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.read(manifest, file.path), target)
-        (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    def _location(self, manifest: Manifest, file: ReleaseFile) -> Path:
+        location = layout.object_folder(self.root, file.object) / file.member
+        if not location.is_file():
+            raise ObjectMissing(f"{manifest.ref} has lost {file.path}", where=location, fix=_MAKE_AGAIN)
+        return location
 
-    def _manifest(self, path: Path) -> Manifest:
-        manifest = Manifest.from_bytes(path.read_bytes(), where=path)
-        if path != self._manifest_path(manifest.model, manifest.version):
-            raise DamagedManifest(f"the manifest of {manifest.ref} is not in its place", where=path, fix="move it back")
-        return manifest
+    def _damaged(self, manifest: Manifest, file: ReleaseFile) -> ObjectDamaged:
+        location = layout.object_folder(self.root, file.object) / file.member
+        return ObjectDamaged(
+            f"{manifest.ref}: {file.path} is damaged",
+            where=location,
+            expected=f"{file.size} bytes with sha256 {file.sha256[:12]}...",
+            fix=_MAKE_AGAIN,
+        )
 
-    def _manifest_path(self, model: str, version: int) -> Path:
-        return self.root / "releases" / model / f"{version}.json"
 
-    def _check_files(self, manifest: Manifest) -> None:
-        for file in manifest.files:
-            location = self._place(file.object) / file.member
-            if not location.is_file() or location.stat().st_size != file.size:
-                raise ObjectMissing(f"the release refers to {file.path}, which is not in the store", where=location)
+def describe(kind: str, folder: Path) -> ArtifactRef:
+    """The reference of the object that the files below `folder` make; several files are hashed at once.
+
+    Raises:
+        StoreError: no files, or something that is not a plain file.
+    """
+    paths = list(fs.files_below(folder))
+    strange = [path for path in paths if path.is_symlink() or not path.is_file()]
+    if strange or not paths:
+        what = "with something that is not a plain file" if strange else "without files"
+        raise StoreError(f"a {kind} object {what}", where=strange[0] if strange else folder)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = list(pool.map(digest_file, paths))
+    return ArtifactRef.of(
+        kind,
+        [
+            FileEntry(path=path.relative_to(folder).as_posix(), sha256=digest, size=path.stat().st_size)
+            for path, digest in zip(paths, digests, strict=True)
+        ],
+    )
+
+
+@contextmanager
+def _room(root: Path) -> Iterator[None]:
+    """Say plainly that the disk is full, whatever library ran into it."""
+    try:
+        yield
+    except ClipsmithError:
+        raise
+    except Exception as error:
+        if not fs.is_full(error):
+            raise
+        raise DiskFull(
+            "the disk is full",
+            where=root,
+            expected=f"more than the {fs.free_bytes(root) / 1e6:.0f} MB that are free",
+            fix="free space (`clipsmith gc` removes what no release needs), or give another --store; then run again: "
+            "finished steps are kept",
+        ) from error
 
 
 def _prepare(root: Path) -> None:
     """Make an empty store where there is none, and prove that the store can be written."""
     try:
-        if root.exists() and not (root / "store.json").exists() and _strangers(root):
+        if root.exists() and not (root / layout.HEADER).exists() and _strangers(root):
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
-        for folder in _FOLDERS:
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        if not (root / "store.json").exists():
-            header = canonical_json({"format": _FORMAT, "id": uuid.uuid4().hex})
-            try:
-                fs.write_exclusive(root / "store.json", header, root / "staging")
-            except FileExistsError:
-                return  # another process was first; its header counts
+        refuse_network(root)
+        fs.durable_folder(root, next(path for path in root.parents if path.exists()))
+        for folder in layout.FOLDERS:
+            if not (root / folder).is_dir() or not (root / layout.HEADER).exists():
+                fs.durable_folder(root / folder, root)
+        if not (root / layout.HEADER).exists():
+            _write_header(root)
+        (root / layout.PUBLISH_LOCK).touch()
         probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink()
@@ -285,9 +508,16 @@ def _prepare(root: Path) -> None:
         ) from error
 
 
+def _write_header(root: Path) -> None:
+    try:
+        fs.write_exclusive(root / layout.HEADER, dump(_Header(id=uuid.uuid4().hex)), root / "staging")
+    except FileExistsError:
+        fs.flush_folder(root)  # another process was first; its header counts
+
+
 def _strangers(root: Path) -> bool:
     """Whether the folder holds anything but a store that another process is just making."""
-    return any(path.name not in _FOLDERS for path in root.iterdir())
+    return any(path.name not in layout.FOLDERS for path in root.iterdir())
 
 
 def _refuse_read_only(root: Path) -> None:
@@ -302,12 +532,13 @@ _active: ContextVar[Store | None] = ContextVar("clipsmith_store", default=None)
 
 @contextmanager
 def activate(store: Store) -> Iterator[Store]:
-    """Make `store` the one in which references are looked up and verified."""
+    """Make `store` the one in which references are looked up and verified; what is used of it is held until the end."""
     token = _active.set(store)
     try:
         yield store
     finally:
         _active.reset(token)
+        store.close()
 
 
 def active_store() -> Store:

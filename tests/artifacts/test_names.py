@@ -59,11 +59,26 @@ def test_bad_versions_are_refused(version: str) -> None:
         parse_reference(f"demo@{version}")
 
 
-def test_references() -> None:
-    assert parse_reference("demo").model_dump() == {"model": "demo", "version": None, "digest_prefix": None}
-    assert parse_reference("demo@12").model_dump() == {"model": "demo", "version": 12, "digest_prefix": None}
-    assert parse_reference("0123abcd").digest_prefix == "0123abcd"
-    assert parse_reference("0123abc").model == "0123abc"  # seven digits are a name
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("demo", {"model": "demo"}),
+        ("demo@12", {"model": "demo", "version": 12}),
+        ("demo:production", {"model": "demo", "alias": "production"}),
+        ("0123abc", {"model": "0123abc"}),  # seven digits are a name
+        ("0123abcd", {"model": "0123abcd", "digest_prefix": "0123abcd"}),  # the store knows which
+    ],
+)
+def test_references(text: str, parts: dict[str, object]) -> None:
+    assert parse_reference(text).model_dump(exclude_none=True) == parts
+
+
+@pytest.mark.parametrize(
+    "alias", ["", "Production", "1st", "-a", "a-", "a_b", "a\n", "../x", "a" * 51, "a b", "a@1", "\u0430"]
+)
+def test_bad_aliases_are_refused(alias: str) -> None:
+    with pytest.raises(BadName, match="not an alias"):
+        parse_reference(f"demo:{alias}")
 
 
 @pytest.mark.parametrize(

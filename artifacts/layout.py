@@ -1,0 +1,51 @@
+"""Where things are in a store; the store's docstring has the picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+HEADER = "store.json"
+FOLDERS = ("objects", "releases", "aliases", "signatures", "staging", "leases", "quarantine", "locks", "cache")
+PUBLISH_LOCK = "publish.lock"
+POLICY = "policy.yaml"
+_MANIFEST = re.compile(r"([1-9][0-9]{0,8})\.json")
+_NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.(?:json|retired)")
+
+
+def object_folder(root: Path, digest: str) -> Path:
+    """The folder of an object."""
+    return root / "objects" / digest[:2] / digest
+
+
+def manifest_path(root: Path, model: str, version: int) -> Path:
+    """The manifest of a release."""
+    return root / "releases" / model / f"{version}.json"
+
+
+def tombstone_path(root: Path, model: str, version: int) -> Path:
+    """What is left of a release that was retired."""
+    return root / "releases" / model / f"{version}.retired"
+
+
+def alias_folder(root: Path, model: str, alias: str) -> Path:
+    """The entries of an alias's history, numbered from 1."""
+    return root / "aliases" / model / alias
+
+
+def signature_folder(root: Path, model: str, version: int) -> Path:
+    """The signatures of a release, numbered from 1."""
+    return root / "signatures" / model / str(version)
+
+
+def manifests(root: Path, model: str = "*") -> Iterator[Path]:
+    """Every manifest's path, of one model or all."""
+    yield from (path for path in sorted((root / "releases").glob(f"{model}/*")) if _MANIFEST.fullmatch(path.name))
+
+
+def numbers(folder: Path, *, retired: bool = False) -> list[int]:
+    """The numbers of a folder's `<n>.json` files in order, with `retired` those of its `<n>.retired` files too."""
+    pattern = _NUMBERED if retired else _MANIFEST
+    names = (pattern.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else iter(())
+    return sorted({int(match[1]) for match in names if match})

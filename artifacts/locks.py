@@ -1,0 +1,126 @@
+"""Locks between processes of one host by flock(2): the kernel frees them when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifacts import fs
+from artifacts.errors import StoreBusy
+
+_POLL_S = 0.02
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Hold `path` together with other readers and writers; keeps `exclusive` holders out. Opened read-only."""
+    with _held(path, fcntl.LOCK_SH, None):
+        yield
+
+
+@contextmanager
+def exclusive(path: Path, timeout_s: float | None = None) -> Iterator[None]:
+    """Hold `path` alone.
+
+    Raises:
+        StoreBusy: others held it for all of `timeout_s` seconds (None: wait as long as it takes).
+    """
+    with _held(path, fcntl.LOCK_EX, timeout_s):
+        yield
+
+
+@contextmanager
+def _held(path: Path, kind: int, timeout_s: float | None) -> Iterator[None]:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if timeout_s is None:
+            fcntl.flock(handle, kind)
+        else:
+            _wait(handle, kind, path, timeout_s)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait(handle: int, kind: int, path: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not _try(handle, kind):
+        if time.monotonic() > deadline:
+            raise StoreBusy(
+                f"the store was in use for all of {timeout_s:g} s",
+                where=path,
+                fix="try again once the exports, copies or publishers that hold it are done",
+            )
+        time.sleep(_POLL_S)
+
+
+def _try(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Lease:
+    """What one living process holds in a store: a locked file that lists it, one name a line.
+
+    It must be taken, and added to, while the store's own lock is held shared, so that the collector, which holds that
+    lock alone, sees all of it. It ends with `close`, with the process, or when the last reference to it goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.id = uuid.uuid4().hex
+        self.path = folder / self.id
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        self._names: set[str] = set()
+        self._mutex = threading.Lock()
+        self.close = weakref.finalize(self, _end, self._handle, self.path, os.getpid())
+
+    def hold(self, names: Iterable[str]) -> None:
+        """Add names; those already there are not written again."""
+        with self._mutex:
+            new = sorted(set(names) - self._names)
+            if new:
+                os.write(self._handle, "".join(f"{name}\n" for name in new).encode())
+                self._names |= set(new)
+
+
+def _end(handle: int, path: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child shares the lock and must not end it
+        fs.unlink(path)
+    os.close(handle)
+
+
+def living(folder: Path) -> dict[str, frozenset[str]]:
+    """The leases in `folder` whose processes live, with the names they hold. Call while holding the store alone."""
+    return {path.name: frozenset(path.read_text().split()) for path in folder.iterdir() if not is_free(path)}
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds a lock on this file."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _try(handle, fcntl.LOCK_EX)
+    finally:
+        os.close(handle)
+
+
+def remove_if_free(path: Path) -> bool:
+    """Remove a lock file that nobody holds, while holding it; who waits for it must look whether it is still there."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        free = _try(handle, fcntl.LOCK_EX)
+        if free:
+            fs.unlink(path)
+        return free
+    finally:
+        os.close(handle)
