@@ -22,70 +22,9 @@ from artifacts.errors import (
     StoreError,
     StoreReadOnly,
 )
-from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
-from artifacts.refs import ArtifactRef
+from artifacts.manifest import Manifest
 from artifacts.store import Store, activate, active_store
-
-SHA = "cd" * 32
-
-
-def add(store: Store, content: bytes = b"content", name: str = "a.bin") -> ArtifactRef:
-    with store.staging() as folder:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-        return store.add("thing", folder)
-
-
-def place(store: Store, ref: ArtifactRef) -> Path:
-    return store.root / "objects" / ref.digest[:2] / ref.digest
-
-
-def rewrite(path: Path, data: bytes) -> None:
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def make(store: Store, model: str, identity: str, ref: ArtifactRef) -> tuple[Manifest, bool]:
-    def build(version: int, sequence: int) -> Manifest:
-        source = Source(kind="folder", name="n", revision="r", digest=SHA, weights={}, family="clip")
-        return Manifest(
-            model=model,
-            version=version,
-            sequence=sequence,
-            created="2026-01-01T00:00:00+00:00",
-            identity=identity,
-            provenance=Provenance(
-                source=source,
-                calibration=None,
-                evaluation=DataSource(source="digits", digest=SHA, samples=9),
-                recipe="fp8",
-                recipe_digest=SHA,
-                recipe_content=None,
-                parameters={},
-                packages={},
-                device={},
-                code="0",
-            ),
-            files=tuple(
-                ReleaseFile(
-                    path=f"image/{entry.path}",
-                    kind=ref.kind,
-                    object=ref.digest,
-                    member=entry.path,
-                    sha256=entry.sha256,
-                    size=entry.size,
-                )
-                for entry in ref.files
-            ),
-            tables={},
-        )
-
-    return store.publish(model, identity, build)
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
+from tests.artifacts.support import add, digest, make_release, place, rewrite
 
 # --- objects ---------------------------------------------------------------------------------------------------------
 
@@ -172,7 +111,7 @@ def test_active_store(store: Store, tmp_path: Path) -> None:
 
 def test_versions_count_up_per_model_and_the_newest_comes_first(store: Store) -> None:
     ref = add(store)
-    made = [make(store, model, digest(str(n)), ref) for n, model in enumerate(["a", "b", "a", "a", "b"])]
+    made = [make_release(store, model, digest(str(n)), ref) for n, model in enumerate(["a", "b", "a", "a", "b"])]
     assert [manifest.ref for manifest, _ in made] == ["a@1", "b@1", "a@2", "a@3", "b@2"]
     assert all(new for _, new in made)
     assert [m.ref for m in Store.open(store.root).releases()] == ["b@2", "a@3", "a@2", "b@1", "a@1"]
@@ -180,18 +119,18 @@ def test_versions_count_up_per_model_and_the_newest_comes_first(store: Store) ->
 
 def test_the_same_identity_is_the_same_release(store: Store) -> None:
     ref = add(store)
-    first, _ = make(store, "a", digest("1"), ref)
-    make(store, "a", digest("2"), ref)
-    again, new = make(store, "a", digest("1"), ref)
+    first, _ = make_release(store, "a", digest("1"), ref)
+    make_release(store, "a", digest("2"), ref)
+    again, new = make_release(store, "a", digest("1"), ref)
     assert (again, new) == (first, False)
     assert len(store.releases()) == 2
-    assert make(store, "b", digest("1"), ref)[0].ref == "b@1"
+    assert make_release(store, "b", digest("1"), ref)[0].ref == "b@1"
 
 
 def test_find(store: Store) -> None:
     ref = add(store)
-    first, _ = make(store, "a", digest("1"), ref)
-    second, _ = make(store, "a", digest("2"), ref)
+    first, _ = make_release(store, "a", digest("1"), ref)
+    second, _ = make_release(store, "a", digest("2"), ref)
     assert store.find("a") == second
     assert store.find("a@1") == first
     assert store.find(digest("1")[:8]) == first
@@ -207,7 +146,7 @@ def test_a_release_of_missing_objects_is_not_published(store: Store) -> None:
     ref = add(store)
     (place(store, ref) / "a.bin").unlink()
     with pytest.raises(ObjectMissing, match=r"image/a\.bin"):
-        make(store, "a", digest("1"), ref)
+        make_release(store, "a", digest("1"), ref)
     assert store.releases() == []
     assert list((store.root / "releases").rglob("*.json")) == []
 
@@ -219,11 +158,11 @@ def test_a_failing_build_publishes_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError):
         store.publish("a", digest("1"), build)
     assert store.releases() == []
-    assert make(store, "a", digest("1"), add(store))[0].ref == "a@1"
+    assert make_release(store, "a", digest("1"), add(store))[0].ref == "a@1"
 
 
 def test_an_edited_manifest_is_refused(store: Store) -> None:
-    make(store, "a", digest("1"), add(store))
+    make_release(store, "a", digest("1"), add(store))
     path = store.root / "releases" / "a" / "1.json"
     content = json.loads(path.read_bytes())
     rewrite(path, json.dumps(content | {"version": 2}).encode())
@@ -234,7 +173,7 @@ def test_an_edited_manifest_is_refused(store: Store) -> None:
 
 def test_a_manifest_in_the_wrong_place_is_refused(store: Store) -> None:
     """A release is what its manifest says it is: a copy under another name or number is not another release."""
-    make(store, "a", digest("1"), add(store))
+    make_release(store, "a", digest("1"), add(store))
     path = store.root / "releases" / "a" / "1.json"
     (store.root / "releases" / "b").mkdir()
     (store.root / "releases" / "b" / "7.json").write_bytes(path.read_bytes())
@@ -245,7 +184,7 @@ def test_a_manifest_in_the_wrong_place_is_refused(store: Store) -> None:
 def _publish_some(root: Path, start: int) -> None:
     store = Store.open(root)
     for n in range(start, start + 8):
-        make(store, "a", digest(str(n)), add(store, str(n).encode()))
+        make_release(store, "a", digest(str(n)), add(store, str(n).encode()))
 
 
 def test_racing_publishers_get_distinct_versions(store: Store) -> None:
@@ -265,7 +204,7 @@ def test_racing_publishers_get_distinct_versions(store: Store) -> None:
 
 
 def test_export(store: Store, tmp_path: Path) -> None:
-    manifest, _ = make(store, "a", digest("1"), add(store, b"bytes", "deep/a.bin"))
+    manifest, _ = make_release(store, "a", digest("1"), add(store, b"bytes", "deep/a.bin"))
     (tmp_path / "out").mkdir()
     store.export(manifest, tmp_path / "out")
     assert (tmp_path / "out" / "image" / "deep" / "a.bin").read_bytes() == b"bytes"
@@ -274,7 +213,7 @@ def test_export(store: Store, tmp_path: Path) -> None:
 
 
 def test_export_refuses_what_is_in_the_way(store: Store, tmp_path: Path) -> None:
-    manifest, _ = make(store, "a", digest("1"), add(store))
+    manifest, _ = make_release(store, "a", digest("1"), add(store))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -287,7 +226,7 @@ def test_export_refuses_what_is_in_the_way(store: Store, tmp_path: Path) -> None
 
 def test_export_of_a_damaged_release_leaves_nothing(store: Store, tmp_path: Path) -> None:
     ref = add(store)
-    manifest, _ = make(store, "a", digest("1"), ref)
+    manifest, _ = make_release(store, "a", digest("1"), ref)
     rewrite(place(store, ref) / "a.bin", b"kontent")
     with pytest.raises(ObjectDamaged, match=r"image/a\.bin"):
         store.export(manifest, tmp_path / "out")
@@ -333,7 +272,7 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path: Path) -> 
 
 
 def test_a_read_only_store_can_be_read_and_not_written(store: Store) -> None:
-    make(store, "a", digest("1"), add(store))
+    make_release(store, "a", digest("1"), add(store))
     store.root.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         with pytest.raises(StoreReadOnly, match="read-only"):

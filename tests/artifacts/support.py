@@ -1,0 +1,90 @@
+"""Small objects and releases, made without a model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from artifacts import layout
+from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
+from artifacts.refs import ArtifactRef
+from artifacts.store import Store
+
+SHA = "cd" * 32
+
+
+def add(store: Store, content: bytes = b"content", name: str = "a.bin", kind: str = "thing") -> ArtifactRef:
+    """An object of one file."""
+    with store.staging() as folder:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        return store.add(kind, folder)
+
+
+def place(store: Store, ref: ArtifactRef) -> Path:
+    """Where an object is."""
+    return layout.object_folder(store.root, ref.digest)
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Change a file that the store made read-only."""
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def digest(text: str) -> str:
+    """Something that looks like an identity."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def provenance(**changes: Any) -> Provenance:
+    """Complete, and short."""
+    source = Source(kind="folder", name="n", revision="r", digest=SHA, weights={}, family="clip")
+    values: dict[str, Any] = {
+        "source": source,
+        "calibration": None,
+        "evaluation": DataSource(source="digits", digest=SHA, samples=9),
+        "recipe": "fp8",
+        "recipe_digest": SHA,
+        "recipe_content": None,
+        "parameters": {},
+        "packages": {},
+        "device": {},
+        "code": "0",
+    }
+    return Provenance(**(values | changes))
+
+
+def files_of(ref: ArtifactRef, folder: str = "image") -> tuple[ReleaseFile, ...]:
+    """An object's files as those of a release."""
+    return tuple(
+        ReleaseFile(
+            path=f"{folder}/{entry.path}" if folder else entry.path,
+            kind=ref.kind,
+            object=ref.digest,
+            member=entry.path,
+            sha256=entry.sha256,
+            size=entry.size,
+        )
+        for entry in ref.files
+    )
+
+
+def make_release(store: Store, model: str, identity: str, *refs: ArtifactRef, **changes: Any) -> tuple[Manifest, bool]:
+    """Publish a release of objects; the first one's files are in `image/`, the others' in `image1/` and so on."""
+
+    def build(version: int, sequence: int) -> Manifest:
+        values: dict[str, Any] = {
+            "model": model,
+            "version": version,
+            "sequence": sequence,
+            "created": "2026-01-01T00:00:00+00:00",
+            "identity": identity,
+            "provenance": provenance(),
+            "files": tuple(f for n, ref in enumerate(refs) for f in files_of(ref, f"image{n or ''}")),
+            "tables": {},
+        }
+        return Manifest(**(values | changes))
+
+    return store.publish(model, identity, build)
