@@ -253,6 +253,10 @@ class DamagedAlias(StoreError):
     """An entry of an alias's history that is not what was written."""
 
 
+class DamagedLedger(StoreError):
+    """An entry of the store's ledger that is not what was written."""
+
+
 class DamagedSignature(StoreError):
     """A signature's record that is not what was written."""
 

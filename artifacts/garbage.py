@@ -99,8 +99,8 @@ def _retire(store: Store, manifest: Manifest) -> None:
         retired=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     place = layout.tombstone_path(store.root, manifest.model, manifest.version)
-    if not place.exists():
-        fs.write_exclusive(place, dump(tombstone), store.root / "staging")
+    if not place.exists():  # else a collector was killed between the two
+        store.write_record(place, dump(tombstone))
     fs.flush_folder(place.parent)
     fs.unlink(path)
     fs.flush_folder(path.parent)

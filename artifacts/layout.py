@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HEADER = "store.json"
-FOLDERS = ("objects", "releases", "aliases", "signatures", "staging", "leases", "quarantine", "locks", "cache")
+FOLDERS = (
+    *("objects", "releases", "aliases", "signatures", "ledger"),
+    *("staging", "leases", "quarantine", "locks", "cache"),
+)
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
 _MANIFEST = re.compile(r"([1-9][0-9]{0,8})\.json")

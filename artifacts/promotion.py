@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Literal, NamedTuple
 
-from artifacts import aliases, fs, layout
+from artifacts import aliases, layout
 from artifacts.aliases import AliasEntry
 from artifacts.errors import AliasMoved, ConfigError, DamagedAlias, NothingToRollBack, ReleaseRejected
 from artifacts.identity import current_user
@@ -112,9 +112,8 @@ def _move(
         forced=forced,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    fs.durable_folder(folder, store.root)
     try:
-        fs.write_exclusive(folder / f"{entry.number}.json", dump(entry), store.root / "staging")
+        store.write_record(folder / f"{entry.number}.json", dump(entry))
     except FileExistsError:
         raise _moved(manifest.model, alias, _before(store, manifest.model, alias, entry.number)) from None
     return Move(before, entry, moved=True)

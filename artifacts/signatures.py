@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts import fs, layout, signing
+from artifacts import layout, signing
 from artifacts.errors import DamagedSignature, SignatureInvalid, SignatureRequired
 from artifacts.identity import current_user
 from artifacts.manifest import Manifest
@@ -41,7 +41,6 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
     bundle = signing.sign(manifest, manifest.to_bytes(), private_key, password).decode()
     with store.reading():
         folder = layout.signature_folder(store.root, manifest.model, manifest.version)
-        fs.durable_folder(folder, store.root)
         while True:
             record = SignatureRecord(
                 model=manifest.model,
@@ -52,7 +51,7 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
                 created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             )
             try:
-                fs.write_exclusive(folder / f"{record.number}.json", dump(record), store.root / "staging")
+                store.write_record(folder / f"{record.number}.json", dump(record))
             except FileExistsError:
                 continue  # somebody else signed at the same time
             return record

@@ -5,6 +5,7 @@ store/objects/ab/abcd.../<files>       one folder per object, named by its diges
 store/releases/<model>/<n>.json        one manifest per release, written last and once; `<n>.retired` when it is gone
 store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
 store/signatures/<model>/<version>/    signatures of a release
+store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
 store/policy.yaml                      what promotion asks for; written by people
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
 store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again
@@ -25,7 +26,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from artifacts import aliases, fs, index, layout, locks
+from artifacts import aliases, fs, index, layout, ledger, locks
 from artifacts.errors import (
     AmbiguousReference,
     ClipsmithError,
@@ -237,7 +238,6 @@ class Store:
                     return manifest, False
             sequence = 1 + max((summary["sequence"] for summary in known), default=0)
             folder = layout.manifest_path(self.root, model, 1).parent
-            fs.durable_folder(folder, self.root)
             version = 1 + max(layout.numbers(folder, retired=True), default=0)
             while True:
                 manifest = build(version, sequence)
@@ -257,7 +257,6 @@ class Store:
         """
         with _room(self.root), self.reading():
             path = self._manifest_path(manifest)
-            fs.durable_folder(path.parent, self.root)
             try:
                 self._commit(manifest)
             except FileExistsError:
@@ -292,7 +291,17 @@ class Store:
         self.require_objects(manifest)
         for ref in manifest.objects():
             fs.keep_tree(layout.object_folder(self.root, ref.digest), self.root)
-        fs.write_exclusive(self._manifest_path(manifest), manifest.to_bytes(), self.root / "staging")
+        self.write_record(self._manifest_path(manifest), manifest.to_bytes())
+
+    def write_record(self, path: Path, data: bytes) -> None:
+        """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
+
+        Raises:
+            FileExistsError: there is one in its place; nothing was changed.
+        """
+        fs.durable_folder(path.parent, self.root)
+        fs.write_exclusive(path, data, self.root / "staging")
+        ledger.append(self.root, path)
 
     # --- releases ------------------------------------------------------------------------------------------
 

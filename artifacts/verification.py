@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from artifacts import aliases, fs, index, layout, signatures, tombstones
-from artifacts.errors import DamagedAlias, DamagedManifest, DamagedSignature
+from artifacts import aliases, fs, index, layout, ledger, signatures, tombstones
+from artifacts.errors import DamagedAlias, DamagedLedger, DamagedManifest, DamagedSignature
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import Store
@@ -76,11 +76,12 @@ def verify(root: Path | str, progress: Progress | None = None) -> Verification:
     store = Store.open(root, writable=False)
     with store.reading():
         releases, problems = _manifests(root)
-        problems += _records(root)
+        problems += [*_records(root), *_ledger(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
+    first = {problem.where: problem for problem in reversed(problems)}  # one thing may be found out in several ways
     return Verification(
-        problems=tuple(sorted(problems, key=lambda problem: (problem.where, problem.kind))),
+        problems=tuple(first[where] for where in sorted(first)),
         releases=len(releases),
         objects=len(contents.entries),
         bytes=contents.bytes,
@@ -166,6 +167,39 @@ def _records(root: Path) -> list[Problem]:
     return problems
 
 
+def _ledger(root: Path) -> Iterator[Problem]:
+    """Everything that was noted is there, with the bytes it had, unless a tombstone took its place."""
+    for number in ledger.numbers(root):
+        path = ledger.entry_path(root, number)
+        try:
+            entry = ledger.read(root, number)
+        except FileNotFoundError:
+            yield Problem("missing", _relative(root, path), "an entry of the ledger is not there")
+            continue
+        except (DamagedLedger, OSError) as error:
+            yield _damaged(root, path, error)
+            continue
+        subject = root / entry.path
+        if subject.exists():
+            if _digest(subject) != entry.sha256:
+                yield Problem("damaged", entry.path, "not what was written there")
+        elif not _is_retired(root, subject):
+            yield Problem("missing", entry.path, "it was put into this store and is not there")
+
+
+def _is_retired(root: Path, subject: Path) -> bool:
+    """Whether a record went with its release, as it should; that the tombstone is there is an entry of its own."""
+    model, version = subject.parent.name, subject.stem
+    if subject.suffix == ".json" and subject.is_relative_to(root / "signatures"):
+        model, version = subject.parts[-3], subject.parts[-2]
+    elif subject.suffix != ".json" or not subject.is_relative_to(root / "releases"):
+        return False
+    tombstone = layout.tombstone_path(root, model, int(version))
+    return tombstone.exists() or any(
+        ledger.read(root, number).path == _relative(root, tombstone) for number in ledger.numbers(root)
+    )
+
+
 def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:
     """Every entry is there and readable, and the last one points to the release it was made for."""
     folder = layout.alias_folder(root, model, alias)
@@ -184,7 +218,7 @@ def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:
         if number == known[-1] and not target.exists():
             what = f"{model}:{alias} points to {entry.ref}, which is not there"
             yield Problem("missing", _relative(root, target), what, releases=(entry.ref,))
-        elif number == known[-1] and digest_file(target) != entry.manifest:
+        elif number == known[-1] and _digest(target) != entry.manifest:
             what = f"{model}:{alias} was promoted to another {entry.ref}"
             yield Problem("damaged", _relative(root, target), what, releases=(entry.ref,))
 
@@ -230,6 +264,14 @@ def _compare(root: Path, ref: ArtifactRef, contents: Contents, users: tuple[str,
     for member in sorted(found.keys() - {entry.path for entry in ref.files}):
         what = f"not a file of this {ref.kind} object"
         yield Problem("unexpected", _relative(root, folder / member), what, ref.digest, users)
+
+
+def _digest(path: Path) -> str | None:
+    """The file's digest; None when it cannot be read, which is reported where the file itself is looked at."""
+    try:
+        return digest_file(path)
+    except OSError:
+        return None
 
 
 def _unexpected(root: Path, path: Path) -> Problem:

@@ -1,0 +1,76 @@
+"""The ledger: one numbered entry per record that was put into the store, so that a copy that lost some is found out.
+
+A manifest, alias entry, tombstone or signature that is simply gone leaves no trace otherwise. An entry is written
+after its record: a crash in between leaves a record without an entry, which is no damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts import fs, layout
+from artifacts.errors import DamagedLedger
+from artifacts.records import dump, parse
+from artifacts.refs import RelativePath, Sha256, digest_file
+
+_SHARD = 1000
+
+
+class LedgerEntry(BaseModel):
+    """`path`, relative to the store, was written with these bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    number: int = Field(ge=1)
+    path: RelativePath
+    sha256: Sha256
+
+
+def append(root: Path, path: Path) -> None:
+    """Note that `path`, a record that is durable by now, was put into the store in `root`."""
+    relative, digest = path.relative_to(root).as_posix(), digest_file(path)
+    while True:
+        number = last(root) + 1
+        place = entry_path(root, number)
+        fs.durable_folder(place.parent, root)
+        try:
+            entry = LedgerEntry(number=number, path=relative, sha256=digest)
+            fs.write_exclusive(place, dump(entry), root / "staging")
+        except FileExistsError:
+            continue  # another process noted something at the same time
+        return
+
+
+def last(root: Path) -> int:
+    """The number of the newest entry, 0 without any."""
+    shards = sorted((int(path.name) for path in (root / "ledger").iterdir() if path.name.isdecimal()), reverse=True)
+    return next((numbers[-1] for shard in shards if (numbers := layout.numbers(root / "ledger" / str(shard)))), 0)
+
+
+def entry_path(root: Path, number: int) -> Path:
+    """Where an entry is: a thousand a folder, so that appending stays cheap."""
+    return root / "ledger" / str(number // _SHARD) / f"{number}.json"
+
+
+def read(root: Path, number: int) -> LedgerEntry:
+    """One entry.
+
+    Raises:
+        DamagedLedger: it cannot be read, or is not the entry of its place.
+        FileNotFoundError: it is not there.
+    """
+    path = entry_path(root, number)
+    entry = parse(LedgerEntry, path.read_bytes(), where=path, error=DamagedLedger, what="an entry of the ledger")
+    if entry.number != number:
+        raise DamagedLedger(f"entry {entry.number} of the ledger is not in its place", where=path)
+    return entry
+
+
+def numbers(root: Path) -> Iterator[int]:
+    """The numbers that there should be."""
+    yield from range(1, last(root) + 1)
