@@ -21,9 +21,13 @@ def lock(tmp_path: Path) -> Path:
 
 
 def test_readers_share_and_keep_a_lone_holder_out(lock: Path) -> None:
-    with locks.shared(lock), locks.shared(lock):
-        with pytest.raises(StoreBusy, match="in use"), locks.exclusive(lock, timeout_s=0.05):
-            pass
+    with (
+        locks.shared(lock),
+        locks.shared(lock),
+        pytest.raises(StoreBusy, match="in use"),
+        locks.exclusive(lock, timeout_s=0.05),
+    ):
+        pass
     with locks.exclusive(lock, timeout_s=0.05):
         assert not locks.is_free(lock)
     assert locks.is_free(lock)
