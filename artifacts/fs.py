@@ -134,10 +134,14 @@ def commit_tree(staging: Path, final: Path, root: Path) -> None:
     flush_folder(final.parent)
 
 
-def keep_tree(folder: Path, root: Path) -> None:
-    """Make a folder that is already in place durable, whoever put it there: its files and every entry up to `root`."""
-    flush_tree(folder)
-    for parent in folder.parents:
+def keep(path: Path, root: Path) -> None:
+    """Make what is already in place durable, whoever put it there: a file, or a folder with all below it, and every
+    entry up to `root`."""
+    if path.is_dir():
+        flush_tree(path)
+    else:
+        flush_file(path)
+    for parent in path.parents:
         flush_folder(parent)
         if parent == root:
             return

@@ -19,7 +19,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
@@ -150,15 +150,16 @@ class Store:
         with _room(self.root), self.reading():
             self.lease.hold([ref.digest])
             if final.exists() and self._is_sound(ref):
-                fs.keep_tree(final, self.root)
+                fs.keep(final, self.root)
                 return ref
             if final.exists():
-                fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
+                with suppress(FileNotFoundError):  # another process found it out at the same time
+                    fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
             try:
                 fs.commit_tree(folder, final, self.root)
             except FileExistsError:
                 self._check(ref)
-                fs.keep_tree(final, self.root)
+                fs.keep(final, self.root)
             self._verified[ref.digest] = self._signature(ref)
         return ref
 
@@ -234,7 +235,7 @@ class Store:
             for summary in known:
                 if summary["model"] == model and summary["identity"] == identity:
                     manifest = self._load(model, summary["version"])
-                    fs.keep_tree(self._manifest_path(manifest).parent, self.root)
+                    fs.keep(self._manifest_path(manifest), self.root)
                     return manifest, False
             sequence = 1 + max((summary["sequence"] for summary in known), default=0)
             folder = layout.manifest_path(self.root, model, 1).parent
@@ -261,7 +262,7 @@ class Store:
                 self._commit(manifest)
             except FileExistsError:
                 if path.read_bytes() == manifest.to_bytes():
-                    fs.keep_tree(path.parent, self.root)
+                    fs.keep(path, self.root)
                     return False
                 raise ReleaseConflict(
                     f"this store has another release named {manifest.ref}",
@@ -290,7 +291,7 @@ class Store:
     def _commit(self, manifest: Manifest) -> None:
         self.require_objects(manifest)
         for ref in manifest.objects():
-            fs.keep_tree(layout.object_folder(self.root, ref.digest), self.root)
+            fs.keep(layout.object_folder(self.root, ref.digest), self.root)
         self.write_record(self._manifest_path(manifest), manifest.to_bytes())
 
     def write_record(self, path: Path, data: bytes) -> None:
@@ -508,7 +509,7 @@ def _prepare(root: Path) -> None:
         (root / layout.PUBLISH_LOCK).touch()
         probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a collector may have been faster
     except OSError as error:
         raise StoreReadOnly(
             f"the store cannot be written: {error.strerror or error}",

@@ -124,7 +124,9 @@ def _half_made(root: Path) -> bool:
     """Whether there is only what a store that is just being made consists of: empty folders and no header yet."""
     if not root.is_dir() or (root / layout.HEADER).exists():
         return False
-    return all(path.name in layout.FOLDERS for path in root.iterdir()) and not any(layout.manifests(root))
+    return all(path.name in layout.FOLDERS for path in root.iterdir()) and not any(
+        path.name != "staging" and any(path.iterdir()) for path in root.iterdir()
+    )
 
 
 def _in_place(folder: Path) -> bool:

@@ -163,3 +163,10 @@ def test_a_swapped_manifest_is_found_by_the_alias(sound: Store) -> None:
     other = sound.find("a@3").model_copy(update={"created": "2027-01-01T00:00:00+00:00"})
     rewrite(layout.manifest_path(sound.root, "a", 3), other.to_bytes())
     assert seen(sound) == [("damaged", "releases/a/3.json")]
+
+
+def test_a_store_that_lost_its_header_is_not_taken_for_a_half_made_one(sound: Store) -> None:
+    for name in ("store.json", "publish.lock"):
+        (sound.root / name).unlink()
+    with pytest.raises(NotAStore):
+        verify(sound.root)
