@@ -13,6 +13,7 @@ import typer
 from artifacts.errors import ClipsmithError
 from artifacts.store import Store
 from deployments import show
+from deployments.embedded_api import EmbeddedApi
 from deployments.environment import prepare_prefect, quiet_libraries
 from flows.defaults import default_store
 
@@ -69,9 +70,12 @@ def optimize(
         if value is not None:
             _put(values, path, value)
     parameters = parse_parameters(values, where=config or "command line")
+    api = EmbeddedApi.start()
     quiet_libraries()
     from flows.optimize import optimize as flow
 
+    if api is not None:  # it has been starting while the flow was imported
+        api.wait()
     # Whatever a library prints goes to stderr: stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
         published = flow(parameters)

@@ -1,16 +1,21 @@
 """Build one engine in a child process: `python -m tasks.engines.child JOB.json`.
 
 A builder that crashes in native code or is killed for memory takes only the child down; `build_in_child` turns that
-into a typed error.
+into a typed error. A child whose parent is killed ends too: its standard input is a pipe that only the parent can write
+to, and never does.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -44,15 +49,17 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     job_file.write_text(job.model_dump_json())
     start = time.perf_counter()
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "tasks.engines.child", str(job_file)],
-            env={**os.environ, **backend_for(job.target).environment()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        with _lifeline() as stdin:
+            child = subprocess.run(
+                [sys.executable, "-P", "-m", "tasks.engines.child", str(job_file)],
+                env={**os.environ, **backend_for(job.target).environment()},
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+            )
     finally:
         job_file.unlink()
     log, result = _split(child.stdout)
@@ -66,6 +73,17 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
             fix=f"last output: {log[-2000:] or 'none'}",
         )
     return StepStats(wall_s=round(time.perf_counter() - start, 4), peak_rss_mb=round(float(result), 1)), log
+
+
+@contextmanager
+def _lifeline() -> Iterator[int]:
+    """The reading end of a pipe; it ends when this process does."""
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def _split(output: str) -> tuple[str, str | None]:
@@ -85,6 +103,7 @@ def _death(code: int) -> str:
 
 def main() -> None:
     """The child: build, then print its own peak memory in MiB, or why the builder refused."""
+    _end_with_parent()
     job = Job.model_validate_json(Path(sys.argv[1]).read_text())
     try:
         backend_for(job.target).build(job.onnx, job.engine, job.target, job.profile)
@@ -92,6 +111,16 @@ def main() -> None:
         _report(" ".join(error.what.split()))
         sys.exit(_REFUSED)
     _report(str(peak_rss_mb()))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process (SIGIO) when the pipe ends: a builder deep in native code runs no Python."""
+    pipe = sys.stdin.fileno()
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # it ended before
+        sys.exit("the parent is gone")
 
 
 def _report(result: str) -> None:

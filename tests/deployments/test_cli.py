@@ -142,6 +142,7 @@ def parameters_of(call: Any, monkeypatch: pytest.MonkeyPatch, *arguments: object
         raise SystemExit(7)
 
     monkeypatch.setattr(flows.optimize, "optimize", stop)
+    monkeypatch.setattr(cli.EmbeddedApi, "start", lambda: None)
     assert call("optimize", *arguments)[0] == 7
     return seen[0]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,27 @@ import pytest
 from artifacts.errors import BuilderCrash, BuildError
 from tasks.engines import BatchProfile
 from tasks.engines.child import _RESULT, Job, build_in_child
+from tests.processes import left_after, marked, new_mark
 
+PYTHON = sys.executable  # tests replace it
 LEAVE_ENGINE = """
 import json, pathlib, sys
 job = json.loads(pathlib.Path(sys.argv[-1]).read_text())
 pathlib.Path(job["engine"]).write_bytes(b"engine")
+"""
+
+# A builder that stays in native code and does not let go of the interpreter.
+STUCK = """
+import ctypes, pathlib, sys, tasks.engines.child as child
+sys.argv[1:] = sys.argv[-1:]
+
+class Stuck:
+    def build(self, *_):
+        pathlib.Path({begun!r}).touch()
+        ctypes.PyDLL(None).sleep(600)
+
+child.backend_for = lambda _target: Stuck()
+child.main()
 """
 
 
@@ -115,3 +134,22 @@ def test_the_child_builds_a_real_engine_and_reports_its_own_memory(demo_graph: A
     stats, _ = build_in_child(job)
     assert job.engine.stat().st_size > 100_000
     assert 10 < stats.peak_rss_mb < 2000
+
+
+def test_a_builder_does_not_outlive_its_parent(job: Job, impostor: Any, tmp_path: Path) -> None:
+    impostor(STUCK.format(begun=str(tmp_path / "begun")))
+    code = f"""
+import sys
+sys.executable = {sys.executable!r}
+from tasks.engines.child import Job, build_in_child
+build_in_child(Job.model_validate_json({job.model_dump_json()!r}))
+"""
+    mark = new_mark()
+    parent = subprocess.Popen([PYTHON, "-c", code], env=os.environ | mark)
+    while not (tmp_path / "begun").exists():
+        assert parent.poll() is None
+        time.sleep(0.05)
+    assert len(marked(mark)) == 2
+    parent.kill()
+    parent.wait()
+    assert not left_after(mark, 1)
