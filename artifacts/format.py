@@ -32,6 +32,12 @@ def points_range(low: float, high: float, digits: int = 1) -> str:
     return f"{_signed(low * 100, digits)} to {_signed(high * 100, digits)}"
 
 
+def loss(fraction: float, digits: int = 2) -> str:
+    """How far something fell, in percentage points: a gain is negative."""
+    text = f"{fraction * 100:.{digits}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)) + " points"
+
+
 def quantity(value: Cell, unit: str = "") -> str:
     """A table's cell; bytes, fractions and ratios with their unit, the others without; absent values as a dash."""
     if value is None:

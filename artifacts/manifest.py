@@ -85,6 +85,33 @@ class Provenance(BaseModel):
     parents: tuple[Sha256, ...] = ()
 
 
+class GateResult(BaseModel):
+    """What one gate found on one row of the tables: a condition on the release, met or not.
+
+    `value` and its 95 % interval `low` to `high` are what was held against the bound, `min` or `max`: a metric, or how
+    far it falls against `reference`. All are None where there was nothing to judge.
+    """
+
+    model_config = _FROZEN
+
+    name: str
+    status: Literal["passed", "failed", "undecided", "not measured"]
+    min: float | None = None
+    max: float | None = None
+    metric: str | None = None
+    encoder: str | None = None
+    target: str | None = None
+    reference: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the release is rejected for it: failed, or configured and not measured."""
+        return self.status in ("failed", "not measured")
+
+
 class Manifest(BaseModel):
     """An immutable release.
 
@@ -104,6 +131,7 @@ class Manifest(BaseModel):
     provenance: Provenance
     files: tuple[ReleaseFile, ...]
     tables: dict[str, tuple[Row, ...]]
+    gates: tuple[GateResult, ...] = ()
 
     @property
     def ref(self) -> str:
@@ -111,16 +139,14 @@ class Manifest(BaseModel):
         return f"{self.model}@{self.version}"
 
     @property
-    def gates(self) -> tuple[Any, ...]:
-        return ()  # H4 replaces this and the next two
-
-    @property
-    def status(self) -> str:
-        return "accepted"
-
-    @property
     def rejected(self) -> bool:
-        return False
+        """Whether a gate rejects this release."""
+        return any(result.rejects for result in self.gates)
+
+    @property
+    def status(self) -> Literal["accepted", "rejected"]:
+        """What the gates make of this release; without gates it is accepted."""
+        return "rejected" if self.rejected else "accepted"
 
     def objects(self) -> list[ArtifactRef]:
         """Every object that holds a file of the release, once.
@@ -147,6 +173,8 @@ class Manifest(BaseModel):
     def to_bytes(self) -> bytes:
         """Canonical JSON with its own digest; `Manifest.from_bytes(m.to_bytes()) == m`."""
         content = self.model_dump(mode="json")
+        if not self.gates:  # as manifests were before there were gates, so that those can still be read
+            del content["gates"]
         return canonical_json(content | {_DIGEST: digest_json(content)})
 
     @classmethod

@@ -1,0 +1,154 @@
+"""Judged gates: what the tables of a release must say for it to be accepted.
+
+A gate judges the 95 % interval of a row where it has one, and else its value. It is met when the whole interval is on
+the right side of the bound, missed when all of it is on the wrong side, and undecided when the bound lies inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from artifacts.manifest import GateResult, Row
+from artifacts.schema import Tables, number
+
+Status = Literal["passed", "failed", "undecided", "not measured"]
+
+
+class Gate(BaseModel):
+    """A bound on some rows of one table.
+
+    `where` says which rows: the values that their columns may have. `drop` judges how far the value falls: its
+    negative. Exactly one of `min` and `max` is set; the bound itself is allowed. A gate that is `required` rejects a
+    release in which there is nothing to judge; any other is then left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    table: Literal["accuracy", "sizes"]
+    column: str
+    where: dict[str, tuple[str, ...]]
+    drop: bool = False
+    min: float | None = None
+    max: float | None = None
+    required: bool = True
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Gate:
+        if (self.min is None) == (self.max is None):
+            raise ValueError(f"the gate {self.name} needs either min or max")
+        return self
+
+
+def _bound(default: float | None, description: str) -> Any:
+    return Field(default=default, gt=0, le=1, description=f"{description} Null: not judged.")
+
+
+class Gates(BaseModel):
+    """The gates of a release, all on FP8. A release that fails one is published as rejected, and the run exits with 3.
+
+    What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
+    them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    min_cosine_mean: float | None = _bound(0.9, "Fidelity: the least mean cosine of an encoder with FP32.")
+    min_cosine_worst: float | None = _bound(None, "Fidelity: the least cosine of any sample with FP32.")
+    max_top1_drop: float | None = _bound(
+        None, "Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction: 0.005 is half a point."
+    )
+    max_recall_drop: float | None = _bound(
+        None, "Accuracy: the most recall@1 lost against FP16 and FP32, image to text and text to image, as a fraction."
+    )
+    max_size_ratio: float | None = _bound(0.98, "Size: the largest FP8 ONNX file as a fraction of FP16's.")
+
+    def gates(self) -> tuple[Gate, ...]:
+        """Those that are on. What was set to another value than the default is required to be measured."""
+        fields = type(self).model_fields
+        return tuple(
+            Gate(
+                name=name,
+                **_ROWS[name],
+                **{name.partition("_")[0]: bound},
+                required=bound != fields[name].default,
+            )
+            for name, bound in self
+            if bound is not None
+        )
+
+
+_COSINES: dict[str, Any] = {"table": "accuracy", "column": "value"}
+_DROPS: dict[str, Any] = {"table": "accuracy", "column": "value", "drop": True}
+_FP8 = {"precision": ("fp8",)}
+_BASELINES = {"reference": ("fp32", "fp16")}
+_ROWS: Mapping[str, dict[str, Any]] = {
+    "min_cosine_mean": _COSINES | {"where": _FP8 | {"metric": ("cosine_mean",), "reference": ("fp32",)}},
+    "min_cosine_worst": _COSINES | {"where": _FP8 | {"metric": ("cosine_min",), "reference": ("fp32",)}},
+    "max_top1_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": ("top1_difference",)}},
+    "max_recall_drop": _DROPS
+    | {
+        "where": _FP8
+        | _BASELINES
+        | {"metric": ("recall@1_image_to_text_difference", "recall@1_text_to_image_difference")}
+    },
+    # Engines are left out: a small one is mostly kernels, and FP8's may be the larger.
+    "max_size_ratio": {"table": "sizes", "column": "vs_fp16", "where": _FP8 | {"target": ("onnx",)}},
+}
+
+
+def judge(gates: Iterable[Gate], tables: Tables) -> tuple[GateResult, ...]:
+    """Hold the tables of a release to gates: one result for every row that a gate speaks about."""
+    return tuple(result for gate in gates for result in _judge(gate, tables))
+
+
+def _judge(gate: Gate, tables: Tables) -> list[GateResult]:
+    rows = [
+        row
+        for row in tables.get(gate.table, ())
+        if all(row.get(column) in allowed for column, allowed in gate.where.items())
+    ]
+    results = [_judge_row(gate, row) for row in rows]
+    if gate.required:
+        return results or [_judge_row(gate, {})]
+    return [result for result in results if result.status != "not measured"]
+
+
+def _judge_row(gate: Gate, row: Row) -> GateResult:
+    value, low, high = (number(row, column) for column in (gate.column, "low", "high"))
+    if low is None or high is None:
+        low = high = None
+    if gate.drop:
+        # From zero rather than negated: a drop of 0 is not -0.
+        value, low, high = (None if x is None else 0 - x for x in (value, high, low))
+    name = {column: _text(row, column) for column in ("metric", "encoder", "target", "reference")}
+    return GateResult(
+        name=gate.name,
+        status=_status(gate, value, low, high),
+        min=gate.min,
+        max=gate.max,
+        value=value,
+        low=low,
+        high=high,
+        **name,
+    )
+
+
+def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> Status:
+    if value is None:
+        return "not measured"
+    least, most = (value, value) if low is None or high is None else (low, high)
+    if gate.max is not None:
+        met, missed = most <= gate.max, least > gate.max
+    else:
+        assert gate.min is not None
+        met, missed = least >= gate.min, most < gate.min
+    return "passed" if met else "failed" if missed else "undecided"
+
+
+def _text(row: Row, column: str) -> str | None:
+    value = row.get(column)
+    return None if value is None else str(value)
