@@ -12,7 +12,7 @@ from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, digest_file
 from artifacts.store import Store, describe
-from artifacts.verification import Contents, Problem, Verification, hash_objects, verify
+from artifacts.verification import Contents, Problem, Verification, look_through
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def repair(store: Store) -> Repaired:
     restored: list[str] = []
     quarantined: list[str] = []
     with locks.exclusive(store.root / layout.PUBLISH_LOCK):
-        before = verify(store.root)
-        releases = _readable(store)
-        contents = hash_objects(store.root)
+        before, releases, contents = look_through(store)
         for digest in dict.fromkeys(problem.object for problem in before.problems if problem.object):
             owner = next((m for m in releases if any(ref.digest == digest for ref in m.objects())), None)
             if owner is not None and _restore(store, owner, digest, contents):
@@ -48,7 +46,8 @@ def repair(store: Store) -> Repaired:
         for problem in before.problems:
             if problem.kind == "unexpected" and problem.object is None:
                 quarantined += _set_aside(store, store.root / problem.where)
-    return Repaired(tuple(restored), tuple(quarantined), verify(store.root))
+    after = look_through(store)[0] if before.problems else before
+    return Repaired(tuple(restored), tuple(quarantined), after)
 
 
 def advice(problem: Problem) -> str:
@@ -58,11 +57,6 @@ def advice(problem: Problem) -> str:
     if problem.where.startswith("aliases/"):
         return "promote the release that the alias should point to"
     return "restore it from a copy of the store"
-
-
-def _readable(store: Store) -> list[Manifest]:
-    known, _ = store.summaries()
-    return [store.find(summary["ref"]) for summary in known]
 
 
 def _restore(store: Store, manifest: Manifest, digest: str, contents: Contents) -> bool:

@@ -69,24 +69,30 @@ def verify(root: Path | str, progress: Progress | None = None) -> Verification:
     Raises:
         NotAStore: the folder is no store, or its header is damaged.
     """
-    started = time.perf_counter()
     root = Path(root).expanduser().absolute()
     if _half_made(root):
         return Verification()
-    store = Store.open(root, writable=False)
+    return look_through(Store.open(root, writable=False), progress)[0]
+
+
+def look_through(store: Store, progress: Progress | None = None) -> tuple[Verification, list[Manifest], Contents]:
+    """`verify`, and what it saw: the releases that can be read and what is in the object folders."""
+    started = time.perf_counter()
+    root = store.root
     with store.reading():
         releases, problems = _manifests(root)
         problems += [*_records(root), *_ledger(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
     first = {problem.where: problem for problem in reversed(problems)}  # one thing may be found out in several ways
-    return Verification(
+    found = Verification(
         problems=tuple(first[where] for where in sorted(first)),
         releases=len(releases),
         objects=len(contents.entries),
         bytes=contents.bytes,
         seconds=time.perf_counter() - started,
     )
+    return found, releases, contents
 
 
 def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
