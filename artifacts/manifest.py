@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from artifacts.errors import BadName, DamagedManifest
+from artifacts.errors import DamagedManifest
 from artifacts.names import ModelName
-from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256, canonical_json, digest_json
+from artifacts.records import dump, parse
+from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256
 
 FORMAT: Literal[1] = 1
-_DIGEST = "digest"
+RESERVED = ("manifest.json", "provenance.intoto.json", "signatures")
+"""What an export adds to a release's own files."""
 Encoder = Literal["image", "text"]
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
+GateStatus = Literal["failed", "not measured", "undecided", "passed"]
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,7 +98,7 @@ class GateResult(BaseModel):
     model_config = _FROZEN
 
     name: str
-    status: Literal["passed", "failed", "undecided", "not measured"]
+    status: GateStatus
     min: float | None = None
     max: float | None = None
     metric: str | None = None
@@ -132,6 +135,16 @@ class Manifest(BaseModel):
     files: tuple[ReleaseFile, ...]
     tables: dict[str, tuple[Row, ...]]
     gates: tuple[GateResult, ...] = ()
+
+    @field_validator("files")
+    @classmethod
+    def _paths_are_free(cls, files: tuple[ReleaseFile, ...]) -> tuple[ReleaseFile, ...]:
+        paths = [file.path for file in files]
+        twice = [path for path, count in Counter(paths).items() if count > 1]
+        taken = [path for path in paths if path in RESERVED or path.partition("/")[0] in RESERVED]
+        if twice or taken:
+            raise ValueError(f"a release cannot have the file {(twice + taken)[0]}" + (" twice" if twice else ""))
+        return files
 
     @property
     def ref(self) -> str:
@@ -172,10 +185,7 @@ class Manifest(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON with its own digest; `Manifest.from_bytes(m.to_bytes()) == m`."""
-        content = self.model_dump(mode="json")
-        if not self.gates:  # as manifests were before there were gates, so that those can still be read
-            del content["gates"]
-        return canonical_json(content | {_DIGEST: digest_json(content)})
+        return dump(self)
 
     @classmethod
     def from_bytes(cls, data: bytes, *, where: object) -> Manifest:
@@ -184,33 +194,4 @@ class Manifest(BaseModel):
         Raises:
             DamagedManifest: not JSON, duplicate keys, NaN, an unknown format, or not in canonical form.
         """
-        try:
-            content = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_refuse)
-            content.pop(_DIGEST, None)
-            manifest = cls.model_validate(content)
-            canonical = manifest.to_bytes()
-        except (ValueError, TypeError, AttributeError, ValidationError, BadName) as error:
-            raise DamagedManifest(
-                f"the manifest cannot be read: {error}",
-                where=where,
-                expected=f"canonical JSON of a clipsmith manifest, format {FORMAT}",
-                fix="restore the file from a copy of the store, or publish the release again",
-            ) from error
-        if canonical != data:  # the digest is part of the canonical form
-            raise DamagedManifest(
-                "the manifest does not match its own digest: it was edited or damaged",
-                where=where,
-                fix="restore the file from a copy of the store, or publish the release again",
-            )
-        return manifest
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"duplicate key among {sorted(keys)[:5]}")
-    return dict(pairs)
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
+        return parse(cls, data, where=where, error=DamagedManifest, what="the manifest")

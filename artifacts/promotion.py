@@ -47,7 +47,7 @@ def promote(
     with store.reading():
         manifest = store.find(reference)
         if manifest.rejected and not force:
-            failed = ", ".join(result.name for result in manifest.gates if result.status not in ("passed", "undecided"))
+            failed = ", ".join(result.name for result in manifest.gates if result.rejects)
             raise ReleaseRejected(
                 f"{manifest.ref} was rejected: {failed}",
                 where=store.root,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from artifacts.errors import DamagedManifest
 from artifacts.manifest import DataSource, Manifest, Provenance, Source
@@ -92,3 +93,18 @@ def test_provenance_is_complete_or_refused(field: str) -> None:
     del content["provenance"][field]
     with pytest.raises(DamagedManifest, match=field):
         Manifest.from_bytes(canonical_json(content), where="x")
+
+
+def listed(path: str) -> dict[str, Any]:
+    return {"path": path, "kind": "onnx", "object": SHA, "member": "a.bin", "sha256": SHA, "size": 1}
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "provenance.intoto.json", "signatures/1.json"])
+def test_names_that_an_export_needs_are_not_free(path: str) -> None:
+    with pytest.raises(ValidationError, match=f"cannot have the file {path}"):
+        manifest(files=[listed(path)])
+
+
+def test_no_path_is_used_twice() -> None:
+    with pytest.raises(ValidationError, match="a/b twice"):
+        manifest(files=[listed("a/b"), listed("a/c"), listed("a/b")])

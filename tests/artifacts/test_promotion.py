@@ -18,8 +18,10 @@ from artifacts.errors import (
     NothingToRollBack,
     ObjectMissing,
     ReleaseNotFound,
+    ReleaseRejected,
 )
 from artifacts.identity import current_user
+from artifacts.manifest import GateResult
 from artifacts.promotion import promote, rollback
 from artifacts.store import Store
 from tests.artifacts.support import add, digest, make_release, place, rewrite
@@ -182,3 +184,27 @@ def test_a_missing_entry_is_found_by_whoever_needs_the_history(three: Store) -> 
     assert three.find("a:production").version == 3
     with pytest.raises(DamagedAlias, match="entry 2"):
         rollback(three, "a", "production")
+
+
+def failed_gate(name: str = "max_top1_drop") -> tuple[GateResult, ...]:
+    return (GateResult(name=name, status="failed", max=0.005, value=0.02, low=0.01, high=0.03),)
+
+
+def test_a_rejected_release_is_promoted_only_with_force_and_a_reason(three: Store) -> None:
+    make_release(three, "a", digest("bad"), add(three), gates=failed_gate())
+    with pytest.raises(ReleaseRejected, match=r"a@4 was rejected: max_top1_drop"):
+        promote(three, "a@4", "production")
+    assert list((three.root / "aliases").iterdir()) == []
+    entry = promote(three, "a@4", "production", force=True, why="the hotfix matters more").after
+    assert (entry.forced, entry.why) == (True, "the hotfix matters more")
+    assert three.find("a:production").rejected
+
+
+def test_an_undecided_gate_does_not_reject(store: Store) -> None:
+    gates = (GateResult(name="max_top1_drop", status="undecided", max=0.005, value=0.004, low=-0.01, high=0.02),)
+    make_release(store, "a", digest("1"), add(store), gates=gates)
+    assert promote(store, "a", "production").after.forced is False
+
+
+def test_force_on_a_release_that_needs_none_is_not_recorded_as_forced(three: Store) -> None:
+    assert promote(three, "a@1", "production", force=True, why="to be sure").after.forced is False
