@@ -29,7 +29,7 @@ class ClipsmithError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self.where, self.expected, self.fix))
+        return (_rebuild, (type(self), self.what, self.where, self.expected, self.fix), vars(self))
 
 
 def _rebuild(
@@ -173,9 +173,18 @@ class ApiNotReady(ClipsmithError):
 
 
 class GateFailed(ClipsmithError):
-    """A configured accuracy threshold is not met."""
+    """A gate rejects the release: it is published as `release` (`model@version`); `new` says whether just now."""
 
     exit_code = 3
+    release: str = ""
+    new: bool = False
+
+    @classmethod
+    def of(cls, what: str, *, release: str, new: bool, where: object, fix: str) -> GateFailed:
+        """The error about a published release."""
+        error = cls(what, where=where, fix=fix)
+        error.release, error.new = release, new
+        return error
 
 
 # --- the store ---------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from artifacts import format as show
-from artifacts.manifest import GateResult
+from artifacts.manifest import GateResult, GateStatus
 
-ORDER = ("failed", "not measured", "undecided", "passed")
+
+ORDER: tuple[GateStatus, ...] = get_args(GateStatus)
 """Statuses, the most urgent first."""
 
 _LABELS = {
@@ -57,7 +58,7 @@ def sentence(result: GateResult) -> str:
 
 
 def tally(results: Sequence[GateResult]) -> str:
-    """`1 failed, 3 passed`."""
+    """`1 failed, 3 passed`: the most urgent first."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.manifest import GateResult, Row
+from artifacts.manifest import GateResult, GateStatus, Row
 from artifacts.schema import Tables, number
 
-Status = Literal["passed", "failed", "undecided", "not measured"]
 
 
 class Gate(BaseModel):
@@ -137,7 +136,7 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
     )
 
 
-def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> Status:
+def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> GateStatus:
     if value is None:
         return "not measured"
     least, most = (value, value) if low is None or high is None else (low, high)

@@ -134,7 +134,8 @@ class Manifest(BaseModel):
     provenance: Provenance
     files: tuple[ReleaseFile, ...]
     tables: dict[str, tuple[Row, ...]]
-    gates: tuple[GateResult, ...] = ()
+    # Left out where there are none, as before there were gates: manifests of then can still be read.
+    gates: tuple[GateResult, ...] = Field(default=(), exclude_if=lambda results: not results)
 
     @field_validator("files")
     @classmethod

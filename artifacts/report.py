@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from artifacts import format as show
 from artifacts import plots
 from artifacts.evidence import Evidence
-from artifacts.manifest import Cell, DataSource, Manifest, Provenance, Row
+from artifacts.gate_words import sentence, words
+from artifacts.manifest import Cell, DataSource, GateResult, GateStatus, Manifest, Provenance, Row
 from artifacts.precision_map import precision_map_svg
 from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, SCHEMAS, Column, Table, check_tables, number
 from artifacts.tables import headline
@@ -26,6 +27,13 @@ _HERE = Path(__file__).parent
 _UNITS_IN_HEADER = ("ms", "s", "1/s", "MB", "MHz")
 _FOLDED = ("speedup_low", "speedup_high")
 _TONES = {BUILT: "good", MEASURED: "good", EMULATED: "attention", NOT_RUN: "neutral"}
+# A mark beside the word: the page must be read without its colours as well.
+_MARKS: dict[GateStatus, tuple[str, str]] = {
+    "passed": ("good", "\N{CHECK MARK}"),
+    "failed": ("bad", "\N{MULTIPLICATION SIGN}"),
+    "undecided": ("attention", "?"),
+    "not measured": ("bad", show.NONE),
+}
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,15 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
     from markupsafe import Markup
 
     check_tables(manifest.tables)
-    found = findings(manifest.tables)
+    found = findings(manifest.tables, manifest.gates)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "report.html").read_text(encoding="utf-8"))
     return template.render(
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
         manifest=manifest,
         verdict=verdict(found),
+        rejections=[sentence(result) for result in manifest.gates if result.rejects],
+        gates=[_gate(result) for result in manifest.gates],
         findings=found,
         headline=_headline(manifest),
         figures=_figures(manifest, evidence),
@@ -73,6 +83,11 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
         packages=sorted(manifest.provenance.packages.items()),
         parameters=json.dumps(manifest.provenance.parameters, indent=2, sort_keys=True, ensure_ascii=False),
     )
+
+
+def _gate(result: GateResult) -> dict[str, Any]:
+    tone, mark = _MARKS[result.status]
+    return {"name": result.name, "status": f"{mark} {result.status}", "tone": tone, "words": words(result)}
 
 
 def _figures(manifest: Manifest, evidence: Evidence) -> list[_Figure]:

@@ -1,4 +1,4 @@
-"""What a release's tables say, in plain words: one finding each on size, accuracy, coverage, engines and speed."""
+"""What a release says, in plain words: one finding each on gates, size, accuracy, coverage, engines and speed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from artifacts.format import MINUS, megabytes, metric, percent, points, points_range
-from artifacts.manifest import Row
+from artifacts.gate_words import sentence, tally
+from artifacts.manifest import GateResult, Row
 from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, Tables, number
 
-Level = Literal["good", "attention", "neutral"]
+Level = Literal["good", "bad", "attention", "neutral"]
 
 # The task that speaks for accuracy: the first of these that was measured.
 _TASKS = {
@@ -31,15 +32,29 @@ class Finding:
     level: Level = "neutral"
 
 
-def findings(tables: Tables) -> list[Finding]:
-    """The findings in reading order; what was not measured is said to be so."""
-    return [make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)]
+def findings(tables: Tables, gates: Sequence[GateResult] = ()) -> list[Finding]:
+    """The findings in reading order; what was not measured is said to be so. Without gates nothing is said of them."""
+    judged = [_gates(gates)] if gates else []
+    return judged + [make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)]
 
 
 def verdict(found: Sequence[Finding]) -> str:
     """All clauses as one sentence."""
     text = "; ".join(finding.clause for finding in found)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _gates(gates: Sequence[GateResult]) -> Finding:
+    open_ = [result for result in gates if result.status != "passed"]
+    against = list(dict.fromkeys(result.name for result in gates if result.rejects))
+    detail = " ".join(f"{sentence(result)}." for result in open_) or "Every gate is met."
+    if against:
+        return Finding("Gates", "rejected", f"rejected by {', '.join(against)}", detail, "bad")
+    if open_:
+        clause = f"accepted with {tally(open_)} of {len(gates)} gate results"
+        return Finding("Gates", f"{len(open_)} undecided", clause, detail, "neutral")
+    clause = "the one gate result is passed" if len(gates) == 1 else f"all {len(gates)} gate results are passed"
+    return Finding("Gates", "accepted", clause, detail, "good")
 
 
 def _size(tables: Tables) -> Finding:

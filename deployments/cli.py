@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from artifacts.errors import ClipsmithError
+from artifacts.errors import ClipsmithError, GateFailed
 from artifacts.store import Store
 from deployments import show
 from deployments.embedded_api import EmbeddedApi
@@ -78,13 +78,20 @@ def optimize(
         api.wait()
     # Whatever a library prints goes to stderr: stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
-        published = flow(parameters)
-    opened = Store.open(published.store, writable=False)
-    manifest = opened.find(published.ref)
+        rejection: GateFailed | None = None
+        try:
+            published = flow(parameters)
+            ref, new = published.ref, published.new
+        except GateFailed as error:
+            ref, new, rejection = error.release, error.new, error
+    opened = Store.open(parameters.store, writable=False)
+    manifest = opened.find(ref)
     if as_json:
-        _print_json(show.release_document(manifest, new=published.new))
+        _print_json(show.release_document(manifest, new=new))
     else:
-        show.print_release(manifest, opened, new=published.new)
+        show.print_release(manifest, opened, new=new)
+    if rejection is not None:  # a rejected release is a result, and the run has failed
+        raise rejection
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from artifacts.errors import ClipsmithError
+from artifacts.gate_words import words
 from artifacts.manifest import Manifest, Row
 from artifacts.schema import NOT_RUN
 from artifacts.store import Store
@@ -32,6 +34,8 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "version": manifest.version,
         "identity": manifest.identity,
         "created": manifest.created,
+        "status": manifest.status,
+        "gates": dict(Counter(result.status for result in manifest.gates)),
         "recipe": manifest.provenance.recipe,
         "source": manifest.provenance.source.name,
         "revision": manifest.provenance.source.revision,
@@ -44,6 +48,8 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
     document: dict[str, Any] = {
         "ref": manifest.ref,
         "release": summary(manifest),
+        "status": manifest.status,
+        "gates": [result.model_dump(mode="json") for result in manifest.gates],
         "artifacts": [file.model_dump(mode="json", exclude_none=True) for file in manifest.files],
         "tables": {name: list(rows) for name, rows in manifest.tables.items()},
         "provenance": manifest.provenance.model_dump(mode="json"),
@@ -54,13 +60,12 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 def print_releases(manifests: Sequence[Manifest]) -> None:
     """The list, newest first."""
     table = Table(box=None, pad_edge=False)
-    for name in ("release", "created", "recipe", "source", "size"):
+    for name in ("release", "status", "created", "recipe", "source", "size"):
         table.add_column(name, justify="right" if name == "size" else "left")
     for manifest in manifests:
         item = summary(manifest)
-        table.add_row(
-            item["ref"], item["created"], item["recipe"], escape(item["source"]), f"{item['bytes'] / 1e6:.1f} MB"
-        )
+        cells = [item[name] for name in ("ref", "status", "created", "recipe")]
+        table.add_row(*cells, escape(item["source"]), f"{item['bytes'] / 1e6:.1f} MB")
     console = Console()
     console.print(table if manifests else "no releases yet: run `clipsmith optimize demo`")
 
@@ -81,14 +86,23 @@ def print_release(manifest: Manifest, store: Store, *, new: bool | None = None) 
         + escape(f"evaluated on {provenance.evaluation.source}, {provenance.evaluation.samples} samples"),
         soft_wrap=True,
     )
-    for finding in findings(manifest.tables):
+    for finding in findings(manifest.tables, manifest.gates):
         console.print(
             f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
         )
+    _print_gates(console, manifest)
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
     console.print(f"\nreport: {store.read(manifest, 'report.html')}", soft_wrap=True, highlight=False)
+
+
+def _print_gates(console: Console, manifest: Manifest) -> None:
+    table = _table("gates", "gate", "result", "judged", "of", ">measured", ">asked for")
+    for result in manifest.gates:
+        table.add_row(result.name, result.status, *map(escape, words(result)))
+    if manifest.gates:
+        console.print(table)
 
 
 def _print_sizes(console: Console, manifest: Manifest) -> None:

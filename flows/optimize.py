@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from artifacts.errors import ConfigError
+from artifacts.errors import ConfigError, GateFailed
+from artifacts.gate_words import sentence
+from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store, activate, active_store
 from flows.parameters import DEMO, OptimizeParameters
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
-from tasks.accuracy import Accuracy, judge, score_task
+from tasks.accuracy import Accuracy, score_task
 from tasks.calibration import Calibration, calibrate_task
 from tasks.checkpoint import (
     CheckedCheckpoint,
@@ -55,6 +58,8 @@ def _run_name() -> str:
 def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     """Quantize a CLIP checkpoint to FP8, build and compare its engines, and publish a release.
 
+    A release that fails a gate is published as rejected, and the run fails.
+
     Args:
         parameters: The model, what to calibrate and evaluate on, and what to build.
     """
@@ -63,6 +68,26 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     recipe = load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
     with activate(Store.open(parameters.store)):
         return _Run(parameters, recipe).run()
+
+
+def _require_accepted(draft: Draft, published: Published) -> None:
+    """Log what the gates found.
+
+    Raises:
+        GateFailed: the release, published by now, is rejected.
+    """
+    for result in draft.gates:
+        level = logging.WARNING if result.status != "passed" else logging.INFO
+        get_run_logger().log(level, "gate %s", sentence(result))
+    failed = [sentence(result) for result in draft.gates if result.rejects]
+    if failed:
+        raise GateFailed.of(
+            "\n".join([f"{published.ref} is published as rejected", *(f"  {text}" for text in failed)]),
+            release=published.ref,
+            new=published.new,
+            where=published.store,
+            fix="see its report for what changed; keep layers in FP16 with a recipe, or change `gates`",
+        )
 
 
 @dataclass
@@ -103,6 +128,7 @@ class _Run:
             device={"cpu": cpu_name(), "cores": os.cpu_count()},
             pieces=tuple(self.pieces),
             tables={name: tuple(table) for name, table in rows.items()},
+            gates=judge(self.parameters.gates.gates(), rows),
             timings=tuple(self.timings),
             cosines=accuracy.cosines,
             latencies=tuple(latency.samples for latency in latencies),
@@ -110,6 +136,7 @@ class _Run:
         )
         show_tables_task(draft)
         published: Published = publish_task(draft)
+        _require_accepted(draft, published)
         return published
 
     # --- steps ---------------------------------------------------------------------------------------------
@@ -262,7 +289,6 @@ class _Run:
         accuracy: Accuracy = self._step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, "evidence")
         self._keep(accuracy.evaluation, "evidence/evaluation")
-        judge(accuracy.rows, self.parameters.thresholds)
         return accuracy
 
     def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:

@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from artifacts.errors import ConfigError, ProfileError
+from artifacts.gates import Gates
 from artifacts.manifest import Encoder
 from flows.defaults import default_store
-from tasks.accuracy import Thresholds
 from tasks.engines import BatchProfile, backend_for
 from tasks.graph.skeleton import Precision
 from tasks.latency import LatencySettings
@@ -94,7 +94,7 @@ class OptimizeParameters(BaseModel):
     evaluation: EvaluationParameters = EvaluationParameters()
     profile: BatchProfile = BatchProfile()
     latency: LatencySettings = LatencySettings()
-    thresholds: Thresholds = Thresholds()
+    gates: Gates = Gates()
     store: str = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
 
     @field_validator("encoders", "precisions", "targets")

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.errors import GateFailed, NumericError
+from artifacts.errors import NumericError
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
@@ -29,15 +28,6 @@ from tasks.steps import StepOutput, cached_step, measured
 
 _TOP_K = (1, 5)
 _RECALL_K = (1, 5, 10)
-
-
-class Thresholds(BaseModel):
-    """Accuracy gates, off unless set: cosine of each encoder's FP8 against FP32, and the top-1 drop in points of 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    min_cosine_mean: float | None = Field(default=None, gt=0, le=1)
-    max_top1_drop: float | None = Field(default=None, gt=0, le=1)
 
 
 class Accuracy(StepOutput):
@@ -84,36 +74,6 @@ def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
         pd.DataFrame({**columns, "label": labels}).to_parquet(folder / "samples.parquet", index=False)
         (folder / "classes.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         return store.add("evaluation", folder)
-
-
-def judge(rows: tuple[Row, ...], thresholds: Thresholds) -> None:
-    """Hold accuracy rows to the configured thresholds.
-
-    Raises:
-        GateFailed: a threshold is not met, or there is nothing that it could be judged on.
-    """
-    floor, drop = thresholds.min_cosine_mean, thresholds.max_top1_drop
-    if floor is not None:
-        for row in _judged(rows, "cosine_mean", "min_cosine_mean", ("fp32",)):
-            if float(row["value"] or 0) < floor:
-                raise GateFailed(f"{row['encoder']} FP8 cosine is {row['value']:.6f}", expected=f">= {floor}")
-    if drop is not None:
-        for row in _judged(rows, "top1_difference", "max_top1_drop", ("fp32", "fp16")):
-            if -float(row["value"] or 0) > drop:
-                loss = f"{-float(row['value'] or 0):.4f}"
-                raise GateFailed(f"FP8 top-1 drops by {loss} against {row['reference']}", expected=f"<= {drop}")
-
-
-def _judged(rows: tuple[Row, ...], metric: str, threshold: str, references: tuple[str, ...]) -> list[Row]:
-    found = [
-        row for row in rows if row["precision"] == "fp8" and row["metric"] == metric and row["reference"] in references
-    ]
-    if not found:
-        raise GateFailed(
-            f"the threshold {threshold} cannot be judged: there is no {metric} of FP8",
-            fix="evaluate FP8 (on a labelled set for top-1), or leave the threshold out",
-        )
-    return found
 
 
 _Outputs = tuple[list[Any], NDArray[np.float32]]

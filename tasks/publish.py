@@ -13,7 +13,7 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import ObjectDamaged, ObjectMissing
-from artifacts.manifest import Cell, DataSource, Encoder, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.report import Evidence, render_report
 from artifacts.store import active_store
@@ -79,13 +79,14 @@ class Draft(BaseModel):
     device: dict[str, Cell]
     pieces: tuple[Piece, ...]
     tables: dict[str, tuple[Row, ...]]
+    gates: tuple[GateResult, ...]
     timings: tuple[Row, ...]
     cosines: ArtifactRef
     latencies: tuple[ArtifactRef, ...]
     calibrations: tuple[ArtifactRef, ...]
 
     def identity(self) -> str:
-        """The digest of what makes this release what it is: inputs, objects and results, not what they cost."""
+        """The digest of what makes this release what it is: inputs, objects, results and gates, not what they cost."""
         return digest_json(
             {
                 "source": self.snapshot.digest,
@@ -96,6 +97,7 @@ class Draft(BaseModel):
                     [piece.folder, piece.object.digest] for piece in self.pieces if piece.object.kind != BUILD_LOG
                 ),
                 "tables": {name: rows for name, rows in self.tables.items() if name != "stages"},
+                "gates": [result.model_dump(mode="json") for result in self.gates],
             }
         )
 
@@ -128,6 +130,7 @@ def publish(draft: Draft) -> Published:
             provenance=_provenance(draft),
             files=tuple(_files(draft.pieces)),
             tables=tables,
+            gates=draft.gates,
         )
         return manifest.model_copy(update={"files": (*manifest.files, *_files(_render(manifest, draft)))})
 
