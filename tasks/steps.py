@@ -6,17 +6,19 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefect import task
 from prefect.cache_policies import CachePolicy
+from prefect.locking.protocol import LockManager
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store import active_store
+from tasks.step_lock import StepLock
 
 
 class StepStats(BaseModel):
@@ -125,8 +127,13 @@ def identity(value: Any) -> Any:
 
 @dataclass
 class StepCache(CachePolicy):
-    """Cache key: step name and version, the store, the packages that matter, and the inputs' contents."""
+    """Cache key: step name and version, the store, the packages that matter, and the inputs' contents.
 
+    Of runs that need the same step at once, one computes it and the others wait for its result.
+    """
+
+    isolation_level: Literal["SERIALIZABLE"] = "SERIALIZABLE"
+    lock_manager: LockManager = field(default_factory=StepLock)
     step: str = ""
     version: int = 0
     packages: tuple[str, ...] = ()
