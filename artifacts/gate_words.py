@@ -9,7 +9,6 @@ from typing import NamedTuple, get_args
 from artifacts import format as show
 from artifacts.manifest import GateResult, GateStatus
 
-
 ORDER: tuple[GateStatus, ...] = get_args(GateStatus)
 """Statuses, the most urgent first."""
 
@@ -20,18 +19,27 @@ _LABELS = {
     "max_recall_drop": "recall@1 drop",
     "max_size_ratio": "FP8 ONNX file as a share of FP16's",
 }
+_POINTS = " points"
 _DIRECTIONS = {
     "recall@1_image_to_text_difference": "image-to-text ",
     "recall@1_text_to_image_difference": "text-to-image ",
 }
 
 
+_NEEDS = {
+    "max_top1_drop": "an evaluation set with labels, and FP8",
+    "max_recall_drop": "an evaluation set with captions and without labels, and FP8",
+    "max_size_ratio": "both FP16 and FP8",
+}
+
+
 class GateWords(NamedTuple):
-    """What was judged, of what, the measured value with its interval, and the bound."""
+    """What was judged, of what, the measured value, its 95 % interval (or nothing), and the bound."""
 
     what: str
     where: str
     measured: str
+    interval: str
     bound: str
 
 
@@ -44,8 +52,9 @@ def words(result: GateResult) -> GateWords:
     return GateWords(
         what=what,
         where=", ".join(place for place in (result.encoder, result.target) if place),
-        measured=_measured(result),
-        bound=f"{side} {_number(result.name, bound)}",
+        measured=_number(result.name, result.value),
+        interval=_interval(result),
+        bound=f"{side} {_bound(result.name, bound)}",
     )
 
 
@@ -53,8 +62,11 @@ def sentence(result: GateResult) -> str:
     """`max_top1_drop failed: ...`, with what was measured and what was asked for."""
     said = words(result)
     of = f" ({said.where})" if said.where else ""
-    found = "was not measured" if result.value is None else f"is {said.measured}"
-    return f"{result.name} {result.status}: {said.what}{of} {found}, asked for {said.bound}"
+    found = f"{result.name} {result.status}: {said.what}{of}"
+    if result.value is None:
+        return f"{found}, asked for {said.bound}, needs {_NEEDS.get(result.name, 'FP8')}"
+    interval = f" (95 % interval {said.interval})" if said.interval else ""
+    return f"{found} is {said.measured}{interval}, asked for {said.bound}"
 
 
 def tally(results: Sequence[GateResult]) -> str:
@@ -63,14 +75,20 @@ def tally(results: Sequence[GateResult]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
 
 
-def _measured(result: GateResult) -> str:
-    if result.value is None:
-        return show.NONE
-    text = _number(result.name, result.value)
+def _interval(result: GateResult) -> str:
     if result.low is None or result.high is None:
-        return text
+        return ""
     low, high = (_number(result.name, end) for end in (result.low, result.high))
-    return f"{text} (95 % interval {low} to {high})"
+    return f"{low.removesuffix(_POINTS)} to {high.removesuffix(_POINTS)}"
+
+
+def _bound(name: str, value: float | None) -> str:
+    """As short as people write it."""
+    if value is None:
+        return show.NONE
+    if name.endswith("_drop"):
+        return f"{value * 100:.6g}{_POINTS}"
+    return f"{value * 100:.6g} %" if name == "max_size_ratio" else f"{value:.6g}"
 
 
 def _number(name: str, value: float | None) -> str:

@@ -15,7 +15,6 @@ from artifacts.manifest import GateResult, GateStatus, Row
 from artifacts.schema import Tables, number
 
 
-
 class Gate(BaseModel):
     """A bound on some rows of one table.
 

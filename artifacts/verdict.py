@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from artifacts.format import MINUS, megabytes, metric, percent, points, points_range
-from artifacts.gate_words import sentence, tally
+from artifacts.gate_words import tally
 from artifacts.manifest import GateResult, Row
 from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, Tables, number
 
@@ -45,16 +45,15 @@ def verdict(found: Sequence[Finding]) -> str:
 
 
 def _gates(gates: Sequence[GateResult]) -> Finding:
-    open_ = [result for result in gates if result.status != "passed"]
-    against = list(dict.fromkeys(result.name for result in gates if result.rejects))
-    detail = " ".join(f"{sentence(result)}." for result in open_) or "Every gate is met."
+    against = ", ".join(dict.fromkeys(result.name for result in gates if result.rejects))
+    undecided = ", ".join(dict.fromkeys(result.name for result in gates if result.status == "undecided"))
+    detail = f"Results: {tally(gates)}."
     if against:
-        return Finding("Gates", "rejected", f"rejected by {', '.join(against)}", detail, "bad")
-    if open_:
-        clause = f"accepted with {tally(open_)} of {len(gates)} gate results"
-        return Finding("Gates", f"{len(open_)} undecided", clause, detail, "neutral")
-    clause = "the one gate result is passed" if len(gates) == 1 else f"all {len(gates)} gate results are passed"
-    return Finding("Gates", "accepted", clause, detail, "good")
+        return Finding("Gates", "rejected", f"rejected by {against}", detail, "bad")
+    if undecided:
+        detail += " Undecided: the bound lies inside the 95 % interval, and more samples would settle it."
+        return Finding("Gates", "undecided", f"accepted, {undecided} being undecided", detail, "attention")
+    return Finding("Gates", "accepted", "all gates are passed", detail, "good")
 
 
 def _size(tables: Tables) -> Finding:
