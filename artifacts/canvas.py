@@ -1,4 +1,4 @@
-"""Where plots are drawn: one look for all of them, and SVG in a `data:` URI as the result."""
+"""Where plots are drawn: one look for all of them, and SVG as the result, by itself or in a `data:` URI."""
 
 from __future__ import annotations
 
@@ -44,19 +44,25 @@ Canvas = tuple[list[list[Axes]], Callable[[], str]]
 @contextmanager
 def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Canvas]:
     """A grid of axes, and the function that ends the drawing and returns it as a `data:` URI."""
+    with drawing(height, rows, columns, **options) as (grid, finish):
+        yield grid, lambda: f"data:image/svg+xml;base64,{base64.b64encode(finish().encode()).decode()}"
+
+
+@contextmanager
+def drawing(height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Canvas]:
+    """A grid of axes, and the function that ends the drawing and returns it as SVG; `height` is in inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        yield figure.subplots(rows, columns, squeeze=False, **options).tolist(), lambda: _uri(figure)
+        yield figure.subplots(rows, columns, squeeze=False, **options).tolist(), lambda: _svg(figure)
 
 
-def _uri(figure: Any) -> str:
+def _svg(figure: Any) -> str:
     stream = io.StringIO()
     # Without these the file would hold its date and a link to its maker.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = stream.getvalue()
     # The prologue names a DTD on the web; the fonts are those of the page around the plot.
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)

@@ -237,6 +237,8 @@ class ReleaseConflict(StoreError):
 class ReleaseRejected(StoreError):
     """A release that failed a gate was to be promoted without force."""
 
+    exit_code = 3
+
 
 class SignatureRequired(StoreError):
     """The store's policy asks for a signature that the release does not have."""

@@ -1,8 +1,8 @@
 """Authorship: signatures over releases with elliptic-curve keys, by OpenSSF's model-signing library.
 
-A signature covers a release as `Store.export` lays it out: every file at its path, and `manifest.json`. So anybody can
-check an exported folder with the library's own command, `model_signing verify key`. Here nothing is laid out or
-re-hashed: the library is handed the digests that the manifest records. That the bytes match those is the store's task.
+A signature covers a release as it is exported: every file at its path, and `manifest.json`. So anybody can check an
+exported folder with the library's own command, `model_signing verify key`. Here nothing is laid out or re-hashed: the
+library is handed the digests that the manifest records. That the bytes match those is the store's task.
 """
 
 from __future__ import annotations

@@ -32,8 +32,6 @@ from artifacts.errors import (
     ClipsmithError,
     DamagedManifest,
     DiskFull,
-    ExportFailed,
-    ExportTargetExists,
     NotAStore,
     ObjectDamaged,
     ObjectMissing,
@@ -407,34 +405,6 @@ class Store:
         shutil.copyfile(self._location(manifest, file), target)
         if digest_file(target) != file.sha256:
             raise self._damaged(manifest, file)
-
-    def export(self, manifest: Manifest, destination: Path) -> None:
-        """Write a release as a plain folder; every file is verified on the way.
-
-        Raises:
-            ExportTargetExists: `destination` is a file or a folder that is not empty.
-            ExportFailed: it cannot be written.
-        """
-        destination = destination.expanduser().absolute()
-        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-            raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
-        scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
-        try:
-            with self.reading():
-                for file in manifest.files:
-                    self.copy_out(manifest, file, scratch / file.path)
-            (scratch / "manifest.json").write_bytes(manifest.to_bytes())
-            if destination.exists():
-                destination.rmdir()
-            scratch.rename(destination)
-        except OSError as error:
-            raise ExportFailed(
-                f"the release cannot be written: {error.strerror or error}",
-                where=destination,
-                fix="give a folder on a disk that can be written and has room",
-            ) from error
-        finally:
-            fs.discard_tree(scratch)
 
     def _location(self, manifest: Manifest, file: ReleaseFile) -> Path:
         location = layout.object_folder(self.root, file.object) / file.member

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +12,11 @@ import typer
 from artifacts.errors import ClipsmithError, GateFailed
 from artifacts.store import Store
 from deployments import show
+from deployments.commands import aliases, releases, signing, upkeep
+from deployments.console import print_error
 from deployments.embedded_api import EmbeddedApi
 from deployments.environment import prepare_prefect, quiet_libraries
-from flows.defaults import default_store
+from deployments.options import JsonOption, StoreOption, print_json
 
 app = typer.Typer(
     name="clipsmith",
@@ -24,12 +25,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the release store ($CLIPSMITH_STORE, .clipsmith/store).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Ref = Annotated[str, typer.Argument(help="model, model@version, or 8 or more digits of a release's identity.")]
 
 
 @app.command()
@@ -87,66 +82,15 @@ def optimize(
     opened = Store.open(parameters.store, writable=False)
     manifest = opened.find(ref)
     if as_json:
-        _print_json(show.release_document(manifest, new=new))
+        print_json(show.release_document(manifest, new=new))
     else:
         show.print_release(manifest, opened, new=new)
     if rejection is not None:  # a rejected release is a result, and the run has failed
         raise rejection
 
 
-@app.command()
-def releases(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the releases, newest first."""
-    manifests = _open(store).releases()
-    if as_json:
-        _print_json({"releases": [show.summary(manifest) for manifest in manifests]})
-    else:
-        show.print_releases(manifests)
-
-
-@app.command("show")
-def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show one release: its tables, files and provenance."""
-    opened = _open(store)
-    manifest = opened.find(ref)
-    if as_json:
-        _print_json(show.release_document(manifest))
-    else:
-        show.print_release(manifest, opened)
-
-
-@app.command()
-def export(
-    ref: Ref,
-    folder: Annotated[Path, typer.Argument(help="An empty or new folder.")],
-    store: StoreOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a release as a plain folder that needs nothing of ours to be used."""
-    opened = _open(store)
-    manifest = opened.find(ref)
-    opened.export(manifest, folder)
-    if as_json:
-        files = [file.path for file in manifest.files]
-        _print_json({"ref": manifest.ref, "folder": str(folder.absolute()), "files": ["manifest.json", *files]})
-    else:
-        show.print_exported(manifest, folder)
-
-
-@app.command()
-def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Print where a release's HTML report is."""
-    opened = _open(store)
-    manifest = opened.find(ref)
-    path = opened.read(manifest, "report.html")
-    if as_json:
-        _print_json({"ref": manifest.ref, "report": str(path)})
-    else:
-        typer.echo(path)
-
-
-def _open(store: Path | None) -> Store:
-    return Store.open(store or default_store(), writable=False)
+for group in (releases, aliases, upkeep, signing):
+    app.add_typer(group.app)
 
 
 def _listed(text: str | None) -> list[str] | None:
@@ -163,16 +107,12 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[last] = value
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def main() -> None:
     """Entry point: typed errors become a message on stderr and their exit code."""
     try:
         app()
     except ClipsmithError as error:
-        show.print_error(error)
+        print_error(error)
         sys.exit(error.exit_code)
 
 

@@ -1,46 +1,37 @@
-"""What the command line prints: tables for people, documents for programs."""
+"""One release: tables for people, a document for programs."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from artifacts.errors import ClipsmithError
 from artifacts.gate_words import words
 from artifacts.manifest import Manifest, Row
 from artifacts.schema import NOT_RUN
+from artifacts.signatures import SignatureRecord
 from artifacts.store import Store
+from artifacts.summary import summary
 from artifacts.verdict import findings
+from deployments.console import moment, plain_table, stdout
 
 
-def print_error(error: ClipsmithError) -> None:
-    """An expected error, on stderr."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+@dataclass(frozen=True)
+class Standing:
+    """What the store says about a release beside its manifest: the aliases that point to it, and its signatures."""
 
+    aliases: Sequence[str]
+    signatures: Sequence[SignatureRecord]
 
-def summary(manifest: Manifest) -> dict[str, Any]:
-    """One release in a list."""
-    return {
-        "ref": manifest.ref,
-        "model": manifest.model,
-        "version": manifest.version,
-        "identity": manifest.identity,
-        "created": manifest.created,
-        "status": manifest.status,
-        "gates": dict(Counter(result.status for result in manifest.gates)),
-        "recipe": manifest.provenance.recipe,
-        "source": manifest.provenance.source.name,
-        "revision": manifest.provenance.source.revision,
-        "bytes": sum(file.size for file in manifest.files),
-    }
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        about = {"number", "who", "created"}
+        signatures = [record.model_dump(mode="json", include=about) for record in self.signatures]
+        return {"aliases": list(self.aliases), "signatures": signatures}
 
 
 def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str, Any]:
@@ -57,29 +48,20 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
     return document if new is None else document | {"new": new}
 
 
-def print_releases(manifests: Sequence[Manifest]) -> None:
-    """The list, newest first."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("release", "status", "created", "recipe", "source", "size"):
-        table.add_column(name, justify="right" if name == "size" else "left")
-    for manifest in manifests:
-        item = summary(manifest)
-        cells = [item[name] for name in ("ref", "status", "created", "recipe")]
-        table.add_row(*cells, escape(item["source"]), f"{item['bytes'] / 1e6:.1f} MB")
-    console = Console()
-    console.print(table if manifests else "no releases yet: run `clipsmith optimize demo`")
-
-
-def print_exported(manifest: Manifest, folder: Path) -> None:
+def print_exported(manifest: Manifest, files: Sequence[str], folder: Path) -> None:
     """Where an export went."""
-    Console().print(f"{manifest.ref}: {len(manifest.files) + 1} files in {folder}", soft_wrap=True)
+    stdout().print(f"{manifest.ref}: {len(files)} files in {escape(str(folder))}", soft_wrap=True)
 
 
-def print_release(manifest: Manifest, store: Store, *, new: bool | None = None) -> None:
+def print_release(
+    manifest: Manifest, store: Store, *, new: bool | None = None, standing: Standing | None = None
+) -> None:
     """A release's tables for a person: headline, accuracy, latency, and where the report is."""
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    console = stdout()
     suffix = {True: " (new)", False: " (unchanged: published before)", None: ""}[new]
     console.print(f"\n[bold]{manifest.ref}[/]{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
+    if standing is not None:
+        _print_standing(console, standing)
     provenance = manifest.provenance
     console.print(
         escape(f"{provenance.source.name} at {provenance.source.revision[:12]}, recipe {provenance.recipe}, ")
@@ -94,11 +76,20 @@ def print_release(manifest: Manifest, store: Store, *, new: bool | None = None) 
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
-    console.print(f"\nreport: {store.read(manifest, 'report.html')}", soft_wrap=True, highlight=False)
+    if any(file.path == "report.html" for file in manifest.files):
+        console.print(f"\nreport: {store.read(manifest, 'report.html')}", soft_wrap=True)
+
+
+def _print_standing(console: Console, standing: Standing) -> None:
+    if standing.aliases:
+        console.print(f"aliases: [bold]{', '.join(standing.aliases)}[/]", soft_wrap=True)
+    for record in standing.signatures:
+        about = f"signature {record.number}: {record.who}, {moment(record.created)}"
+        console.print(f"{escape(about)} (a claim: `clipsmith check-signature` checks it)", soft_wrap=True)
 
 
 def _print_gates(console: Console, manifest: Manifest) -> None:
-    table = _table("gates", "gate", "result", "judged", "of", ">measured", ">asked for")
+    table = plain_table("gates", "gate", "result", "judged", "of", ">measured", ">95 % interval", ">asked for")
     for result in manifest.gates:
         table.add_row(result.name, result.status, *map(escape, words(result)))
     if manifest.gates:
@@ -106,8 +97,8 @@ def _print_gates(console: Console, manifest: Manifest) -> None:
 
 
 def _print_sizes(console: Console, manifest: Manifest) -> None:
-    table = _table("sizes", "encoder", "file", ">fp16", ">fp8", ">fp8/fp16")
-    sizes = {(r["encoder"], r["target"], r["precision"]): r for r in manifest.tables["sizes"]}
+    table = plain_table("sizes", "encoder", "file", ">fp16", ">fp8", ">fp8/fp16")
+    sizes = {(r["encoder"], r["target"], r["precision"]): r for r in manifest.tables.get("sizes", ())}
     for encoder, target in dict.fromkeys((e, t) for e, t, _ in sizes):
         fp16, fp8 = (sizes.get((encoder, target, p)) for p in ("fp16", "fp8"))
         ratio = None if fp8 is None else fp8["vs_fp16"]
@@ -116,9 +107,9 @@ def _print_sizes(console: Console, manifest: Manifest) -> None:
 
 
 def _print_accuracy(console: Console, manifest: Manifest) -> None:
-    table = _table("accuracy", "encoder", "target", "precision", "against", "metric", ">value", ">95 % interval")
+    table = plain_table("accuracy", "encoder", "target", "precision", "against", "metric", ">value", ">95 % interval")
     shown = ("cosine_mean", "cosine_min", "snr_db")
-    for row in manifest.tables["accuracy"]:
+    for row in manifest.tables.get("accuracy", ()):
         if row["encoder"] == "both" or row["metric"] in shown:
             low, high = row["low"], row["high"]
             interval = "" if low is None else f"{low:+.4f} to {high:+.4f}"
@@ -128,8 +119,8 @@ def _print_accuracy(console: Console, manifest: Manifest) -> None:
 
 
 def _print_latency(console: Console, manifest: Manifest) -> None:
-    table = _table("latency", "encoder", "target", "precision", ">batch", ">median", ">p95", ">p99", "status")
-    rows = manifest.tables["latency"]
+    table = plain_table("latency", "encoder", "target", "precision", ">batch", ">median", ">p95", ">p99", "status")
+    rows = manifest.tables.get("latency", ())
     for row in (row for row in rows if row["status"] != NOT_RUN):
         cells = [str(row[name]) for name in ("encoder", "target", "precision", "batch")]
         times = [_number(row[name], "{:.2f} ms") for name in ("median_ms", "p95_ms", "p99_ms")]
@@ -137,15 +128,7 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
         table.add_row(*cells, *times, f"{row['status']}{speedup}")
     console.print(table)
     for target, note in dict.fromkeys((row["target"], row["note"]) for row in rows if row["status"] == NOT_RUN):
-        console.print(f"{target}: built, not run here ({note})", highlight=False)
-
-
-def _table(title: str, *columns: str) -> Table:
-    """A plain table; a column whose name starts with `>` is right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
-    return table
+        console.print(f"{target}: built, not run here ({note})")
 
 
 def _number(value: Any, pattern: str) -> str:

@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization as forms
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from artifacts import layout
 from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
 from artifacts.refs import ArtifactRef
@@ -88,3 +91,14 @@ def make_release(store: Store, model: str, identity: str, *refs: ArtifactRef, **
         return Manifest(**(values | changes))
 
     return store.publish(model, identity, build)
+
+
+def key_pair(folder: Path, name: str = "release", password: str | None = None) -> tuple[Path, Path]:
+    """A new private key and its public one as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = forms.BestAvailableEncryption(password.encode()) if password else forms.NoEncryption()
+    private, public = folder / f"{name}.key", folder / f"{name}.pub"
+    private.write_bytes(key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, locked))
+    info = forms.PublicFormat.SubjectPublicKeyInfo
+    public.write_bytes(key.public_key().public_bytes(forms.Encoding.PEM, info))
+    return private, public

@@ -68,7 +68,7 @@ def bundle(keys: Keys) -> bytes:
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    """The release as `Store.export` lays it out."""
+    """The release as `artifacts.exporting` lays it out."""
     folder = tmp_path / "exported"
     for path, data in (CONTENTS | {"manifest.json": STORED}).items():
         target = folder / path

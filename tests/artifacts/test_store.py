@@ -14,7 +14,6 @@ from artifacts import fs
 from artifacts.errors import (
     BadName,
     DamagedManifest,
-    ExportTargetExists,
     NotAStore,
     ObjectDamaged,
     ObjectMissing,
@@ -198,46 +197,6 @@ def test_racing_publishers_get_distinct_versions(store: Store) -> None:
     releases = store.releases()
     assert sorted(m.version for m in releases) == list(range(1, 25))
     assert sorted(m.sequence for m in releases) == list(range(1, 25))
-
-
-# --- export ----------------------------------------------------------------------------------------------------------
-
-
-def test_export(store: Store, tmp_path: Path) -> None:
-    manifest, _ = make_release(store, "a", digest("1"), add(store, b"bytes", "deep/a.bin"))
-    (tmp_path / "out").mkdir()
-    store.export(manifest, tmp_path / "out")
-    assert (tmp_path / "out" / "image" / "deep" / "a.bin").read_bytes() == b"bytes"
-    assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest.to_bytes()
-    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 2
-
-
-def test_export_refuses_what_is_in_the_way(store: Store, tmp_path: Path) -> None:
-    manifest, _ = make_release(store, "a", digest("1"), add(store))
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("x")
-    (tmp_path / "file").write_text("x")
-    for name in ("full", "file"):
-        with pytest.raises(ExportTargetExists, match=name):
-            store.export(manifest, tmp_path / name)
-    assert (tmp_path / "full" / "mine").read_text() == "x"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "store"]
-
-
-def test_export_of_a_damaged_release_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    ref = add(store)
-    manifest, _ = make_release(store, "a", digest("1"), ref)
-    rewrite(place(store, ref) / "a.bin", b"kontent")
-    with pytest.raises(ObjectDamaged, match=r"image/a\.bin"):
-        store.export(manifest, tmp_path / "out")
-    with pytest.raises(ObjectDamaged):
-        store.read(manifest, "image/a.bin")
-    (place(store, ref) / "a.bin").unlink()
-    with pytest.raises(ObjectMissing):
-        store.export(manifest, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["store"]
-    with pytest.raises(KeyError, match="no file"):
-        store.read(manifest, "image/b.bin")
 
 
 # --- opening ---------------------------------------------------------------------------------------------------------

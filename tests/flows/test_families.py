@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from artifacts.exporting import export
 from artifacts.store import Store
 from tests.flows.conftest import Run
 from tests.tasks.clip import openclip_model
@@ -51,7 +52,7 @@ def test_a_published_siglip_brings_the_scales_of_its_pooling(folder: Any, run: R
     """ModelOpt's state cannot hold them; the amax table does, and the graphs come out the same."""
     store = tmp_path / "store"
     first, _ = run(folder("siglip"), store)
-    Store.open(store, writable=False).export(first, tmp_path / "export")
+    export(Store.open(store, writable=False), first, tmp_path / "export")
     second, calls = run(tmp_path / "export" / "checkpoint", store, calibration__source=None)
     assert not any(call.startswith(("calibrate", "quantize")) for call in calls)
     graphs = [{file.path: file.sha256 for file in m.files if file.path.endswith(".onnx")} for m in (first, second)]

@@ -20,6 +20,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import normalize
 
 from artifacts.errors import BadAmax, ClipsmithError, ConfigError, UnsafeCheckpoint
+from artifacts.exporting import export
 from artifacts.manifest import Manifest
 from artifacts.store import Store
 
@@ -403,7 +404,7 @@ def test_a_published_checkpoint_that_lacks_amax_is_refused(run: Run, small_clip:
     """The recipe quantizes more than was calibrated: as for the other recipe, the user is told before any work."""
     first, _ = run(small_clip, tmp_path / "store", targets=[], recipe="fp8-no-attention", encoders=["text"])
     store = Store.open(tmp_path / "store", writable=False)
-    store.export(first, tmp_path / "out")
+    export(store, first, tmp_path / "out")
     with pytest.raises((ConfigError, BadAmax), match=r"bmm_quantizer|vision_model|encoder"):
         run(tmp_path / "out" / "checkpoint", tmp_path / "store", calibration__source=None, targets=[])
     assert len(store.releases()) == 1

@@ -1,0 +1,1 @@
+"""The commands for what is in a store, by subject; `deployments.cli` puts them together."""

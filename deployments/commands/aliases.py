@@ -1,0 +1,110 @@
+"""Commands that move aliases and tell where they point."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from artifacts import aliases as alias_log
+from artifacts.aliases import AliasEntry
+from artifacts.errors import ConfigError, DamagedAlias
+from artifacts.names import check_model_name
+from artifacts.promotion import Move
+from artifacts.promotion import promote as move_to
+from artifacts.promotion import rollback as move_back
+from artifacts.store import Store
+from deployments import show_aliases
+from deployments.console import print_errors
+from deployments.options import (
+    AliasOption,
+    JsonOption,
+    ModelOption,
+    Ref,
+    StoreOption,
+    WhyOption,
+    open_store,
+    open_to_change,
+    print_json,
+)
+
+app = typer.Typer()
+_PANEL = "Aliases"
+
+
+@app.command(rich_help_panel=_PANEL)
+def promote(
+    ref: Ref,
+    alias: AliasOption,
+    force: Annotated[bool, typer.Option("--force", help="Although a gate failed; needs --why.")] = False,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Point an alias of the release's model to the release."""
+    _print(move_to(open_to_change(store), ref, alias, force=force, why=why), as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+def rollback(
+    alias: AliasOption,
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed when there are several.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The same, as an option.")] = None,
+    why: WhyOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Point an alias back to the release it pointed to before."""
+    if name is not None and model is not None and name != model:
+        raise ConfigError(f"two models: {name!r} and --model {model!r}", expected="one", fix="give one of them")
+    opened = open_to_change(store)
+    _print(move_back(opened, check_model_name(name or model or _only_model(opened)), alias, why=why), as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+def aliases(
+    model: ModelOption = None,
+    history: Annotated[bool, typer.Option("--history", help="Every move, with who and why.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell where the aliases point, since when, who moved them and why."""
+    opened = open_store(store)
+    wanted = None if model is None else check_model_name(model)
+    entries: list[AliasEntry] = []
+    damaged: list[DamagedAlias] = []
+    for owner, alias in alias_log.names(opened.root):
+        if wanted in (None, owner):
+            try:
+                if history:
+                    entries += alias_log.history(opened.root, owner, alias)
+                else:
+                    entries.append(alias_log.current(opened.root, owner, alias))
+            except DamagedAlias as error:
+                damaged.append(error)
+    if as_json:
+        print_json({"aliases": [show_aliases.entry_document(entry) for entry in entries]})
+    else:
+        show_aliases.print_aliases(entries)
+    print_errors(damaged)
+    raise typer.Exit(1 if damaged else 0)
+
+
+def _only_model(store: Store) -> str:
+    known, _ = store.summaries()
+    models = sorted({summary["model"] for summary in known})
+    if len(models) != 1:
+        raise ConfigError(
+            "rollback needs a model: the store has " + ("several" if models else "no releases"),
+            where=store.root,
+            expected=f"one of: {', '.join(models)}" if models else None,
+            fix="name it: `clipsmith rollback MODEL --alias NAME`",
+        )
+    return models[0]
+
+
+def _print(move: Move, as_json: bool) -> None:
+    if as_json:
+        print_json(show_aliases.move_document(move))
+    else:
+        show_aliases.print_move(move)

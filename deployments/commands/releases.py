@@ -1,0 +1,124 @@
+"""Commands that look at releases: one, two, or all of them over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts import aliases, exporting, history, signatures
+from artifacts.comparison import compare
+from artifacts.errors import ClipsmithError, ReleaseNotFound
+from artifacts.names import check_model_name
+from deployments import show, show_comparison, show_releases
+from deployments.console import print_errors
+from deployments.options import JsonOption, ModelOption, Ref, StoreOption, open_store, print_json
+
+app = typer.Typer()
+_PANEL = "Releases"
+_HISTORY = Path(".clipsmith/history")
+
+
+@app.command(rich_help_panel=_PANEL)
+def releases(model: ModelOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the releases, newest first."""
+    opened = open_store(store)
+    wanted = None if model is None else check_model_name(model)
+    known, damaged = opened.summaries()
+    named = aliases.pointing_to(opened.root)
+    found = [
+        summary | {"aliases": named.get((summary["model"], summary["version"]), [])}
+        for summary in known
+        if wanted in (None, summary["model"])
+    ]
+    errors = [error for error in damaged if wanted in (None, Path(error.where or "").parent.name)]
+    if as_json:
+        print_json({"releases": found, "damaged": [error.where for error in errors]})
+    else:
+        show_releases.print_releases(found)
+    _finish(errors)
+
+
+@app.command("show", rich_help_panel=_PANEL)
+def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Show one release: its aliases, gates, tables, files, signatures and provenance."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    standing = show.Standing(
+        aliases=aliases.pointing_to(opened.root).get((manifest.model, manifest.version), []),
+        signatures=signatures.signatures(opened.root, manifest.model, manifest.version),
+    )
+    if as_json:
+        print_json(show.release_document(manifest) | standing.document())
+    else:
+        show.print_release(manifest, opened, standing=standing)
+
+
+@app.command(rich_help_panel=_PANEL)
+def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Tell what differs between two releases: what they were made from, what is in them, and every metric."""
+    opened = open_store(store)
+    found = compare(opened.find(before), opened.find(after))
+    if as_json:
+        print_json(found.document())
+    else:
+        show_comparison.print_comparison(found)
+
+
+@app.command("history", rich_help_panel=_PANEL)
+def show_history(
+    model: Annotated[str, typer.Option("--model", help="The model whose releases to follow.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the table and the plot (.clipsmith/history/MODEL).")
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow every metric over a model's releases: a table here, all numbers as Parquet, and a plot as SVG."""
+    opened = open_store(store)
+    manifests, damaged = history.read(opened, check_model_name(model))
+    if not manifests and not damaged:
+        raise ReleaseNotFound(f"no release of {model!r}", where=opened.root, fix="see `clipsmith releases`")
+    table, plot = history.write(manifests, (out or _HISTORY / model).absolute())
+    points = history.points(manifests)
+    if as_json:
+        print_json(show_releases.history_document(model, points, table, plot))
+    else:
+        show_releases.print_history(points, table, plot)
+    _finish(damaged)
+
+
+@app.command(rich_help_panel=_PANEL)
+def export(
+    ref: Ref,
+    folder: Annotated[Path, typer.Argument(help="An empty or new folder.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a release as a plain folder that needs nothing of ours to be used."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    files = exporting.export(opened, manifest, folder)
+    if as_json:
+        print_json({"ref": manifest.ref, "folder": str(folder.absolute()), "files": files})
+    else:
+        show.print_exported(manifest, files, folder)
+
+
+@app.command(rich_help_panel=_PANEL)
+def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Print where a release's HTML report is."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    path = opened.read(manifest, "report.html")
+    if as_json:
+        print_json({"ref": manifest.ref, "report": str(path)})
+    else:
+        typer.echo(path)
+
+
+def _finish(errors: Sequence[ClipsmithError]) -> None:
+    print_errors(errors)
+    raise typer.Exit(1 if errors else 0)

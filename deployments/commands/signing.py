@@ -1,0 +1,54 @@
+"""Commands about authorship: sign a release, and check who signed it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts import signatures
+from artifacts.signatures import SignatureRecord
+from deployments.console import moment, stdout
+from deployments.options import JsonOption, Ref, StoreOption, open_store, open_to_change, print_json
+
+app = typer.Typer()
+_PANEL = "Signatures"
+PASSWORD_VARIABLE = "CLIPSMITH_KEY_PASSWORD"
+
+
+@app.command(rich_help_panel=_PANEL)
+def sign(
+    ref: Ref,
+    key: Annotated[Path, typer.Option("--key", help="Private key, PEM; its password: $CLIPSMITH_KEY_PASSWORD.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a release with an elliptic-curve key and keep the signature beside it."""
+    opened = open_to_change(store)
+    record = signatures.sign(opened, opened.find(ref), key, os.environ.get(PASSWORD_VARIABLE))
+    _print(record, f"signed: signature {record.number} of [bold]{record.model}@{record.version}[/]", as_json)
+
+
+@app.command("check-signature", rich_help_panel=_PANEL)
+def check_signature(
+    ref: Ref,
+    key: Annotated[Path, typer.Option("--key", help="Public key, PEM, of whoever must have signed.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether the owner of a key signed a release; exit with 1 if not. `verify` is for the bytes."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    record = signatures.require_signature(opened, manifest, [key])
+    text = f"[bold]{manifest.ref}[/] is signed by the owner of {key.name}: signature {record.number}"
+    _print(record, f"{text}, recorded for {record.who} at {moment(record.created)}", as_json)
+
+
+def _print(record: SignatureRecord, text: str, as_json: bool) -> None:
+    if as_json:
+        about = record.model_dump(mode="json", include={"number", "who", "created"})
+        print_json({"ref": f"{record.model}@{record.version}"} | about)
+    else:
+        stdout().print(text, soft_wrap=True)

@@ -1,0 +1,57 @@
+"""Commands that keep a store sound and small."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from artifacts.garbage import collect
+from artifacts.repair import Repaired, repair
+from artifacts.store import Store
+from artifacts.verification import Verification
+from artifacts.verification import verify as look
+from deployments import show_upkeep
+from deployments.options import JsonOption, StoreOption, open_to_change, print_json, store_path
+
+app = typer.Typer()
+_PANEL = "The store"
+
+
+@app.command(rich_help_panel=_PANEL)
+def verify(
+    mend: Annotated[bool, typer.Option("--repair", help="Restore what can be restored, set the rest aside.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hash every object and read every record again; name exactly what is missing or damaged, and exit with 1 if so."""
+    root = store_path(store)
+    repaired: Repaired | None = None
+    with show_upkeep.progress(root) as advance:
+        found: Verification = look(root, advance)
+    if mend and found.problems:
+        with show_upkeep.waiting("repairing"):
+            repaired = repair(Store.open(root))
+        found = repaired.after
+    if as_json:
+        print_json(show_upkeep.verification_document(found, repaired))
+    else:
+        show_upkeep.print_verification(found, repaired)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command(rich_help_panel=_PANEL)
+def gc(
+    keep: Annotated[
+        int | None, typer.Option(help="Retire all but this many releases of each model; aliased ones stay.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what no release, alias or running process needs."""
+    found = collect(open_to_change(store), keep=keep, dry_run=dry_run)
+    if as_json:
+        print_json(show_upkeep.collected_document(found, dry_run))
+    else:
+        show_upkeep.print_collected(found, dry_run)

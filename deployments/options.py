@@ -1,0 +1,44 @@
+"""What the commands share: their options, how they open the store, and how they print a document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from artifacts.store import Store
+from flows.defaults import default_store
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the release store ($CLIPSMITH_STORE, .clipsmith/store).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Ref = Annotated[
+    str, typer.Argument(help="model (its newest), model@version, model:alias, or 8 or more digits of an identity.")
+]
+AliasOption = Annotated[str, typer.Option("--alias", help="The alias, as production.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model.")]
+WhyOption = Annotated[str | None, typer.Option("--why", help="Why, for the alias's history.")]
+
+
+def store_path(store: Path | None) -> Path:
+    """The folder of the store that was asked for."""
+    return Path(store or default_store())
+
+
+def open_store(store: Path | None) -> Store:
+    """Open the store to read it."""
+    return Store.open(store_path(store), writable=False)
+
+
+def open_to_change(store: Path | None) -> Store:
+    """Open a store that exists to change it; a wrong path must not make a new one."""
+    return Store.open(open_store(store).root)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one document of a command with --json."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
