@@ -130,9 +130,6 @@ class _Run:
             tables={name: tuple(table) for name, table in rows.items()},
             gates=judge(self.parameters.gates.gates(), rows),
             timings=tuple(self.timings),
-            cosines=accuracy.cosines,
-            latencies=tuple(latency.samples for latency in latencies),
-            calibrations=tuple(tables.values()) if not snapshot.calibrated else (),
         )
         show_tables_task(draft)
         published: Published = publish_task(draft)

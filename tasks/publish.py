@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from artifacts import derived
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
 from artifacts.refs import ArtifactRef, digest_json
-from artifacts.report import Evidence, render_report
 from artifacts.store import active_store
-from artifacts.tables import write_tables
 from tasks.onnx_names import BUILD_LOG
 from tasks.recipe import Recipe
 from tasks.snapshot import Snapshot
@@ -81,9 +79,6 @@ class Draft(BaseModel):
     tables: dict[str, tuple[Row, ...]]
     gates: tuple[GateResult, ...]
     timings: tuple[Row, ...]
-    cosines: ArtifactRef
-    latencies: tuple[ArtifactRef, ...]
-    calibrations: tuple[ArtifactRef, ...]
 
     def identity(self) -> str:
         """The digest of what makes this release what it is: inputs, objects, results and gates, not what they cost."""
@@ -132,31 +127,30 @@ def publish(draft: Draft) -> Published:
             tables=tables,
             gates=draft.gates,
         )
-        return manifest.model_copy(update={"files": (*manifest.files, *_files(_render(manifest, draft)))})
+        return manifest.model_copy(update={"files": (*manifest.files, *_files(_render(manifest)))})
 
     manifest, new = store.publish(draft.snapshot.model, identity, build)
     if not new and not _is_sound(manifest):
-        _render(manifest, draft)
+        _render(manifest)
     return Published(ref=manifest.ref, identity=manifest.identity, store=str(store.root), new=new)
 
 
-def _render(manifest: Manifest, draft: Draft) -> list[Piece]:
-    """Tables and report: derived from the manifest and the evidence, the same bytes every time."""
+def _render(manifest: Manifest) -> list[Piece]:
+    """Tables and report: derived from the manifest and the evidence it lists, the same bytes every time."""
     store = active_store()
-    with store.staging() as folder:
-        write_tables(manifest.tables, folder)
-        tables = Piece(object=store.add("tables", folder), folder="tables")
-    with store.staging() as folder:
-        (folder / "report.html").write_text(render_report(manifest, _evidence(draft)), encoding="utf-8")
-        report = Piece(object=store.add("report", folder), folder="")
-    return [tables, report]
+    pieces = []
+    for kind, place in ((derived.TABLES, "tables"), (derived.REPORT, "")):
+        with store.staging() as folder:
+            derived.render(store, manifest, kind, folder)
+            pieces.append(Piece(object=store.add(kind, folder), folder=place))
+    return pieces
 
 
 def _is_sound(manifest: Manifest) -> bool:
     """Whether the tables and the report of a release are there and undamaged."""
     try:
         for file in manifest.files:
-            if file.kind in ("tables", "report"):
+            if file.kind in (derived.TABLES, derived.REPORT):
                 active_store().read(manifest, file.path)
     except (ObjectMissing, ObjectDamaged):
         return False
@@ -212,19 +206,6 @@ def _code_revision() -> str:
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     described = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"{version} ({described.stdout.strip()})" if described.returncode == 0 else version
-
-
-def _evidence(draft: Draft) -> Evidence:
-    import pandas as pd
-
-    store = active_store()
-    latencies: dict[str, list[float]] = {}
-    for ref in draft.latencies:
-        latencies |= json.loads(store.path(ref, "latencies.json").read_text())
-    curves = [pd.read_parquet(store.path(ref, "convergence.parquet")) for ref in draft.calibrations]
-    convergence: list[Any] = pd.concat(curves).to_dict("records") if curves else []
-    cosines = json.loads(store.path(draft.cosines, "cosines.json").read_text())
-    return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence)
 
 
 @task(name="publish", persist_result=False)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from artifacts import derived, layout
 from artifacts.errors import TableError
-from artifacts.manifest import DataSource
+from artifacts.manifest import DataSource, GateResult
 from artifacts.refs import ArtifactRef
+from artifacts.repair import repair
 from artifacts.schema import SCHEMAS
 from artifacts.store import Store
 from tasks.checkpoint import resolve
@@ -54,12 +57,15 @@ def draft(store: Store, snapshot: Snapshot) -> Draft:
         recipe=load_recipe("fp8"),
         parameters={"model": "x"},
         device={"cpu": "c"},
-        pieces=(Piece(object=kept(store, "fp8.onnx", b"graph"), folder="image", encoder="image", precision="fp8"),),
+        pieces=(
+            Piece(object=kept(store, "fp8.onnx", b"graph"), folder="image", encoder="image", precision="fp8"),
+            Piece(object=calibration, folder="evidence/calibration-image"),
+            Piece(object=kept(store, "cosines.json", b'{"image fp8 onnxruntime":[0.99,1.0]}'), folder="evidence"),
+            Piece(object=kept(store, "latencies.json", b"{}"), folder="evidence/latency-image-onnxruntime"),
+        ),
         tables={name: (table_row(name),) for name in SCHEMAS},
+        gates=(GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5),),
         timings=(table_row("stages", step="resolve"),),
-        cosines=kept(store, "cosines.json", b"{}"),
-        latencies=(kept(store, "latencies.json", b"{}"),),
-        calibrations=(calibration,),
     )
 
 
@@ -68,7 +74,14 @@ def test_a_draft_becomes_a_release(store: Store, draft: Draft, small_clip: Path)
     assert (published.ref, published.new) == ("small@1", True)
     manifest = json.loads((store.root / "releases" / "small" / "1.json").read_bytes())
     files = {file["path"]: file for file in manifest["files"]}
-    assert files.keys() == {"image/fp8.onnx", "report.html", *(f"tables/{name}.parquet" for name in SCHEMAS)}
+    assert files.keys() == {
+        "image/fp8.onnx",
+        "report.html",
+        *(f"tables/{name}.parquet" for name in SCHEMAS),
+        "evidence/calibration-image/convergence.parquet",
+        "evidence/cosines.json",
+        "evidence/latency-image-onnxruntime/latencies.json",
+    }
     assert (files["image/fp8.onnx"]["encoder"], files["image/fp8.onnx"]["precision"]) == ("image", "fp8")
     assert [row["step"] for row in manifest["tables"]["stages"]] == ["resolve", "x"]
     provenance = manifest["provenance"]
@@ -103,6 +116,8 @@ def test_everything_else_makes_another_release(draft: Draft, store: Store) -> No
         {"pieces": (draft.pieces[0].model_copy(update={"folder": "text"}),)},
         {"snapshot": draft.snapshot.model_copy(update={"digest": "0" * 64})},
         {"tables": draft.tables | {"accuracy": (table_row("accuracy", value=0.25),)}},
+        {"gates": (draft.gates[0].model_copy(update={"max": 0.4, "status": "failed"}),)},
+        {"gates": ()},
     ]
     made = [publish(draft)] + [publish(draft.model_copy(update=change)) for change in changes]
     assert [published.ref for published in made] == [f"small@{n}" for n in range(1, len(changes) + 2)]
@@ -115,3 +130,17 @@ def test_a_row_that_is_not_of_its_table_publishes_nothing(draft: Draft, store: S
         publish(draft.model_copy(update={"tables": broken}))
     assert store.releases() == []
     assert publish(draft).ref == "small@1"
+
+
+def test_the_report_shows_the_evidence_and_can_be_made_again_from_the_release(draft: Draft, store: Store) -> None:
+    """P14: what is derived is derived from what is kept."""
+    manifest = store.find(publish(draft).ref)
+    for kind in (derived.TABLES, derived.REPORT):
+        (ref,) = (ref for ref in manifest.objects() if ref.kind == kind)
+        folder = layout.object_folder(store.root, ref.digest)
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        shutil.rmtree(folder)
+        assert repair(store).restored == (ref.digest,)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert derived.evidence_of(store, manifest).cosines == {"image fp8 onnxruntime": [0.99, 1.0]}
+    assert derived.evidence_of(store, manifest).convergence == [{"quantizer": "q", "samples": 8, "amax": 1.0}]
