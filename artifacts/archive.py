@@ -193,7 +193,7 @@ class _Archive:
         """The release's manifest."""
         try:
             return Manifest.from_bytes(self._record(_MANIFEST), where=self._file)
-        except (DamagedManifest, RecursionError) as error:
+        except DamagedManifest as error:
             raise self.bad(f"its manifest is damaged: {error}") from error
 
     def objects(self, manifest: Manifest) -> list[ArtifactRef]:

@@ -173,7 +173,8 @@ class Manifest(BaseModel):
         for file in self.files:
             entry = FileEntry(path=file.member, sha256=file.sha256, size=file.size)
             kinds.setdefault(file.object, file.kind)
-            members.setdefault(file.object, {})[file.member] = entry
+            if members.setdefault(file.object, {}).setdefault(file.member, entry) != entry:
+                raise DamagedManifest(f"{self.ref} lists {file.member} of object {file.object[:12]} in two ways")
         found = [ArtifactRef.of(kinds[digest], entries.values()) for digest, entries in members.items()]
         for digest, ref in zip(members, found, strict=True):
             if ref.digest != digest:

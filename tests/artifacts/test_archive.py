@@ -440,6 +440,17 @@ def test_a_manifest_with_a_wrong_size_is_refused(other: Store, packed: Path, siz
     assert_untouched(other)
 
 
+def test_a_manifest_that_contradicts_itself_is_refused(other: Store, packed: Path) -> None:
+    found = members(packed)
+    manifest = Manifest.from_bytes(found[1][1], where=packed)
+    again = manifest.files[0].model_copy(update={"path": "again", "sha256": "0" * 64})  # as if its bytes were others
+    found[1] = entry("manifest.json", manifest.model_copy(update={"files": (again, *manifest.files)}).to_bytes())
+    packed.write_bytes(build(found))
+    with pytest.raises(BadArchive, match="in two ways"):
+        unpack(other, packed)
+    assert_untouched(other)
+
+
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a", "a/b/c"), (".",)])
 def test_names_that_are_in_each_others_way_are_refused(other: Store, packed: Path, names: tuple[str, ...]) -> None:
     data = {name: name.encode() for name in names}
