@@ -26,7 +26,7 @@ _RELEASE = ("model", "version", "created", "status")
 _NUMBER = ("table", "encoder", "target", "precision", "reference", "metric", "value", "low", "high", "unit")
 COLUMNS = (*_RELEASE, *_NUMBER)
 TABLE_FILE, PLOT_FILE = "history.parquet", "history.svg"
-_DTYPES = {"version": "Int64", "value": "Float64", "low": "Float64", "high": "Float64"}
+_DTYPES = {"version": "int64", "value": "float64", "low": "float64", "high": "float64"}
 _TASKS = ("top1", "recall@1_image_to_text", "recall@1_text_to_image")
 
 

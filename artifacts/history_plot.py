@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from artifacts.canvas import FP_COLOURS, QUIET, Axes, drawing
 from artifacts.history import Point
@@ -36,7 +36,7 @@ class _Panel(NamedTuple):
 def history_plot(points: Sequence[Point]) -> str:
     """Sizes, agreement with FP32, the task's scores and the best measured speed-up of each release, as one SVG.
 
-    Bars are 95 % intervals; releases that were rejected are hollow. What no release has is not drawn.
+    What no release has is not drawn.
     """
     panels = [panel for panel in _panels() if any(_found(points, curve) for curve in panel.curves)]
     columns = min(2, max(1, len(panels)))
@@ -47,9 +47,19 @@ def history_plot(points: Sequence[Point]) -> str:
             _draw(axes, panel, points)
         for axes in places[len(panels) :]:
             axes.set_axis_off()
+        if points:
+            _explain(places[0].figure, points)
         if not panels:
             places[0].text(0.5, 0.5, "no release has a number to show", ha="center", color=QUIET)
         return finish()
+
+
+def _explain(figure: Any, points: Sequence[Point]) -> None:
+    notes = ["bars are 95 % intervals"] if any(m.low is not None for p in points for m in p.figures.values()) else []
+    notes += ["hollow: rejected"] if any(point.status == "rejected" for point in points) else []
+    figure.suptitle(points[0].ref.partition("@")[0], fontsize=11, fontweight="bold", x=0.01, ha="left")
+    if notes:
+        figure.supxlabel("; ".join(notes), fontsize=8, color=QUIET, x=0.01, ha="left")
 
 
 def _panels() -> list[_Panel]:
@@ -85,7 +95,9 @@ def _draw(axes: Axes, panel: _Panel, points: Sequence[Point]) -> None:
 
     axes.set_title(panel.title)
     for curve in panel.curves:
-        _draw_curve(axes, curve, _found(points, curve), panel.scale)
+        found = _found(points, curve)
+        if found:
+            _draw_curve(axes, curve, found, panel.scale)
     if panel.base is not None:
         axes.axhline(panel.base, color=QUIET, linewidth=0.8, linestyle=":")
     if len(panel.curves) > 1:

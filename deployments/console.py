@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from artifacts.errors import ClipsmithError
 
 _WIDTH = 150  # where there is no terminal to ask
+_ROOMY = 130
 
 
 def stdout() -> Console:
@@ -35,14 +38,34 @@ def print_errors(errors: Iterable[ClipsmithError]) -> None:
         print_error(error)
 
 
-def plain_table(title: str | None, *columns: str) -> Table:
-    """A table without lines; a column whose name starts with `>` is right-aligned."""
+def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -> Table:
+    """A table without lines; a column whose name starts with `>` is right-aligned, those in `whole` are cut last."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        name = column.removeprefix(">")
+        table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name in whole)
     return table
+
+
+def is_wide(console: Console) -> bool:
+    """Whether there is room for what is nice to have."""
+    return console.width >= _ROOMY
 
 
 def moment(created: str) -> str:
     """A time of ISO 8601 as people read it, to the minute."""
     return created[:16].replace("T", " ")
+
+
+def counted(number: int, name: str) -> str:
+    """`1 release`, `2 releases`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with."""
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda size: bar.advance(task, size)

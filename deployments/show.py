@@ -112,7 +112,8 @@ def _print_accuracy(console: Console, manifest: Manifest) -> None:
     for row in manifest.tables.get("accuracy", ()):
         if row["encoder"] == "both" or row["metric"] in shown:
             low, high = row["low"], row["high"]
-            interval = "" if low is None else f"{low:+.4f} to {high:+.4f}"
+            sign = "+" if str(row["metric"]).endswith("_difference") else ""
+            interval = "" if low is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
             cells = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
             table.add_row(*cells, _number(row["value"], "{:.4f}"), interval)
     console.print(table)

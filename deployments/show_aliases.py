@@ -37,10 +37,11 @@ def print_move(move: Move) -> None:
 
 def print_aliases(entries: Sequence[AliasEntry]) -> None:
     """A line per entry."""
-    table = plain_table(None, "alias", ">move", "points to", "by", "when", "who", "why")
+    table = plain_table(None, "alias", ">move", "to", "by", "when", "who", "why", whole=("alias", "to", "when"))
     for entry in entries:
         action = f"{entry.action}, forced" if entry.forced else entry.action
         name = f"{entry.model}:{entry.alias}"
         why = escape(entry.why or "")
-        table.add_row(name, str(entry.number), entry.ref, action, moment(entry.created), escape(entry.who), why)
+        when = moment(entry.created)
+        table.add_row(name, str(entry.number), f"@{entry.version}", action, when, escape(entry.who), why)
     stdout().print(table if entries else "no aliases yet: `clipsmith promote REF --alias NAME` makes one")

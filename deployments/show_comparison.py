@@ -7,13 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from artifacts import format as words
 from artifacts.comparison import Change, Comparison, MetricChange
 from artifacts.measurements import Measurement
-from deployments.console import plain_table, stdout
+from deployments.console import is_wide, plain_table, stdout
 
 _SCALE = re.compile(r"(?:input|weight)_scale")
 _DIGEST = re.compile(r"[0-9a-f]{40,64}")
@@ -25,26 +25,33 @@ def print_comparison(found: Comparison) -> None:
     console.print(f"[bold]{found.before}[/] and [bold]{found.after}[/]", soft_wrap=True)
     if not found.sections and not found.metrics:
         console.print("nothing differs")
+    names = _names(found)
     for name, changes in found.sections.items():
         console.print()
-        _print_changes(console, name, changes, found)
+        console.print(_changes(name, changes, names))
     for name in dict.fromkeys(change.about.table for change in found.metrics):
-        console.print()
         rows = [change for change in found.metrics if change.about.table == name]
-        if name == "coverage":
-            _print_scales(console, [row for row in rows if _SCALE.search(row.about.metric)])
-            rows = [row for row in rows if not _SCALE.search(row.about.metric)]
-        if rows:
-            _print_metrics(console, name, rows, found)
+        scales = [row for row in rows if _SCALE.search(row.about.metric)]
+        others = [row for row in rows if row not in scales]
+        for table in (_scales(scales), _metrics(name, others, names, ends=is_wide(console))):
+            if table.row_count:
+                console.print()
+                console.print(table)
 
 
-def _print_changes(console: Console, name: str, changes: Sequence[Change], found: Comparison) -> None:
-    table = plain_table(name, "what", found.before, found.after)
+def _names(found: Comparison) -> tuple[str, str]:
+    """How the two are called in headings: versions of one model by their number."""
+    (model, _, before), (other, _, after) = (ref.rpartition("@") for ref in (found.before, found.after))
+    return (f"@{before}", f"@{after}") if model == other else (found.before, found.after)
+
+
+def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Table:
+    table = plain_table(name, "what", *names)
     for column in table.columns:
         column.overflow = "fold"
     for change in changes:
         table.add_row(escape(change.name), _value(change.before), _value(change.after))
-    console.print(table)
+    return table
 
 
 def _value(value: Any) -> str:
@@ -58,44 +65,50 @@ def _value(value: Any) -> str:
     return escape(json.dumps(value, ensure_ascii=False))
 
 
-def _print_metrics(console: Console, name: str, rows: Sequence[MetricChange], found: Comparison) -> None:
-    table = plain_table(name, "of", "metric", f">{found.before}", f">{found.after}", ">change")
+def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool) -> Table:
+    """`ends` adds the 95 % intervals."""
+    before, after = names
+    table = plain_table(
+        name, "of", "metric", f">{before}", f">{after}", ">change", whole=("of", before, after, "change")
+    )
     for row in rows:
         about = row.about
         of = ", ".join(part for part in (about.encoder, about.precision, about.target) if part)
         against = f" against {about.reference}" if about.reference else ""
-        cells = (_number(row.before, about), _number(row.after, about), _change(row))
+        cells = (_number(row.before, ends), _number(row.after, ends), _change(row))
         table.add_row(escape(of), escape(f"{about.metric}{against}"), *cells)
-    console.print(table)
+    return table
 
 
-def _print_scales(console: Console, rows: Sequence[MetricChange]) -> None:
+def _scales(rows: Sequence[MetricChange]) -> Table:
     """Every calibration moves every scale a little: how many and how far says it all."""
     groups: dict[tuple[str, str], list[MetricChange]] = {}
     for row in rows:
         kind = row.about.metric.rpartition(" ")[2]
         groups.setdefault((f"{row.about.encoder}, {row.about.precision}", kind), []).append(row)
-    if not groups:
-        return
     table = plain_table("scales", "of", "what", ">modules", ">least", ">most")
     for (of, kind), changes in groups.items():
         shares = sorted(share for change in changes if (share := _share(change)) is not None)
         ends = (_signed(shares[0]), _signed(shares[-1])) if shares else ("-", "-")
         table.add_row(of, kind, str(len(changes)), *ends)
-    console.print(table)
+    return table
 
 
-def _number(side: Measurement | None, about: Measurement) -> str:
+def _number(side: Measurement | None, ends: bool) -> str:
     if side is None:
         return "-"
-    if about.table == "accuracy":
-        text = words.metric(about.metric, side.value)
-        if side.low is None or side.high is None:
-            return text
-        return f"{text} ({words.metric(about.metric, side.low)} to {words.metric(about.metric, side.high)})"
-    return words.quantity(
-        int(side.value) if about.unit in ("", "bytes") and side.value.is_integer() else side.value, about.unit
-    )
+    text = _plain(side, side.value)
+    if not ends or side.low is None or side.high is None:
+        return text
+    low, high = (_plain(side, end).removesuffix(" points").removesuffix(" %") for end in (side.low, side.high))
+    return f"{text} ({low} to {high})"
+
+
+def _plain(side: Measurement, value: float) -> str:
+    if side.table == "accuracy":
+        return words.metric(side.metric, value)
+    whole = side.unit in ("", "bytes") and value.is_integer()
+    return words.quantity(int(value) if whole else value, side.unit)
 
 
 def _change(row: MetricChange) -> str:

@@ -13,50 +13,61 @@ from artifacts import format as words
 from artifacts.gate_words import ORDER
 from artifacts.history import Point
 from artifacts.measurements import Measurement
-from deployments.console import moment, plain_table, stdout
+from deployments.console import is_wide, moment, plain_table, stdout
 
 _HEADS = {
-    "onnx fp16": "ONNX FP16",
-    "onnx fp8": "ONNX FP8",
-    "ratio": "FP8/FP16",
-    "image cosine": "image cosine",
-    "text cosine": "text cosine",
-    "top1 fp16": "top-1 FP16",
-    "top1 fp8": "top-1 FP8",
-    "top1 difference": "change (95 %)",
-    "recall@1_image_to_text fp16": "i2t R@1 FP16",
-    "recall@1_image_to_text fp8": "i2t R@1 FP8",
-    "recall@1_image_to_text difference": "change (95 %)",
-    "recall@1_text_to_image fp16": "t2i R@1 FP16",
-    "recall@1_text_to_image fp8": "t2i R@1 FP8",
-    "recall@1_text_to_image difference": "change (95 %)",
-    "speedup": "speed-up",
+    "onnx fp16": "ONNX\nFP16, MB",
+    "onnx fp8": "ONNX\nFP8, MB",
+    "ratio": "FP8/\nFP16",
+    "image cosine": "image\ncosine",
+    "text cosine": "text\ncosine",
+    "top1 fp16": "top-1\nFP16",
+    "top1 fp8": "top-1\nFP8",
+    "top1 difference": "change,\npoints",
+    "recall@1_image_to_text fp16": "i2t R@1\nFP16",
+    "recall@1_image_to_text fp8": "i2t R@1\nFP8",
+    "recall@1_image_to_text difference": "change,\npoints",
+    "recall@1_text_to_image fp16": "t2i R@1\nFP16",
+    "recall@1_text_to_image fp8": "t2i R@1\nFP8",
+    "recall@1_text_to_image difference": "change,\npoints",
+    "speedup": "speed-\nup",
 }
 
 
 def print_releases(summaries: Sequence[Mapping[str, Any]]) -> None:
-    """The list, in the order given: one line each."""
-    columns = ("release", "created", "status", "gates", "recipe", ">size", ">FP8/FP16", ">speed-up", "aliases")
-    table = plain_table(None, *columns)
+    """The list, in the order given, one line each; a narrow terminal has days, counts and no recipes."""
+    console = stdout()
+    wide = is_wide(console)
+    columns = ("release", "created", "status", "gates", ">size", ">FP8/\nFP16", ">speed-\nup", "aliases")
+    table = plain_table(None, *columns, *(("recipe",) if wide else ()), whole=("release", "created", "status"))
     for item in summaries:
         table.add_row(
             item["ref"],
-            moment(item["created"]),
+            moment(item["created"]) if wide else item["created"][:10],
             _status(item["status"]),
-            ", ".join(f"{item['gates'][name]} {name}" for name in ORDER if name in item["gates"]),
-            escape(item["recipe"]),
+            _gates(item["gates"], wide),
             words.megabytes(item["bytes"]),
             "-" if item["fp8_ratio"] is None else words.percent(item["fp8_ratio"]),
             "-" if item["speedup"] is None else f"{item['speedup']:.2f}x",
             ", ".join(item["aliases"]),
+            *((escape(item["recipe"]),) if wide else ()),
         )
-    stdout().print(table if summaries else "no releases yet: run `clipsmith optimize demo`")
+    console.print(table if summaries else "no releases yet: run `clipsmith optimize demo`")
 
 
-def print_history(points: Sequence[Point], table: Path, plot: Path) -> None:
+def _gates(counts: Mapping[str, int], wide: bool) -> str:
+    """`1 failed, 2 passed`, or in short how many of how many passed."""
+    if not counts:
+        return ""
+    if not wide:
+        return f"{counts.get('passed', 0)}/{sum(counts.values())}"
+    return ", ".join(f"{counts[name]} {name}" for name in ORDER if name in counts)
+
+
+def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) -> None:
     """The main figures of each release, oldest first, and where the rest is."""
     console = stdout()
-    console.print(_figures(points))
+    console.print(_figures(model, points, wide=is_wide(console)))
     console.print(f"\nevery metric: {table}\nplot: {plot}", soft_wrap=True)
 
 
@@ -70,24 +81,36 @@ def history_document(model: str, points: Sequence[Point], table: Path, plot: Pat
     return {"model": model, "releases": releases, "table": str(table), "plot": str(plot)}
 
 
-def _figures(points: Sequence[Point]) -> Table:
-    names = [name for name in _HEADS if any(name in point.figures for point in points)]
-    table = plain_table(None, "release", "created", "status", *(f">{_HEADS[name]}" for name in names))
+def _figures(model: str, points: Sequence[Point], *, wide: bool) -> Table:
+    """A wide one has FP16's figures too, and the 95 % intervals of differences."""
+    known = [name for name in _HEADS if any(name in point.figures for point in points)]
+    names = [name for name in known if wide or not name.endswith(" fp16")]
+    table = plain_table(model, "release", "created", "status", *(f">{_HEADS[name]}" for name in names))
+    table.collapse_padding = not wide
     for point in points:
-        cells = [_figure(point.figures.get(name)) for name in names]
-        table.add_row(f"@{point.version}", moment(point.created), _status(point.status), *cells)
+        cells = [_figure(point.figures.get(name), wide) for name in names]
+        table.add_row(f"@{point.version}", point.created[:10], _status(point.status), *cells)
     return table
 
 
-def _figure(measurement: Measurement | None) -> str:
+def _figure(measurement: Measurement | None, ends: bool) -> str:
+    """The number as short as it can be: the heading has its unit."""
     if measurement is None:
         return "-"
+    low, high = measurement.low, measurement.high
+    if measurement.table == "latency":
+        return f"{measurement.value:.2f}x"
+    text = words.megabytes(measurement.value) if measurement.unit == "bytes" else _accuracy(measurement)
+    text = text.removesuffix(" MB").removesuffix(" points")
+    if ends and measurement.metric.endswith("_difference") and low is not None and high is not None:
+        return f"{text} ({words.points_range(low, high, 2)})"
+    return text
+
+
+def _accuracy(measurement: Measurement) -> str:
     if measurement.table == "accuracy":
-        text = words.metric(measurement.metric, measurement.value)
-        if measurement.metric.endswith("_difference") and measurement.low is not None and measurement.high is not None:
-            text = f"{text.removesuffix(' points')} ({words.points_range(measurement.low, measurement.high, 2)})"
-        return text
-    return words.quantity(measurement.value, "ratio" if measurement.metric.endswith("speedup") else measurement.unit)
+        return words.metric(measurement.metric, measurement.value)
+    return words.quantity(measurement.value, measurement.unit)
 
 
 def _values(measurement: Measurement) -> dict[str, float | str | None]:

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from artifacts import format as words
-from artifacts import fs
 from artifacts.garbage import Collected
 from artifacts.repair import Repaired, advice
 from artifacts.verification import Problem, Verification
-from deployments.console import stderr, stdout
-
-
-@contextmanager
-def progress(root: Path) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr over the bytes of all objects below `root`; the function is told what was done."""
-    total = sum(path.lstat().st_size for path in fs.files_below(root / "objects"))
-    columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bar:
-        task = bar.add_task("hashing", total=total)
-        yield lambda size: bar.advance(task, size)
+from deployments.console import counted, stderr, stdout
 
 
 @contextmanager
@@ -60,7 +47,7 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
     for problem in found.problems:
         _print_problem(problem)
     looked = (
-        f"{_count(found.releases, 'release')}, {_count(found.objects, 'object')}, "
+        f"{counted(found.releases, 'release')}, {counted(found.objects, 'object')}, "
         f"{words.megabytes(found.bytes)} hashed in {found.seconds:.1f} s"
     )
     if not found.problems:
@@ -89,9 +76,5 @@ def print_collected(found: Collected, dry_run: bool) -> None:
     for ref in found.releases:
         console.print(f"{'would retire' if dry_run else 'retired'} {ref}", soft_wrap=True)
     counts = ((found.releases, "release"), (found.objects, "object"), (found.leftovers, "leftover"))
-    what = ", ".join(_count(len(things), name) for things, name in counts)
+    what = ", ".join(counted(len(things), name) for things, name in counts)
     console.print(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}", soft_wrap=True)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"

@@ -86,7 +86,7 @@ def show_history(
     if as_json:
         print_json(show_releases.history_document(model, points, table, plot))
     else:
-        show_releases.print_history(points, table, plot)
+        show_releases.print_history(model, points, table, plot)
     _finish(damaged)
 
 

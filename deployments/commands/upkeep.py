@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from artifacts import fs
 from artifacts.garbage import collect
 from artifacts.repair import Repaired, repair
 from artifacts.store import Store
 from artifacts.verification import Verification
 from artifacts.verification import verify as look
 from deployments import show_upkeep
+from deployments.console import progress
 from deployments.options import JsonOption, StoreOption, open_to_change, print_json, store_path
 
 app = typer.Typer()
@@ -27,7 +31,7 @@ def verify(
     """Hash every object and read every record again; name exactly what is missing or damaged, and exit with 1 if so."""
     root = store_path(store)
     repaired: Repaired | None = None
-    with show_upkeep.progress(root) as advance:
+    with progress("hashing", _bytes_below(root / "objects")) as advance:
         found: Verification = look(root, advance)
     if mend and found.problems:
         with show_upkeep.waiting("repairing"):
@@ -55,3 +59,12 @@ def gc(
         print_json(show_upkeep.collected_document(found, dry_run))
     else:
         show_upkeep.print_collected(found, dry_run)
+
+
+def _bytes_below(folder: Path) -> int:
+    """How much there is to hash; a collector may be at work meanwhile."""
+    total = 0
+    for path in fs.files_below(folder):
+        with suppress(FileNotFoundError):
+            total += path.lstat().st_size
+    return total

@@ -1,0 +1,64 @@
+"""What the tests of commands share: running one in this process, and a small store of releases made without a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from artifacts.manifest import GateResult, Manifest
+from artifacts.store import Store
+from deployments import cli
+from tests.artifacts.conftest import accuracy_rows, build_manifest, coverage_rows
+from tests.artifacts.support import add, digest, files_of
+
+Call = Callable[..., tuple[int, str, str]]
+MODEL = "openai--clip-vit-large-patch14"
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`call("show", ref)`: exit code, stdout and stderr of the command, run in this process."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["clipsmith", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def gate(name: str, status: Any) -> GateResult:
+    return GateResult(name=name, status=status, min=0.9, value=0.99, metric="cosine_mean", encoder="image")
+
+
+def release(store: Store, version: int, *gates: GateResult, model: str = MODEL, **changes: Any) -> Manifest:
+    """Put a realistic release of one object into the store; what is measured depends on the version."""
+    ref = add(store, b"graph %d" % (version % 2), "fp8.onnx")
+    accuracy = [
+        row | {"value": float(row["value"] or 0) - version / 1e5} if row["metric"] == "cosine_mean" else row
+        for row in accuracy_rows()
+    ]
+    tables = {"accuracy": accuracy, "coverage": coverage_rows(3, version % 2 == 0)}
+    base = build_manifest(measured=True, tables=tables)
+    names = {"model": model, "version": version, "sequence": len(list(store.root.glob("releases/*/*.json"))) + 1}
+    content = {"created": f"2026-01-0{version}T02:14:09Z", "identity": digest(f"{model} {version}"), "gates": gates}
+    made = base.model_copy(update={**names, **content, "files": files_of(ref), **changes})
+    assert store.insert(made)
+    return made
+
+
+@pytest.fixture
+def releases(store: Store) -> list[Manifest]:
+    """Three releases of one model in `store`: accepted, rejected, and one with an undecided gate."""
+    return [
+        release(store, 1, gate("min_cosine_mean", "passed")),
+        release(store, 2, gate("min_cosine_mean", "failed"), gate("max_size_ratio", "passed")),
+        release(store, 3, gate("min_cosine_mean", "undecided")),
+    ]
