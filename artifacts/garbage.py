@@ -61,6 +61,7 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
         if not dry_run:
             for manifest in retired:
                 _retire(store, manifest)
+            _settle(store.root)
             for path in objects:
                 trash = store.root / "staging" / f"trash-{uuid.uuid4().hex}"
                 fs.move_away(path, trash)  # whole or gone: never a part of an object in its place
@@ -104,6 +105,14 @@ def _retire(store: Store, manifest: Manifest) -> None:
     fs.flush_folder(place.parent)
     fs.unlink(path)
     fs.flush_folder(path.parent)
+
+
+def _settle(root: Path) -> None:
+    """Make durable what a collector that was killed had retired or moved away: it must not come back once what
+    belongs to it is gone."""
+    for folder in (*(root / "releases").iterdir(), *(root / "objects").iterdir()):
+        if folder.is_dir():
+            fs.flush_folder(folder)
 
 
 def _objects(root: Path) -> list[Path]:

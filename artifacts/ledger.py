@@ -36,14 +36,27 @@ def append(root: Path, path: Path) -> None:
     relative, digest = path.relative_to(root).as_posix(), digest_file(path)
     while True:
         number = last(root) + 1
-        place = entry_path(root, number)
+        place, before = entry_path(root, number), entry_path(root, number - 1).parent
         fs.durable_folder(place.parent, root)
+        if before != place.parent and before.is_dir():
+            fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
         try:
             entry = LedgerEntry(number=number, path=relative, sha256=digest)
             fs.write_exclusive(place, dump(entry), root / "staging")
         except FileExistsError:
             continue  # another process noted something at the same time
         return
+
+
+def ensure(root: Path, path: Path) -> None:
+    """Note `path` durably unless it is noted: who put it into the store may have been killed before it did."""
+    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
+    places = (entry_path(root, number) for number in numbers(root))
+    noted = next((place for place in places if place.exists() and wanted in place.read_bytes()), None)
+    if noted is None:
+        append(root, path)
+    else:
+        fs.keep(noted, root)
 
 
 def last(root: Path) -> int:

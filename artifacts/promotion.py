@@ -88,6 +88,7 @@ def _move(
     seen: int | None,
 ) -> Move:
     store.require_objects(manifest)
+    store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
     keys = read_policy(store.root).promotion.require_signature
     if keys:
         require_signature(store, manifest, [store.root / key for key in keys])
@@ -99,6 +100,7 @@ def _move(
         raise _moved(manifest.model, alias, before)
     digest = digest_file(layout.manifest_path(store.root, manifest.model, manifest.version))
     if action == "promote" and before is not None and (before.version, before.manifest) == (manifest.version, digest):
+        store.keep_record(folder / f"{before.number}.json")
         return Move(before, before, moved=False)
     entry = AliasEntry(
         model=manifest.model,

@@ -40,6 +40,7 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
     """
     bundle = signing.sign(manifest, manifest.to_bytes(), private_key, password).decode()
     with store.reading():
+        store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
         folder = layout.signature_folder(store.root, manifest.model, manifest.version)
         while True:
             record = SignatureRecord(

@@ -233,7 +233,7 @@ class Store:
             for summary in known:
                 if summary["model"] == model and summary["identity"] == identity:
                     manifest = self._load(model, summary["version"])
-                    fs.keep(self._manifest_path(manifest), self.root)
+                    self.keep_record(self._manifest_path(manifest))
                     return manifest, False
             sequence = 1 + max((summary["sequence"] for summary in known), default=0)
             folder = layout.manifest_path(self.root, model, 1).parent
@@ -260,7 +260,7 @@ class Store:
                 self._commit(manifest)
             except FileExistsError:
                 if path.read_bytes() == manifest.to_bytes():
-                    fs.keep(path, self.root)
+                    self.keep_record(path)
                     return False
                 raise ReleaseConflict(
                     f"this store has another release named {manifest.ref}",
@@ -301,6 +301,11 @@ class Store:
         fs.durable_folder(path.parent, self.root)
         fs.write_exclusive(path, data, self.root / "staging")
         ledger.append(self.root, path)
+
+    def keep_record(self, path: Path) -> None:
+        """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""
+        fs.keep(path, self.root)
+        ledger.ensure(self.root, path)
 
     # --- releases ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,172 @@
+"""What a store goes through, call by call, with what each call promises when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
+
+from artifacts import layout, signatures, transfer
+from artifacts.aliases import AliasEntry
+from artifacts.errors import ReleaseNotFound
+from artifacts.garbage import collect
+from artifacts.manifest import Manifest
+from artifacts.promotion import promote, rollback
+from artifacts.repair import repair
+from artifacts.store import Store
+from artifacts.verification import verify
+from tests.artifacts.support import add
+from tests.faults.support import SHARED, Acknowledged, publish
+
+Promise = Callable[[], None]
+Damage = Callable[[Path, bytes], None]
+Step = Callable[[], object]
+
+
+class Life:
+    """A store's life below `base`. `done` collects what was promised; `promise` is told after each call.
+
+    Every step can be done again after it failed: what it promises is the same.
+    """
+
+    def __init__(self, base: Path, done: Acknowledged, promise: Promise, damage: Damage) -> None:
+        self.root = base / "store"
+        self.done = done
+        self._promise = promise
+        self._damage = damage
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store, opened by whoever needs it first."""
+        if self._store is None:
+            self._store = Store.open(self.root)
+        return self._store
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+
+    def steps(self) -> dict[str, Step]:
+        """All of it in order, and two that are no part of it."""
+        return {
+            "open": self.open,
+            "add": self.add,
+            "publish 1": lambda: self.publish("1"),
+            "publish 1 again": lambda: self.publish("1"),
+            "promote 1": lambda: self.promote("1"),
+            "publish 2": lambda: self.publish("2"),
+            "promote 2": lambda: self.promote("2"),
+            "sign 2": self.sign,
+            "roll back": self.roll_back,
+            "publish 3": lambda: self.publish("3"),
+            "publish 4": lambda: self.publish("4"),
+            "promote 4": lambda: self.promote("4"),
+            "collect": self.collect,
+            "insert": self.insert,
+            "repair": self.repair,
+            "promote 1 if there": lambda: self._if_there("a@1", lambda: self.promote("1")),
+            "sign 2 if there": lambda: self._if_there("a@2", self.sign),
+        }
+
+    def whole(self) -> list[Step]:
+        """The whole life."""
+        return [step for name, step in self.steps().items() if "if there" not in name]
+
+    def _if_there(self, ref: str, step: Step) -> None:
+        with suppress(ReleaseNotFound):
+            self.store.find(ref)
+            step()
+
+    def open(self) -> None:
+        self._store = Store.open(self.root)
+        self.done.opened = True
+        self._promise()
+
+    def add(self) -> None:
+        self.done.objects.append(add(self.store, b"lone"))
+        self._promise()
+
+    def publish(self, what: str) -> Manifest:
+        manifest = publish(self.store, "a", what)
+        self.done.published(manifest)
+        self._promise()
+        return manifest
+
+    def promote(self, what: str) -> AliasEntry:
+        entry = promote(self.store, f"a@{what}", "production").after
+        self.done.moved(entry)
+        self._promise()
+        return entry
+
+    def roll_back(self) -> None:
+        self.done.moved(rollback(self.store, "a", "production").after)
+        self._promise()
+
+    def sign(self) -> None:
+        with mock.patch.object(signatures.signing, "sign", lambda *_: b"a bundle"):
+            record = signatures.sign(self.store, self.store.find("a@2"), Path("key"), None)
+        self.done.signatures.add((f"{record.model}@{record.version}", record.number))
+        self._promise()
+
+    def collect(self) -> None:
+        self.close()  # another process does it: nothing of ours is held
+        self.done.objects.clear()
+        self.done.retired |= {"a@2", "a@3"}
+        collect(self.store, keep=1, wait_s=1)
+        assert [m.ref for m in self.store.releases()] == ["a@4", "a@1"]
+        self._promise()
+
+    def insert(self) -> None:
+        """What unpack and pull do, of a release that another store made."""
+        own, shared = add(self.store, b"b other " * 3), add(self.store, SHARED, "deep/shared.bin")
+        manifest = foreign(self.store, own.digest, shared.digest)
+        transfer.insert(self.store, manifest, [])
+        self.done.published(manifest)
+        self._promise()
+
+    def repair(self) -> None:
+        """The object that every release has was damaged; a release's file that is equal brings it back."""
+        shared = next((self.root / "objects").rglob("shared.bin"))
+        if shared.read_bytes() == SHARED:
+            add(self.store, SHARED, "copy.bin")
+            self.done.damaged = True
+            self._damage(shared, b"x" + SHARED[1:])
+        repair(self.store)
+        self.done.damaged = False
+        assert verify(self.root).problems == ()
+        self._promise()
+
+
+def foreign(store: Store, *objects: str) -> Manifest:
+    """A release that another store published as `b@7`."""
+    template = store.find("a@1")
+    files = tuple(
+        file.model_copy(update={"object": digest, "sha256": _sha(store, digest, file.member), "size": size})
+        for file, digest in zip(template.files, objects, strict=True)
+        for size in [(layout.object_folder(store.root, digest) / file.member).stat().st_size]
+    )
+    from tests.artifacts.support import digest as digest_of
+
+    changes = {"model": "b", "version": 7, "identity": digest_of("b other"), "files": files}
+    return template.model_copy(update=changes | {"tables": {"what": ({"is": "other"},)}})
+
+
+def _sha(store: Store, digest: str, member: str) -> str:
+    from artifacts.refs import digest_file
+
+    return digest_file(layout.object_folder(store.root, digest) / member)
+
+
+def go_on(root: Path, done: Acknowledged) -> None:
+    """The store can be used as before: publish, promote, collect, and all of it is sound."""
+    store = Store.open(root)
+    manifest = publish(store, "after", "the fault")
+    done.published(manifest)
+    done.moved(promote(store, manifest.ref, "production").after)
+    store.close()
+    done.objects.clear()
+    collect(store, wait_s=1)
+    store.close()

@@ -1,0 +1,161 @@
+"""The disk fills up under every step in turn: a typed error, nothing published, the store intact, and no work lost."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from artifacts import fs
+from artifacts.errors import DiskFull
+from artifacts.store import Store
+from tests.flows.conftest import FUNCTIONS, small_parameters, spied
+
+SIZE_MB = 64
+STEPS = {**FUNCTIONS, "publish": ("tasks.publish", "publish")}
+
+
+class SmallDisk:
+    """A file system of its own, small and in memory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._filler = root / "filler"
+
+    def fill(self, leave: int) -> None:
+        """Use up everything but `leave` bytes."""
+        with self._filler.open("wb") as filler:
+            for size in (1 << 20, 1 << 12, 1):
+                _write_until_full(filler.fileno(), size)
+            filler.truncate(max(0, filler.tell() - leave))
+
+    def free(self) -> None:
+        self._filler.unlink()
+
+
+def _write_until_full(handle: int, size: int) -> None:
+    try:
+        while True:
+            os.write(handle, bytes(size))
+    except OSError as error:
+        assert error.errno == errno.ENOSPC
+
+
+class NoDisk(SmallDisk):
+    """Where mounting is not allowed: the store's own file-system calls say that the disk is full."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._patch = pytest.MonkeyPatch()
+
+    def fill(self, leave: int) -> None:
+        def refuse(path: Path, *_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        del leave
+        for name in ("make_folder", "write_file"):
+            self._patch.setattr(fs, name, refuse)
+
+    def free(self) -> None:
+        self._patch.undo()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    root = tmp_path / "disk"
+    root.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "clipsmith-test", str(root)]
+    mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    yield SmallDisk(root) if mounted else NoDisk(root)
+    if mounted:
+        subprocess.run(["umount", str(root)], check=True)
+
+
+@contextmanager
+def full_when_it_starts(step: str, disk: SmallDisk, leave: int) -> Iterator[list[str]]:
+    """Fill the disk whenever the plain function of a step is entered; the list says how often that was."""
+    module_name, function_name = STEPS[step]
+    module = importlib.import_module(module_name)
+    function: Callable[..., Any] = getattr(module, function_name)
+    entered: list[str] = []
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        entered.append(step)
+        disk.fill(leave)
+        return function(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, function_name, call)
+        yield entered
+
+
+def causes(error: BaseException | None) -> list[str]:
+    """The exceptions that led to this one, innermost last."""
+    names = []
+    while error is not None:
+        names.append(f"{type(error).__module__}.{type(error).__name__}")
+        error = error.__cause__ or error.__context__
+    return names
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("leave", [0, 24 << 10], ids=["nothing left", "24 KiB left"])
+def test_in_every_step(leave: int, disk: SmallDisk, small_clip: Path) -> None:
+    """Each step meets a full disk once, on the same store: what came before it is not computed again."""
+    from flows.optimize import optimize
+    from flows.parameters import OptimizeParameters
+
+    root = disk.root / "store"
+    parameters = OptimizeParameters.model_validate(small_parameters(small_clip, root))
+    for step in STEPS:
+        with full_when_it_starts(step, disk, leave) as entered, pytest.raises(DiskFull) as caught:
+            optimize(parameters)
+        assert entered == [step]
+        assert caught.value.exit_code == 1
+        assert caught.value.where == str(root)
+        assert "free space" in str(caught.value)
+        print(step, *causes(caught.value), sep="\n    ")
+        disk.free()
+        check_nothing_lost(root)
+    with spied() as computed:
+        published = optimize(parameters)
+    assert computed == []
+    assert (published.ref, published.new) == ("small@1", True)
+
+
+def check_nothing_lost(root: Path) -> None:
+    store = Store.open(root)
+    assert store.releases() == []
+    assert not list((root / "staging").iterdir())
+    assert not list((root / "locks").iterdir())
+
+
+@pytest.mark.heavy
+def test_the_command(disk: SmallDisk, small_clip: Path, clipsmith: Any, tmp_path: Path) -> None:
+    """A disk that is simply too small, as a user meets it; then there is room."""
+    if isinstance(disk, NoDisk):
+        pytest.skip("mounting is not allowed here")
+    root = disk.root / "store"
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(small_parameters(small_clip, root)))
+    disk.fill(leave=1 << 20)
+    failed = clipsmith("optimize", "--config", config)
+    assert failed.code == 1
+    assert failed.out == ""
+    assert failed.err.count("DiskFull: the disk is full") == 1
+    assert "Traceback" not in failed.err
+    assert str(root) in failed.err
+    disk.free()
+    done = clipsmith("optimize", "--config", config, "--json")
+    assert done.code == 0, done.err
+    assert "(cached)" in done.err
+    assert done.document["ref"] == "small@1"
