@@ -47,7 +47,7 @@ class AliasEntry(BaseModel):
 
 def names(root: Path) -> list[tuple[str, str]]:
     """Every (model, alias) of a store."""
-    folders = sorted(path for path in (root / "aliases").glob("*/*") if path.is_dir())
+    folders = [path for model in layout.listed(root / "aliases") for path in layout.listed(model)]
     return [(path.parent.name, path.name) for path in folders if layout.numbers(path)]
 
 

@@ -91,9 +91,9 @@ def durable_folder(path: Path, root: Path) -> None:
     if not path.is_dir():
         try:
             make_folder(path)
-        except FileExistsError:
-            if not path.is_dir():
-                raise
+        except FileExistsError as error:
+            if not path.is_dir():  # not FileExistsError: that says that a record's place is taken
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
     flush_folder(path.parent)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import uuid
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
@@ -129,12 +128,16 @@ def _leftovers(root: Path, living: AbstractSet[str]) -> Iterator[Path]:
             yield path
     yield from sorted(path for path in (root / "locks").iterdir() if locks.is_free(path))
     yield from sorted((root / "quarantine").iterdir())
+    yield from sorted(path for path in (root / "cache").glob("index.json.*"))
     for path in sorted((root / "signatures").glob("*/*")):
-        if not layout.manifest_path(root, path.parent.name, int(path.name)).exists():
+        if path.name.isdecimal() and not layout.manifest_path(root, path.parent.name, int(path.name)).exists():
             yield path
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(os.lstat(file).st_size for file in fs.files_below(path))
+    if path.is_dir() and not path.is_symlink():
+        return sum(_size(file) for file in fs.files_below(path))
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # its owner removed it
+        return 0

@@ -42,9 +42,20 @@ def signature_folder(root: Path, model: str, version: int) -> Path:
     return root / "signatures" / model / str(version)
 
 
-def manifests(root: Path, model: str = "*") -> Iterator[Path]:
-    """Every manifest's path, of one model or all."""
-    yield from (path for path in sorted((root / "releases").glob(f"{model}/*")) if _MANIFEST.fullmatch(path.name))
+def manifests(root: Path, model: str | None = None) -> Iterator[Path]:
+    """Every manifest's path, of one model or all.
+
+    Raises:
+        OSError: a folder cannot be listed. A glob would leave it out, and the collector take its releases for gone.
+    """
+    folders = listed(root / "releases") if model is None else [root / "releases" / model]
+    for folder in folders:
+        yield from (path for path in listed(folder) if _MANIFEST.fullmatch(path.name))
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where there is none, as in a copy that left empty folders out."""
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def numbers(folder: Path, *, retired: bool = False) -> list[int]:

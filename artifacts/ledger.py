@@ -61,7 +61,7 @@ def ensure(root: Path, path: Path) -> None:
 
 def last(root: Path) -> int:
     """The number of the newest entry, 0 without any."""
-    shards = sorted((int(path.name) for path in (root / "ledger").iterdir() if path.name.isdecimal()), reverse=True)
+    shards = sorted((int(path.name) for path in layout.listed(root / "ledger") if path.name.isdecimal()), reverse=True)
     return next((numbers[-1] for shard in shards if (numbers := layout.numbers(root / "ledger" / str(shard)))), 0)
 
 

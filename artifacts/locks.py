@@ -9,7 +9,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from artifacts import fs
@@ -90,8 +90,18 @@ class Lease:
         with self._mutex:
             new = sorted(set(names) - self._names)
             if new:
-                os.write(self._handle, "".join(f"{name}\n" for name in new).encode())
+                self._append("".join(f"{name}\n" for name in new).encode())
                 self._names |= set(new)
+
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing: a name that is cut off protects nothing."""
+        before = os.fstat(self._handle).st_size
+        try:
+            while data:
+                data = data[os.write(self._handle, data) :]
+        except OSError:
+            os.ftruncate(self._handle, before)
+            raise
 
 
 def _end(handle: int, path: Path, owner: int) -> None:
@@ -102,12 +112,20 @@ def _end(handle: int, path: Path, owner: int) -> None:
 
 def living(folder: Path) -> dict[str, frozenset[str]]:
     """The leases in `folder` whose processes live, with the names they hold. Call while holding the store alone."""
-    return {path.name: frozenset(path.read_text().split()) for path in folder.iterdir() if not is_free(path)}
+    found: dict[str, frozenset[str]] = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # its process has just ended
+            if not is_free(path):
+                found[path.name] = frozenset(path.read_text().split())
+    return found
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds a lock on this file."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Whether nobody holds a lock on this file; nobody does on one that is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
     try:
         return _try(handle, fcntl.LOCK_EX)
     finally:
@@ -116,7 +134,10 @@ def is_free(path: Path) -> bool:
 
 def remove_if_free(path: Path) -> bool:
     """Remove a lock file that nobody holds, while holding it; who waits for it must look whether it is still there."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # its holder removed it
+        return False
     try:
         free = _try(handle, fcntl.LOCK_EX)
         if free:

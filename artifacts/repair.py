@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts import derived, fs, layout, locks
-from artifacts.errors import ObjectDamaged, ObjectMissing
+from artifacts.errors import ObjectDamaged, ObjectMissing, StoreError
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, digest_file
 from artifacts.store import Store, describe
@@ -37,14 +37,15 @@ def repair(store: Store) -> Repaired:
     quarantined: list[str] = []
     with locks.exclusive(store.root / layout.PUBLISH_LOCK):
         before, releases, contents = look_through(store)
-        for digest in dict.fromkeys(problem.object for problem in before.problems if problem.object):
+        lost = (problem.object for problem in before.problems if problem.object and problem.kind != "unexpected")
+        for digest in dict.fromkeys(lost):
             owner = next((m for m in releases if any(ref.digest == digest for ref in m.objects())), None)
             if owner is not None and _restore(store, owner, digest, contents):
                 restored.append(digest)
             else:
-                quarantined += _set_aside(store, layout.object_folder(store.root, digest))
+                quarantined += _set_aside_if_damaged(store, digest)
         for problem in before.problems:
-            if problem.kind == "unexpected" and problem.object is None:
+            if problem.kind == "unexpected":
                 quarantined += _set_aside(store, store.root / problem.where)
     after = look_through(store)[0] if before.problems else before
     return Repaired(tuple(restored), tuple(quarantined), after)
@@ -98,6 +99,17 @@ def _derive(store: Store, manifest: Manifest, kind: str, folder: Path) -> bool:
     except (ObjectDamaged, ObjectMissing):
         return False
     return True
+
+
+def _set_aside_if_damaged(store: Store, digest: str) -> list[str]:
+    """Another process may have put a good one in its place since it was looked at."""
+    folder = layout.object_folder(store.root, digest)
+    with locks.exclusive(store.root / "quarantine"):
+        try:
+            sound = describe("", folder).digest == digest
+        except (StoreError, OSError, ValueError):
+            sound = False
+        return [] if sound else _set_aside(store, folder)
 
 
 def _set_aside(store: Store, path: Path) -> list[str]:

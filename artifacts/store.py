@@ -13,20 +13,21 @@ store/quarantine/ cache/               damaged things that were moved out of the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from artifacts import aliases, fs, index, layout, ledger, locks
+from artifacts import aliases, fs, index, layout, ledger, locks, tombstones
 from artifacts.errors import (
     AmbiguousReference,
     ClipsmithError,
@@ -151,8 +152,7 @@ class Store:
                 fs.keep(final, self.root)
                 return ref
             if final.exists():
-                with suppress(FileNotFoundError):  # another process found it out at the same time
-                    fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
+                self._set_aside(ref, final)
             try:
                 fs.commit_tree(folder, final, self.root)
             except FileExistsError:
@@ -160,6 +160,12 @@ class Store:
                 fs.keep(final, self.root)
             self._verified[ref.digest] = self._signature(ref)
         return ref
+
+    def _set_aside(self, ref: ArtifactRef, final: Path) -> None:
+        """Move a damaged object out of its place, unless another process has put a good one there meanwhile."""
+        with locks.exclusive(self.root / "quarantine"):
+            if final.exists() and not self._is_sound(ref):
+                fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
 
     def check(self, ref: ArtifactRef) -> None:
         """Make sure the object is here with the right bytes, and hold it; files untouched since the last check of this
@@ -251,11 +257,12 @@ class Store:
         """Put a release of another store here under its own version; whether it was new.
 
         Raises:
-            ReleaseConflict: another release has this name and version here.
+            ReleaseConflict: another release has, or had, this name and version here.
             ObjectMissing: an object of it is not here.
         """
         with _room(self.root), self.reading():
             path = self._manifest_path(manifest)
+            self._refuse_retired(manifest)
             try:
                 self._commit(manifest)
             except FileExistsError:
@@ -269,6 +276,17 @@ class Store:
                     fix="versions are immutable: keep the two in different stores",
                 ) from None
             return True
+
+    def _refuse_retired(self, manifest: Manifest) -> None:
+        """A version that was retired may only come back as what it was."""
+        path = layout.tombstone_path(self.root, manifest.model, manifest.version)
+        if path.exists() and tombstones.read(path).manifest != hashlib.sha256(manifest.to_bytes()).hexdigest():
+            raise ReleaseConflict(
+                f"another release named {manifest.ref} was retired here",
+                where=path,
+                expected=f"identity {manifest.identity[:12]}",
+                fix="versions are never used again: keep the two in different stores",
+            )
 
     def require_objects(self, manifest: Manifest) -> None:
         """Make sure that every file of a release is here with its size; bytes are checked when they are read.
@@ -343,12 +361,11 @@ class Store:
         raise self._not_found(reference, wanted)
 
     def _behind(self, entry: aliases.AliasEntry) -> Manifest:
-        path = layout.manifest_path(self.root, entry.model, entry.version)
         manifest = self._load(entry.model, entry.version)
-        if digest_file(path) != entry.manifest:
+        if hashlib.sha256(manifest.to_bytes()).hexdigest() != entry.manifest:
             raise DamagedManifest(
                 f"{entry.ref} is not the release that {entry.model}:{entry.alias} was promoted to",
-                where=path,
+                where=self._manifest_path(manifest),
                 expected=f"a manifest with sha256 {entry.manifest[:12]}...",
                 fix="run `clipsmith verify`, and promote a release that you trust",
             )
@@ -394,9 +411,10 @@ class Store:
         """The verified path in the store of one file of a release; KeyError when the release has no such file."""
         for file in manifest.files:
             if file.path == path:
-                location = self._location(manifest, file)
-                if digest_file(location) != file.sha256:
-                    raise self._damaged(manifest, file)
+                with self.reading():
+                    location = self._location(manifest, file)
+                    if digest_file(location) != file.sha256:
+                        raise self._damaged(manifest, file)
                 return location
         raise KeyError(f"{manifest.ref} has no file {path!r}")
 
@@ -475,7 +493,8 @@ def _prepare(root: Path) -> None:
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)
-        fs.durable_folder(root, next(path for path in root.parents if path.exists()))
+        if not (root / layout.HEADER).exists():  # once there is one, all around it is durable
+            fs.durable_folder(root, next(path for path in root.parents if path.exists()))
         for folder in layout.FOLDERS:
             if not (root / folder).is_dir() or not (root / layout.HEADER).exists():
                 fs.durable_folder(root / folder, root)
@@ -496,8 +515,10 @@ def _prepare(root: Path) -> None:
 def _write_header(root: Path) -> None:
     try:
         fs.write_exclusive(root / layout.HEADER, dump(_Header(id=uuid.uuid4().hex)), root / "staging")
-    except FileExistsError:
-        fs.flush_folder(root)  # another process was first; its header counts
+    except (FileExistsError, FileNotFoundError):  # another process was first, and may have collected our temporary
+        if not (root / layout.HEADER).exists():
+            raise
+        fs.flush_folder(root)  # its header counts
 
 
 def _strangers(root: Path) -> bool:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -105,7 +106,7 @@ def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
             continue
         contents.entries[folder.name] = {}
         files += [(path, folder.name, path.relative_to(folder).as_posix()) for path in fs.files_below(folder)]
-    contents.unexpected += [path for path in (root / "objects").iterdir() if not path.is_dir()]
+    contents.unexpected += [path for path in layout.listed(root / "objects") if not path.is_dir()]
     files.sort(key=lambda item: -item[0].lstat().st_size)
 
     def measure(item: tuple[Path, str, str]) -> None:
@@ -177,6 +178,8 @@ def _records(root: Path) -> list[Problem]:
 
 def _ledger(root: Path) -> Iterator[Problem]:
     """Everything that was noted is there, with the bytes it had, unless a tombstone took its place."""
+    if not (root / "ledger").is_dir() and any(layout.manifests(root)):
+        yield Problem("missing", "ledger", "the store's ledger is not there")
     for number in ledger.numbers(root):
         path = ledger.entry_path(root, number)
         try:
@@ -203,9 +206,15 @@ def _is_retired(root: Path, subject: Path) -> bool:
     elif subject.suffix != ".json" or not subject.is_relative_to(root / "releases"):
         return False
     tombstone = layout.tombstone_path(root, model, int(version))
-    return tombstone.exists() or any(
-        ledger.read(root, number).path == _relative(root, tombstone) for number in ledger.numbers(root)
-    )
+    return tombstone.exists() or _is_noted(root, tombstone)
+
+
+def _is_noted(root: Path, path: Path) -> bool:
+    for number in ledger.numbers(root):
+        with suppress(DamagedLedger, OSError):  # reported on its own
+            if ledger.read(root, number).path == _relative(root, path):
+                return True
+    return False
 
 
 def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:
