@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from artifacts.errors import ConfigError, GateFailed
-from artifacts.gate_words import sentence
+from artifacts.gate_words import sentence, tally
 from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
@@ -77,8 +76,9 @@ def _require_accepted(draft: Draft, published: Published) -> None:
         GateFailed: the release, published by now, is rejected.
     """
     for result in draft.gates:
-        level = logging.WARNING if result.status != "passed" else logging.INFO
-        get_run_logger().log(level, "gate %s", sentence(result))
+        if result.status != "passed":
+            get_run_logger().warning("gate %s", sentence(result))
+    get_run_logger().info("gates: %s", tally(draft.gates) or "none")
     failed = [sentence(result) for result in draft.gates if result.rejects]
     if failed:
         raise GateFailed.of(

@@ -27,6 +27,12 @@ def test_survives_pickling(error: type[ClipsmithError]) -> None:
     assert str(copy) == str(original)
 
 
+def test_a_failed_gate_brings_its_release_along() -> None:
+    original = errors.GateFailed.of("small@2 is rejected", release="small@2", new=True, where="/store", fix="look")
+    copy = pickle.loads(pickle.dumps(original))
+    assert (copy.release, copy.new, str(copy)) == ("small@2", True, str(original))
+
+
 def test_message_holds_every_part_in_order() -> None:
     message = str(ClipsmithError("lost", where="here", expected="one", fix="look"))
     positions = [message.index(part) for part in ("lost", "here", "one", "look")]
@@ -38,4 +44,4 @@ def test_message_holds_every_part_in_order() -> None:
 def test_exit_codes_and_docstrings(error: type[ClipsmithError]) -> None:
     assert error.__doc__
     expected = {True: 2, False: 1}[issubclass(error, errors.ConfigError)]
-    assert error.exit_code == (3 if error is errors.GateFailed else expected)
+    assert error.exit_code == (3 if error in (errors.GateFailed, errors.ReleaseRejected) else expected)

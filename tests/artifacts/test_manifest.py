@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from artifacts.errors import DamagedManifest
-from artifacts.manifest import DataSource, Manifest, Provenance, Source
+from artifacts.manifest import DataSource, GateResult, Manifest, Provenance, Source
 from artifacts.refs import canonical_json
 
 SHA = "ab" * 32
@@ -108,3 +108,38 @@ def test_names_that_an_export_needs_are_not_free(path: str) -> None:
 def test_no_path_is_used_twice() -> None:
     with pytest.raises(ValidationError, match="a/b twice"):
         manifest(files=[listed("a/b"), listed("a/c"), listed("a/b")])
+
+
+def gate(status: str) -> GateResult:
+    return GateResult.model_validate({"name": "g", "status": status, "max": 0.5, "value": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        ((), "accepted"),
+        (("passed", "undecided"), "accepted"),
+        (("passed", "failed"), "rejected"),
+        (("not measured",), "rejected"),
+    ],
+)
+def test_gates_decide_the_status_and_survive(statuses: tuple[str, ...], status: str) -> None:
+    original = manifest(gates=tuple(map(gate, statuses)))
+    assert (original.status, original.rejected) == (status, status == "rejected")
+    assert Manifest.from_bytes(original.to_bytes(), where="x") == original
+
+
+def test_manifests_from_before_there_were_gates_can_be_read() -> None:
+    data = manifest().to_bytes()
+    assert "gates" not in json.loads(data)
+    assert Manifest.from_bytes(data, where="x").gates == ()
+
+
+@pytest.mark.parametrize(
+    "edit", [(b'"failed"', b'"passed"'), (b'"max":0.5', b'"max":0.75'), (b'"status":"failed"', b'"status":"fine"')]
+)
+def test_a_gate_cannot_be_turned(edit: tuple[bytes, bytes]) -> None:
+    data = manifest(gates=(gate("failed"),)).to_bytes()
+    assert data.replace(*edit) != data
+    with pytest.raises(DamagedManifest):
+        Manifest.from_bytes(data.replace(*edit), where="x")

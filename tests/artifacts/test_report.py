@@ -12,7 +12,9 @@ from html.parser import HTMLParser
 import pytest
 
 from artifacts.errors import NumericError, TableError
-from artifacts.manifest import Manifest
+from artifacts.format import NONE
+from artifacts.gates import Gates, judge
+from artifacts.manifest import GateResult, Manifest
 from artifacts.report import Evidence, render_report
 from artifacts.schema import SCHEMAS
 from artifacts.verdict import findings, verdict
@@ -216,3 +218,48 @@ def test_a_quantizer_that_saw_only_zeros_does_not_spoil_the_plot(manifest_of: Ma
     rows = [{"quantizer": name, "samples": n, "amax": amax} for name, amax in (("a", 0.0), ("b", 2.0)) for n in (8, 16)]
     page = Page(render_report(manifest_of(), Evidence(convergence=rows)))
     assert any("calibration samples seen by 1 of 2 quantizers" in image for image in images(page))
+
+
+def judged(manifest: Manifest, **bounds: float) -> Manifest:
+    return manifest.model_copy(update={"gates": judge(Gates(**bounds).gates(), manifest.tables)})
+
+
+def test_a_rejected_release_says_so_first(manifest_of: MakeManifest, evidence_of: MakeEvidence) -> None:
+    bounds = {"min_cosine_mean": 0.999, "max_top1_drop": 0.005, "max_recall_drop": 0.1}
+    made = judged(manifest_of(), **bounds)
+    text = Page(render_report(made, evidence_of())).text
+    banner = text[text.index("Rejected.") : text.index("Rejected by min_cosine_mean, max_recall_drop;")]
+    assert "min_cosine_mean failed: mean cosine with FP32 (text, onnxruntime) is 0.997240" in banner
+    assert "max_recall_drop not measured" in banner
+    assert "undecided" not in banner and "passed" not in banner
+    table = text[text.index("What the release was asked for.") : text.index("Headline")]
+    marks = {"passed": "\N{CHECK MARK}", "failed": "\N{MULTIPLICATION SIGN}", "undecided": "?", "not measured": NONE}
+    for status, mark in marks.items():
+        assert table.count(f"{mark} {status}") == [gate.status for gate in made.gates].count(status) > 0
+    assert "at most 0.5 points" in table
+
+
+def test_an_accepted_release_has_no_banner(manifest_of: MakeManifest, evidence_of: MakeEvidence) -> None:
+    text = Page(render_report(judged(manifest_of()), evidence_of())).text
+    assert "Rejected" not in text
+    assert "All gates are passed;" in text
+    assert "No gate was judged." in Page(render_report(manifest_of(), evidence_of())).text
+
+
+def test_findings_on_gates(manifest_of: MakeManifest) -> None:
+    cases = {
+        ("rejected", "bad"): {"min_cosine_mean": 0.999, "max_top1_drop": 0.005},
+        ("undecided", "attention"): {"max_top1_drop": 0.005},
+        ("accepted", "good"): {},
+    }
+    for expected, bounds in cases.items():
+        made = judged(manifest_of(), **bounds)
+        first = findings(made.tables, made.gates)[0]
+        assert (first.title, first.figure, first.level) == ("Gates", *expected)
+    assert [finding.title for finding in findings(made.tables)].count("Gates") == 0
+
+
+def test_names_of_gates_do_not_become_markup(manifest_of: MakeManifest) -> None:
+    evil = "<b onclick=alert(1)>"
+    gate = GateResult(name=evil, status="failed", encoder=evil, target=evil, max=0.5, value=0.75)
+    assert evil in Page(render_report(manifest_of().model_copy(update={"gates": (gate,)}), Evidence())).text

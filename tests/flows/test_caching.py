@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from artifacts.manifest import Manifest
+from artifacts.errors import GateFailed, ReleaseRejected
+from artifacts.manifest import GateResult, Manifest
+from artifacts.promotion import promote
 from artifacts.store import Store
 
 pytestmark = pytest.mark.xdist_group("caching")
@@ -134,7 +137,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "profile opt": ({"profile__opt": 16}, BUILDS),
     "latency rounds": ({"latency__rounds": 6}, LATENCY),
     "latency batches": ({"latency__batches": [1, 2]}, LATENCY),
-    "thresholds": ({"thresholds__min_cosine_mean": 0.5}, []),
+    "gates": ({"gates__min_cosine_mean": 0.5}, []),
 }
 
 
@@ -247,7 +250,11 @@ def test_a_second_run_is_the_same_release_and_prefect_says_cached(run: Run, smal
 
         recent = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=50)  # other tests' runs among them
         (latest,) = [run for run in recent if run.parameters["parameters"]["store"] == str(mine)]
-        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[latest.id])))
+        of_it = FlowRunFilter(id=FlowRunFilterId(any_=[latest.id]))
+        deadline = time.monotonic() + 60  # the server learns of task runs by events, some time after them
+        while len(runs := client.read_task_runs(flow_run_filter=of_it)) < len(EVERYTHING) + 4:
+            assert time.monotonic() < deadline, [run.name for run in runs]
+            time.sleep(0.2)
     uncached = {run.name.rpartition("-")[0] for run in runs if run.state_name != "Cached"}
     assert uncached == {"resolve", "pin-data", "publish", "show-tables"}
     assert len(runs) == len(EVERYTHING) + len(uncached)
@@ -304,9 +311,60 @@ def test_a_damaged_graph_is_written_again(run: Run, small_clip: Path, mine: Path
     assert [f.sha256 for f in again.files if f.path == "text/fp8.onnx"] == [file.sha256]
 
 
-def test_a_failed_threshold_publishes_nothing(run: Run, small_clip: Path, mine: Path) -> None:
-    from artifacts.errors import GateFailed
+def flow_state(store: Path) -> Any:
+    """What Prefect says of the latest run with this store."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
 
-    with pytest.raises(GateFailed, match="FP8 cosine is"):
-        run(small_clip, mine, thresholds__min_cosine_mean=1.0)
-    assert len(Store.open(mine, writable=False).releases()) == 1
+    with get_client(sync_client=True) as client:
+        recent = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=50)
+    return next(run.state for run in recent if run.parameters["parameters"]["store"] == str(store))
+
+
+def test_a_failed_gate_publishes_a_rejected_release_and_the_run_fails(run: Run, small_clip: Path, mine: Path) -> None:
+    for new in (True, False):  # again: the same release, and again a failure
+        with pytest.raises(GateFailed, match="small@2 is published as rejected") as caught:
+            run(small_clip, mine, gates__min_cosine_mean=1.0)
+        assert (caught.value.exit_code, caught.value.release, caught.value.new) == (3, "small@2", new)
+        assert "min_cosine_mean failed: mean cosine with FP32 (image, onnxruntime)" in str(caught.value)
+        state = flow_state(mine)
+        assert state.is_failed()
+        assert "small@2 is published as rejected" in state.message
+    store = Store.open(mine, writable=False)
+    assert [(manifest.ref, manifest.status) for manifest in store.releases()] == [
+        ("small@2", "rejected"),
+        ("small@1", "accepted"),
+    ]
+    manifest = store.find("small@2")
+    for file in manifest.files:
+        store.read(manifest, file.path)  # it is whole
+    assert "Rejected." in store.read(manifest, "report.html").read_text()
+    with pytest.raises(ReleaseRejected, match="min_cosine_mean"):
+        promote(Store.open(mine), "small@2", "production")
+    first = store.find("small@1")
+    assert [f.sha256 for f in manifest.files if f.kind == "onnx"] == [f.sha256 for f in first.files if f.kind == "onnx"]
+
+
+def test_a_gate_that_was_set_and_not_measured_rejects(run: Run, small_clip: Path, mine: Path) -> None:
+    with pytest.raises(GateFailed, match=r"max_recall_drop not measured.*needs an evaluation set with captions"):
+        run(small_clip, mine, gates__max_recall_drop=0.5)
+    with pytest.raises(GateFailed, match="max_size_ratio not measured"):
+        run(small_clip, mine, gates__max_size_ratio=0.5, precisions=["fp8"])
+
+
+def test_gates_that_have_nothing_to_speak_about_are_left_out(run: Run, small_clip: Path, mine: Path) -> None:
+    manifest, _ = run(small_clip, mine, **TEXT_FP16)
+    assert (manifest.gates, manifest.status) == ((), "accepted")
+
+
+def test_an_undecided_gate_does_not_reject(
+    run: Run, small_clip: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import flows.optimize as flow
+
+    result = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.005, low=0.0, high=0.02)
+    monkeypatch.setattr(flow, "judge", lambda *_: (result,))
+    manifest, calls = run(small_clip, mine)
+    assert (calls, manifest.ref, manifest.status, manifest.gates) == ([], "small@2", "accepted", (result,))
+    (warning,) = [record.message for record in caplog.records if "max_top1_drop undecided" in record.message]
+    assert "is 0.50 points (95 % interval 0.00 to 2.00), asked for at most 1 points" in warning

@@ -16,7 +16,8 @@ def test_defaults_are_the_demo() -> None:
     parameters = OptimizeParameters()
     assert parameters.model == "demo"
     assert parameters.targets == ["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"]
-    assert (parameters.thresholds.min_cosine_mean, parameters.thresholds.max_top1_drop) == (None, None)
+    on = {name: bound for name, bound in parameters.gates if bound is not None}
+    assert on == {"min_cosine_mean": 0.9, "max_size_ratio": 0.98}  # the accuracy gates are off
 
 
 def test_the_published_preset_is_the_published_workflow() -> None:
@@ -49,9 +50,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "batch of zero to time": ({"latency": {"batches": [0]}}, "latency.batches"),
     "negative batch to time": ({"latency": {"batches": [1, -8]}}, "latency.batches"),
     "no time": ({"latency": {"seconds": 0.0}}, "latency.seconds"),
-    "threshold of zero": ({"thresholds": {"max_top1_drop": 0.0}}, "thresholds.max_top1_drop"),
-    "threshold above one": ({"thresholds": {"min_cosine_mean": 1.01}}, "thresholds.min_cosine_mean"),
-    "threshold NaN": ({"thresholds": {"min_cosine_mean": float("nan")}}, "thresholds.min_cosine_mean"),
+    "gate of zero": ({"gates": {"max_top1_drop": 0.0}}, "gates.max_top1_drop"),
+    "gate above one": ({"gates": {"min_cosine_mean": 1.01}}, "gates.min_cosine_mean"),
+    "gate NaN": ({"gates": {"min_cosine_mean": float("nan")}}, "gates.min_cosine_mean"),
+    "gate below zero": ({"gates": {"max_size_ratio": -0.5}}, "gates.max_size_ratio"),
+    "gate as text": ({"gates": {"max_recall_drop": "0.01"}}, "gates.max_recall_drop"),
+    "no section": ({"gates": None}, "gates"),
 }
 
 
@@ -112,7 +116,7 @@ def test_a_whole_model_survives_yaml(tmp_path: Path) -> None:
         "targets": ["trtrtx-sm120"],
         "profile": {"min": 2, "opt": 4, "max": 9},
         "latency": {"batches": [3], "rounds": 7, "seconds": 1.5},
-        "thresholds": {"max_top1_drop": 0.01},
+        "gates": {"max_top1_drop": 0.01, "min_cosine_mean": None},
         "store": "/s",
     }
     parameters = parse_parameters(values, where="x")

@@ -414,14 +414,14 @@ def profile_of_zero(shop: Workshop) -> Bad:
     return Bad(["demo", "--config", shop.config("profile: {min: 0}\n")], "ProfileError", ["min 0"])
 
 
-def threshold_above_one(shop: Workshop) -> Bad:
-    config = shop.config("thresholds: {min_cosine_mean: 1.5}\n")
-    return Bad(["demo", "--config", config], "ConfigError", ["thresholds.min_cosine_mean"])
+def gate_above_one(shop: Workshop) -> Bad:
+    config = shop.config("gates: {min_cosine_mean: 1.5}\n")
+    return Bad(["demo", "--config", config], "ConfigError", ["gates.min_cosine_mean"])
 
 
-def threshold_that_is_not_a_number(shop: Workshop) -> Bad:
-    config = shop.config("thresholds: {max_top1_drop: .nan}\n")
-    return Bad(["demo", "--config", config], "ConfigError", ["thresholds.max_top1_drop"])
+def gate_that_is_not_a_number(shop: Workshop) -> Bad:
+    config = shop.config("gates: {max_top1_drop: .nan}\n")
+    return Bad(["demo", "--config", config], "ConfigError", ["gates.max_top1_drop"])
 
 
 def empty_list_of_encoders(shop: Workshop) -> Bad:
@@ -521,8 +521,8 @@ MORE = (
     missing_config,
     config_with_code,
     profile_of_zero,
-    threshold_above_one,
-    threshold_that_is_not_a_number,
+    gate_above_one,
+    gate_that_is_not_a_number,
     empty_list_of_encoders,
     unknown_precision,
     target_named_twice,

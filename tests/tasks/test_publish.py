@@ -90,6 +90,13 @@ def test_a_draft_becomes_a_release(store: Store, draft: Draft, small_clip: Path)
     assert (provenance["calibration"]["samples"], provenance["evaluation"]["samples"]) == (16, 16)
 
 
+def test_a_rejected_draft_is_a_release_too(draft: Draft, store: Store) -> None:
+    failed = draft.gates[0].model_copy(update={"status": "failed", "max": 0.4})
+    manifest = store.find(publish(draft.model_copy(update={"gates": (failed,)})).ref)
+    assert (manifest.status, manifest.gates) == ("rejected", (failed,))
+    assert "Rejected." in store.read(manifest, "report.html").read_text()
+
+
 def test_the_same_draft_is_the_same_release(draft: Draft, store: Store) -> None:
     first = publish(draft)
     costs = {

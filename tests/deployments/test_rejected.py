@@ -1,0 +1,43 @@
+"""A run whose release a gate rejects, as a user sees it: the release is there, and the exit code is 3."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("demo")
+
+
+def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
+    clipsmith: Callable[..., Any], demo_store: Path, demo_document: dict[str, Any], tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(demo_store, tmp_path / "store"))
+    config = tmp_path / "gates.yaml"
+    config.write_text("gates: {min_cosine_mean: 0.9999, max_top1_drop: 0.02, max_size_ratio: null}\n")
+    done = clipsmith("optimize", "demo", "--config", config, "--store", store, "--json")
+    assert done.code == 3, done.err
+    document = done.document
+    assert (document["ref"], document["status"], document["new"]) == ("demo@2", "rejected", True)
+    assert [(gate["name"], gate["status"]) for gate in document["gates"]] == [
+        ("min_cosine_mean", "failed"),
+        ("min_cosine_mean", "failed"),
+        ("max_top1_drop", "passed"),
+        ("max_top1_drop", "passed"),
+    ]
+    assert document["tables"] == demo_document["tables"]
+    (error,) = [part for part in done.err.split("\n") if part.startswith("GateFailed: ")]
+    assert error == "GateFailed: demo@2 is published as rejected"
+    listed = json.loads(clipsmith("releases", "--store", store, "--json").out)["releases"]
+    assert [(release["ref"], release["status"], release["gates"]) for release in listed] == [
+        ("demo@2", "rejected", {"failed": 2, "passed": 2}),
+        ("demo@1", "accepted", {"passed": 4}),
+    ]
+    again = clipsmith("optimize", "demo", "--config", config, "--store", store)
+    assert again.code == 3
+    assert "demo@2 (unchanged: published before)" in again.out
+    assert "Gates: rejected" in again.out and "at least 0.9999" in again.out
