@@ -125,6 +125,7 @@ class Remote:
         def write() -> bool:
             try:
                 if self._folder is not None:
+                    self._folder.mkdir(parents=True, exist_ok=True)
                     for folder in (Path(place).parent, self._folder / _STAGING):
                         fs.durable_folder(folder, self._folder)
                     fs.write_exclusive(Path(place), data, self._folder / _STAGING)
@@ -214,7 +215,7 @@ class Remote:
 
     def _redacted(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"
-        return text.replace(self._userinfo, "***") if self._userinfo else text
+        return text.replace(f"{self._userinfo}@", "***@") if self._userinfo else text
 
 
 def _is_transient(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import socket
@@ -11,7 +12,6 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             for _ in range(600):
                 assert server.poll() is None, log.read_text()
                 try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
                     break
                 except OSError:
                     time.sleep(0.1)
@@ -139,6 +139,9 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         "AWS_SECRET_ACCESS_KEY": "test-secret",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
     return boto3.client("s3")
@@ -710,6 +713,24 @@ def test_a_store_in_use_is_not_pushed_into(store: Store, other: Store, release: 
     assert in_store(other) == {}
 
 
+def test_a_release_without_files(store: Store, other: Store, copy: Place) -> None:
+    manifest, _ = make_release(store, "m", digest("one"))
+    assert push(store, manifest, copy.url) == Copied(0, 0, 0, 0, release=True, signatures=0)
+    assert pull(other, "m", copy.url)[0] == manifest
+
+
+def test_a_user_in_the_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def find(*_: object, **__: object) -> None:
+        raise PermissionError("memory://someone@place: some are not allowed")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    with pytest.raises(ReplicaError, match=r"memory://\*\*\*@place: some are not allowed") as caught:
+        Remote("memory://someone@place").sizes("releases")
+    assert caught.value.where == "memory://***@place/releases"
+
+
 def test_a_store_can_be_pulled_from(store: Store, other: Store, release: Manifest) -> None:
     assert pull(other, "m", str(store.root))[0] == release
     assert in_store(other) == in_store(store)
@@ -861,9 +882,8 @@ def test_a_url_nobody_knows(store: Store, release: Manifest, url: str) -> None:
 
 
 def test_a_package_that_is_missing(store: Store, release: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fsspec import registry
-
-    monkeypatch.setattr(registry, "_registry", {})  # as in a new process
+    registry = importlib.import_module("fsspec.registry")
+    monkeypatch.delitem(registry._registry, "s3", raising=False)  # as in a new process
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ReplicaError, match="Install s3fs") as caught:
         push(store, release, "s3://bucket/folder")
