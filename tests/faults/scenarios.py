@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
-from artifacts import layout, signatures, transfer
+from artifacts import aliases, layout, signatures, transfer
 from artifacts.aliases import AliasEntry
 from artifacts.errors import ReleaseNotFound
 from artifacts.garbage import collect
@@ -102,12 +102,15 @@ class Life:
         return entry
 
     def roll_back(self) -> None:
-        self.done.moved(rollback(self.store, "a", "production").after)
+        if aliases.current(self.root, "a", "production").action == "rollback":
+            self.done.moved(promote(self.store, "a@1", "production").after)  # it was done, and nobody told us
+        else:
+            self.done.moved(rollback(self.store, "a", "production").after)
         self._promise()
 
-    def sign(self) -> None:
+    def sign(self, ref: str = "a@2") -> None:
         with mock.patch.object(signatures.signing, "sign", lambda *_: b"a bundle"):
-            record = signatures.sign(self.store, self.store.find("a@2"), Path("key"), None)
+            record = signatures.sign(self.store, self.store.find(ref), Path("key"), None)
         self.done.signatures.add((f"{record.model}@{record.version}", record.number))
         self._promise()
 
@@ -129,15 +132,27 @@ class Life:
 
     def repair(self) -> None:
         """The object that every release has was damaged; a release's file that is equal brings it back."""
-        shared = next((self.root / "objects").rglob("shared.bin"))
-        if shared.read_bytes() == SHARED:
+        if not self.done.damaged:
             add(self.store, SHARED, "copy.bin")
+            shared = next((self.root / "objects").rglob("shared.bin"))
             self.done.damaged = True
             self._damage(shared, b"x" + SHARED[1:])
         repair(self.store)
         self.done.damaged = False
         assert verify(self.root).problems == ()
         self._promise()
+
+
+def lived_in(base: Path) -> Path:
+    """A store that has everything in it, sound, with nobody at work."""
+    life = Life(base, Acknowledged(), lambda: None, lambda *_: None)
+    for step in life.whole()[:-1]:
+        step()
+    life.sign("a@4")
+    life.close()
+    collect(life.store)  # nothing unused is left
+    life.close()
+    return life.root
 
 
 def foreign(store: Store, *objects: str) -> Manifest:
