@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from artifacts.errors import ClipsmithError
 
 _WIDTH = 150  # where there is no terminal to ask
 _ROOMY = 130
+_REJECTED = re.compile(r"(?<= )rejected(?= )")
 
 
 def stdout() -> Console:
@@ -45,6 +49,25 @@ def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -
         name = column.removeprefix(">")
         table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name in whole)
     return table
+
+
+def print_list(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 2) -> None:
+    """Aligned lines that are never cut: a thousand of them are slow as a table. `heads` as in `plain_table`; a head may
+    have two lines."""
+    names = [head.removeprefix(">").split("\n") for head in heads]
+    deepest = max(map(len, names))
+    tops = [[""] * (deepest - len(name)) + name for name in names]
+    lines = [*zip(*tops, strict=True), *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    text = Text()
+    for number, line in enumerate(lines):
+        cells = []
+        for head, width, cell in zip(heads, widths, line, strict=True):
+            room = " " * (width - cell_len(cell))
+            cells.append(f"{room}{cell}" if head.startswith(">") else f"{cell}{room}")
+        text.append((" " * gap).join(cells).rstrip() + "\n", style="bold" if number < deepest else None)
+    text.highlight_regex(_REJECTED, "red")
+    console.print(text, soft_wrap=True, end="")
 
 
 def is_wide(console: Console) -> bool:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
 
 from artifacts import format as words
 from artifacts.gate_words import ORDER
 from artifacts.history import Point
 from artifacts.measurements import Measurement
-from deployments.console import is_wide, moment, plain_table, stdout
+from deployments.console import is_wide, moment, print_list, stdout
 
 _HEADS = {
     "onnx fp16": "ONNX\nFP16, MB",
@@ -38,21 +37,25 @@ def print_releases(summaries: Sequence[Mapping[str, Any]]) -> None:
     """The list, in the order given, one line each; a narrow terminal has days, counts and no recipes."""
     console = stdout()
     wide = is_wide(console)
-    columns = ("release", "created", "status", "gates", ">size", ">FP8/\nFP16", ">speed-\nup", "aliases")
-    table = plain_table(None, *columns, *(("recipe",) if wide else ()), whole=("release", "created", "status"))
-    for item in summaries:
-        table.add_row(
+    if not summaries:
+        console.print("no releases yet: run `clipsmith optimize demo`")
+        return
+    heads = ("release", "created", "status", "gates", ">size", ">FP8/\nFP16", ">speed-\nup", "aliases")
+    rows = [
+        (
             item["ref"],
             moment(item["created"]) if wide else item["created"][:10],
-            _status(item["status"]),
+            item["status"],
             _gates(item["gates"], wide),
             words.megabytes(item["bytes"]),
             "-" if item["fp8_ratio"] is None else words.percent(item["fp8_ratio"]),
             "-" if item["speedup"] is None else f"{item['speedup']:.2f}x",
             ", ".join(item["aliases"]),
-            *((escape(item["recipe"]),) if wide else ()),
+            *((item["recipe"],) if wide else ()),
         )
-    console.print(table if summaries else "no releases yet: run `clipsmith optimize demo`")
+        for item in summaries
+    ]
+    print_list(console, (*heads, *(("recipe",) if wide else ())), rows)
 
 
 def _gates(counts: Mapping[str, int], wide: bool) -> str:
@@ -67,7 +70,8 @@ def _gates(counts: Mapping[str, int], wide: bool) -> str:
 def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) -> None:
     """The main figures of each release, oldest first, and where the rest is."""
     console = stdout()
-    console.print(_figures(model, points, wide=is_wide(console)))
+    console.print(f"[bold]{model}[/]")
+    _print_figures(console, points, wide=is_wide(console))
     console.print(f"\nevery metric: {table}\nplot: {plot}", soft_wrap=True)
 
 
@@ -81,16 +85,21 @@ def history_document(model: str, points: Sequence[Point], table: Path, plot: Pat
     return {"model": model, "releases": releases, "table": str(table), "plot": str(plot)}
 
 
-def _figures(model: str, points: Sequence[Point], *, wide: bool) -> Table:
-    """A wide one has FP16's figures too, and the 95 % intervals of differences."""
+def _print_figures(console: Console, points: Sequence[Point], *, wide: bool) -> None:
+    """A wide list has FP16's figures too, and the 95 % intervals of differences."""
     known = [name for name in _HEADS if any(name in point.figures for point in points)]
     names = [name for name in known if wide or not name.endswith(" fp16")]
-    table = plain_table(model, "release", "created", "status", *(f">{_HEADS[name]}" for name in names))
-    table.collapse_padding = not wide
-    for point in points:
-        cells = [_figure(point.figures.get(name), wide) for name in names]
-        table.add_row(f"@{point.version}", point.created[:10], _status(point.status), *cells)
-    return table
+    rows = [
+        (
+            f"@{point.version}",
+            point.created[:10],
+            point.status,
+            *(_figure(point.figures.get(name), wide) for name in names),
+        )
+        for point in points
+    ]
+    heads = ("release", "created", "status", *(f">{_HEADS[name]}" for name in names))
+    print_list(console, heads, rows, gap=2 if wide else 1)
 
 
 def _figure(measurement: Measurement | None, ends: bool) -> str:
@@ -116,7 +125,3 @@ def _accuracy(measurement: Measurement) -> str:
 def _values(measurement: Measurement) -> dict[str, float | str | None]:
     names = ("value", "low", "high", "unit", "target")
     return {name: getattr(measurement, name) for name in names}
-
-
-def _status(status: str) -> str:
-    return f"[red]{status}[/]" if status == "rejected" else status

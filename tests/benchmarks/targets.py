@@ -11,7 +11,7 @@ from tests.benchmarks.scaling import Scale
 
 @dataclass(frozen=True)
 class Target:
-    """A measured value and the most that it may be; `unit` is one of `ratio`, `%` and `MB`."""
+    """A measured value and the most that it may be; `unit` is one of `ratio`, `%`, `MB` and `s`."""
 
     name: str
     value: float

@@ -1,0 +1,75 @@
+"""Commands that carry releases to other machines: as one file, or object by object to a remote copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts import archive, replica
+from artifacts.store import Store
+from deployments import show_copies
+from deployments.console import progress
+from deployments.options import JsonOption, Ref, StoreOption, open_store, print_json, store_path
+
+app = typer.Typer()
+_PANEL = "Copies"
+Url = Annotated[str, typer.Argument(metavar="URL", help="A folder, or any fsspec URL: s3://bucket/folder.")]
+
+
+@app.command(rich_help_panel=_PANEL)
+def pack(
+    ref: Ref,
+    file: Annotated[Path, typer.Argument(help="The archive to write; it must not exist.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a release and its signatures as one portable archive, a plain tar."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    archive.pack(opened, manifest, file)
+    size = file.expanduser().stat().st_size
+    if as_json:
+        print_json({"ref": manifest.ref, "file": str(file.absolute()), "bytes": size})
+    else:
+        show_copies.print_packed(manifest, file, size)
+
+
+@app.command(rich_help_panel=_PANEL)
+def unpack(
+    file: Annotated[Path, typer.Argument(help="An archive that pack wrote.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a packed release into the store, all of it verified first; a store is made where there is none."""
+    manifest, new = archive.unpack(Store.open(store_path(store)), file)
+    if as_json:
+        print_json({"ref": manifest.ref, "new": new})
+    else:
+        show_copies.print_arrived(manifest.ref, new)
+
+
+@app.command(rich_help_panel=_PANEL)
+def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Copy a release to a remote copy: only what is missing there, verified; run it again to go on after a failure."""
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    with progress("copying", sum(part.size for part in manifest.objects())) as advance:
+        copied = replica.push(opened, manifest, url, advance)
+    _print(manifest.ref, copied, as_json)
+
+
+@app.command(rich_help_panel=_PANEL)
+def pull(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Copy a release from a remote copy: only what is missing or damaged here; a store is made where there is none."""
+    with progress("copying", None) as advance:
+        manifest, copied = replica.pull(Store.open(store_path(store)), ref, url, advance)
+    _print(manifest.ref, copied, as_json)
+
+
+def _print(ref: str, copied: replica.Copied, as_json: bool) -> None:
+    if as_json:
+        print_json(show_copies.copied_document(ref, copied))
+    else:
+        show_copies.print_copied(ref, copied)

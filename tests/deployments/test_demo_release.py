@@ -1,0 +1,72 @@
+"""Commands on a real release: the demo's, and a second one that differs from it in known ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from artifacts.measurements import measurements
+from artifacts.store import Store
+from artifacts.summary import summary
+from tests.artifacts.support import digest
+
+pytestmark = pytest.mark.xdist_group("demo")
+Clipsmith = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def two(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's store with a second release: another torch, and top-1 of FP8 one point lower."""
+    root = Path(shutil.copytree(demo_store, tmp_path_factory.mktemp("two") / "store"))
+    store = Store.open(root)
+    first = store.find("demo@1")
+    rows = tuple(
+        row | {"value": float(row["value"] or 0) - 0.01}
+        if (row["metric"], row["precision"]) == ("top1", "fp8")
+        else row
+        for row in first.tables["accuracy"]
+    )
+    provenance = first.provenance.model_copy(update={"packages": first.provenance.packages | {"torch": "9.9.9"}})
+    changes = {"version": 2, "sequence": 2, "identity": digest("2"), "provenance": provenance}
+    assert store.insert(first.model_copy(update=changes | {"tables": first.tables | {"accuracy": rows}}))
+    return root
+
+
+def test_show_diff_history_and_export(clipsmith: Clipsmith, two: Path, tmp_path: Path) -> None:
+    at = ("--store", two)
+    manifests = [Store.open(two, writable=False).find(f"demo@{version}") for version in (1, 2)]
+
+    shown = clipsmith("show", "demo@2", *at, "--json").document
+    assert shown["release"] == json.loads(json.dumps(summary(manifests[1])))
+    assert (shown["aliases"], shown["signatures"]) == ([], [])
+    assert "demo@2" in clipsmith("show", "demo@2", *at).out
+
+    found = clipsmith("diff", "demo@1", "demo@2", *at, "--json").document
+    torch = manifests[0].provenance.packages["torch"]
+    assert found["changes"] == {"packages": [{"name": "torch", "before": torch, "after": "9.9.9"}]}
+    assert {row["metric"] for row in found["metrics"]} == {"top1"}
+    assert all(row["change"] == pytest.approx(-0.01) for row in found["metrics"])
+    assert f"{torch}" in clipsmith("diff", "demo@1", "demo@2", *at).out
+
+    done = clipsmith("history", "--model", "demo", "--out", tmp_path / "history", *at, "--json").document
+    frame = pd.read_parquet(done["table"])
+    for manifest in manifests:
+        part = frame[frame["version"] == manifest.version]
+        assert part["value"].tolist() == [one.value for one in measurements(manifest.tables)]
+    tops = [item["figures"]["top1 fp8"]["value"] for item in done["releases"]]
+    assert tops[0] - tops[1] == pytest.approx(0.01)
+
+    exported = clipsmith("export", "demo@1", tmp_path / "out", *at, "--json").document
+    statement = json.loads((tmp_path / "out" / "provenance.intoto.json").read_bytes())
+    for subject in statement["subject"]:
+        data = (tmp_path / "out" / subject["name"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == subject["digest"]["sha256"]
+    names = {subject["name"] for subject in statement["subject"]}
+    assert names | {"provenance.intoto.json"} == set(exported["files"])
