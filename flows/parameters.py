@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.gates import Gates
@@ -26,13 +27,25 @@ PRESETS = {
 EVALUATION_SAMPLES = 512
 SMOKE_TEST_SAMPLES = 64
 
+_PASSWORD_IN_URL = re.compile(r"//[^/@\s]*:[^/@\s]*@")
+
+
+def _without_password(value: str) -> str:
+    """Parameters are recorded in clear, by Prefect and in every release; the message does not repeat the value."""
+    if _PASSWORD_IN_URL.search(value):
+        raise ValueError("holds a password; parameters are recorded, so keep secrets in the environment")
+    return value
+
+
+Recorded = Annotated[str, AfterValidator(_without_password)]
+
 
 class CalibrationParameters(BaseModel):
     """What to calibrate on."""
 
     model_config = _STRICT
 
-    source: str | None = Field(
+    source: Recorded | None = Field(
         default=None,
         description="digits, a folder of images with captions.csv/parquet/jsonl, or datasets:NAME[:split]. "
         "The demo uses digits; any other model needs data like what it will see.",
@@ -59,7 +72,7 @@ class EvaluationParameters(BaseModel):
 
     model_config = _STRICT
 
-    source: str | None = Field(
+    source: Recorded | None = Field(
         default=None,
         description="As for calibration; must not share samples with it. Left out: the held-out digits, all of them "
         "for the demo and 64 as a smoke test for any other model.",
@@ -78,7 +91,7 @@ class OptimizeParameters(BaseModel):
 
     model_config = _STRICT
 
-    model: str = Field(
+    model: Recorded = Field(
         default="demo",
         min_length=1,
         description="A Hugging Face id, a local folder, a checkpoint that clipsmith exported, or demo.",
@@ -86,7 +99,7 @@ class OptimizeParameters(BaseModel):
     revision: str | None = Field(default=None, description="Branch, tag or commit of a Hugging Face model.")
     encoders: list[Encoder] = Field(default=["image", "text"], min_length=1, description="Which encoders.")
     precisions: list[Precision] = Field(default=["fp16", "fp8"], min_length=1, description="Which precisions.")
-    recipe: str = Field(default="fp8", min_length=1, description="A built-in FP8 recipe, or a YAML file.")
+    recipe: Recorded = Field(default="fp8", min_length=1, description="A built-in FP8 recipe, or a YAML file.")
     targets: list[str] = Field(
         default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"], description="Engine targets to build."
     )
@@ -95,7 +108,7 @@ class OptimizeParameters(BaseModel):
     profile: BatchProfile = BatchProfile()
     latency: LatencySettings = LatencySettings()
     gates: Gates = Gates()
-    store: str = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
 
     @field_validator("encoders", "precisions", "targets")
     @classmethod
