@@ -105,7 +105,10 @@ def test_the_plot_is_one_image_that_loads_nothing(tmp_path: Path) -> None:
         assert title in words
     links = [value for node in root.iter() for name, value in node.attrib.items() if name.endswith("href")]
     assert all(link.startswith("#") for link in links)
-    assert "hollow" not in history.write(RELEASES, tmp_path)[1].read_text()
+    before = history.write(RELEASES, tmp_path)[1].read_text()
+    assert "hollow" not in before
+    accepted = history.write([*RELEASES, release(4)], tmp_path)[1].read_text()
+    assert text.count("fill: #ffffff") > accepted.count("fill: #ffffff")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
