@@ -125,6 +125,10 @@ class BadSample(DataError):
     """A sample that cannot be decoded, or more of them than the tolerated share."""
 
 
+class CaptionTooLong(DataError):
+    """A caption is longer than the model's context, and captions were asked to be whole."""
+
+
 class DataOverlap(DataError):
     """Calibration and evaluation share samples."""
 
@@ -160,12 +164,32 @@ class EngineUnavailable(ClipsmithError):
     """A target whose runtime is not installed, or that needs hardware this machine lacks."""
 
 
+class Fp8Unavailable(EngineUnavailable):
+    """FP8 engines for a GPU generation that has no FP8 arithmetic."""
+
+
+class EngineMismatch(ClipsmithError):
+    """An engine built for another GPU, runtime or version than this machine's, or that does not say for which."""
+
+
+class WrongInput(ClipsmithError):
+    """An engine was given inputs of other names, types or shapes than it takes."""
+
+
+class BatchOutsideProfile(WrongInput):
+    """A batch of a size that the engine was not built for."""
+
+
 class NumericError(ClipsmithError):
     """An engine produced NaN or Inf."""
 
 
 class HalfOverflow(NumericError):
     """The model's own activations do not fit FP16; the message names the module."""
+
+
+class SameAsBaseline(ClipsmithError):
+    """A candidate is its own baseline: comparing the two would prove nothing."""
 
 
 class ApiNotReady(ClipsmithError):
@@ -196,6 +220,10 @@ class StoreError(ClipsmithError):
 
 class StoreReadOnly(StoreError):
     """The store cannot be written."""
+
+
+class NotEnoughSpace(StoreError):
+    """The disk has less room than the run may need; found before any work is done."""
 
 
 class DiskFull(StoreError):

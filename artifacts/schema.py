@@ -17,6 +17,7 @@ Tables = Mapping[str, Sequence[Row]]
 MEASURED = "measured"
 EMULATED = "emulated"
 NOT_RUN = "built, not run"
+INVALID = "invalid"
 BUILT = "built"
 
 
@@ -113,7 +114,7 @@ _LATENCY = Table(
         _TARGET,
         _PRECISION,
         Column("batch", "int", "samples per call"),
-        Column("status", "str", f"{MEASURED}; {EMULATED}; or {NOT_RUN}"),
+        Column("status", "str", f"{MEASURED}; {EMULATED}; {INVALID} (see note); or {NOT_RUN}"),
         Column("median_ms", "float", "half of the calls are faster", "ms", nullable=True),
         Column("p95_ms", "float", "95 % of the calls are faster", "ms", nullable=True),
         Column("p99_ms", "float", "99 % of the calls are faster", "ms", nullable=True),

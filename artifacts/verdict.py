@@ -9,7 +9,7 @@ from typing import Literal
 from artifacts.format import MINUS, megabytes, metric, percent, points, points_range
 from artifacts.gate_words import tally
 from artifacts.manifest import GateResult, Row
-from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, Tables, number
+from artifacts.schema import BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, Tables, number
 
 Level = Literal["good", "bad", "attention", "neutral"]
 
@@ -198,6 +198,9 @@ def _speed(tables: Tables) -> Finding:
     gains = [(gain, row) for row in fp8 if row["status"] == MEASURED and (gain := number(row, "speedup")) is not None]
     if gains:
         return _speedup(gains)
+    if any(row["status"] == INVALID for row in fp8):
+        detail = "The GPU was busy or throttled while it was timed: see the notes of the latencies, and measure again."
+        return Finding("Speed", "not valid", "FP8 speed was measured, but not validly", detail, "attention")
     if any(row["status"] == EMULATED for row in fp8):
         detail = "FP8 was emulated on hardware without it: the times below do not tell its speed."
         return Finding("Speed", "not measured", "FP8 speed was not measured, only emulated", detail)

@@ -45,7 +45,7 @@ def size_rows(audits: Iterable[GraphAudit], engines: Iterable[BuiltEngine]) -> l
         | {f"{name}_bytes": size for name, size in a.weight_bytes.items()}
         for a in audits
     ]
-    rows += [_size(e.encoder, e.precision, e.target, e.engine.size) for e in engines]
+    rows += [_size(e.encoder, e.precision, e.target, e.size) for e in engines]
     baseline = {(r["encoder"], r["target"]): r["bytes"] for r in rows if r["precision"] == "fp16"}
     for row in rows:
         reference = baseline.get((row["encoder"], row["target"]))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from artifacts.errors import EngineUnavailable
+from artifacts.errors import EngineUnavailable, Fp8Unavailable
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
+from tasks.engines.record import is_record, write_record
 from tasks.graph.skeleton import Precision
 from tasks.onnx_names import BUILD_LOG, engine_name, onnx_name
 from tasks.steps import StepOutput, cached_step
 
 
 class BuiltEngine(StepOutput):
-    """An engine object, `<precision>.<target>.engine`, and what its builder printed (`build.log`)."""
+    """An engine object and what its builder printed (`build.log`).
+
+    The object holds `<precision>.<target>.engine` and, beside it, the record of what it was built for.
+    """
 
     encoder: Encoder
     precision: Precision
@@ -22,14 +26,28 @@ class BuiltEngine(StepOutput):
     engine: ArtifactRef
     log: ArtifactRef
 
+    @property
+    def size(self) -> int:
+        """Bytes of the engine, without its record."""
+        return sum(entry.size for entry in self.engine.files if not is_record(entry.path))
 
-def require_target(target: str) -> None:
-    """Make sure that this installation can build for `target`.
+
+def require_target(target: str, *precisions: Precision) -> None:
+    """Make sure that this installation can build engines of these precisions for `target`.
 
     Raises:
         UnknownTarget, EngineUnavailable.
+        Fp8Unavailable: FP8 is asked of a GPU generation that has none; it would fail in the builder, late and darkly.
     """
-    reason = backend_for(target).why_not_build(target)
+    backend = backend_for(target)
+    reason = backend.why_no_fp8(target) if "fp8" in precisions else None
+    if reason is not None:
+        raise Fp8Unavailable(
+            f"no FP8 engine for target {target}: {reason}",
+            expected="a target with FP8, or precisions: [fp16]",
+            fix="leave the target out, or run it alone with --precisions fp16",
+        )
+    reason = backend.why_not_build(target)
     if reason is not None:
         raise EngineUnavailable(
             f"target {target} cannot be built here: {reason}", fix="install what is missing, or leave the target out"
@@ -44,7 +62,7 @@ def build(
     Raises:
         UnknownTarget, EngineUnavailable, BuildError, BuilderCrash.
     """
-    require_target(target)
+    require_target(target, precision)
     store = active_store()
     with store.staging() as folder:
         job = Job(
@@ -54,6 +72,7 @@ def build(
             profile=profile,
         )
         stats, log = build_in_child(job)
+        write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     with store.staging() as folder:
         (folder / "build.log").write_text(log + "\n", encoding="utf-8")
@@ -68,7 +87,7 @@ def build(
     )
 
 
-@cached_step("build", version=2, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=3, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:

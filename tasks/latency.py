@@ -19,9 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
+from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
 from artifacts.store import active_store
 from tasks.clip import MASK, EncoderSpec, family_named
 from tasks.engines import Backend, backend_for
+from tasks.gpu_state import GpuState, when_idle, why_invalid
 from tasks.graph.skeleton import Precision
 from tasks.metrics import ratio_interval
 from tasks.onnx_names import engine_name
@@ -66,7 +68,7 @@ def measure(
         raw: dict[str, list[float]] = {}
         if reason is not None:
             rows = [
-                _blank(encoder, target, p, batch) | {"status": "built, not run", "note": reason}
+                _blank(encoder, target, p, batch) | {"status": NOT_RUN, "note": reason}
                 for p in engines
                 for batch in settings.batches
             ]
@@ -86,6 +88,7 @@ def _time_all(
     backend, store = backend_for(target), active_store()
     rows: list[Row] = []
     raw: dict[str, list[float]] = {}
+    idle = when_idle(backend.state)
     with ExitStack() as stack:
         runners = {
             precision: stack.enter_context(
@@ -94,9 +97,11 @@ def _time_all(
             for precision, ref in engines.items()
         }
         for batch in settings.batches:
-            state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(), "load": round(os.getloadavg()[0], 2)}
+            load = round(os.getloadavg()[0], 2)
             times = _rounds(runners, _feed(spec, batch), settings)
-            rows += _rows(spec.encoder, target, batch, times, backend, state)
+            loaded = backend.state()
+            state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(loaded), "load": load}
+            rows += _rows(spec.encoder, target, batch, times, backend, state, why_invalid(idle, loaded))
             for precision, values in times.items():
                 raw[f"{spec.encoder} {precision} {target} batch {batch}"] = [round(v, 5) for v in values.tolist()]
     return rows, raw
@@ -164,38 +169,41 @@ def _rows(
     times: Mapping[Precision, NDArray[np.float64]],
     backend: Backend,
     state: Row,
+    doubt: str | None,
 ) -> list[Row]:
-    """Table rows; `state` is what the machine was like just before timing."""
+    """Table rows; `state` is what the machine was like, `doubt` why its times are not valid, if they are not."""
     emulated = {precision: backend.emulation(precision) for precision in times}
     rows = []
     for precision, values in times.items():
         p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
         row = _blank(encoder, target, precision, batch) | state
         row |= {
-            "status": "emulated" if emulated[precision] else "measured",
+            "status": INVALID if doubt else EMULATED if emulated[precision] else MEASURED,
             "median_ms": p50,
             "p95_ms": p95,
             "p99_ms": p99,
             "throughput": batch / p50 * 1e3,
             "rounds": len(values),
-            "note": emulated[precision],
+            "note": doubt or emulated[precision],
         }
-        if precision == "fp8" and "fp16" in times and not any(emulated.values()):
+        if precision == "fp8" and "fp16" in times and not doubt and not any(emulated.values()):
             speedup, low, high = ratio_interval(times["fp16"], values)
             row |= {"speedup": speedup, "speedup_low": low, "speedup_high": high}
         rows.append(row)
     return rows
 
 
-def _clock_mhz() -> float | None:
-    """The processor's mean current clock, where the kernel tells."""
+def _clock_mhz(loaded: GpuState | None) -> float | None:
+    """The GPU's clock under load, or else the processor's mean current clock, where the kernel tells."""
+    if loaded is not None:
+        return float(loaded.clock_mhz)
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     clocks = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
     return round(float(np.mean(clocks)), 1) if clocks else None
 
 
-@cached_step("latency", version=1, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("latency", version=2, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def latency_task(
     snapshot: Snapshot,
     encoder: Encoder,

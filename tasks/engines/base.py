@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from artifacts.errors import ProfileError
+from tasks.gpu_state import GpuState
 
 
 class BatchProfile(BaseModel):
@@ -26,10 +27,30 @@ class BatchProfile(BaseModel):
         if not 1 <= self.min <= self.opt <= self.max:
             raise ProfileError(
                 f"the batch profile is min {self.min}, opt {self.opt}, max {self.max}",
+                where="profile",
                 expected="1 <= min <= opt <= max",
                 fix="correct `profile` in the parameters",
             )
         return self
+
+
+class Platform(BaseModel):
+    """What an engine needs to run, or what a machine has: the runtime's distribution and version, and the GPU.
+
+    In what an engine needs, None means that any will do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    runtime: str
+    version: str
+    capability: str | None = None
+    """Compute capability, such as `sm89`."""
+    gpu: str | None = None
+
+    def describe(self) -> str:
+        """For messages."""
+        return ", ".join(part for part in (f"{self.runtime} {self.version}", self.capability, self.gpu) if part)
 
 
 class Backend(Protocol):
@@ -53,6 +74,10 @@ class Backend(Protocol):
         """Why this machine cannot run an engine of `target`; None when it can."""
         ...
 
+    def why_no_fp8(self, target: str) -> str | None:
+        """Why a GPU of `target` has no FP8 arithmetic; None when it has, or when FP8 is openly emulated."""
+        ...
+
     def environment(self) -> dict[str, str]:
         """Environment variables that a building or running process needs from its start."""
         ...
@@ -66,7 +91,20 @@ class Backend(Protocol):
         ...
 
     def runner(self, engine: Path, name: str) -> Any:
-        """A Polygraphy runner for a built engine."""
+        """A runner for a built engine (see `tasks.engines.checked`).
+
+        Raises:
+            EngineMismatch: it is native code that was not built for this machine; it was not deserialized.
+            ObjectDamaged: its bytes are not those that were built.
+        """
+        ...
+
+    def platform(self, target: str) -> Platform:
+        """What an engine of `target` that is built now needs to run."""
+        ...
+
+    def state(self) -> GpuState | None:
+        """What the device is doing at this moment; None where nothing can tell."""
         ...
 
     def device(self) -> str:

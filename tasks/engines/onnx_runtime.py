@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
 from tasks.clip import MASK
-from tasks.engines.base import BatchProfile
+from tasks.engines.base import BatchProfile, Platform
+from tasks.engines.checked import CheckedRunner
+from tasks.gpu_state import GpuState
 from tasks.quiet import quiet_polygraphy
+from tasks.steps import package_version
 
 _EXTERNAL_KEY = "session.optimized_model_external_initializers_file_name"
 _SAME_COSINE = 0.995
@@ -38,6 +41,10 @@ class OnnxRuntime:
         del target
         return None
 
+    def why_no_fp8(self, target: str) -> str | None:
+        del target
+        return None
+
     def environment(self) -> dict[str, str]:
         return {}
 
@@ -59,10 +66,19 @@ class OnnxRuntime:
         _check_same(onnx, engine)
 
     def runner(self, engine: Path, name: str) -> Any:
+        """An ONNX file is data: it needs no record, and the library refuses what it cannot read."""
         from polygraphy.backend.onnxrt import OnnxrtRunner, SessionFromOnnx
 
         quiet_polygraphy()
-        return OnnxrtRunner(SessionFromOnnx(str(engine), providers=["CPUExecutionProvider"]), name=name)
+        session = SessionFromOnnx(str(engine), providers=["CPUExecutionProvider"])
+        return CheckedRunner(OnnxrtRunner(session, name=name), None)
+
+    def platform(self, target: str) -> Platform:
+        del target
+        return Platform(runtime=self.name, version=package_version(self.name))
+
+    def state(self) -> GpuState | None:
+        return None
 
     def device(self) -> str:
         return cpu_name()

@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import BuildError, EngineUnavailable
-from tasks.engines.base import BatchProfile, gpu_capability, gpu_count, gpu_name
+from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
+from tasks.engines.checked import CheckedRunner
+from tasks.engines.record import read_engine
+from tasks.gpu_state import GpuState, read_gpu_state
 from tasks.quiet import quiet_polygraphy
+from tasks.steps import package_version
 
 _NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time."""
+_FIRST_FP8_SM = 89
 
 
 class _Polygraphy:
@@ -64,12 +69,31 @@ class _Polygraphy:
         """Set what the target asks for beyond the defaults."""
 
     def runner(self, engine: Path, name: str) -> Any:
+        data, record = read_engine(engine, self._here())
         _choose_flavour(rtx=self.module == "tensorrt_rtx")
-        from polygraphy.backend.common import BytesFromPath
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
         quiet_polygraphy()
-        return TrtRunner(EngineFromBytes(BytesFromPath(str(engine))), name=name)
+        return CheckedRunner(TrtRunner(EngineFromBytes(data), name=name), record.profile)
+
+    def _here(self) -> Platform:
+        """This machine."""
+        return Platform(
+            runtime=self.module, version=package_version(self.module), capability=gpu_capability(), gpu=gpu_name()
+        )
+
+    def platform(self, target: str) -> Platform:
+        del target
+        return self._here()
+
+    def why_no_fp8(self, target: str) -> str | None:
+        capability = self.platform(target).capability
+        if capability is None or int(capability.removeprefix("sm")) >= _FIRST_FP8_SM:
+            return None
+        return f"{capability} has no FP8 arithmetic, GPUs have it from sm{_FIRST_FP8_SM} on"
+
+    def state(self) -> GpuState | None:
+        return read_gpu_state()
 
     def device(self) -> str:
         return gpu_name() or _NO_GPU
@@ -133,13 +157,23 @@ class TensorRtRtx(_Polygraphy):
     def built_for(self, target: str) -> str:
         return self.device() if target == self.name else target
 
+    def platform(self, target: str) -> Platform:
+        """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
+        return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
+
     def _aim(self, config: Any, target: str) -> None:
         import tensorrt_rtx as trt
 
-        match = re.fullmatch(rf"{self.name}-(sm\d+)", target)
-        if match:
+        capability = _named(target)
+        if capability:
             config.num_compute_capabilities = 1
-            config.set_compute_capability(getattr(trt.ComputeCapability, match[1].upper()), 0)
+            config.set_compute_capability(getattr(trt.ComputeCapability, capability.upper()), 0)
+
+
+def _named(target: str) -> str | None:
+    """The compute capability that a target names."""
+    match = re.fullmatch(r"trtrtx-(sm\d+)", target)
+    return match[1] if match else None
 
 
 def _choose_flavour(*, rtx: bool) -> None:

@@ -27,7 +27,7 @@ def stored(store: Store, content: bytes, name: str = "fp8.onnx") -> ArtifactRef:
 
 def test_onnx_runtime(store: Store, demo_graph: Any, random_inputs: Any, run_onnx: Any) -> None:
     built = build(stored(store, demo_graph("text", "fp8").read_bytes()), "text", "fp8", "onnxruntime", PROFILE)
-    assert [file.path for file in built.engine.files] == ["fp8.onnxruntime.engine"]
+    assert [file.path for file in built.engine.files] == ["fp8.onnxruntime.engine", "fp8.onnxruntime.engine.json"]
     assert (built.encoder, built.precision, built.target) == ("text", "fp8", "onnxruntime")
     assert [entry.path for entry in built.log.files] == ["build.log"]
     ids = random_inputs(SNAPSHOT, "text", 3)
@@ -39,7 +39,7 @@ def test_onnx_runtime(store: Store, demo_graph: Any, random_inputs: Any, run_onn
 def test_tensorrt_rtx(store: Store, demo_graph: Any) -> None:
     pytest.importorskip("tensorrt_rtx")
     built = build(stored(store, demo_graph("text", "fp8").read_bytes()), "text", "fp8", "trtrtx-sm89", PROFILE)
-    assert [file.path for file in built.engine.files] == ["fp8.trtrtx-sm89.engine"]
+    assert [file.path for file in built.engine.files] == ["fp8.trtrtx-sm89.engine", "fp8.trtrtx-sm89.engine.json"]
     assert "STRONGLY_TYPED" in store.path(built.log, "build.log").read_text()
     assert built.engine.size > 100_000 and built.stats.wall_s > 0
 

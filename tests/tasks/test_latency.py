@@ -48,6 +48,9 @@ class Fake:
     def device(self) -> str:
         return "Fake 1"
 
+    def state(self) -> None:
+        return None
+
     def emulation(self, precision: str) -> str | None:
         return self.emulated if precision == "fp8" else None
 

@@ -1,0 +1,105 @@
+"""A runner that looks at its inputs before native code does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import BatchOutsideProfile, WrongInput
+from tasks.engines.base import BatchProfile
+
+_Form = tuple[np.dtype[Any], tuple[int | None, ...]]
+"""Type and shape of an input; None stands for a size that may vary."""
+
+
+class CheckedRunner:
+    """A Polygraphy runner whose inputs are checked: names, types, layout, and the batch against the profile.
+
+    `profile` is None for runtimes that take any batch.
+    """
+
+    def __init__(self, runner: Any, profile: BatchProfile | None) -> None:
+        self._runner = runner
+        self._profile = profile
+        self._forms: dict[str, _Form] = {}
+
+    @property
+    def name(self) -> str:
+        """The runner's name, for messages."""
+        return self._runner.name
+
+    def __enter__(self) -> CheckedRunner:
+        self._runner.__enter__()
+        inputs = self._runner.get_input_metadata(use_numpy_dtypes=False)
+        self._forms = {name: (dtype.numpy(), _sizes(shape)) for name, (dtype, shape) in inputs.items()}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._runner.__exit__(*error)
+
+    def infer(self, feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """The outputs for one batch.
+
+        Raises:
+            WrongInput: names, types or shapes differ from the engine's.
+            BatchOutsideProfile: the engine was not built for this batch size.
+        """
+        check_inputs(feed, self._forms, self._profile, self.name)
+        return self._runner.infer(feed, check_inputs=False)
+
+    def last_inference_time(self) -> float:
+        """Seconds that the last batch took, the check not included."""
+        return self._runner.last_inference_time()
+
+
+def check_inputs(
+    feed: Mapping[str, NDArray[Any]], forms: Mapping[str, _Form], profile: BatchProfile | None, where: str
+) -> None:
+    """Hold a batch to the inputs of an engine.
+
+    Raises:
+        WrongInput, BatchOutsideProfile.
+    """
+    if feed.keys() != forms.keys():
+        raise WrongInput(
+            f"the inputs are {', '.join(feed) or 'none'}",
+            where=where,
+            expected=", ".join(forms),
+            fix="name the inputs as the graph does",
+        )
+    for name, (dtype, shape) in forms.items():
+        array = feed[name]
+        if array.dtype != dtype or not _fits(array.shape, shape):
+            raise WrongInput(
+                f"{name} is {array.dtype} {list(array.shape)}",
+                where=where,
+                expected=f"{dtype} [{', '.join('batch' if size is None else str(size) for size in shape)}]",
+                fix="convert the array and put its axes in this order",
+            )
+    batches = {len(array) for array in feed.values()}
+    if len(batches) > 1:
+        raise WrongInput(
+            f"the inputs have batches of {sorted(batches)}",
+            where=where,
+            expected="one batch size",
+            fix="give rows of the same samples",
+        )
+    (batch,) = batches
+    if profile is not None and not profile.min <= batch <= profile.max:
+        raise BatchOutsideProfile(
+            f"a batch of {batch}",
+            where=where,
+            expected=f"{profile.min} to {profile.max}, the profile that the engine was built with",
+            fix="split the batch, or build with another `profile`",
+        )
+
+
+def _sizes(shape: Any) -> tuple[int | None, ...]:
+    return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))

@@ -1,0 +1,96 @@
+"""What an engine was built for: kept in a file beside it, and held against the machine before it is deserialized.
+
+Engines are native code. Whether one fits is decided from this record and the engine's digest alone, never by trying.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.errors import EngineMismatch, ObjectDamaged
+from artifacts.refs import Sha256, canonical_json, digest_file
+from tasks.engines.base import BatchProfile, Platform
+from tasks.strict_json import strict_json
+
+_SUFFIX = ".json"
+_BUILD_HERE = "build it on this machine: `clipsmith optimize` with the same parameters"
+
+
+class EngineRecord(BaseModel):
+    """One engine: its target, the platform and batch sizes it was built for, and the sha256 of its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    target: str
+    platform: Platform
+    profile: BatchProfile
+    sha256: Sha256
+
+
+def record_path(engine: Path) -> Path:
+    """Where an engine's record lies: beside it, in the store and in an exported release."""
+    return engine.with_name(f"{engine.name}{_SUFFIX}")
+
+
+def is_record(name: str) -> bool:
+    """Whether a file of an engine object is its record."""
+    return name.endswith(f".engine{_SUFFIX}")
+
+
+def write_record(engine: Path, target: str, platform: Platform, profile: BatchProfile) -> None:
+    """Write the record of a freshly built engine."""
+    record = EngineRecord(target=target, platform=platform, profile=profile, sha256=digest_file(engine))
+    record_path(engine).write_bytes(canonical_json(record.model_dump(mode="json")))
+
+
+def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
+    """The bytes of an engine that this machine may deserialize, and its record.
+
+    Raises:
+        EngineMismatch: the record is missing or malformed, or names another GPU, runtime or version.
+        ObjectDamaged: the bytes are not those that were built.
+    """
+    record = _read_record(engine)
+    for name, wanted in record.platform.model_dump().items():
+        found = getattr(here, name)
+        if wanted is not None and wanted != found:
+            raise EngineMismatch(
+                f"the engine was built for {name} {wanted}, this machine has {found or 'none'}",
+                where=engine,
+                expected=f"an engine for {here.describe()}",
+                fix=_BUILD_HERE,
+            )
+    data = engine.read_bytes()
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise ObjectDamaged(
+            "the engine's bytes are not those that were built",
+            where=engine,
+            expected=f"sha256 {record.sha256}",
+            fix="export it again, or build it again",
+        )
+    return data, record
+
+
+def _read_record(engine: Path) -> EngineRecord:
+    path = record_path(engine)
+    try:
+        return EngineRecord.model_validate(strict_json(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise EngineMismatch(
+            "the engine has no record of what it was built for",
+            where=engine,
+            expected=f"{path.name} beside it",
+            fix=_BUILD_HERE,
+        ) from error
+    except (ValueError, OSError) as error:
+        raise EngineMismatch(
+            f"the engine's record cannot be read: {error}",
+            where=path,
+            expected="the record as it was written when the engine was built",
+            fix=_BUILD_HERE,
+        ) from error

@@ -1,0 +1,19 @@
+"""JSON as its standard has it, for files that others wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from artifacts.records import load_strictly
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Parse one JSON document.
+
+    Raises:
+        ValueError: not JSON, NaN or Infinity, a key that occurs twice, or nested too deeply.
+    """
+    try:
+        return load_strictly(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
