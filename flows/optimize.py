@@ -19,6 +19,7 @@ from flows.parameters import DEMO, OptimizeParameters
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, score_task
 from tasks.calibration import Calibration, calibrate_task
+from tasks.captions import require_whole_captions
 from tasks.checkpoint import (
     CheckedCheckpoint,
     calibrated_on,
@@ -29,6 +30,7 @@ from tasks.checkpoint import (
 )
 from tasks.clip import ENCODERS
 from tasks.datasource import DataRef, PinnedData, pin_data_task
+from tasks.disk_space import require_space
 from tasks.embedding import REFERENCE, Embeddings, embed_task
 from tasks.engine_build import BuiltEngine, build_task, require_target
 from tasks.engines import backend_for
@@ -63,7 +65,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         parameters: The model, what to calibrate and evaluate on, and what to build.
     """
     for target in parameters.targets:
-        require_target(target)
+        require_target(target, *parameters.precisions)
     recipe = load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
     with activate(Store.open(parameters.store)):
         return _Run(parameters, recipe).run()
@@ -103,8 +105,15 @@ class _Run:
 
     def run(self) -> Published:
         snapshot, data = self._inputs()
+        require_space(active_store().root, snapshot, self._precisions(), self.parameters.targets)
         checked: CheckedCheckpoint = self._step("check", check_task, snapshot)
         self._keep(checked.preprocess, "preprocess")
+        for ref, strict in (
+            (data.calibration, self.parameters.calibration.strict_captions),
+            (data.evaluation, self.parameters.evaluation.strict_captions),
+        ):
+            if ref is not None and strict:
+                require_whole_captions(snapshot, checked.preprocess, ref)
         tables = self._quantize(snapshot, checked.preprocess, data)
         self._check_range(snapshot, checked.preprocess, data.evaluation)
         exports, audits = self._graphs(snapshot, tables)

@@ -55,6 +55,9 @@ class CalibrationParameters(BaseModel):
     )
     samples: int | None = Field(default=None, ge=8, description="How many samples; more than there are means all.")
     batch: int | None = Field(default=None, ge=1, le=4096, description="Samples per forward pass.")
+    strict_captions: bool = Field(
+        default=False, description="Refuse texts longer than the context, which are otherwise cut and counted."
+    )
 
     @property
     def sample_count(self) -> int:
@@ -79,6 +82,9 @@ class EvaluationParameters(BaseModel):
     )
     samples: int | None = Field(default=None, ge=8, description="How many samples; at most 512 when left out.")
     batch: int = Field(default=32, ge=1, le=4096, description="Samples per inference.")
+    strict_captions: bool = Field(
+        default=False, description="Refuse texts longer than the context, which are otherwise cut and counted."
+    )
 
     def source_and_count(self, *, demo: bool) -> tuple[str, int]:
         """The source and how many samples of it, with what was left out filled in."""
@@ -151,8 +157,15 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(
-            f"wrong parameters: {problems}", where=where, fix="see `clipsmith optimize --help` and the README"
+            f"wrong parameters: {problems}",
+            where=where,
+            expected="the names, types and ranges of the README's list of parameters",
+            fix="see `clipsmith optimize --help` and the README",
         ) from error
+
+
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What PyYAML raises on values it takes for dates, numbers and the like and that are none, and on deep nesting."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -174,8 +187,15 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the configuration cannot be read: {error}", where=path) from error
+    except (OSError, yaml.YAMLError, *_MALFORMED) as error:
+        raise ConfigError(
+            f"the configuration cannot be read: {error}",
+            where=path,
+            expected="a readable YAML file, each key once",
+            fix="correct the file",
+        ) from error
     if not isinstance(content, dict):
-        raise ConfigError("the configuration is not a mapping", where=path, expected="parameter: value lines")
+        raise ConfigError(
+            "the configuration is not a mapping", where=path, expected="parameter: value lines", fix="correct the file"
+        )
     return content

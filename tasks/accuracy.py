@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.errors import NumericError
+from artifacts.errors import NumericError, SameAsBaseline
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
@@ -47,8 +47,10 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
 
     Raises:
         NumericError: the FP16 baseline itself is broken (mean cosine to FP32 below 0.99).
+        SameAsBaseline: FP8 embeddings are FP16's, bit for bit.
     """
     with measured() as meter:
+        _refuse_same(embeddings)
         dataset = data.open()
         table = _Table(dataset, embeddings)
         rows = list(table.fidelity_rows())
@@ -60,6 +62,19 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
             cosines = store.add("cosines", folder)
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, evaluation=evaluation, stats=meter.stats)
+
+
+def _refuse_same(embeddings: list[Embeddings]) -> None:
+    """FP8 rounds: a candidate that gives its baseline's very bits is its baseline, under another name."""
+    outputs = {(e.encoder, e.target, e.precision): e.outputs.digest for e in embeddings}
+    for (encoder, target, precision), digest in outputs.items():
+        if precision == "fp8" and digest == outputs.get((encoder, target, "fp16")):
+            raise SameAsBaseline(
+                f"the FP8 embeddings of the {encoder} encoder are those of FP16, bit for bit",
+                where=target,
+                expected="an FP8 engine that differs from its FP16 baseline",
+                fix="look at the coverage table: is anything quantized, and is each engine the one it is named after?",
+            )
 
 
 def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
@@ -234,6 +249,6 @@ def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(comparison["first", "second"][0]["embeds"].max_absdiff)
 
 
-@cached_step("score", version=2, packages=("polygraphy", "numpy"))
+@cached_step("score", version=3, packages=("polygraphy", "numpy"))
 def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
     return score(data, embeddings)

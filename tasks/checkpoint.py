@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -35,12 +34,15 @@ from tasks.preprocess import save_preprocess
 from tasks.recipe import Recipe, owner_of
 from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
+from tasks.strict_json import strict_json
 
 _BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
+_SOUND = "JSON in UTF-8 without NaN, each key once"
+_OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -97,11 +99,19 @@ def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
     folder = DEMO if model == "demo" else _folder(model)
     if folder is not None:
         if revision is not None:
-            raise CheckpointNotFound("a local model has no revisions", where=folder, fix="leave --revision out")
+            raise CheckpointNotFound(
+                "a local model has no revisions",
+                where=folder,
+                expected="a revision for Hugging Face ids only",
+                fix="leave --revision out",
+            )
         return folder, "demo" if model == "demo" else "folder", None
     if not _HUB_ID.fullmatch(model) or Path(model).exists():
         raise CheckpointNotFound(
-            f"no model {model!r}", expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo"
+            f"no model {model!r}",
+            where=Path.cwd(),
+            expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo",
+            fix="check the spelling; a relative folder starts here",
         )
     return _download(model, revision)
 
@@ -146,13 +156,18 @@ def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        raise NotClip("not a CLIP checkpoint: there is no config.json", where=folder, expected="Hugging Face layout")
+        raise NotClip(
+            "not a CLIP checkpoint: there is no config.json",
+            where=folder,
+            expected="a folder as save_pretrained writes it",
+            fix=_OWN_FILES,
+        )
     try:
-        config = json.loads(path.read_bytes())
+        config = strict_json(path.read_bytes())
     except ValueError as error:
-        raise NotClip(f"config.json is not JSON: {error}", where=path) from error
+        raise NotClip(f"config.json is not JSON: {error}", where=path, expected=_SOUND, fix=_OWN_FILES) from error
     if not isinstance(config, dict):
-        raise NotClip("config.json is not an object", where=path)
+        raise NotClip("config.json is not an object", where=path, expected=_SOUND, fix=_OWN_FILES)
     return config
 
 
@@ -178,11 +193,16 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:
-        names = sorted(set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values()))
+        names = sorted(set(strict_json((folder / _INDEX).read_bytes())["weight_map"].values()))
     except FileNotFoundError as error:
         raise BadWeights(f"there is no {_SINGLE} and no {_INDEX}", where=folder) from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BadWeights(f"the index cannot be read: {error!r}", where=folder / _INDEX) from error
+        raise BadWeights(
+            f"the index cannot be read: {error!r}",
+            where=folder / _INDEX,
+            expected=f"{_SOUND}, with a weight_map",
+            fix=_OWN_FILES,
+        ) from error
     for name in names:
         if Path(str(name)).name != name or not (folder / name).is_file():
             raise BadWeights(f"the index names {name!r}", where=folder / _INDEX, expected="a shard in the same folder")
@@ -263,6 +283,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
     """
     with measured() as meter:
         folder = snapshot.open_folder()
+        _check_json(snapshot)
         family = family_named(snapshot.family)
         reader = snapshot.weights()
         expected = _expected_tensors(snapshot, folder)
@@ -275,6 +296,22 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
             preprocess = store.add("preprocess", staging)
     parameters = sum(int(np.prod(shape)) for shape in expected.values())
     return CheckedCheckpoint(preprocess=preprocess, tensors=len(expected), parameters=parameters, stats=meter.stats)
+
+
+def _check_json(snapshot: Snapshot) -> None:
+    """Of a key that a file has twice, libraries take one without a word, and not all the same one."""
+    for file in snapshot.files:
+        if file.path.endswith(".json"):
+            path = snapshot.root / file.path
+            try:
+                strict_json(path.read_bytes())
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{file.path} is not sound JSON: {error}",
+                    where=path,
+                    expected=_SOUND,
+                    fix=_OWN_FILES,
+                ) from error
 
 
 def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
@@ -365,7 +402,7 @@ def resolve_task(model: str, revision: str | None) -> Snapshot:
     return resolve(model, revision, active_store())
 
 
-@cached_step("check", version=2, packages=("transformers", "tokenizers"))
+@cached_step("check", version=3, packages=("transformers", "tokenizers"))
 def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
     return check(snapshot)
 

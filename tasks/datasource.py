@@ -34,7 +34,12 @@ class DataRef(BaseModel):
         """
         dataset = open_dataset(self.spec, self.role, self.limit)
         if dataset_digest(dataset) != self.digest:
-            raise DataError("the data changed while it was being used", where=self.spec, fix="run again")
+            raise DataError(
+                "the data changed while it was being used",
+                where=self.spec,
+                expected=f"samples with digest {self.digest}",
+                fix="run again once nothing writes to the data set",
+            )
         return dataset
 
 

@@ -6,11 +6,12 @@ recipe alone; findings come from the ONNX file alone, read with onnx-graphsurgeo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from artifacts.errors import AuditError
 from artifacts.manifest import Encoder, Row
@@ -25,6 +26,7 @@ from tasks.recipe import Owner, Recipe
 from tasks.steps import StepOutput, cached_step, measured
 
 _LARGE = 1 << 16
+_AGAIN = "export it again"
 _OWNERS: dict[str, Owner] = {"linear": "nn.Linear", "conv": "nn.Conv2d", "embedding": "nn.Embedding"}
 
 
@@ -89,7 +91,10 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
-        raise AuditError(f"not an ONNX file: {error}", where=path.name, fix="export it again") from error
+        raise AuditError(
+            f"not an ONNX file: {error}", where=path.name, expected="a complete ONNX file", fix=_AGAIN
+        ) from error
+    _check_text(model, path)
     for tensor in model.graph.initializer:
         if tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
             raise AuditError(f"{tensor.name} has the unknown data type {tensor.data_type}", where=path.name)
@@ -97,11 +102,32 @@ def _load(path: Path) -> onnx.ModelProto:
             _check_external(tensor, path)
         elif len(tensor.raw_data) != _nbytes(tensor):
             raise AuditError(
-                f"{tensor.name} holds {len(tensor.raw_data)} bytes", where=path.name, expected=f"{_nbytes(tensor)}"
+                f"{tensor.name} holds {len(tensor.raw_data)} bytes",
+                where=path.name,
+                expected=f"{_nbytes(tensor)}",
+                fix=_AGAIN,
             )
         if _is_large(tensor):
             tensor.ClearField("raw_data")
     return model
+
+
+def _check_text(model: onnx.ModelProto, path: Path) -> None:
+    """Protobuf gives bytes where a name is not text; the libraries that come next expect text."""
+    odd = next((text for text in _texts(model) if isinstance(text, bytes)), None)
+    if odd is not None:
+        raise AuditError(f"the name {odd[:80]!r} is not text", where=path.name, expected="UTF-8", fix=_AGAIN)
+
+
+def _texts(message: Message) -> Iterator[str | bytes]:
+    """Every string field of a message and of those inside it."""
+    for field, value in message.ListFields():
+        values = value if field.is_repeated else (value,)
+        if field.message_type is not None:
+            for item in values:
+                yield from _texts(item)
+        elif field.type == field.TYPE_STRING:
+            yield from values
 
 
 def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -132,23 +158,31 @@ def _nbytes(tensor: onnx.TensorProto) -> int:
 def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     info = {entry.key: entry.value for entry in tensor.external_data}
     location = info.get("location", "")
-    data = path.parent / location
+    data = path.parent / location.replace("\0", "?")
     plain = location and Path(location).name == location and not data.is_symlink()
     if not plain:
-        raise AuditError(f"external data of {tensor.name} is at {location!r}", where=path.name, expected="a plain file")
+        raise _bad_data(f"external data of {tensor.name} is at {location!r}", path)
     if not data.is_file():
-        raise AuditError(f"external data file {location} of {tensor.name} is missing", where=path.name)
+        raise _bad_data(f"external data file {location} of {tensor.name} is missing", path)
     if data.stat().st_nlink > 1:
-        raise AuditError(f"external data file {location} has another hard link", where=path.name)
+        raise _bad_data(f"external data file {location} has another hard link", path)
     needed = _nbytes(tensor)
     start, length = (_decimal(info.get(key, "0")) for key in ("offset", "length"))
     if start is None or length != needed or start + length > data.stat().st_size:
-        raise AuditError(
+        raise _bad_data(
             f"external data of {tensor.name} is short: bytes {info.get('offset')} + {info.get('length')} "
-            f"of {data.stat().st_size}",
-            where=path.name,
-            expected=f"{needed} bytes",
+            f"of {data.stat().st_size}, {needed} are needed",
+            path,
         )
+
+
+def _bad_data(what: str, path: Path) -> AuditError:
+    return AuditError(
+        what,
+        where=path.name,
+        expected="a plain file beside the graph, with one name and every byte of the weights",
+        fix=_AGAIN,
+    )
 
 
 def _decimal(text: str) -> int | None:
@@ -203,6 +237,7 @@ def _check_coverage(findings: GraphFindings, inventory: Inventory, recipe: Recip
                 f"{module} ({kind}) is {found[0].precision} in the graph",
                 where=f"{path.name}, node {found[0].node}",
                 expected=f"{expected}, by {'the recipe' if recipe else 'the FP16 baseline'}",
+                fix="nothing is published under a precision that it does not have: report this as a bug of the export",
             )
     known = expected_precisions(inventory, recipe).keys()
     strangers = sorted(module for module, kind in findings.products if (module, kind) not in known)

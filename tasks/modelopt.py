@@ -120,6 +120,7 @@ def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
         if not 0 < value < float("inf"):
             raise BadAmax(
                 f"the calibrated amax of {name} is {'missing' if amax is None else value}",
+                where=name.rpartition(".")[0],
                 expected="a positive finite maximum",
                 fix="check the weights of this layer, and calibrate with more varied samples",
             )

@@ -23,7 +23,8 @@ class Preprocess:
     def __init__(self, folder: Path, family: ClipFamily, config: dict[str, Any]) -> None:
         self._tokenizer, self._images = _load(folder, family)
         inputs = family.encoder_spec(config, "text").inputs
-        self._context = inputs[0].shape[0]
+        self.context = inputs[0].shape[0]
+        """Tokens of a text, start and end included."""
         self._masked = any(item.name == MASK for item in inputs)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
@@ -40,7 +41,7 @@ class Preprocess:
             texts,
             padding="max_length",
             truncation=True,
-            max_length=self._context,
+            max_length=self.context,
             return_tensors="np",
             return_attention_mask=self._masked,
         )
@@ -48,15 +49,20 @@ class Preprocess:
 
     def truncated(self, texts: list[str]) -> int:
         """How many texts are longer than the context and lose their end."""
+        return len(self.too_long(texts))
+
+    def too_long(self, texts: list[str]) -> list[int]:
+        """The places of those texts."""
         lengths = self._tokenizer(texts, return_length=True, truncation=False)["length"]
-        return sum(length > self._context for length in lengths)
+        return [place for place, length in enumerate(lengths) if length > self.context]
 
 
 def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> None:
     """Write tokenizer and image-processor files to `destination`.
 
     Raises:
-        CheckpointError: they cannot be loaded, the processor's size is not the model's, or the vocabulary is not.
+        CheckpointError: they cannot be loaded, the processor's size is not the model's, the vocabulary is not, or texts
+            do not get the end token that the model pools at.
     """
     tokenizer, images = _load(folder, family)
     (pixels,) = family.encoder_spec(config, "image").inputs
@@ -66,9 +72,11 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
         raise CheckpointError(
             f"the image processor makes {made[0]} x {made[1]} pixels, the model takes {wanted[0]} x {wanted[1]}",
             where=folder / "preprocessor_config.json",
+            expected="the size that config.json gives the image encoder",
             fix="give the processor that belongs to the checkpoint",
         )
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
+    _check_end(tokenizer, family, config, folder)
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
 
@@ -94,6 +102,21 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
             where=folder,
             fix="give the tokenizer that belongs to the checkpoint",
         )
+
+
+def _check_end(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folder: Path) -> None:
+    """A text encoder that pools at the end token reads another place where there is none, and nobody would notice."""
+    end = family.end_token(config, tokenizer)
+    context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    for length, text in (("short", "a"), ("truncated", "a " * (2 * context))):
+        tokens = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+        if end is not None and end not in tokens:
+            raise CheckpointError(
+                f"the tokenizer leaves a {length} text without its end token {end}",
+                where=folder,
+                expected="texts that end with the token at which the text encoder is pooled",
+                fix="give the tokenizer that belongs to the checkpoint",
+            )
 
 
 def _load(folder: Path, family: ClipFamily) -> tuple[Any, Any]:

@@ -78,6 +78,10 @@ class ClipFamily(Protocol):
         """The number of token embeddings."""
         ...
 
+    def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
+        """The token that the text encoder is pooled at, which every text must have; None if it is pooled by place."""
+        ...
+
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
         """The configuration of the same model with `layers` blocks in one encoder."""
         ...

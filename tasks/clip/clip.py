@@ -5,9 +5,11 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tasks.clip.hugging_face import HuggingFaceFamily
+
+_OLD_END = 2
 
 
 class Clip(HuggingFaceFamily):
@@ -16,3 +18,8 @@ class Clip(HuggingFaceFamily):
     name = "clip"
     model_types: ClassVar[tuple[str, ...]] = ("clip",)
     architecture = "CLIP"
+
+    def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
+        """`eos_token_id`; old configurations say 2 and mean the largest id, which is the tokenizer's own end token."""
+        end = self.full_config(config).text_config.eos_token_id
+        return tokenizer.eos_token_id if end == _OLD_END else end

@@ -68,6 +68,11 @@ class HuggingFaceFamily:
         """`vocab_size` of the text encoder."""
         return self.full_config(config).text_config.vocab_size
 
+    def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
+        """None: pooled at the first or the last place."""
+        del config, tokenizer
+        return None
+
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
         """`num_hidden_layers` of one section changed; the given configuration is left alone."""
         section = _SECTIONS[encoder]

@@ -5,6 +5,8 @@ Chuang et al., "MetaCLIP 2: A Worldwide Scaling Recipe", 2025.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 
@@ -14,3 +16,8 @@ class MetaClip2(HuggingFaceFamily):
     name = "metaclip_2"
     model_types = ("metaclip_2",)
     architecture = "MetaClip2"
+
+    def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
+        """`eos_token_id`."""
+        del tokenizer
+        return self.full_config(config).text_config.eos_token_id

@@ -6,7 +6,6 @@ piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from artifacts.errors import NotClip, UnsupportedVariant
 from tasks.clip.base import Piece
 from tasks.clip.buffers import index_buffer
 from tasks.clip.clip import Clip
+from tasks.strict_json import strict_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -183,9 +183,14 @@ def _transformer(part: Mapping[str, Any], width: int, heads: int) -> dict[str, A
 def _read(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        document = json.loads(path.read_bytes())
+        document = strict_json(path.read_bytes())
     except ValueError as error:
-        raise NotClip(f"{CONFIG_FILE} is not JSON: {error}", where=path) from error
+        raise NotClip(
+            f"{CONFIG_FILE} is not JSON: {error}",
+            where=path,
+            expected="JSON in UTF-8 without NaN, each key once",
+            fix="download the checkpoint again",
+        ) from error
     if not isinstance(document, dict):
         raise NotClip(f"{CONFIG_FILE} is not an object", where=path)
     return document

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _THREADS = min(8, len(os.sched_getaffinity(0)))
 """More than there are cores would take time from the model, which runs on the same ones."""
+_OWN_PROCESSOR = "give the processor that belongs to the checkpoint"
 _log = logging.getLogger(__name__)
 
 
@@ -160,7 +161,10 @@ def _next_batch(
 def _checked(pixels: np.ndarray, sample: str) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != "float32":
         raise DataError(
-            f"the preprocessor gave {pixels.dtype} {list(pixels.shape)}", where=sample, expected="float32 [3, H, W]"
+            f"the preprocessor gave {pixels.dtype} {list(pixels.shape)}",
+            where=sample,
+            expected="float32 [3, H, W]",
+            fix=_OWN_PROCESSOR,
         )
     return pixels
 
@@ -170,13 +174,19 @@ def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
 
     shapes = {pixels.shape for pixels in pictures}
     if len(shapes) > 1:
-        raise DataError(f"the preprocessor gave pictures of different sizes: {sorted(shapes)}", expected="one size")
+        raise DataError(
+            f"the preprocessor gave pictures of different sizes: {sorted(shapes)}",
+            expected="one size",
+            fix=_OWN_PROCESSOR,
+        )
     return np.stack(pictures)
 
 
 def _tokens(values: np.ndarray, rows: int) -> np.ndarray:
     if values.ndim != 2 or len(values) != rows or values.dtype.kind not in "iu":
         raise DataError(
-            f"the tokenizer gave {values.dtype} {list(values.shape)}", expected=f"whole numbers [{rows}, S]"
+            f"the tokenizer gave {values.dtype} {list(values.shape)}",
+            expected=f"whole numbers [{rows}, S]",
+            fix=_OWN_PROCESSOR,
         )
     return values.astype("int64", copy=False)

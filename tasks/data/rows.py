@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import DataError
+from tasks.strict_json import strict_json
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
@@ -124,19 +124,12 @@ def _read_jsonl(path: Path) -> Table:
 
 def _json_row(where: str, line: str) -> Row:
     try:
-        value = json.loads(line, object_pairs_hook=_distinct_keys)
-    except (ValueError, RecursionError) as error:
+        value = strict_json(line)
+    except ValueError as error:
         raise DataError(f"not valid JSON: {error}", where=where, fix="correct the line") from error
     if not isinstance(value, dict):
         raise DataError(f"a {type(value).__name__}, not an object", where=where, expected="one JSON object per line")
     return Row(where, {name: item for name, item in value.items() if item is not None})
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return values
 
 
 # --- Parquet -----------------------------------------------------------------------------------------------

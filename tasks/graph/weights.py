@@ -7,7 +7,6 @@ bfloat16 to NumPy.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from artifacts.errors import BadWeights
 from tasks.clip.base import Piece
+from tasks.strict_json import strict_json
 
 _DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _CHUNK_BYTES = 4 << 20
@@ -150,6 +150,9 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
         raise BadWeights(f"not a valid safetensors file: {error}", where=path, fix="download it again") from error
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0]
-        header = json.loads(stream.read(length))
+        try:
+            header = strict_json(stream.read(length))
+        except ValueError as error:
+            raise BadWeights(f"the safetensors header is not sound JSON: {error}", where=path) from error
     header.pop("__metadata__", None)
     return 8 + length, header
