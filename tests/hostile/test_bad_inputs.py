@@ -1,238 +1,60 @@
-"""Bad inputs: each gets its own error by name, says what is wrong with what, exits non-zero and publishes nothing.
-
-Those of the main job's list run as a user would run them, in a child process; all others go through the same entry
-point in this process, which saves the start of an interpreter and of Prefect's API for each.
-"""
+"""Relatives of the 38: each gets its own error by name, says what is wrong with what, and publishes nothing."""
 
 from __future__ import annotations
 
-import json
-import logging
-import shutil
-import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from safetensors.numpy import load_file, save_file
 
 from deployments import cli
+from tests.hostile.support import Bad, Workshop, digits, set_values
 
 pytestmark = pytest.mark.xdist_group("hostile")
 
 
-@dataclass
-class Bad:
-    """A command that must fail: its arguments after `optimize`, the error's class and words of its message."""
-
-    arguments: list[object]
-    error: str
-    words: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    store: Path | None = None
-
-
-class Workshop:
-    """Makes bad things in a folder of its own."""
-
-    def __init__(self, root: Path, clip: Path) -> None:
-        self.root = root
-        self._clip = clip
-
-    def clip(self) -> Path:
-        """A good checkpoint, to be broken."""
-        return Path(shutil.copytree(self._clip, self.root / "clip"))
-
-    def weights(self, change: Callable[[dict[str, np.ndarray]], object]) -> Path:
-        """A checkpoint with changed tensors."""
-        folder = self.clip()
-        tensors = dict(load_file(folder / "model.safetensors"))
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        return folder
-
-    def json(self, name: str, change: Callable[[dict[str, Any]], object]) -> Path:
-        """A checkpoint with a changed JSON file."""
-        folder = self.clip()
-        content = json.loads((folder / name).read_text())
-        change(content)
-        (folder / name).write_text(json.dumps(content))
-        return folder
-
-    def pictures(self, name: str, count: int, same: bool = False, seed: int = 0) -> Path:
-        """A folder of pictures with captions."""
-        folder = self.root / name
-        folder.mkdir()
-        rng = np.random.default_rng(seed)
-        picture = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-        lines = ["file,caption"]
-        for index in range(count):
-            if not same:
-                picture = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(folder / f"{index}.png")
-            lines.append(f"{index}.png,a photo of the digit number {index}")
-        (folder / "captions.csv").write_text("\n".join(lines) + "\n")
-        return folder
-
-    def config(self, text: str) -> Path:
-        path = self.root / "config.yaml"
-        path.write_text(text)
-        return path
-
-
-def _set(tensors: dict[str, np.ndarray], name: str, value: float, count: int) -> None:
-    changed = tensors[name].copy()
-    changed.reshape(-1)[:count] = value
-    tensors[name] = changed
-
-
-def _digits(model: Path | str) -> list[object]:
-    return [model, "--calibration", "digits", "--calibration-samples", "16", "--targets", "onnxruntime"]
-
-
-# --- the list of the main job ----------------------------------------------------------------------------------------
-
-
-def missing_model(shop: Workshop) -> Bad:
-    folder = shop.root / "no-such-model"
-    return Bad(_digits(folder), "CheckpointNotFound", [str(folder)])
-
-
-def bert_instead_of_clip(shop: Workshop) -> Bad:
-    from transformers import BertConfig, BertModel
-
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=100, **size)).save_pretrained(shop.root / "bert")
-    return Bad(_digits(shop.root / "bert"), "NotClip", ["bert", "config.json"])
-
-
-def vision_only_model(shop: Workshop) -> Bad:
-    from transformers import CLIPVisionConfig, CLIPVisionModel
-
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    CLIPVisionModel(CLIPVisionConfig(image_size=32, patch_size=8, **size)).save_pretrained(shop.root / "vision")
-    return Bad(_digits(shop.root / "vision"), "MissingEncoder", ["no text encoder"])
-
-
-def nan_weights(shop: Workshop) -> Bad:
-    name = "text_model.encoder.layers.1.mlp.fc1.weight"
-    return Bad(_digits(shop.weights(lambda t: _set(t, name, np.nan, 3))), "BadWeights", [name, "3 NaN or Inf"])
-
-
-def pickled_weights(shop: Workshop) -> Bad:
-    folder = shop.clip()
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    return Bad(_digits(folder), "UnsafeCheckpoint", ["pytorch_model.bin", "safetensors"])
-
-
-def foreign_modelopt_state(shop: Workshop) -> Bad:
-    folder = shop.clip()
-    (folder / "modelopt_state.pth").write_bytes(b"\x80\x04cos\nsystem\n")
-    return Bad(_digits(folder), "UnsafeCheckpoint", ["modelopt_state.pth", "pickle"])
-
-
-def empty_calibration_set(shop: Workshop) -> Bad:
-    folder = shop.pictures("empty", 0)
-    return Bad(["demo", "--calibration", folder], "TooFewSamples", ["the data set is empty", str(folder)])
-
-
-def identical_images(shop: Workshop) -> Bad:
-    folder = shop.pictures("same", 12, same=True)
-    return Bad(["demo", "--calibration", folder], "DegenerateData", ["all 12 images are identical", str(folder)])
-
-
-def overlap(shop: Workshop) -> Bad:
-    first, second = shop.pictures("first", 12), shop.pictures("second", 10, seed=1)
-    shutil.copyfile(first / "7.png", second / "3.png")
-    arguments = ["demo", "--calibration", first, "--evaluation", second]
-    return Bad(arguments, "DataOverlap", ["1 of 10 evaluation samples", "3.png"])
-
-
-def profile_min_above_opt(shop: Workshop) -> Bad:
-    config = shop.config("profile: {min: 8, opt: 4, max: 16}\n")
-    return Bad(["demo", "--config", config], "ProfileError", ["min 8, opt 4, max 16", "1 <= min <= opt <= max"])
-
-
-def unknown_target(shop: Workshop) -> Bad:
-    del shop
-    return Bad(["demo", "--targets", "onnxruntime,trtrtx-sm90a"], "UnknownTarget", ["'trtrtx-sm90a'", "trtrtx-sm89"])
-
-
-def config_typo(shop: Workshop) -> Bad:
-    config = shop.config("calibration: {sample: 64}\n")
-    return Bad(["demo", "--config", config], "ConfigError", ["calibration.sample", str(config)])
-
-
-def read_only_store(shop: Workshop) -> Bad:
-    store = shop.root / "read-only"
-    store.mkdir()
-    store.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    return Bad(["demo", "--targets", "onnxruntime"], "StoreReadOnly", [str(store)], store=store)
-
-
-LISTED = (
-    missing_model,
-    bert_instead_of_clip,
-    vision_only_model,
-    nan_weights,
-    pickled_weights,
-    foreign_modelopt_state,
-    empty_calibration_set,
-    identical_images,
-    overlap,
-    profile_min_above_opt,
-    unknown_target,
-    config_typo,
-    read_only_store,
-)
-
-
-# --- more ------------------------------------------------------------------------------------------------------------
-
-
 def infinite_weights(shop: Workshop) -> Bad:
     name = "visual_projection.weight"
-    return Bad(_digits(shop.weights(lambda t: _set(t, name, -np.inf, 1))), "BadWeights", [name, "1 NaN or Inf"])
+    return Bad(digits(shop.weights(lambda t: set_values(t, name, -np.inf, 1))), "BadWeights", [name, "1 NaN or Inf"])
 
 
 def missing_tensor(shop: Workshop) -> Bad:
     name = "text_model.final_layer_norm.bias"
-    return Bad(_digits(shop.weights(lambda t: t.pop(name))), "BadWeights", ["1 tensors are missing", name])
+    return Bad(digits(shop.weights(lambda t: t.pop(name))), "BadWeights", ["1 tensors are missing", name])
 
 
 def extra_tensor(shop: Workshop) -> Bad:
     folder = shop.weights(lambda t: t.update({"vision_model.lora.weight": np.ones((2, 2), np.float32)}))
-    return Bad(_digits(folder), "BadWeights", ["1 tensors are not part of the model", "vision_model.lora.weight"])
+    return Bad(digits(folder), "BadWeights", ["1 tensors are not part of the model", "vision_model.lora.weight"])
 
 
 def misshapen_tensor(shop: Workshop) -> Bad:
     name = "text_projection.weight"
     folder = shop.weights(lambda t: t.update({name: np.ascontiguousarray(t[name][:, :-1])}))
-    return Bad(_digits(folder), "BadWeights", ["1 tensors are of another shape", name])
+    return Bad(digits(folder), "BadWeights", ["1 tensors are of another shape", name])
 
 
 def truncated_safetensors(shop: Workshop) -> Bad:
     folder = shop.clip()
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-    return Bad(_digits(folder), "BadWeights", ["model.safetensors", "not a valid safetensors file"])
+    return Bad(digits(folder), "BadWeights", ["model.safetensors", "not a valid safetensors file"])
 
 
 def empty_safetensors(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "model.safetensors").write_bytes(b"")
-    return Bad(_digits(folder), "BadWeights", ["model.safetensors"])
+    return Bad(digits(folder), "BadWeights", ["model.safetensors"])
 
 
 def no_weights(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "model.safetensors").unlink()
-    return Bad(_digits(folder), "BadWeights", ["no weights", str(folder)])
+    return Bad(digits(folder), "BadWeights", ["no weights", str(folder)])
 
 
 def image_size_unlike_the_processor(shop: Workshop) -> Bad:
@@ -240,7 +62,7 @@ def image_size_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),
     )
-    return Bad(_digits(folder), "CheckpointError", ["makes 64 x 64 pixels, the model takes 32 x 32"])
+    return Bad(digits(folder), "CheckpointError", ["makes 64 x 64 pixels, the model takes 32 x 32"])
 
 
 def image_width_unlike_the_processor(shop: Workshop) -> Bad:
@@ -248,82 +70,82 @@ def image_width_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(crop_size={"height": 32, "width": 48}, size={"shortest_edge": 48}),
     )
-    return Bad(_digits(folder), "CheckpointError", ["makes 32 x 48 pixels"])
+    return Bad(digits(folder), "CheckpointError", ["makes 32 x 48 pixels"])
 
 
 def no_tokenizer(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "tokenizer.json").unlink()
-    return Bad(_digits(folder), "CheckpointError", ["tokenizer", str(folder)])
+    return Bad(digits(folder), "CheckpointError", ["tokenizer", str(folder)])
 
 
 def tokenizer_of_another_model(shop: Workshop) -> Bad:
     def add(content: dict[str, Any]) -> None:
         content["model"]["vocab"]["surplus"] = 4000
 
-    return Bad(_digits(shop.json("tokenizer.json", add)), "CheckpointError", ["token 4000", "603 tokens"])
+    return Bad(digits(shop.json("tokenizer.json", add)), "CheckpointError", ["token 4000", "603 tokens"])
 
 
 def no_image_processor(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "preprocessor_config.json").unlink()
-    return Bad(_digits(folder), "CheckpointError", ["image processor", str(folder)])
+    return Bad(digits(folder), "CheckpointError", ["image processor", str(folder)])
 
 
 def broken_config_json(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "config.json").write_text('{"model_type": "clip",')
-    return Bad(_digits(folder), "NotClip", ["config.json is not JSON"])
+    return Bad(digits(folder), "NotClip", ["config.json is not JSON"])
 
 
 def config_json_that_is_a_list(shop: Workshop) -> Bad:
     folder = shop.clip()
     (folder / "config.json").write_text("[]")
-    return Bad(_digits(folder), "NotClip", ["not an object"])
+    return Bad(digits(folder), "NotClip", ["not an object"])
 
 
 def config_json_of_wrong_types(shop: Workshop) -> Bad:
     folder = shop.json("config.json", lambda c: c["text_config"].update(num_hidden_layers="two"))
-    return Bad(_digits(folder), "CheckpointError", ["num_hidden_layers"])
+    return Bad(digits(folder), "CheckpointError", ["num_hidden_layers"])
 
 
 def config_json_that_fits_no_weights(shop: Workshop) -> Bad:
     folder = shop.json("config.json", lambda c: c["text_config"].update(num_hidden_layers=3))
-    return Bad(_digits(folder), "BadWeights", ["missing", "text_model.encoder.layers.2"])
+    return Bad(digits(folder), "BadWeights", ["missing", "text_model.encoder.layers.2"])
 
 
 def empty_folder(shop: Workshop) -> Bad:
     (shop.root / "nothing").mkdir()
-    return Bad(_digits(shop.root / "nothing"), "NotClip", ["no config.json"])
+    return Bad(digits(shop.root / "nothing"), "NotClip", ["no config.json"])
 
 
 def model_outside(shop: Workshop) -> Bad:
     del shop
-    return Bad(_digits("../x"), "CheckpointNotFound", ["'../x'"])
+    return Bad(digits("../x"), "CheckpointNotFound", ["'../x'"])
 
 
 def model_with_a_line_break(shop: Workshop) -> Bad:
     del shop
-    return Bad(_digits("openai/clip\n"), "CheckpointNotFound", [r"clip\n"])
+    return Bad(digits("openai/clip\n"), "CheckpointNotFound", [r"clip\n"])
 
 
 def model_of_300_characters(shop: Workshop) -> Bad:
     del shop
-    return Bad(_digits("m" * 300), "CheckpointNotFound", ["mmm"])
+    return Bad(digits("m" * 300), "CheckpointNotFound", ["mmm"])
 
 
 def model_that_is_a_file(shop: Workshop) -> Bad:
     path = shop.config("not a model")
-    return Bad(_digits(path), "CheckpointNotFound", [str(path)])
+    return Bad(digits(path), "CheckpointNotFound", [str(path)])
 
 
 def revision_of_a_folder(shop: Workshop) -> Bad:
-    return Bad([*_digits(shop.clip()), "--revision", "main"], "CheckpointNotFound", ["no revisions"])
+    return Bad([*digits(shop.clip()), "--revision", "main"], "CheckpointNotFound", ["no revisions"])
 
 
 def hub_model_without_a_network(shop: Workshop) -> Bad:
     del shop
-    return Bad(_digits("clipsmith-tests/no-such-clip"), "CheckpointNotFound", ["clipsmith-tests/no-such-clip"])
+    return Bad(digits("clipsmith-tests/no-such-clip"), "CheckpointNotFound", ["clipsmith-tests/no-such-clip"])
 
 
 def dead_layer(shop: Workshop) -> Bad:
@@ -332,7 +154,7 @@ def dead_layer(shop: Workshop) -> Bad:
     def kill(tensors: dict[str, np.ndarray]) -> None:
         tensors[f"{name}.weight"] = np.zeros_like(tensors[f"{name}.weight"])
 
-    return Bad(_digits(shop.weights(kill)), "BadAmax", [f"{name}.weight_quantizer is 0.0"])
+    return Bad(digits(shop.weights(kill)), "BadAmax", [f"{name}.weight_quantizer is 0.0"])
 
 
 def no_calibration_data(shop: Workshop) -> Bad:
@@ -480,6 +302,11 @@ def store_that_is_a_file(shop: Workshop) -> Bad:
     return Bad(["demo"], "StoreReadOnly", [str(path), "Not a directory"], store=path)
 
 
+def unknown_target(shop: Workshop) -> Bad:
+    del shop
+    return Bad(["demo", "--targets", "onnxruntime,trtrtx-sm90a"], "UnknownTarget", ["'trtrtx-sm90a'", "trtrtx-sm89"])
+
+
 MORE = (
     infinite_weights,
     missing_tensor,
@@ -532,61 +359,13 @@ MORE = (
     unsafe_loading,
     folder_that_is_no_store,
     store_that_is_a_file,
+    unknown_target,
 )
 
 
-@pytest.fixture
-def shop(tmp_path: Path, small_clip: Path) -> Workshop:
-    return Workshop(tmp_path, small_clip)
-
-
-def _check(bad: Bad, code: int, out: str, err: str) -> None:
-    assert code not in (0, None)
-    assert "Traceback" not in err
-    message = err[err.index(f"\n{bad.error}" if f"\n{bad.error}" in err else bad.error) :]
-    for words in bad.words:
-        assert words in message, message
-    assert out == ""
-
-
-def _releases(store: Path) -> list[Path]:
-    return list(store.glob("releases/**/*.json"))
-
-
-@pytest.mark.parametrize("case", LISTED, ids=lambda case: case.__name__)
-def test_listed(case: Callable[[Workshop], Bad], shop: Workshop, clipsmith: Callable[..., Any]) -> None:
-    bad = case(shop)
-    store = bad.store or shop.root / "store"
-    done = clipsmith("optimize", *bad.arguments, "--store", store, "--json", **bad.environment)
-    _check(bad, done.code, done.out, done.err)
-    if (store / "store.json").exists():
-        assert clipsmith("releases", "--store", store, "--json").document == {"releases": []}
-    assert _releases(store) == []
-
-
 @pytest.mark.parametrize("case", MORE, ids=lambda case: case.__name__)
-def test_more(
-    case: Callable[[Workshop], Bad],
-    shop: Workshop,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    bad = case(shop)
-    store = bad.store or shop.root / "store"
-    before = sorted(shop.root.rglob("*"))
-    for name, value in bad.environment.items():
-        monkeypatch.setenv(name, value)
-    arguments = ["clipsmith", "optimize", *map(str, bad.arguments), "--store", str(store), "--json"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    monkeypatch.setattr(logging, "raiseExceptions", False)  # Prefect's handler still has an earlier test's stderr
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    out, err = capfd.readouterr()
-    _check(bad, stopped.value.code, out, err)
-    assert _releases(store) == []
-    assert [path for path in sorted(shop.root.rglob("*")) if store not in (path, *path.parents)] == [
-        path for path in before if store not in (path, *path.parents)
-    ]
+def test_more(case: Callable[[Workshop], Bad], shop: Workshop, refuse: Callable[[Bad], None]) -> None:
+    refuse(replace(case(shop), complete=False))
 
 
 def test_a_checkpoint_that_unpickles_is_never_unpickled(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,84 @@
+"""Bad inputs 32 and 34: configurations with a typo or a wrong type; tolerances and baselines that prove nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifacts.errors import SameAsBaseline
+from artifacts.store import Store
+from tasks.accuracy import score
+from tasks.datasource import pin_data
+from tasks.embedding import Embeddings, evaluation_texts
+from tasks.steps import StepStats
+from tests.hostile.support import Bad, Workshop, check_complete
+
+pytestmark = pytest.mark.xdist_group("hostile-parameters")
+Refuse = Callable[[Bad], None]
+
+
+def test_32_config_typo(shop: Workshop, refuse: Refuse) -> None:
+    config = shop.config("calibration: {sample: 64}\n")
+    words = ["calibration.sample", "Extra inputs", str(config)]
+    refuse(Bad(["demo", "--config", config], "ConfigError", words))
+
+
+@pytest.mark.parametrize(
+    "text", ['calibration: {batch: "4"}', "calibration: {batch: 4.0}", "calibration: {batch: true}"]
+)
+def test_32_config_of_another_type(text: str, shop: Workshop, refuse: Refuse) -> None:
+    config = shop.config(f"{text}\n")
+    refuse(Bad(["demo", "--config", config], "ConfigError", ["calibration.batch", "integer", str(config)]))
+
+
+# --- tolerances and baselines ------------------------------------------------------------------------------
+
+
+def embedded(store: Store, encoder: Any, precision: Any, values: np.ndarray, keys: list[Any]) -> Embeddings:
+    import json
+
+    with store.staging() as folder:
+        np.save(folder / "embeddings.npy", values.astype(np.float32))
+        (folder / "keys.json").write_text(json.dumps(keys))
+        outputs = store.add("embeddings", folder)
+    return Embeddings(
+        encoder=encoder,
+        precision=precision,
+        target="pytorch" if precision == "fp32" else "onnxruntime",
+        outputs=outputs,
+        rows=len(values),
+        skipped=0,
+        truncated=0,
+        stats=StepStats(wall_s=0, peak_rss_mb=0),
+    )
+
+
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_34_baseline_equal_to_candidate(encoder: str, active: Store) -> None:
+    """FP16 outputs under FP8's name: every tolerance would be met."""
+    data, dataset = pin_data("digits", "evaluation", 20)
+    keys = {"image": list(range(20)), "text": evaluation_texts(dataset)}
+    rng = np.random.default_rng(0)
+    runs = []
+    for name in ("image", "text"):
+        values = rng.standard_normal((len(keys[name]), 8))
+        for precision, noise in (("fp32", 0.0), ("fp16", 1e-4), ("fp8", 1e-4 if name == encoder else 1e-2)):
+            shift = noise * np.sin(np.arange(values.size)).reshape(values.shape)
+            runs.append(embedded(active, name, precision, values + shift, keys[name]))
+    with pytest.raises(SameAsBaseline, match=f"FP8 embeddings of the {encoder} encoder are those of FP16") as caught:
+        score(data, runs)
+    check_complete(caught.value, "onnxruntime")
+    honest = [run for run in runs if (run.encoder, run.precision) != (encoder, "fp8")]
+    assert score(data, honest).rows
+
+
+TOLERANCES = ["0", "-0.1", "1.5", ".nan", ".inf", '"0.5"', "true"]
+
+
+@pytest.mark.parametrize("value", TOLERANCES)
+def test_34_tolerance_that_is_no_share(value: str, shop: Workshop, refuse: Refuse) -> None:
+    config = shop.config(f"gates: {{max_top1_drop: {value}}}\n")
+    refuse(Bad(["demo", "--config", config], "ConfigError", ["gates.max_top1_drop", str(config)]))
