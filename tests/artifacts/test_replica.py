@@ -36,7 +36,7 @@ from artifacts.errors import (
 )
 from artifacts.manifest import Manifest
 from artifacts.records import dump
-from artifacts.refs import ArtifactRef
+from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.remote import Remote, redact
 from artifacts.repair import repair
 from artifacts.replica import Copied, pull, push
@@ -370,7 +370,7 @@ def test_an_interrupted_push_goes_on_where_it_was(
 def test_a_killed_push_goes_on_where_it_was(store: Store, release: Manifest, folder: Place, when: str) -> None:
     # kill -9 in a process of its own, at a moment that is the same each time
     code = {
-        "before a file": "replica.push(store, manifest, url, lambda _: os.kill(os.getpid(), 9))",
+        "before a file": "Remote.upload = upload; replica.push(store, manifest, url)",
         "within a file": "transfer.verified_chunks = chunks; replica.push(store, manifest, url)",
         "before the manifest": "Remote.create = lambda *_: os.kill(os.getpid(), 9); replica.push(store, manifest, url)",
     }[when]
@@ -382,6 +382,12 @@ from artifacts.store import Store
 store, url = Store.open(sys.argv[1]), sys.argv[2]
 manifest = store.find("m")
 replica._WORKERS = 1
+original_upload, uploads = Remote.upload, []
+def upload(*arguments):
+    uploads.append(arguments)
+    if len(uploads) > 1:
+        os.kill(os.getpid(), 9)
+    original_upload(*arguments)
 original = transfer.verified_chunks
 def chunks(store, manifest, ref, entry):
     for chunk in original(store, manifest, ref, entry):
@@ -542,6 +548,23 @@ def test_a_damaged_copy_is_not_pulled(store: Store, other: Store, release: Manif
     assert verify(other.root).problems == ()
 
 
+def test_an_object_that_is_not_what_was_fetched_is_not_pulled(
+    store: Store, other: Store, release: Manifest, memory: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(store, release, memory.url)
+    original = replica._download
+
+    def download(remote: Remote, path: str, entry: FileEntry, folder: Path) -> str:
+        found = original(remote, path, entry, folder)
+        (folder / entry.path).write_bytes(b"y" * entry.size)  # the disk here is what is wrong
+        return found
+
+    monkeypatch.setattr(replica, "_download", download)
+    with pytest.raises(ReplicaError, match="changed while they were copied"):
+        pull(other, "m", memory.url)
+    assert other.releases() == []
+
+
 def test_a_manifest_that_is_not_in_its_place_is_not_pulled(
     store: Store, other: Store, release: Manifest, memory: Place
 ) -> None:
@@ -689,6 +712,17 @@ def test_signatures_of_both_sides_are_kept(store: Store, other: Store, release: 
         "signatures/m/1/1.json",
         "signatures/m/1/2.json",
     ]
+
+
+def test_the_eleventh_signature_has_number_11(store: Store, other: Store, release: Manifest, folder: Place) -> None:
+    push(store, release, folder.url)
+    pull(other, "m", folder.url)
+    for number in range(1, 11):
+        sign(store, release, number, bundle=f"mine {number}")
+    sign(other, release, bundle="theirs")
+    push(store, release, folder.url)
+    push(other, release, folder.url)
+    assert b"theirs" in folder.files()["signatures/m/1/11.json"]
 
 
 def test_no_collector_comes_in_between(
@@ -916,6 +950,12 @@ def test_secrets_in_urls_are_refused_and_never_shown(
         shown = "".join(traceback.format_exception(caught.value)).replace(repr(url), "")
         assert "hunter2" not in shown + repr(caught.value) + caplog.text
         assert "AKIAX" not in shown
+
+
+@pytest.mark.parametrize("url", ["simplecache::s3://bucket/folder", "zip://a.zip::file:///folder"])
+def test_chained_urls_are_refused(store: Store, release: Manifest, url: str) -> None:
+    with pytest.raises(ConfigError, match="chained"):
+        push(store, release, url)
 
 
 @pytest.mark.parametrize(
