@@ -489,7 +489,8 @@ def _room(root: Path) -> Iterator[None]:
 def _prepare(root: Path) -> None:
     """Make an empty store where there is none, and prove that the store can be written."""
     try:
-        if root.exists() and not (root / layout.HEADER).exists() and _strangers(root):
+        # In this order: another process may put the header there, and more after it, while we look.
+        if root.exists() and _strangers(root) and not (root / layout.HEADER).exists():
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)

@@ -281,3 +281,18 @@ def test_opening_while_another_makes_the_store_and_collects(tmp_path: Path, monk
 
     monkeypatch.setattr(fs, "link", faster)
     assert Store.open(tmp_path / "s").id == Store.open(tmp_path / "s").id
+
+
+def test_opening_while_another_makes_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What kill_trials.py found after 1,340 trials: the header came between two looks, and the lock beside it looked
+    like a stranger's file."""
+    look = store_module._strangers
+    (tmp_path / "s").mkdir()
+
+    def meanwhile(root: Path) -> bool:
+        monkeypatch.setattr(store_module, "_strangers", look)
+        Store.open(root)
+        return look(root)
+
+    monkeypatch.setattr(store_module, "_strangers", meanwhile)
+    assert Store.open(tmp_path / "s").id == Store.open(tmp_path / "s").id

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +13,7 @@ from artifacts.errors import AliasMoved, AliasNotFound
 from artifacts.promotion import promote
 from artifacts.store import Store
 from artifacts.verification import verify
+from tests.faults.checks import at_once
 from tests.faults.support import publish, scratch
 
 MANY = 4
@@ -24,24 +23,6 @@ MANY = 4
 def root() -> Iterator[Path]:
     with scratch("races") as folder:
         yield Path(folder) / "store"
-
-
-def at_once(work: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[Any]:
-    """What each process returned; they start together."""
-    context = multiprocessing.get_context("fork")
-    together, answers = context.Barrier(len(arguments)), context.Queue()
-
-    def run(number: int) -> None:
-        together.wait(20)
-        answers.put((number, work(*arguments[number])))
-
-    processes = [context.Process(target=run, args=(number,)) for number in range(len(arguments))]
-    for process in processes:
-        process.start()
-    found = dict(answers.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
-    return [found[number] for number in range(len(arguments))]
 
 
 def test_one_store_is_made_by_many(root: Path) -> None:
