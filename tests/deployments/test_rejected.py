@@ -29,7 +29,8 @@ def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
         ("max_top1_drop", "passed"),
         ("max_top1_drop", "passed"),
     ]
-    assert document["tables"] == demo_document["tables"]
+    for name in demo_document["tables"].keys() - {"stages"}:  # what resolving took differs
+        assert document["tables"][name] == demo_document["tables"][name]
     (error,) = [part for part in done.err.split("\n") if part.startswith("GateFailed: ")]
     assert error == "GateFailed: demo@2 is published as rejected"
     listed = json.loads(clipsmith("releases", "--store", store, "--json").out)["releases"]
