@@ -241,6 +241,15 @@ def test_22_truncated_onnx(share: float, good_onnx: Path, text_skeleton: Any, tm
     assert caught.value.where == "m.onnx"
 
 
+@pytest.mark.parametrize("name", ["text_model.encoder.layers.0.mlp.fc1/MatMul", "text_model.final_layer_norm.bias"])
+def test_22_name_that_is_not_text(name: str, good_onnx: Path, text_skeleton: Any, tmp_path: Path) -> None:
+    """Found by fuzzing: protobuf gives such names as bytes, on which the libraries behind it fail in ways of their own."""
+    data = good_onnx.read_bytes()
+    assert name.encode() in data
+    (tmp_path / "m.onnx").write_bytes(data.replace(name.encode(), b"\xf4" * len(name)))
+    audit_refuses(tmp_path / "m.onnx", text_skeleton, "is not text", "UTF-8", "m.onnx")
+
+
 def test_23_external_data_missing(external_onnx: Path, text_skeleton: Any) -> None:
     external_onnx.with_name("fp16.onnx.data").unlink()
     audit_refuses(external_onnx, text_skeleton, "external data file fp16.onnx.data of", "is missing", "fp16.onnx")
