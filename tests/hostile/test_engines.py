@@ -243,7 +243,7 @@ def test_22_truncated_onnx(share: float, good_onnx: Path, text_skeleton: Any, tm
 
 @pytest.mark.parametrize("name", ["text_model.encoder.layers.0.mlp.fc1/MatMul", "text_model.final_layer_norm.bias"])
 def test_22_name_that_is_not_text(name: str, good_onnx: Path, text_skeleton: Any, tmp_path: Path) -> None:
-    """Found by fuzzing: protobuf gives such names as bytes, on which the libraries behind it fail in ways of their own."""
+    """Found by fuzzing: protobuf gives such names as bytes, and the libraries behind it fail on them."""
     data = good_onnx.read_bytes()
     assert name.encode() in data
     (tmp_path / "m.onnx").write_bytes(data.replace(name.encode(), b"\xf4" * len(name)))
