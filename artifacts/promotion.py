@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from artifacts import aliases, layout
@@ -97,7 +98,7 @@ def _move(
     last = known[-1] if known else 0
     before = _before(store, manifest.model, alias, last)
     if seen is not None and seen != last:
-        raise _moved(manifest.model, alias, before)
+        raise _moved(folder, before)
     digest = digest_file(layout.manifest_path(store.root, manifest.model, manifest.version))
     if action == "promote" and before is not None and (before.version, before.manifest) == (manifest.version, digest):
         store.keep_record(folder / f"{before.number}.json")
@@ -117,7 +118,7 @@ def _move(
     try:
         store.write_record(folder / f"{entry.number}.json", dump(entry))
     except FileExistsError:
-        raise _moved(manifest.model, alias, _before(store, manifest.model, alias, entry.number)) from None
+        raise _moved(folder, _before(store, manifest.model, alias, entry.number)) from None
     return Move(before, entry, moved=True)
 
 
@@ -129,10 +130,11 @@ def _before(store: Store, model: str, alias: str, number: int) -> AliasEntry | N
         return None
 
 
-def _moved(model: str, alias: str, now: AliasEntry | None) -> AliasMoved:
-    there = f", to {now.ref}, by {now.who}" if now else ""
+def _moved(folder: Path, now: AliasEntry | None) -> AliasMoved:
+    name, there = f"{folder.parent.name}:{folder.name}", f", to {now.ref}, by {now.who}" if now else ""
     return AliasMoved(
-        f"{model}:{alias} was moved meanwhile{there}",
+        f"{name} was moved meanwhile{there}",
+        where=folder,
         expected="that nobody moves it while we do",
-        fix=f"look at `clipsmith aliases`, and promote again if {alias} should still move",
+        fix=f"look at `clipsmith aliases`, and promote again if {folder.name} should still move",
     )
