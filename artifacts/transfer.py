@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from artifacts import fs, layout, ledger, locks, signatures
@@ -109,22 +110,25 @@ def _add_signature(store: Store, record: SignatureRecord) -> bool:
     folder = layout.signature_folder(store.root, record.model, record.version)
     _make_way(store, folder / f"{record.number}.json", dump(record))
     with store.reading():
-        while record.bundle not in set(_bundles(folder)):
+        while (known := _find(folder, record.bundle)) is None:
             try:
                 store.write_record(folder / f"{record.number}.json", dump(record))
             except FileExistsError:
                 record = record.model_copy(update={"number": 1 + max(layout.numbers(folder), default=0)})
                 continue
             return True
+        store.keep_record(known)
     return False
 
 
-def _bundles(folder: Path) -> Iterator[str]:
+def _find(folder: Path, bundle: str) -> Path | None:
+    """Where a signature is kept already."""
     for number in layout.numbers(folder):
-        try:
-            yield signatures.read(folder / f"{number}.json").bundle
-        except DamagedSignature:  # `clipsmith verify` reports it
-            continue
+        path = folder / f"{number}.json"
+        with suppress(DamagedSignature):  # `clipsmith verify` reports it
+            if signatures.read(path).bundle == bundle:
+                return path
+    return None
 
 
 def _make_way(store: Store, path: Path, data: bytes) -> None:

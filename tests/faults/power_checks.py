@@ -37,7 +37,7 @@ def recorded(base: Path, **mutants: Callable[..., None]) -> Recorder:
     recorder = Recorder(base)
     life = Life(base, recorder.done, recorder.promise, recorder.damage)
     recorder.promise()
-    with recorder.running(), mock.patch.multiple(fs, **mutants):
+    with recorder.running(), mock.patch.dict(vars(fs), mutants):
         for step in life.whole():
             step()
         life.close()
@@ -115,6 +115,7 @@ PAIRS = {
 }
 
 
+@mock.patch.object(ledger, "_SHARD", 2)  # entries in many folders
 def check_pair(pair: str) -> Count:
     """Power lost at the end, the first process having been killed after each of its operations in turn."""
     before, first, second = PAIRS[pair]
@@ -136,7 +137,7 @@ def two_processes(
 ) -> bool:
     """Run `before` whole, `first` up to so many operations, `second` whole; whether the first was killed."""
     lives = [Life(recorder.base, recorder.done, recorder.promise, recorder.damage) for _ in range(2)]
-    with recorder.running(), mock.patch.object(ledger, "_SHARD", 2):  # entries in many folders
+    with recorder.running():
         for name in before:
             lives[0].steps()[name]()
         killed = recorder.killed_after(operations, lambda: [lives[0].steps()[name]() for name in first])

@@ -126,8 +126,12 @@ class Life:
         """What unpack and pull do, of a release that another store made."""
         own, shared = add(self.store, b"b other " * 3), add(self.store, SHARED, "deep/shared.bin")
         manifest = foreign(self.store, own.digest, shared.digest)
-        transfer.insert(self.store, manifest, [])
+        record = signatures.SignatureRecord(
+            model="b", version=7, number=1, bundle="a bundle", who="ann@example", created="2026-01-01T00:00:00+00:00"
+        )
+        transfer.insert(self.store, manifest, [record])
         self.done.published(manifest)
+        self.done.signatures.add((manifest.ref, 1))
         self._promise()
 
     def repair(self) -> None:
