@@ -134,7 +134,8 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     # Batches of 8 instead of 4, but 16 samples are split into four batches anyway.
     "calibration preset": ({"calibration__preset": "published"}, []),
     "evaluation samples": ({"evaluation__samples": 30}, [*EMBEDS, *RANGES, "score"]),
-    "profile opt": ({"profile__opt": 16}, BUILDS),
+    # An engine carries the profile it was built for, so a changed one is another engine.
+    "profile opt": ({"profile__opt": 16}, [*BUILDS, *LATENCY]),
     "latency rounds": ({"latency__rounds": 6}, LATENCY),
     "latency batches": ({"latency__batches": [1, 2]}, LATENCY),
     "gates": ({"gates__min_cosine_mean": 0.5}, []),
