@@ -174,8 +174,9 @@ class Store:
         Raises:
             ObjectMissing: the object or one of its files is not in this store.
             ObjectDamaged: a file's bytes do not match.
+            DiskFull: there is no room to note that it is held.
         """
-        with self.reading():
+        with _room(self.root), self.reading():
             if self.writable:
                 self.lease.hold([ref.digest])
             self._check(ref)
