@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,11 +31,15 @@ from tests.benchmarks.targets import Target
 _CLIPSMITH = Path(sys.executable).with_name("clipsmith")
 _ANSWER_S = 1.0  # the most that a command may take
 _HASHING = 0.80  # the least that publishing may reach of what hashing alone does
-_CORES = 0.75  # the least that a further core may add to verification
-_LAYERS = 24  # blocks per encoder: manifests of about 150 KB
+_VERIFYING = 0.80  # the least that verification may reach of as many processes that only hash
+_LAYERS = 34  # blocks per encoder: manifests of about 150 KB
 _VERIFY = (
     "import os, sys; from artifacts.verification import verify; "
     "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])]); print(verify(sys.argv[1]).seconds)"
+)
+_HASH = (
+    "import sys, time; from pathlib import Path; from hashlib import file_digest; start = time.perf_counter(); "
+    "[file_digest(Path(name).open('rb'), 'sha256') for name in sys.argv[1:]]; print(time.perf_counter() - start)"
 )
 
 
@@ -44,14 +49,14 @@ def main() -> int:
     parser.add_argument("--releases", type=int, default=1000, help="releases that are listed (%(default)s)")
     parser.add_argument("--megabytes", type=int, default=1000, help="size of the published release (%(default)s)")
     parser.add_argument("--repeat", type=int, default=5, help="runs of each; the median counts (%(default)s)")
-    parser.add_argument("--work", type=Path, help="folder on the disk to measure, 5 GB; default: a temporary one")
+    parser.add_argument("--work", type=Path, help="folder on the disk to measure, 3 GB; default: a temporary one")
     options, console = parser.parse_args(), Console()
     with tempfile.TemporaryDirectory(prefix="clipsmith-bench-", dir=options.work) as name:
         work, size = Path(name), options.megabytes * 1_000_000
         targets = [
             *_commands(work / "many", options.releases, options.repeat),
-            *_publishing(work / "large", size, options.repeat),
-            *_verifying(work / "large", options.repeat),
+            *_publishing(work / "published", size, options.repeat),
+            *_verifying(work / "verified", size, options.repeat),
         ]
     machine = describe()
     console.print(f"{machine['date']}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB")
@@ -103,40 +108,65 @@ def _run(*arguments: object) -> None:
 def _publishing(root: Path, size: int, repeat: int) -> Iterator[Target]:
     """`add` and `publish` of files that are written and flushed, against hashlib alone over the same files."""
     for files in (1, 4):
-        shares = [_publish_once(Store.open(root), size, files, f"{files} {run}") for run in range(repeat)]
+        shares = [_publish_once(root, size, files) for _ in range(repeat)]
         share = statistics.median(hashing / publishing for hashing, publishing in shares)
         speed = statistics.median(size / publishing for _, publishing in shares)
         name = f"publishing {size / 1e9:.1f} GB in {files} file{'s' * (files > 1)} ({speed / 1e6:,.0f} MB/s)"
         yield Target(f"{name}: time of hashlib's", 1 / share, 1 / _HASHING, "ratio")
 
 
-def _publish_once(store: Store, size: int, files: int, name: str) -> tuple[float, float]:
-    """Seconds of hashlib alone, and of publishing."""
-    block = os.urandom(1 << 20)
+def _publish_once(root: Path, size: int, files: int) -> tuple[float, float]:
+    """Seconds of hashlib alone, and of publishing; the store is new, and gone afterwards."""
+    store = Store.open(root)
     with store.staging() as folder:
-        for number in range(files):
-            with (folder / f"{number}.bin").open("wb") as out:
-                out.write(name.encode())
-                for _ in range(size // files // len(block)):
-                    out.write(block)
-        os.sync()  # what a step writes is not the store's to wait for
+        _write(folder, size, files)
         hashing = _timed(lambda: [digest_file(path) for path in folder.iterdir()], 1)
         start = time.perf_counter()
-        make_release(store, "large", digest(name), store.add("engine", folder))
-        return hashing, time.perf_counter() - start
+        make_release(store, "large", digest("large"), store.add("engine", folder))
+        seconds = time.perf_counter() - start
+    store.close()
+    shutil.rmtree(root)
+    return hashing, seconds
 
 
-def _verifying(root: Path, repeat: int) -> Iterator[Target]:
-    """`verify` with all cores against one, over what was published before."""
+def _write(folder: Path, size: int, files: int) -> None:
+    """Write files and flush them: what a step writes is not the store's to wait for."""
+    block = os.urandom(1 << 20)
+    for number in range(files):
+        with (folder / f"{number}.bin").open("wb") as out:
+            out.write(b"%d" % number)
+            for _ in range(size // files // len(block)):
+                out.write(block)
+    os.sync()
+
+
+def _verifying(root: Path, size: int, repeat: int) -> Iterator[Target]:
+    """`verify` with all cores against as many processes that do nothing but hash, and with one core to compare."""
     cores = len(os.sched_getaffinity(0))
+    store = Store.open(root)
+    with store.staging() as folder:
+        _write(folder, size, 4 * cores)
+        make_release(store, "large", digest("large"), store.add("engine", folder))
+    store.close()
+    paths = list((root / "objects").rglob("*.bin"))
+    runs = [(_verify(root, 1), _verify(root, cores), _hash(paths, cores)) for _ in range(repeat)]
+    name = f"verify of {size / 1e9:.1f} GB with {cores} cores"
+    yield Target(f"{name}: time of one core's", statistics.median(b / a for a, b, _ in runs), float("inf"), "ratio")
+    share = statistics.median(every / best for _, every, best in runs)
+    yield Target(f"{name}: time of {cores} processes that hash", share, 1 / _VERIFYING, "ratio")
 
-    def seconds(count: int) -> float:
-        call = [sys.executable, "-c", _VERIFY, str(root), str(count)]
-        return float(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
 
-    pairs = [(seconds(1), seconds(cores)) for _ in range(repeat)]
-    share = statistics.median(every / one for one, every in pairs)
-    yield Target(f"verify with {cores} cores: time of one's", share, 1 / (1 + _CORES * (cores - 1)), "ratio")
+def _verify(root: Path, cores: int) -> float:
+    """Seconds."""
+    call = [sys.executable, "-c", _VERIFY, str(root), str(cores)]
+    return float(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+
+
+def _hash(paths: list[Path], processes: int) -> float:
+    """Seconds until the last of so many processes has hashed its share of the files."""
+    calls = [[sys.executable, "-c", _HASH, *map(str, paths[start::processes])] for start in range(processes)]
+    started = [subprocess.Popen(call, stdout=subprocess.PIPE, text=True) for call in calls]
+    return max(float(process.communicate()[0]) for process in started)
 
 
 # --- printing ----------------------------------------------------------------------------------------------
