@@ -16,7 +16,7 @@ test: $(STAMP) lint
 	$(BIN)/pytest -n auto --dist loadfile -m "not heavy" tests
 
 test-heavy: $(STAMP)
-	$(BIN)/pytest -m heavy tests
+	$(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
 
 # About ten minutes and 8 GB of disk: the cost of the ONNX export against the published recipe, and as models grow.
 bench: $(STAMP)
