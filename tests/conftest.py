@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.processes import SERVER_VARIABLES, own_environment
+
 _PREFECT_HOME = Path(tempfile.gettempdir()) / f"clipsmith-tests-prefect-{os.getuid()}"
 os.environ |= {
     "PREFECT_HOME": str(_PREFECT_HOME),
@@ -27,6 +29,9 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+for name in SERVER_VARIABLES:  # no server of the user's is tested with
+    os.environ.pop(name, None)
 
 from artifacts.store import Store, activate  # noqa: E402  (the environment comes first)
 
@@ -106,7 +111,7 @@ def run_clipsmith(*arguments: object, timeout: float = 600, **environment: str) 
         timeout=timeout,
         check=False,
         cwd=tempfile.gettempdir(),
-        env=os.environ | environment,
+        env=own_environment(**environment),
     )
     return CommandResult(done.returncode, done.stdout, done.stderr)
 

@@ -1,4 +1,4 @@
-"""Processes that belong to one test: found by a mark in their environment, which children inherit."""
+"""Processes that tests start: their environment, and which belong to one test, found by a mark in their environment, which children inherit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import uuid
 from pathlib import Path
 
 MARK = "CLIPSMITH_TEST_MARK"
+SERVER_VARIABLES = ("PREFECT_API_URL", "PREFECT_UI_URL")
+
+
+def own_environment(**changes: str) -> dict[str, str]:
+    """For a child that brings its own API server: ours, less the one that a command run in this process has started."""
+    return {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES} | changes
 
 
 def new_mark() -> dict[str, str]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import stat
+import traceback
 from pathlib import Path
 
 import pytest
@@ -181,9 +182,13 @@ def test_a_manifest_in_the_wrong_place_is_refused(store: Store) -> None:
 
 
 def _publish_some(root: Path, start: int) -> None:
-    store = Store.open(root)
-    for n in range(start, start + 8):
-        make_release(store, "a", digest(str(n)), add(store, str(n).encode()))
+    try:
+        store = Store.open(root)
+        for n in range(start, start + 8):
+            make_release(store, "a", digest(str(n)), add(store, str(n).encode()))
+    except BaseException:
+        root.with_name(f"failed-{start}").write_text(traceback.format_exc())  # a forked child's stderr is lost
+        raise
 
 
 def test_racing_publishers_get_distinct_versions(store: Store) -> None:
@@ -193,6 +198,7 @@ def test_racing_publishers_get_distinct_versions(store: Store) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    assert [path.read_text() for path in store.root.parent.glob("failed-*")] == []
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     releases = store.releases()
     assert sorted(m.version for m in releases) == list(range(1, 25))

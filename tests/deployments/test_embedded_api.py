@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployments.embedded_api import EmbeddedApi
-from tests.processes import left_after, marked, new_mark
+from tests.processes import left_after, marked, new_mark, own_environment
 
 COMMAND = """
 import sys, time
@@ -45,7 +44,9 @@ def start(mark: dict[str, str]) -> Iterator[Start]:
     def run(before: str = "", after: str = "", **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-P", "-c", COMMAND.format(before=before, after=after)]
         pipe = subprocess.PIPE
-        child = subprocess.Popen(command, env=os.environ | mark | environment, stdout=pipe, stderr=pipe, text=True)
+        child = subprocess.Popen(
+            command, env=own_environment(**mark, **environment), stdout=pipe, stderr=pipe, text=True
+        )
         running.append(child)
         return child
 

@@ -25,7 +25,7 @@ import yaml
 from artifacts.store import Store
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
-from tests.processes import left_after, new_mark
+from tests.processes import left_after, new_mark, own_environment
 
 SEED = int(os.environ.get("CLIPSMITH_FAULT_SEED", "20261124"))
 CHAINS = 3
@@ -57,7 +57,7 @@ class Command:
     def __post_init__(self) -> None:
         self.process = subprocess.Popen(
             [str(CLIPSMITH), "optimize", "--config", str(self.config), "--json"],
-            env=os.environ | self.mark | {"PREFECT_HOME": str(self.home)},
+            env=own_environment(**self.mark, PREFECT_HOME=str(self.home)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -18,6 +17,7 @@ from artifacts.store import Store
 from tasks.steps import StepOutput, StepStats, cached_step
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
+from tests.processes import own_environment
 
 
 class Made(StepOutput):
@@ -87,7 +87,7 @@ def test_two_identical_runs_at_once(small_clip: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(small_parameters(small_clip, tmp_path / "store")))
     command = [str(CLIPSMITH), "optimize", "--config", str(config), "--json"]
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    environment = own_environment(PREFECT_HOME=str(tmp_path / "prefect"))
     pipe = subprocess.PIPE
     runs = [subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
     ended = [run.communicate(timeout=500) for run in runs]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+
+from tests.processes import own_environment
 
 pytestmark = pytest.mark.heavy
 
@@ -28,7 +29,7 @@ main()
 
 def clipsmith(*arguments: object) -> str:
     command = [sys.executable, "-c", LIMITED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own_environment(), timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

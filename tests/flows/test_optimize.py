@@ -54,7 +54,8 @@ def accuracy(export: Path, **where: str) -> pd.Series:
 def test_exported_files_are_those_of_the_manifest(demo_export: Path) -> None:
     manifest = json.loads((demo_export / "manifest.json").read_bytes())
     found = {path.relative_to(demo_export).as_posix(): path for path in demo_export.rglob("*") if path.is_file()}
-    assert found.keys() == {file["path"] for file in manifest["files"]} | {"manifest.json"}
+    added = {"manifest.json", "provenance.intoto.json"}
+    assert found.keys() == {file["path"] for file in manifest["files"]} | added
     for file in manifest["files"]:
         data = found[file["path"]].read_bytes()
         assert (hashlib.sha256(data).hexdigest(), len(data)) == (file["sha256"], file["size"]), file["path"]
