@@ -1,4 +1,4 @@
-"""Processes that tests start: their environment, and which belong to one test, found by a mark in their environment, which children inherit."""
+"""Processes that tests start: their environment, and which belong to one test (a mark that children inherit)."""
 
 from __future__ import annotations
 
