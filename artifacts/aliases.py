@@ -91,10 +91,10 @@ def history(root: Path, model: str, alias: str) -> list[AliasEntry]:
     """
     last = current(root, model, alias).number
     known = layout.numbers(layout.alias_folder(root, model, alias))
-    lost = sorted(set(range(1, last + 1)) - set(known))
-    if lost:
+    if len(known) < last:
+        lost = next(number for number in range(1, last) if number not in known)
         folder = layout.alias_folder(root, model, alias)
-        raise DamagedAlias(f"entry {lost[0]} of {model}:{alias} is missing", where=folder)
+        raise DamagedAlias(f"entry {lost} of {model}:{alias} is missing", where=folder)
     return [read(root, model, alias, number) for number in known]
 
 

@@ -6,7 +6,6 @@ after its record: a crash in between leaves a record without an entry, which is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -84,6 +83,6 @@ def read(root: Path, number: int) -> LedgerEntry:
     return entry
 
 
-def numbers(root: Path) -> Iterator[int]:
-    """The numbers that there should be."""
-    yield from range(1, last(root) + 1)
+def numbers(root: Path) -> list[int]:
+    """The numbers of the entries that are there, in order."""
+    return sorted(number for shard in layout.listed(root / "ledger") for number in layout.numbers(shard))

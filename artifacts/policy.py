@@ -39,6 +39,8 @@ def read_policy(root: Path) -> Policy:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if content is None:
+            raise ValueError("it is empty, as a file that lost its contents is")
         return Policy.model_validate_json(_as_json(content))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError, TypeError, ValueError) as error:
         raise ConfigError(
@@ -53,4 +55,4 @@ def _as_json(content: object) -> str:
     """JSON, in which a strict model takes a list for a tuple."""
     import json
 
-    return json.dumps({} if content is None else content, allow_nan=False)
+    return json.dumps(content, allow_nan=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from artifacts.store import Store
 
 Kind = Literal["missing", "damaged", "unexpected"]
 Progress = Callable[[int], None]
+_LONG_GAP = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -180,13 +181,13 @@ def _ledger(root: Path) -> Iterator[Problem]:
     """Everything that was noted is there, with the bytes it had, unless a tombstone took its place."""
     if not (root / "ledger").is_dir() and any(layout.manifests(root)):
         yield Problem("missing", "ledger", "the store's ledger is not there")
+    for number in _lost(ledger.numbers(root)):
+        path = ledger.entry_path(root, number)
+        yield Problem("missing", _relative(root, path), "an entry of the ledger is not there")
     for number in ledger.numbers(root):
         path = ledger.entry_path(root, number)
         try:
             entry = ledger.read(root, number)
-        except FileNotFoundError:
-            yield Problem("missing", _relative(root, path), "an entry of the ledger is not there")
-            continue
         except (DamagedLedger, OSError) as error:
             yield _damaged(root, path, error)
             continue
@@ -196,6 +197,12 @@ def _ledger(root: Path) -> Iterator[Problem]:
                 yield Problem("damaged", entry.path, "not what was written there")
         elif not _is_retired(root, subject):
             yield Problem("missing", entry.path, "it was put into this store and is not there")
+
+
+def _lost(known: Sequence[int]) -> Iterator[int]:
+    """The numbers missing between 1 and the last; of a long gap, as a stray `999999999.json` makes one, the first."""
+    for before, after in zip((0, *known), known, strict=False):
+        yield from range(before + 1, after if after - before < _LONG_GAP else min(after, before + 2))
 
 
 def _is_retired(root: Path, subject: Path) -> bool:
@@ -221,11 +228,11 @@ def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:
     """Every entry is there and readable, and the last one points to the release it was made for."""
     folder = layout.alias_folder(root, model, alias)
     known = layout.numbers(folder)
-    for number in range(1, known[-1] + 1):
+    for number in _lost(known):
         path = folder / f"{number}.json"
-        if number not in known:
-            yield Problem("missing", _relative(root, path), f"an entry of {model}:{alias} is not there")
-            continue
+        yield Problem("missing", _relative(root, path), f"an entry of {model}:{alias} is not there")
+    for number in known:
+        path = folder / f"{number}.json"
         try:
             entry = aliases.read(root, model, alias, number)
         except (DamagedAlias, OSError) as error:

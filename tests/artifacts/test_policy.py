@@ -44,18 +44,16 @@ def test_without_a_policy_nothing_is_asked_for(two: Store) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["promotion: {require_signatures: [x]}", "promotion: [", "- x", "promotion: {require_signature: x}", "\x00"],
+    [
+        *("promotion: {require_signatures: [x]}", "promotion: {require_signature: x}"),
+        *("promotion: [", "- x", "", "# lost", "\x00"),
+    ],
 )
 def test_a_policy_that_cannot_be_read_promotes_nothing(two: Store, text: str) -> None:
     (two.root / layout.POLICY).write_text(text)
     with pytest.raises(ConfigError, match="policy cannot be read"):
         promote(two, "a@1", "production")
     assert list((two.root / "aliases").iterdir()) == []
-
-
-def test_an_empty_policy_asks_for_nothing(two: Store) -> None:
-    (two.root / layout.POLICY).write_text("# nothing yet\n")
-    assert promote(two, "a@1", "production").moved
 
 
 def test_a_required_signature_must_be_there_and_by_the_right_key(two: Store, tmp_path: Path) -> None:

@@ -170,3 +170,12 @@ def test_a_store_that_lost_its_header_is_not_taken_for_a_half_made_one(sound: St
         (sound.root / name).unlink()
     with pytest.raises(NotAStore):
         verify(sound.root)
+
+
+@pytest.mark.parametrize("where", ["aliases/a/production/999999999.json", "ledger/999999/999999999.json"])
+def test_a_stray_number_is_named_at_once(sound: Store, where: str) -> None:
+    (sound.root / where).parent.mkdir(exist_ok=True)
+    (sound.root / where).write_bytes(b"x")
+    found = seen(sound)
+    assert ("damaged", where) in found
+    assert len(found) == 2  # itself, and the first number of the gap it makes
