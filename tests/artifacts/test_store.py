@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import stat
 import traceback
 from pathlib import Path
@@ -182,13 +183,17 @@ def test_a_manifest_in_the_wrong_place_is_refused(store: Store) -> None:
 
 
 def _publish_some(root: Path, start: int) -> None:
+    """In a forked child, which ends without the last words of libraries that other tests have loaded: these fail."""
+    code = 1
     try:
         store = Store.open(root)
         for n in range(start, start + 8):
             make_release(store, "a", digest(str(n)), add(store, str(n).encode()))
-    except BaseException:
-        root.with_name(f"failed-{start}").write_text(traceback.format_exc())  # a forked child's stderr is lost
-        raise
+        code = 0
+    finally:
+        if code:
+            root.with_name(f"failed-{start}").write_text(traceback.format_exc())  # a forked child's stderr is lost
+        os._exit(code)
 
 
 def test_racing_publishers_get_distinct_versions(store: Store) -> None:
