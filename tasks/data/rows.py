@@ -142,7 +142,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
     try:
         columns = tuple(parquet.read_schema(path).names)
         table = parquet.read_table(path, columns=[name for name in columns if name in wanted])
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from names of columns
         raise DataError(
             f"not a readable Parquet file: {error}",
             where=path,

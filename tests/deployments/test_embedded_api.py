@@ -15,7 +15,8 @@ from deployments.embedded_api import EmbeddedApi
 from tests.processes import left_after, marked, new_mark, own_environment
 
 COMMAND = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 from deployments.embedded_api import EmbeddedApi
 api = EmbeddedApi.start()
 print(api.port, flush=True)

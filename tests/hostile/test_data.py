@@ -351,3 +351,18 @@ def test_18_engine_input_of_another_type_or_layout(feed: Any, words: list[str], 
 def test_18_data_reference_of_another_form() -> None:
     with pytest.raises(ValueError, match="samples"):
         DataRef.model_validate({"spec": "digits", "role": "evaluation", "limit": None, "digest": "0" * 64})
+
+
+def test_parquet_with_a_column_name_that_is_not_text(tmp_path: Path) -> None:
+    """Found by fuzzing: Arrow reads the schema's bytes without looking at them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    from artifacts.errors import DataError
+    from tasks.data.rows import read_table
+
+    path = tmp_path / "metadata.parquet"
+    parquet.write_table(pyarrow.table({"file_name": ["a.png"], "caption": ["a"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"caption", b"c\xe2ption"))
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        read_table(path, {"file_name", "caption"})
