@@ -1,0 +1,69 @@
+# The CPU image: Prefect server, `clipsmith deploy`, and a process worker that builds and compares without a GPU.
+#
+#     docker build -f docker/cpu.Dockerfile -t clipsmith:cpu .
+#
+# The base is pinned by tag. To pin the very bytes, look up the tag's digest and pass it:
+#     docker buildx imagetools inspect python:3.11-slim-bookworm
+#     docker build --build-arg BASE=python:3.11-slim-bookworm@sha256:DIGEST ...
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# Where PyTorch's CPU builds are; empty takes torch from the package index like everything else.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# For pip, its isolated build environments included: every version is locked.
+ENV PIP_CONSTRAINT=/opt/clipsmith/app/constraints.txt \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+WORKDIR /opt/clipsmith/app
+COPY constraints.txt ./
+# torch comes first and alone: resolved together with packages that need it, pip may choose a CUDA build.
+RUN python3 -m venv /opt/clipsmith/venv \
+    && /opt/clipsmith/venv/bin/python -m pip install --quiet ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch
+COPY pyproject.toml README.md LICENSE ./
+COPY artifacts ./artifacts
+COPY tasks ./tasks
+COPY flows ./flows
+COPY deployments ./deployments
+# Editable: the source exists once, in the folder from which workers load the flows.
+RUN /opt/clipsmith/venv/bin/python -m pip install --quiet -e '.[container,rtx,s3]' \
+    && /opt/clipsmith/venv/bin/python -m compileall -q /opt/clipsmith
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="clipsmith" \
+      org.opencontainers.image.description="CLIP checkpoints in, verified FP8 TensorRT engines out: CPU image" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Everything that anything writes lies under /var/lib/clipsmith or /tmp, so that the rest can be read-only.
+ENV HOME=/var/lib/clipsmith \
+    USER=clipsmith \
+    PATH=/opt/clipsmith/venv/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    CLIPSMITH_STORE=/var/lib/clipsmith/store \
+    PREFECT_HOME=/var/lib/clipsmith/prefect \
+    PREFECT_SERVER_UI_STATIC_DIRECTORY=/var/lib/clipsmith/ui \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    DO_NOT_TRACK=1 \
+    PREFECT_WORKER_WEBSERVER_HOST=127.0.0.1 \
+    PREFECT_WORKER_WEBSERVER_PORT=8080 \
+    XDG_CACHE_HOME=/var/lib/clipsmith/cache \
+    XDG_CONFIG_HOME=/var/lib/clipsmith/config \
+    XDG_DATA_HOME=/var/lib/clipsmith/data \
+    HF_HOME=/var/lib/clipsmith/cache/huggingface \
+    MPLCONFIGDIR=/var/lib/clipsmith/cache/matplotlib \
+    TORCH_HOME=/var/lib/clipsmith/cache/torch \
+    TORCHINDUCTOR_CACHE_DIR=/var/lib/clipsmith/cache/inductor \
+    TRITON_CACHE_DIR=/var/lib/clipsmith/cache/triton \
+    CUDA_CACHE_PATH=/var/lib/clipsmith/cache/cuda \
+    TMPDIR=/tmp
+COPY --from=build /opt/clipsmith /opt/clipsmith
+# A fixed number, so that volumes, compose and Kubernetes can name it. A fresh named volume takes this folder's owner.
+RUN install -d -o 10001 -g 10001 -m 0750 /var/lib/clipsmith
+WORKDIR /opt/clipsmith/app
+USER 10001:10001
+VOLUME ["/var/lib/clipsmith"]
+# Of the worker that CMD starts: 503 or no answer means that it has stopped asking the server for work.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['PREFECT_WORKER_WEBSERVER_PORT']), timeout=5); c.request('GET', '/health'); sys.exit(c.getresponse().status != 200)"]
+# dumb-init hands SIGTERM on to the worker and its flow runs, and reaps what killed runs leave behind.
+ENTRYPOINT ["/opt/clipsmith/venv/bin/dumb-init", "--"]
+CMD ["prefect", "worker", "start", "--pool", "clipsmith", "--type", "process", "--with-healthcheck"]
