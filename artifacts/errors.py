@@ -276,6 +276,14 @@ class SignatureInvalid(StoreError):
     """A signature that is damaged, or is not of this release by this key."""
 
 
+class NotApproved(StoreError):
+    """A person refused a promotion, or nobody answered in time."""
+
+
+class StoreDamaged(StoreError):
+    """Verification found something that is not what was written."""
+
+
 class AliasMoved(StoreError):
     """Somebody else moved the alias first."""
 
