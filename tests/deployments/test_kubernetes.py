@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from prefect.client.schemas.objects import FlowRun, WorkPool
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import is_valid_schema, validate
 from prefect.utilities.schema_tools.validation import ValidationError
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
@@ -32,7 +33,8 @@ def job(**values: Any) -> dict[str, Any]:
     async def configured() -> KubernetesWorkerJobConfiguration:
         return await KubernetesWorkerJobConfiguration.from_template_and_values(TEMPLATE, {"image": IMAGE} | values)
 
-    configuration = asyncio.run(configured())
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # never asked; without it a server starts
+        configuration = asyncio.run(configured())
     configuration.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="demo-run"))
     return configuration.job_manifest
 
