@@ -7,10 +7,11 @@ the right side of the bound, missed when all of it is on the wrong side, and und
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from artifacts.forms import NullAs, write_defaults
 from artifacts.manifest import GateResult, GateStatus, Row
 from artifacts.schema import Tables, number
 
@@ -41,28 +42,43 @@ class Gate(BaseModel):
         return self
 
 
-def _bound(default: float | None, description: str) -> Any:
-    return Field(default=default, gt=0, le=1, description=f"{description} Null: not judged.")
+Bound = Annotated[Annotated[float, Field(gt=0, le=1)] | None, NullAs("not judged", "bound")]
 
 
 class Gates(BaseModel):
-    """The gates of a release, all on FP8. A release that fails one is published as rejected, and the run exits with 3.
+    """The gates of a release, all on FP8. A release that fails one is published as rejected, and the run fails.
 
     What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
     them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
 
-    min_cosine_mean: float | None = _bound(0.9, "Fidelity: the least mean cosine of an encoder with FP32.")
-    min_cosine_worst: float | None = _bound(None, "Fidelity: the least cosine of any sample with FP32.")
-    max_top1_drop: float | None = _bound(
-        None, "Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction: 0.005 is half a point."
+    min_cosine_mean: Bound = Field(
+        default=0.9,
+        title="Least mean cosine",
+        description="Fidelity: the least mean cosine of an encoder's embeddings with FP32's.",
     )
-    max_recall_drop: float | None = _bound(
-        None, "Accuracy: the most recall@1 lost against FP16 and FP32, image to text and text to image, as a fraction."
+    min_cosine_worst: Bound = Field(
+        default=None, title="Least cosine of any sample", description="Fidelity: the least cosine of any sample."
     )
-    max_size_ratio: float | None = _bound(0.98, "Size: the largest FP8 ONNX file as a fraction of FP16's.")
+    max_top1_drop: Bound = Field(
+        default=None,
+        title="Most top-1 lost",
+        description="Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction: 0.005 is half a "
+        "point.",
+    )
+    max_recall_drop: Bound = Field(
+        default=None,
+        title="Most recall lost",
+        description="Accuracy: the most recall@1 lost against FP16 and FP32, image to text and text to image, as a "
+        "fraction.",
+    )
+    max_size_ratio: Bound = Field(
+        default=0.98,
+        title="Largest size ratio",
+        description="Size: the largest FP8 ONNX file as a fraction of FP16's.",
+    )
 
     def gates(self) -> tuple[Gate, ...]:
         """Those that are on. What was set to another value than the default is required to be measured."""

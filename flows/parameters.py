@@ -7,17 +7,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from artifacts.errors import ConfigError, ProfileError
+from artifacts.forms import NameOrFile, NullAs, NullAsBlank, write_defaults
 from artifacts.gates import Gates
 from artifacts.manifest import Encoder
 from flows.defaults import default_store
-from tasks.engines import BatchProfile, backend_for
+from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.graph.skeleton import Precision
 from tasks.latency import LatencySettings
+from tasks.recipe import builtin_names
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
 PRESETS = {
     "standard": {"samples": 512, "batch": 32},
     # The published FP8 workflow for CLIP: 8,192 image-caption pairs, batch 512, max.
@@ -38,25 +49,43 @@ def _without_password(value: str) -> str:
 
 
 Recorded = Annotated[str, AfterValidator(_without_password)]
+OptionalText = Annotated[Recorded | None, NullAsBlank()]
+OptionalCount = Annotated[Annotated[int, Field(ge=8, le=10_000_000)] | None, NullAs("automatic")]
+OptionalBatch = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, NullAs("automatic")]
+_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
+
+
+def _targets_in_forms(schema: dict[str, Any]) -> None:
+    schema |= _ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
 class CalibrationParameters(BaseModel):
-    """What to calibrate on."""
+    """What the FP8 scales are measured on."""
 
     model_config = _STRICT
 
-    source: Recorded | None = Field(
+    source: OptionalText = Field(
         default=None,
         description="digits, a folder of images with captions.csv/parquet/jsonl, or datasets:NAME[:split]. "
-        "The demo uses digits; any other model needs data like what it will see.",
+        "Empty: digits for the demo; any other model needs data like what it will see.",
     )
     preset: Literal["standard", "published"] = Field(
-        default="standard", description="Named sample counts and batch sizes; explicit values win."
+        default="standard",
+        description="standard: 512 samples in batches of 32; published: 8,192 in batches of 512. "
+        "What is set below wins.",
     )
-    samples: int | None = Field(default=None, ge=8, description="How many samples; more than there are means all.")
-    batch: int | None = Field(default=None, ge=1, le=4096, description="Samples per forward pass.")
+    samples: OptionalCount = Field(
+        default=None, description="How many samples; more than there are means all. Automatic: what the preset says."
+    )
+    batch: OptionalBatch = Field(
+        default=None,
+        title="Batch size",
+        description="Samples per forward pass. Automatic: what the preset says.",
+    )
     strict_captions: bool = Field(
-        default=False, description="Refuse texts longer than the context, which are otherwise cut and counted."
+        default=False,
+        title="Strict captions",
+        description="Refuse texts longer than the context, which are otherwise cut and counted.",
     )
 
     @property
@@ -71,19 +100,23 @@ class CalibrationParameters(BaseModel):
 
 
 class EvaluationParameters(BaseModel):
-    """What to measure accuracy on."""
+    """What accuracy is measured on."""
 
     model_config = _STRICT
 
-    source: Recorded | None = Field(
+    source: OptionalText = Field(
         default=None,
-        description="As for calibration; must not share samples with it. Left out: the held-out digits, all of them "
+        description="As for calibration; must not share samples with it. Empty: the held-out digits, all of them "
         "for the demo and 64 as a smoke test for any other model.",
     )
-    samples: int | None = Field(default=None, ge=8, description="How many samples; at most 512 when left out.")
-    batch: int = Field(default=32, ge=1, le=4096, description="Samples per inference.")
+    samples: OptionalCount = Field(
+        default=None, description="How many samples; more than there are means all. Automatic: at most 512."
+    )
+    batch: int = Field(default=32, ge=1, le=4096, title="Batch size", description="Samples per inference.")
     strict_captions: bool = Field(
-        default=False, description="Refuse texts longer than the context, which are otherwise cut and counted."
+        default=False,
+        title="Strict captions",
+        description="Refuse texts longer than the context, which are otherwise cut and counted.",
     )
 
     def source_and_count(self, *, demo: bool) -> tuple[str, int]:
@@ -102,16 +135,30 @@ class OptimizeParameters(BaseModel):
         min_length=1,
         description="A Hugging Face id, a local folder, a checkpoint that clipsmith exported, or demo.",
     )
-    revision: str | None = Field(default=None, description="Branch, tag or commit of a Hugging Face model.")
-    encoders: list[Encoder] = Field(default=["image", "text"], min_length=1, description="Which encoders.")
-    precisions: list[Precision] = Field(default=["fp16", "fp8"], min_length=1, description="Which precisions.")
-    recipe: Recorded = Field(default="fp8", min_length=1, description="A built-in FP8 recipe, or a YAML file.")
+    revision: Annotated[str | None, NullAsBlank()] = Field(
+        default=None, description="Branch, tag or commit of a Hugging Face model. Empty: its main branch."
+    )
+    encoders: list[Encoder] = Field(
+        default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=_ONCE
+    )
+    precisions: list[Precision] = Field(
+        default=["fp16", "fp8"],
+        min_length=1,
+        description="Which graphs to make. FP8 is judged against FP16 where both are there.",
+        json_schema_extra=_ONCE,
+    )
+    recipe: Annotated[Recorded, Field(min_length=1), NameOrFile(builtin_names)] = Field(
+        default="fp8",
+        description="Which layers become FP8: a built-in recipe, or a YAML file.",
+    )
     targets: list[str] = Field(
-        default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"], description="Engine targets to build."
+        default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"],
+        description="Which engines to build, by runtime and GPU generation; tensorrt and trtrtx need a GPU here.",
+        json_schema_extra=_targets_in_forms,
     )
     calibration: CalibrationParameters = CalibrationParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
-    profile: BatchProfile = BatchProfile()
+    profile: BatchProfile = Field(default=BatchProfile(), title="Batch profile")
     latency: LatencySettings = LatencySettings()
     gates: Gates = Gates()
     store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")

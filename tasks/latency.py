@@ -36,13 +36,22 @@ _SEED = 7
 
 
 class LatencySettings(BaseModel):
-    """Batch sizes to time, and when to stop: after `rounds`, or after `seconds` per batch size (3 rounds at least)."""
+    """What to time, and when to stop: after the rounds or the seconds, whichever comes first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(default=[1, 8], min_length=1)
-    rounds: int = Field(default=100, ge=MIN_ROUNDS, le=10_000)
-    seconds: float = Field(default=5.0, gt=0, le=3600)
+    batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        default=[1, 8], min_length=1, title="Batch sizes", description="Each within the batch profile."
+    )
+    rounds: int = Field(
+        default=100, ge=MIN_ROUNDS, le=10_000, description="At most so many timed rounds per batch size."
+    )
+    seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description=f"At most so many seconds per batch size, but {MIN_ROUNDS} rounds at least.",
+    )
 
 
 class Latency(StepOutput):

@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from artifacts.errors import ProfileError
 from tasks.gpu_state import GpuState
+
+_IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
 
 
 class BatchProfile(BaseModel):
@@ -18,9 +20,10 @@ class BatchProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    min: int = 1
-    opt: int = 8
-    max: int = 32
+    # The schema's bounds are for forms: in Python the order of the three is checked, with an error of its own.
+    min: int = Field(default=1, title="Smallest batch", json_schema_extra=_IN_FORMS)
+    opt: int = Field(default=8, title="Batch to tune for", json_schema_extra=_IN_FORMS)
+    max: int = Field(default=32, title="Largest batch", json_schema_extra=_IN_FORMS)
 
     @model_validator(mode="after")
     def _ordered(self) -> BatchProfile:

@@ -1,0 +1,100 @@
+"""How values that may be absent are written in JSON: Prefect's run form has no control for null, and hides one that is.
+
+In Python, in YAML and on the command line they stay what they are: None, or a string. Only their JSON form differs, and
+with it the schema that the API checks before a run starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+
+@dataclass(frozen=True)
+class NullAs:
+    """For `number | None`: null is `word` in JSON, and the form offers the word beside the number."""
+
+    word: str
+    other: str = "number"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _translated(handler(source), read=self._read, write=self._write)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        (number,) = _without_null(handler(schema))
+        # An enum of one, not a const: under that the form says that it "cannot be changed".
+        return {"anyOf": [{"enum": [self.word], "title": self.word, "type": "string"}, number | {"title": self.other}]}
+
+    def _read(self, value: Any) -> Any:
+        return None if value == self.word else value
+
+    def _write(self, value: Any) -> Any:
+        return self.word if value is None else value
+
+
+@dataclass(frozen=True)
+class NullAsBlank:
+    """For `str | None`: null is an empty text in JSON, and an empty control in the form."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _translated(handler(source), read=lambda value: None if value == "" else value, write=lambda v: v or "")
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        (text,) = _without_null(handler(schema))
+        return text
+
+
+@dataclass(frozen=True)
+class NameOrFile:
+    """For a name of a fixed set or the path of a file: the form has a drop-down for the one and a text for the other.
+
+    A path is `{"file": path}` in JSON: of two kinds of text the form cannot tell which one it is editing.
+    """
+
+    names: Callable[[], Sequence[str]]
+    name_title: str = "built-in"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return _translated(handler(source), read=self._read, write=self._write)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        text = handler(schema)
+        file = text | {"title": "File", "description": "Where the worker finds it."}
+        return {
+            "anyOf": [
+                {"enum": list(self.names()), "title": self.name_title, "type": "string"},
+                {
+                    "additionalProperties": False,
+                    "properties": {"file": file},
+                    "required": ["file"],
+                    "title": "file",
+                    "type": "object",
+                },
+            ]
+        }
+
+    def _read(self, value: Any) -> Any:
+        return value["file"] if isinstance(value, dict) and value.keys() == {"file"} else value
+
+    def _write(self, value: str) -> Any:
+        return value if value in self.names() else {"file": value}
+
+
+def _translated(schema: CoreSchema, *, read: Callable[[Any], Any], write: Callable[[Any], Any]) -> CoreSchema:
+    writing = core_schema.plain_serializer_function_ser_schema(write, when_used="json")
+    return core_schema.no_info_before_validator_function(read, schema, serialization=writing)
+
+
+def _without_null(schema: JsonSchemaValue) -> list[JsonSchemaValue]:
+    return [one for one in schema["anyOf"] if one != {"type": "null"}]
+
+
+def write_defaults(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
+    """As `json_schema_extra` of a model that has a default for every field: each property's default as JSON has it."""
+    for name, value in model().model_dump(mode="json").items():
+        schema["properties"][name]["default"] = value
