@@ -1,0 +1,201 @@
+"""Measure two releases again, side by side on this machine: accuracy on the same samples, latency interleaved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.runtime import flow_run
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from artifacts.errors import ConfigError, EngineMismatch
+from artifacts.manifest import Encoder, Row
+from artifacts.store import Store, activate, active_store
+from flows.defaults import default_store
+from flows.parameters import EvaluationParameters, Recorded
+from flows.promote import ReleaseReference
+from tasks.clip import ENCODERS, family_named
+from tasks.datasource import DataRef, PinnedData, pin_data_task
+from tasks.embedding import REFERENCE, Embeddings, embed_task
+from tasks.engines import backend_for
+from tasks.engines.onnx_runtime import cpu_name
+from tasks.graph.skeleton import Precision
+from tasks.latency import LatencySettings
+from tasks.paired_accuracy import Outputs, accuracy_rows
+from tasks.paired_latency import blank_row, latency_rows
+from tasks.release_side import ReleaseSide, calibrated_on, release_side
+from tasks.show_comparison import show_comparison_task
+
+NOT_RUN = "not run"
+_time = task(name="time", persist_result=False)(latency_rows)
+
+
+class CompareParameters(BaseModel):
+    """Which two to measure, and how. The same release may be given twice, to hold its FP8 against its FP16."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    before: ReleaseReference = Field(
+        default="demo:production", description="The release to compare with: MODEL, MODEL@VERSION or MODEL:ALIAS."
+    )
+    after: ReleaseReference = Field(default="demo", description="The release to judge.")
+    precision_before: Precision = Field(default="fp8", description="Which of its engines.")
+    precision_after: Precision = Field(default="fp8", description="Which of its engines.")
+    encoders: list[Encoder] = Field(default=["image", "text"], min_length=1, description="Which encoders.")
+    targets: list[str] = Field(
+        default=["onnxruntime"], min_length=1, description="Engine targets; what cannot run here is listed with why."
+    )
+    evaluation: EvaluationParameters = EvaluationParameters()
+    latency: LatencySettings = LatencySettings()
+    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, values: list[str]) -> list[str]:
+        for target in values:
+            backend_for(target)
+        return list(dict.fromkeys(values))
+
+
+class Remeasured(BaseModel):
+    """The two, as `model@version precision`, and what was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: str
+    after: str
+    accuracy: list[Row]
+    latency: list[Row]
+    notes: list[str]
+
+
+DEFAULTS = CompareParameters()
+
+
+def _run_name() -> str:
+    parameters = flow_run.parameters["parameters"]
+    pair = f"{parameters.after} against {parameters.before}"
+    return f"{pair}, {parameters.precision_after} against {parameters.precision_before}"
+
+
+@flow(name="compare", flow_run_name=_run_name, persist_result=False)
+def compare(parameters: CompareParameters = DEFAULTS) -> Remeasured:
+    """Run the engines of two releases again, on the same samples and in turns. Nothing is published.
+
+    Args:
+        parameters: The two releases, and what to measure them on.
+    """
+    with activate(Store.open(parameters.store)) as store:
+        before = release_side(store, parameters.before, parameters.precision_before)
+        after = release_side(store, parameters.after, parameters.precision_after)
+        found = _Comparison(parameters, before, after).run()
+    show_comparison_task(found.before, found.after, found.accuracy, found.latency, found.notes)
+    return found
+
+
+class _Comparison:
+    def __init__(self, parameters: CompareParameters, before: ReleaseSide, after: ReleaseSide) -> None:
+        self.parameters, self.before, self.after = parameters, before, after
+        self.sides = {"before": before, "after": after}
+
+    def run(self) -> Remeasured:
+        data = self._data()
+        accuracy: list[Row] = []
+        latency: list[Row] = []
+        for target in self.parameters.targets:
+            reason = self._why_not(target)
+            if reason is None:
+                accuracy += self._accuracy(data, target)
+                latency += self._latency(target)
+            else:
+                get_run_logger().warning("%s is not run: %s", target, reason)
+                latency += [blank_row(encoder, target, None, NOT_RUN, reason) for encoder in self._encoders()]
+        notes = dict.fromkeys(
+            f"No FP32 reference for {side.manifest.ref}: {side.no_fp32}."
+            for side in self.sides.values()
+            if side.no_fp32
+        )
+        return Remeasured(
+            before=self.before.name, after=self.after.name, accuracy=accuracy, latency=latency, notes=list(notes)
+        )
+
+    def _data(self) -> DataRef:
+        """The evaluation set; what either release was calibrated on would flatter it."""
+        demo = all(side.snapshot.kind == "demo" for side in self.sides.values())
+        seen = sorted(set().union(*(calibrated_on(active_store(), side.manifest) for side in self.sides.values())))
+        pinned: PinnedData = pin_data_task(None, 0, *self.parameters.evaluation.source_and_count(demo=demo), seen)
+        return pinned.evaluation
+
+    def _encoders(self) -> list[Encoder]:
+        """Those that were asked for and that both have.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = [
+            encoder
+            for encoder in ENCODERS
+            if encoder in self.parameters.encoders and all(encoder in side.encoders for side in self.sides.values())
+        ]
+        if not found:
+            have = "; ".join(f"{s.name}: {', '.join(s.encoders) or 'none'}" for s in self.sides.values())
+            raise ConfigError(
+                "the two releases have no such encoder in common",
+                where=active_store().root,
+                expected=f"an encoder that both have ({have})",
+                fix="change encoders, precision_before or precision_after; `clipsmith show` lists what a release has",
+            )
+        return found
+
+    def _why_not(self, target: str) -> str | None:
+        """Why the two cannot be run on `target` here."""
+        for side in self.sides.values():
+            if any(side.engine(encoder, target) is None for encoder in self._encoders()):
+                return f"{side.name} has no engine for it"
+        return backend_for(target).why_not_run(target)
+
+    # --- accuracy ----------------------------------------------------------------------------------------------------
+
+    def _accuracy(self, data: DataRef, target: str) -> list[Row]:
+        before, after = (self._outputs(side, data, target) for side in self.sides.values())
+        return accuracy_rows(data.open(), target, before, after)
+
+    def _outputs(self, side: ReleaseSide, data: DataRef, target: str) -> Outputs:
+        made = {encoder: self._embed(side, data, encoder, target) for encoder in self._encoders()}
+        fp32 = {} if side.no_fp32 else {encoder: self._embed(side, data, encoder, REFERENCE) for encoder in ENCODERS}
+        return Outputs(made=made, fp32=fp32)
+
+    def _embed(self, side: ReleaseSide, data: DataRef, encoder: Encoder, target: str) -> Embeddings:
+        """As `optimize` calls the step, so that what it embedded is found in the cache."""
+        batch, device = self.parameters.evaluation.batch, cpu_name()
+        precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
+        if target == "onnxruntime":
+            engine = side.onnx(encoder)
+        elif target != REFERENCE:
+            batch, device = min(batch, side.profile.max), backend_for(target).device()
+        name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
+        arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, data, encoder, precision, target, engine)
+        made: Embeddings = embed_task.with_options(task_run_name=name)(*arguments, batch, device)
+        return made
+
+    # --- latency -----------------------------------------------------------------------------------------------------
+
+    def _latency(self, target: str) -> list[Row]:
+        return [row for encoder in self._encoders() for row in self._timed(encoder, target)]
+
+    def _timed(self, encoder: Encoder, target: str) -> list[Row]:
+        profiles = [side.profile for side in self.sides.values()]
+        batches = [b for b in self.parameters.latency.batches if all(p.min <= b <= p.max for p in profiles)]
+        outside = [
+            blank_row(encoder, target, batch, NOT_RUN, "outside the batch sizes that the engines were built for")
+            for batch in self.parameters.latency.batches
+            if batch not in batches
+        ]
+        spec = family_named(self.after.snapshot.family).encoder_spec(self.after.snapshot.config, encoder)
+        engines = {name: (side.precision, side.engine(encoder, target)) for name, side in self.sides.items()}
+        pair = {name: (precision, engine) for name, (precision, engine) in engines.items() if engine is not None}
+        try:
+            timed: list[Row] = _time(spec, target, pair, batches, self.parameters.latency) if batches else []
+        except EngineMismatch as error:
+            timed = [blank_row(encoder, target, None, NOT_RUN, error.what)]
+        return timed + outside
