@@ -99,7 +99,7 @@ def test_everything_that_is_written_lies_in_a_volume(image: Dockerfile) -> None:
 
 
 def test_commands_are_in_exec_form(image: Dockerfile) -> None:
-    assert image.final("ENTRYPOINT").words == ["/opt/clipsmith/venv/bin/dumb-init", "--"]
+    assert image.final("ENTRYPOINT").words == ["/opt/clipsmith/bin/dumb-init", "--"]
     assert image.final("CMD").words[:3] == ["prefect", "worker", "start"]
     assert image.final("HEALTHCHECK").words[:2] == ["python", "-c"]
     assert re.search(r"--interval=\d+s --timeout=\d+s --start-period=\d+s", image.final("HEALTHCHECK").value)
