@@ -7,10 +7,14 @@ STAMP := $(VENV)/.installed
 export PIP_CONSTRAINT := constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test test-heavy bench lint clean
+.PHONY: run up test test-heavy bench lint clean
 
 run: $(STAMP)
 	$(BIN)/clipsmith optimize demo
+
+# Prefect's UI on http://127.0.0.1:4200, and a worker; UP="--port 4201" for another port.
+up: $(STAMP)
+	$(BIN)/clipsmith up $(UP)
 
 test: $(STAMP) lint
 	$(BIN)/pytest -n auto --dist loadfile -m "not heavy" tests

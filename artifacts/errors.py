@@ -196,6 +196,22 @@ class ApiNotReady(ClipsmithError):
     """The embedded Prefect API server did not come up."""
 
 
+class PortTaken(ClipsmithError):
+    """Another program listens where `clipsmith up` was to."""
+
+
+class AlreadyUp(ClipsmithError):
+    """`clipsmith up` runs already, on another port than was asked for."""
+
+
+class ProcessDied(ClipsmithError):
+    """The server or the worker of `clipsmith up` ended by itself."""
+
+
+class NoServer(ClipsmithError):
+    """There is no Prefect server to apply the definitions to."""
+
+
 class GateFailed(ClipsmithError):
     """A gate rejects the release: it is published as `release` (`model@version`); `new` says whether just now."""
 

@@ -12,7 +12,7 @@ import typer
 from artifacts.errors import ClipsmithError, GateFailed
 from artifacts.store import Store
 from deployments import show
-from deployments.commands import aliases, copies, releases, signing, upkeep
+from deployments.commands import aliases, copies, fleet, releases, signing, upkeep
 from deployments.console import print_error
 from deployments.embedded_api import EmbeddedApi
 from deployments.environment import prepare_prefect, quiet_libraries
@@ -89,7 +89,7 @@ def optimize(
         raise rejection
 
 
-for group in (releases, aliases, upkeep, copies, signing):
+for group in (releases, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from pathlib import Path
 
 from artifacts.errors import ClipsmithError
 
@@ -28,6 +29,33 @@ def prepare_prefect() -> None:
     """Set defaults in the environment; what the user has set stays."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def prepare_up(address: str) -> None:
+    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`."""
+    from deployments.automations import HEARTBEAT_S
+    from flows.defaults import default_store
+
+    port = address.rpartition(":")[2]
+    # Flow runs work elsewhere: what is relative starts where `up` was started.
+    os.environ["CLIPSMITH_STORE"] = str(Path(default_store()).absolute())
+    defaults = {"CLIPSMITH_WORKDIR": str(Path.cwd()), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+    defaults |= {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    prepare_prefect()
+    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
+    os.environ |= {
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_UI_URL": address,
+        "PREFECT_SERVER_API_PORT": port,  # the pages call the API at this port
+        # A limit's slot that a killed process held is free again after the lease, also across restarts.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
 
 
 def quiet_libraries() -> None:

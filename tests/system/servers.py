@@ -1,8 +1,8 @@
 """A real PostgreSQL, a real `clipsmith up` with its server and worker, and how tests start and await runs on them.
 
-    with postgres() as database, up(folder, PREFECT_API_DATABASE_CONNECTION_URL=database) as running:
-        run = trigger(running.api_url, "optimize/optimize", {"parameters": {}})
-        state = wait_for(running.api_url, run, timeout=120)
+with postgres() as database, up(folder, PREFECT_API_DATABASE_CONNECTION_URL=database) as running:
+    run = trigger(running.api_url, "optimize/optimize", {"parameters": {}})
+    state = wait_for(running.api_url, run, timeout=120)
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def postgres() -> Iterator[str]:
         assert done.returncode == 0, done.stdout + done.stderr
 
     run(binaries / "initdb", "-D", data, "-U", "prefect", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200"
+    settings = (
+        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200"
+    )
     try:
         run(binaries / "pg_ctl", "-D", data, "-o", settings, "-l", folder / "log", "-w", "start")
         run(binaries / "createdb", "-h", "127.0.0.1", "-p", port, "-U", "prefect", "clipsmith")

@@ -1,0 +1,42 @@
+"""Commands that bring flows to a Prefect server: one of our own, or the one of a fleet."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from deployments.console import stdout
+from deployments.environment import prepare_prefect
+
+app = typer.Typer()
+_PANEL = "Prefect"
+
+
+@app.command(rich_help_panel=_PANEL)
+def up(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
+) -> None:
+    """Start a Prefect server with every flow, schedule and automation, and a worker; Ctrl-C ends all of it."""
+    prepare_prefect()
+    from deployments import show_fleet
+    from deployments import up as everything
+    from deployments.apply import apply_all
+
+    stdout().print(f"starting a Prefect server and a worker, on {everything.address(port)} ...", style="dim")
+    everything.up(port, apply_all, partial(show_fleet.print_up, everything.address(port)))
+    stdout().print("stopped")
+
+
+@app.command(rich_help_panel=_PANEL)
+def deploy(
+    pool: Annotated[str, typer.Option(help="The work pool; made as a process pool if there is none.")] = "clipsmith",
+) -> None:
+    """Create or update work pool, deployments, schedules and automations on the server of $PREFECT_API_URL."""
+    prepare_prefect()
+    from deployments import show_fleet
+    from deployments.apply import apply_all, require_server
+
+    url = require_server()
+    show_fleet.print_deployed(url, pool, apply_all(pool))

@@ -1,0 +1,68 @@
+"""Processes that a process has started, and those have: nothing may be left when it ends.
+
+Flow runs are sessions of their own, so process groups do not hold them together. A subreaper does: whoever loses its
+parent becomes its child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever below this process loses its own."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def children(pid: int) -> list[int]:
+    """The children of all threads of a process."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("[0-9]*"):
+        with suppress(OSError):  # it ended while we looked
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on, those that are only waiting to be reaped left out."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        for child in children(waiting.pop()):
+            waiting.append(child)
+            if not _is_zombie(child):
+                found.append(child)
+    return found
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """Send a signal to those of them that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def kill_descendants(*, spared: set[int] | None = None, within_s: float = 2.0) -> None:
+    """Kill everything below this process, again for what was started meanwhile. Needs `adopt_orphans` before."""
+    deadline = time.monotonic() + within_s
+    while (left := [pid for pid in descendants(os.getpid()) if pid not in (spared or set())]) and (
+        time.monotonic() < deadline
+    ):
+        send(left, signal.SIGKILL)
+        time.sleep(0.02)

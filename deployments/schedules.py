@@ -1,0 +1,62 @@
+"""The schedules of deployments: ours, and those that people have added or paused in the UI, which are left to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.objects import DeploymentSchedule
+
+PREFIX = "clipsmith-"
+"""Slugs of our schedules begin with it; all others belong to people."""
+
+
+class CronLine(BaseModel):
+    """One schedule of a deployment."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    slug: str
+    cron: str
+    timezone: str = "UTC"
+    parameters: dict[str, Any] = {}
+
+
+def existing_schedules(client: SyncPrefectClient, deployment: str) -> list[DeploymentSchedule]:
+    """What the server has for a deployment (`flow/deployment`); nothing when there is no such deployment."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(deployment).schedules
+    except ObjectNotFound:
+        return []
+
+
+def merged(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -> list[DeploymentScheduleCreate]:
+    """Our schedules as they are now, still paused where somebody has paused them, and the schedules of people."""
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule
+
+    existing = list(existing)
+    paused = {schedule.slug for schedule in existing if not schedule.active}
+    kept = [
+        DeploymentScheduleCreate(
+            schedule=schedule.schedule, active=schedule.active, slug=schedule.slug, parameters=schedule.parameters
+        )
+        for schedule in existing
+        if not (schedule.slug or "").startswith(PREFIX)
+    ]
+    return kept + [
+        DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=line.cron, timezone=line.timezone),
+            active=line.slug not in paused,
+            slug=line.slug,
+            parameters=line.parameters,
+        )
+        for line in ours
+    ]

@@ -1,0 +1,41 @@
+"""What `clipsmith up` and `clipsmith deploy` print."""
+
+from __future__ import annotations
+
+import os
+
+from rich.markup import escape
+
+from deployments.apply import Applied
+from deployments.automations import WEBHOOK_VARIABLE
+from deployments.console import counted, stdout
+
+_HINTS = """
+  [bold]Run a flow[/]    {address}/deployments: choose optimize, press Run
+                with nothing filled in it optimizes the built-in demo
+  [bold]See results[/]   {address}/runs
+"""
+
+
+def print_up(address: str, again: bool) -> None:
+    """Where it is and what to press. `again`: it was running before."""
+    console = stdout()
+    console.print(f"\n[bold green]clipsmith is {'already ' if again else ''}up[/]  [bold]{address}[/]")
+    console.print(_HINTS.format(address=address), end="")
+    console.print(f"  [bold]Store[/]         {escape(os.environ['CLIPSMITH_STORE'])}")
+    if not os.environ.get(WEBHOOK_VARIABLE):
+        console.print(f"  [bold]Alerts[/]        none: set ${WEBHOOK_VARIABLE} to be told of failures and regressions")
+    end = "its definitions were applied again; it ends with Ctrl-C where it was started" if again else "Ctrl-C ends it"
+    console.print(f"\n{end}\n")
+
+
+def print_deployed(url: str, pool: str, applied: Applied) -> None:
+    """What the server has now."""
+    console = stdout()
+    deployments, automations = len(applied.deployments), len(applied.automations)
+    console.print(f"{counted(deployments, 'deployment')} in work pool {escape(pool)}, at {escape(url)}:")
+    for name in applied.deployments:
+        console.print(f"  {escape(name)}")
+    console.print(f"{counted(automations, 'automation')}:")
+    for name in applied.automations:
+        console.print(f"  {escape(name)}")

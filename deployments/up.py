@@ -1,0 +1,236 @@
+"""Everything on one machine: a Prefect server, what it should know, and a worker; all of it ends together.
+
+The server and the worker hold one end of a pipe whose other end is here: they end with this process, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from artifacts.errors import AlreadyUp, ApiNotReady, PortTaken, ProcessDied
+from deployments.definitions import POOL
+from deployments.descendants import adopt_orphans, kill_descendants
+from deployments.environment import prepare_up
+
+HOST = "127.0.0.1"
+START_S = 60.0
+"""How long the server, and then the worker, may take to start, in seconds."""
+_STOP_S = {"server": 3.0, "worker": 5.0}
+"""How long each may take to end before it is killed; with what killing takes it is less than 10 seconds."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """The server or the worker."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """Close its pipe, wait, and kill it when it takes too long."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(_STOP_S[self.name])
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def require_alive(self) -> None:
+        """Raises ProcessDied when it has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise ProcessDied(
+                f"the {self.name} has ended by itself (exit code {code}), so everything else was stopped",
+                fix="see its messages above, then start `clipsmith up` again: nothing that was computed is lost",
+            )
+
+
+def address(port: int) -> str:
+    """Where the UI is."""
+    return f"http://{HOST}:{port}"
+
+
+def up(port: int, apply: Callable[[], object], ready: Callable[[bool], None]) -> None:
+    """Start everything, call `apply` once the server answers and `ready(False)` once a run can start, and stay until
+    Ctrl-C or SIGTERM. When that is running here already, only `apply` again and call `ready(True)`.
+
+    Raises:
+        AlreadyUp: it is running on another port.
+        PortTaken: another program has the port.
+        ApiNotReady: the server, or the worker, did not start.
+        ProcessDied: one of them ended.
+    """
+    prepare_up(address(port))
+    with ExitStack() as stack:
+        running = stack.enter_context(_only_one(port))
+        if running:
+            _join(port)
+            apply()
+            ready(True)
+            return
+        listener = stack.enter_context(_listen(port))
+        stack.enter_context(_stopped_by_signals())
+        adopt_orphans()
+        stack.callback(kill_descendants)
+        server = start_server(listener)
+        stack.callback(server.stop)
+        listener.close()
+        _wait_for_server(port)
+        apply()
+        worker, started = start_worker()
+        stack.callback(worker.stop)
+        _wait_for_worker(worker, started)
+        ready(False)
+        while True:
+            server.require_alive()
+            worker.require_alive()
+            time.sleep(0.2)
+
+
+def start_server(listener: socket.socket) -> Child:
+    """Start Prefect's server on a socket that listens."""
+    return _start("server", "deployments.api_process", inherited=listener.fileno())
+
+
+def start_worker() -> tuple[Child, int]:
+    """Start a worker; the number is of a pipe that can be read when it asks for work."""
+    reading, writing = os.pipe()
+    child = _start("worker", "deployments.worker_process", POOL, inherited=writing)
+    os.close(writing)
+    return child, reading
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block without an error; a second one does not disturb the cleaning up."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _only_one(port: int) -> Iterator[bool]:
+    """Hold the lock of this Prefect home, or tell that another `up` has it, which must be on the same port.
+
+    Raises:
+        AlreadyUp: it is on another one.
+    """
+    from prefect.settings import get_current_settings
+
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "clipsmith-up.lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _require_same_port(lock, port, home)
+            yield True
+            return
+        lock.truncate(0)
+        lock.write(str(port))
+        lock.flush()
+        yield False
+
+
+def _require_same_port(lock: TextIO, port: int, home: Path) -> None:
+    lock.seek(0)
+    other = lock.read()
+    if other != str(port):
+        raise AlreadyUp(
+            f"`clipsmith up` runs here already, on port {other}",
+            where=home,
+            expected=f"nothing, or the same on port {port}",
+            fix=f"use http://{HOST}:{other}, end it first, or set another PREFECT_HOME for a second one",
+        )
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise PortTaken(
+            f"the port cannot be used: {error.strerror}",
+            where=f"{HOST}:{port}",
+            expected="a free port: another program has this one",
+            fix="choose another with --port, or end that program; for a Prefect server that runs already set "
+            "PREFECT_API_URL and use `clipsmith deploy`",
+        ) from error
+
+
+def _start(name: str, module: str, *arguments: object, inherited: int) -> Child:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *map(str, arguments), str(inherited)],
+        stdin=subprocess.PIPE,
+        pass_fds=[inherited],
+        start_new_session=True,  # Ctrl-C is for `up`, which ends them in order
+    )
+    return Child(name, process)
+
+
+def _join(port: int) -> None:
+    """Wait for the server of an `up` that may itself be starting at this moment."""
+    deadline = time.monotonic() + START_S
+    while not _listens(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _wait_for_server(port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _wait_for_server(port: int) -> None:
+    """Requests wait in the socket's queue until the server takes them; when it dies they fail at once."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=START_S)
+    try:
+        connection.request("GET", "/api/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_ready("server", f"{type(error).__name__}: {error}") from error
+    finally:
+        connection.close()
+    if status != http.HTTPStatus.OK:
+        raise _not_ready("server", f"status {status}")
+
+
+def _wait_for_worker(worker: Child, started: int) -> None:
+    readable, _, _ = select.select([started], [], [], START_S)
+    said = os.read(started, 1) if readable else b""
+    os.close(started)
+    if not said:
+        raise _not_ready("worker", "it ended" if readable else f"no answer within {START_S:.0f} s")
+    worker.require_alive()
+
+
+def _not_ready(name: str, problem: str) -> ApiNotReady:
+    return ApiNotReady(
+        f"the {name} did not start: {problem}",
+        fix="see its messages above; with PostgreSQL check PREFECT_API_DATABASE_CONNECTION_URL",
+    )
