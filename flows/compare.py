@@ -9,15 +9,17 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from artifacts.errors import ConfigError, EngineMismatch
+from artifacts.forms import write_defaults
 from artifacts.manifest import Encoder, Row
 from artifacts.store import Store, activate, active_store
 from flows.defaults import default_store
 from flows.parameters import EvaluationParameters, Recorded
 from flows.promote import ReleaseReference
+from tasks.captions import require_whole_captions
 from tasks.clip import ENCODERS, family_named
 from tasks.datasource import DataRef, PinnedData, pin_data_task
 from tasks.embedding import REFERENCE, Embeddings, embed_task
-from tasks.engines import backend_for
+from tasks.engines import backend_for, known_targets
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.graph.skeleton import Precision
 from tasks.latency import LatencySettings
@@ -33,7 +35,7 @@ _time = task(name="time", persist_result=False)(latency_rows)
 class CompareParameters(BaseModel):
     """Which two to measure, and how. The same release may be given twice, to hold its FP8 against its FP16."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
 
     before: ReleaseReference = Field(
         default="demo:production", description="The release to compare with: MODEL, MODEL@VERSION or MODEL:ALIAS."
@@ -41,9 +43,14 @@ class CompareParameters(BaseModel):
     after: ReleaseReference = Field(default="demo", description="The release to judge.")
     precision_before: Precision = Field(default="fp8", description="Which of its engines.")
     precision_after: Precision = Field(default="fp8", description="Which of its engines.")
-    encoders: list[Encoder] = Field(default=["image", "text"], min_length=1, description="Which encoders.")
+    encoders: list[Encoder] = Field(
+        default=["image", "text"], min_length=1, description="Which encoders.", json_schema_extra={"uniqueItems": True}
+    )
     targets: list[str] = Field(
-        default=["onnxruntime"], min_length=1, description="Engine targets; what cannot run here is listed with why."
+        default=["onnxruntime"],
+        min_length=1,
+        description="Engine targets; what cannot run here is listed with why.",
+        json_schema_extra={"uniqueItems": True, "items": {"enum": list(known_targets()), "type": "string"}},
     )
     evaluation: EvaluationParameters = EvaluationParameters()
     latency: LatencySettings = LatencySettings()
@@ -124,6 +131,9 @@ class _Comparison:
         demo = all(side.snapshot.kind == "demo" for side in self.sides.values())
         seen = sorted(set().union(*(calibrated_on(active_store(), side.manifest) for side in self.sides.values())))
         pinned: PinnedData = pin_data_task(None, 0, *self.parameters.evaluation.source_and_count(demo=demo), seen)
+        if self.parameters.evaluation.strict_captions:
+            for side in self.sides.values():
+                require_whole_captions(side.snapshot, side.preprocess, pinned.evaluation)
         return pinned.evaluation
 
     def _encoders(self) -> list[Encoder]:

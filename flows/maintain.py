@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from artifacts.forms import NullAs, write_defaults
 from artifacts.verification import Verification
 from flows.defaults import default_store
 from flows.parameters import Recorded
@@ -15,18 +18,15 @@ from tasks.upkeep import collect_task, repair_task, require_sound, verify_task
 class MaintainParameters(BaseModel):
     """What to do with the store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
 
     verify: bool = Field(
         default=True, description="Hash every file and read every record again; the run fails if something is damaged."
     )
     repair: bool = Field(default=False, description="Restore what can be restored, and set aside the rest.")
     collect: bool = Field(default=True, description="Remove what no release, alias or running process needs.")
-    keep: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000,
-        description="Retire all but this many of each model's releases; those with an alias stay. Empty: keep all.",
+    keep: Annotated[Annotated[int, Field(ge=1, le=10_000)] | None, NullAs("all")] = Field(
+        default=None, description="Retire all but this many of each model's releases; those with an alias stay."
     )
     dry_run: bool = Field(default=False, description="Only tell what would be removed or repaired.")
     store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")

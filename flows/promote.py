@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import NotApproved
+from artifacts.forms import NullAsBlank, write_defaults
 from artifacts.names import AliasName
 from artifacts.store import Store
 from flows.defaults import default_store
@@ -23,12 +24,14 @@ ReleaseReference = Annotated[
 ]
 """A release as people name it; the pattern is for the form, `artifacts.names.parse_reference` is what counts."""
 _HOUR = 3600
+_POLL_S = 5
+"""How soon a paused run notices that somebody has answered."""
 
 
 class PromoteParameters(BaseModel):
     """What to promote, and whether to ask a person first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
 
     release: ReleaseReference = Field(
         default="demo",
@@ -41,7 +44,9 @@ class PromoteParameters(BaseModel):
     approval_timeout_hours: int = Field(
         default=24, ge=1, le=168, description="How long to wait for the approval; without one the run fails."
     )
-    why: Recorded | None = Field(default=None, max_length=500, description="The reason, kept with the alias.")
+    why: Annotated[Annotated[Recorded, Field(max_length=500)] | None, NullAsBlank()] = Field(
+        default=None, description="The reason, kept with the alias."
+    )
     store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
 
 
@@ -87,7 +92,9 @@ def _ask(proposal: Proposal, timeout_s: int) -> Approval:
     """
     try:
         answer: Approval = pause_flow_run(
-            wait_for_input=Approval.with_initial_data(description=proposal.text), timeout=timeout_s
+            wait_for_input=Approval.with_initial_data(description=proposal.text),
+            timeout=timeout_s,
+            poll_interval=_POLL_S,
         )
     except FlowPauseTimeout as error:
         raise NotApproved(
