@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artifacts.errors import NoServer
-from deployments.definitions import POOL
+from deployments.definitions import POOL, apply_definitions, read_definitions
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,17 @@ def apply_all(pool: str = POOL) -> Applied:
     from prefect.client.orchestration import get_client
 
     from deployments.automations import apply_automations
-    from deployments.definitions import apply_definitions
 
     with get_client(sync_client=True) as client:
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool)), automations=tuple(apply_automations(client))
         )
+
+
+def load_flows() -> None:
+    """Import what `apply_all` needs, which takes seconds the first time."""
+    for definition in read_definitions().deployments:
+        definition.flow()
 
 
 def require_server() -> str:

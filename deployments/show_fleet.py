@@ -17,7 +17,17 @@ _HINTS = """
 """
 
 
-def print_up(address: str, again: bool) -> None:
+def print_starting(address: str) -> None:
+    """That it takes a moment."""
+    stdout().print(f"starting a Prefect server and a worker on {address} ...", style="dim")
+
+
+def print_stopped() -> None:
+    """That everything has ended."""
+    stdout().print("everything has stopped", style="dim")
+
+
+def print_up(address: str, *, again: bool) -> None:
     """Where it is and what to press. `again`: it was running before."""
     console = stdout()
     console.print(f"\n[bold green]clipsmith is {'already ' if again else ''}up[/]  [bold]{address}[/]")

@@ -14,14 +14,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from artifacts.errors import AlreadyUp, ApiNotReady, PortTaken, ProcessDied
+from deployments import show_fleet
+from deployments.apply import apply_all, load_flows
 from deployments.definitions import POOL
 from deployments.descendants import adopt_orphans, kill_descendants
 from deployments.environment import prepare_up
@@ -39,6 +41,12 @@ class Child:
 
     name: str
     process: subprocess.Popen[bytes]
+
+    def go(self) -> None:
+        """Tell it that the server is there; one that has died is noticed by what waits for it."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            os.write(self.process.stdin.fileno(), b"1")
 
     def stop(self) -> None:
         """Close its pipe, wait, and kill it when it takes too long."""
@@ -65,9 +73,9 @@ def address(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def up(port: int, apply: Callable[[], object], ready: Callable[[bool], None]) -> None:
-    """Start everything, call `apply` once the server answers and `ready(False)` once a run can start, and stay until
-    Ctrl-C or SIGTERM. When that is running here already, only `apply` again and call `ready(True)`.
+def up(port: int) -> None:
+    """Start everything, print where it is once a run can start, and stay until Ctrl-C or SIGTERM. When that is running
+    here already, only apply the definitions again.
 
     Raises:
         AlreadyUp: it is running on another port.
@@ -75,40 +83,43 @@ def up(port: int, apply: Callable[[], object], ready: Callable[[bool], None]) ->
         ApiNotReady: the server, or the worker, did not start.
         ProcessDied: one of them ended.
     """
-    prepare_up(address(port))
-    with ExitStack() as stack:
-        running = stack.enter_context(_only_one(port))
+    where = address(port)
+    prepare_up(where)
+    with _only_one(port) as running:
         if running:
             _join(port)
-            apply()
-            ready(True)
+            apply_all()
+            show_fleet.print_up(where, again=True)
             return
-        listener = stack.enter_context(_listen(port))
-        stack.enter_context(_stopped_by_signals())
-        adopt_orphans()
+        with _listen(port) as listener, _stopped_by_signals():
+            show_fleet.print_starting(where)
+            _run(port, listener)
+    show_fleet.print_stopped()
+
+
+def _run(port: int, listener: socket.socket) -> None:
+    adopt_orphans()
+    with ExitStack() as stack:
         stack.callback(kill_descendants)
-        server = start_server(listener)
+        server = _start("server", "deployments.api_process", inherited=listener.fileno())
         stack.callback(server.stop)
         listener.close()
-        _wait_for_server(port)
-        apply()
-        worker, started = start_worker()
+        worker, started = _start_worker()
         stack.callback(worker.stop)
+        load_flows()  # while both are starting
+        _wait_for_server(port)
+        apply_all()
+        worker.go()
         _wait_for_worker(worker, started)
-        ready(False)
+        show_fleet.print_up(address(port), again=False)
         while True:
             server.require_alive()
             worker.require_alive()
             time.sleep(0.2)
 
 
-def start_server(listener: socket.socket) -> Child:
-    """Start Prefect's server on a socket that listens."""
-    return _start("server", "deployments.api_process", inherited=listener.fileno())
-
-
-def start_worker() -> tuple[Child, int]:
-    """Start a worker; the number is of a pipe that can be read when it asks for work."""
+def _start_worker() -> tuple[Child, int]:
+    """A worker that waits for `go`; the number is of a pipe that can be read when it asks for work."""
     reading, writing = os.pipe()
     child = _start("worker", "deployments.worker_process", POOL, inherited=writing)
     os.close(writing)

@@ -1,8 +1,8 @@
 """The process of the worker that `clipsmith up` starts: `python -m deployments.worker_process POOL READY`.
 
 READY is the number of an inherited pipe that gets one byte when the worker asks for work. Standard input is a pipe that
-the parent holds and never writes to: it ends when the parent does, or when the parent wants the worker to end, and then
-the flow runs end too.
+the parent holds. It brings one byte when the server is there; it ends when the parent does, or when the parent wants this
+to end, and then the flow runs end too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ RUNS_GRACE_S = 3.5
 
 def main() -> None:
     """Run what the server has for the pool until the parent is gone."""
+    import prefect.workers.process  # noqa: F401  (it takes its time, and the server is still starting)
+
     pool, ready = sys.argv[1], int(sys.argv[2])
     adopt_orphans()
+    if not os.read(sys.stdin.fileno(), 1):
+        return
     threading.Thread(target=_end_with_parent, daemon=True).start()
     asyncio.run(_work(pool, ready))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from deployments.console import stdout
 from deployments.environment import prepare_prefect
 
 app = typer.Typer()
@@ -19,14 +17,9 @@ def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
 ) -> None:
     """Start a Prefect server with every flow, schedule and automation, and a worker; Ctrl-C ends all of it."""
-    prepare_prefect()
-    from deployments import show_fleet
-    from deployments import up as everything
-    from deployments.apply import apply_all
+    from deployments.up import up as start_everything
 
-    stdout().print(f"starting a Prefect server and a worker, on {everything.address(port)} ...", style="dim")
-    everything.up(port, apply_all, partial(show_fleet.print_up, everything.address(port)))
-    stdout().print("stopped")
+    start_everything(port)
 
 
 @app.command(rich_help_panel=_PANEL)

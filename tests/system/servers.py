@@ -122,8 +122,8 @@ def up_environment(folder: Path, **changes: str) -> dict[str, str]:
     )
 
 
-def start_up(folder: Path, port: int | None = None, **changes: str) -> Up:
-    """Start `clipsmith up` and wait until it is ready; `stop_up` ends it."""
+def start_up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = (), **changes: str) -> Up:
+    """Start `clipsmith up` and wait until it is ready; `stop_up` ends it. `under` is a command that starts it."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     mark = new_mark()
@@ -132,7 +132,7 @@ def start_up(folder: Path, port: int | None = None, **changes: str) -> Up:
     begun = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(CLIPSMITH), "up", "--port", str(port)],
+            [*under, str(CLIPSMITH), "up", "--port", str(port)],
             env=environment | mark,
             cwd=folder,
             stdin=subprocess.DEVNULL,
