@@ -1,8 +1,8 @@
 """The process of the worker that `clipsmith up` starts: `python -m deployments.worker_process POOL READY`.
 
 READY is the number of an inherited pipe that gets one byte when the worker asks for work. Standard input is a pipe that
-the parent holds. It brings one byte when the server is there; it ends when the parent does, or when the parent wants this
-to end, and then the flow runs end too.
+the parent holds. It brings one byte when the server is there; it ends when the parent does, or when it wants the worker
+to end; the flow runs then end, too.
 """
 
 from __future__ import annotations

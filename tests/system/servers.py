@@ -178,9 +178,9 @@ def stop_up(running: Up) -> None:
 
 
 @contextmanager
-def up(folder: Path, port: int | None = None, **changes: str) -> Iterator[Up]:
+def up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = (), **changes: str) -> Iterator[Up]:
     """`clipsmith up` with its own home and store below `folder`, and `changes` in its environment."""
-    running = start_up(folder, port, **changes)
+    running = start_up(folder, port, under=under, **changes)
     try:
         yield running
     finally:

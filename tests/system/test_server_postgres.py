@@ -1,0 +1,319 @@
+"""A real server on PostgreSQL and a real worker: what people do with them, and what happens when things die."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.exceptions import PrefectHTTPStatusError
+
+from tests.conftest import run_clipsmith
+from tests.processes import marked, new_mark
+from tests.system.servers import Up, postgres, read_run, run_log, trigger, up, wait_for
+
+pytestmark = pytest.mark.heavy
+
+SMALL = {
+    "parameters": {
+        "targets": ["onnxruntime"],
+        "encoders": ["text"],
+        "calibration": {"samples": 32},
+        "evaluation": {"samples": 32},
+        "latency": {"batches": [1], "rounds": 10, "seconds": 0.1},
+    }
+}
+"""A run of seconds."""
+CRASHED_WITHIN_S = 120.0
+
+
+@dataclass
+class Receiver:
+    """A webhook on the loopback."""
+
+    url: str = ""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def wait_for_run(self, run: FlowRun, timeout: float) -> dict[str, Any]:
+        """The call that is about this run."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for call in self.calls:
+                if call.get("id") == str(run.id):
+                    return call
+            time.sleep(0.2)
+        raise AssertionError(f"no call about {run.id} within {timeout} s, only {self.calls}")
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.calls.append(json.loads(body))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found.url = f"http://127.0.0.1:{server.server_port}/hook"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every connection that `up` and what it starts make is written to; empty where there is no strace."""
+    return tmp_path_factory.mktemp("strace") / "connections"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, traced: Path) -> Iterator[Up]:
+    under: tuple[str, ...] = ()
+    if shutil.which("strace"):
+        # -D: the tracer is not in between, so signals go to `up` itself.
+        under = ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect", "-e", "signal=none")
+        under += ("-o", str(traced))
+    folder = tmp_path_factory.mktemp("fleet")
+    with (
+        postgres() as database,
+        up(
+            folder, under=under, PREFECT_API_DATABASE_CONNECTION_URL=database, CLIPSMITH_WEBHOOK_URL=receiver.url
+        ) as started,
+    ):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def demo_run(running: Up) -> FlowRun:
+    """The demo, started with no parameters and Completed."""
+    run = trigger(running.api_url, "optimize/optimize")
+    state = wait_for(running.api_url, run, 300)
+    assert state.is_completed(), run_log(running.api_url, run)
+    return read_run(running.api_url, run)
+
+
+def releases(running: Up) -> list[dict[str, Any]]:
+    """What the store of this installation holds."""
+    return run_clipsmith("releases", "--json", CLIPSMITH_STORE=running.environment["CLIPSMITH_STORE"]).document[
+        "releases"
+    ]
+
+
+def test_with_no_parameters_it_runs_the_demo(running: Up, demo_run: FlowRun) -> None:
+    assert running.ready_s < 30
+    assert demo_run.deployment_id is not None
+    assert demo_run.work_pool_name == "clipsmith"
+    (first,) = [one for one in releases(running) if one["ref"] == "demo@1"]
+    assert first["status"] == "accepted"
+
+
+@pytest.mark.usefixtures("demo_run")
+def test_nothing_contacts_an_address_beyond_the_loopback(running: Up, traced: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    outside, inside = connections(traced.read_text(errors="replace"))
+    assert inside > 100, "the trace is not of a server, a worker and a run"
+    assert f"htons({running.port})" in traced.read_text(errors="replace")
+    assert outside == []
+
+
+def connections(trace: str) -> tuple[list[str], int]:
+    """The addresses that are not the loopback's, and how many calls went to the loopback."""
+    found = re.findall(r'inet_addr\("([^"]+)"\)|inet_pton\(AF_INET6, "([^"]+)"', trace)
+    addresses = [ip_address(four or six) for four, six in found]
+    outside = sorted({str(one) for one in addresses if not one.is_loopback})
+    return outside, sum(one.is_loopback for one in addresses)
+
+
+def test_the_trace_would_show_a_connection_to_elsewhere(tmp_path: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    look_up = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect_ex(('192.0.2.1', 9))"
+    trace = tmp_path / "trace"
+    command = ["strace", "-f", "--seccomp-bpf", "-e", "trace=connect", "-o", str(trace), sys.executable, "-c", look_up]
+    subprocess.run(command, check=True, capture_output=True)
+    assert connections(trace.read_text())[0] == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"precisions": ["fp4"]},
+        {"targets": ["no-such-target"]},
+        {"calibration": {"samples": 1}},
+        {"evaluation": {"batch": "8"}},
+        {"no_such_parameter": 1},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_values_that_are_not_allowed_are_refused_before_a_run_starts(running: Up, parameters: dict[str, Any]) -> None:
+    before = runs_of(running, "optimize/optimize")
+    with pytest.raises(PrefectHTTPStatusError) as refused:
+        trigger(running.api_url, "optimize/optimize", {"parameters": parameters})
+    assert refused.value.response.status_code in (409, 422)
+    assert len(runs_of(running, "optimize/optimize")) == len(before)
+
+
+def runs_of(running: Up, deployment: str) -> list[FlowRun]:
+    """All runs of a deployment."""
+    with SyncPrefectClient(running.api_url) as client:
+        found = client.read_deployment_by_name(deployment)
+        return client.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[found.id])))
+
+
+@pytest.mark.usefixtures("demo_run")
+def test_a_schedule_fires(running: Up) -> None:
+    with SyncPrefectClient(running.api_url) as client:
+        maintain = client.read_deployment_by_name("maintain/maintain")
+        often = IntervalSchedule(interval=timedelta(seconds=10))
+        (schedule,) = client.create_deployment_schedules(maintain.id, [(often, True)])
+        try:
+            fired = _first_completed(running)
+        finally:
+            client.delete_deployment_schedule(maintain.id, schedule.id)
+    assert fired.auto_scheduled
+
+
+def _first_completed(running: Up) -> FlowRun:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        for run in runs_of(running, "maintain/maintain"):
+            assert run.state is not None
+            assert not (run.state.is_failed() or run.state.is_crashed()), run_log(running.api_url, run)
+            if run.state.is_completed():
+                return run
+        time.sleep(0.5)
+    raise AssertionError([(run.name, run.state_name) for run in runs_of(running, "maintain/maintain")])
+
+
+def test_a_failed_run_calls_the_webhook(running: Up, receiver: Receiver) -> None:
+    run = trigger(running.api_url, "optimize/optimize", {"parameters": {"model": "/no/such/folder"}})
+    assert wait_for(running.api_url, run, 90).is_failed()
+    call = receiver.wait_for_run(run, 30)
+    assert (call["event"], call["flow"], call["state"]) == ("prefect.flow-run.Failed", "optimize", "Failed")
+    assert "/no/such/folder" in call["message"]
+    assert str(run.id) in call["url"]
+
+
+def test_a_regression_calls_the_webhook(running: Up, receiver: Receiver) -> None:
+    emit = (
+        "from prefect.events import emit_event\n"
+        "from prefect.events.worker import EventsWorker\n"
+        "emit_event('clipsmith.regression', {'prefect.resource.id': 'clipsmith.model.demo'},\n"
+        "           payload={'release': 'demo@2', 'message': 'top-1 \"fell\"'})\n"
+        "EventsWorker.drain_all()\n"
+    )
+    environment = running.environment | {"PREFECT_API_URL": running.api_url}
+    subprocess.run([sys.executable, "-c", emit], env=environment, check=True, timeout=60)
+    deadline = time.monotonic() + 30
+    while not (found := [call for call in receiver.calls if call["event"] == "clipsmith.regression"]):
+        assert time.monotonic() < deadline, receiver.calls
+        time.sleep(0.2)
+    assert found == [
+        {
+            "event": "clipsmith.regression",
+            "model": "clipsmith.model.demo",
+            "release": "demo@2",
+            "message": 'top-1 "fell"',
+        }
+    ]
+
+
+@contextmanager
+def own_worker(running: Up, pool: str) -> Iterator[dict[str, str]]:
+    """A worker of Prefect's own command, on another pool; the value is the mark of its processes."""
+    mark = new_mark()
+    environment = running.environment | mark | {"PREFECT_API_URL": running.api_url}
+    environment |= {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "CLIPSMITH_WORKDIR": str(running.log.parent)}
+    prefect = Path(sys.executable).with_name("prefect")
+    with (running.log.parent / f"worker-{pool}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(prefect), "worker", "start", "--pool", pool, "--type", "process"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield mark
+    finally:
+        kill_all(mark)
+        process.wait()
+
+
+def kill_all(mark: dict[str, str]) -> None:
+    """As when the machine loses its power."""
+    while pids := marked(mark):
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+
+
+def deploy(running: Up, pool: str) -> None:
+    """`clipsmith deploy --pool POOL`, to the server of `up`."""
+    done = run_clipsmith("deploy", "--pool", pool, **(running.environment | {"PREFECT_API_URL": running.api_url}))
+    assert done.code == 0, done.err
+
+
+def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
+    running: Up, receiver: Receiver
+) -> None:
+    parameters = {"parameters": SMALL["parameters"] | {"encoders": ["image"]}}
+    deploy(running, "elsewhere")
+    try:
+        with own_worker(running, "elsewhere") as mark:
+            run = trigger(running.api_url, "optimize/optimize", parameters)
+            wait_for(running.api_url, run, 60, "Running")
+            wait_until_logged(running, run, r"^calibrate ", 120)
+            kill_all(mark)
+            killed = time.monotonic()
+        assert read_run(running.api_url, run).state_name == "Running"  # nobody is left to say otherwise
+        state = wait_for(running.api_url, run, CRASHED_WITHIN_S)
+        print(f"marked as crashed after {time.monotonic() - killed:.0f} s")
+        assert state.is_crashed()
+    finally:
+        deploy(running, "clipsmith")
+    assert receiver.wait_for_run(run, 30)["event"] == "prefect.flow-run.Crashed"
+
+    again = trigger(running.api_url, "optimize/optimize", parameters)
+    assert wait_for(running.api_url, again, 200).is_completed(), run_log(running.api_url, again)
+    steps = [line for line in run_log(running.api_url, again).splitlines() if re.match(r"(check|calibrate) ", line)]
+    assert len(steps) == 2
+    assert all(line.endswith("(cached)") for line in steps), steps
+
+
+def wait_until_logged(running: Up, run: FlowRun, pattern: str, timeout: float) -> None:
+    """Wait until the run has logged a line that begins so."""
+    deadline = time.monotonic() + timeout
+    while not re.search(pattern, run_log(running.api_url, run), re.MULTILINE):
+        assert time.monotonic() < deadline, run_log(running.api_url, run)
+        time.sleep(0.25)
