@@ -41,17 +41,23 @@ from tasks.graph.skeleton import Precision
 from tasks.graph_audit import GraphAudit, audit_task
 from tasks.latency import Latency, latency_task
 from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
+from tasks.progress import progress
 from tasks.publish import Draft, Piece, Published, publish_task
 from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
 from tasks.recipe import Recipe, load_recipe
-from tasks.show_in_ui import show_tables_task
+from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, measured
+from tasks.ui_tags import tag_run
+
+
+def _short_name(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
 
 
 def _run_name() -> str:
     parameters = flow_run.parameters["parameters"]
-    parts = (parameters.model.rstrip("/").rpartition("/")[2], parameters.revision, parameters.recipe)
+    parts = (_short_name(parameters.model), parameters.revision, parameters.recipe)
     return " ".join(part for part in parts if part)
 
 
@@ -64,6 +70,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     Args:
         parameters: The model, what to calibrate and evaluate on, and what to build.
     """
+    tag_run(_short_name(parameters.model), parameters.targets)
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
     recipe = load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
@@ -142,6 +149,8 @@ class _Run:
         )
         show_tables_task(draft)
         published: Published = publish_task(draft)
+        # Not a reason to fail: the release is published.
+        show_release_task(published.ref, return_state=True)
         _require_accepted(draft, published)
         return published
 
@@ -252,8 +261,9 @@ class _Run:
 
     def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
         engines: list[BuiltEngine] = []
-        for export in exports:
-            for target in self.parameters.targets:
+        wanted = [(export, target) for export in exports for target in self.parameters.targets]
+        with progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far:
+            for export, target in wanted:
                 label = {"encoder": export.encoder, "precision": export.precision, "target": target}
                 device = backend_for(target).built_for(target)
                 arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile, device)
@@ -262,6 +272,7 @@ class _Run:
                 self._keep(built.engine, export.encoder, export.encoder, export.precision, target)
                 log = f"evidence/build-{export.encoder}-{export.precision}-{target}"
                 self._keep(built.log, log, export.encoder, export.precision, target)
+                built_so_far(1)
         return engines
 
     def _accuracy(

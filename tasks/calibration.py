@@ -20,6 +20,7 @@ from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import DataRef
 from tasks.modelopt import PACKAGES, enabled_quantizers, insert_quantizers, load_exposed, read_amax
 from tasks.preprocess import Preprocess
+from tasks.progress import progress
 from tasks.recipe import Recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
@@ -197,19 +198,20 @@ class _Watch:
         self.saturation: dict[str, float] = {}
 
     def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[_Inputs]) -> None:
-        from tqdm import tqdm
-
         quantizers = {
             name: quantizer
             for name, quantizer in enabled_quantizers(model).items()
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
-        with tqdm(total=self.total, desc=f"calibrate {self.spec.encoder}", unit="sample", disable=None) as bar:
+        encoder = self.spec.encoder
+        with progress(
+            f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
+        ) as advance:
             for batch, last in _mark_last(batches):
                 with _count_saturation(quantizers, self.saturation) if last and self.seen else nullcontext():
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(quantizers, batch.indices, last)
-                bar.update(len(batch.indices))
+                advance(len(batch.indices))
 
     def _record(self, quantizers: dict[str, Any], indices: list[int], last: bool) -> None:
         before = self._points()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import tasks.show_in_ui as ui
 from artifacts.gates import Gates, judge
 from artifacts.manifest import GateResult
+from artifacts.store import Store, activate
 from tests.artifacts.conftest import build_manifest
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -20,12 +23,12 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`shown(gates)`: the artifacts made for a release that these gates judged, by key."""
     made: dict[str, Any] = {}
     monkeypatch.setattr(ui, "create_table_artifact", lambda table, key, **_: made.update({key: table}))
-    monkeypatch.setattr(ui, "create_markdown_artifact", lambda markdown, key: made.update({key: markdown}))
+    monkeypatch.setattr(ui, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
 
-    def show(gates: tuple[GateResult, ...]) -> dict[str, Any]:
+    def show(gates: tuple[GateResult, ...], tables: Any = None) -> dict[str, Any]:
         made.clear()
         draft = SimpleNamespace(
-            snapshot=SimpleNamespace(model="clip"), identity=lambda: "a" * 64, tables={}, gates=gates
+            snapshot=SimpleNamespace(model="clip"), identity=lambda: "a" * 64, tables=tables or {}, gates=gates
         )
         ui.show_tables_task.fn(draft)
         return dict(made)
@@ -52,3 +55,35 @@ def test_without_gates_there_is_no_table_of_them(shown: Any) -> None:
     made = shown(())
     assert made.keys() == {"clipsmith-release"}
     assert "No gates were judged." in made["clipsmith-release"]
+
+
+def test_tables_have_what_the_release_has_and_nothing_that_breaks_the_page(shown: Any) -> None:
+    tables = build_manifest().tables
+    made = shown((), tables | {"encoders": ()})
+    assert "clipsmith-encoders" not in made  # a table without rows
+    rows = made["clipsmith-accuracy"]
+    assert len(rows) == len(tables["accuracy"])
+    for row, told in zip(tables["accuracy"], rows, strict=True):
+        for name, value in told.items():
+            assert value == (pytest.approx(row[name], rel=1e-7) if isinstance(value, float) else row[name] or value)
+            assert value is not None
+            assert value == value  # NaN
+    assert all(re.fullmatch("[a-z0-9-]+", key) for key in made)
+    # Nothing was measured with a GPU here: columns that no row fills are left out.
+    filled = {name for row in tables["latency"] for name, value in row.items() if value is not None}
+    assert made["clipsmith-latency"][0].keys() == filled < tables["latency"][0].keys()
+
+
+def test_a_published_release_is_shown_with_the_way_to_its_files(
+    demo_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, str] = {}
+    monkeypatch.setattr(ui, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
+    with activate(Store.open(demo_store, writable=False)) as opened:
+        ui.show_release_task.fn("demo@1")
+        report = opened.read(opened.find("demo@1"), "report.html")
+    assert made.keys() == {"clipsmith-report", "clipsmith-precision-map"}
+    assert f"\n{report}\n" in made["clipsmith-report"]
+    assert f"clipsmith export demo@1 FOLDER --store {demo_store}" in made["clipsmith-report"]
+    assert made["clipsmith-report"].count("](data:image/svg+xml") == 5
+    assert max(map(len, made.values())) < 1_000_000

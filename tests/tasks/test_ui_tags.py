@@ -1,0 +1,37 @@
+"""The tags of a run, as the API gets them."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import tasks.ui_tags as module
+from tasks.ui_tags import tag_run
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], ["target:onnxruntime", "target:trtrtx-sm89", "variant:clip"]),
+        (["mine"], ["mine", "target:onnxruntime", "target:trtrtx-sm89", "variant:clip"]),
+        (["variant:photos"], ["target:onnxruntime", "target:trtrtx-sm89", "variant:photos"]),
+    ],
+)
+def test_a_run_says_its_variant_and_targets(
+    before: list[str], after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    run = SimpleNamespace(id=uuid4(), tags=before)
+    client = SimpleNamespace(update_flow_run=lambda run_id, tags: told.append((run_id, tags)))
+    monkeypatch.setattr(module.FlowRunContext, "get", classmethod(lambda _: SimpleNamespace(flow_run=run)))
+    monkeypatch.setattr(module, "get_client", lambda **_: nullcontext(client))
+    tag_run("clip", ["trtrtx-sm89", "onnxruntime"])
+    assert told == [(run.id, after)]
+
+
+def test_outside_a_run_nothing_is_tagged() -> None:
+    tag_run("clip", ["onnxruntime"])
