@@ -1,0 +1,74 @@
+"""A headless Chromium that looks at Prefect's UI as a person does, and where it keeps what it has seen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+WIDTH, HEIGHT = 1360, 900
+_TALLEST = 8000
+_INSTALL = ("update", "-q"), ("install", "-q", "-y", "--no-install-recommends", "chromium")
+
+
+def chromium() -> str:
+    """Where the distribution's Chromium is, installing it where that is possible; playwright's own is never downloaded."""
+    found = shutil.which("chromium")
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        for arguments in _INSTALL:
+            subprocess.run(["apt-get", *arguments], capture_output=True, check=False, timeout=300)
+        found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("Chromium is not installed, and cannot be installed here (that takes root and apt-get)")
+    return found
+
+
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """A fresh page. It reaches the loopback only: the UI must not need anything else."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+        try:
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+            page.set_default_timeout(30_000)
+            yield page
+        finally:
+            browser.close()
+
+
+class Album:
+    """Screenshots, numbered in the order they were taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count = 0
+
+    def take(self, page: Page, name: str) -> None:
+        """The whole page: its scrolling parts are made as tall as what they hold."""
+        page.wait_for_timeout(800)  # pictures and animations
+        tallest = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(one => one.scrollHeight))")
+        page.set_viewport_size({"width": WIDTH, "height": min(int(tallest) + 40, _TALLEST)})
+        page.wait_for_timeout(500)
+        self._count += 1
+        page.screenshot(path=self.folder / f"{self._count}-{name}.png")
+        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Album:
+    """In the folder $CLIPSMITH_SCREENSHOTS, for people to look at, or else in the test's own."""
+    folder = Path(os.environ.get("CLIPSMITH_SCREENSHOTS") or tmp_path / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return Album(folder)
