@@ -14,6 +14,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"}
+
 
 @dataclass(frozen=True)
 class NullAs:
@@ -94,7 +96,14 @@ def _without_null(schema: JsonSchemaValue) -> list[JsonSchemaValue]:
     return [one for one in schema["anyOf"] if one != {"type": "null"}]
 
 
-def write_defaults(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
-    """As `json_schema_extra` of a model that has a default for every field: each property's default as JSON has it."""
+def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
+    """As `json_schema_extra` of a model with a default for every field: defaults as JSON has them, bounds in `allOf`.
+
+    Prefect's form drops the bounds that stand beside a type before it has the values checked, but keeps those in an
+    `allOf`: there a bad number is named beside its control.
+    """
     for name, value in model().model_dump(mode="json").items():
-        schema["properties"][name]["default"] = value
+        field = schema["properties"][name]
+        field["default"] = value
+        if _BOUNDS & field.keys():
+            field["allOf"] = [{key: field.pop(key) for key in sorted(_BOUNDS | {"type"}) if key in field}]

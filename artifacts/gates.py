@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.forms import NullAs, write_defaults
+from artifacts.forms import NullAs, for_forms
 from artifacts.manifest import GateResult, GateStatus, Row
 from artifacts.schema import Tables, number
 
@@ -52,7 +52,7 @@ class Gates(BaseModel):
     them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     min_cosine_mean: Bound = Field(
         default=0.9,
@@ -65,8 +65,8 @@ class Gates(BaseModel):
     max_top1_drop: Bound = Field(
         default=None,
         title="Most top-1 lost",
-        description="Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction: 0.005 is half a "
-        "point.",
+        description="Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction of 1: 0.005 is "
+        "half a point.",
     )
     max_recall_drop: Bound = Field(
         default=None,

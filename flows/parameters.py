@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from artifacts.errors import ConfigError, ProfileError
-from artifacts.forms import NameOrFile, NullAs, NullAsBlank, write_defaults
+from artifacts.forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.gates import Gates
 from artifacts.manifest import Encoder
 from flows.defaults import default_store
@@ -28,7 +28,7 @@ from tasks.graph.skeleton import Precision
 from tasks.latency import LatencySettings
 from tasks.recipe import builtin_names
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 PRESETS = {
     "standard": {"samples": 512, "batch": 32},
     # The published FP8 workflow for CLIP: 8,192 image-caption pairs, batch 512, max.
@@ -75,12 +75,13 @@ class CalibrationParameters(BaseModel):
         "What is set below wins.",
     )
     samples: OptionalCount = Field(
-        default=None, description="How many samples; more than there are means all. Automatic: what the preset says."
+        default=None,
+        description="How many samples, 8 or more; more than there are means all. Automatic: what the preset says.",
     )
     batch: OptionalBatch = Field(
         default=None,
         title="Batch size",
-        description="Samples per forward pass. Automatic: what the preset says.",
+        description="Samples per forward pass, 1 to 4096. Automatic: what the preset says.",
     )
     strict_captions: bool = Field(
         default=False,
@@ -110,7 +111,7 @@ class EvaluationParameters(BaseModel):
         "for the demo and 64 as a smoke test for any other model.",
     )
     samples: OptionalCount = Field(
-        default=None, description="How many samples; more than there are means all. Automatic: at most 512."
+        default=None, description="How many samples, 8 or more; more than there are means all. Automatic: at most 512."
     )
     batch: int = Field(default=32, ge=1, le=4096, title="Batch size", description="Samples per inference.")
     strict_captions: bool = Field(

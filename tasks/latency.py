@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
@@ -38,7 +39,7 @@ _SEED = 7
 class LatencySettings(BaseModel):
     """What to time, and when to stop: after the rounds or the seconds, whichever comes first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         default=[1, 8], min_length=1, title="Batch sizes", description="Each within the batch profile."

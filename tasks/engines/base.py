@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from artifacts.errors import ProfileError
+from artifacts.forms import for_forms
 from tasks.gpu_state import GpuState
 
 _IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
@@ -18,7 +19,7 @@ _IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
 class BatchProfile(BaseModel):
     """The batch sizes of an optimization profile: smallest, the one to tune for, largest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     # The schema's bounds are for forms: in Python the order of the three is checked, with an error of its own.
     min: int = Field(default=1, title="Smallest batch", json_schema_extra=_IN_FORMS)

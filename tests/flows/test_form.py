@@ -29,7 +29,8 @@ def controls() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
     """The tabs of a control."""
-    return schema.get("anyOf", [schema])
+    (inside,) = schema.get("allOf", [{}])
+    return schema.get("anyOf", [schema | inside])
 
 
 def refused(**parameters: Any) -> bool:
@@ -55,6 +56,12 @@ def test_every_field_reads_well(field: str, schema: dict[str, Any]) -> None:
             assert "maximum" in one
     if not field.startswith("BatchProfile."):  # its card describes the three of them together
         assert len(schema["description"]) >= 10
+
+
+def test_the_form_knows_the_bounds() -> None:
+    """It forgets those that stand beside the type, and keeps what is in allOf, anyOf or items."""
+    outside = {name for name, schema in controls() if {"minimum", "maximum", "exclusiveMinimum"} & schema.keys()}
+    assert outside == set()
 
 
 def test_fixed_choices_are_drop_downs() -> None:
