@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from artifacts.errors import ConfigError, EngineMismatch
-from artifacts.forms import write_defaults
+from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
 from artifacts.store import Store, activate, active_store
 from flows.defaults import default_store
@@ -35,7 +35,7 @@ _time = task(name="time", persist_result=False)(latency_rows)
 class CompareParameters(BaseModel):
     """Which two to measure, and how. The same release may be given twice, to hold its FP8 against its FP16."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     before: ReleaseReference = Field(
         default="demo:production", description="The release to compare with: MODEL, MODEL@VERSION or MODEL:ALIAS."

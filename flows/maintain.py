@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.forms import NullAs, write_defaults
+from artifacts.forms import NullAs, for_forms
 from artifacts.verification import Verification
 from flows.defaults import default_store
 from flows.parameters import Recorded
@@ -18,7 +18,7 @@ from tasks.upkeep import collect_task, repair_task, require_sound, verify_task
 class MaintainParameters(BaseModel):
     """What to do with the store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     verify: bool = Field(
         default=True, description="Hash every file and read every record again; the run fails if something is damaged."

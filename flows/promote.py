@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import NotApproved
-from artifacts.forms import NullAsBlank, write_defaults
+from artifacts.forms import NullAsBlank, for_forms
 from artifacts.names import AliasName
 from artifacts.store import Store
 from flows.defaults import default_store
@@ -31,7 +31,7 @@ _POLL_S = 5
 class PromoteParameters(BaseModel):
     """What to promote, and whether to ask a person first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=write_defaults)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     release: ReleaseReference = Field(
         default="demo",
