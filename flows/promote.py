@@ -13,14 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import NotApproved
 from artifacts.forms import NullAsBlank, for_forms
-from artifacts.names import AliasName
 from artifacts.store import Store
 from flows.defaults import default_store
 from flows.parameters import Recorded
 from tasks.promotion import Promoted, Proposal, promote_task, propose
 
 ReleaseReference = Annotated[
-    Recorded, Field(min_length=1, max_length=170, pattern=r"^[a-z0-9][a-z0-9._-]*([@:][a-z0-9-]+)?$")
+    str, Field(min_length=1, max_length=170, pattern=r"^[a-z0-9][a-z0-9._-]*([@:][a-z0-9-]+)?$")
 ]
 """A release as people name it; the pattern is for the form, `artifacts.names.parse_reference` is what counts."""
 _HOUR = 3600
@@ -37,7 +36,12 @@ class PromoteParameters(BaseModel):
         default="demo",
         description="Which release: MODEL (its newest), MODEL@VERSION, MODEL:ALIAS, or a digest's start.",
     )
-    alias: AliasName = Field(default="production", max_length=50, description="The alias to move: a-z, 0-9 and -.")
+    alias: str = Field(
+        default="production",
+        max_length=50,
+        pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$",
+        description="The alias to move: a-z, 0-9 and -, a letter first.",
+    )
     approval: bool = Field(
         default=True, description="Pause the run until somebody has looked at the release and approved it."
     )

@@ -72,7 +72,7 @@ def share(found: Counter[str], *names: str) -> float:
     return sum(found[name] for name in names) / sum(found.values())
 
 
-def simulated(noise: str, spread: float, releases: int, histories: int = 300, seed: int = 5) -> NDArray[np.float64]:
+def simulated(noise: str, spread: float, releases: int, histories: int = 200, seed: int = 5) -> NDArray[np.float64]:
     rng = np.random.default_rng(seed)
     return 100 * (1 + spread * NOISES[noise](rng, (releases, histories)))
 
@@ -84,14 +84,14 @@ def simulated(noise: str, spread: float, releases: int, histories: int = 300, se
 @pytest.mark.parametrize("releases", [FEWEST + 1, WINDOW + 1])
 @pytest.mark.parametrize("spread", [0.02, 0.05, 0.2])
 def test_noise_is_no_regression(noise: str, releases: int, spread: float) -> None:
-    found = verdicts(simulated(noise, spread, releases, histories=600))
+    found = verdicts(simulated(noise, spread, releases, histories=1000))
     assert share(found, "regression", "drift") <= 0.01
 
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_a_whole_release_of_noise_is_no_regression(noise: str) -> None:
     """Eleven noisy figures, as releases with one GPU have: the alarms of a release are together at most 1 %."""
-    found = verdicts(simulated(noise, 0.03, WINDOW + 1, histories=3300))
+    found = verdicts(simulated(noise, 0.03, WINDOW + 1, histories=2200))
     assert 11 * share(found, "regression", "drift") <= 0.01
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -202,6 +203,7 @@ def test_a_real_pause_is_resumed_through_the_api(root: Path) -> None:
     [
         ({"release": "no such name!"}, "release"),
         ({"release": ""}, "release"),
+        ({"alias": "Production!"}, "alias"),
         ({"approval_timeout_hours": 0}, "approval_timeout_hours"),
         ({"approval_timeout_hours": 169}, "approval_timeout_hours"),
         ({"approval": "yes"}, "approval"),
@@ -212,6 +214,15 @@ def test_a_real_pause_is_resumed_through_the_api(root: Path) -> None:
 def test_wrong_parameters_are_named(values: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         PromoteParameters.model_validate(values)
+
+
+def test_the_form_refuses_what_is_no_name() -> None:
+    """The schema is what the API checks before a run starts."""
+    fields = PromoteParameters.model_json_schema()["properties"]
+    for name, good, bad in (("release", "demo@3", "demo 3"), ("alias", "production", "Production")):
+        pattern = fields[name]["pattern"] if "pattern" in fields[name] else fields[name]["allOf"][0]["pattern"]
+        assert re.search(pattern, good)
+        assert not re.search(pattern, bad)
 
 
 def test_parameters_survive_json() -> None:
