@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from artifacts.errors import NoServer
@@ -22,10 +25,22 @@ def apply_all(pool: str = POOL) -> Applied:
 
     from deployments.automations import apply_automations
 
-    with get_client(sync_client=True) as client:
+    with _one_at_a_time(), get_client(sync_client=True) as client:
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool)), automations=tuple(apply_automations(client))
         )
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two that find no automation of a name at the same moment would both create it."""
+    from prefect.settings import get_current_settings
+
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "clipsmith-apply.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def load_flows() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from deployments.schedules import CronLine, existing_schedules, merged
+from deployments.schedules import CronLine, existing_schedules, merged, variant_schedules
+from flows.variants import read_variants, variants_folder
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 PREFECT_FILE = Path(__file__).with_name("prefect.yaml")
 POOL = "clipsmith"
 POOL_TYPE = "process"
+NIGHTLY = "nightly"
 
 
 class _Strict(BaseModel):
@@ -97,6 +99,13 @@ def _require_pool(client: SyncPrefectClient, name: str) -> None:
         return
 
 
+def _schedules(definition: Definition) -> list[CronLine]:
+    """What the file says; of the nightly run, what the variants say."""
+    if definition.name != NIGHTLY:
+        return definition.schedules
+    return variant_schedules(read_variants(variants_folder()))
+
+
 def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[str, Any]], pool: str) -> str:
     from prefect.client.schemas.objects import ConcurrencyOptions
     from prefect.utilities.callables import parameter_schema
@@ -115,7 +124,7 @@ def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[st
         work_pool_name=pool,
         job_variables=definition.work_pool.job_variables,
         pull_steps=pull,
-        schedules=merged(definition.schedules, existing_schedules(client, full_name)),
+        schedules=merged(_schedules(definition), existing_schedules(client, full_name)),
         concurrency_limit=limit.limit if limit else None,
         concurrency_options=ConcurrencyOptions.model_validate(limit.model_dump(exclude={"limit"})) if limit else None,
         parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
+
+from flows.variants import BadVariant, Variant, by_schedule
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -25,6 +28,19 @@ class CronLine(BaseModel):
     cron: str
     timezone: str = "UTC"
     parameters: dict[str, Any] = {}
+
+
+def variant_schedules(variants: Sequence[Variant | BadVariant]) -> list[CronLine]:
+    """One schedule for each time at which variants are due, with their names."""
+    return [
+        CronLine(
+            slug=PREFIX + sha256(f"{schedule.cron} {schedule.timezone}".encode()).hexdigest()[:8],
+            cron=schedule.cron,
+            timezone=schedule.timezone,
+            parameters={"parameters": {"variants": names}},
+        )
+        for schedule, names in by_schedule(variants).items()
+    ]
 
 
 def existing_schedules(client: SyncPrefectClient, deployment: str) -> list[DeploymentSchedule]:

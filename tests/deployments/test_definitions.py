@@ -11,9 +11,11 @@ import yaml
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
+from artifacts.errors import ConfigError
 from deployments.automations import HEARTBEAT_S, MISSED
 from deployments.definitions import PREFECT_FILE, Definition, read_definitions
-from deployments.schedules import CronLine, merged
+from deployments.schedules import CronLine, merged, variant_schedules
+from flows.variants import BadVariant, Schedule, Variant
 
 FLOWS = Path(__file__).parents[2] / "flows"
 
@@ -99,3 +101,23 @@ def test_schedules_of_people_are_kept(slug: str | None, active: bool) -> None:
     kept, _ours = merged([NIGHT], [existing(slug, active=active)])
     assert kept.schedule == IntervalSchedule(interval=timedelta(days=1), anchor_date=kept.schedule.anchor_date)
     assert (kept.slug, kept.active, kept.parameters) == (slug, active, {"mine": True})
+
+
+def test_variants_that_are_due_at_the_same_time_share_a_schedule() -> None:
+    early, late = Schedule(cron="0 1 * * *"), Schedule(cron="0 1 * * *", timezone="Asia/Tokyo")
+    due = [
+        Variant(name="a", schedule=early),
+        Variant(name="b", schedule=late),
+        BadVariant("broken", ConfigError("wrong")),
+        Variant(name="c", schedule=early),
+    ]
+    lines = variant_schedules(due)
+    assert {(line.cron, line.timezone): line.parameters["parameters"]["variants"] for line in lines} == {
+        ("0 1 * * *", "UTC"): ["a", "c"],
+        ("0 1 * * *", "Asia/Tokyo"): ["b"],
+        ("0 2 * * *", "UTC"): ["broken"],
+    }
+    slugs = [line.slug for line in lines]
+    assert len(set(slugs)) == 3
+    assert all(slug.startswith("clipsmith-") for slug in slugs)
+    assert slugs == [line.slug for line in variant_schedules(due)]

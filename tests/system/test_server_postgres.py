@@ -44,6 +44,7 @@ SMALL = {
 }
 """A run of seconds."""
 CRASHED_WITHIN_S = 120.0
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -137,9 +138,12 @@ def test_with_no_parameters_it_runs_the_demo(running: Up, demo_run: FlowRun) -> 
 def test_nothing_contacts_an_address_beyond_the_loopback(running: Up, traced: Path) -> None:
     if not shutil.which("strace"):
         pytest.skip("strace is not installed")
-    outside, inside = connections(traced.read_text(errors="replace"))
-    assert inside > 100, "the trace is not of a server, a worker and a run"
-    assert f"htons({running.port})" in traced.read_text(errors="replace")
+    trace = traced.read_text(errors="replace")
+    outside, inside = connections(trace)
+    database = running.environment["PREFECT_API_DATABASE_CONNECTION_URL"].rpartition(":")[2].partition("/")[0]
+    assert inside > 20, "the trace is not of a server, a worker and a run"
+    assert f"htons({running.port})" in trace, "the trace is not of the worker and the run"
+    assert f"htons({database})" in trace, "the trace is not of the server"
     assert outside == []
 
 
@@ -317,3 +321,39 @@ def wait_until_logged(running: Up, run: FlowRun, pattern: str, timeout: float) -
     while not re.search(pattern, run_log(running.api_url, run), re.MULTILINE):
         assert time.monotonic() < deadline, run_log(running.api_url, run)
         time.sleep(0.25)
+
+
+def test_prefect_itself_reads_the_same_definitions_from_the_file(running: Up) -> None:
+    deploy(running, "clipsmith")
+    ours = definitions(running)
+    environment = running.environment | {"PREFECT_API_URL": running.api_url}
+    command = [str(Path(sys.executable).with_name("prefect")), "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        [*command, "--prefect-file", "deployments/prefect.yaml"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    theirs = definitions(running)
+    deploy(running, "clipsmith")
+    assert theirs == ours
+    assert definitions(running) == ours
+
+
+def definitions(running: Up) -> dict[str, dict[str, Any]]:
+    """What decides how each deployment runs; its identity too."""
+    said = {"id", "name", "entrypoint", "pull_steps", "tags", "work_pool_name", "description", "concurrency_options"}
+    said |= {"global_concurrency_limit", "parameter_openapi_schema", "enforce_parameter_schema", "job_variables"}
+    with SyncPrefectClient(running.api_url) as client:
+        found = client.read_deployments()
+    rows = {one.name: one.model_dump(mode="json", include=said) for one in found}
+    for row in rows.values():
+        limit = row.pop("global_concurrency_limit")
+        row["limit"] = limit and limit["limit"]
+        row["job_variables"].pop("image", None)  # Prefect keeps it empty where the variable is not set
+        row["concurrency_options"] = row["concurrency_options"] and row["concurrency_options"]["collision_strategy"]
+    return rows
