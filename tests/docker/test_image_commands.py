@@ -1,0 +1,188 @@
+"""The commands of the CPU image and of the compose file, run as a container would run them: see `sandbox.py`.
+
+The image's Python environment is installed anew, by the Dockerfile's own commands. The GPU image has the same commands
+(`test_dockerfiles.py`); its base is not at hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.docker.sandbox import Image, build, possible, terminate
+from tests.docker.support import IMAGES, ROOT, Dockerfile, compose
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(not possible(), reason="needs root and the right to make namespaces"),
+]
+VERSION = "/api/admin/version"
+AUTH = "someone:a-secret-of-this-test"
+SERVICES = compose({"PREFECT_SERVER_API_AUTH_STRING": AUTH})["services"]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """What the CPU image's build stage makes; torch comes from this machine's index."""
+    return build(Dockerfile(IMAGES["cpu"]), tmp_path_factory.mktemp("image"), {"TORCH_INDEX": ""})
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def environment_of(service: str, **changes: str) -> dict[str, str]:
+    """The service's environment from the compose file, with what must differ here."""
+    return SERVICES[service].get("environment", {}) | changes
+
+
+@contextmanager
+def running(image: Image, words: list[str], volume: str, log: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """A container in the background, killed at the end if it still runs."""
+    with log.open("wb") as out:
+        child = subprocess.Popen(image.command(words, volume, **environment), stdout=out, stderr=out)
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+
+def entrypoint(image: Image, command: list[str] | None = None) -> list[str]:
+    """What a container of the image runs: its entrypoint, and the given command or its own."""
+    return image.dockerfile.final("ENTRYPOINT").words + (command or image.dockerfile.final("CMD").words)
+
+
+def eventually(check: Callable[[], bool], seconds: float) -> bool:
+    """Whether the check holds within that time."""
+    deadline = time.monotonic() + seconds
+    while not (held := check()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return held
+
+
+def stopped(child: subprocess.Popen[bytes]) -> float:
+    """Seconds from SIGTERM to the end of the container."""
+    begun = time.monotonic()
+    terminate(child)
+    child.wait(timeout=30)
+    return time.monotonic() - begun
+
+
+def ask(port: int, path: str, auth: str | None, body: dict[str, Any] | None = None) -> tuple[int, Any]:
+    """The server's answer to a request: the status code, and the JSON document if it is one."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
+    if auth:
+        request.add_header("Authorization", "Basic " + base64.b64encode(auth.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if path.startswith("/api/") else text
+    except urllib.error.HTTPError as error:
+        return error.code, None
+
+
+def demo_is_completed(port: int) -> str:
+    """Start the deployment `optimize` without parameters, as the UI's Run does, and wait: the state it ends in."""
+    _, deployment = ask(port, "/api/deployments/name/optimize/optimize", AUTH)
+    body = {"parameters": {"parameters": {}}, "state": {"type": "SCHEDULED"}}
+    _, run = ask(port, f"/api/deployments/{deployment['id']}/create_flow_run", AUTH, body)
+
+    def state() -> str:
+        return ask(port, f"/api/flow_runs/{run['id']}", AUTH)[1]["state"]["type"]
+
+    eventually(lambda: state() in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), 300)
+    return state()
+
+
+def test_every_package_is_locked(image: Image) -> None:
+    done = image.run(["python", "-m", "pip", "list", "--format=json", "--disable-pip-version-check"], "list")
+    installed = {row["name"].lower().replace("_", "-"): row["version"] for row in json.loads(done.stdout)}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    locked = {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+    free = {"pip", "clipsmith"}
+    assert {"prefect", "torch", "s3fs", "tensorrt-rtx", "dumb-init", "prefect-kubernetes"} <= set(installed)
+    assert not {"pytest", "mypy", "moto"} & set(installed), "nothing of the tests"
+    different = {n: v for n, v in installed.items() if n not in free and locked.get(n) != v.partition("+")[0]}
+    assert not different
+
+
+def test_the_user_can_write_its_volume_and_tmp_and_nothing_else(image: Image) -> None:
+    script = "id -u; grep CapEff /proc/self/status\n"
+    script += "for d in / /etc /opt/clipsmith $HOME /tmp; do touch $d/x && echo $d; done"
+    done = image.run(["sh", "-c", script], "writing")
+    assert done.stdout.split() == ["10001", "CapEff:", "0" * 16, "/var/lib/clipsmith", "/tmp"]
+    assert done.stderr.count("Read-only file system") == 3
+
+
+def test_server_deploy_and_worker(image: Image, tmp_path: Path) -> None:
+    port, health_port = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    own = {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
+    server = environment_of("server", **own, PREFECT_SERVER_UI_API_URL=url)
+    del server["PREFECT_API_DATABASE_CONNECTION_URL"]  # here it is SQLite, in the volume
+    client = environment_of("worker-cpu", PREFECT_API_URL=url, PREFECT_WORKER_WEBSERVER_PORT=str(health_port))
+
+    def server_is_healthy() -> bool:
+        return image.run(SERVICES["server"]["healthcheck"]["test"][1:], "server", **server).returncode == 0
+
+    def worker_is_healthy() -> bool:
+        return image.run(image.dockerfile.final("HEALTHCHECK").words, "worker", **client).returncode == 0
+
+    assert not server_is_healthy() and not worker_is_healthy()
+    command = entrypoint(image, SERVICES["server"]["command"])
+    with running(image, command, "server", tmp_path / "server", **server) as serving:
+        assert eventually(server_is_healthy, 120), (tmp_path / "server").read_text()
+        answers = [ask(port, path, auth)[0] for path, auth in (("/", None), (VERSION, None), (VERSION, AUTH))]
+        assert answers == [200, 401, 200], "the page is open, the API is not"
+        deploy = environment_of("deploy", PREFECT_API_URL=url)
+        for _ in range(2):
+            done = image.run(entrypoint(image, SERVICES["deploy"]["command"]), "deploy", **deploy)
+            assert done.returncode == 0, done.stdout + done.stderr
+        with running(image, entrypoint(image), "worker", tmp_path / "worker", **client) as working:
+            assert eventually(worker_is_healthy, 120), (tmp_path / "worker").read_text()
+            assert server_is_healthy()
+            assert demo_is_completed(port) == "COMPLETED", (tmp_path / "worker").read_text()
+            assert stopped(working) < 20
+            assert not worker_is_healthy()
+        assert stopped(serving) < 20
+        assert not server_is_healthy()
+    assert list((image.folder / "worker" / "store" / "releases" / "demo").glob("*.json")), (
+        "it is in the worker's volume"
+    )
+    assert "Read-only file system" not in (tmp_path / "server").read_text() + (tmp_path / "worker").read_text()
+
+
+def test_the_bucket_is_made_and_making_it_again_is_harmless(image: Image, tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    environment = environment_of("bucket", AWS_ENDPOINT_URL=url, **keys)
+    moto = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path / "log").open("wb") as out, subprocess.Popen(moto, stdout=out, stderr=out) as objects:
+        try:
+            assert eventually(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 60)
+            for _ in range(2):
+                done = image.run(entrypoint(image, SERVICES["bucket"]["command"]), "bucket", **environment)
+                assert done.returncode == 0, done.stderr
+            made = boto3.client("s3", endpoint_url=url, **{name.lower(): value for name, value in keys.items()})
+            assert [bucket["Name"] for bucket in made.list_buckets()["Buckets"]] == ["clipsmith"]
+        finally:
+            objects.terminate()
+    unreachable = image.run(entrypoint(image, SERVICES["bucket"]["command"]), "bucket", **environment)
+    assert unreachable.returncode != 0
