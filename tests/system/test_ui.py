@@ -1,0 +1,177 @@
+"""`optimize` from Prefect's UI, as a person runs it: the form, a mistake in it, the run, its tables and its report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from artifacts.store import Store
+from tests.system.browser import WIDTH, Album, album, browser_page, chromium
+from tests.system.servers import postgres, up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+__all__ = ["album"]
+
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+
+_RUN_S = 400
+_TALL = 4000
+_FIELD, _LABEL = ".schema-form-property", ".schema-form-property__label"
+_ERROR = ".p-label__message--failed"
+_FIGURES = ("Sizes", "Agreement with FP32", "Latency", "Calibration", "Steps")
+
+
+def test_a_run_from_the_form_to_its_report(tmp_path: Path, album: Album) -> None:
+    chromium()  # skips before anything is started
+    with postgres() as database, up(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=database) as running:
+        with browser_page() as page:
+            open_form(page, running.ui_url)
+            album.take(page, "form")
+            a_bad_number_is_refused(page, album)
+            fill(page)
+            album.take(page, "form-filled")
+            page.get_by_role("button", name="Submit").click()
+            run = await_completed(page)
+            album.take(page, "run")
+            assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
+            table = open_artifact(page, run, "clipsmith-accuracy")
+            album.take(page, "accuracy")
+            same_as_the_release(rows_of(table), Path(running.environment["CLIPSMITH_STORE"]))
+            for name in ("sizes", "coverage", "latency", "gates", "stages"):
+                assert rows_of(open_artifact(page, run, f"clipsmith-{name}"))
+                album.take(page, name)
+            look_at_the_report(page, run, album)
+            assert percentage(open_artifact(page, run, "clipsmith-progress-build")) == 100
+
+
+def open_form(page: Page, url: str) -> None:
+    """From the list of deployments to the form of a custom run."""
+    page.goto(f"{url}/deployments")
+    page.get_by_role("link", name="optimize", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    field(page, "Store").wait_for()
+
+
+def field(page: Page | Locator, label: str) -> Locator:
+    """The innermost field of this name: a section has the fields in it."""
+    name = re.compile(rf"^{re.escape(label)}( \(Optional\))?$")
+    top = page if hasattr(page, "goto") else page.page
+    return page.locator(_FIELD).filter(has=top.locator(_LABEL, has_text=name)).last
+
+
+def a_bad_number_is_refused(page: Page, album: Album) -> None:
+    """The form says what is wrong beside the field, and no run is started."""
+    samples = field(field(page, "Calibration"), "Samples")
+    batch = field(field(page, "Evaluation"), "Batch size")
+    set_number(samples, "3")
+    set_number(batch, "5000")
+    form = page.url
+    page.get_by_role("button", name="Submit").click()
+    batch.get_by_text("5000 is greater than the maximum of 4096").wait_for()
+    samples.get_by_text("3 is not valid").wait_for()
+    album.take(page, "form-refused")
+    assert page.url == form
+    set_number(batch, "32")
+    set_number(samples, "16")
+    page.locator(_ERROR).first.wait_for(state="detached")
+
+
+def fill(page: Page) -> None:
+    """A small run, chosen in the form's controls."""
+    choose(page, field(page, "Recipe"), "fp8-compact")
+    choose(page, field(page, "Targets"), "trtrtx-sm89", "trtrtx-sm120")
+    assert field(page, "Targets").locator(".p-tag--dismissible").all_inner_texts() == ["onnxruntime"]
+    set_number(field(field(page, "Evaluation"), "Samples"), "64")
+    set_number(field(field(page, "Latency"), "Rounds"), "5")
+
+
+def choose(page: Page, drop_down: Locator, *options: str) -> None:
+    """Pick options of a drop-down; where several can be chosen, picking one that was chosen takes it away."""
+    drop_down.locator(".p-select-button__control").press("Space")
+    for option in options:
+        page.get_by_role("option", name=option, exact=True).click()
+    drop_down.locator(_LABEL).first.click()
+
+
+def set_number(number: Locator, value: str) -> None:
+    """Type a number, in a field that may offer a word beside it."""
+    tab = number.get_by_role("button", name="number", exact=True)
+    if tab.count():
+        tab.click()
+    number.locator("input[type=number]").fill(value)
+
+
+def await_completed(page: Page) -> str:
+    """From the form, over the deployment's runs, to the finished run; the run's page."""
+    page.wait_for_url(re.compile(r"/deployments/deployment/[0-9a-f-]{36}($|\?)"))
+    page.locator("a[href*='/runs/flow-run/']").first.click()
+    page.wait_for_url(re.compile(r"/runs/flow-run/[0-9a-f-]{36}"))
+    ended = page.locator(".page-heading-flow-run__meta .state-badge", has_text=re.compile("Completed|Failed|Crashed"))
+    ended.wait_for(timeout=_RUN_S * 1000)
+    assert ended.inner_text() == "Completed"
+    return page.url.partition("?")[0]
+
+
+def open_artifact(page: Page, run: str, key: str) -> Locator:
+    """From the run's page to one of its artifacts."""
+    page.set_viewport_size({"width": WIDTH, "height": _TALL})  # the list holds only what fits
+    page.goto(run)
+    page.locator(".p-tab", has_text="Artifacts").click()
+    page.locator("a[href*='/artifacts/artifact/']", has_text=re.compile(f"{key}(?![a-z-])")).first.click()
+    page.wait_for_url(re.compile("/artifacts/artifact/"))
+    page.get_by_text("Show raw data").wait_for()
+    return page.locator("body")
+
+
+def rows_of(place: Locator) -> list[dict[str, str]]:
+    """What the page shows of a table artifact."""
+    place.locator("tbody tr").first.wait_for()
+    heads = place.locator("thead th").all_inner_texts()
+    cells = [line.locator("td").all_inner_texts() for line in place.locator("tbody tr").all()]
+    return [dict(zip(heads, map(str.strip, line), strict=True)) for line in cells]
+
+
+def same_as_the_release(shown: list[dict[str, str]], root: Path) -> None:
+    """Every accuracy on the page is the one in the Parquet table of the published release, to eight digits."""
+    import pandas as pd
+
+    store = Store.open(root, writable=False)
+    kept = pd.read_parquet(store.read(store.find("demo@1"), "tables/accuracy.parquet"))
+    keys = ["encoder", "target", "precision", "reference", "metric"]
+    expected = {tuple(row[key] for key in keys): float(row["value"]) for row in kept.to_dict("records")}
+    found = {tuple(row[key] for key in keys): float(row["value"]) for row in shown}
+    assert found == pytest.approx(expected, rel=1e-7)
+    assert found["image", "onnxruntime", "fp8", "fp32", "cosine_mean"] > 0.99
+    assert found["both", "onnxruntime", "fp8", "labels", "top1"] > 0.9
+
+
+def look_at_the_report(page: Page, run: str, album: Album) -> None:
+    """Its headings are there and its pictures are drawn."""
+    open_artifact(page, run, "clipsmith-report")
+    for name in _FIGURES:
+        page.get_by_role("heading", name=name, exact=True).wait_for()
+    album.take(page, "report")
+    assert drawn(page) == {name: True for name in _FIGURES}
+    open_artifact(page, run, "clipsmith-precision-map")
+    page.get_by_role("heading", name="text encoder").wait_for()
+    album.take(page, "precision-map")
+    assert drawn(page) == {"image encoder": True, "text encoder": True}
+
+
+def drawn(page: Page) -> dict[str, Any]:
+    """The pictures of the page, and whether each was decoded."""
+    return page.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('main img, article img')]"
+        ".map(one => [one.alt, one.complete && one.naturalWidth > 100]))"
+    )
+
+
+def percentage(place: Locator) -> float:
+    """What a progress artifact stands at."""
+    return float(re.findall(r"([\d.]+)\s*%", place.inner_text())[0])
