@@ -60,6 +60,7 @@ def show_tables_task(draft: Draft) -> None:
         f"`clipsmith show {draft.identity()[:12]} {command}` prints this release, "
         f"`clipsmith report {draft.identity()[:12]} {command}` where its report is.\n",
         key="clipsmith-release",
+        description=f"the verdict on {release}",
     )
 
 

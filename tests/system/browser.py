@@ -15,13 +15,13 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WIDTH, HEIGHT = 1360, 900
+WIDTH, HEIGHT = 1680, 950
 _TALLEST = 8000
 _INSTALL = ("update", "-q"), ("install", "-q", "-y", "--no-install-recommends", "chromium")
 
 
 def chromium() -> str:
-    """Where the distribution's Chromium is, installing it where that is possible; playwright's own is never downloaded."""
+    """Where the distribution's Chromium is, installing it where that is possible; playwright downloads none."""
     found = shutil.which("chromium")
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
         for arguments in _INSTALL:

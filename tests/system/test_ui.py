@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from artifacts.store import Store
-from tests.system.browser import WIDTH, Album, album, browser_page, chromium
+from tests.system.browser import HEIGHT, WIDTH, Album, album, browser_page, chromium
 from tests.system.servers import postgres, up
 
 if TYPE_CHECKING:
@@ -28,25 +28,28 @@ _FIGURES = ("Sizes", "Agreement with FP32", "Latency", "Calibration", "Steps")
 
 def test_a_run_from_the_form_to_its_report(tmp_path: Path, album: Album) -> None:
     chromium()  # skips before anything is started
-    with postgres() as database, up(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=database) as running:
-        with browser_page() as page:
-            open_form(page, running.ui_url)
-            album.take(page, "form")
-            a_bad_number_is_refused(page, album)
-            fill(page)
-            album.take(page, "form-filled")
-            page.get_by_role("button", name="Submit").click()
-            run = await_completed(page)
-            album.take(page, "run")
-            assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
-            table = open_artifact(page, run, "clipsmith-accuracy")
-            album.take(page, "accuracy")
-            same_as_the_release(rows_of(table), Path(running.environment["CLIPSMITH_STORE"]))
-            for name in ("sizes", "coverage", "latency", "gates", "stages"):
-                assert rows_of(open_artifact(page, run, f"clipsmith-{name}"))
-                album.take(page, name)
-            look_at_the_report(page, run, album)
-            assert percentage(open_artifact(page, run, "clipsmith-progress-build")) == 100
+    with (
+        postgres() as database,
+        up(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=database) as running,
+        browser_page() as page,
+    ):
+        open_form(page, running.ui_url)
+        album.take(page, "form")
+        a_bad_number_is_refused(page, album)
+        fill(page)
+        album.take(page, "form-filled")
+        page.get_by_role("button", name="Submit").click()
+        run = await_completed(page)
+        album.take(page, "run")
+        assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
+        table = open_artifact(page, run, "clipsmith-accuracy")
+        album.take(page, "accuracy")
+        same_as_the_release(rows_of(table), Path(running.environment["CLIPSMITH_STORE"]))
+        for name in ("sizes", "coverage", "latency", "gates", "stages"):
+            assert rows_of(open_artifact(page, run, f"clipsmith-{name}"))
+            album.take(page, name)
+        look_at_the_report(page, run, album)
+        assert percentage(open_artifact(page, run, "clipsmith-progress-build")) == 100
 
 
 def open_form(page: Page, url: str) -> None:
@@ -125,6 +128,7 @@ def open_artifact(page: Page, run: str, key: str) -> Locator:
     page.locator(".p-tab", has_text="Artifacts").click()
     page.locator("a[href*='/artifacts/artifact/']", has_text=re.compile(f"{key}(?![a-z-])")).first.click()
     page.wait_for_url(re.compile("/artifacts/artifact/"))
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     page.get_by_text("Show raw data").wait_for()
     return page.locator("body")
 
@@ -157,7 +161,7 @@ def look_at_the_report(page: Page, run: str, album: Album) -> None:
     for name in _FIGURES:
         page.get_by_role("heading", name=name, exact=True).wait_for()
     album.take(page, "report")
-    assert drawn(page) == {name: True for name in _FIGURES}
+    assert drawn(page) == dict.fromkeys(_FIGURES, True)
     open_artifact(page, run, "clipsmith-precision-map")
     page.get_by_role("heading", name="text encoder").wait_for()
     album.take(page, "precision-map")
