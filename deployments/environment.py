@@ -16,6 +16,8 @@ _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
     # The embedded server shares our stderr, and logs tracebacks of its own shutdown.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    # ONNX Runtime 1.32 reports its use to its maker's servers unless told not to.
+    "ORT_DISABLE_TELEMETRY": "1",
     # transformers and tokenizers: progress bars of their own would break ours.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -45,7 +45,9 @@ def test_every_definition_names_a_flow_that_is_there_and_needs_no_parameters() -
 def test_all_run_in_the_one_pool_of_the_others_and_say_that_they_live() -> None:
     for definition in by_name().values():
         assert definition.work_pool.name == "clipsmith"
-        assert definition.work_pool.job_variables["env"] == {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+        variables = definition.work_pool.job_variables["env"]
+        assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
+        assert variables["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_a_dead_run_is_noticed_within_two_minutes() -> None:

@@ -127,7 +127,6 @@ def releases(running: Up) -> list[dict[str, Any]]:
 
 
 def test_with_no_parameters_it_runs_the_demo(running: Up, demo_run: FlowRun) -> None:
-    assert running.ready_s < 30
     assert demo_run.deployment_id is not None
     assert demo_run.work_pool_name == "clipsmith"
     (first,) = [one for one in releases(running) if one["ref"] == "demo@1"]
