@@ -95,9 +95,10 @@ def _write(store: Store, manifest: Manifest, out: IO[bytes]) -> None:
     _write_bytes(out, _HEADER, dump(_Header()))
     _write_bytes(out, _MANIFEST, manifest.to_bytes())
     for ref in _ordered(manifest):
+        store.fetch(ref)
         for entry in ref.files:
             out.write(_tar_header(_member(ref, entry), entry.size))
-            for chunk in transfer.verified_chunks(store, manifest, ref, entry):
+            for chunk in transfer.verified_chunks(store, manifest.ref, ref, entry):
                 out.write(chunk)
             out.write(_padding(entry.size))
     for record in records:

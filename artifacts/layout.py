@@ -13,6 +13,7 @@ FOLDERS = (
 )
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
+BUCKET = "bucket.json"
 _MANIFEST = re.compile(r"([1-9][0-9]{0,8})\.json")
 _NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.(?:json|retired)")
 

@@ -64,6 +64,7 @@ def rollback(store: Store, model: str, alias: str, *, why: str | None = None) ->
     Raises:
         AliasNotFound, NothingToRollBack, ReleaseNotFound, ObjectMissing, SignatureRequired, AliasMoved, DamagedAlias.
     """
+    store.refresh()
     with store.reading():
         entries = aliases.history(store.root, model, alias)
         target = aliases.rollback_target(entries)

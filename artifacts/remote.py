@@ -38,15 +38,16 @@ class Remote:
     """The folder at `url`: a path, `s3://bucket/folder`, or whatever fsspec has a file system for.
 
     Paths are relative to it. Every method may be called from several threads, and raises ReplicaError when the file
-    system does, after having tried again what may be transient.
+    system does, after having tried again what may be transient; `name` is what its messages call the folder.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "copy") -> None:
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
         _refuse_credentials(url)
         self.url = redact(url).rstrip("/")
+        self.name = name
         self._userinfo = _userinfo(url)
         try:
             self._fs, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
@@ -63,6 +64,11 @@ class Remote:
     def where(self, path: str) -> str:
         """How messages name a file."""
         return f"{self.url}/{path}"
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether only one of several that `create` a file at once succeeds, on whatever hosts they are."""
+        return self._folder is not None or self._is_s3
 
     def holds_a_store(self, header: str) -> bool:
         """Whether the folder is a store on this machine, which others may be using right now."""
@@ -210,7 +216,9 @@ class Remote:
             raise
         except Exception as error:
             raise ReplicaError(
-                f"a file of the copy cannot be {what}: {self._redacted(error)}", where=self.where(path), fix=_TRY_AGAIN
+                f"a file of the {self.name} cannot be {what}: {self._redacted(error)}",
+                where=self.where(path),
+                fix=_TRY_AGAIN,
             ) from error
 
     def _redacted(self, error: Exception) -> str:

@@ -87,9 +87,11 @@ def push(store: Store, manifest: Manifest, url: str, progress: Progress | None =
         refs = manifest.objects()
         missing = _missing(remote, refs)
         gone = {(ref.digest, entry.path) for ref, entry in missing}
+        for ref, _ in missing:
+            store.fetch(ref)
         tally = _Tally(progress)
         tally.skip(*(entry for ref in refs for entry in ref.files if (ref.digest, entry.path) not in gone))
-        for entry in _parallel(lambda item: _send(store, manifest, remote, *item), missing):
+        for entry in _parallel(lambda item: _send(store, manifest.ref, remote, *item), missing):
             tally.copy(entry)
     for ref, entry in _missing(remote, refs):
         raise _damaged(remote, _object_path(ref, entry.path), entry, "nothing, or a part of it,")
@@ -99,6 +101,20 @@ def push(store: Store, manifest: Manifest, url: str, progress: Progress | None =
         _commit(remote, path, manifest, replace=found is not None)
     added = sum(_send_signature(remote, manifest, record) for record in records)
     return tally.copied(release=found is None, signatures=added)
+
+
+def send_object(store: Store, remote: Remote, ref: ArtifactRef, *, replace: bool = False) -> None:
+    """Copy what is missing of an object there, or with `replace` all of it, and read it back.
+
+    Raises:
+        ObjectMissing, ObjectDamaged: it is not sound here.
+        ReplicaError: it cannot be written.
+    """
+    missing = [(ref, entry) for entry in ref.files] if replace else _missing(remote, [ref])
+    for _ in _parallel(lambda item: _send(store, f"{ref.kind} object {ref.digest[:12]}", remote, *item), missing):
+        pass
+    if missing:
+        remote.settle(_object_path(ref))
 
 
 def _there(remote: Remote, path: str, manifest: Manifest) -> bytes | None:
@@ -113,6 +129,11 @@ def _there(remote: Remote, path: str, manifest: Manifest) -> bytes | None:
     raise _conflict(remote, path, manifest)
 
 
+def is_whole(remote: Remote, ref: ArtifactRef) -> bool:
+    """Whether every file of an object is there with its size."""
+    return not _missing(remote, [ref])
+
+
 def _missing(remote: Remote, refs: Iterable[ArtifactRef]) -> list[tuple[ArtifactRef, FileEntry]]:
     refs = list(refs)
     found = _parallel(lambda ref: remote.sizes(_object_path(ref)), refs)
@@ -124,9 +145,9 @@ def _missing(remote: Remote, refs: Iterable[ArtifactRef]) -> list[tuple[Artifact
     ]
 
 
-def _send(store: Store, manifest: Manifest, remote: Remote, ref: ArtifactRef, entry: FileEntry) -> FileEntry:
+def _send(store: Store, owner: str, remote: Remote, ref: ArtifactRef, entry: FileEntry) -> FileEntry:
     path = _object_path(ref, entry.path)
-    remote.upload(path, entry.size, lambda: transfer.verified_chunks(store, manifest, ref, entry))
+    remote.upload(path, entry.size, lambda: transfer.verified_chunks(store, owner, ref, entry))
     if remote.digest(path, entry.size) != entry.sha256:
         remote.remove(path)  # else its size would make it count as copied
         raise ReplicaError(
@@ -213,6 +234,16 @@ def _receive(store: Store, remote: Remote, ref: ArtifactRef) -> bool:
     """Make sure that an object is here; whether it was."""
     if transfer.has_object(store, ref):
         return True
+    fetch_object(store, remote, ref)
+    return False
+
+
+def fetch_object(store: Store, remote: Remote, ref: ArtifactRef) -> None:
+    """Copy an object from there into the store; one that is damaged here is replaced.
+
+    Raises:
+        ReplicaError: it is missing or damaged there, or cannot be read; nothing was added.
+    """
     sizes = remote.sizes(_object_path(ref))
     with store.staging() as folder:
         for entry in ref.files:
@@ -227,7 +258,6 @@ def _receive(store: Store, remote: Remote, ref: ArtifactRef) -> bool:
                 where=remote.where(_object_path(ref)),
                 fix="run the same command again",
             )
-    return False
 
 
 def _download(remote: Remote, path: str, entry: FileEntry, folder: Path) -> str:
@@ -250,7 +280,7 @@ def _download(remote: Remote, path: str, entry: FileEntry, folder: Path) -> str:
 
 def _damaged(remote: Remote, path: str, entry: FileEntry, found: str) -> ReplicaError:
     return ReplicaError(
-        f"the copy is damaged: {found} where {entry.path} should be",
+        f"the {remote.name} is damaged: {found} where {entry.path} should be",
         where=remote.where(path),
         expected=f"{entry.size} bytes with sha256 {entry.sha256[:12]}...",
         fix=_FIX_REMOTE,

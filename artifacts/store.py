@@ -7,6 +7,7 @@ store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last 
 store/signatures/<model>/<version>/    signatures of a release
 store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
 store/policy.yaml                      what promotion asks for; written by people
+store/bucket.json                      the bucket that this store is the working copy of (see artifacts.shared)
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
 store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again
 """
@@ -31,6 +32,7 @@ from artifacts import aliases, fs, index, layout, ledger, locks, tombstones
 from artifacts.errors import (
     AmbiguousReference,
     ClipsmithError,
+    ConfigError,
     DamagedManifest,
     DiskFull,
     NotAStore,
@@ -48,6 +50,7 @@ from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 
 FORMAT: Literal[1] = 1
+BUCKET_VARIABLE = "CLIPSMITH_BUCKET"
 _MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again, or `clipsmith pull` it from a copy"
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 
@@ -76,10 +79,14 @@ class Store:
     def open(cls, root: Path | str, *, writable: bool = True) -> Store:
         """Open the store in `root`; when `writable`, make an empty one where there is none.
 
+        A writable store is a working copy of the bucket that $CLIPSMITH_BUCKET names, if it names one.
+
         Raises:
             NotAStore: the folder holds something else, a store of another format, or (read-only) nothing.
             StoreReadOnly: `writable` and the folder cannot be written.
             UnsupportedFileSystem: `writable` and the folder is on a network file system.
+            ReplicaError: the bucket cannot be reached.
+            ConfigError: the store is the working copy of a bucket, and $CLIPSMITH_BUCKET names none, or another.
         """
         root = Path(root).expanduser().absolute()
         if writable:
@@ -93,7 +100,20 @@ class Store:
             ) from error
         except OSError as error:
             raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
+        if writable and (url := os.environ.get(BUCKET_VARIABLE)):
+            from artifacts.shared import SharedStore
+
+            return SharedStore.join(root, url)
+        if writable and (root / layout.BUCKET).exists():
+            raise ConfigError(
+                f"the store is the working copy of a bucket, and ${BUCKET_VARIABLE} does not name it",
+                where=root / layout.BUCKET,
+                fix=f"set {BUCKET_VARIABLE} to the bucket's URL, or give another --store",
+            )
         return cls(root, content.id, writable=writable)
+
+    def refresh(self) -> None:
+        """Bring in what others have published; there are no others unless the store is shared (artifacts.shared)."""
 
     def reading(self) -> AbstractContextManager[None]:
         """While inside, no collector removes anything: for whoever reads several files of a release."""
@@ -236,21 +256,21 @@ class Store:
             ObjectMissing, DiskFull, OSError: nothing was published.
         """
         with _room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
-            known, _ = index.summaries(self.root, save=True)
-            for summary in known:
-                if summary["model"] == model and summary["identity"] == identity:
-                    manifest = self._load(model, summary["version"])
-                    self.keep_record(self._manifest_path(manifest))
-                    return manifest, False
-            sequence = 1 + max((summary["sequence"] for summary in known), default=0)
-            folder = layout.manifest_path(self.root, model, 1).parent
-            version = 1 + max(layout.numbers(folder, retired=True), default=0)
             while True:
+                self.refresh()
+                known, _ = index.summaries(self.root, save=True)
+                for summary in known:
+                    if summary["model"] == model and summary["identity"] == identity:
+                        manifest = self._load(model, summary["version"])
+                        self.keep_record(self._manifest_path(manifest))
+                        return manifest, False
+                sequence = 1 + max((summary["sequence"] for summary in known), default=0)
+                folder = layout.manifest_path(self.root, model, 1).parent
+                version = 1 + max(layout.numbers(folder, retired=True), default=0)
                 manifest = build(version, sequence)
                 try:
                     self._commit(manifest)
-                except FileExistsError:  # the lock above did not keep another publisher out
-                    version += 1
+                except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
                     continue
                 return manifest, True
 
@@ -270,13 +290,17 @@ class Store:
                 if path.read_bytes() == manifest.to_bytes():
                     self.keep_record(path)
                     return False
-                raise ReleaseConflict(
-                    f"this store has another release named {manifest.ref}",
-                    where=path,
-                    expected=f"identity {manifest.identity[:12]}",
-                    fix="versions are immutable: keep the two in different stores",
-                ) from None
+                raise self.conflict(manifest) from None
             return True
+
+    def conflict(self, manifest: Manifest) -> ReleaseConflict:
+        """What to raise when another release has the name and version of `manifest` here."""
+        return ReleaseConflict(
+            f"this store has another release named {manifest.ref}",
+            where=self._manifest_path(manifest),
+            expected=f"identity {manifest.identity[:12]}",
+            fix="versions are immutable: keep the two in different stores",
+        )
 
     def _refuse_retired(self, manifest: Manifest) -> None:
         """A version that was retired may only come back as what it was."""
@@ -288,6 +312,9 @@ class Store:
                 expected=f"identity {manifest.identity[:12]}",
                 fix="versions are never used again: keep the two in different stores",
             )
+
+    def fetch(self, ref: ArtifactRef) -> None:
+        """Get an object that is not here from where others put it; there are no others unless the store is shared."""
 
     def require_objects(self, manifest: Manifest) -> None:
         """Make sure that every file of a release is here with its size; bytes are checked when they are read.
@@ -348,6 +375,7 @@ class Store:
             BadName, ReleaseNotFound, AliasNotFound, AmbiguousReference, DamagedManifest, DamagedAlias.
         """
         wanted = parse_reference(reference)
+        self.refresh()
         if wanted.model is not None and wanted.alias is not None:
             return self._behind(aliases.current(self.root, wanted.model, wanted.alias))
         if wanted.model is not None:

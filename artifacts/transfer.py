@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from artifacts import fs, layout, ledger, locks, signatures
-from artifacts.errors import DamagedLedger, DamagedSignature, ObjectDamaged, ObjectMissing, ReleaseConflict
+from artifacts.errors import DamagedLedger, DamagedSignature, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Manifest
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry
@@ -19,8 +19,10 @@ from artifacts.store import Store
 _CHUNK = 1 << 20
 
 
-def verified_chunks(store: Store, manifest: Manifest, ref: ArtifactRef, entry: FileEntry) -> Iterator[bytes]:
+def verified_chunks(store: Store, owner: str, ref: ArtifactRef, entry: FileEntry) -> Iterator[bytes]:
     """The bytes of one file of an object, piece by piece; the last piece comes only if all were the right ones.
+
+    `owner` is whose object it is, for messages.
 
     Raises:
         ObjectMissing, ObjectDamaged.
@@ -36,15 +38,15 @@ def verified_chunks(store: Store, manifest: Manifest, ref: ArtifactRef, entry: F
                 size, held = size + len(chunk), chunk
     except FileNotFoundError as error:
         raise ObjectMissing(
-            f"{manifest.ref} has lost {entry.path} of its {ref.kind}", where=path, fix="run `clipsmith verify --repair`"
+            f"{owner} has lost {entry.path} of its {ref.kind}", where=path, fix="run `clipsmith verify --repair`"
         ) from error
     except OSError as error:
         raise ObjectDamaged(
-            f"{manifest.ref}: {path.name} cannot be read: {error}", where=path, fix="run `clipsmith verify --repair`"
+            f"{owner}: {path.name} cannot be read: {error}", where=path, fix="run `clipsmith verify --repair`"
         ) from error
     if size != entry.size or digest.hexdigest() != entry.sha256:
         raise ObjectDamaged(
-            f"{manifest.ref}: {entry.path} of its {ref.kind} is damaged",
+            f"{owner}: {entry.path} of its {ref.kind} is damaged",
             where=path,
             expected=f"{entry.size} bytes with sha256 {entry.sha256[:12]}...",
             fix="run `clipsmith verify --repair`",
@@ -73,12 +75,7 @@ def refuse_conflict(store: Store, manifest: Manifest) -> None:
     path = layout.manifest_path(store.root, manifest.model, manifest.version)
     data = manifest.to_bytes()
     if path.exists() and path.read_bytes() != data and not _was_written(store.root, path, data):
-        raise ReleaseConflict(
-            f"this store has another release named {manifest.ref}",
-            where=path,
-            expected=f"identity {manifest.identity[:12]}",
-            fix="versions are immutable: keep the two in different stores",
-        )
+        raise store.conflict(manifest)
 
 
 def parse_signature(data: bytes, manifest: Manifest, where: object) -> SignatureRecord:

@@ -258,7 +258,10 @@ def _objects(root: Path, releases: list[Manifest], contents: Contents) -> list[P
         for ref in manifest.objects():
             wanted[ref.digest] = ref
             users.setdefault(ref.digest, []).append(manifest.ref)
+    on_demand = (root / layout.BUCKET).exists()  # objects of other hosts come from the bucket when they are needed
     for digest, ref in wanted.items():
+        if on_demand and digest not in contents.entries:
+            continue
         problems += _compare(root, ref, contents, tuple(users[digest]))
     for digest, entries in contents.entries.items():
         if digest not in wanted and ArtifactRef.of("", entries.values()).digest != digest:

@@ -23,11 +23,16 @@ def apply_all(pool: str = POOL) -> Applied:
     """Create or update all of it on the server of the current settings; again is harmless."""
     from prefect.client.orchestration import get_client
 
+    from deployments import result_storage
+    from deployments import result_storage
     from deployments.automations import apply_automations
 
     with _one_at_a_time(), get_client(sync_client=True) as client:
+        result_storage.apply(client)
+        environment = result_storage.apply(client)
         return Applied(
-            deployments=tuple(apply_definitions(client, pool=pool)), automations=tuple(apply_automations(client))
+            deployments=tuple(apply_definitions(client, pool=pool, environment=environment)),
+            automations=tuple(apply_automations(client)),
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from artifacts.store import Store
+from artifacts.store import BUCKET_VARIABLE, Store
 from flows.defaults import default_store
 
 StoreOption = Annotated[
@@ -30,8 +31,8 @@ def store_path(store: Path | None) -> Path:
 
 
 def open_store(store: Path | None) -> Store:
-    """Open the store to read it."""
-    return Store.open(store_path(store), writable=False)
+    """Open the store to read it; a bucket's working copy also to bring in what other hosts have published."""
+    return Store.open(store_path(store), writable=bool(os.environ.get(BUCKET_VARIABLE)))
 
 
 def open_to_change(store: Path | None) -> Store:
