@@ -227,6 +227,10 @@ class GateFailed(ClipsmithError):
         return error
 
 
+class VariantsFailed(ClipsmithError):
+    """Some variants of a nightly run failed; the others are done."""
+
+
 # --- the store ---------------------------------------------------------------------------------------------
 
 

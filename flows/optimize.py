@@ -9,12 +9,14 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
-from artifacts.errors import ConfigError, GateFailed
+from artifacts.errors import GateFailed
 from artifacts.gate_words import sentence, tally
 from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store, activate, active_store
+from flows.inputs import pin_arguments, plan, recipe_of
+from flows.known_plans import remember
 from flows.parameters import DEMO, OptimizeParameters
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, score_task
@@ -22,7 +24,6 @@ from tasks.calibration import Calibration, calibrate_task
 from tasks.captions import require_whole_captions
 from tasks.checkpoint import (
     CheckedCheckpoint,
-    calibrated_on,
     check_recipe,
     check_task,
     keep_published_task,
@@ -44,7 +45,7 @@ from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, expo
 from tasks.progress import progress
 from tasks.publish import Draft, Piece, Published, publish_task
 from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
-from tasks.recipe import Recipe, load_recipe
+from tasks.recipe import Recipe
 from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, measured
@@ -73,7 +74,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     tag_run(_short_name(parameters.model), parameters.targets)
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
-    recipe = load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
+    recipe = recipe_of(parameters)
     with activate(Store.open(parameters.store)):
         return _Run(parameters, recipe).run()
 
@@ -149,6 +150,7 @@ class _Run:
         )
         show_tables_task(draft)
         published: Published = publish_task(draft)
+        remember(active_store(), plan(self.parameters, self.recipe, snapshot, data), flow_run.id, published)
         # Not a reason to fail: the release is published.
         show_release_task(published.ref, return_state=True)
         _require_accepted(draft, published)
@@ -160,29 +162,11 @@ class _Run:
         """What the names mean today; runs every time."""
         with measured() as meter:
             snapshot: Snapshot = resolve_task(self.parameters.model, self.parameters.revision)
-            calibration = self._calibration_source(snapshot)
-            seen = sorted(calibrated_on(snapshot, active_store())) if snapshot.calibrated else []
-            data: PinnedData = pin_data_task(calibration, *self._data_limits(snapshot), seen)
+            arguments = pin_arguments(self.parameters, self.recipe, snapshot, active_store())
+            data: PinnedData = pin_data_task(*arguments)
         self.timings.append(stage_row("resolve", meter.stats))
         get_run_logger().info("resolve: %s, revision %s", snapshot.model, snapshot.revision[:12])
         return snapshot, data
-
-    def _calibration_source(self, snapshot: Snapshot) -> str | None:
-        """The calibration source, or None where nothing is to be calibrated."""
-        source = self.parameters.calibration.source
-        if self.recipe is None or snapshot.calibrated:
-            return None
-        if source is None and snapshot.kind != "demo":
-            raise ConfigError(
-                f"no calibration data for {snapshot.name}",
-                expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-                fix="give --calibration: a folder with captions.csv, datasets:NAME, or digits",
-            )
-        return source or "digits"
-
-    def _data_limits(self, snapshot: Snapshot) -> tuple[int, str, int]:
-        evaluation = self.parameters.evaluation.source_and_count(demo=snapshot.kind == "demo")
-        return self.parameters.calibration.sample_count, *evaluation
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
         """Per encoder, the object that holds its `amax.parquet`."""

@@ -159,7 +159,12 @@ def package_version(name: str) -> str:
         return "not installed"
 
 
+STEPS: dict[str, tuple[int, tuple[str, ...]]] = {}
+"""Every cached step: its version and the packages that it depends on."""
+
+
 def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
     """A Prefect task whose result is kept as JSON and found again by content. Raise `version` when its work changes."""
+    STEPS[name] = (version, packages)
     policy = StepCache(step=name, version=version, packages=packages)
     return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")

@@ -1,0 +1,73 @@
+"""What a run starts from, and the digest of all of it: an equal plan has nothing new to make."""
+
+from __future__ import annotations
+
+from artifacts.errors import ConfigError
+from artifacts.refs import digest_json
+from artifacts.store import Store
+from flows.parameters import OptimizeParameters
+from tasks.checkpoint import calibrated_on
+from tasks.datasource import PinnedData
+from tasks.recipe import Recipe, load_recipe
+from tasks.snapshot import Snapshot
+from tasks.steps import STEPS, package_version
+
+PinArguments = tuple[str | None, int, str, int, list[str]]
+
+
+def recipe_of(parameters: OptimizeParameters) -> Recipe | None:
+    """The FP8 recipe that was asked for; None for FP16 alone."""
+    return load_recipe(parameters.recipe) if "fp8" in parameters.precisions else None
+
+
+def pin_arguments(
+    parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, store: Store
+) -> PinArguments:
+    """What `tasks.datasource.pin_both` is to be called with.
+
+    Raises:
+        ConfigError: the model has to be calibrated and there is no data for it.
+    """
+    calibration = _calibration_source(parameters, recipe, snapshot)
+    seen = sorted(calibrated_on(snapshot, store)) if snapshot.calibrated else []
+    evaluation = parameters.evaluation.source_and_count(demo=snapshot.kind == "demo")
+    return calibration, parameters.calibration.sample_count, *evaluation, seen
+
+
+def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot) -> str | None:
+    """The calibration source, or None where nothing is to be calibrated."""
+    source = parameters.calibration.source
+    if recipe is None or snapshot.calibrated:
+        return None
+    if source is None and snapshot.kind != "demo":
+        raise ConfigError(
+            f"no calibration data for {snapshot.name}",
+            expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
+            fix="give --calibration: a folder with captions.csv, datasets:NAME, or digits",
+        )
+    return source or "digits"
+
+
+def plan(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, data: PinnedData) -> str:
+    """The digest of everything that decides what a run makes: contents, parameters, steps and packages.
+
+    Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
+    when something else makes them run.
+    """
+    settings = parameters.model_dump(mode="json", exclude={"model", "revision", "recipe", "store"})
+    for section in ("calibration", "evaluation"):
+        settings[section].pop("source")
+    return digest_json(
+        {
+            "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
+            "calibration": data.calibration and data.calibration.digest,
+            "evaluation": data.evaluation.digest,
+            "recipe": recipe and recipe.digest,
+            "settings": settings,
+            "steps": {
+                name: [version, {package: package_version(package) for package in packages}]
+                for name, (version, packages) in STEPS.items()
+            },
+            "clipsmith": package_version("clipsmith"),
+        }
+    )

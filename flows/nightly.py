@@ -1,0 +1,232 @@
+"""The nightly run: every variant made again if anything that decides it has changed, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import NamedTuple, TypeVar, cast
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.runtime import deployment
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts import aliases, history
+from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
+from artifacts.forms import for_forms
+from artifacts.manifest import Manifest
+from artifacts.promotion import promote
+from artifacts.regression import findings, sentence
+from artifacts.store import Store, activate
+from flows.defaults import default_store
+from flows.inputs import pin_arguments, plan, recipe_of
+from flows.known_plans import known, made_by
+from flows.optimize import optimize
+from flows.parameters import OptimizeParameters, Recorded
+from flows.variants import BadVariant, Variant, read_variants, variants_folder
+from tasks.checkpoint import resolve
+from tasks.datasource import pin_both
+from tasks.nightly_summary import Outcome, report_regressions, show_summary_task
+
+_READERS = 4
+"""Variants whose inputs are read at once: hashing releases Python's lock."""
+_HOUR = 3600
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class NightlyParameters(BaseModel):
+    """Which variants, and where their releases live."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
+
+    variants: list[str] = Field(default=[], description="Names of variants, as demo; none means all of them.")
+    at_once: int = Field(default=2, ge=1, le=64, description="How many changed variants are made at the same time.")
+    hours: int = Field(default=12, ge=1, le=72, description="How long one variant may take before it is cancelled.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+
+
+DEFAULTS = NightlyParameters()
+
+
+@flow(name="nightly", persist_result=False)
+def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
+    """Make every variant again whose checkpoint, data, settings or software have changed.
+
+    One that fails does not stop the others; the run then fails, and names it.
+
+    Args:
+        parameters: Which variants, and where their releases live.
+    """
+    variants = _chosen(read_variants(variants_folder()), parameters.variants)
+    store = Store.open(parameters.store)
+    with activate(store):
+        outcomes = _Night(parameters, store).run(variants)
+    show_summary_task(outcomes)
+    for outcome in outcomes:
+        get_run_logger().info("%s: %s", outcome.variant, outcome.sentence())
+    failed = [outcome for outcome in outcomes if outcome.bad]
+    if failed:
+        raise VariantsFailed(
+            f"{len(failed)} of {len(outcomes)} variants failed: {', '.join(outcome.variant for outcome in failed)}\n"
+            + "\n".join(f"  {outcome.variant}: {outcome.sentence()}" for outcome in failed),
+            where=variants_folder(),
+            fix="the other variants are done; correct these, or see their own runs, and run again",
+        )
+    return outcomes
+
+
+def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant | BadVariant]:
+    unknown = sorted(set(names) - {variant.name for variant in found})
+    if unknown:
+        raise ConfigError(
+            f"no variant {', '.join(unknown)}",
+            where=variants_folder(),
+            expected=f"some of {', '.join(variant.name for variant in found) or 'none, the folder is empty'}",
+            fix="correct the name, or add its file",
+        )
+    return [variant for variant in found if not names or variant.name in names]
+
+
+class _Night:
+    """One nightly run."""
+
+    def __init__(self, parameters: NightlyParameters, store: Store) -> None:
+        self.parameters = parameters
+        self.store = store
+
+    def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
+        """The outcome of each variant, in the order given. Only changed ones cost more than reading their inputs."""
+        looked = _side_by_side(self._look, variants, _READERS)
+        return _side_by_side(self._finish, looked, self.parameters.at_once)
+
+    def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, str | None]:
+        """What is known of a variant, or else None as the release that its inputs led to before."""
+        if isinstance(variant, BadVariant):
+            return Outcome.failed(variant.name, None, str(variant.error))
+        try:
+            before = known(self.store, self._plan(variant.parameters))
+            if before is None or not self._is_there(before.ref, before.identity):
+                return variant, None
+            return variant, before.ref
+        except ClipsmithError as error:
+            return Outcome.failed(variant.name, None, str(error))
+
+    def _plan(self, parameters: OptimizeParameters) -> str:
+        """Reads, and digests, the checkpoint and the data."""
+        recipe = recipe_of(parameters)
+        snapshot = resolve(parameters.model, parameters.revision, self.store)
+        data = pin_both(*pin_arguments(parameters, recipe, snapshot, self.store))
+        return plan(parameters, recipe, snapshot, data)
+
+    def _is_there(self, ref: str, identity: str) -> bool:
+        try:
+            with self.store.reading():
+                manifest = self.store.find(ref)
+                self.store.require_objects(manifest)
+        except ClipsmithError:  # what is lost is made again
+            return False
+        return manifest.identity == identity
+
+    def _finish(self, looked: Outcome | tuple[Variant, str | None]) -> Outcome:
+        if isinstance(looked, Outcome):
+            return looked
+        variant, before = looked
+        try:
+            if before is not None:
+                return self._judge(variant, self.store.find(before), changed=False)
+            return self._make(variant)
+        except ClipsmithError as error:
+            return Outcome.failed(variant.name, None, str(error))
+
+    def _make(self, variant: Variant) -> Outcome:
+        wanted = variant.parameters.model_copy(update={"store": str(self.store.root)})
+        step = make_variant_task.with_options(task_run_name=f"make-{variant.name}")
+        state: State[Made] = step(variant.name, wanted, self.parameters.hours * _HOUR, return_state=True)
+        if not state.is_completed():
+            return Outcome.failed(variant.name, None, _ending(state))
+        run = state.result()
+        made = made_by(run.id)
+        if made is None:
+            return Outcome.failed(variant.name, run.id, run.ended)
+        return self._judge(variant, self.store.find(made.ref), changed=made.new)
+
+    def _judge(self, variant: Variant, release: Manifest, *, changed: bool) -> Outcome:
+        """Compare a release with what the alias points to and with its history, and promote it if so configured."""
+        production = _behind(self.store, release.model, variant.promote or "production")
+        others, _ = history.read(self.store, release.model)
+        alarms = [sentence(finding) for finding in findings(others, release) if finding.alarming] if changed else []
+        report_regressions(release, alarms)
+        promoted = variant.promote is not None and self._promote(release, variant.promote)
+        return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
+
+    def _promote(self, release: Manifest, alias: str) -> bool:
+        """Whether the alias was moved: all gates passed, and it has not pointed here before (and been rolled back)."""
+        if not release.gates or any(result.status != "passed" for result in release.gates):
+            return False
+        try:
+            entries = aliases.history(self.store.root, release.model, alias)
+        except AliasNotFound:
+            entries = []
+        if any(entry.version == release.version for entry in entries):
+            return False
+        seen = entries[-1].number if entries else 0
+        return promote(self.store, release.ref, alias, why="nightly: all gates passed", seen=seen).moved
+
+
+def _behind(store: Store, model: str, alias: str) -> Manifest | None:
+    try:
+        return store.find(f"{model}:{alias}")
+    except AliasNotFound:
+        return None
+
+
+def _side_by_side(call: Callable[[Item], Result], items: list[Item], at_once: int) -> list[Result]:
+    """The results in the order of the items; each call sees this run's context."""
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(copy_context().run, call, item) for item in items]
+        return [future.result() for future in futures]
+
+
+class Made(NamedTuple):
+    """A run of `optimize`, and how it ended, in words."""
+
+    id: str
+    ended: str
+
+
+@task(name="make-variant", persist_result=False)
+def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int) -> Made:
+    """Run `optimize` and wait for its end: on any worker, when this run is on one; else here."""
+    if deployment.id is None:
+        state: State = optimize(parameters, return_state=True)
+        return Made(str(state.state_details.flow_run_id), _ending(state))
+    run = cast(
+        "FlowRun",
+        run_deployment(
+            "optimize/optimize",
+            parameters={"parameters": parameters.model_dump(mode="json")},
+            tags=[f"variant:{variant}"],
+            timeout=limit_s,
+            poll_interval=2,
+        ),
+    )  # without an event loop it waits itself
+    if run.state is None or not run.state.is_final():
+        _cancel(run.id)
+        return Made(str(run.id), f"not done within {limit_s // _HOUR} h, and cancelled")
+    return Made(str(run.id), _ending(run.state))
+
+
+def _ending(state: State) -> str:
+    return ": ".join(words for words in (state.name, state.message) if words)
+
+
+def _cancel(run: UUID) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelling
+
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Cancelling(message="the nightly run's time limit"))
