@@ -78,13 +78,17 @@ def read_definitions(path: Path = PREFECT_FILE) -> PrefectFile:
     return PrefectFile(pull=content["pull"], deployments=deployments)
 
 
-def apply_definitions(client: SyncPrefectClient, *, pool: str = POOL) -> list[str]:
+def apply_definitions(client: SyncPrefectClient, *, pool: str = POOL, environment: dict[str, str]) -> list[str]:
     """Create or update the pool, every deployment and its schedules; doing it again changes nothing.
+
+    `environment` is added to that of the flow runs.
 
     Returns: the full names of the deployments, `flow/deployment`.
     """
     _require_pool(client, pool)
     content = read_definitions()
+    for definition in content.deployments:
+        definition.work_pool.job_variables.setdefault("env", {}).update(environment)
     return [_apply(client, definition, content.pull, pool) for definition in content.deployments]
 
 
