@@ -24,7 +24,6 @@ def apply_all(pool: str = POOL) -> Applied:
     from prefect.client.orchestration import get_client
 
     from deployments import result_storage
-    from deployments import result_storage
     from deployments.automations import apply_automations
 
     with _one_at_a_time(), get_client(sync_client=True) as client:
