@@ -27,7 +27,6 @@ def apply_all(pool: str = POOL) -> Applied:
     from deployments.automations import apply_automations
 
     with _one_at_a_time(), get_client(sync_client=True) as client:
-        result_storage.apply(client)
         environment = result_storage.apply(client)
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool, environment=environment)),

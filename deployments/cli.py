@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from artifacts.errors import ClipsmithError, GateFailed
-from artifacts.store import Store
-from deployments import show
+from artifacts.store import BUCKET_VARIABLE, Store
+from deployments import result_storage, show
 from deployments.commands import aliases, copies, fleet, releases, signing, upkeep
 from deployments.console import print_error
 from deployments.embedded_api import EmbeddedApi
@@ -71,6 +72,11 @@ def optimize(
 
     if api is not None:  # it has been starting while the flow was imported
         api.wait()
+    if api is not None or os.environ.get(BUCKET_VARIABLE):  # another's server keeps what it was told otherwise
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            result_storage.apply(client)
     # Whatever a library prints goes to stderr: stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
         rejection: GateFailed | None = None

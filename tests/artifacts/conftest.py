@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from artifacts.evidence import Evidence
 from artifacts.manifest import DataSource, Manifest, Provenance, Row, Source
 from artifacts.schema import SCHEMAS
+from tests.s3 import moto, s3_environment
 
 ENCODERS = ("image", "text")
 HIDDEN = {"image": 1024, "text": 768}
@@ -262,3 +263,20 @@ def manifest_of() -> Callable[..., Manifest]:
 def evidence_of() -> Callable[..., Evidence]:
     """Makes evidence: see `build_evidence`."""
     return build_evidence
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of moto's server, which runs as long as the tests do."""
+    with moto(tmp_path_factory.mktemp("moto") / "log") as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the S3 server (boto3), and the environment that lets others find it."""
+    import boto3
+
+    for name, value in s3_environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return boto3.client("s3")
