@@ -90,13 +90,13 @@ class Image:
 
     def run(self, words: list[str], volume: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run to the end."""
-        command = self.command(words, volume, **environment)
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        limited = ["timeout", "--signal=KILL", "300", *words]  # inside: it ends the command with all it started
+        return subprocess.run(self.command(limited, volume, **environment), capture_output=True, text=True)
 
 
 def enter(folder: Path, volume: Path, mode: str, words: list[str]) -> list[str]:
     """The command that runs `words` in the folder's root, as process number 1; its children end with it."""
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    namespaces = ["unshare", "--mount", "--pid", "--fork"]
     script = f"python={PYTHON}\n{_ENTER}"
     return [*namespaces, "sh", "-c", script, "enter", str(folder), str(volume), mode, *words]
 
@@ -140,7 +140,14 @@ def _run(command: str, folder: Path, variables: dict[str, str]) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def terminate(running: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the container's process number 1, as a container engine stops it."""
-    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGTERM)
+def signal_first(running: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the container's process number 1, as a container engine does; nothing when it has ended.
+
+    To kill `unshare` would not do: a process that changed its user does not learn that its parent died.
+    """
+    try:
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    except FileNotFoundError:
+        return
+    for child in children:
+        os.kill(int(child), number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -22,10 +23,11 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.docker.sandbox import Image, build, possible, terminate
+from tests.docker.sandbox import Image, build, possible, signal_first
 from tests.docker.support import IMAGES, ROOT, Dockerfile, compose
 
 pytestmark = [
+    pytest.mark.timeout(1800),  # the installation alone took 3 minutes on a quiet machine, 10 on a busy one
     pytest.mark.heavy,
     pytest.mark.skipif(not possible(), reason="needs root and the right to make namespaces"),
 ]
@@ -58,7 +60,7 @@ def running(image: Image, words: list[str], volume: str, log: Path, **environmen
         try:
             yield child
         finally:
-            child.kill()
+            signal_first(child, signal.SIGKILL)
             child.wait()
 
 
@@ -78,7 +80,7 @@ def eventually(check: Callable[[], bool], seconds: float) -> bool:
 def stopped(child: subprocess.Popen[bytes]) -> float:
     """Seconds from SIGTERM to the end of the container."""
     begun = time.monotonic()
-    terminate(child)
+    signal_first(child, signal.SIGTERM)
     child.wait(timeout=30)
     return time.monotonic() - begun
 
