@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 from prefect.filesystems import WritableFileSystem
@@ -31,7 +32,8 @@ def made_by(run: object) -> Published | None:
 
 def _results() -> ResultStore:
     """Where results are kept by default; not the flow's own, which keeps none."""
-    storage = cast("WritableFileSystem", get_default_result_storage(_sync=True))
+    read_storage = cast("Callable[..., WritableFileSystem]", get_default_result_storage)
+    storage = read_storage(_sync=True)
     return ResultStore(result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from textwrap import indent
 from typing import NamedTuple, TypeVar, cast
 from uuid import UUID
 
@@ -72,7 +73,7 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     if failed:
         raise VariantsFailed(
             f"{len(failed)} of {len(outcomes)} variants failed: {', '.join(outcome.variant for outcome in failed)}\n"
-            + "\n".join(f"  {outcome.variant}: {outcome.sentence()}" for outcome in failed),
+            + indent("\n".join(f"{outcome.variant}: {outcome.sentence()}" for outcome in failed), "    "),
             where=variants_folder(),
             fix="the other variants are done; correct these, or see their own runs, and run again",
         )

@@ -1,0 +1,154 @@
+"""The nightly run: the unchanged costs nothing, the bad fails alone, and aliases move only on passing gates."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from artifacts import aliases
+from artifacts.errors import ClipsmithError, ConfigError, VariantsFailed
+from artifacts.promotion import promote, rollback
+from artifacts.store import Store
+from flows.nightly import NightlyParameters, nightly
+from flows.variants import BadVariant, Schedule, Variant, by_schedule, read_variants
+from tests.flows.conftest import small_parameters, spied
+
+pytestmark = pytest.mark.xdist_group("nightly")
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of variants, which the flow reads."""
+    path = tmp_path / "variants"
+    path.mkdir()
+    monkeypatch.setenv("CLIPSMITH_VARIANTS", str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a store and a model that the first tests make, and later ones use."""
+    return tmp_path_factory.mktemp("nights")
+
+
+@pytest.fixture
+def model(shared: Path, small_clip: Path) -> Path:
+    """A copy of the small model that a test may change."""
+    path = shared / "small"
+    if not path.exists():
+        shutil.copytree(small_clip, path)
+    return path
+
+
+@pytest.fixture
+def write(folder: Path, model: Path, tmp_path: Path) -> Write:
+    """`write("a", promote="production", latency__rounds=6)` writes the variant `a`."""
+
+    def call(name: str, *, promote: str | None = None, **changes: Any) -> None:
+        parameters = small_parameters(model, tmp_path, **changes)
+        del parameters["store"]
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"promote": promote, "parameters": parameters}))
+
+    return call
+
+
+@pytest.fixture
+def night(shared: Path) -> Iterator[Callable[..., tuple[dict[str, Any], list[str]]]]:
+    """`night()`: what became of each variant, and the steps whose work was done."""
+
+    def call(*names: str) -> tuple[dict[str, Any], list[str]]:
+        parameters = NightlyParameters(variants=list(names), at_once=1, store=str(shared / "store"))
+        with spied() as calls:
+            outcomes = nightly(parameters)
+        return {outcome.variant: outcome for outcome in outcomes}, calls
+
+    yield call
+
+
+def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
+    write: Write, night: Any, folder: Path, shared: Path, model: Path
+) -> None:
+    write("good")
+    first, work = night()
+    assert (first["good"].result, first["good"].release) == ("released", "small@1")
+    assert work != []
+
+    (folder / "typo.yaml").write_text("parameter: {}\n")
+    (folder / "missing.yaml").write_text(
+        f"parameters: {{model: {shared / 'nothing'}, calibration: {{source: digits}}}}\n"
+    )
+    with pytest.raises(VariantsFailed) as failure, spied() as work:
+        nightly(NightlyParameters(at_once=1, store=str(shared / "store")))
+    assert work == []
+    message = str(failure.value)
+    assert "2 of 3 variants failed: missing, typo" in message
+    assert "parameter: Extra inputs are not permitted" in message
+    assert "missing: no model" in message
+    assert [release.ref for release in Store.open(shared / "store").releases()] == ["small@1"]
+
+    # The same bytes elsewhere are no change; one other byte of the checkpoint is.
+    (model / "preprocessor_config.json").touch()
+    assert night("good")[0]["good"].result == "unchanged"
+    config = model / "tokenizer_config.json"
+    config.write_text(config.read_text() + "\n")
+    changed, work = night("good")
+    assert changed["good"].result == "released"
+    assert "check" in work
+    assert "trace image" not in work, "only what depends on the tokenizer is done again"
+
+
+def test_an_alias_moves_only_when_all_gates_pass_and_never_back_to_what_was_rolled_back(
+    write: Write, night: Any, shared: Path
+) -> None:
+    loose = {"gates": {"min_cosine_mean": 0.01, "max_size_ratio": None}}
+    write("kept", promote="production", gates={"min_cosine_mean": 0.99999, "max_size_ratio": None})
+    with pytest.raises(VariantsFailed, match=r"kept: small@\d+ rejected"):
+        night("kept")
+    store = Store.open(shared / "store")
+    with pytest.raises(ClipsmithError, match="no alias"):
+        aliases.history(store.root, "small", "production")
+
+    write("kept", promote="production", **loose)
+    outcome = night("kept")[0]["kept"]
+    assert outcome.result == "promoted"
+    assert store.find("small:production").ref == outcome.release
+
+    newer = outcome.release
+    promote(store, "small@1", "production", force=True, why="a test")
+    assert night("kept")[0]["kept"].result == "unchanged", "a person's decision stands"
+    assert store.find("small:production").ref == "small@1"
+    rollback(store, "small", "production")
+    assert store.find("small:production").ref == newer
+
+
+def test_a_name_that_no_variant_has_is_refused(write: Write, night: Any) -> None:
+    write("good")
+    with pytest.raises(ConfigError, match="no variant god"):
+        night("god")
+
+
+def test_variants_share_a_schedule_or_have_their_own(folder: Path) -> None:
+    (folder / "a.yaml").write_text("parameters: {model: demo}\n")
+    (folder / "b.yaml").write_text('schedule: {cron: "30 4 * * 1", timezone: Europe/Berlin}\n')
+    (folder / "c.yaml").write_text("{}\n")
+    (folder / "d.yaml").write_text("schedule: {cron: at noon}\n")
+    found = read_variants(folder)
+    assert [type(variant) for variant in found] == [Variant, Variant, Variant, BadVariant]
+    assert by_schedule(found) == {
+        Schedule(): ["a", "c", "d"],
+        Schedule(cron="30 4 * * 1", timezone="Europe/Berlin"): ["b"],
+    }
+
+
+def test_the_packaged_variants_are_sound() -> None:
+    from flows.variants import variants_folder
+
+    found = read_variants(variants_folder())
+    assert [variant.name for variant in found if isinstance(variant, Variant)] == ["demo"]
+    assert len(found) == 1
