@@ -24,7 +24,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         from prefect.settings import get_current_settings
 
-        with (get_current_settings().home / "clipsmith-api.lock").open("a") as lock:
+        home = get_current_settings().home
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / "clipsmith-api.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             await super().startup(sockets)
 
