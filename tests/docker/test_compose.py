@@ -106,6 +106,15 @@ def test_the_server_asks_for_the_string_that_its_clients_send() -> None:
         assert filled[name]["environment"]["PREFECT_API_URL"] == "http://server:4200/api"
 
 
+@pytest.mark.parametrize("name", ["bucket", "deploy", "worker-cpu", "worker-gpu"])
+def test_all_who_need_the_bucket_know_it_and_reach_it(name: str) -> None:
+    needed = {"CLIPSMITH_BUCKET", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert needed <= set(SERVICES[name]["environment"])
+    assert SERVICES[name]["environment"]["AWS_ENDPOINT_URL"] == "http://objects:9000"
+    assert "data" in SERVICES[name]["networks"]
+    assert {"bucket", "objects"} & set(SERVICES[name]["depends_on"])
+
+
 def test_the_port_that_is_published_is_the_one_the_page_calls() -> None:
     server = compose({"PREFECT_PORT": "5900"})["services"]["server"]
     assert server["ports"] == ["127.0.0.1:5900:4200"]
@@ -129,8 +138,6 @@ def test_the_workers() -> None:
     (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     for service in (cpu, gpu):
-        names = set(service["environment"])
-        assert {"CLIPSMITH_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"} <= names
         assert service["volumes"] == ["worker:/var/lib/clipsmith"]
 
 
