@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,20 +11,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system import debian
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 WIDTH, HEIGHT = 1680, 950
 _TALLEST = 8000
-_INSTALL = ("update", "-q"), ("install", "-q", "-y", "--no-install-recommends", "chromium")
 
 
 def chromium() -> str:
     """Where the distribution's Chromium is, installing it where that is possible; playwright downloads none."""
     found = shutil.which("chromium")
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        for arguments in _INSTALL:
-            subprocess.run(["apt-get", *arguments], capture_output=True, check=False, timeout=300)
+    if found is None:
+        debian.install("chromium")
         found = shutil.which("chromium")
     if found is None:
         pytest.skip("Chromium is not installed, and cannot be installed here (that takes root and apt-get)")

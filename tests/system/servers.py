@@ -28,6 +28,7 @@ from prefect.states import Scheduled
 
 from tests.conftest import CLIPSMITH
 from tests.processes import left_after, new_mark, own_environment
+from tests.system import debian
 
 READY = "Ctrl-C"
 """`clipsmith up` prints it when a run can be started."""
@@ -95,9 +96,8 @@ def postgres() -> Iterator[str]:
 def _postgres_binaries() -> Path:
     """Where PostgreSQL's programs are, installing it where that is possible."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", *command], capture_output=True, check=False, timeout=300)
+    if not found:
+        debian.install("postgresql")
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("PostgreSQL is not installed, and cannot be installed here (that takes root and apt-get)")
