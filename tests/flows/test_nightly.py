@@ -31,19 +31,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a store and a model that the first tests make, and later ones use."""
-    return tmp_path_factory.mktemp("nights")
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Where the store and the model of a test are."""
+    return tmp_path
 
 
 @pytest.fixture
 def model(shared: Path, small_clip: Path) -> Path:
     """A copy of the small model that a test may change."""
-    path = shared / "small"
-    if not path.exists():
-        shutil.copytree(small_clip, path)
-    return path
+    return Path(shutil.copytree(small_clip, shared / "small"))
 
 
 @pytest.fixture
@@ -71,6 +68,7 @@ def night(shared: Path) -> Iterator[Callable[..., tuple[dict[str, Any], list[str
     yield call
 
 
+@pytest.mark.heavy
 def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
     write: Write, night: Any, folder: Path, shared: Path, model: Path
 ) -> None:
@@ -103,6 +101,7 @@ def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
     assert "trace image" not in work, "only what depends on the tokenizer is done again"
 
 
+@pytest.mark.heavy
 def test_an_alias_moves_only_when_all_gates_pass_and_never_back_to_what_was_rolled_back(
     write: Write, night: Any, shared: Path
 ) -> None:
