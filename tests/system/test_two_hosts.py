@@ -3,6 +3,7 @@ PostgreSQL and a bucket. What one has computed and published, the other finds.""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,3 +119,25 @@ def test_what_one_host_has_made_the_other_finds(tmp_path: Path) -> None:
                 block = api.read_block_document(default)
             assert block.data["basepath"] == "s3://fleet/team/results"
             assert aws["AWS_SECRET_ACCESS_KEY"] not in str(block.data)
+
+
+def test_commands_share_a_folder_and_say_when_it_is_gone(tmp_path: Path) -> None:
+    parameters = tmp_path / "small.yaml"
+    parameters.write_text(json.dumps(SMALL))
+    found = {}
+    for host in ("a", "b"):
+        environment = {
+            "PREFECT_HOME": str(tmp_path / host / "prefect"),
+            "CLIPSMITH_STORE": str(tmp_path / host / "store"),
+            "CLIPSMITH_BUCKET": str(tmp_path / "bucket"),
+        }
+        found[host] = clipsmith("optimize", environment, "--config", str(parameters), "--json")
+        assert found[host].code == 0, found[host].err
+    assert [made.document["new"] for made in found.values()] == [True, False]
+    assert "(cached)" not in found["a"].err
+    assert found["b"].err.count("(cached)") == found["a"].err.count(" MiB")
+    (tmp_path / "bucket").rename(tmp_path / "gone")
+    (tmp_path / "bucket").touch()
+    refused = clipsmith("releases", environment)
+    assert refused.code != 0
+    assert str(tmp_path / "bucket") in refused.err.replace("\n", "")
