@@ -13,7 +13,6 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,35 +41,12 @@ from artifacts.replica import Copied, pull, push
 from artifacts.signatures import SignatureRecord, signatures
 from artifacts.store import Store
 from artifacts.verification import verify
+from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 
 ROOT = Path(__file__).parents[2]
 
 # --- places to copy to ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """A copy, looked at with something else than what made it: pathlib, a dictionary, boto3."""
-
-    url: str
-    files: Callable[[], dict[str, bytes]]
-    write: Callable[[str, bytes], object]
-    remove: Callable[[str], object]
-
-
-def in_folder(folder: Path) -> Place:
-    """A folder of this machine."""
-
-    def files() -> dict[str, bytes]:
-        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-    def write(path: str, data: bytes) -> None:
-        (folder / path).unlink(missing_ok=True)
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-
-    return Place(f"file://{folder}", files, write, lambda path: (folder / path).unlink())
 
 
 def in_memory(name: str) -> Place:
@@ -86,23 +62,6 @@ def in_memory(name: str) -> Place:
         MemoryFileSystem().pipe_file(root + path, data)
 
     return Place(f"memory://{name}", files, write, lambda path: store.pop(root + path))
-
-
-def in_bucket(client: Any, bucket: str) -> Place:
-    """A folder in an S3 bucket."""
-    client.create_bucket(Bucket=bucket)
-
-    def files() -> dict[str, bytes]:
-        found = client.list_objects_v2(Bucket=bucket, Prefix="some/folder/").get("Contents", [])
-        bodies = {item["Key"]: client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in found}
-        return {key.removeprefix("some/folder/"): body for key, body in bodies.items()}
-
-    return Place(
-        f"s3://{bucket}/some/folder",
-        files,
-        lambda path, data: client.put_object(Bucket=bucket, Key=f"some/folder/{path}", Body=data),
-        lambda path: client.delete_object(Bucket=bucket, Key=f"some/folder/{path}"),
-    )
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,62 +29,26 @@ from artifacts.promotion import promote, rollback
 from artifacts.shared import SharedStore
 from artifacts.store import BUCKET_VARIABLE, Store
 from artifacts.verification import verify
+from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
-class Shared:
-    """The bucket, looked at with something else than what made it: pathlib or boto3."""
-
-    url: str
-    files: Callable[[], dict[str, bytes]]
-    write: Callable[[str, bytes], object]
-    remove: Callable[[str], object]
-
-
-def in_folder(folder: Path) -> Shared:
-    def files() -> dict[str, bytes]:
-        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-    def write(path: str, data: bytes) -> None:
-        (folder / path).unlink(missing_ok=True)
-        (folder / path).write_bytes(data)
-
-    return Shared(str(folder), files, write, lambda path: (folder / path).unlink())
-
-
-def on_s3(client: Any, name: str) -> Shared:
-    client.create_bucket(Bucket=name)
-
-    def files() -> dict[str, bytes]:
-        found = client.list_objects_v2(Bucket=name).get("Contents", [])
-        bodies = {item["Key"]: client.get_object(Bucket=name, Key=item["Key"])["Body"].read() for item in found}
-        return {key.removeprefix("team/"): body for key, body in bodies.items()}
-
-    return Shared(
-        f"s3://{name}/team",
-        files,
-        lambda path, data: client.put_object(Bucket=name, Key=f"team/{path}", Body=data),
-        lambda path: client.delete_object(Bucket=name, Key=f"team/{path}"),
-    )
-
-
 @pytest.fixture(params=["folder", "s3"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shared:
+def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """An empty bucket of each kind, which the environment names."""
     if request.param == "folder":
-        made = in_folder(tmp_path / "bucket")
+        made = replace(in_folder(tmp_path / "bucket"), url=str(tmp_path / "bucket"))
     else:
-        made = on_s3(request.getfixturevalue("s3"), f"b{digest(str(tmp_path))[:20]}")
+        made = in_bucket(request.getfixturevalue("s3"), f"b{digest(str(tmp_path))[:20]}")
     monkeypatch.setenv(BUCKET_VARIABLE, made.url)
     monkeypatch.setattr(remote, "_LONGEST_WAIT_S", 0.0)
     return made
 
 
 @pytest.fixture
-def hosts(shared: Shared, tmp_path: Path) -> tuple[Store, Store]:
+def hosts(shared: Place, tmp_path: Path) -> tuple[Store, Store]:
     """The stores of two hosts."""
     assert shared.files() == {}
     return Store.open(tmp_path / "a"), Store.open(tmp_path / "b")
@@ -97,7 +60,7 @@ def test_hosts_have_one_identity_and_stores_of_their_own(hosts: tuple[Store, Sto
     assert (one.root / layout.HEADER).read_bytes() != (two.root / layout.HEADER).read_bytes()
 
 
-def test_an_object_of_one_host_is_found_by_the_other(hosts: tuple[Store, Store], shared: Shared) -> None:
+def test_an_object_of_one_host_is_found_by_the_other(hosts: tuple[Store, Store], shared: Place) -> None:
     one, two = hosts
     ref = add(one, b"engine" * 1000, "model.engine")
     assert shared.files()[f"objects/{ref.digest[:2]}/{ref.digest}/model.engine"] == b"engine" * 1000
@@ -115,7 +78,7 @@ def test_a_damaged_or_missing_object_is_restored_from_the_bucket(hosts: tuple[St
     assert (place(two, ref) / "a.bin").read_bytes() == b"engine"
 
 
-def test_an_object_that_nobody_has_is_missing(hosts: tuple[Store, Store], shared: Shared) -> None:
+def test_an_object_that_nobody_has_is_missing(hosts: tuple[Store, Store], shared: Place) -> None:
     one, two = hosts
     ref = add(one, b"engine")
     shared.remove(f"objects/{ref.digest[:2]}/{ref.digest}/a.bin")
@@ -125,7 +88,7 @@ def test_an_object_that_nobody_has_is_missing(hosts: tuple[Store, Store], shared
 
 @pytest.mark.parametrize("damage", [b"enginE", b"engin"])
 def test_what_is_damaged_in_the_bucket_is_refused_and_replaced_by_who_makes_it_again(
-    hosts: tuple[Store, Store], shared: Shared, damage: bytes, tmp_path: Path
+    hosts: tuple[Store, Store], shared: Place, damage: bytes, tmp_path: Path
 ) -> None:
     one, two = hosts
     ref = add(one, b"engine")
@@ -140,7 +103,7 @@ def test_what_is_damaged_in_the_bucket_is_refused_and_replaced_by_who_makes_it_a
     Store.open(tmp_path / "c").check(ref)
 
 
-def test_a_release_of_one_host_is_the_others_too(hosts: tuple[Store, Store], shared: Shared) -> None:
+def test_a_release_of_one_host_is_the_others_too(hosts: tuple[Store, Store], shared: Place) -> None:
     one, two = hosts
     ref = add(one, b"engine")
     made, _ = make_release(one, "m", digest("one"), ref)
@@ -243,11 +206,12 @@ def test_a_retired_version_stays_taken_on_all_hosts(hosts: tuple[Store, Store], 
 
 
 @pytest.mark.parametrize("when", ["claim", "_keep"])
-def test_killed_while_publishing(shared: Shared, tmp_path: Path, when: str) -> None:
+def test_killed_while_publishing(shared: Place, tmp_path: Path, when: str) -> None:
     script = f"""
 import os, sys
 from artifacts import bucket, shared
 from artifacts.store import Store
+from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release
 store = Store.open(sys.argv[1])
 ref = add(store, b"engine")
@@ -267,7 +231,7 @@ make_release(store, "m", digest("one"), ref)
     assert verify(store.root).problems == ()
 
 
-def test_no_manifest_without_its_objects(hosts: tuple[Store, Store], shared: Shared) -> None:
+def test_no_manifest_without_its_objects(hosts: tuple[Store, Store], shared: Place) -> None:
     one, _ = hosts
     ref = add(one, b"engine")
     shared.remove(f"objects/{ref.digest[:2]}/{ref.digest}/a.bin")
@@ -276,7 +240,7 @@ def test_no_manifest_without_its_objects(hosts: tuple[Store, Store], shared: Sha
     assert shared.files()[f"objects/{ref.digest[:2]}/{ref.digest}/a.bin"] == b"engine"
 
 
-def test_a_store_takes_its_releases_along(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_takes_its_releases_along(shared: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(BUCKET_VARIABLE)
     alone = Store.open(tmp_path / "a")
     ref = add(alone, b"engine")
@@ -293,7 +257,7 @@ def test_a_store_takes_its_releases_along(shared: Shared, tmp_path: Path, monkey
     assert Store.open(tmp_path / "a", writable=False).releases() == [made]
 
 
-def test_different_histories_are_not_mixed(shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_histories_are_not_mixed(shared: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Store.open(tmp_path / "a")
     make_release(first, "m", digest("one"), add(first, b"1"))
     before = shared.files()
@@ -316,7 +280,7 @@ def test_a_working_copy_belongs_to_one_bucket(
 
 
 @pytest.mark.parametrize("name", ["releases/m/1.json", "aliases/m/production/1.json", "bucket.json"])
-def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Shared, tmp_path: Path, name: str) -> None:
+def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Place, tmp_path: Path, name: str) -> None:
     one, _ = hosts
     make_release(one, "m", digest("one"), add(one, b"1"))
     promote(one, "m", "production")
@@ -327,7 +291,7 @@ def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Shared,
 
 
 def test_a_record_elsewhere_than_in_its_place_is_refused(
-    hosts: tuple[Store, Store], shared: Shared, tmp_path: Path
+    hosts: tuple[Store, Store], shared: Place, tmp_path: Path
 ) -> None:
     one, _ = hosts
     make_release(one, "m", digest("one"), add(one, b"1"))
@@ -371,7 +335,7 @@ def test_what_cannot_be_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Bucket(url)
 
 
-def test_reading_alone_does_not_join(shared: Shared, tmp_path: Path) -> None:
+def test_reading_alone_does_not_join(shared: Place, tmp_path: Path) -> None:
     assert isinstance(Store.open(tmp_path / "a"), SharedStore)
     assert not isinstance(Store.open(tmp_path / "a", writable=False), SharedStore)
     assert os.environ[BUCKET_VARIABLE] == shared.url
