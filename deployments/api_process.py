@@ -6,7 +6,6 @@ to: it ends when the parent does, whatever ended it, and then this process ends 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
@@ -16,18 +15,14 @@ import time
 import uvicorn
 
 from deployments.embedded_api import GRACE_S
+from deployments.home_lock import home_lock
 
 
 class _Server(uvicorn.Server):
     """Servers of one Prefect home start one after the other: two that migrate a new database at once break it."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        from prefect.settings import get_current_settings
-
-        home = get_current_settings().home
-        home.mkdir(parents=True, exist_ok=True)
-        with (home / "clipsmith-api.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with home_lock("api"):
             await super().startup(sockets)
 
 

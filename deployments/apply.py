@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from artifacts.errors import NoServer
 from deployments.definitions import POOL, apply_definitions, read_definitions
+from deployments.home_lock import home_lock
 
 
 @dataclass(frozen=True)
@@ -26,24 +24,13 @@ def apply_all(pool: str = POOL) -> Applied:
     from deployments import result_storage
     from deployments.automations import apply_automations
 
-    with _one_at_a_time(), get_client(sync_client=True) as client:
+    # Two that find no automation of a name at the same moment would both create it.
+    with home_lock("apply"), get_client(sync_client=True) as client:
         environment = result_storage.apply(client)
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool, environment=environment)),
             automations=tuple(apply_automations(client)),
         )
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two that find no automation of a name at the same moment would both create it."""
-    from prefect.settings import get_current_settings
-
-    home = get_current_settings().home
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "clipsmith-apply.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def load_flows() -> None:

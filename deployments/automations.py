@@ -18,7 +18,6 @@ HEARTBEAT_S = 30
 MISSED = 3
 WEBHOOK_VARIABLE = "CLIPSMITH_WEBHOOK_URL"
 WEBHOOK_BLOCK = "clipsmith"
-REGRESSION = "clipsmith.regression"
 
 _RUN = """{
   "event": "{{ event.event }}",
@@ -100,6 +99,8 @@ def _notifications(webhook: UUID) -> Iterator[AutomationCore]:
     from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+    from tasks.nightly_summary import REGRESSION_EVENT
+
     yield AutomationCore(
         name="clipsmith: tell of a run that failed or crashed",
         description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
@@ -114,6 +115,6 @@ def _notifications(webhook: UUID) -> Iterator[AutomationCore]:
     yield AutomationCore(
         name="clipsmith: tell of a regression",
         description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
-        trigger=EventTrigger(expect={REGRESSION}, for_each={"prefect.resource.id"}, posture=Posture.Reactive),
+        trigger=EventTrigger(expect={REGRESSION_EVENT}, for_each={"prefect.resource.id"}, posture=Posture.Reactive),
         actions=[CallWebhook(block_document_id=webhook, payload=_REGRESSION)],
     )

@@ -6,13 +6,13 @@ Prefect would start such a server by itself, but leaves it running for ever when
 from __future__ import annotations
 
 import atexit
-import http.client
 import os
 import socket
 import subprocess
 import sys
 
 from artifacts.errors import ApiNotReady
+from deployments.child_process import end, server_problem
 
 GRACE_S = 5.0
 """How long the server may take to store what it has received before it is cut off, in seconds."""
@@ -58,7 +58,7 @@ class EmbeddedApi:
         """
         from prefect.context import refresh_global_settings_context
 
-        problem = self._problem()
+        problem = server_problem(_HOST, self.port, self._start_limit)
         if problem is not None:
             self._process.kill()
             self.stop()
@@ -72,25 +72,6 @@ class EmbeddedApi:
         os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
         refresh_global_settings_context()
 
-    def _problem(self) -> str | None:
-        connection = http.client.HTTPConnection(_HOST, self.port, timeout=self._start_limit)
-        try:
-            connection.request("GET", "/api/health")
-            status = connection.getresponse().status
-        except TimeoutError:
-            return f"did not answer within {self._start_limit} s"
-        except (OSError, http.client.HTTPException) as error:
-            return f"died: {error}"
-        finally:
-            connection.close()
-        return None if status == http.HTTPStatus.OK else f"answered with status {status}"
-
     def stop(self) -> None:
         """End the server, giving it time to store what it has received."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process, GRACE_S)

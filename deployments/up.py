@@ -6,7 +6,6 @@ The server and the worker hold one end of a pipe whose other end is here: they e
 from __future__ import annotations
 
 import fcntl
-import http.client
 import os
 import select
 import signal
@@ -24,6 +23,7 @@ from typing import TextIO
 from artifacts.errors import AlreadyUp, ApiNotReady, PortTaken, ProcessDied
 from deployments import show_fleet
 from deployments.apply import apply_all, load_flows
+from deployments.child_process import end, server_problem
 from deployments.definitions import POOL
 from deployments.descendants import adopt_orphans, kill_descendants
 from deployments.environment import prepare_up
@@ -50,13 +50,7 @@ class Child:
 
     def stop(self) -> None:
         """Close its pipe, wait, and kill it when it takes too long."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(_STOP_S[self.name])
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, _STOP_S[self.name])
 
     def require_alive(self) -> None:
         """Raises ProcessDied when it has ended."""
@@ -224,17 +218,9 @@ def _listens(port: int) -> bool:
 
 
 def _wait_for_server(port: int) -> None:
-    """Requests wait in the socket's queue until the server takes them; when it dies they fail at once."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=START_S)
-    try:
-        connection.request("GET", "/api/health")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        raise _not_ready("server", f"{type(error).__name__}: {error}") from error
-    finally:
-        connection.close()
-    if status != http.HTTPStatus.OK:
-        raise _not_ready("server", f"status {status}")
+    problem = server_problem(HOST, port, START_S)
+    if problem is not None:
+        raise _not_ready("server", problem)
 
 
 def _wait_for_worker(worker: Child, started: int) -> None:
