@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -61,6 +62,12 @@ class Contents:
     def bytes(self) -> int:
         """Bytes that were hashed."""
         return sum(entry.size for files in self.entries.values() for entry in files.values())
+
+
+def tally(problems: Sequence[Problem]) -> str:
+    """How many there are of each kind."""
+    kinds = Counter(problem.kind for problem in problems)
+    return ", ".join(f"{kinds[kind]} {kind}" for kind in ("missing", "damaged", "unexpected") if kinds[kind])
 
 
 def verify(root: Path | str, progress: Progress | None = None) -> Verification:

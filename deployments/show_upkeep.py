@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from rich.markup import escape
 from artifacts import format as words
 from artifacts.garbage import Collected
 from artifacts.repair import Repaired, advice
-from artifacts.verification import Problem, Verification
+from artifacts.verification import Problem, Verification, tally
 from deployments.console import counted, stderr, stdout
 
 
@@ -53,9 +52,7 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
     if not found.problems:
         console.print(f"[green]sound[/]: {looked}", soft_wrap=True)
         return
-    kinds = Counter(problem.kind for problem in found.problems)
-    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("missing", "damaged", "unexpected") if kinds[kind])
-    console.print(f"[bold red]not sound[/]: {counts} ({looked})", soft_wrap=True)
+    console.print(f"[bold red]not sound[/]: {tally(found.problems)} ({looked})", soft_wrap=True)
 
 
 def _print_problem(problem: Problem) -> None:

@@ -13,20 +13,19 @@ from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
 from artifacts.store import Store, activate, active_store
 from flows.defaults import default_store
-from flows.parameters import EvaluationParameters, Recorded
+from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
 from tasks.captions import require_whole_captions
 from tasks.clip import ENCODERS, family_named
 from tasks.datasource import DataRef, PinnedData, pin_data_task
-from tasks.embedding import REFERENCE, Embeddings, embed_task
-from tasks.engines import backend_for, known_targets
-from tasks.engines.onnx_runtime import cpu_name
+from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
+from tasks.engines import backend_for
 from tasks.graph.skeleton import Precision
-from tasks.latency import LatencySettings
 from tasks.paired_accuracy import Outputs, accuracy_rows
 from tasks.paired_latency import blank_row, latency_rows
 from tasks.release_side import ReleaseSide, calibrated_on, release_side
 from tasks.show_comparison import show_comparison_task
+from tasks.timing import LatencySettings
 
 NOT_RUN = "not run"
 _time = task(name="time", persist_result=False)(latency_rows)
@@ -44,13 +43,13 @@ class CompareParameters(BaseModel):
     precision_before: Precision = Field(default="fp8", description="Which of its engines.")
     precision_after: Precision = Field(default="fp8", description="Which of its engines.")
     encoders: list[Encoder] = Field(
-        default=["image", "text"], min_length=1, description="Which encoders.", json_schema_extra={"uniqueItems": True}
+        default=["image", "text"], min_length=1, description="Which encoders.", json_schema_extra=ONCE
     )
     targets: list[str] = Field(
         default=["onnxruntime"],
         min_length=1,
         description="Engine targets; what cannot run here is listed with why.",
-        json_schema_extra={"uniqueItems": True, "items": {"enum": list(known_targets()), "type": "string"}},
+        json_schema_extra=targets_in_forms,
     )
     evaluation: EvaluationParameters = EvaluationParameters()
     latency: LatencySettings = LatencySettings()
@@ -177,15 +176,13 @@ class _Comparison:
 
     def _embed(self, side: ReleaseSide, data: DataRef, encoder: Encoder, target: str) -> Embeddings:
         """As `optimize` calls the step, so that what it embedded is found in the cache."""
-        batch, device = self.parameters.evaluation.batch, cpu_name()
         precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
         if target == "onnxruntime":
             engine = side.onnx(encoder)
-        elif target != REFERENCE:
-            batch, device = min(batch, side.profile.max), backend_for(target).device()
+        where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max)
         name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
         arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, data, encoder, precision, target, engine)
-        made: Embeddings = embed_task.with_options(task_run_name=name)(*arguments, batch, device)
+        made: Embeddings = embed_task.with_options(task_run_name=name)(*arguments, *where)
         return made
 
     # --- latency -----------------------------------------------------------------------------------------------------

@@ -13,38 +13,39 @@ from artifacts.store import Store
 from tasks.publish import Published
 
 
-def remember(store: Store, plan: str, run: object, published: Published) -> None:
-    """Keep that `plan` led to this release, and that the flow run of this id made it."""
-    results, entry = _results(), published.model_dump()
-    for key in (_plan_key(store, plan), _run_key(run)):
-        results.write(entry, key=key)
+class KnownPlans:
+    """What is remembered of a store; the server is asked once where results are kept by default."""
 
+    def __init__(self, store: Store) -> None:
+        self._store = store.id[:16]
+        read_storage = cast("Callable[..., WritableFileSystem]", get_default_result_storage)
+        # Not the flow's own result store, which keeps none.
+        self._results = ResultStore(
+            result_storage=read_storage(_sync=True), serializer=JSONSerializer(), cache_result_in_memory=False
+        )
 
-def known(store: Store, plan: str) -> Published | None:
-    """The release that `plan` led to before, in this store."""
-    return _read(_plan_key(store, plan))
+    def remember(self, plan: str, run: object, published: Published) -> None:
+        """Keep that `plan` led to this release, and that the flow run of this id made it."""
+        entry = published.model_dump()
+        for key in (self._plan_key(plan), _run_key(run)):
+            self._results.write(entry, key=key)
 
+    def known(self, plan: str) -> Published | None:
+        """The release that `plan` led to before, in this store."""
+        return self._read(self._plan_key(plan))
 
-def made_by(run: object) -> Published | None:
-    """The release that a flow run led to."""
-    return _read(_run_key(run))
+    def made_by(self, run: object) -> Published | None:
+        """The release that a flow run led to."""
+        return self._read(_run_key(run))
 
+    def _plan_key(self, plan: str) -> str:
+        return f"plan-{self._store}-{plan}"
 
-def _results() -> ResultStore:
-    """Where results are kept by default; not the flow's own, which keeps none."""
-    read_storage = cast("Callable[..., WritableFileSystem]", get_default_result_storage)
-    storage = read_storage(_sync=True)
-    return ResultStore(result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False)
-
-
-def _plan_key(store: Store, plan: str) -> str:
-    return f"plan-{store.id[:16]}-{plan}"
+    def _read(self, key: str) -> Published | None:
+        if not self._results.exists(key):
+            return None
+        return Published.model_validate(self._results.read(key).result)
 
 
 def _run_key(run: object) -> str:
     return f"release-of-{run}"
-
-
-def _read(key: str) -> Published | None:
-    results = _results()
-    return Published.model_validate(results.read(key).result) if results.exists(key) else None

@@ -24,13 +24,15 @@ from artifacts.regression import findings, sentence
 from artifacts.store import Store, activate
 from flows.defaults import default_store
 from flows.inputs import pin_arguments, plan, recipe_of
-from flows.known_plans import known, made_by
+from flows.known_plans import KnownPlans
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
 from tasks.checkpoint import resolve
 from tasks.datasource import pin_both
 from tasks.nightly_summary import Outcome, report_regressions, show_summary_task
+from tasks.publish import Published
+from tasks.ui_tags import VARIANT
 
 _READERS = 4
 """Variants whose inputs are read at once: hashing releases Python's lock."""
@@ -98,23 +100,22 @@ class _Night:
     def __init__(self, parameters: NightlyParameters, store: Store) -> None:
         self.parameters = parameters
         self.store = store
+        self.plans = KnownPlans(store)
 
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
         """The outcome of each variant, in the order given. Only changed ones cost more than reading their inputs."""
         looked = _side_by_side(self._look, variants, _READERS)
         return _side_by_side(self._finish, looked, self.parameters.at_once)
 
-    def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, str | None]:
-        """What is known of a variant, or else None as the release that its inputs led to before."""
+    def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, Manifest | None]:
+        """What is wrong with a variant, or it and the release that its inputs led to before, if there is one."""
         if isinstance(variant, BadVariant):
-            return Outcome.failed(variant.name, None, str(variant.error))
+            return Outcome.failed(variant.name, str(variant.error))
         try:
-            before = known(self.store, self._plan(variant.parameters))
-            if before is None or not self._is_there(before.ref, before.identity):
-                return variant, None
-            return variant, before.ref
+            before = self.plans.known(self._plan(variant.parameters))
+            return variant, None if before is None else self._whole(before)
         except ClipsmithError as error:
-            return Outcome.failed(variant.name, None, str(error))
+            return Outcome.failed(variant.name, str(error))
 
     def _plan(self, parameters: OptimizeParameters) -> str:
         """Reads, and digests, the checkpoint and the data."""
@@ -123,46 +124,51 @@ class _Night:
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, self.store))
         return plan(parameters, recipe, snapshot, data)
 
-    def _is_there(self, ref: str, identity: str) -> bool:
+    def _whole(self, published: Published) -> Manifest | None:
+        """The release, if all of it is still there; what is lost is made again."""
         try:
             with self.store.reading():
-                manifest = self.store.find(ref)
+                manifest = self.store.find(published.ref)
                 self.store.require_objects(manifest)
-        except ClipsmithError:  # what is lost is made again
-            return False
-        return manifest.identity == identity
+        except ClipsmithError:
+            return None
+        return manifest if manifest.identity == published.identity else None
 
-    def _finish(self, looked: Outcome | tuple[Variant, str | None]) -> Outcome:
+    def _finish(self, looked: Outcome | tuple[Variant, Manifest | None]) -> Outcome:
         if isinstance(looked, Outcome):
             return looked
         variant, before = looked
         try:
             if before is not None:
-                return self._judge(variant, self.store.find(before), changed=False)
+                return self._judge(variant, before, changed=False)
             return self._make(variant)
         except ClipsmithError as error:
-            return Outcome.failed(variant.name, None, str(error))
+            return Outcome.failed(variant.name, str(error))
 
     def _make(self, variant: Variant) -> Outcome:
         wanted = variant.parameters.model_copy(update={"store": str(self.store.root)})
         step = make_variant_task.with_options(task_run_name=f"make-{variant.name}")
         state: State[Made] = step(variant.name, wanted, self.parameters.hours * _HOUR, return_state=True)
         if not state.is_completed():
-            return Outcome.failed(variant.name, None, _ending(state))
+            return Outcome.failed(variant.name, _ending(state))
         run = state.result()
-        made = made_by(run.id)
+        made = self.plans.made_by(run.id)
         if made is None:
-            return Outcome.failed(variant.name, run.id, run.ended)
+            return Outcome.failed(variant.name, run.ended)
         return self._judge(variant, self.store.find(made.ref), changed=made.new)
 
     def _judge(self, variant: Variant, release: Manifest, *, changed: bool) -> Outcome:
         """Compare a release with what the alias points to and with its history, and promote it if so configured."""
         production = _behind(self.store, release.model, variant.promote or "production")
-        others, _ = history.read(self.store, release.model)
-        alarms = [sentence(finding) for finding in findings(others, release) if finding.alarming] if changed else []
+        alarms = self._alarms(release) if changed else []
         report_regressions(release, alarms)
         promoted = variant.promote is not None and self._promote(release, variant.promote)
         return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
+
+    def _alarms(self, release: Manifest) -> list[str]:
+        """Where a new release is worse than the ones before it."""
+        others, _ = history.read(self.store, release.model)
+        return [sentence(finding) for finding in findings(others, release) if finding.alarming]
 
     def _promote(self, release: Manifest, alias: str) -> bool:
         """Whether the alias was moved: all gates passed, and it has not pointed here before (and been rolled back)."""
@@ -210,7 +216,7 @@ def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int
         run_deployment(
             "optimize/optimize",
             parameters={"parameters": parameters.model_dump(mode="json")},
-            tags=[f"variant:{variant}"],
+            tags=[VARIANT + variant],
             timeout=limit_s,
             poll_interval=2,
         ),

@@ -16,7 +16,7 @@ from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan, recipe_of
-from flows.known_plans import remember
+from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, score_task
@@ -32,7 +32,7 @@ from tasks.checkpoint import (
 from tasks.clip import ENCODERS
 from tasks.datasource import DataRef, PinnedData, pin_data_task
 from tasks.disk_space import require_space
-from tasks.embedding import REFERENCE, Embeddings, embed_task
+from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
 from tasks.engine_build import BuiltEngine, build_task, require_target
 from tasks.engines import backend_for
 from tasks.engines.base import gpu_name
@@ -150,7 +150,8 @@ class _Run:
         )
         show_tables_task(draft)
         published: Published = publish_task(draft)
-        remember(active_store(), plan(self.parameters, self.recipe, snapshot, data), flow_run.id, published)
+        made = plan(self.parameters, self.recipe, snapshot, data)
+        KnownPlans(active_store()).remember(made, flow_run.id, published)
         # Not a reason to fail: the release is published.
         show_release_task(published.ref, return_state=True)
         _require_accepted(draft, published)
@@ -278,10 +279,8 @@ class _Run:
         embeddings: list[Embeddings] = []
         for encoder, precision, target, engine in jobs:
             label = {"encoder": encoder, "precision": precision, "target": target}
-            batch, device = self.parameters.evaluation.batch, cpu_name()
-            if target not in (REFERENCE, "onnxruntime"):
-                batch, device = min(batch, self.parameters.profile.max), backend_for(target).device()
-            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, batch, device)
+            where = batch_and_device(target, self.parameters.evaluation.batch, self.parameters.profile.max)
+            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
             made: Embeddings = self._step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
             if target == REFERENCE:

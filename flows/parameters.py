@@ -25,8 +25,8 @@ from artifacts.manifest import Encoder
 from flows.defaults import default_store
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.graph.skeleton import Precision
-from tasks.latency import LatencySettings
 from tasks.recipe import builtin_names
+from tasks.timing import LatencySettings
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 PRESETS = {
@@ -52,11 +52,12 @@ Recorded = Annotated[str, AfterValidator(_without_password)]
 OptionalText = Annotated[Recorded | None, NullAsBlank()]
 OptionalCount = Annotated[Annotated[int, Field(ge=8, le=10_000_000)] | None, NullAs("automatic")]
 OptionalBatch = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, NullAs("automatic")]
-_ONCE: dict[str, JsonValue] = {"uniqueItems": True}
+ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 
 
-def _targets_in_forms(schema: dict[str, Any]) -> None:
-    schema |= _ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
+def targets_in_forms(schema: dict[str, Any]) -> None:
+    """As `json_schema_extra` of a list of targets: the form offers those that there are, each once."""
+    schema |= ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
 class CalibrationParameters(BaseModel):
@@ -140,13 +141,13 @@ class OptimizeParameters(BaseModel):
         default=None, description="Branch, tag or commit of a Hugging Face model. Empty: its main branch."
     )
     encoders: list[Encoder] = Field(
-        default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=_ONCE
+        default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=ONCE
     )
     precisions: list[Precision] = Field(
         default=["fp16", "fp8"],
         min_length=1,
         description="Which graphs to make. FP8 is judged against FP16 where both are there.",
-        json_schema_extra=_ONCE,
+        json_schema_extra=ONCE,
     )
     recipe: Annotated[Recorded, Field(min_length=1), NameOrFile(builtin_names)] = Field(
         default="fp8",
@@ -155,7 +156,7 @@ class OptimizeParameters(BaseModel):
     targets: list[str] = Field(
         default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"],
         description="Which engines to build, by runtime and GPU generation; tensorrt and trtrtx need a GPU here.",
-        json_schema_extra=_targets_in_forms,
+        json_schema_extra=targets_in_forms,
     )
     calibration: CalibrationParameters = CalibrationParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
@@ -194,6 +195,11 @@ DEMO = OptimizeParameters()
 """No parameters: the built-in demo."""
 
 
+def problems(error: ValidationError) -> str:
+    """Every wrong field, and what is wrong with it."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+
+
 def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParameters:
     """Validate parameters.
 
@@ -203,9 +209,8 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
     try:
         return OptimizeParameters.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(
-            f"wrong parameters: {problems}",
+            f"wrong parameters: {problems(error)}",
             where=where,
             expected="the names, types and ranges of the README's list of parameters",
             fix="see `clipsmith optimize --help` and the README",

@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from artifacts.errors import ClipsmithError, ConfigError
 from artifacts.names import AliasName
-from flows.parameters import OptimizeParameters, read_config
+from flows.parameters import OptimizeParameters, problems, read_config
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
@@ -39,7 +39,7 @@ class Schedule(BaseModel):
     def _is_known(cls, name: str) -> str:
         if name not in available_timezones():
             raise ValueError(f"{name!r} is not a time zone, as Europe/Berlin or UTC")
-        return ZoneInfo(name).key
+        return name
 
 
 class Variant(BaseModel):
@@ -89,11 +89,10 @@ def _read(path: Path) -> Variant | BadVariant:
     try:
         return Variant.model_validate(read_config(path) | {"name": path.stem})
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         return BadVariant(
             path.stem,
             ConfigError(
-                f"wrong variant: {problems}",
+                f"wrong variant: {problems(error)}",
                 where=path,
                 expected="schedule, promote and parameters, as the README lists them",
                 fix="correct the file",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +14,11 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.data import Dataset
 from tasks.datasource import DataRef
-from tasks.embedding import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE, Embeddings, evaluation_texts, prompts_of
-from tasks.metrics import (
-    class_embeddings,
-    cosine,
-    paired_difference,
-    retrieval_hits,
-    snr_db,
-    top_k_hits,
-)
+from tasks.embedded import Embedded, load_embedded
+from tasks.embedding import REFERENCE, Embeddings
+from tasks.metrics import cosine, paired_difference, snr_db
 from tasks.steps import StepOutput, cached_step, measured
-
-_TOP_K = (1, 5)
-_RECALL_K = (1, 5, 10)
+from tasks.task_hits import Hits, task_hits
 
 
 class Accuracy(StepOutput):
@@ -91,16 +82,13 @@ def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
         return store.add("evaluation", folder)
 
 
-_Outputs = tuple[list[Any], NDArray[np.float32]]
-
-
 class _Table:
     """All embeddings by (encoder, target, precision), aligned on the samples that every image runtime decoded."""
 
     def __init__(self, dataset: Dataset, embeddings: list[Embeddings]) -> None:
         self.dataset = dataset
-        self.arrays: dict[tuple[str, str, str], _Outputs] = {
-            (e.encoder, e.target, e.precision): _load(e.outputs) for e in embeddings
+        self.arrays: dict[tuple[str, str, str], Embedded] = {
+            (e.encoder, e.target, e.precision): load_embedded(e.outputs) for e in embeddings
         }
         self.indices: list[int] = next((k for (enc, _, _), (k, _) in self.arrays.items() if enc == "image"), [])
         self.cosines: dict[str, list[float]] = {}
@@ -168,45 +156,10 @@ class _Table:
         array = self.arrays.get((encoder, target, precision)) or self.arrays[encoder, REFERENCE, "fp32"]
         return array[1]
 
-    def _hits(self, target: str, precision: str) -> dict[str, NDArray[np.bool_]]:
+    def _hits(self, target: str, precision: str) -> Hits:
         images = self._encoder("image", target, precision)
         texts = self._encoder("text", target, precision)
-        if self.dataset.classes is None:
-            return self._retrieval(images, texts)
-        names = self.dataset.classes.names
-        row_of = {text: row for row, text in enumerate(evaluation_texts(self.dataset))}
-        prompts = texts[[row_of[prompt] for prompt in prompts_of(self.dataset)]]
-        classes = class_embeddings(prompts, len(names))
-        labels = np.array([self.dataset.samples[index].label for index in self.indices], dtype=np.int64)
-        return {f"top{k}": top_k_hits(images, classes, labels, k) for k in _TOP_K if k < len(names)}
-
-    def _retrieval(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, NDArray[np.bool_]]:
-        samples = [self.dataset.samples[index] for index in self.indices]
-        first: dict[str, int] = {}
-        for row, sample in enumerate(samples):
-            first.setdefault(sample.image_hash, row)
-        unique = list(first)
-        row_of = {text: row for row, text in enumerate(evaluation_texts(self.dataset))}
-        captions = list(dict.fromkeys(sample.caption for sample in samples))
-        relevant = np.zeros((len(unique), len(captions)), dtype=bool)
-        place = {digest: row for row, digest in enumerate(unique)}
-        column = {caption: index for index, caption in enumerate(captions)}
-        for sample in samples:
-            relevant[place[sample.image_hash], column[sample.caption]] = True
-        pictures = images[[first[digest] for digest in unique]]
-        words = texts[[row_of[caption] for caption in captions]]
-        hits = {}
-        for k in _RECALL_K:
-            if k < min(relevant.shape):
-                hits[f"recall@{k}_image_to_text"] = retrieval_hits(pictures, words, relevant, k)
-                hits[f"recall@{k}_text_to_image"] = retrieval_hits(words, pictures, relevant.T, k)
-        return hits
-
-
-def _load(ref: ArtifactRef) -> _Outputs:
-    store = active_store()
-    keys = json.loads(store.path(ref, KEYS_FILE).read_text(encoding="utf-8"))
-    return keys, np.load(store.path(ref, EMBEDDINGS_FILE))
+        return task_hits(self.dataset, self.indices, images, texts)
 
 
 def _row(

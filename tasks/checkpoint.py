@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -250,17 +250,23 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
 
 def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
     """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
+    ours = [manifest for manifest in store.releases() if manifest.identity in snapshot.parents]
+    paths = [store.read(manifest, path) for manifest in ours for path in calibration_samples(manifest)]
+    for manifest in _exported_manifest(snapshot.root):
+        exported = (snapshot.root.parent / path for path in calibration_samples(manifest))
+        paths += [path for path in exported if path.is_file()]
+    return image_hashes(paths)
+
+
+def image_hashes(paths: Iterable[Path]) -> set[str]:
+    """The hashes of the pictures that these `samples.parquet` list."""
     import pandas as pd
 
-    ours = [manifest for manifest in store.releases() if manifest.identity in snapshot.parents]
-    paths = [store.read(manifest, path) for manifest in ours for path in _calibration_samples(manifest)]
-    for manifest in _exported_manifest(snapshot.root):
-        exported = (snapshot.root.parent / path for path in _calibration_samples(manifest))
-        paths += [path for path in exported if path.is_file()]
     return {digest for path in paths for digest in pd.read_parquet(path)["image_hash"]}
 
 
-def _calibration_samples(manifest: Manifest) -> list[str]:
+def calibration_samples(manifest: Manifest) -> list[str]:
+    """Where a release keeps the lists of what it was calibrated on."""
     files = manifest.files
     return [file.path for file in files if file.kind == "calibration" and file.member == "samples.parquet"]
 

@@ -22,6 +22,7 @@ from tasks.data.batches import stream_batches
 from tasks.data.templates import fill
 from tasks.datasource import DataRef
 from tasks.engines import backend_for
+from tasks.engines.onnx_runtime import cpu_name
 from tasks.preprocess import Preprocess
 from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, cached_step, measured
@@ -60,6 +61,16 @@ def prompts_of(dataset: Dataset) -> list[str]:
     if dataset.classes is None:
         return []
     return [fill(template, name) for name in dataset.classes.names for template in dataset.classes.templates]
+
+
+def batch_and_device(target: str, batch: int, largest: int) -> tuple[int, str]:
+    """The batch size and the device of a run of `embed`: an engine takes `largest` at most, all else runs on the CPU.
+
+    Both are part of the step's cache key.
+    """
+    if target in (REFERENCE, "onnxruntime"):
+        return batch, cpu_name()
+    return min(batch, largest), backend_for(target).device()
 
 
 def embed(

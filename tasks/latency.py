@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
 from artifacts.store import active_store
-from tasks.clip import MASK, EncoderSpec, family_named
+from tasks.clip import EncoderSpec, family_named
 from tasks.engines import Backend, backend_for
 from tasks.gpu_state import GpuState, when_idle, why_invalid
 from tasks.graph.skeleton import Precision
@@ -30,29 +26,7 @@ from tasks.metrics import ratio_interval
 from tasks.onnx_names import engine_name
 from tasks.snapshot import Snapshot
 from tasks.steps import StepOutput, cached_step, measured
-
-MIN_ROUNDS = 3
-_WARM_UP = 1
-_SEED = 7
-
-
-class LatencySettings(BaseModel):
-    """What to time, and when to stop: after the rounds or the seconds, whichever comes first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
-
-    batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        default=[1, 8], min_length=1, title="Batch sizes", description="Each within the batch profile."
-    )
-    rounds: int = Field(
-        default=100, ge=MIN_ROUNDS, le=10_000, description="At most so many timed rounds per batch size."
-    )
-    seconds: float = Field(
-        default=5.0,
-        gt=0,
-        le=3600,
-        description=f"At most so many seconds per batch size, but {MIN_ROUNDS} rounds at least.",
-    )
+from tasks.timing import LatencySettings, interleaved, random_feed
 
 
 class Latency(StepOutput):
@@ -108,46 +82,13 @@ def _time_all(
         }
         for batch in settings.batches:
             load = round(os.getloadavg()[0], 2)
-            times = _rounds(runners, _feed(spec, batch), settings)
+            times = interleaved(runners, random_feed(spec, batch), settings)
             loaded = backend.state()
             state: Row = {"device": backend.device(), "clock_mhz": _clock_mhz(loaded), "load": load}
             rows += _rows(spec.encoder, target, batch, times, backend, state, why_invalid(idle, loaded))
             for precision, values in times.items():
                 raw[f"{spec.encoder} {precision} {target} batch {batch}"] = [round(v, 5) for v in values.tolist()]
     return rows, raw
-
-
-def _feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
-    """Random pixels and random token ids: latency does not depend on the values, but zeros would flatter caches."""
-    rng = np.random.default_rng(_SEED)
-    feed: dict[str, NDArray[Any]] = {}
-    for item in spec.inputs:
-        if item.dtype == "float16":
-            feed[item.name] = rng.standard_normal((batch, *item.shape)).astype(np.float16)
-        elif item.name == MASK:
-            feed[item.name] = np.ones((batch, *item.shape), np.int64)
-        else:
-            feed[item.name] = rng.integers(1, 100, size=(batch, *item.shape), dtype=np.int64)
-    return feed
-
-
-def _rounds(
-    runners: Mapping[Precision, Any], feed: dict[str, NDArray[Any]], settings: LatencySettings
-) -> dict[Precision, NDArray[np.float64]]:
-    """Milliseconds per round and precision; the order within a round alternates."""
-    for runner in runners.values():
-        for _ in range(_WARM_UP):
-            runner.infer(feed)
-    times: dict[Precision, list[float]] = {precision: [] for precision in runners}
-    order = list(runners)
-    deadline = time.perf_counter() + settings.seconds
-    for round_ in range(settings.rounds):
-        if round_ >= MIN_ROUNDS and time.perf_counter() > deadline:
-            break
-        for precision in order if round_ % 2 == 0 else reversed(order):
-            runners[precision].infer(feed)
-            times[precision].append(runners[precision].last_inference_time() * 1e3)
-    return {precision: np.array(values) for precision, values in times.items()}
 
 
 def _blank(encoder: Encoder, target: str, precision: Precision, batch: int) -> Row:

@@ -26,16 +26,15 @@ class Outcome(BaseModel):
     result: Literal["unchanged", "released", "promoted", "rejected", "failed"]
     release: str | None = None
     production: str | None = None
-    run: str | None = None
     error: str | None = None
     figures: dict[str, float] = {}
     before: dict[str, float] = {}
     alarms: tuple[str, ...] = ()
 
     @classmethod
-    def failed(cls, variant: str, run: str | None, error: str) -> Outcome:
+    def failed(cls, variant: str, error: str) -> Outcome:
         """There is no release."""
-        return cls(variant=variant, result="failed", run=run, error=error)
+        return cls(variant=variant, result="failed", error=error)
 
     @classmethod
     def of(

@@ -3,7 +3,6 @@ task, with intervals over pairs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
-from artifacts.store import active_store
 from tasks.data import Dataset
-from tasks.embedding import EMBEDDINGS_FILE, KEYS_FILE, Embeddings
+from tasks.embedded import load_embedded
+from tasks.embedding import Embeddings
 from tasks.metrics import cosine, paired_difference
 from tasks.task_hits import Hits, task_hits
 
@@ -30,8 +29,8 @@ class Outputs:
 
 class _Side:
     def __init__(self, outputs: Outputs) -> None:
-        self.made = {encoder: _load(e) for encoder, e in outputs.made.items()}
-        self.fp32 = {encoder: _load(e) for encoder, e in outputs.fp32.items()}
+        self.made = {encoder: load_embedded(e.outputs) for encoder, e in outputs.made.items()}
+        self.fp32 = {encoder: load_embedded(e.outputs) for encoder, e in outputs.fp32.items()}
 
     def image_keys(self) -> list[list[int]]:
         """The samples that each image runtime decoded."""
@@ -111,9 +110,3 @@ def _row(
         "fp32": None,
         "samples": samples,
     }
-
-
-def _load(embeddings: Embeddings) -> tuple[list[int], _Array]:
-    store = active_store()
-    keys = json.loads(store.path(embeddings.outputs, KEYS_FILE).read_text(encoding="utf-8"))
-    return keys, np.load(store.path(embeddings.outputs, EMBEDDINGS_FILE))

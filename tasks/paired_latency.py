@@ -17,10 +17,9 @@ from tasks.clip import EncoderSpec
 from tasks.engines import Backend, backend_for
 from tasks.gpu_state import when_idle, why_invalid
 from tasks.graph.skeleton import Precision
-from tasks.latency import LatencySettings
 from tasks.metrics import ratio_interval
 from tasks.onnx_names import engine_name
-from tasks.timing import interleaved, random_feed
+from tasks.timing import LatencySettings, interleaved, random_feed
 
 Pair = Mapping[str, tuple[Precision, ArtifactRef]]
 """The engines by "before" and "after"."""

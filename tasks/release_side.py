@@ -10,7 +10,7 @@ from artifacts.errors import CheckpointError, CheckpointNotFound
 from artifacts.manifest import Encoder, Manifest
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store
-from tasks.checkpoint import resolve
+from tasks.checkpoint import calibration_samples, image_hashes, resolve
 from tasks.engines import BatchProfile
 from tasks.graph.skeleton import Precision
 from tasks.snapshot import Snapshot
@@ -112,10 +112,4 @@ def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
 
 def calibrated_on(store: Store, manifest: Manifest) -> set[str]:
     """The hashes of the pictures that a release was calibrated on."""
-    import pandas as pd
-
-    hashes: set[str] = set()
-    for file in manifest.files:
-        if (file.kind, file.member) == ("calibration", "samples.parquet"):
-            hashes |= set(pd.read_parquet(store.read(manifest, file.path))["image_hash"])
-    return hashes
+    return image_hashes(store.read(manifest, path) for path in calibration_samples(manifest))

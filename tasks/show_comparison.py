@@ -5,14 +5,8 @@ from __future__ import annotations
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from artifacts.manifest import Cell, Row
-
-
-def cell(value: Cell) -> Cell:
-    """Blank for null, which the page shows as text."""
-    if value is None:
-        return ""
-    return float(f"{value:.8g}") if isinstance(value, float) else value
+from artifacts.manifest import Row
+from tasks.ui_cells import cell
 
 
 def words(before: str, after: str, accuracy: list[Row], latency: list[Row], notes: list[str]) -> str:

@@ -13,19 +13,13 @@ from artifacts.manifest import Cell, GateResult, Manifest, Row
 from artifacts.markdown_report import precision_page, report_page
 from artifacts.store import active_store
 from tasks.publish import Draft
-
-
-def _cell(value: Cell) -> Cell:
-    """Blank for null: rows never hold NaN, which breaks the UI's page."""
-    if value is None:
-        return ""
-    return float(f"{value:.8g}") if isinstance(value, float) else value
+from tasks.ui_cells import cell
 
 
 def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """Without the columns that are empty in every row: the UI's page is narrow."""
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: _cell(row[name]) for name in columns} for row in rows]
+    return [{name: cell(row[name]) for name in columns} for row in rows]
 
 
 def _gate(result: GateResult) -> dict[str, str]:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.forms import for_forms
 from tasks.clip import MASK, EncoderSpec
-from tasks.latency import MIN_ROUNDS, LatencySettings
 
+MIN_ROUNDS = 3
 _SEED = 7
+Name = TypeVar("Name", bound=str)
+
+
+class LatencySettings(BaseModel):
+    """What to time, and when to stop: after the rounds or the seconds, whichever comes first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
+
+    batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        default=[1, 8], min_length=1, title="Batch sizes", description="Each within the batch profile."
+    )
+    rounds: int = Field(
+        default=100, ge=MIN_ROUNDS, le=10_000, description="At most so many timed rounds per batch size."
+    )
+    seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description=f"At most so many seconds per batch size, but {MIN_ROUNDS} rounds at least.",
+    )
 
 
 def random_feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
@@ -30,12 +52,12 @@ def random_feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
 
 
 def interleaved(
-    runners: Mapping[str, Any], feed: dict[str, NDArray[Any]], settings: LatencySettings
-) -> dict[str, NDArray[np.float64]]:
+    runners: Mapping[Name, Any], feed: dict[str, NDArray[Any]], settings: LatencySettings
+) -> dict[Name, NDArray[np.float64]]:
     """Milliseconds per round and runner, after one call each to warm up; the order within a round alternates."""
     for runner in runners.values():
         runner.infer(feed)
-    times: dict[str, list[float]] = {name: [] for name in runners}
+    times: dict[Name, list[float]] = {name: [] for name in runners}
     order = list(runners)
     deadline = time.perf_counter() + settings.seconds
     for round_ in range(settings.rounds):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -12,7 +10,7 @@ from artifacts.errors import StoreDamaged
 from artifacts.garbage import Collected, collect
 from artifacts.repair import Repaired, advice, repair
 from artifacts.store import Store
-from artifacts.verification import Problem, Verification, verify
+from artifacts.verification import Problem, Verification, tally, verify
 
 _SHOWN = 1000
 """More rows than that nobody reads, and a page gets slow; the sentence tells how many there are."""
@@ -73,9 +71,7 @@ def summary(found: Verification) -> str:
     )
     if not found.problems:
         return f"sound: {looked}"
-    kinds = Counter(problem.kind for problem in found.problems)
-    counts = ", ".join(f"{kinds[kind]} {kind}" for kind in ("missing", "damaged", "unexpected") if kinds[kind])
-    return f"not sound: {counts} ({looked})"
+    return f"not sound: {tally(found.problems)} ({looked})"
 
 
 def problem_row(problem: Problem) -> dict[str, str]:

@@ -32,6 +32,7 @@ from tasks.engines.record import read_engine, record_path, write_record
 from tasks.gpu_state import GpuState
 from tasks.graph_audit import audit_file
 from tasks.recipe import load_recipe
+from tasks.timing import LatencySettings
 from tests.hostile.support import Bad, Workshop, check_complete, digits
 
 pytestmark = pytest.mark.xdist_group("hostile-engines")
@@ -420,7 +421,7 @@ def _time(backend: Timed, store: Store, monkeypatch: pytest.MonkeyPatch) -> list
             (folder / f"{precision}.trtrtx.engine").write_text(precision)
             engines[precision] = store.add("engine", folder)
     snapshot: Any = SimpleNamespace(family="clip", config=json.loads((SNAPSHOT / "config.json").read_text()))
-    settings = latency.LatencySettings(batches=[1], rounds=5)
+    settings = LatencySettings(batches=[1], rounds=5)
     return list(latency.measure(snapshot, "image", "trtrtx", engines, settings).rows)
 
 

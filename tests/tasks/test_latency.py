@@ -14,7 +14,8 @@ import pytest
 from artifacts.schema import check_rows
 from artifacts.store import Store
 from tasks import latency
-from tasks.latency import LatencySettings, measure
+from tasks.latency import measure
+from tasks.timing import MIN_ROUNDS, LatencySettings
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
 
@@ -136,4 +137,4 @@ def test_one_precision_alone_has_no_speedup(prepared: Any, monkeypatch: pytest.M
 
 def test_time_ends_it_but_not_before_a_few_rounds(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = run(Fake(), prepared, monkeypatch, "fp16", "fp8", batches=[1], rounds=10_000, seconds=1e-9)
-    assert {row["rounds"] for row in rows} == {latency.MIN_ROUNDS}
+    assert {row["rounds"] for row in rows} == {MIN_ROUNDS}
