@@ -8,9 +8,10 @@ from artifacts.store import Store
 from flows.parameters import OptimizeParameters
 from tasks.checkpoint import calibrated_on
 from tasks.datasource import PinnedData
+from tasks.packages import package_version
 from tasks.recipe import Recipe, load_recipe
 from tasks.snapshot import Snapshot
-from tasks.steps import STEPS, package_version
+from tasks.steps import STEPS
 
 PinArguments = tuple[str | None, int, str, int, list[str]]
 

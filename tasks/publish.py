@@ -17,9 +17,9 @@ from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, 
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store import active_store
 from tasks.onnx_names import BUILD_LOG
+from tasks.packages import package_version
 from tasks.recipe import Recipe
 from tasks.snapshot import Snapshot
-from tasks.steps import package_version
 
 _PACKAGES = (
     "clipsmith",

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store import active_store
+from tasks.packages import package_version
 from tasks.step_lock import StepLock
 
 
@@ -149,14 +149,6 @@ class StepCache(CachePolicy):
                 "inputs": {name: identity(value) for name, value in inputs.items()},
             }
         )
-
-
-def package_version(name: str) -> str:
-    """The installed version of a distribution, or "not installed"."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 STEPS: dict[str, tuple[int, tuple[str, ...]]] = {}

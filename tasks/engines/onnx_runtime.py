@@ -14,8 +14,8 @@ from tasks.clip import MASK
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.checked import CheckedRunner
 from tasks.gpu_state import GpuState
+from tasks.packages import package_version
 from tasks.quiet import quiet_polygraphy
-from tasks.steps import package_version
 
 _EXTERNAL_KEY = "session.optimized_model_external_initializers_file_name"
 _SAME_COSINE = 0.995

@@ -18,8 +18,8 @@ from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
 from tasks.gpu_state import GpuState, read_gpu_state
+from tasks.packages import package_version
 from tasks.quiet import quiet_polygraphy
-from tasks.steps import package_version
 
 _NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")

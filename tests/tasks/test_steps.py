@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store, activate
-from tasks.steps import StepCache, StepOutput, StepStats, identity, measured, package_version, peak_rss_mb
+from tasks.packages import package_version
+from tasks.steps import StepCache, StepOutput, StepStats, identity, measured, peak_rss_mb
 
 STATS = StepStats(wall_s=1.0, peak_rss_mb=2.0)
 
