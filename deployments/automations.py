@@ -18,6 +18,8 @@ HEARTBEAT_S = 30
 MISSED = 3
 WEBHOOK_VARIABLE = "CLIPSMITH_WEBHOOK_URL"
 WEBHOOK_BLOCK = "clipsmith"
+TELL_OF_RUNS = "clipsmith: tell of a run that failed or crashed"
+TELL_OF_REGRESSIONS = "clipsmith: tell of a regression"
 
 _RUN = """{
   "event": "{{ event.event }}",
@@ -37,7 +39,8 @@ _REGRESSION = """{
 
 
 def apply_automations(client: SyncPrefectClient) -> list[str]:
-    """Create or update them by their names; the ones that call the webhook only when CLIPSMITH_WEBHOOK_URL is set.
+    """Create or update them by their names; the ones that call the webhook are deleted when CLIPSMITH_WEBHOOK_URL is
+    not set. One that somebody has paused stays paused.
 
     Returns: their names.
     """
@@ -45,6 +48,8 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
     url = os.environ.get(WEBHOOK_VARIABLE)
     if url:
         wanted += _notifications(_webhook(url))
+    else:
+        _delete(client, TELL_OF_RUNS, TELL_OF_REGRESSIONS)
     for automation in wanted:
         _put(client, automation)
     return [automation.name for automation in wanted]
@@ -52,9 +57,15 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     for existing in client.read_automations_by_name(automation.name):
-        client.update_automation(existing.id, automation)
+        client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))
         return
     client.create_automation(automation)
+
+
+def _delete(client: SyncPrefectClient, *names: str) -> None:
+    for name in names:
+        for existing in client.read_automations_by_name(name):
+            client.delete_automation(existing.id)
 
 
 def _mark_crashed() -> AutomationCore:
@@ -102,7 +113,7 @@ def _notifications(webhook: UUID) -> Iterator[AutomationCore]:
     from tasks.nightly_summary import REGRESSION_EVENT
 
     yield AutomationCore(
-        name="clipsmith: tell of a run that failed or crashed",
+        name=TELL_OF_RUNS,
         description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
@@ -113,7 +124,7 @@ def _notifications(webhook: UUID) -> Iterator[AutomationCore]:
         actions=[CallWebhook(block_document_id=webhook, payload=_RUN)],
     )
     yield AutomationCore(
-        name="clipsmith: tell of a regression",
+        name=TELL_OF_REGRESSIONS,
         description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
         trigger=EventTrigger(expect={REGRESSION_EVENT}, for_each={"prefect.resource.id"}, posture=Posture.Reactive),
         actions=[CallWebhook(block_document_id=webhook, payload=_REGRESSION)],
