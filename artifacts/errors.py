@@ -152,6 +152,10 @@ class AuditError(ClipsmithError):
     """The exported graph is not what the recipe asked for; the message names the module."""
 
 
+class UnknownOperator(ClipsmithError):
+    """A graph holds an operator that a target does not know."""
+
+
 class BuildError(ClipsmithError):
     """The engine builder refused the graph."""
 
@@ -186,6 +190,10 @@ class NumericError(ClipsmithError):
 
 class HalfOverflow(NumericError):
     """The model's own activations do not fit FP16; the message names the module."""
+
+
+class DeviceTurnError(ClipsmithError):
+    """What keeps benchmarks on one device apart (a lock file, a limit of the server) cannot be used."""
 
 
 class SameAsBaseline(ClipsmithError):
@@ -260,6 +268,10 @@ class UnsupportedFileSystem(StoreError):
 
 class NotAStore(StoreError):
     """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
+
+
+class NotARelease(StoreError):
+    """A folder that `clipsmith export` did not write."""
 
 
 class ObjectMissing(StoreError):

@@ -58,6 +58,8 @@ class EmbeddedApi:
         """
         from prefect.context import refresh_global_settings_context
 
+        from tasks.device_turn import EMBEDDED_API
+
         problem = server_problem(_HOST, self.port, self._start_limit)
         if problem is not None:
             self._process.kill()
@@ -68,7 +70,7 @@ class EmbeddedApi:
                 fix="see its messages above; raise PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS on a slow machine, "
                 "or set PREFECT_API_URL to a running server",
             )
-        os.environ["PREFECT_API_URL"] = f"http://{_HOST}:{self.port}/api"
+        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_API] = f"http://{_HOST}:{self.port}/api"
         os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
         refresh_global_settings_context()
 

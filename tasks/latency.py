@@ -19,6 +19,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
 from artifacts.store import active_store
 from tasks.clip import EncoderSpec, family_named
+from tasks.device_turn import device_key, device_turn
 from tasks.engines import Backend, backend_for
 from tasks.gpu_state import GpuState, when_idle, why_invalid
 from tasks.graph.skeleton import Precision
@@ -44,35 +45,52 @@ def measure(
     engines: Mapping[Precision, ArtifactRef],
     settings: LatencySettings,
 ) -> Latency:
-    """Time the engines of one encoder on one target, or say why they cannot run on this machine."""
-    with measured() as meter:
-        backend = backend_for(target)
-        reason = backend.why_not_run(target)
-        rows: list[Row] = []
-        raw: dict[str, list[float]] = {}
-        if reason is not None:
+    """Time the engines of one encoder on one target, or say why they cannot run on this machine.
+
+    What the step costs does not include waiting for the device.
+
+    Raises:
+        DeviceTurnError: nothing tells whether another benchmark uses the device.
+        EngineMismatch, ObjectDamaged: an engine was not built for this machine, or is not what was built.
+    """
+    backend = backend_for(target)
+    reason = backend.why_not_run(target)
+    if reason is not None:
+        with measured() as meter:
             rows = [
                 _blank(encoder, target, p, batch) | {"status": NOT_RUN, "note": reason}
                 for p in engines
                 for batch in settings.batches
             ]
-        else:
+            samples = _kept({})
+        return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
+    with device_turn(device_key(backend)):
+        idle = when_idle(backend.state)
+        with measured() as meter:
             spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)
-            rows, raw = _time_all(spec, target, engines, settings)
-        store = active_store()
-        with store.staging() as folder:
-            (folder / "latencies.json").write_text(json.dumps(raw))
-            samples = store.add("latencies", folder)
+            rows, raw = _time_all(spec, target, engines, settings, idle)
+            samples = _kept(raw)
     return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
 
 
+def _kept(raw: Mapping[str, list[float]]) -> ArtifactRef:
+    store = active_store()
+    with store.staging() as folder:
+        (folder / "latencies.json").write_text(json.dumps(raw))
+        return store.add("latencies", folder)
+
+
 def _time_all(
-    spec: EncoderSpec, target: str, engines: Mapping[Precision, ArtifactRef], settings: LatencySettings
+    spec: EncoderSpec,
+    target: str,
+    engines: Mapping[Precision, ArtifactRef],
+    settings: LatencySettings,
+    idle: GpuState | None,
 ) -> tuple[list[Row], dict[str, list[float]]]:
+    """Table rows and milliseconds per round; `idle` is what the device was like before any work."""
     backend, store = backend_for(target), active_store()
     rows: list[Row] = []
     raw: dict[str, list[float]] = {}
-    idle = when_idle(backend.state)
     with ExitStack() as stack:
         runners = {
             precision: stack.enter_context(

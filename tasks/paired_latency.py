@@ -14,6 +14,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED
 from artifacts.store import active_store
 from tasks.clip import EncoderSpec
+from tasks.device_turn import device_key, device_turn
 from tasks.engines import Backend, backend_for
 from tasks.gpu_state import when_idle, why_invalid
 from tasks.graph.skeleton import Precision
@@ -31,12 +32,13 @@ def latency_rows(
     """Time both engines at these batch sizes; the ratio only where both times are what the hardware can do.
 
     Raises:
+        DeviceTurnError: nothing tells whether another benchmark uses the device.
         EngineMismatch, ObjectDamaged: an engine was not built for this machine, or is not what was built.
     """
     backend, store = backend_for(target), active_store()
-    idle = when_idle(backend.state)
     rows = []
-    with ExitStack() as stack:
+    with device_turn(device_key(backend)), ExitStack() as stack:
+        idle = when_idle(backend.state)
         runners: dict[str, Any] = {}
         for side, (precision, ref) in pair.items():
             runner = backend.runner(store.path(ref, engine_name(precision, target)), f"{side} {precision} {target}")

@@ -63,10 +63,11 @@ def servers(mark: dict[str, str]) -> list[int]:
 
 
 def test_a_command_uses_its_own_server_and_takes_it_along(start: Start, mark: dict[str, str]) -> None:
-    child = start()
+    child = start(after="from tasks import device_turn; print(device_turn._server())")
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
-    port, url, problem, variable = out.split()
+    port, url, problem, variable, shared = out.split()
+    assert shared == "None"  # nobody else asks it for a limit
     assert (url, problem, variable) == (f"http://127.0.0.1:{port}/api/", "None", f"http://127.0.0.1:{port}/api")
     assert not marked(mark)
 

@@ -438,6 +438,7 @@ def test_36_gpu_busy_or_throttled(
     states: tuple[GpuState, ...], words: str, active: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_state, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(gpu_state, "_BACK_OFF_S", 0.01)
     for row in _time(Timed(*states), active, monkeypatch):
         assert row["status"] == "invalid" and words in row["note"]
         assert row["speedup"] is row["speedup_low"] is row["speedup_high"] is None

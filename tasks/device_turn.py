@@ -1,0 +1,224 @@
+"""One device is used by one benchmark at a time: two at once would measure each other.
+
+A turn is a lock of the host, always, and a global limit of the Prefect server where there is one, which also counts for
+containers that do not share the host's files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.context import ConcurrencyContext
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
+from tenacity import Retrying, retry_if_exception, wait_fixed
+
+from artifacts.errors import DeviceTurnError
+from tasks.engines.base import Backend, gpu_name
+from tasks.gpu_state import gpu_uuid
+from tasks.run_log import say
+
+EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
+"""Environment variable: the address of an API that lives as long as one command, and so has nobody to share with."""
+CPU, GPU = "cpu", "gpu"
+LEASE_S = 60
+"""The shortest that Prefect has: a slot whose holder was killed is free so long after the last sign of life."""
+_POLL_S = 1.0
+_FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+"""The same for every process of the host, whatever its user, HOME or TMPDIR."""
+
+
+def device_key(backend: Backend) -> str:
+    """The device that a backend's engines run on here: `gpu-<UUID>`, `gpu` where the driver does not tell, or `cpu`."""
+    if backend.device() != gpu_name():
+        return CPU
+    uuid = gpu_uuid()
+    return GPU if uuid is None else f"{GPU}-{uuid.removeprefix('GPU-').lower()}"
+
+
+@contextmanager
+def device_turn(key: str) -> Iterator[None]:
+    """Wait until nobody else benchmarks on the device `key`, and keep others from it for the block.
+
+    Who is killed keeps nobody from it: the kernel frees the host's lock at once, and whoever takes that next also gives
+    back the slot on the server. Elsewhere the slot is free when its lease ends, LEASE_S after it was last renewed.
+
+    A server that goes away during the block costs nothing: what is measured is kept, a warning says that the slot may
+    be lost, and on this host the lock still holds.
+
+    No deadlock: a latency step takes its step lock, then this; nobody who has a turn waits for a step or another turn.
+
+    Raises:
+        DeviceTurnError: the lock's file or the server's limit cannot be used; nothing has been measured yet.
+    """
+    waiting = _Waiting(key)
+    with _host_lock(key, waiting) as file:
+        api = _server()
+        if api is None:
+            yield
+            return
+        with _server_slot(_limit_name(key), api, file, waiting):
+            yield
+
+
+class _Waiting:
+    """Says once that we wait."""
+
+    def __init__(self, key: str) -> None:
+        self._device = key.partition("-")[0].upper()
+        self._said = False
+
+    def say(self) -> None:
+        if not self._said:
+            say(f"another benchmark is using the {self._device}: waiting")
+        self._said = True
+
+
+# --- the host --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _host_lock(key: str, waiting: _Waiting) -> Iterator[int]:
+    """The lock's file, open and locked."""
+    path = _FOLDER / f"clipsmith-{key}.lock"
+    while True:
+        file = _open(path)
+        try:
+            _lock(file, waiting)
+            if _is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
+                yield file
+                return
+        finally:
+            os.close(file)
+
+
+def _open(path: Path) -> int:
+    try:
+        while True:
+            try:
+                # Not O_CREAT: in /tmp the kernel may refuse that for a file of another user.
+                return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                _create(path)
+    except OSError as error:
+        raise DeviceTurnError(
+            f"the lock that keeps benchmarks apart cannot be used: {error.strerror}",
+            where=path,
+            expected="a file that every user of this machine may write, or nothing there",
+            fix="remove what is there, and see that new files can be made in this folder",
+        ) from error
+
+
+def _create(path: Path) -> None:
+    """For all users, from the first moment that it has its name."""
+    file, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        os.fchmod(file, 0o666)
+        with suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.close(file)
+        os.unlink(name)
+
+
+def _lock(file: int, waiting: _Waiting) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waiting.say()
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+# --- the server ------------------------------------------------------------------------------------------
+
+
+def _server() -> str | None:
+    """The address of a server that others use as well; None without one."""
+    url = get_current_settings().api.url
+    return None if url == os.environ.get(EMBEDDED_API) else url
+
+
+def _limit_name(key: str) -> str:
+    return f"clipsmith-{key}" if key.startswith(f"{GPU}-") else f"clipsmith-{key}-{socket.gethostname()}"
+
+
+@contextmanager
+def _server_slot(name: str, api: str, file: int, waiting: _Waiting) -> Iterator[None]:
+    """The one slot of the limit `name`; its lease is noted in the lock's `file`, for whoever finds us dead."""
+    with ConcurrencyContext() as held, ExitStack() as slot:
+        try:
+            with get_client(sync_client=True) as client:
+                _give_back_what_was_left(client, api, file)
+                _require_limit(client, name)
+            _enter(slot, name, waiting)
+        except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
+            raise _no_slot(name, api, error) from error
+        _note(file, api, held.cleanup_lease_ids)
+        try:
+            yield
+        finally:
+            # What fails here, `held` tries once more, and warns: the block is done, and its result counts.
+            with suppress(httpx.HTTPError):
+                slot.close()
+
+
+def _enter(slot: ExitStack, name: str, waiting: _Waiting) -> None:
+    """Ask until it is free. Not as Prefect does, at intervals up to half a minute: a slot shall not stay idle."""
+
+    def ask() -> None:
+        slot.enter_context(
+            concurrency(name, max_retries=0, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
+        )
+
+    taken = retry_if_exception(_is_taken)
+    Retrying(retry=taken, wait=wait_fixed(_POLL_S), before_sleep=lambda _: waiting.say(), reraise=True)(ask)
+
+
+def _is_taken(error: BaseException) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED
+
+
+def _require_limit(client: SyncPrefectClient, name: str) -> None:
+    with suppress(ObjectAlreadyExists):  # another made it just now
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+
+
+def _note(file: int, api: str, leases: list[UUID]) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"{api} {leases[-1]}".encode(), 0)
+
+
+def _give_back_what_was_left(client: SyncPrefectClient, api: str, file: int) -> None:
+    """End the lease of the last holder, who is gone: we have its lock. Of one that has ended itself nothing is left."""
+    where, _, lease = os.pread(file, 1024, 0).decode(errors="replace").partition(" ")
+    with suppress(ValueError):
+        if where == api:
+            client.release_concurrency_slots_with_lease(UUID(lease))
+
+
+def _no_slot(name: str, api: str, error: Exception) -> DeviceTurnError:
+    return DeviceTurnError(
+        f"the server does not say whether another benchmark uses the device: {error.__cause__ or error}",
+        where=f"the limit {name} of {api}",
+        expected="a Prefect server that answers, and a limit that is active",
+        fix="see to the server and start the run again: what was computed is found in the cache",
+    )
