@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 
 from artifacts.schema import check_rows
-from artifacts.store import Store
+from artifacts.store import Store, activate
 from tasks import latency
+from tasks.device_turn import device_turn
 from tasks.latency import measure
 from tasks.timing import MIN_ROUNDS, LatencySettings
+from tests.processes import new_mark
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
 
@@ -138,3 +141,41 @@ def test_one_precision_alone_has_no_speedup(prepared: Any, monkeypatch: pytest.M
 def test_time_ends_it_but_not_before_a_few_rounds(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = run(Fake(), prepared, monkeypatch, "fp16", "fp8", batches=[1], rounds=10_000, seconds=1e-9)
     assert {row["rounds"] for row in rows} == {MIN_ROUNDS}
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The device of `Fake`, which only this test knows."""
+    made = f"test-{next(iter(new_mark().values()))}"
+    monkeypatch.setattr(latency, "device_key", lambda _backend: made)
+    yield made
+    (Path("/tmp") / f"clipsmith-{made}.lock").unlink(missing_ok=True)
+
+
+def test_another_benchmark_is_waited_for_and_that_is_not_the_steps_time(
+    prepared: Any, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Fake()
+    monkeypatch.setattr(latency, "backend_for", lambda _target: backend)
+    found: list[latency.Latency] = []
+
+    def work() -> None:
+        with activate(prepared.store):
+            refs = engines(prepared.store, "fp16", "fp8")
+            found.append(measure(prepared.snapshot, "image", "fake", refs, LatencySettings(batches=[1], rounds=5)))
+
+    with device_turn(key):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(2)
+        assert thread.is_alive()
+        assert backend.log == []
+    thread.join(30)
+    assert [row["status"] for row in found[0].rows] == ["measured"] * 2
+    assert found[0].stats.wall_s < 1.5
+
+
+def test_what_cannot_run_waits_for_nobody(prepared: Any, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with device_turn(key):
+        rows, _ = run(Fake(absent="no GPU"), prepared, monkeypatch, "fp16", "fp8")
+    assert len(rows) == 4
