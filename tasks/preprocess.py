@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
 
-class Preprocess:
-    """Turns pictures and texts into model inputs, as the checkpoint's own processor does."""
+class Processor:
+    """Turns pictures and texts into model inputs, as the checkpoint's own processor does.
 
-    def __init__(self, folder: Path, family: ClipFamily, config: dict[str, Any]) -> None:
+    `context` is the text encoder's number of tokens, start and end included; `masked`: it takes a mask beside them.
+    """
+
+    def __init__(self, folder: Path, family: ClipFamily, *, context: int, masked: bool) -> None:
         self._tokenizer, self._images = _load(folder, family)
-        inputs = family.encoder_spec(config, "text").inputs
-        self.context = inputs[0].shape[0]
-        """Tokens of a text, start and end included."""
-        self._masked = any(item.name == MASK for item in inputs)
+        self.context = context
+        self._masked = masked
 
     def image(self, picture: Image) -> NDArray[np.float32]:
         """One RGB picture to pixel values (3, H, W)."""
@@ -53,8 +54,17 @@ class Preprocess:
 
     def too_long(self, texts: list[str]) -> list[int]:
         """The places of those texts."""
-        lengths = self._tokenizer(texts, return_length=True, truncation=False)["length"]
+        lengths = self._tokenizer(texts, return_length=True, truncation=False, verbose=False)["length"]
         return [place for place, length in enumerate(lengths) if length > self.context]
+
+
+class Preprocess(Processor):
+    """The processor for a model whose configuration is at hand."""
+
+    def __init__(self, folder: Path, family: ClipFamily, config: dict[str, Any]) -> None:
+        inputs = family.encoder_spec(config, "text").inputs
+        masked = any(item.name == MASK for item in inputs)
+        super().__init__(folder, family, context=inputs[0].shape[0], masked=masked)
 
 
 def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> None:

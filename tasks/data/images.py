@@ -6,6 +6,8 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,11 +42,35 @@ def decode_rgb(data: bytes | Path, where: str) -> Image:
     """
     from PIL import Image as pil
 
+    with (
+        _bad_sample(where),
+        pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image,
+    ):
+        return _picture(image, where)
+
+
+def opened_rgb(image: Image, where: str) -> Image:
+    """The same for a picture that Pillow has opened or made already.
+
+    Raises:
+        BadSample: truncated or corrupt, or too large to decode safely.
+    """
+    with _bad_sample(where):
+        return _picture(image, where)
+
+
+def _picture(image: Image, where: str) -> Image:
+    _check_size(image.size, where)  # only the header was read so far
+    image.load()
+    return _to_rgb(_upright(image))
+
+
+@contextmanager
+def _bad_sample(where: str) -> Iterator[None]:
+    from PIL import Image as pil
+
     try:
-        with pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image:
-            _check_size(image.size, where)  # only the header was read so far
-            image.load()
-            return _to_rgb(_upright(image))
+        yield
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
         raise _bomb(str(error), where) from error
     except _UNREADABLE as error:

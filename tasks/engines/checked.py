@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from artifacts.errors import BatchOutsideProfile, WrongInput
 from tasks.engines.base import BatchProfile
 
-_Form = tuple[np.dtype[Any], tuple[int | None, ...]]
+Form = tuple[np.dtype[Any], tuple[int | None, ...]]
 """Type and shape of an input; None stands for a size that may vary."""
 
 
@@ -24,7 +24,7 @@ class CheckedRunner:
     def __init__(self, runner: Any, profile: BatchProfile | None) -> None:
         self._runner = runner
         self._profile = profile
-        self._forms: dict[str, _Form] = {}
+        self._forms: dict[str, Form] = {}
 
     @property
     def name(self) -> str:
@@ -39,6 +39,16 @@ class CheckedRunner:
 
     def __exit__(self, *error: Any) -> None:
         self._runner.__exit__(*error)
+
+    @property
+    def forms(self) -> Mapping[str, Form]:
+        """Types and shapes of the inputs by name, once the runner is entered."""
+        return self._forms
+
+    @property
+    def smallest(self) -> int:
+        """The smallest batch that it takes."""
+        return 1 if self._profile is None else self._profile.min
 
     def infer(self, feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """The outputs for one batch.
@@ -56,7 +66,7 @@ class CheckedRunner:
 
 
 def check_inputs(
-    feed: Mapping[str, NDArray[Any]], forms: Mapping[str, _Form], profile: BatchProfile | None, where: str
+    feed: Mapping[str, NDArray[Any]], forms: Mapping[str, Form], profile: BatchProfile | None, where: str
 ) -> None:
     """Hold a batch to the inputs of an engine.
 

@@ -55,7 +55,7 @@ def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
         EngineMismatch: the record is missing or malformed, or names another GPU, runtime or version.
         ObjectDamaged: the bytes are not those that were built.
     """
-    record = _read_record(engine)
+    record = read_record(engine)
     for name, wanted in record.platform.model_dump().items():
         found = getattr(here, name)
         if wanted is not None and wanted != found:
@@ -76,7 +76,12 @@ def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
     return data, record
 
 
-def _read_record(engine: Path) -> EngineRecord:
+def read_record(engine: Path) -> EngineRecord:
+    """The record of an engine.
+
+    Raises:
+        EngineMismatch: there is none, or it is malformed.
+    """
     path = record_path(engine)
     try:
         return EngineRecord.model_validate(strict_json(path.read_bytes()))

@@ -1,0 +1,31 @@
+"""Run an exported release: `load_encoder(folder)` gives the embeddings of pictures and texts.
+
+Needs neither Prefect nor ModelOpt, and no PyTorch: the runtime of the target, Polygraphy, NumPy, Pillow, and
+transformers for the checkpoint's own tokenizer and image processor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tasks.graph.skeleton import Precision
+from tasks.runtime.encoder import ClipEncoder
+from tasks.runtime.folder import ReleaseFolder
+
+__all__ = ["ClipEncoder", "load_encoder"]
+
+
+def load_encoder(path: Path | str, *, target: str | None = None, precision: Precision | None = None) -> ClipEncoder:
+    """Load the encoders of a release that `clipsmith export` wrote to `path`.
+
+    Without `target`, what runs on this machine's GPU comes before ONNX Runtime; without `precision`, FP8 before FP16.
+
+    Raises:
+        NotARelease: `path` is no exported release.
+        UnknownTarget: no backend knows `target`.
+        EngineUnavailable: the release has no such engine, or this machine has not what it needs.
+        EngineMismatch: the engine was built for another machine.
+        ObjectMissing, ObjectDamaged: a file of the release is gone, or not what was published.
+    """
+    folder = ReleaseFolder(Path(path))
+    return ClipEncoder(folder, *folder.choose(target, precision))

@@ -1,0 +1,183 @@
+"""Pictures and texts to embeddings, with one release's engines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import MissingEncoder, NumericError, WrongInput
+from artifacts.manifest import Encoder
+from tasks.clip import MASK
+from tasks.data.images import decode_rgb, opened_rgb
+from tasks.engines import BatchProfile, backend_for
+from tasks.preprocess import Processor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from tasks.engines.checked import CheckedRunner
+    from tasks.graph.skeleton import Precision
+    from tasks.runtime.folder import ReleaseFolder
+
+_LOG = logging.getLogger("clipsmith.runtime")
+_Item = TypeVar("_Item")
+Arrays = dict[str, NDArray[Any]]
+
+
+class ClipEncoder:
+    """The encoders of one release, ready to run; for one thread at a time.
+
+    Close it, or use it in a `with` statement, to give back the memory that its engines hold.
+    """
+
+    def __init__(self, folder: ReleaseFolder, target: str, precision: Precision) -> None:
+        self.target = target
+        self.precision = precision
+        self._ref = folder.manifest.ref
+        self._widths: dict[Encoder, int] = {}
+        self._profiles: dict[Encoder, BatchProfile] = {}
+        self._runners: dict[Encoder, CheckedRunner] = {}
+        with ExitStack() as stack:
+            for encoder in folder.encoders(precision):
+                engine, profile = folder.engine(encoder, target, precision)
+                runner = backend_for(target).runner(engine, f"{encoder} {precision} {target}")
+                self._runners[encoder] = stack.enter_context(runner)
+                self._profiles[encoder] = profile
+                self._widths[encoder] = folder.width(encoder)
+            self._processor = _processor(folder, self._runners.get("text"))
+            self._open = stack.pop_all()
+
+    def embed_images(self, pictures: Sequence[Image | Path | str]) -> NDArray[np.float32]:
+        """Embeddings (n, width) of length 1, in the order of `pictures`: Pillow images or paths of image files.
+
+        Raises:
+            MissingEncoder: the release has no image encoder.
+            BadSample: a picture cannot be decoded; the message names it.
+            WrongInput: not a list of pictures.
+            NumericError: an embedding is NaN or Inf.
+        """
+        if isinstance(pictures, (str, Path)):
+            raise WrongInput("one path", expected="a list of paths or pictures", fix="put it into a list")
+        return self._embed("image", pictures, self._pixels)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings (n, width) of length 1, in the order of `texts`.
+
+        A text longer than the model's context loses its end, as in evaluation, and the log says how many did.
+
+        Raises:
+            MissingEncoder: the release has no text encoder.
+            WrongInput: not a list of texts.
+            NumericError: an embedding is NaN or Inf.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise WrongInput("not a list of texts", expected="a list of strings", fix="put the texts into a list")
+        return self._embed("text", texts, self._tokens)
+
+    def close(self) -> None:
+        """Give back what the engines hold; the encoder cannot be used after it."""
+        self._open.close()
+        self._runners.clear()
+
+    def __enter__(self) -> ClipEncoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _embed(self, encoder: Encoder, items: Sequence[_Item], prepare: Any) -> NDArray[np.float32]:
+        if encoder not in self._runners:
+            raise MissingEncoder(
+                f"there is no {encoder} encoder",
+                where=self._ref,
+                expected=f"one of {', '.join(self._runners) or 'none: it is closed'}",
+                fix="load a release that was made with this encoder",
+            )
+        runner, profile = self._runners[encoder], self._profiles[encoder]
+        rows = [np.empty((0, self._widths[encoder]), np.float32)]
+        for start, chunk in _chunks(items, profile.max):
+            feed = _as_taken(prepare(chunk, start), runner)
+            padded = {name: _padded(array, profile.min) for name, array in feed.items()}
+            (output,) = runner.infer(padded).values()
+            rows.append(np.array(output[: len(chunk)], dtype=np.float32))
+        return _normalised(np.concatenate(rows), f"{self._ref} {runner.name}")
+
+    def _pixels(self, pictures: Sequence[Any], start: int) -> Arrays:
+        decoded = [_rgb(picture, start + place) for place, picture in enumerate(pictures)]
+        return {"pixel_values": np.stack([self._processor.image(picture) for picture in decoded])}
+
+    def _tokens(self, texts: Sequence[str], start: int) -> Arrays:
+        del start
+        cut = self._processor.truncated(list(texts))
+        if cut:
+            _LOG.warning("%d texts are longer than %d tokens and lose their end", cut, self._processor.context)
+        tokens, mask = self._processor.text(list(texts))
+        return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+
+
+def _processor(folder: ReleaseFolder, text: CheckedRunner | None) -> Processor:
+    """The release's processor, with the context that its text encoder takes."""
+    forms: Mapping[str, Any] = {} if text is None else text.forms
+    context = forms["input_ids"][1][1] if forms else 0
+    return Processor(folder.preprocess(), folder.family, context=context, masked=MASK in forms)
+
+
+def _rgb(picture: Any, place: int) -> Image:
+    """Decode one picture.
+
+    Raises:
+        BadSample: it cannot be decoded.
+        WrongInput: it is neither a path nor a picture.
+    """
+    if isinstance(picture, (str, Path)):
+        return decode_rgb(Path(picture), str(picture))
+    if not hasattr(picture, "getexif"):
+        raise WrongInput(
+            f"picture {place} is a {type(picture).__name__}",
+            expected="a Pillow image or the path of an image file",
+            fix="convert arrays with PIL.Image.fromarray",
+        )
+    return opened_rgb(picture, f"picture {place}")
+
+
+def _chunks(items: Sequence[_Item], size: int) -> Iterator[tuple[int, Sequence[_Item]]]:
+    for start in range(0, len(items), size):
+        yield start, items[start : start + size]
+
+
+def _as_taken(feed: Arrays, runner: CheckedRunner) -> Arrays:
+    """The arrays in the types that the engine takes: pixels are FP16 there, as in evaluation."""
+    return {name: array.astype(runner.forms[name][0], copy=False) for name, array in feed.items()}
+
+
+def _padded(array: NDArray[Any], least: int) -> NDArray[Any]:
+    """Repeat the last row until there are `least`."""
+    missing = max(0, least - len(array))
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def _normalised(rows: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+    """Rows of length 1.
+
+    Raises:
+        NumericError: NaN, Inf or a row of zeros.
+    """
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        raise NumericError(
+            f"{len(bad)} of {len(rows)} embeddings are NaN, Inf or zero",
+            where=f"{where}, row {bad[0]}",
+            expected="finite embeddings",
+            fix="run the same input in FP16: the FP16 range is too small for this model, or its engine is broken",
+        )
+    return rows / lengths

@@ -1,0 +1,146 @@
+"""The files of an exported release: which engines it has, and that they are what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
+from artifacts.exporting import MANIFEST_FILE
+from artifacts.manifest import Encoder, Manifest, ReleaseFile
+from artifacts.refs import digest_file
+from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.engines import backend_for, known_targets
+from tasks.engines.base import BatchProfile
+from tasks.engines.record import read_record, record_path
+from tasks.graph.skeleton import Precision
+from tasks.onnx_names import engine_name, onnx_name
+
+_AGAIN = "export the release again"
+_ONNX_RUNTIME = "onnxruntime"
+_PRECISIONS: tuple[Precision, ...] = ("fp8", "fp16")
+"""Best first."""
+
+
+class ReleaseFolder:
+    """A release as `clipsmith export` writes it."""
+
+    def __init__(self, root: Path) -> None:
+        """Read the manifest.
+
+        Raises:
+            NotARelease: there is none.
+            DamagedManifest: it is not what was published.
+        """
+        self.root = root.expanduser().absolute()
+        path = self.root / MANIFEST_FILE
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise NotARelease(
+                f"no exported release: {error.strerror}",
+                where=path,
+                expected=f"a folder that holds {MANIFEST_FILE}",
+                fix="export one: `clipsmith export REF DIR`",
+            ) from error
+        self.manifest = Manifest.from_bytes(data, where=path)
+
+    @property
+    def family(self) -> ClipFamily:
+        """The adapter of the model's family."""
+        return family_named(self.manifest.provenance.source.family)
+
+    def encoders(self, precision: Precision) -> tuple[Encoder, ...]:
+        """The encoders that the release has in a precision."""
+        return tuple(encoder for encoder in ENCODERS if self._find(encoder, onnx_name(precision)) is not None)
+
+    def width(self, encoder: Encoder) -> int:
+        """The length of an embedding."""
+        (row,) = (row for row in self.manifest.tables["encoders"] if row["encoder"] == encoder)
+        return int(row["embedding_dim"] or 0)
+
+    def targets(self, precision: Precision) -> tuple[str, ...]:
+        """What the release can run on in a precision; its ONNX files run on ONNX Runtime without being built."""
+        built = {file.target for file in self.manifest.files if file.kind == "engine" and file.precision == precision}
+        return tuple(target for target in known_targets() if target in built or target == _ONNX_RUNTIME)
+
+    def choose(self, target: str | None, precision: Precision | None) -> tuple[str, Precision]:
+        """The target and the precision to run.
+
+        Raises:
+            UnknownTarget: no backend knows `target`.
+            EngineUnavailable: the release does not have them, or this machine cannot run them.
+        """
+        had = [name for name in _PRECISIONS if self.encoders(name)]
+        if precision is None:
+            precision = had[0] if had else _PRECISIONS[0]
+        if precision not in had:
+            raise self._not_had(f"precision {precision}", had)
+        if target is None:
+            usable = [name for name in self.targets(precision) if backend_for(name).why_not_run(name) is None]
+            return next((name for name in usable if name != _ONNX_RUNTIME), _ONNX_RUNTIME), precision
+        backend = backend_for(target)
+        if target not in self.targets(precision):
+            raise self._not_had(f"{precision} engine for {target}", self.targets(precision))
+        reason = backend.why_not_run(target)
+        if reason is not None:
+            raise EngineUnavailable(
+                f"target {target} cannot run here: {reason}",
+                where=self.root,
+                expected=f"one of {', '.join(self.targets(precision))} that this machine can run",
+                fix="choose another target, or leave it to load_encoder",
+            )
+        return target, precision
+
+    def engine(self, encoder: Encoder, target: str, precision: Precision) -> tuple[Path, BatchProfile]:
+        """What to run for an encoder, checked, and the batches it takes.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+            EngineMismatch: its record is missing or malformed.
+        """
+        file = self._find(encoder, engine_name(precision, target)) or self._find(encoder, onnx_name(precision))
+        assert file is not None, "chosen among those that the release has"
+        self.check(file.object)
+        path = self.root / file.path
+        return path, read_record(path).profile if record_path(path).exists() else BatchProfile()
+
+    def preprocess(self) -> Path:
+        """The folder of the tokenizer and the image processor, checked.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        file = next(file for file in self.manifest.files if file.kind == "preprocess")
+        self.check(file.object)
+        return self.root / file.path.removesuffix(f"/{file.member}")
+
+    def check(self, digest: str) -> None:
+        """Hash the files of one object.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        for file in (file for file in self.manifest.files if file.object == digest):
+            path = self.root / file.path
+            if not path.is_file():
+                raise ObjectMissing(f"{file.path} is not in the folder", where=self.root, fix=_AGAIN)
+            if path.stat().st_size != file.size or digest_file(path) != file.sha256:
+                raise ObjectDamaged(
+                    f"{file.path} is not what was published",
+                    where=path,
+                    expected=f"{file.size} bytes with sha256 {file.sha256}",
+                    fix=_AGAIN,
+                )
+
+    def _find(self, encoder: Encoder, member: str) -> ReleaseFile | None:
+        files = (file for file in self.manifest.files if file.encoder == encoder and file.member == member)
+        return next(files, None)
+
+    def _not_had(self, what: str, had: Sequence[str]) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"{self.manifest.ref} has no {what}",
+            where=self.root,
+            expected=f"one of {', '.join(had) or 'none'}",
+            fix="make it: `clipsmith optimize` with it among `targets` and `precisions`",
+        )
