@@ -93,17 +93,20 @@ def embed(
         store = active_store()
         dataset = data.open()
         processor = Preprocess(store.path(preprocess), family_named(snapshot.family), snapshot.config)
+        smallest = 1
         if engine is None:
             runner: BaseRunner = _torch_runner(snapshot, encoder)
         else:
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
+            smallest = runner.smallest
         texts = evaluation_texts(dataset)
         feeds = (
             _image_feeds(dataset, processor, batch_size)
             if encoder == "image"
             else _text_feeds(texts, processor, batch_size)
         )
-        keys, rows = _run(runner, feeds, encoder, precision, len(dataset.samples if encoder == "image" else texts))
+        total = len(dataset.samples if encoder == "image" else texts)
+        keys, rows = _run(runner, feeds, encoder, precision, total, smallest)
         outputs = _keep(keys, rows)
     return Embeddings(
         encoder=encoder,
@@ -133,7 +136,7 @@ def _text_feeds(texts: list[str], processor: Preprocess, size: int) -> Iterator[
 
 
 def _run(
-    runner: Any, feeds: Iterator[Feed], encoder: Encoder, precision: str, total: int
+    runner: Any, feeds: Iterator[Feed], encoder: Encoder, precision: str, total: int, smallest: int
 ) -> tuple[list[Any], NDArray[np.float32]]:
     from tqdm import tqdm
 
@@ -143,8 +146,8 @@ def _run(
         for names, feed in feeds:
             if precision != "fp32":
                 feed = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
-            (output,) = runner.infer(feed).values()
-            rows.append(np.array(output, dtype=np.float32))
+            (output,) = runner.infer({name: _filled(array, smallest) for name, array in feed.items()}).values()
+            rows.append(np.array(output[: len(names)], dtype=np.float32))
             keys += names
             bar.update(len(names))
     embeddings = np.concatenate(rows)
@@ -157,6 +160,12 @@ def _run(
             fix="the FP16 range is too small for this model, or the calibration is off: see the coverage table",
         )
     return keys, embeddings
+
+
+def _filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
+    """The batch with its last row repeated up to the smallest size that the engine takes."""
+    missing = smallest - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
 
 
 def _keep(keys: list[Any], rows: NDArray[np.float32]) -> ArtifactRef:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,12 @@ import pytest
 from artifacts.errors import NumericError
 from artifacts.store import Store
 from tasks import embedding
+from tasks.clip import family_named
 from tasks.datasource import DataRef, pin_data
 from tasks.embedding import Embeddings, embed, evaluation_texts, prompts_of
+from tasks.engines import BatchProfile
+from tasks.engines.checked import CheckedRunner
+from tasks.preprocess import Preprocess
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
 
@@ -107,3 +112,46 @@ def test_a_single_bad_output_is_an_error(
     with pytest.raises(NumericError, match="1 of 20 image embeddings") as caught:
         run(prepared, data, "image")
     assert caught.value.where == "first sample: 16"
+
+
+class Means:
+    """Stands for an engine: each picture gives the means of its three channels."""
+
+    name = "fp16 small"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __enter__(self) -> Means:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def get_input_metadata(self, **_: object) -> dict[str, Any]:
+        dtype = SimpleNamespace(numpy=lambda: np.dtype(np.float16))
+        return {"pixel_values": (dtype, ("batch", 3, "height", "width"))}
+
+    def infer(self, feed: dict[str, np.ndarray], **_: object) -> dict[str, np.ndarray]:
+        self.batches.append(len(feed["pixel_values"]))
+        return {"image_embeds": feed["pixel_values"].astype(np.float32).mean(axis=(2, 3))}
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "batches"), [(7, 7, [7, 7, 7]), (6, 4, [6, 6, 6, 4]), (20, 32, [32]), (10, 2, [10, 10])]
+)
+def test_a_batch_smaller_than_the_engine_takes_is_filled_up(
+    size: int, smallest: int, batches: list[int], prepared: Any, in_store: Store, data: DataRef, monkeypatch: Any
+) -> None:
+    engine = Means()
+    runner = CheckedRunner(engine, BatchProfile(min=smallest, opt=32, max=32))
+    monkeypatch.setattr(embedding, "backend_for", lambda _target: SimpleNamespace(runner=lambda *_: runner))
+    preprocess = prepared.checked.preprocess
+    made = embed(prepared.snapshot, preprocess, data, "image", "fp16", "engine", preprocess, size)
+    keys, array = load(in_store, made)
+    assert engine.batches == batches
+    assert (keys, made.rows) == (list(range(20)), 20)
+    processor = Preprocess(in_store.path(preprocess), family_named("clip"), prepared.snapshot.config)
+    pictures = [processor.image(data.open().image(index)) for index in range(20)]
+    expected = [picture.astype(np.float16).astype(np.float32).mean(axis=(1, 2)) for picture in pictures]
+    np.testing.assert_allclose(array, expected, atol=1e-6)
