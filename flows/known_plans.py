@@ -8,6 +8,7 @@ from typing import cast
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultStore, get_default_result_storage
 from prefect.serializers import JSONSerializer
+from pydantic import ValidationError
 
 from artifacts.store import Store
 from tasks.publish import Published
@@ -44,7 +45,10 @@ class KnownPlans:
     def _read(self, key: str) -> Published | None:
         if not self._results.exists(key):
             return None
-        return Published.model_validate(self._results.read(key).result)
+        try:
+            return Published.model_validate(self._results.read(key).result)
+        except ValidationError:  # another version of clipsmith wrote it
+            return None
 
 
 def _run_key(run: object) -> str:

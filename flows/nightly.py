@@ -114,8 +114,8 @@ class _Night:
         try:
             before = self.plans.known(self._plan(variant.parameters))
             return variant, None if before is None else self._whole(before)
-        except ClipsmithError as error:
-            return Outcome.failed(variant.name, str(error))
+        except Exception as error:  # noqa: BLE001  (whatever is wrong with one does not stop the others)
+            return _failure(variant, error)
 
     def _plan(self, parameters: OptimizeParameters) -> str:
         """Reads, and digests, the checkpoint and the data."""
@@ -142,8 +142,8 @@ class _Night:
             if before is not None:
                 return self._judge(variant, before, changed=False)
             return self._make(variant)
-        except ClipsmithError as error:
-            return Outcome.failed(variant.name, str(error))
+        except Exception as error:  # noqa: BLE001  (as above)
+            return _failure(variant, error)
 
     def _make(self, variant: Variant) -> Outcome:
         wanted = variant.parameters.model_copy(update={"store": str(self.store.root)})
@@ -182,6 +182,14 @@ class _Night:
             return False
         seen = entries[-1].number if entries else 0
         return promote(self.store, release.ref, alias, why="nightly: all gates passed", seen=seen).moved
+
+
+def _failure(variant: Variant, error: Exception) -> Outcome:
+    """What nobody expected is logged with its traceback."""
+    if isinstance(error, ClipsmithError):
+        return Outcome.failed(variant.name, str(error))
+    get_run_logger().error("%s: unexpected error", variant.name, exc_info=error)
+    return Outcome.failed(variant.name, f"{type(error).__name__}: {error}")
 
 
 def _behind(store: Store, model: str, alias: str) -> Manifest | None:

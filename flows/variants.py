@@ -99,7 +99,7 @@ def _read(path: Path) -> Variant | BadVariant:
             ),
         )
     except ClipsmithError as error:
-        return BadVariant(path.stem, error)
+        return BadVariant(path.stem, ConfigError(error.what, where=path, expected=error.expected, fix=error.fix))
 
 
 def by_schedule(variants: Sequence[Variant | BadVariant]) -> dict[Schedule, list[str]]:

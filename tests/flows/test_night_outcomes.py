@@ -1,0 +1,409 @@
+"""What a night makes of its variants, with runs of `optimize` and releases that are made up: no model, no server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from artifacts import aliases
+from artifacts.errors import ConfigError, VariantsFailed
+from artifacts.manifest import GateResult
+from artifacts.promotion import promote
+from artifacts.regression import Finding
+from artifacts.store import Store
+from flows import nightly as module
+from flows.nightly import Made, NightlyParameters, make_variant_task, nightly
+from flows.parameters import OptimizeParameters
+from flows.variants import BadVariant, Variant
+from tasks.nightly_summary import Outcome
+from tasks.publish import Published
+from tests.artifacts.support import add, digest, make_release, place
+
+PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)
+UNDECIDED = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.009, low=0.001, high=0.02)
+FAILED = GateResult(name="max_size_ratio", status="failed", max=0.98, value=1.2)
+MISSING = GateResult(name="min_speedup", status="not measured", min=1.2)
+
+
+class Night:
+    """A store, what is known about plans, and what the runs of `optimize` will do."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.variants: list[Variant | BadVariant] = []
+        self.known: dict[str, Published] = {}
+        self.made: dict[str, Published] = {}
+        self.makes: dict[str, Callable[[], Published | None]] = {}
+        self.started: list[str] = []
+        self.limits: set[int] = set()
+        self.summary: list[Outcome] = []
+        self.reported: list[tuple[str, list[str]]] = []
+        self.findings: list[Finding] = []
+
+    def release(self, text: str, *gates: GateResult, model: str = "a") -> Published:
+        """A new release of its own content."""
+        manifest, new = make_release(
+            self.store, model, digest(text), add(self.store, text.encode()), gates=gates or (PASSED,)
+        )
+        return Published(ref=manifest.ref, identity=manifest.identity, store=str(self.store.root), new=new)
+
+    def variant(self, name: str, make: Callable[[], Published | None], promote: str | None = None) -> None:
+        """A variant; a run for it makes this, or ends without a release when that is None."""
+        self.variants.append(Variant(name=name, promote=promote, parameters=OptimizeParameters(model=name)))
+        self.makes[name] = make
+
+    def variant_that_is_known(self, name: str, release: Published, promote: str | None = None) -> None:
+        """A variant whose plan has led to this release."""
+        self.variant(name, lambda: None, promote)
+        self.known[name] = release
+
+    def run(self, **parameters: Any) -> dict[str, Outcome]:
+        """Run the night; what became of each variant by the summary."""
+        arguments = NightlyParameters.model_validate({"store": str(self.store.root)} | parameters)
+        try:
+            nightly.fn(arguments)
+        finally:
+            self.started.sort()
+        return {outcome.variant: outcome for outcome in self.summary}
+
+    # --- what stands for the rest of clipsmith -----------------------------------------------------------------------
+
+    def run_optimize(self, variant: str, parameters: OptimizeParameters, limit_s: int) -> Any:
+        assert parameters.store == str(self.store.root), "the night's store, not the variant's own"
+        self.started.append(variant)
+        self.limits.add(limit_s)
+        made, run = self.makes[variant](), str(uuid4())
+        if made is not None:
+            self.made[run] = made
+        ended = Made(run, "Failed: no luck" if made is None else "Completed")
+        return SimpleNamespace(is_completed=lambda: True, result=lambda: ended)
+
+
+@pytest.fixture
+def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
+    night = Night(Store.open(tmp_path / "store"))
+    plans = SimpleNamespace(known=night.known.get, made_by=lambda run: night.made.get(run))
+    start = SimpleNamespace(with_options=lambda **_: lambda *arguments, **_: night.run_optimize(*arguments))
+    reported = night.reported
+    for name, value in {
+        "read_variants": lambda _folder: night.variants,
+        "KnownPlans": lambda _store: plans,
+        "make_variant_task": start,
+        "show_summary_task": night.summary.extend,
+        "report_regressions": lambda release, alarms: reported.append((release.ref, alarms)),
+        "findings": lambda _others, _release: night.findings,
+        "get_run_logger": logging.getLogger,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(module._Night, "_plan", lambda _self, parameters: parameters.model)
+    return night
+
+
+def points_to(night: Night, alias: str = "production") -> list[str]:
+    """Everything that the alias has pointed to."""
+    try:
+        return [entry.ref for entry in aliases.history(night.store.root, "a", alias)]
+    except aliases.AliasNotFound:
+        return []
+
+
+# --- gates and aliases -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gates", "result"),
+    [
+        ((PASSED,), "promoted"),
+        ((PASSED, PASSED), "promoted"),
+        ((PASSED, UNDECIDED), "released"),
+        ((PASSED, MISSING), "rejected"),
+        ((PASSED, FAILED), "rejected"),
+    ],
+    ids=lambda value: "+".join(gate.status for gate in value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_an_alias_moves_only_when_every_gate_passed(
+    night: Night, gates: tuple[GateResult, ...], result: str, known: bool
+) -> None:
+    release = night.release("new", *gates)
+    if known:  # what the last night could not promote, this one may
+        night.variant_that_is_known("v", release, promote="production")
+    else:
+        night.variant("v", lambda: release, promote="production")
+    if result == "rejected":
+        with pytest.raises(VariantsFailed, match="v: a@1 rejected"):
+            night.run()
+    else:
+        night.run()
+    expected = "unchanged" if known and result == "released" else result
+    assert [outcome.result for outcome in night.summary] == [expected]
+    assert points_to(night) == (["a@1"] if result == "promoted" else [])
+
+
+def test_a_release_that_was_held_to_no_gate_is_not_promoted(night: Night) -> None:
+    manifest, _ = make_release(night.store, "a", digest("free"), add(night.store, b"free"), gates=())
+    night.known["v"] = Published(ref=manifest.ref, identity=manifest.identity, store="", new=True)
+    night.variant("v", lambda: None, promote="production")
+    assert night.run()["v"].result == "unchanged"
+    assert points_to(night) == []
+
+
+def test_without_promote_in_its_file_a_variant_moves_nothing(night: Night) -> None:
+    night.variant("v", lambda: night.release("new"))
+    assert night.run()["v"].result == "released"
+    assert points_to(night) == []
+
+
+def test_what_was_rolled_back_is_not_promoted_again(night: Night) -> None:
+    old, new = night.release("old"), night.release("new")
+    for ref in (old.ref, new.ref, old.ref):
+        promote(night.store, ref, "production")
+    night.variant_that_is_known("v", new, promote="production")
+    assert night.run()["v"].result == "unchanged"
+    assert points_to(night) == ["a@1", "a@2", "a@1"]
+
+
+def test_an_alias_that_a_person_moves_at_that_moment_is_theirs(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, mine, new = (night.release(text) for text in ("old", "mine", "new"))
+    promote(night.store, old.ref, "production")
+    read = aliases.history
+
+    def then_somebody_moves_it(*arguments: Any) -> Any:
+        entries = read(*arguments)
+        promote(night.store, mine.ref, "production")
+        return entries
+
+    night.variant("v", lambda: new, promote="production")
+    monkeypatch.setattr(aliases, "history", then_somebody_moves_it)
+    with pytest.raises(VariantsFailed, match="v: a:production was moved meanwhile, to a@2"):
+        night.run()
+    monkeypatch.undo()
+    assert points_to(night) == ["a@1", "a@2"]
+
+
+def test_a_release_is_held_against_what_its_alias_pointed_to_before(night: Night) -> None:
+    old, new = night.release("old"), night.release("new")
+    promote(night.store, old.ref, "staging")
+    night.variant("staged", lambda: new, promote="staging")
+    night.variant("kept", lambda: new)
+    outcomes = night.run(at_once=1)
+    assert (outcomes["staged"].result, outcomes["staged"].production) == ("promoted", "a@1")
+    assert outcomes["kept"].production is None, "nothing is in production"
+    promote(night.store, old.ref, "production")
+    night.summary.clear()
+    assert night.run(variants=["kept"])["kept"].production == "a@1"
+
+
+# --- what is made, and what is not -----------------------------------------------------------------------------------
+
+
+def test_what_is_known_and_whole_starts_nothing(night: Night) -> None:
+    night.variant_that_is_known("v", night.release("new"))
+    assert night.run()["v"].result == "unchanged"
+    assert night.started == []
+
+
+def damaged(night: Night, release: Published) -> Published:
+    """Its object is gone."""
+    (ref,) = night.store.find(release.ref).objects()
+    folder = place(night.store, ref)
+    folder.rename(folder.with_name("gone"))
+    return release
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        damaged,
+        lambda _night, release: release.model_copy(update={"identity": digest("other")}),
+        lambda _night, release: release.model_copy(update={"ref": "a@7"}),
+    ],
+    ids=["an object is gone", "the number is another release's", "the release is gone"],
+)
+def test_what_is_known_and_lost_is_made_again(night: Night, lost: Callable[[Night, Published], Published]) -> None:
+    release = night.release("new")
+    night.variant("v", lambda: release)
+    night.known["v"] = lost(night, release)
+    night.run()
+    assert night.started == ["v"]
+
+
+def test_a_run_that_found_its_release_there_already_has_changed_nothing(night: Night) -> None:
+    release = night.release("new")
+    night.variant("v", lambda: release.model_copy(update={"new": False}))
+    assert night.run()["v"].result == "unchanged"
+
+
+def test_a_variant_has_the_hours_that_were_given(night: Night) -> None:
+    night.variant("v", lambda: night.release("new"))
+    night.run(hours=3)
+    assert night.limits == {3 * 60 * 60}
+
+
+def test_only_the_named_ones(night: Night) -> None:
+    for name in ("a", "b"):
+        night.variant(name, lambda: night.release("new"))
+    assert night.run(variants=["b"]).keys() == {"b"}
+    assert night.started == ["b"]
+
+
+def test_as_many_at_once_as_were_asked_for(night: Night) -> None:
+    together = threading.Barrier(3)
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def make() -> Published | None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        together.wait(20)
+        with lock:
+            running[0] -= 1
+        return night.release("same")
+
+    for name in "abcdef":
+        night.variant(name, make)
+    assert [outcome.result for outcome in night.run(at_once=3).values()].count("failed") == 0
+    assert most == [3]
+
+
+# --- one fails alone -------------------------------------------------------------------------------------------------
+
+
+def explode(*_: Any) -> Any:
+    raise PermissionError(13, "Permission denied", "/models/secret")
+
+
+def test_whatever_is_wrong_with_one_the_others_are_made(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    night.variants.append(BadVariant("file", ConfigError("wrong variant")))
+    night.variant("inputs", lambda: None)
+    night.variant("known", lambda: None)
+    night.variant("ended", lambda: None)
+    night.variant("making", explode)
+    night.variant("gone", lambda: Published(ref="a@99", identity="", store="", new=True))
+    night.variant("good", lambda: night.release("good"), promote="production")
+
+    def plan(_self: object, parameters: OptimizeParameters) -> str:
+        if parameters.model == "inputs":
+            explode()
+        if parameters.model == "known":
+            raise ConfigError("no calibration data")
+        return parameters.model
+
+    monkeypatch.setattr(module._Night, "_plan", plan)
+    with pytest.raises(VariantsFailed) as failure:
+        night.run(at_once=1)
+    assert [(outcome.variant, outcome.result) for outcome in night.summary] == [
+        *((name, "failed") for name in ("file", "inputs", "known", "ended", "making", "gone")),
+        ("good", "promoted"),
+    ]
+    assert points_to(night) == ["a@1"]
+    words = str(failure.value)
+    assert "6 of 7 variants failed: file, inputs, known, ended, making, gone" in words
+    for expected in (
+        "file: wrong variant",
+        "inputs: PermissionError: [Errno 13] Permission denied: '/models/secret'",
+        "known: no calibration data",
+        "ended: Failed: no luck",
+        "a@99",
+    ):
+        assert expected in words
+
+
+def test_what_nobody_expected_is_logged_with_where_it_came_from(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    night.variant("making", explode)
+    with pytest.raises(VariantsFailed):
+        night.run()
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert "making" in record.getMessage()
+    assert "explode" in (record.exc_text or logging.Formatter().formatException(record.exc_info or (None, None, None)))
+
+
+# --- regressions -----------------------------------------------------------------------------------------------------
+
+
+def finding(figure: str, verdict: Any) -> Finding:
+    return Finding(figure=figure, value=2.0, typical=1.0, limit=1.5, unit="s", verdict=verdict, n=9)
+
+
+def test_a_new_release_that_is_worse_is_reported_once(night: Night) -> None:
+    night.findings = [finding(name, name) for name in ("regression", "drift", "steady", "improved")]
+    release = night.release("new")
+    night.variant("v", lambda: release)
+    first = night.run()["v"]
+    assert len(first.alarms) == 2
+    assert night.reported == [("a@1", list(first.alarms))]
+    for figure, alarm in zip(("regression", "drift"), first.alarms, strict=True):
+        assert figure in alarm
+    night.reported.clear()
+    night.summary.clear()
+    night.known["v"] = release
+    assert night.run()["v"].alarms == ()
+    assert [alarms for _, alarms in night.reported if alarms] == [], "the next night has nothing new to tell"
+
+
+# --- a run on another worker -----------------------------------------------------------------------------------------
+
+
+class Server:
+    """A server whose runs end, or do not."""
+
+    def __init__(self, state: Any) -> None:
+        self.run = SimpleNamespace(id=uuid4(), state=state)
+        self.asked: dict[str, Any] = {}
+        self.told: list[tuple[Any, str]] = []
+
+    def run_deployment(self, name: str, **options: Any) -> Any:
+        self.asked = {"name": name} | options
+        return self.run
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def set_flow_run_state(self, run: Any, state: Any) -> None:
+        self.told.append((run, state.type.value))
+
+
+def final(name: str, message: str | None = None) -> Any:
+    return SimpleNamespace(name=name, message=message, is_final=lambda: name not in ("Running", "Pending"))
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], tuple[Server, Made]]:
+    """`start(state)`: what the server is asked and told when a variant's run is in this state at the end."""
+    from prefect.client import orchestration
+
+    def call(state: Any) -> tuple[Server, Made]:
+        server = Server(state)
+        monkeypatch.setattr(module, "deployment", SimpleNamespace(id=str(uuid4())))
+        monkeypatch.setattr(module, "run_deployment", server.run_deployment)
+        monkeypatch.setattr(orchestration, "get_client", lambda **_: server)
+        return server, make_variant_task.fn("v", OptimizeParameters(model="m"), 7200)
+
+    return call
+
+
+def test_on_a_server_a_variant_is_a_run_of_its_own(start: Any) -> None:
+    server, made = start(final("Failed", "a gate"))
+    assert made == Made(str(server.run.id), "Failed: a gate")
+    assert server.told == []
+    assert server.asked["name"] == "optimize/optimize"
+    assert server.asked["timeout"] == 7200
+    assert server.asked["tags"] == ["variant:v"]
+    assert OptimizeParameters.model_validate(server.asked["parameters"]["parameters"]).model == "m"
+
+
+@pytest.mark.parametrize("state", [None, final("Running"), final("Pending")], ids=["none", "running", "pending"])
+def test_a_run_that_takes_too_long_is_cancelled_and_says_so(start: Any, state: Any) -> None:
+    server, made = start(state)
+    assert made == Made(str(server.run.id), "not done within 2 h, and cancelled")
+    assert server.told == [(server.run.id, "CANCELLING")]
