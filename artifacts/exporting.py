@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from artifacts import fs
@@ -29,18 +31,32 @@ def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
         ExportFailed: it cannot be written.
         ObjectMissing, ObjectDamaged, DamagedSignature: something is not what was published.
     """
+    with store.reading():
+        beside = _beside(store, manifest)
+        with new_folder(destination) as folder:
+            for file in manifest.files:
+                store.copy_out(manifest, file, folder / file.path)
+            for path, data in beside.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(data)
+    return [*beside, *(file.path for file in manifest.files)]
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `destination` in one step when the block ends; when it fails, there is none.
+
+    Raises:
+        ExportTargetExists: `destination` is a file or a folder that is not empty.
+        ExportFailed: it cannot be written.
+    """
     destination = destination.expanduser().absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
     scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
     try:
-        with store.reading():
-            beside = _beside(store, manifest)
-            for file in manifest.files:
-                store.copy_out(manifest, file, scratch / file.path)
-        for path, data in beside.items():
-            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / path).write_bytes(data)
+        scratch.mkdir(parents=True)
+        yield scratch
         if destination.exists():
             destination.rmdir()
         scratch.rename(destination)
@@ -52,7 +68,6 @@ def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
         ) from error
     finally:
         fs.discard_tree(scratch)
-    return [*beside, *(file.path for file in manifest.files)]
 
 
 def _beside(store: Store, manifest: Manifest) -> dict[str, bytes]:

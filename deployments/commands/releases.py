@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from artifacts import aliases, exporting, history, signatures
 from artifacts.comparison import compare
-from artifacts.errors import ClipsmithError, ReleaseNotFound
+from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
 from artifacts.names import check_model_name
 from deployments import show, show_comparison, show_releases
 from deployments.console import print_errors
@@ -18,6 +18,7 @@ from deployments.options import JsonOption, ModelOption, Ref, StoreOption, open_
 
 app = typer.Typer()
 _PANEL = "Releases"
+Layout = Literal["plain", "triton"]
 _HISTORY = Path(".clipsmith/history")
 
 
@@ -93,18 +94,34 @@ def show_history(
 @app.command(rich_help_panel=_PANEL)
 def export(
     ref: Ref,
-    folder: Annotated[Path, typer.Argument(help="An empty or new folder.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="An empty or new folder.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The same, as an option.")] = None,
+    layout: Annotated[Layout, typer.Option(help="triton: a model repository for Triton Inference Server.")] = "plain",
+    target: Annotated[
+        str | None, typer.Option(help="With triton: tensorrt or onnxruntime (tensorrt, if the release has it).")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="With triton: fp8 or fp16 (fp8, if there is).")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a release as a plain folder that needs nothing of ours to be used."""
+    """Write a release as a plain folder that needs nothing of ours to be used, or in the layout of a server."""
+    if (folder is None) == (to is None):
+        raise ConfigError("export needs one folder", fix="name it once: `clipsmith export REF DIR`")
+    if layout == "plain" and (target or precision):
+        raise ConfigError("a plain folder holds every target and precision", fix="leave --target and --precision out")
+    destination = folder or to or Path()
     opened = open_store(store)
     manifest = opened.find(ref)
-    files = exporting.export(opened, manifest, folder)
-    if as_json:
-        print_json({"ref": manifest.ref, "folder": str(folder.absolute()), "files": files})
+    if layout == "triton":
+        from tasks.triton import export_triton
+
+        files = export_triton(opened, manifest, destination, target, precision)
     else:
-        show.print_exported(manifest, files, folder)
+        files = exporting.export(opened, manifest, destination)
+    if as_json:
+        print_json({"ref": manifest.ref, "folder": str(destination.absolute()), "files": files})
+    else:
+        show.print_exported(manifest, files, destination)
 
 
 @app.command(rich_help_panel=_PANEL)

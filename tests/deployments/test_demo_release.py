@@ -70,3 +70,10 @@ def test_show_diff_history_and_export(clipsmith: Clipsmith, two: Path, tmp_path:
         assert hashlib.sha256(data).hexdigest() == subject["digest"]["sha256"]
     names = {subject["name"] for subject in statement["subject"]}
     assert names | {"provenance.intoto.json"} == set(exported["files"])
+
+
+def test_export_for_triton(clipsmith: Clipsmith, demo_store: Path, tmp_path: Path) -> None:
+    done = clipsmith("export", "demo", "--layout", "triton", "--to", tmp_path / "out", "--store", demo_store, "--json")
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert (done.code, set(done.document["files"])) == (0, found)
+    assert {"demo-image/config.pbtxt", "demo-image/1/model.onnx", "demo-text/1/model.onnx"} <= found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -202,3 +203,17 @@ def test_export_lists_provenance_and_signatures(
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == names
     assert "4 files in" in call("export", f"{MODEL}@1", tmp_path / "more", "--store", store.root)[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("a", "--to", "b"), ("a", "--layout", "no-such"), ("a", "--target", "tensorrt"), ("a", "--precision", "fp8")],
+)
+def test_export_refuses_what_makes_no_sense(
+    arguments: tuple[str, ...], call: Call, store: Store, releases: list[Manifest], monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    code, _, err = call("export", releases[0].ref, *arguments, "--store", store.root)
+    assert code == 2 and err
+    assert set(tmp_path.iterdir()) == before
