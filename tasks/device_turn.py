@@ -22,7 +22,6 @@ from prefect.concurrency.context import ConcurrencyContext
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
-from tenacity import Retrying, retry_if_exception, wait_fixed
 
 from artifacts.errors import DeviceTurnError
 from tasks.engines.base import Backend, gpu_name
@@ -34,7 +33,6 @@ EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
 CPU, GPU = "cpu", "gpu"
 LEASE_S = 60
 """The shortest that Prefect has: a slot whose holder was killed is free so long after the last sign of life."""
-_POLL_S = 1.0
 _FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 """The same for every process of the host, whatever its user, HOME or TMPDIR."""
 
@@ -54,8 +52,8 @@ def device_turn(key: str) -> Iterator[None]:
     Who is killed keeps nobody from it: the kernel frees the host's lock at once, and whoever takes that next also gives
     back the slot on the server. Elsewhere the slot is free when its lease ends, LEASE_S after it was last renewed.
 
-    A server that goes away during the block costs nothing: what is measured is kept, a warning says that the slot may
-    be lost, and on this host the lock still holds.
+    A server that goes away during the block costs nothing: what is measured is kept, Prefect warns that the slot is
+    lost, and on this host the lock still holds.
 
     No deadlock: a latency step takes its step lock, then this; nobody who has a turn waits for a step or another turn.
 
@@ -167,39 +165,29 @@ def _server_slot(name: str, api: str, file: int, waiting: _Waiting) -> Iterator[
         try:
             with get_client(sync_client=True) as client:
                 _give_back_what_was_left(client, api, file)
-                _require_limit(client, name)
-            _enter(slot, name, waiting)
+                if _is_taken(client, name):
+                    waiting.say()
+            slot.enter_context(
+                concurrency(name, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
+            )
         except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
             raise _no_slot(name, api, error) from error
         _note(file, api, held.cleanup_lease_ids)
         try:
             yield
         finally:
-            # What fails here, `held` tries once more, and warns: the block is done, and its result counts.
-            with suppress(httpx.HTTPError):
+            try:
                 slot.close()
+            except httpx.HTTPError:  # the block is done, and its result counts
+                held.cleanup_lease_ids.clear()
+                say(f"the server does not answer: the device is free for other hosts in {LEASE_S} s")
 
 
-def _enter(slot: ExitStack, name: str, waiting: _Waiting) -> None:
-    """Ask until it is free. Not as Prefect does, at intervals up to half a minute: a slot shall not stay idle."""
-
-    def ask() -> None:
-        slot.enter_context(
-            concurrency(name, max_retries=0, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
-        )
-
-    taken = retry_if_exception(_is_taken)
-    Retrying(retry=taken, wait=wait_fixed(_POLL_S), before_sleep=lambda _: waiting.say(), reraise=True)(ask)
-
-
-def _is_taken(error: BaseException) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED
-
-
-def _require_limit(client: SyncPrefectClient, name: str) -> None:
+def _is_taken(client: SyncPrefectClient, name: str) -> bool:
+    """Whether the limit, which is made where there is none, has no slot at this moment."""
     with suppress(ObjectAlreadyExists):  # another made it just now
         client.upsert_global_concurrency_limit_by_name(name, 1)
+    return client.read_global_concurrency_limit_by_name(name).active_slots > 0
 
 
 def _note(file: int, api: str, leases: list[UUID]) -> None:
