@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,21 @@ def test_the_server_asks_for_the_string_that_its_clients_send() -> None:
     for name in ("deploy", "worker-cpu", "worker-gpu"):
         assert filled[name]["environment"]["PREFECT_API_AUTH_STRING"] == "me:secret"
         assert filled[name]["environment"]["PREFECT_API_URL"] == "http://server:4200/api"
+
+
+def test_the_server_frees_what_the_dead_held_as_that_of_up_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deployments import environment
+
+    given = {name: value for name, value in SERVICES["server"]["environment"].items() if _is_about_leases(name)}
+    assert len(given) == 3
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
+    monkeypatch.setattr("prefect.context.refresh_global_settings_context", lambda: None)
+    environment.prepare_up("http://127.0.0.1:1")
+    assert {name: value for name, value in os.environ.items() if _is_about_leases(name)} == given
+
+
+def _is_about_leases(name: str) -> bool:
+    return name.startswith(("PREFECT_SERVER_CONCURRENCY_", "PREFECT_SERVER_SERVICES_REPOSSESSOR_"))
 
 
 @pytest.mark.parametrize("name", ["bucket", "deploy", "worker-cpu", "worker-gpu"])

@@ -127,6 +127,13 @@ def test_a_killed_holder_frees_it_at_once_and_waiting_is_said_once(key: str, sai
     assert said == ["another benchmark is using the TEST: waiting"]
 
 
+def test_waiting_for_the_host_and_then_for_the_server_is_said_once(said: list[str]) -> None:
+    waiting = module._Waiting("gpu-1a2b")
+    waiting.say()
+    waiting.say()
+    assert said == ["another benchmark is using the GPU: waiting"]
+
+
 def test_two_devices_do_not_wait_for_each_other(key: str, said: list[str]) -> None:
     with device_turn(key), device_turn(f"{key}-2"):
         pass
