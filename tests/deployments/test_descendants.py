@@ -23,7 +23,7 @@ subprocess.Popen([sys.executable, "-c", nested], **quiet).wait()
 deadline = time.monotonic() + 20
 while len(descendants(os.getpid())) < 3 and time.monotonic() < deadline:
     time.sleep(0.02)
-print("started", flush=True)
+print("started", len(descendants(os.getpid())), flush=True)
 sys.stdin.readline()
 kill_descendants()
 print(descendants(os.getpid()), flush=True)
@@ -37,7 +37,7 @@ def test_children_sessions_of_their_own_and_orphans_are_all_killed() -> None:
     try:
         with subprocess.Popen(command, env=own_environment(**mark), stdin=pipe, stdout=pipe, text=True) as parent:
             assert parent.stdin is not None and parent.stdout is not None
-            assert parent.stdout.readline() == "started\n"
+            assert parent.stdout.readline() == "started 3\n"
             assert len(marked(mark)) == 4
             parent.stdin.write("\n")
             parent.stdin.flush()

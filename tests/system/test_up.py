@@ -8,8 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.schedules import IntervalSchedule
 
+from flows.variants import variants_folder
 from tests.conftest import CLIPSMITH, CommandResult
 from tests.processes import left_after, marked
 from tests.system.servers import Up, free_port, read_run, start_up, stop_up, trigger, up, up_environment, wait_for
@@ -25,6 +26,14 @@ from tests.system.servers import Up, free_port, read_run, start_up, stop_up, tri
 pytestmark = pytest.mark.heavy
 
 SERVER, WORKER, RUN = "deployments.api_process", "deployments.worker_process", "prefect.engine"
+TELL = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell of a regression"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "somebody",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "for a while",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +74,25 @@ def pid_of(running: Up, what: str) -> int:
     return pid
 
 
+def environment_of(pid: int) -> dict[str, str]:
+    """What a process was started with."""
+    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+def given(folder: Path) -> dict[str, str]:
+    """What somebody who shares a bucket starts `up` with."""
+    return CREDENTIALS | {
+        "CLIPSMITH_BUCKET": str(folder / "bucket"),
+        "CLIPSMITH_VARIANTS": str(variants_folder()),
+        "CLIPSMITH_WEBHOOK_URL": "http://127.0.0.1:9",
+    }
+
+
 @contextmanager
 def with_a_run(folder: Path) -> Iterator[tuple[Up, Any]]:
     """An `up` that is in the middle of a run of the demo."""
-    with up(folder) as running:
+    with up(folder, **given(folder)) as running:
         run = trigger(running.api_url, "optimize/optimize")
         assert wait_for(running.api_url, run, 60, "Running").name == "Running"
         time.sleep(3)  # into a step
@@ -101,25 +125,56 @@ def test_a_second_one_says_so_and_starts_nothing(home: Path) -> None:
 
 
 def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home: Path) -> None:
-    with up(home) as running:
+    webhook = {"CLIPSMITH_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}"}
+    with up(home, **webhook) as running:
         with SyncPrefectClient(running.api_url) as client:
+            (paused,) = client.read_automations_by_name("clipsmith: tell of a regression")
+            client.pause_automation(paused.id)
             maintain = client.read_deployment_by_name("maintain/maintain")
             weekly = IntervalSchedule(interval=timedelta(days=7))
             (mine,) = client.create_deployment_schedules(maintain.id, [(weekly, False)])
         before = known(running.api_url)
-    with up(home) as running:
+    with up(home, **webhook) as running:
         assert known(running.api_url) == before
         with SyncPrefectClient(running.api_url) as client:
             (kept,) = client.read_deployment_by_name("maintain/maintain").schedules
             assert (kept.schedule.interval, kept.active) == (timedelta(days=7), False)
             client.delete_deployment_schedule(maintain.id, kept.id)
+            assert [one.enabled for one in client.read_automations_by_name(paused.name)] == [False]
+
+        without = running.environment | {"PREFECT_API_URL": running.api_url, "CLIPSMITH_WEBHOOK_URL": ""}
+        deployed = command("deploy", environment=without)
+        assert deployed.code == 0, deployed.err
+        after = known(running.api_url)["automations"]
+        assert after == [one for one in before["automations"] if one[0] not in TELL]
+        assert len(after) == len(before["automations"]) - 2
     assert mine.slug is None
 
 
-def test_sigterm_ends_everything_with_a_run_in_progress(home: Path) -> None:
+def press_ctrl_c(running: Up) -> None:
+    """As a terminal does: everything in the group of `up` gets it."""
+    group = os.getpgid(running.process.pid)
+    for pid in marked(running.mark):
+        with suppress(ProcessLookupError):
+            if os.getpgid(pid) == group:
+                os.kill(pid, signal.SIGINT)
+
+
+def ask_to_end(running: Up) -> None:
+    """As a service manager does."""
+    running.process.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("request_end", [ask_to_end, press_ctrl_c], ids=["SIGTERM", "Ctrl-C"])
+def test_it_ends_everything_in_order_with_a_run_in_progress(home: Path, request_end: Callable[[Up], None]) -> None:
     with with_a_run(home) as (running, run):
+        expected = given(home) | {"CLIPSMITH_STORE": running.environment["CLIPSMITH_STORE"]}
+        reached = environment_of(pid_of(running, RUN))
+        assert {name: reached.get(name) for name in expected} == expected, "runs know what `up` was started with"
         begun = time.monotonic()
-        running.process.send_signal(signal.SIGTERM)
+        request_end(running)
+        time.sleep(0.5)
+        request_end(running)  # as the impatient do: it does not disturb the cleaning up
         assert running.process.wait(15) == 0
         left = left_after(running.mark, max(0.0, 10 - (time.monotonic() - begun)))
         print(f"everything had ended after {time.monotonic() - begun:.1f} s")
