@@ -19,6 +19,7 @@ from artifacts.store import active_store
 from tasks.onnx_names import BUILD_LOG
 from tasks.packages import package_version
 from tasks.recipe import Recipe
+from tasks.scripts import SCRIPTS, write_scripts
 from tasks.snapshot import Snapshot
 
 _PACKAGES = (
@@ -109,7 +110,7 @@ class Published(BaseModel):
 
 
 def publish(draft: Draft) -> Published:
-    """Publish the draft, or find the release that it already is; a lost or damaged report or table is made again."""
+    """Publish the draft, or find the release that it already is, and make again what of it is derived and damaged."""
     store = active_store()
     identity = draft.identity()
 
@@ -136,21 +137,24 @@ def publish(draft: Draft) -> Published:
 
 
 def _render(manifest: Manifest) -> list[Piece]:
-    """Tables and report: derived from the manifest and the evidence it lists, the same bytes every time."""
+    """Tables, report and scripts: derived from the manifest and the evidence it lists, the same bytes every time."""
     store = active_store()
     pieces = []
     for kind, place in ((derived.TABLES, "tables"), (derived.REPORT, "")):
         with store.staging() as folder:
             derived.render(store, manifest, kind, folder)
             pieces.append(Piece(object=store.add(kind, folder), folder=place))
+    with store.staging() as folder:
+        write_scripts(manifest, folder)
+        pieces.append(Piece(object=store.add(SCRIPTS, folder), folder=SCRIPTS))
     return pieces
 
 
 def _is_sound(manifest: Manifest) -> bool:
-    """Whether the tables and the report of a release are there and undamaged."""
+    """Whether the tables, the report and the scripts of a release are there and undamaged."""
     try:
         for file in manifest.files:
-            if file.kind in (derived.TABLES, derived.REPORT):
+            if file.kind in (derived.TABLES, derived.REPORT, SCRIPTS):
                 active_store().read(manifest, file.path)
     except (ObjectMissing, ObjectDamaged):
         return False

@@ -13,10 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import BuildError, EngineUnavailable
+from artifacts.errors import BuildError, EngineUnavailable, StoreError
+from artifacts.store import active_store
 from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
+from tasks.engines.timing_cache import FOLDER_VARIABLE, kept_file, own_copy
 from tasks.gpu_state import GpuState, read_gpu_state
 from tasks.packages import package_version
 from tasks.quiet import quiet_polygraphy
@@ -25,6 +27,8 @@ _NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time."""
 _FIRST_FP8_SM = 89
+BUILDER_LEVEL = 3
+"""How hard TensorRT searches, 0 to 5: its own default, said aloud. Nobody has measured these graphs at another."""
 
 
 class _Polygraphy:
@@ -44,7 +48,7 @@ class _Polygraphy:
         Raises:
             BuildError: the parser or the builder refused the graph.
         """
-        from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
+        from polygraphy.backend.trt import EngineBytesFromNetwork, NetworkFromOnnxPath, Profile
         from polygraphy.exception import PolygraphyException
 
         def configure(builder: Any, network: Any) -> Any:
@@ -53,20 +57,27 @@ class _Polygraphy:
                 tensor = network.get_input(index)
                 rest = tuple(tensor.shape)[1:]
                 shapes.add(tensor.name, (profile.min, *rest), (profile.opt, *rest), (profile.max, *rest))
-            config = CreateConfig(profiles=[shapes])(builder, network)
-            self._aim(config, target)
-            return config
+            return self._config(target, shapes, None if cache is None else str(cache))(builder, network)
 
-        try:
-            data = EngineBytesFromNetwork(NetworkFromOnnxPath(str(onnx), strongly_typed=True), config=configure)()
-        except PolygraphyException as error:
-            raise BuildError(
-                f"{self.name} cannot build {onnx.name}: {error}", where=target, fix="see the builder's log"
-            ) from error
+        with own_copy(self._timings()) as cache:
+            kept = {} if cache is None else {"save_timing_cache": str(cache)}
+            network = NetworkFromOnnxPath(str(onnx), strongly_typed=True)
+            try:
+                data = EngineBytesFromNetwork(network, config=configure, **kept)()
+            except PolygraphyException as error:
+                raise BuildError(
+                    f"{self.name} cannot build {onnx.name}: {error}", where=target, fix="see the builder's log"
+                ) from error
         engine.write_bytes(data)
 
-    def _aim(self, config: Any, target: str) -> None:
-        """Set what the target asks for beyond the defaults."""
+    def _timings(self) -> Path | None:
+        """Where the builder's measurements are kept; None where there are none."""
+        return None
+
+    def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
+        """What makes the builder's configuration of a builder and a network; Polygraphy asks for detailed layer
+        information."""
+        raise NotImplementedError
 
     def runner(self, engine: Path, name: str) -> Any:
         data, record = read_engine(engine, self._here())
@@ -126,7 +137,20 @@ class TensorRt(_Polygraphy):
     why_not_run = why_not_build
 
     def environment(self) -> dict[str, str]:
-        return {}
+        """Where builds keep what they measured: in the store of the running flow, if there is one."""
+        try:
+            return {FOLDER_VARIABLE: str(active_store().root / "cache")}
+        except StoreError:
+            return {}
+
+    def _timings(self) -> Path | None:
+        return kept_file(gpu_name() or _NO_GPU, package_version(self.module))
+
+    def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
+        from polygraphy.backend.trt import CreateConfig
+
+        del target
+        return CreateConfig(profiles=[shapes], builder_optimization_level=BUILDER_LEVEL, load_timing_cache=cache)
 
 
 class TensorRtRtx(_Polygraphy):
@@ -161,13 +185,15 @@ class TensorRtRtx(_Polygraphy):
         """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
 
-    def _aim(self, config: Any, target: str) -> None:
-        import tensorrt_rtx as trt
+    def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
+        del cache  # kernels are chosen where they run
         capability = _named(target)
-        if capability:
-            config.num_compute_capabilities = 1
-            config.set_compute_capability(getattr(trt.ComputeCapability, capability.upper()), 0)
+        if capability is None:
+            return CreateConfigRTX(profiles=[shapes], use_gpu=True)
+        digits = capability.removeprefix("sm")
+        return CreateConfigRTX(profiles=[shapes], compute_capabilities=[(int(digits[:-1]), int(digits[-1]))])
 
 
 def _named(target: str) -> str | None:

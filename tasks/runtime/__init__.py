@@ -6,6 +6,7 @@ transformers for the checkpoint's own tokenizer and image processor.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tasks.graph.skeleton import Precision
@@ -27,5 +28,7 @@ def load_encoder(path: Path | str, *, target: str | None = None, precision: Prec
         EngineMismatch: the engine was built for another machine.
         ObjectMissing, ObjectDamaged: a file of the release is gone, or not what was published.
     """
+    # Set before it is imported: ONNX Runtime reports its use to its maker's servers unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     folder = ReleaseFolder(Path(path))
     return ClipEncoder(folder, *folder.choose(target, precision))

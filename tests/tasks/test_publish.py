@@ -77,6 +77,8 @@ def test_a_draft_becomes_a_release(store: Store, draft: Draft, small_clip: Path)
     assert files.keys() == {
         "image/fp8.onnx",
         "report.html",
+        "scripts/optimize.sh",
+        "scripts/parameters.yaml",
         *(f"tables/{name}.parquet" for name in SCHEMAS),
         "evidence/calibration-image/convergence.parquet",
         "evidence/cosines.json",

@@ -93,6 +93,7 @@ def engine_bytes(network, config):
         seen["strongly_typed"] = net.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         seen["capabilities"] = [made.get_compute_capability(i).name for i in range(made.num_compute_capabilities)]
         seen["profiles"] = made.num_optimization_profiles
+        seen["verbosity"] = made.profiling_verbosity.name
         return b"engine"
     return run
 class Profile(api.Profile):
@@ -123,5 +124,6 @@ def test_what_the_builder_is_asked_for(demo_graph: Any, tmp_path: Path) -> None:
         "strongly_typed": True,
         "capabilities": ["SM120"],
         "profiles": 1,
+        "verbosity": "DETAILED",
         "shapes": ["pixel_values", [2, 3, 32, 32], [5, 3, 32, 32], [9, 3, 32, 32]],
     }

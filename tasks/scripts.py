@@ -1,0 +1,76 @@
+"""Short scripts inside a release that repeat its steps by hand, from the folder that `clipsmith export` writes.
+
+What they make goes to `rebuilt/` beside them, so that the exported files stay those that were signed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from artifacts.manifest import Manifest, ReleaseFile
+from tasks.engines.base import BatchProfile
+from tasks.engines.by_hand import Engine, Shapes, build_command, package_command, run_command, shell_line
+from tasks.engines.record import is_record
+
+SCRIPTS = "scripts"
+"""The kind of object that holds them, and its folder in a release."""
+_PARAMETERS = "parameters.yaml"
+_TENSOR = re.compile(r"(\w+) \[batch, ([\d, ]+)\]")
+"""An input as the encoders' table has it: `pixel_values [batch, 3, 224, 224] float16`."""
+
+
+def write_scripts(manifest: Manifest, folder: Path) -> None:
+    """Write the scripts of a release: one for everything up to the ONNX files and, per engine, build and run."""
+    import yaml
+
+    parameters = yaml.safe_dump(_pinned(manifest), sort_keys=False, allow_unicode=True)
+    (folder / _PARAMETERS).write_text(parameters, encoding="utf-8")
+    line = ["clipsmith", "optimize", "--config", f"{SCRIPTS}/{_PARAMETERS}", "--store", "rebuilt/store"]
+    everything = f"Makes {manifest.ref} again: checkpoint, calibration, export, engines, evaluation."
+    _write(folder / "optimize.sh", everything, shell_line(line))
+    for file, engine in _engines(manifest):
+        label = f"{file.encoder}-{file.precision}-{file.target}.sh"
+        place = f"rebuilt/{file.path}"
+        again = Engine(engine.target, engine.onnx, place, engine.kept, engine.inputs, engine.profile)
+        _write(folder / f"build-{label}", f"Builds {file.path} again, as {place}.", _build(again))
+        timed = shell_line(run_command(engine, engine.profile.opt))
+        _write(folder / f"run-{label}", f"Times {file.path} at batch {engine.profile.opt}.", timed)
+
+
+def _pinned(manifest: Manifest) -> dict[str, Any]:
+    """The parameters of the release's run; a hub model at the commit that was taken."""
+    source = manifest.provenance.source
+    pinned = {"revision": source.revision} if source.kind == "hub" else {}
+    return dict(manifest.provenance.parameters) | pinned
+
+
+def _engines(manifest: Manifest) -> Iterator[tuple[ReleaseFile, Engine]]:
+    profile = BatchProfile.model_validate(manifest.provenance.parameters.get("profile", {}))
+    shapes = {str(row["encoder"]): _shapes(str(row["input"])) for row in manifest.tables.get("encoders", ())}
+    for file in manifest.files:
+        if file.kind == "engine" and not is_record(file.member) and str(file.encoder) in shapes:
+            onnx = f"{file.encoder}/{file.precision}.onnx"
+            inputs = shapes[str(file.encoder)]
+            yield file, Engine(str(file.target), onnx, file.path, f"rebuilt/{file.path}", inputs, profile)
+
+
+def _shapes(text: str) -> Shapes:
+    return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in _TENSOR.findall(text)}
+
+
+def _build(engine: Engine) -> str:
+    """The build; TensorRT for RTX can do it with a Python package where NVIDIA's own tool is not installed."""
+    package = package_command(engine)
+    tool = build_command(engine)
+    if package is None:
+        return shell_line(tool)
+    return f"if command -v {tool[0]} > /dev/null; then\n  {shell_line(tool)}\nelse\n  {shell_line(package)}\nfi"
+
+
+def _write(path: Path, about: str, body: str) -> None:
+    home = 'cd "$(dirname "$0")/.."'
+    made = "mkdir -p rebuilt/image rebuilt/text"
+    path.write_text(f"#!/usr/bin/env bash\n# {about}\nset -euo pipefail\n{home}\n{made}\n{body}\n", encoding="utf-8")
