@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -107,17 +108,24 @@ def stopped(child: subprocess.Popen[bytes]) -> float:
 
 
 def ask(port: int, path: str, auth: str | None, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """The server's answer to a request: the status code, and the JSON document if it is one."""
+    """The server's answer to a request: the status code, and the JSON document if it is one.
+
+    A server whose SQLite is busy answers 503: then it is asked again, as Prefect's own client does.
+    """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
     if auth:
         request.add_header("Authorization", "Basic " + base64.b64encode(auth.encode()).decode())
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text = answer.read()
-            return answer.status, json.loads(text) if path.startswith("/api/") else text
-    except urllib.error.HTTPError as error:
-        return error.code, None
+    for again in (True, True, True, False):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text) if path.startswith("/api/") else text
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not again:
+                return error.code, None
+            time.sleep(1)
+    raise AssertionError("unreachable")
 
 
 def demo_is_completed(port: int) -> str:
