@@ -176,6 +176,10 @@ class EngineMismatch(ClipsmithError):
     """An engine built for another GPU, runtime or version than this machine's, or that does not say for which."""
 
 
+class NotDetailed(ClipsmithError):
+    """An engine's layer report that cannot be read, or that names its layers and says no more."""
+
+
 class WrongInput(ClipsmithError):
     """An engine was given inputs of other names, types or shapes than it takes."""
 

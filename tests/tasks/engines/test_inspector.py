@@ -1,0 +1,89 @@
+"""Layers as public reports of TensorRT's inspector give them; forms that no public report shows are marked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.errors import NotDetailed
+from tasks.engines.inspector import FallBack, Layer, fall_backs, fp8_share, fused_attention, read_layers
+
+REPORTS = json.loads(Path(__file__).with_name("inspector").joinpath("reports.json").read_text())
+
+
+def layers_of(name: str) -> tuple[Layer, ...]:
+    (found,) = (report for report in REPORTS if name in report["name"])
+    return read_layers(json.dumps(found["report"]))
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=[report["name"] for report in REPORTS])
+def test_layers_are_read_as_reported(report: dict[str, Any]) -> None:
+    found = [[layer.kind, layer.precision, list(layer.modules)] for layer in read_layers(json.dumps(report["report"]))]
+    assert found == report["expected"]
+    assert report["address"].startswith("https://")
+
+
+def test_what_no_public_report_shows_is_marked() -> None:
+    assert [report["verified"] for report in REPORTS] == [True, True, True, False]
+    fp8 = [report for report in REPORTS if any(row[1] == "fp8" for row in report["expected"])]
+    assert all(not report["verified"] for report in fp8)
+
+
+@pytest.mark.parametrize(
+    ("tactic", "precision"),
+    [
+        ("sm89_xmma_gemm_e4m3e4m3_e4m3f32_f32_tn_n_tilesize64x64x64_stage4_warpsize2x2x1_tensor16x8x32", "fp8"),
+        ("sm90_xmma_gemm_e4m3bf16_e4m3f32_f32_tn_n_tilesize128x128x128_warpgroupsize1x1x1", "fp8"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64_warpgroupsize1x1x1", "bf16"),
+        ("ampere_fp16_s16816gemm_fp16_256x128_ldg8_f2f_gelu_nn_v1", "fp16"),
+        ("sm80_xmma_gemm_f16f16_f16f32_f32_tn_n_tilesize160x128x32_stage4_warpsize2x2x1_tensor16x8x16", "fp16"),
+    ],
+)
+def test_kernels_seen_in_public_say_what_they_multiply(tactic: str, precision: str) -> None:
+    """From github.com/NVIDIA/TransformerEngine/issues/1391, NVIDIA/TensorRT issues and profiles of ViTs and UNets."""
+    layer = {"Name": "x", "LayerType": "gemm", "TacticName": tactic, "Inputs": [{"Format/Datatype": "Float"}]}
+    (found,) = read_layers(json.dumps({"Layers": [layer]}))
+    assert (found.kind, found.precision) == ("gemm", precision)
+
+
+def test_shares_by_number_and_by_time() -> None:
+    layers = layers_of("TensorRT 11")
+    assert fp8_share(layers, "gemm") == fp8_share(layers, "attention") == 0.5
+    times = {"vision_model.encoder.layers.0.mlp.fc1/MatMul_myl0_3": 3.0, "visual_projection/MatMul_myl0_9": 1.0}
+    assert fp8_share(layers, "gemm", times) == 0.75
+    assert fp8_share(layers, "attention", times) is None
+    assert fp8_share(layers_of("8.2"), "attention") is None
+    assert fp8_share(layers_of("8.2"), "gemm") == 0
+
+
+def test_fused_attention_and_what_fell_back() -> None:
+    layers = layers_of("TensorRT 11")
+    attention = "vision_model.encoder.layers.{}.self_attn"
+    assert fused_attention(layers) == {attention.format(0): "fp8", attention.format(1): "mixed"}
+    quantized = {attention.format(0), attention.format(1), "vision_model.encoder.layers.0.mlp.fc1"}
+    assert fall_backs(layers, quantized) == [
+        FallBack(attention.format(1), "mixed", "_gemm_mha_v2_0x11111111111111111111111111111111")
+    ]
+    assert [found.module for found in fall_backs(layers, {"visual_projection"})] == ["visual_projection"]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"Layers": []}',
+        '{"Layers": ["conv1", "fc1"], "Bindings": ["x"]}',
+        "[1]",
+        '[{"a": 1}]',
+        "7",
+    ],
+)
+def test_reports_that_say_too_little(report: str) -> None:
+    with pytest.raises(NotDetailed, match="detailed profiling verbosity"):
+        read_layers(report)
