@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from artifacts.store import Store, active_store
 from tasks.clip import ClipFamily, family_for, family_named, openclip
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.graph.weights import WeightReader
+from tasks.hub import patiently
 from tasks.preprocess import save_preprocess
 from tasks.recipe import Recipe, owner_of
 from tasks.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot
@@ -131,10 +133,10 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
 
     wanted = ["model*.safetensors", *(pattern for pattern in _BESIDES_WEIGHTS if pattern != STATE_FILE)]
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+        folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
         if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
             patterns = [*wanted, openclip.WEIGHTS_FILE]
-            folder = Path(snapshot_download(model, revision=folder.name, allow_patterns=patterns))
+            folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFound(
             f"model {model!r} cannot be had: {type(error).__name__}",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import ConfigError, DataError, DataNotFound
+from tasks.hub import patiently
 
 PREFIX = "datasets:"
 _SPLIT = r"\w[\w.-]*(?:\[[^\]]*\])?"  # a name, or a slice such as train[:100]
@@ -57,7 +59,9 @@ def load_source(source: HfSource) -> tuple[Any, str]:
     from datasets.exceptions import DatasetsError
 
     try:
-        return _load_hub(source) if source.folder is None else _load_folder(source.folder, source.split)
+        if source.folder is not None:
+            return _load_folder(source.folder, source.split)
+        return patiently(partial(_load_hub, source))
     except (OSError, httpx.HTTPError) as error:
         raise DataNotFound(
             f"the data set cannot be found or reached: {error}",
