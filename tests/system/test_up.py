@@ -110,13 +110,19 @@ def test_a_new_installation_is_ready_in_half_a_minute(tmp_path: Path) -> None:
         assert found["pools"]["clipsmith"][1] == "process"
 
 
-def test_a_second_one_says_so_and_starts_nothing(home: Path) -> None:
+def test_a_second_one_says_so_applies_everything_again_and_starts_nothing(home: Path) -> None:
+    (home / "prefect").mkdir(exist_ok=True)
+    (home / "prefect" / "clipsmith-up.lock").write_text("12345")  # the port of one that has ended
     with up(home) as running:
+        with SyncPrefectClient(running.api_url) as client:
+            client.delete_deployment(client.read_deployment_by_name("compare/compare").id)
         before, processes = known(running.api_url), set(marked(running.mark))
         again = command("up", "--port", running.port, environment=running.environment | running.mark)
         assert again.code == 0, again.err
         assert "already up" in again.out
-        assert known(running.api_url) == before
+        after = known(running.api_url)
+        assert after["deployments"].pop("compare"), "it is there again"
+        assert after == before
         assert set(marked(running.mark)) == processes
 
         elsewhere = command("up", "--port", free_port(), environment=running.environment)
