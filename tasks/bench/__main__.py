@@ -1,0 +1,63 @@
+"""`python -m tasks.bench FOLDER`: time an exported folder; JSON on the standard output, or Markdown beside it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from tasks.bench.gpu_timing import TimingSettings
+from tasks.bench.report import markdown
+from tasks.bench.run import BenchSettings, bench
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write; 0 also where nothing could run, with the reasons in the report."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
+    settings = BenchSettings(
+        batches=options.batch,
+        baselines=options.baselines,
+        targets=options.targets,
+        timing=TimingSettings(rounds=options.rounds, seconds=options.round_seconds),
+        seconds=options.seconds,
+    )
+    report = bench(options.folder, settings, f"python -m tasks.bench {shlex.join(given)}")
+    if options.json is None:
+        print(report.to_json())
+    else:
+        options.json.write_text(report.to_json())
+    if options.markdown is not None:
+        options.markdown.write_text(markdown(report))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = BenchSettings()
+    parser = argparse.ArgumentParser(prog="python -m tasks.bench", description="Time an exported folder on this GPU.")
+    parser.add_argument("folder", type=Path, help="holds image/{fp16,fp8}.onnx and text/{fp16,fp8}.onnx")
+    parser.add_argument("--batch", type=_numbers, default=default.batches, help="batch sizes, by commas")
+    parser.add_argument("--baselines", type=_names, default=default.baselines, help="torch-eager,torch-compile")
+    parser.add_argument("--targets", type=_names, default=default.targets, help="torch-fp8")
+    parser.add_argument("--rounds", type=int, default=default.timing.rounds, help="at most, for each batch size")
+    parser.add_argument("--round-seconds", type=float, default=default.timing.seconds, help="at most, likewise")
+    parser.add_argument("--seconds", type=float, help="begin nothing new after so many seconds")
+    parser.add_argument("--json", type=Path, help="file for the JSON (default: the standard output)")
+    parser.add_argument("--markdown", type=Path, help="file for the same as Markdown")
+    return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in _names(text))
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: batch sizes are whole numbers from 1")
+    return numbers
+
+
+if __name__ == "__main__":
+    sys.exit(main())

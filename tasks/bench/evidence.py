@@ -1,0 +1,160 @@
+"""Did FP8 run? Read from the names of the kernels that the profiler saw, and from the plan.
+
+Names are those of cuBLAS 13 on Hopper (`nvjet_sm90_qqhsh...`: operands q = E4M3, h = FP16), CUTLASS (`e4m3`), cuDNN's
+and FlashAttention's (`flash`, `sdpa`), and ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tasks.bench.onnx_graph import OnnxGraph, module_of
+from tasks.bench.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, Linear, LinearGroup, Plan
+
+Kind = Literal["gemm", "attention", "other"]
+_ATTENTION = re.compile(r"flash|sdpa|fmha|attention", re.IGNORECASE)
+_GEMM = re.compile(
+    r"nvjet|gemm|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
+)
+_FP8 = re.compile(r"nvjet_sm\d+_qq|e4m3|f8f8|fp8|_linear_kernel", re.IGNORECASE)
+_NOT_FP8_ATTENTION = "PyTorch has no FP8 attention kernel: computed in FP16"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch that the profiler saw: name, start and duration in microseconds."""
+
+    name: str
+    start: float
+    duration: float
+
+    @property
+    def kind(self) -> Kind:
+        if _ATTENTION.search(self.name):
+            return "attention"
+        return "gemm" if _GEMM.search(self.name) else "other"
+
+    @property
+    def fp8(self) -> bool:
+        return _FP8.search(self.name) is not None
+
+
+@dataclass(frozen=True)
+class FallBack:
+    """A product that the graph quantizes and the target computed in FP16, and why."""
+
+    module: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One product of the plan and the microseconds its kernel took."""
+
+    module: str
+    microseconds: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Where one run's time went, in microseconds, and how much of the products' ran in FP8 (shares of 0 to 1)."""
+
+    gemm: float
+    attention: float
+    other: float
+    fp8_gemm_share: float
+    fp8_attention_share: float
+    fallen_back: tuple[FallBack, ...]
+    layers: tuple[Layer, ...]
+    """Empty when kernels and products could not be told apart one by one."""
+    kernels: tuple[tuple[str, int, float], ...]
+    """The most expensive kernels: name, launches, microseconds."""
+
+
+def profile(run: Callable[[int], Any]) -> list[Kernel]:
+    """The kernels of one run, in order of their start."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    run(0)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as seen:
+        run(0)
+        torch.cuda.synchronize()
+    events = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [Kernel(e.name, e.time_range.start, e.time_range.elapsed_us()) for e in events]
+    return sorted(kernels, key=lambda kernel: kernel.start)
+
+
+def weigh(kernels: Sequence[Kernel], graph: OnnxGraph, plan: Plan) -> Evidence:
+    """Sort the kernels of one run and hold them against the plan."""
+    spent = {kind: sum(k.duration for k in kernels if k.kind == kind) for kind in ("gemm", "attention", "other")}
+    fp8 = {kind: sum(k.duration for k in kernels if k.kind == kind and k.fp8) for kind in ("gemm", "attention")}
+    return Evidence(
+        gemm=spent["gemm"],
+        attention=spent["attention"],
+        other=spent["other"],
+        fp8_gemm_share=fp8["gemm"] / spent["gemm"] if spent["gemm"] else 0.0,
+        fp8_attention_share=fp8["attention"] / spent["attention"] if spent["attention"] else 0.0,
+        fallen_back=tuple(fallen_back(graph, plan)),
+        layers=tuple(align(kernels, plan)),
+        kernels=tuple(_heaviest(kernels)),
+    )
+
+
+def fallen_back(graph: OnnxGraph, plan: Plan) -> list[FallBack]:
+    """Products with both operands quantized in the graph that the plan computes in FP16."""
+    in_fp8 = {linear.module for linear in plan.linears() if linear.fp8}
+    attentions = {attention.module for attention in plan.attentions()}
+    found: dict[str, FallBack] = {}
+    for node in graph.nodes:
+        module = module_of(node)
+        if node.op_type != "MatMul" or module in in_fp8 or None in map(graph.dequantized, node.input):
+            continue
+        scaled = graph.dequantized(node.input[1])
+        if module in attentions:
+            reason = _NOT_FP8_ATTENTION
+        elif scaled is not None and scaled.tensor in graph.constants:
+            reason = f"a side of {list(graph.constants[scaled.tensor].dims)} is no multiple of {FP8_ALIGNMENT}"
+        else:
+            reason = "attention in a form that is not recognised: computed in FP16, node by node"
+        found.setdefault(module, FallBack(module, reason))
+    return list(found.values())
+
+
+def align(kernels: Sequence[Kernel], plan: Plan) -> list[Layer]:
+    """Products by name with their kernels' time: both come in the same order; nothing when they differ in number.
+
+    The patch embedding, which the plan keeps as a convolution, comes before all.
+    """
+    modules = [*_conv(plan), *(name for step in plan.steps if (name := _step_name(step)) is not None)]
+    products = [kernel for kernel in kernels if kernel.kind != "other"]
+    if len(modules) != len(products):
+        return []
+    return [Layer(module, kernel.duration) for module, kernel in zip(modules, products, strict=True)]
+
+
+def _conv(plan: Plan) -> list[str]:
+    return [module_of(step) for step in plan.steps if getattr(step, "op_type", None) == "Conv"]
+
+
+def _step_name(step: object) -> str | None:
+    if isinstance(step, Linear | Attention):
+        return step.module
+    if isinstance(step, ActivatedLinear):
+        return step.linear.module
+    if isinstance(step, LinearGroup):
+        return f"{step.members[0].module} + k, v"
+    return None
+
+
+def _heaviest(kernels: Sequence[Kernel], count: int = 12) -> list[tuple[str, int, float]]:
+    totals: dict[str, tuple[int, float]] = {}
+    for kernel in kernels:
+        launches, spent = totals.get(kernel.name, (0, 0.0))
+        totals[kernel.name] = (launches + 1, spent + kernel.duration)
+    ranked = sorted(totals.items(), key=lambda item: -item[1][1])
+    return [(name, launches, spent) for name, (launches, spent) in ranked[:count]]

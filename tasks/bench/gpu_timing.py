@@ -1,0 +1,119 @@
+"""Latency on a GPU: CUDA graphs replayed on inputs that rotate, timed with events, variants interleaved in rounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+_STEADY = 0.01
+"""Warm-up ends when the medians of two windows in a row differ by less than this share."""
+_WINDOW = 20
+_MAX_WARM_UP_S = 3.0
+_MIN_ROUNDS = 10
+_CAPTURE_CALLS = 3
+"""Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
+Name = TypeVar("Name", bound=str)
+Run = Callable[[int], Any]
+"""Runs a variant once on the input set with this number (modulo how many there are)."""
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """When to stop: after the rounds or the seconds (per batch size), whichever comes first."""
+
+    rounds: int = 200
+    seconds: float = 6.0
+    input_sets: int = 4
+    """Random inputs to rotate among, so that the last run's input is not what the cache holds."""
+
+
+def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) -> Run:
+    """One CUDA graph for each input set, resident on the device; replaying needs no launch from Python.
+
+    The graphs share one memory pool: only one runs at a time.
+    """
+    import torch
+
+    graphs = []
+    pool = None
+    for inputs in sets:
+        graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_CAPTURE_CALLS):
+                module(*inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph, pool=pool):
+            module(*inputs)
+        pool = pool or graph.pool()
+        graphs.append(graph)
+    return lambda index: graphs[index % len(graphs)].replay()
+
+
+def plain(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) -> Run:
+    """Called from Python each time: what eager PyTorch costs."""
+    return lambda index: module(*sets[index % len(sets)])
+
+
+def with_transfers(
+    run: Run, sets: Sequence[Sequence[torch.Tensor]], output: Callable[[], torch.Tensor] | None = None
+) -> Run:
+    """The same after copying the inputs from pinned host memory, and copying the output back when there is one."""
+    host = [[tensor.cpu().pin_memory() for tensor in inputs] for inputs in sets]
+
+    def timed(index: int) -> Any:
+        chosen = index % len(sets)
+        for target, source in zip(sets[chosen], host[chosen], strict=True):
+            target.copy_(source, non_blocking=True)
+        result = run(index)
+        return None if output is None else output().to("cpu", non_blocking=True), result
+
+    return timed
+
+
+def milliseconds(run: Run, index: int) -> float:
+    """One run by CUDA events, in ms."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run(index)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def warm_up(runs: Mapping[Name, Run], timer: Callable[[Run, int], float] = milliseconds) -> bool:
+    """Run until the times are steady; whether they became so before patience ended."""
+    deadline = time.monotonic() + _MAX_WARM_UP_S
+    before: dict[Name, float] = {}
+    while time.monotonic() < deadline:
+        now = {n: float(np.median([timer(run, i) for i in range(_WINDOW)])) for n, run in runs.items()}
+        if before and all(abs(now[n] - before[n]) <= _STEADY * before[n] for n in runs):
+            return True
+        before = now
+    return False
+
+
+def interleave(
+    runs: Mapping[Name, Run], settings: TimingSettings, timer: Callable[[Run, int], float] = milliseconds
+) -> dict[Name, NDArray[np.float64]]:
+    """Milliseconds per round and variant; the order within a round alternates, the inputs rotate."""
+    times: dict[Name, list[float]] = {name: [] for name in runs}
+    order = list(runs)
+    deadline = time.monotonic() + settings.seconds
+    for round_ in range(settings.rounds):
+        if round_ >= _MIN_ROUNDS and time.monotonic() > deadline:
+            break
+        for name in order if round_ % 2 == 0 else reversed(order):
+            times[name].append(timer(runs[name], round_))
+    return {name: np.array(values) for name, values in times.items()}

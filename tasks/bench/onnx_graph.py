@@ -1,0 +1,133 @@
+"""An exported encoder read from its ONNX file: nodes, constants, and who makes and uses each tensor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+FP8 = TensorProto.FLOAT8E4M3FN
+
+
+class Scaled(NamedTuple):
+    """FP8 values by the tensor that holds them, and the scale to multiply them with."""
+
+    tensor: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, element type as NumPy calls it, and the shape after the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class OnnxGraph:
+    """One graph. Tensor names are the ONNX file's; node names are `<module>/<op>`."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self.opset: int = model.opset_import[0].version
+        self.nodes: list[NodeProto] = list(graph.node)
+        self.constants: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = [_port(value) for value in graph.input]
+        self.outputs = [_port(value) for value in graph.output]
+        self.producer = {name: node for node in self.nodes for name in node.output}
+        self.consumers: dict[str, list[NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                self.consumers[name].append(node)
+
+    @classmethod
+    def load(cls, path: Path) -> OnnxGraph:
+        """Read a file and, if it has any, its external data."""
+        return cls(onnx.load(str(path)))
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A constant's values."""
+        return numpy_helper.to_array(self.constants[name])
+
+    def scalar(self, name: str) -> float | None:
+        """A constant's value if it is one number."""
+        tensor = self.constants.get(name)
+        return float(self.array(name)) if tensor is not None and not tensor.dims else None
+
+    def made_by(self, name: str, op: str) -> NodeProto | None:
+        """The node that makes a tensor, if it is of this kind."""
+        node = self.producer.get(name)
+        return node if node is not None and node.op_type == op else None
+
+    def only_consumer(self, name: str) -> NodeProto | None:
+        """The one node that uses a tensor; None when several do, or when it leaves the graph."""
+        users = self.consumers[name]
+        return users[0] if len(users) == 1 and name not in {port.name for port in self.outputs} else None
+
+    def dequantized(self, name: str) -> Scaled | None:
+        """The FP8 tensor and scale behind a DequantizeLinear; None when the tensor is not one's output."""
+        node = self.made_by(name, "DequantizeLinear")
+        return None if node is None else Scaled(node.input[0], self._scale(node))
+
+    def behind(self, name: str) -> str:
+        """The tensor before a QuantizeLinear and DequantizeLinear pair, or the tensor itself."""
+        dequantized = self.dequantized(name)
+        quantize = None if dequantized is None else self.made_by(dequantized.tensor, "QuantizeLinear")
+        return name if quantize is None else quantize.input[0]
+
+    def _scale(self, node: NodeProto) -> float:
+        return float(self.array(node.input[1]))
+
+
+def module_of(node: NodeProto) -> str:
+    """The module path in a node's name: `a.b.fc1/MatMul` -> `a.b.fc1`."""
+    return node.name.partition("/")[0]
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """An attribute's value, or `default` when it is absent."""
+    for item in node.attribute:
+        if item.name == name:
+            return helper.get_attribute_value(item)
+    return default
+
+
+def random_inputs(graph: OnnxGraph, batch: int, seed: int) -> dict[str, NDArray[Any]]:
+    """Normal pixels, token ids over the whole vocabulary, and masks that hide nothing; never zeros."""
+    rng = np.random.default_rng(seed)
+    feed: dict[str, NDArray[Any]] = {}
+    for port in graph.inputs:
+        shape = (batch, *port.shape)
+        if port.dtype.startswith("float"):
+            feed[port.name] = rng.standard_normal(shape).astype(port.dtype)
+        elif port.name == "attention_mask":
+            feed[port.name] = np.ones(shape, port.dtype)
+        else:
+            feed[port.name] = rng.integers(1, _vocabulary(graph, port.name), shape).astype(port.dtype)
+    return feed
+
+
+def _vocabulary(graph: OnnxGraph, ids: str) -> int:
+    """Rows of the table that token ids look up."""
+    for node in graph.consumers[ids]:
+        if node.op_type == "Gather":
+            dequantized = graph.dequantized(node.input[0])
+            return int(graph.constants[node.input[0] if dequantized is None else dequantized.tensor].dims[0])
+    for node in graph.consumers[ids]:  # looked up after a change of form
+        for name in node.output:
+            if graph.consumers[name]:
+                return _vocabulary(graph, name)
+    return 2
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return Port(value.name, str(dtype), tuple(d.dim_value for d in tensor.shape.dim[1:]))

@@ -1,0 +1,146 @@
+"""What each node of our graphs is in PyTorch. Imported only where torch is needed: it loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+E4M3_MAX = 448.0
+ONNX_DTYPES = {
+    1: torch.float32,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    17: torch.float8_e4m3fn,
+}
+"""ONNX's numbers of element types (onnx.proto, TensorProto.DataType)."""
+
+
+# --- FP8 ---------------------------------------------------------------------------------------------------
+
+
+def quantize(x: Tensor, scale: float) -> Tensor:
+    """QuantizeLinear to FP8 E4M3: divide, saturate, round to nearest even."""
+    return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+
+
+def dequantize(x: Tensor, scale: float) -> Tensor:
+    """DequantizeLinear to FP16; the product of an FP8 value and an FP16 scale is rounded once."""
+    return (x.float() * scale).half()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """FP16; `weight` is (out, in)."""
+    return F.linear(x, weight, bias)
+
+
+def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """FP8 operands, FP16 result; `weight` is (out, in), which makes its transpose column-major as the kernel wants.
+
+    Fast accumulation is on: the tensor cores keep partial sums in fewer bits (about 14 of mantissa) and never leave
+    them for FP32 registers. That is what TensorRT and ModelOpt's kernels do for inference; with E4M3 operands (3 bits)
+    its error is far below their rounding.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    product = torch._scaled_mm(
+        flat, weight.t(), x_scale, weight_scale, bias=bias, out_dtype=torch.float16, use_fast_accum=True
+    )
+    return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def look_up_fp8(table: Tensor, ids: Tensor, scale: float) -> Tensor:
+    """Rows of an FP8 table, dequantized after the look-up; as bytes, which every device can gather."""
+    rows = F.embedding(ids, table.view(torch.uint8))
+    return dequantize(rows.view(torch.float8_e4m3fn), scale)
+
+
+# --- attention and patches ---------------------------------------------------------------------------------
+
+
+def attention(q: Tensor, k_transposed: Tensor, v: Tensor, mask: Tensor | None, scale: float, causal: bool) -> Tensor:
+    """`softmax(scale * q @ kT + mask) @ v` by PyTorch's fused kernels."""
+    return F.scaled_dot_product_attention(
+        q, k_transposed.transpose(-2, -1), v, attn_mask=mask, scale=scale, is_causal=causal
+    )
+
+
+def patches(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
+    """A convolution whose stride is its kernel, as one product of patches; `weight` is (out, in * height * width).
+
+    `weight` may have more columns than a patch has pixels (zeros, so that rows are aligned).
+    """
+    high, wide = size
+    batch, channels, rows, columns = x.shape
+    cut = x.reshape(batch, channels, rows // high, high, columns // wide, wide).permute(0, 2, 4, 1, 3, 5)
+    flat = cut.reshape(batch, (rows // high) * (columns // wide), channels * high * wide)
+    out = F.linear(F.pad(flat, (0, weight.shape[1] - flat.shape[-1])), weight, bias)
+    return out.transpose(1, 2).reshape(batch, weight.shape[0], rows // high, columns // wide)
+
+
+# --- everything else ---------------------------------------------------------------------------------------
+
+
+def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """ONNX Expand: broadcast both ways."""
+    full = [1] * (len(shape) - x.ndim) + list(x.shape)
+    return x.reshape(full).expand([have if want == 1 else want for have, want in zip(full, shape, strict=True)])
+
+
+def gather(table: Tensor, indices: Tensor, axis: int) -> Tensor:
+    """ONNX Gather with non-negative indices, not a single one."""
+    if axis == 0 and table.ndim == 2:
+        return F.embedding(indices.long(), table)
+    flat = table.index_select(axis, indices.reshape(-1))
+    return flat.reshape(*table.shape[:axis], *indices.shape, *table.shape[axis + 1 :])
+
+
+def gather_elements(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    return torch.gather(x, axis, indices)
+
+
+def gather_nd(x: Tensor, indices: Tensor) -> Tensor:
+    return x[tuple(indices.unbind(-1))]
+
+
+def unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
+    for axis in sorted(axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
+    """Over the last axis; statistics in FP32, as ONNX's `stash_type` 1 says."""
+    return F.layer_norm(x, (x.shape[-1],), weight, bias, epsilon)
+
+
+def softmax(x: Tensor, axis: int) -> Tensor:
+    """In FP32, rounded once."""
+    return torch.softmax(x.float(), axis).to(x.dtype)
+
+
+def gelu(x: Tensor, approximate: str) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
+    return F.conv2d(x, weight, bias, tuple(stride), tuple(padding))
+
+
+def arg_max(x: Tensor, axis: int, keepdim: bool) -> Tensor:
+    return torch.argmax(x, axis, keepdim)
+
+
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "Add": torch.add,
+    "Sub": torch.sub,
+    "Mul": torch.mul,
+    "Div": torch.div,
+    "Equal": torch.eq,
+    "MatMul": torch.matmul,
+}
+UNARY: dict[str, Callable[[Any], Any]] = {"Sigmoid": torch.sigmoid, "Not": torch.logical_not, "Tanh": torch.tanh}

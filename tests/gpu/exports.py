@@ -1,0 +1,118 @@
+"""An exported folder of a real size with random weights, made where it is measured: no checkpoint is downloaded.
+
+Latency does not depend on the values, but FP8 needs scales that fit them, so they are measured as a calibration would:
+the FP16 graph is run in PyTorch and the largest magnitude in front of every product is kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from artifacts.manifest import Encoder
+from tasks.bench.onnx_graph import OnnxGraph, random_inputs
+from tasks.bench.torch_graph import Loaded, load
+from tasks.clip import family_named
+from tasks.graph.quantize import quantize
+from tasks.graph.replicate import trace_by_block
+from tasks.graph.skeleton import Skeleton
+from tasks.graph.weights import WeightReader
+from tasks.graph.writer import write_onnx
+from tasks.recipe import load_recipe
+from tests.benchmarks.architectures import Architecture
+
+if TYPE_CHECKING:
+    import torch
+
+_CALIBRATION_BATCH = 8
+_SPREAD = 0.02
+"""Standard deviation of weights, as CLIP starts its own with."""
+_HEADROOM_FLOOR = 1e-3
+
+
+def make_export(folder: Path, architecture: Architecture, skeletons: Path, device: str) -> Path:
+    """`folder`/{image,text}/{fp16,fp8}.onnx as an export lays them out; skeletons are kept in `skeletons`."""
+    import torch
+    from safetensors.torch import save_file
+
+    for encoder in ("image", "text"):
+        skeleton = _skeleton(architecture, encoder, skeletons)
+        place = folder / encoder
+        place.mkdir(parents=True, exist_ok=True)
+        weights = place / "weights.safetensors"
+        save_file(_random_weights(skeleton), weights)
+        reader = WeightReader([weights])
+        write_onnx(skeleton, reader, place / "fp16.onnx", {})
+        with torch.no_grad():
+            amax = _amax(load(place / "fp16.onnx", device), device)
+        write_onnx(quantize(skeleton, load_recipe("fp8"), amax), reader, place / "fp8.onnx", {})
+        weights.unlink()
+    return folder
+
+
+def _skeleton(architecture: Architecture, encoder: Encoder, folder: Path) -> Skeleton:
+    kept = folder / f"{architecture.label.replace('/', '-')}-{encoder}.onnx"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        trace_by_block(family_named("clip"), architecture.config(), encoder).save(kept)
+    return Skeleton.load(kept)
+
+
+def _random_weights(skeleton: Skeleton) -> dict[str, torch.Tensor]:
+    """FP16 tensors as a checkpoint stores them; norms near 1, so that activations keep a plausible size."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    found: dict[str, torch.Tensor] = {}
+    for weight in skeleton.weights.values():
+        shape = weight.shape[::-1] if weight.transposed else weight.shape
+        values = torch.empty(shape).normal_(0, _SPREAD, generator=generator)
+        norm = len(shape) == 1 and "norm" in weight.key and weight.key.endswith(".weight")
+        found[weight.key] = (values + 1 if norm else values).half()
+    return found
+
+
+def _amax(loaded: Loaded, device: str) -> dict[str, float]:
+    """The largest magnitude in front of every product, by the names of ModelOpt's quantizers."""
+    seen = _magnitudes(loaded, device)
+    found: dict[str, float] = {}
+    for linear in loaded.plan.linears():
+        found[f"{linear.module}.input_quantizer"] = seen[linear.x]
+        found[f"{linear.module}.weight_quantizer"] = float(np.abs(loaded.graph.array(linear.weight)).max())
+    for attention in loaded.plan.attentions():
+        operands = (("q", attention.q), ("k", attention.k_transposed), ("v", attention.v))
+        found |= {f"{attention.module}.{name}_bmm_quantizer": seen[tensor] for name, tensor in operands}
+    return {name: max(value, _HEADROOM_FLOOR) for name, value in found.items()}
+
+
+def _magnitudes(loaded: Loaded, device: str) -> dict[str, float]:
+    """The largest magnitude of every tensor of one calibration batch, by its ONNX name."""
+    import torch
+
+    seen: dict[str, float] = {}
+
+    class Watch(torch.fx.Interpreter):
+        def run_node(self, node: Any) -> Any:
+            value = super().run_node(node)
+            if node.name in loaded.tensors and isinstance(value, torch.Tensor) and value.is_floating_point():
+                seen[loaded.tensors[node.name]] = float(value.abs().max())
+            return value
+
+    Watch(loaded.module).run(*_photographs(loaded.graph, device))
+    return seen
+
+
+def _photographs(graph: OnnxGraph, device: str) -> list[torch.Tensor]:
+    """Pixels as smooth as a photograph's, with a little noise; token ids at random."""
+    import torch
+    import torch.nn.functional as F
+
+    feed = {name: torch.from_numpy(v) for name, v in random_inputs(graph, _CALIBRATION_BATCH, seed=1).items()}
+    if "pixel_values" in feed:
+        side = feed["pixel_values"].shape[-1]
+        coarse = torch.randn(_CALIBRATION_BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+        smooth = F.interpolate(coarse, size=(side, side), mode="bicubic")
+        feed["pixel_values"] = (smooth + 0.1 * feed["pixel_values"].float()).half()
+    return [tensor.to(device) for tensor in feed.values()]
