@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ Form = tuple[np.dtype[Any], tuple[int | None, ...]]
 class CheckedRunner:
     """A Polygraphy runner whose inputs are checked: names, types, layout, and the batch against the profile.
 
-    `profile` is None for runtimes that take any batch.
+    `profile` is None for runtimes that take any batch; `before_close` is called at a good end.
     """
 
-    def __init__(self, runner: Any, profile: BatchProfile | None) -> None:
+    def __init__(
+        self, runner: Any, profile: BatchProfile | None, before_close: Callable[[], None] = lambda: None
+    ) -> None:
         self._runner = runner
         self._profile = profile
+        self._before_close = before_close
         self._forms: dict[str, Form] = {}
 
     @property
@@ -38,7 +41,11 @@ class CheckedRunner:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._runner.__exit__(*error)
+        try:
+            if error[0] is None:
+                self._before_close()
+        finally:
+            self._runner.__exit__(*error)
 
     @property
     def forms(self) -> Mapping[str, Form]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import BuildError, EngineUnavailable, StoreError
-from artifacts.store import active_store
+from artifacts.errors import BuildError, EngineUnavailable
 from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
+from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
-from tasks.engines.timing_cache import FOLDER_VARIABLE, kept_file, own_copy
 from tasks.gpu_state import GpuState, read_gpu_state
 from tasks.packages import package_version
 from tasks.quiet import quiet_polygraphy
@@ -85,7 +85,12 @@ class _Polygraphy:
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
         quiet_polygraphy()
-        return CheckedRunner(TrtRunner(EngineFromBytes(data), name=name), record.profile)
+        loaded, close = self._loaded(EngineFromBytes(data))
+        return CheckedRunner(TrtRunner(loaded, name=name), record.profile, close)
+
+    def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
+        """What gives the runner its engine or context, and what is to be done before it is closed."""
+        return engine, lambda: None
 
     def _here(self) -> Platform:
         """This machine."""
@@ -137,14 +142,12 @@ class TensorRt(_Polygraphy):
     why_not_run = why_not_build
 
     def environment(self) -> dict[str, str]:
-        """Where builds keep what they measured: in the store of the running flow, if there is one."""
-        try:
-            return {FOLDER_VARIABLE: str(active_store().root / "cache")}
-        except StoreError:
-            return {}
+        """Where builds keep what they measured."""
+        folder = cache_folder()
+        return {} if folder is None else {FOLDER_VARIABLE: str(folder)}
 
     def _timings(self) -> Path | None:
-        return kept_file(gpu_name() or _NO_GPU, package_version(self.module))
+        return kept_file("timings", gpu_name() or _NO_GPU, package_version(self.module))
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.trt import CreateConfig
@@ -184,6 +187,10 @@ class TensorRtRtx(_Polygraphy):
     def platform(self, target: str) -> Platform:
         """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
+
+    def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
+        kernels = KernelCache(kept_file("kernels", gpu_name() or _NO_GPU, package_version(self.module)))
+        return lambda: kernels.context(engine()), kernels.keep
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX

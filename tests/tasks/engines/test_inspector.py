@@ -49,6 +49,12 @@ def test_kernels_seen_in_public_say_what_they_multiply(tactic: str, precision: s
     assert (found.kind, found.precision) == ("gemm", precision)
 
 
+def test_a_convolution_is_no_matrix_product_though_its_kernel_is_called_one() -> None:
+    tactic = "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_vect_c_32_nchw_vect_c_32"
+    layer = {"Name": "x", "LayerType": "CaskConvolution", "TacticName": tactic, "Inputs": []}
+    assert read_layers(json.dumps([layer]))[0].kind == "other"
+
+
 def test_shares_by_number_and_by_time() -> None:
     layers = layers_of("TensorRT 11")
     assert fp8_share(layers, "gemm") == fp8_share(layers, "attention") == 0.5

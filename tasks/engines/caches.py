@@ -1,0 +1,100 @@
+"""What TensorRT found out on one GPU, kept for the next time: timings of its builder, kernels compiled while it ran.
+
+Whoever adds to a file works on a copy and swaps it in whole: of two that end at once the later one's additions stay,
+and no reader sees half a file. TensorRT itself refuses what another GPU or version has made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from artifacts.errors import StoreError
+from artifacts.store import active_store
+
+FOLDER_VARIABLE = "CLIPSMITH_ENGINE_CACHE"
+"""Names the folder to a process that has no store; without either nothing is kept."""
+
+
+def cache_folder() -> Path | None:
+    """Where such files lie: the folder that the environment names, else the active store's cache."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named)
+    try:
+        return active_store().root / "cache"
+    except StoreError:
+        return None
+
+
+def kept_file(kind: Literal["timings", "kernels"], gpu: str, version: str) -> Path | None:
+    """The file of one GPU and version; None when nothing is to be kept."""
+    folder = cache_folder()
+    name = re.sub(r"[^a-z0-9.]+", "-", f"{gpu}-{version}".lower())
+    return None if folder is None else folder / f"{kind}-{name}.cache"
+
+
+@contextmanager
+def own_copy(kept: Path | None) -> Iterator[Path | None]:
+    """A copy of what is kept, or a path where there is no file yet, for one build to read and write.
+
+    When the block ends well, the copy takes the place of what is kept.
+    """
+    if kept is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="clipsmith-timings-") as folder:
+        copy = Path(folder) / kept.name
+        with suppress(FileNotFoundError):
+            shutil.copyfile(kept, copy)
+        yield copy
+        if copy.exists():
+            _write_whole(kept, copy.read_bytes())
+
+
+class KernelCache:
+    """The kernels that TensorRT for RTX compiles for the GPU it runs on, kept over processes."""
+
+    def __init__(self, kept: Path | None) -> None:
+        self._kept = kept
+        self._cache: Any = None
+
+    def context(self, engine: Any) -> Any:
+        """An execution context that uses what is kept.
+
+        Kernels for a shape are compiled before its first run: with others running meanwhile, nothing could be timed.
+        """
+        import tensorrt_rtx as trt
+
+        config = engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._cache = config.create_runtime_cache()
+        if self._kept is not None and self._kept.exists():
+            self._cache.deserialize(self._kept.read_bytes())  # False, and nothing else, where it does not fit
+        config.set_runtime_cache(self._cache)
+        return engine.create_execution_context(config)
+
+    def keep(self) -> None:
+        """Write what is known by now."""
+        if self._cache is not None and self._kept is not None:
+            _write_whole(self._kept, bytes(self._cache.serialize()))
+
+
+def _write_whole(kept: Path, data: bytes) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    scratch = kept.with_name(f".{kept.name}.{uuid.uuid4().hex}")
+    try:
+        with scratch.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(kept)
+    finally:
+        scratch.unlink(missing_ok=True)
