@@ -21,7 +21,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from flows.variants import variants_folder
 from tests.conftest import CLIPSMITH, CommandResult
 from tests.processes import left_after, marked
-from tests.system.servers import Up, free_port, read_run, start_up, stop_up, trigger, up, up_environment, wait_for
+from tests.system.servers import Up, free_port, read_run, trigger, up, up_environment, wait_for
 
 pytestmark = pytest.mark.heavy
 
@@ -201,14 +201,11 @@ def test_kill_leaves_nothing_with_a_run_in_progress(home: Path) -> None:
 
 @pytest.mark.parametrize(("what", "name"), [(SERVER, "server"), (WORKER, "worker")])
 def test_it_ends_when_its_server_or_its_worker_dies(home: Path, what: str, name: str) -> None:
-    running = start_up(home)
-    try:
+    with with_a_run(home) as (running, _):
         subprocess.run(["kill", "-9", str(pid_of(running, what))], check=True)
         assert running.process.wait(15) == 1
         assert f"ProcessDied: the {name} has ended by itself" in running.log.read_text()
-        assert left_after(running.mark, 0) == {}
-    finally:
-        stop_up(running)
+        assert left_after(running.mark, 0) == {}, "the run, too, has ended"
 
 
 def test_a_port_that_another_program_has_is_an_error(tmp_path: Path) -> None:
