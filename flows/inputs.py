@@ -55,7 +55,7 @@ def plan(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapsh
     Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
     when something else makes them run.
     """
-    settings = parameters.model_dump(mode="json", exclude={"model", "revision", "recipe", "store"})
+    settings = parameters.model_dump(mode="json", exclude={"model", "revision", "recipe", "step_minutes", "store"})
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
     return digest_json(

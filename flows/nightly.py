@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from textwrap import indent
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -27,6 +24,7 @@ from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
+from flows.side_by_side import side_by_side
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
 from tasks.checkpoint import resolve
 from tasks.datasource import pin_both
@@ -37,8 +35,6 @@ from tasks.ui_tags import VARIANT
 _READERS = 4
 """Variants whose inputs are read at once: hashing releases Python's lock."""
 _HOUR = 3600
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class NightlyParameters(BaseModel):
@@ -104,8 +100,8 @@ class _Night:
 
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
         """The outcome of each variant, in the order given. Only changed ones cost more than reading their inputs."""
-        looked = _side_by_side(self._look, variants, _READERS)
-        return _side_by_side(self._finish, looked, self.parameters.at_once)
+        looked = list(side_by_side(self._look, variants, _READERS))
+        return list(side_by_side(self._finish, looked, self.parameters.at_once))
 
     def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, Manifest | None]:
         """What is wrong with a variant, or it and the release that its inputs led to before, if there is one."""
@@ -197,13 +193,6 @@ def _behind(store: Store, model: str, alias: str) -> Manifest | None:
         return store.find(f"{model}:{alias}")
     except AliasNotFound:
         return None
-
-
-def _side_by_side(call: Callable[[Item], Result], items: list[Item], at_once: int) -> list[Result]:
-    """The results in the order of the items; each call sees this run's context."""
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(copy_context().run, call, item) for item in items]
-        return [future.result() for future in futures]
 
 
 class Made(NamedTuple):

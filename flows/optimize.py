@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
+from prefect.task_engine import TaskRunTimeoutError
 
-from artifacts.errors import GateFailed
+from artifacts.errors import GateFailed, StepTimedOut
 from artifacts.gate_words import sentence, tally
 from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
@@ -18,6 +20,7 @@ from artifacts.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
+from flows.side_by_side import side_by_side
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, score_task
 from tasks.calibration import Calibration, calibrate_task
@@ -33,7 +36,7 @@ from tasks.clip import ENCODERS
 from tasks.datasource import DataRef, PinnedData, pin_data_task
 from tasks.disk_space import require_space
 from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
-from tasks.engine_build import BuiltEngine, build_task, require_target
+from tasks.engine_build import BuiltEngine, build_task, builds_at_once, require_target
 from tasks.engines import backend_for
 from tasks.engines.base import gpu_name
 from tasks.engines.onnx_runtime import cpu_name
@@ -48,8 +51,11 @@ from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
 from tasks.recipe import Recipe
 from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
+from tasks.step_limit import step_limit
 from tasks.steps import StepOutput, measured
 from tasks.ui_tags import tag_run
+
+_MINUTE_S = 60
 
 
 def _short_name(model: str) -> str:
@@ -75,7 +81,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
     recipe = recipe_of(parameters)
-    with activate(Store.open(parameters.store)):
+    with activate(Store.open(parameters.store)), step_limit(parameters.step_minutes * _MINUTE_S):
         return _Run(parameters, recipe).run()
 
 
@@ -245,18 +251,26 @@ class _Run:
         return exports, audits
 
     def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
+        """Each in a process of its own, as many at once as there are cores and memory for."""
         engines: list[BuiltEngine] = []
         wanted = [(export, target) for export in exports for target in self.parameters.targets]
+        labels = [{"encoder": e.encoder, "precision": e.precision, "target": target} for e, target in wanted]
+
+        def build(number: int) -> Any:
+            export, target = wanted[number]
+            device = backend_for(target).built_for(target)
+            arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile, device)
+            return self._call("build", build_task, arguments, labels[number])
+
+        at_once = builds_at_once([export.onnx.size for export in exports])
         with progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far:
-            for export, target in wanted:
-                label = {"encoder": export.encoder, "precision": export.precision, "target": target}
-                device = backend_for(target).built_for(target)
-                arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile, device)
-                built: BuiltEngine = self._step("build", build_task, *arguments, **label)
+            states = side_by_side(build, range(len(wanted)), at_once)
+            for label, state in zip(labels, states, strict=True):
+                built: BuiltEngine = self._output("build", state, label)
                 engines.append(built)
-                self._keep(built.engine, export.encoder, export.encoder, export.precision, target)
-                log = f"evidence/build-{export.encoder}-{export.precision}-{target}"
-                self._keep(built.log, log, export.encoder, export.precision, target)
+                of = (built.encoder, built.precision, built.target)
+                self._keep(built.engine, built.encoder, *of)
+                self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
                 built_so_far(1)
         return engines
 
@@ -333,8 +347,32 @@ class _Run:
 
     def _step(self, name: str, step: Any, *arguments: Any, **label: str) -> Any:
         """Call a step, log it, and keep what it cost."""
-        state = step.with_options(task_run_name="-".join([name, *label.values()]))(*arguments, return_state=True)
-        output: StepOutput = state.result()
+        return self._output(name, self._call(name, step, arguments, label), label)
+
+    def _call(self, name: str, step: Any, arguments: tuple[Any, ...], label: dict[str, str]) -> Any:
+        """The state that a step ends in."""
+        # Prefect can end a step at its limit in the main thread alone; builds, in others, end their own processes.
+        in_main = threading.current_thread() is threading.main_thread()
+        named = step.with_options(
+            task_run_name="-".join([name, *label.values()]),
+            timeout_seconds=self.parameters.step_minutes * _MINUTE_S if in_main else None,
+        )
+        return named(*arguments, return_state=True)
+
+    def _output(self, name: str, state: Any, label: dict[str, str]) -> Any:
+        """What a step returned, once it is logged and what it cost is kept.
+
+        Raises:
+            StepTimedOut, or what the step raised.
+        """
+        try:
+            output: StepOutput = state.result()
+        except TaskRunTimeoutError as error:
+            raise StepTimedOut(
+                f"the step {' '.join([name, *label.values()])} was not done after "
+                f"{self.parameters.step_minutes} min, and was ended",
+                fix="raise `step_minutes`; what was done before is found in the cache",
+            ) from error
         self.stages.append(stage_row(name, output.stats, **label))
         get_run_logger().info(
             "%-34s %8.2f s %7.0f MiB%s",

@@ -163,6 +163,13 @@ class OptimizeParameters(BaseModel):
     profile: BatchProfile = Field(default=BatchProfile(), title="Batch profile")
     latency: LatencySettings = LatencySettings()
     gates: Gates = Gates()
+    step_minutes: int = Field(
+        default=240,
+        ge=1,
+        le=14_400,
+        title="Time limit per step (minutes)",
+        description="A step that takes longer is ended, and the run fails. What was done before stays in the cache.",
+    )
     store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
 
     @field_validator("encoders", "precisions", "targets")

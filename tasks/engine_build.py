@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
 from artifacts.errors import EngineUnavailable, Fp8Unavailable
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
+from tasks.device_turn import device_key, device_turn
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.engines.record import is_record, write_record
 from tasks.graph.skeleton import Precision
 from tasks.onnx_names import BUILD_LOG, engine_name, onnx_name
 from tasks.steps import StepOutput, cached_step
+
+_MEMORY_PER_BYTE = 6
+_MEMORY_OF_A_BUILDER = 500_000_000
+"""What a builder was seen to take at its peak, in bytes: at most so much, and so many times the graph's file."""
 
 
 class BuiltEngine(StepOutput):
@@ -71,7 +81,8 @@ def build(
             target=target,
             profile=profile,
         )
-        stats, log = build_in_child(job)
+        with _turn(target):
+            stats, log = build_in_child(job)
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     with store.staging() as folder:
@@ -85,6 +96,26 @@ def build(
         log=kept_log,
         stats=stats,
     )
+
+
+def _turn(target: str) -> AbstractContextManager[None]:
+    """TensorRT chooses kernels by timing them, which is a benchmark; the others need no GPU to build."""
+    return device_turn(device_key(backend_for(target))) if target == "tensorrt" else nullcontext()
+
+
+def builds_at_once(sizes: Sequence[int]) -> int:
+    """How many builds of graphs of these sizes (bytes) this machine has cores and free memory for; at least one."""
+    largest = max(sizes, default=0) * _MEMORY_PER_BYTE + _MEMORY_OF_A_BUILDER
+    return max(1, min(len(os.sched_getaffinity(0)), _free_memory() // largest))
+
+
+def _free_memory() -> int:
+    """Bytes that programs can have without swapping (proc(5): MemAvailable)."""
+    info = Path("/proc/meminfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 @cached_step("build", version=3, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))

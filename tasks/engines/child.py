@@ -20,8 +20,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from artifacts.errors import BuilderCrash, BuildError
+from artifacts.errors import BuilderCrash, BuildError, StepTimedOut
 from tasks.engines import BatchProfile, backend_for
+from tasks.step_limit import step_limit_s
 from tasks.steps import StepStats, peak_rss_mb
 
 _REFUSED = 3
@@ -44,6 +45,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     Raises:
         BuildError: the builder refused the graph.
         BuilderCrash: the child died: a signal, out of memory, or no engine left behind.
+        StepTimedOut: it was not done within the run's limit for a step, and was killed.
     """
     job_file = job.engine.with_suffix(".job.json")
     job_file.write_text(job.model_dump_json())
@@ -59,7 +61,15 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
                 text=True,
                 errors="replace",
                 check=False,
+                timeout=step_limit_s(),
             )
+    except subprocess.TimeoutExpired as error:
+        raise StepTimedOut(
+            f"the {job.target} builder was not done after {error.timeout:.0f} s, and was killed",
+            where=job.onnx.name,
+            expected="an engine within the time limit for a step",
+            fix="raise `step_minutes`, or build with a smaller profile",
+        ) from error
     finally:
         job_file.unlink()
     log, result = _split(child.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import Store
 from tasks import engine_build
 from tasks.demo import SNAPSHOT
-from tasks.engine_build import build, require_target
+from tasks.engine_build import build, builds_at_once, require_target
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as backend_module
 
@@ -90,6 +91,30 @@ def test_a_crash_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BuilderCrash):
         build(ref, "text", "fp8", "onnxruntime", PROFILE)
     assert objects(store) == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "sizes", "builds"),
+    [
+        (8, 64 * 10**9, [250_000_000, 600_000_000], 8),
+        (8, 10 * 10**9, [250_000_000, 600_000_000], 2),
+        (8, 10**9, [600_000_000], 1),
+        (1, 64 * 10**9, [1], 1),
+        (4, 64 * 10**9, [], 4),
+    ],
+    ids=["by cores", "by memory", "too little memory", "one core", "nothing to build"],
+)
+def test_builds_at_once(cores: int, free: int, sizes: list[int], builds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest graph counts: 600 MB took a builder 3.6 GB."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(engine_build, "_free_memory", lambda: free)
+    assert builds_at_once(sizes) == builds
+
+
+def test_free_memory_is_what_the_machine_says() -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    unused = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert unused * 0.8 < engine_build._free_memory() <= total
 
 
 def objects(store: Store) -> list[str]:

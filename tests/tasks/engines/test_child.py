@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from artifacts.errors import BuilderCrash, BuildError
+from artifacts.errors import BuilderCrash, BuildError, StepTimedOut
 from tasks.engines import BatchProfile
 from tasks.engines.child import _RESULT, Job, build_in_child
+from tasks.step_limit import step_limit
 from tests.processes import left_after, marked, new_mark
 
 PYTHON = sys.executable  # tests replace it
@@ -125,6 +126,19 @@ def test_words_at_exit_do_not_hide_the_result(job: Job, impostor: Any) -> None:
     stats, log = build_in_child(job)
     assert stats.peak_rss_mb == 123.4
     assert "[W] unloading" in log
+
+
+def test_a_builder_that_is_not_done_within_the_limit_is_killed(job: Job, impostor: Any, tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    impostor(f"import os, pathlib, time; pathlib.Path({str(noted)!r}).write_text(str(os.getpid())); time.sleep(600)")
+    start = time.monotonic()
+    with step_limit(3), pytest.raises(StepTimedOut, match="after 3 s, and was killed") as caught:
+        build_in_child(job)
+    assert time.monotonic() - start < 30
+    assert "m.onnx" in str(caught.value) and "step_minutes" in str(caught.value)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(noted.read_text()), 0)
+    assert not left_over(job)
 
 
 def test_the_child_builds_a_real_engine_and_reports_its_own_memory(demo_graph: Any, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""Calls that do not need each other, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(call: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> Iterator[Result]:
+    """The results in the order of the items; each call, in a thread, sees this run's context.
+
+    When a call raises, or the caller stops, those that have begun are waited for and the others do not begin.
+    """
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for future in [pool.submit(copy_context().run, call, item) for item in items]:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,65 @@
+"""Calls at once: how many, in which order they come back, what they see; what becomes of the rest when one fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextvars import ContextVar
+
+import pytest
+
+from flows.side_by_side import side_by_side
+
+_seen: ContextVar[str] = ContextVar("seen", default="nothing")
+
+
+def test_results_are_in_the_order_of_the_items_and_not_of_their_ends() -> None:
+    def call(number: int) -> int:
+        time.sleep((3 - number) * 0.05)
+        return number
+
+    assert list(side_by_side(call, range(4), 4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_so_many_run_at_once(at_once: int) -> None:
+    together = threading.Barrier(at_once)  # breaks unless so many are there together
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def call(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait(timeout=10)
+        with lock:
+            running -= 1
+
+    assert len(list(side_by_side(call, range(2 * at_once), at_once))) == 2 * at_once
+    assert most == at_once
+
+
+def test_each_call_sees_the_context_of_its_caller() -> None:
+    token = _seen.set("the caller's")
+    try:
+        assert list(side_by_side(lambda _: _seen.get(), range(3), 2)) == ["the caller's"] * 3
+    finally:
+        _seen.reset(token)
+
+
+def test_a_failure_ends_the_rest_and_waits_for_what_has_begun() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def call(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise ValueError("the first")
+        time.sleep(0.2)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="the first"):
+        list(side_by_side(call, range(20), 2))
+    assert sorted(begun) == [0, *sorted(ended)]
+    assert len(begun) < 20
