@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PIP_CONSTRAINT := constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run up test test-heavy bench lint clean
+.PHONY: run up test test-heavy bench bench-gpu lint clean
 
 run: $(STAMP)
 	$(BIN)/clipsmith optimize demo
@@ -25,6 +25,13 @@ test-heavy: $(STAMP)
 # About ten minutes and 8 GB of disk: the cost of the ONNX export against the published recipe, and as models grow.
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+# At most nine minutes on a machine with an NVIDIA GPU and a PyTorch of its own, which need not be this checkout's:
+# GPU_PYTHON=python3. Writes .clipsmith/bench-gpu/bench-gpu.{md,json}.
+GPU_PYTHON ?= $(BIN)/python
+bench-gpu:
+	$(GPU_PYTHON) -m tests.gpu --seconds 400 $(BENCH)
+	$(GPU_PYTHON) -m pytest --noconftest --import-mode=importlib -q tests/gpu
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         batches=options.batch,
         baselines=options.baselines,
         targets=options.targets,
-        timing=TimingSettings(rounds=options.rounds, seconds=options.round_seconds),
+        timing=TimingSettings(rounds=options.rounds, seconds=options.batch_seconds),
         seconds=options.seconds,
     )
     report = bench(options.folder, settings, f"python -m tasks.bench {shlex.join(given)}")
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--baselines", type=_names, default=default.baselines, help="torch-eager,torch-compile")
     parser.add_argument("--targets", type=_names, default=default.targets, help="torch-fp8")
     parser.add_argument("--rounds", type=int, default=default.timing.rounds, help="at most, for each batch size")
-    parser.add_argument("--round-seconds", type=float, default=default.timing.seconds, help="at most, likewise")
+    parser.add_argument("--batch-seconds", type=float, default=default.timing.seconds, help="at most, likewise")
     parser.add_argument("--seconds", type=float, help="begin nothing new after so many seconds")
     parser.add_argument("--json", type=Path, help="file for the JSON (default: the standard output)")
     parser.add_argument("--markdown", type=Path, help="file for the same as Markdown")

@@ -15,6 +15,8 @@ from tasks.bench.onnx_graph import OnnxGraph, module_of
 from tasks.bench.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, Linear, LinearGroup, Plan
 
 Kind = Literal["gemm", "attention", "other"]
+_POINTWISE = re.compile(r"triton_(poi|per|red)_|elementwise|layer_norm|Memset|Memcpy")
+"""Their names list what they fuse, products in front of them included."""
 _ATTENTION = re.compile(r"flash|sdpa|fmha|attention", re.IGNORECASE)
 _GEMM = re.compile(
     r"nvjet|gemm|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
@@ -33,13 +35,15 @@ class Kernel:
 
     @property
     def kind(self) -> Kind:
+        if _POINTWISE.search(self.name):
+            return "other"
         if _ATTENTION.search(self.name):
             return "attention"
         return "gemm" if _GEMM.search(self.name) else "other"
 
     @property
     def fp8(self) -> bool:
-        return _FP8.search(self.name) is not None
+        return self.kind != "other" and _FP8.search(self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Evidence:
 def profile(run: Callable[[int], Any]) -> list[Kernel]:
     """The kernels of one run, in order of their start."""
     import torch
+    from torch._C._autograd import DeviceType as ProfilerDevice
     from torch.profiler import ProfilerActivity
 
     run(0)
@@ -84,7 +89,7 @@ def profile(run: Callable[[int], Any]) -> list[Kernel]:
     with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as seen:
         run(0)
         torch.cuda.synchronize()
-    events = [e for e in seen.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    events = [e for e in seen.events() if e.device_type == ProfilerDevice.CUDA]
     kernels = [Kernel(e.name, e.time_range.start, e.time_range.elapsed_us()) for e in events]
     return sorted(kernels, key=lambda kernel: kernel.start)
 

@@ -1,4 +1,9 @@
-"""Latency on a GPU: CUDA graphs replayed on inputs that rotate, timed with events, variants interleaved in rounds."""
+"""Latency on a GPU: CUDA graphs replayed on inputs that rotate, timed with events, variants interleaved in rounds.
+
+A large GPU at full work runs at its power limit, and slows down more for what needs more power. Alternating single runs
+would time every variant at the clock that the mixture leaves: on an H100, FP8 at a clock that FP16 brought down. So a
+round gives each variant a block of its own, timed after the clock has settled to it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +20,11 @@ if TYPE_CHECKING:
 
 _STEADY = 0.01
 """Warm-up ends when the medians of two windows in a row differ by less than this share."""
-_WINDOW = 20
+_WINDOW = 10
 _MAX_WARM_UP_S = 3.0
-_MIN_ROUNDS = 10
+_MIN_ROUNDS = 3
+_MIN_RUNS = 3
+"""In a block, however long one takes."""
 _CAPTURE_CALLS = 3
 """Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
 Name = TypeVar("Name", bound=str)
@@ -27,10 +34,12 @@ Run = Callable[[int], Any]
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """When to stop: after the rounds or the seconds (per batch size), whichever comes first."""
+    """When to stop: after the rounds or the seconds (per batch size), whichever comes first, but 3 rounds at least."""
 
-    rounds: int = 200
-    seconds: float = 6.0
+    rounds: int = 12
+    seconds: float = 8.0
+    block_s: float = 0.2
+    """Seconds for which each variant is run to settle in each round, and then again timed."""
     input_sets: int = 4
     """Random inputs to rotate among, so that the last run's input is not what the cache holds."""
 
@@ -46,7 +55,7 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) 
     pool = None
     for inputs in sets:
         graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_CAPTURE_CALLS):
@@ -84,7 +93,7 @@ def milliseconds(run: Run, index: int) -> float:
     """One run by CUDA events, in ms."""
     import torch
 
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     run(index)
     end.record()
@@ -106,14 +115,24 @@ def warm_up(runs: Mapping[Name, Run], timer: Callable[[Run, int], float] = milli
 
 def interleave(
     runs: Mapping[Name, Run], settings: TimingSettings, timer: Callable[[Run, int], float] = milliseconds
-) -> dict[Name, NDArray[np.float64]]:
-    """Milliseconds per round and variant; the order within a round alternates, the inputs rotate."""
-    times: dict[Name, list[float]] = {name: [] for name in runs}
+) -> dict[Name, list[NDArray[np.float64]]]:
+    """Milliseconds of each run, a block per round and variant; the order within a round alternates."""
+    blocks: dict[Name, list[NDArray[np.float64]]] = {name: [] for name in runs}
     order = list(runs)
     deadline = time.monotonic() + settings.seconds
     for round_ in range(settings.rounds):
         if round_ >= _MIN_ROUNDS and time.monotonic() > deadline:
             break
         for name in order if round_ % 2 == 0 else reversed(order):
-            times[name].append(timer(runs[name], round_))
-    return {name: np.array(values) for name, values in times.items()}
+            _block(runs[name], settings.block_s, timer)
+            blocks[name].append(_block(runs[name], settings.block_s, timer))
+    return blocks
+
+
+def _block(run: Run, seconds: float, timer: Callable[[Run, int], float]) -> NDArray[np.float64]:
+    """As many runs as fit, on inputs that rotate."""
+    times: list[float] = []
+    deadline = time.monotonic() + seconds
+    while len(times) < _MIN_RUNS or time.monotonic() < deadline:
+        times.append(timer(run, len(times)))
+    return np.array(times)

@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from artifacts.errors import UnknownOperator
+
 FP8 = TensorProto.FLOAT8E4M3FN
 
 
@@ -115,16 +117,17 @@ def random_inputs(graph: OnnxGraph, batch: int, seed: int) -> dict[str, NDArray[
 
 
 def _vocabulary(graph: OnnxGraph, ids: str) -> int:
-    """Rows of the table that token ids look up."""
-    for node in graph.consumers[ids]:
-        if node.op_type == "Gather":
-            dequantized = graph.dequantized(node.input[0])
-            return int(graph.constants[node.input[0] if dequantized is None else dequantized.tensor].dims[0])
-    for node in graph.consumers[ids]:  # looked up after a change of form
-        for name in node.output:
-            if graph.consumers[name]:
-                return _vocabulary(graph, name)
-    return 2
+    """Rows of the table that token ids look up, whatever gives them another form before."""
+    names = [ids]
+    while names:
+        name = names.pop()
+        for node in graph.consumers[name]:
+            if node.op_type == "Gather" and node.input[1] == name:
+                dequantized = graph.dequantized(node.input[0])
+                return int(graph.constants[node.input[0] if dequantized is None else dequantized.tensor].dims[0])
+            if node.op_type in ("Reshape", "Cast"):
+                names.append(node.output[0])
+    raise UnknownOperator(f"{ids} looks up no table", expected="token ids", fix="export the model again")
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from onnx import NodeProto
@@ -91,7 +91,7 @@ class Attention:
     """With which the output is quantized to FP8; only with `tokens`."""
 
 
-Step = NodeProto | Linear | ActivatedLinear | LinearGroup | Attention
+Step: TypeAlias = NodeProto | Linear | ActivatedLinear | LinearGroup | Attention
 
 
 @dataclass
@@ -133,7 +133,7 @@ class _Planner:
     def __init__(self, graph: OnnxGraph, kernels: bool) -> None:
         self.graph = graph
         self.linears = {node.output[0]: found for node in graph.nodes if (found := _linear(graph, node))}
-        self.attentions = {node.output[0]: found for node in graph.nodes if (found := _attention(graph, node))}
+        self.attentions = {node.output[0]: whole for node in graph.nodes if (whole := _attention(graph, node))}
         self.groups: dict[str, LinearGroup] = {}
         self.activated: dict[str, ActivatedLinear] = {}
         self.swallowed: set[str] = {linear.output for linear in self.linears.values() if linear.bias is not None}
@@ -180,9 +180,9 @@ class _Planner:
 
     def _find_tokens(self) -> None:
         for name, attention in list(self.attentions.items()):
-            found = _with_tokens(self.graph, attention)
-            if found is not None:
-                self.attentions[name], names = found
+            whole = _with_tokens(self.graph, attention)
+            if whole is not None:
+                self.attentions[name], names = whole
                 self.swallowed |= names
 
 

@@ -17,8 +17,8 @@ Status = Literal["measured", "invalid", "not run"]
 class BenchRow:
     """One encoder, precision, target and batch size.
 
-    `speedup` is the FP16 row's median over this one's, of the same target and round by round, with its 95 % bootstrap
-    interval; `end_to_end_ms` adds the copies of inputs from pinned host memory. `limit_ms` is the roofline (see
+    `speedup` is the FP16 row's median over this one's, of the same target, with its 95 % bootstrap interval
+    over rounds; `end_to_end_ms` adds the copies of inputs from pinned host memory. `limit_ms` is the roofline (see
     `tasks.bench.roofline`) and `limit_share` what was reached of it. `cosine` is the least one, row by row, against the
     same ONNX file computed node by node.
     """
@@ -32,7 +32,7 @@ class BenchRow:
     p95_ms: float | None = None
     p99_ms: float | None = None
     throughput: float | None = None
-    rounds: int | None = None
+    runs: int | None = None
     steady: bool | None = None
     speedup: float | None = None
     speedup_low: float | None = None

@@ -66,10 +66,12 @@ class _Variant:
     cosine: float
 
 
-def bench(folder: Path, settings: BenchSettings, command: str = "") -> BenchReport:
+def bench(
+    folder: Path, settings: BenchSettings, command: str = "", watch: Callable[[BenchReport], None] = lambda _: None
+) -> BenchReport:
     """Time the encoders in `folder`/{image,text}/{fp16,fp8}.onnx.
 
-    Nothing that cannot run is an error: its rows say why.
+    Nothing that cannot run is an error: its rows say why. `watch` is given the report after each encoder.
     """
     reason = why_no_gpu()
     report = BenchReport(folder.name, _machine(None), command)
@@ -81,6 +83,7 @@ def bench(folder: Path, settings: BenchSettings, command: str = "") -> BenchRepo
     deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
     for encoder in _encoders(folder):
         _Bench(folder / encoder, encoder, settings, rates, report, deadline).run()
+        watch(report)
     return report
 
 
@@ -210,12 +213,12 @@ class _Bench:
         for variant in variants:
             name = f"{variant.target} {variant.precision}"
             found = self._evidence(batch, variant, runs[name])
-            row = self._row(batch, variant, times[name], found, idle, runs[name])
+            row = self._row(batch, variant, np.concatenate(times[name]), found, idle, runs[name])
             fp16 = times.get(f"{variant.target} fp16")
             if variant.precision == "fp8" and fp16 is not None and row.status == "measured":
-                speedup, low, high = ratio_interval(fp16, times[name])
+                speedup, low, high = ratio_interval(_medians(fp16), _medians(times[name]))
                 row = replace(row, speedup=speedup, speedup_low=low, speedup_high=high)
-            end_to_end = float(np.median(whole[name]))
+            end_to_end = float(np.median(np.concatenate(whole[name])))
             self.report.rows.append(replace(row, end_to_end_ms=end_to_end, steady=steady))
         del runs, both, sets
         torch.cuda.empty_cache()
@@ -250,7 +253,7 @@ class _Bench:
             p95_ms=p95,
             p99_ms=p99,
             throughput=batch / p50 * 1e3,
-            rounds=len(times),
+            runs=len(times),
             clock_mhz=None if loaded is None else loaded.clock_mhz,
             temperature_c=temperature,
             power_w=power,
@@ -262,6 +265,10 @@ class _Bench:
             fp8_attention_share=evidence.fp8_attention_share,
             note=doubt,
         )
+
+
+def _medians(blocks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.array([np.median(block) for block in blocks])
 
 
 def _on_device(feed: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:

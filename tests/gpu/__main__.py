@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tasks.bench.gpu_timing import TimingSettings
-from tasks.bench.report import markdown
+from tasks.bench.report import BenchReport, markdown
 from tasks.bench.run import BenchSettings, bench, why_no_gpu
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.gpu.exports import make_export
@@ -26,7 +26,7 @@ def main() -> None:
     options = _options()
     end = time.monotonic() + options.seconds
     options.out.mkdir(parents=True, exist_ok=True)
-    reports = []
+    reports: list[BenchReport] = []
     with tempfile.TemporaryDirectory(prefix="clipsmith-gpu-") as work:
         for name in options.models.split(","):
             label = ARCHITECTURES[name].label
@@ -36,13 +36,18 @@ def main() -> None:
             settings = BenchSettings(
                 batches=tuple(int(batch) for batch in options.batch.split(",")),
                 baselines=tuple(filter(None, options.baselines.split(","))),
-                timing=TimingSettings(seconds=options.round_seconds),
+                timing=TimingSettings(seconds=options.batch_seconds),
                 seconds=max(0.0, end - time.monotonic()),
             )
-            reports.append(bench(folder, settings, f"python -m tests.gpu --models {name} --batch {options.batch}"))
-            (options.out / "bench-gpu.json").write_text(json.dumps([asdict(report) for report in reports], indent=1))
-            (options.out / "bench-gpu.md").write_text("\n".join(markdown(report) for report in reports))
+            command = f"python -m tests.gpu --models {name} --batch {options.batch}"
+            reports.append(bench(folder, settings, command, lambda report: _write(options.out, [*reports, report])))
+            _write(options.out, reports)
     print((options.out / "bench-gpu.md").read_text())
+
+
+def _write(folder: Path, reports: list[BenchReport]) -> None:
+    (folder / "bench-gpu.json").write_text(json.dumps([asdict(report) for report in reports], indent=1))
+    (folder / "bench-gpu.md").write_text("\n".join(markdown(report) for report in reports))
 
 
 def _options() -> argparse.Namespace:
@@ -51,7 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch", default="128,32,8,1", help="batch sizes, by commas (%(default)s)")
     parser.add_argument("--baselines", default="torch-eager,torch-compile", help="by commas (%(default)s)")
     parser.add_argument("--seconds", type=float, default=480, help="begin nothing after so many (%(default)s)")
-    parser.add_argument("--round-seconds", type=float, default=4, help="of rounds for each batch (%(default)s)")
+    parser.add_argument("--batch-seconds", type=float, default=6, help="of rounds for each batch (%(default)s)")
     parser.add_argument("--skeletons", type=Path, default=ROOT / ".clipsmith" / "gpu" / "skeletons")
     parser.add_argument("--out", type=Path, default=ROOT / ".clipsmith" / "bench-gpu", help="folder (%(default)s)")
     return parser.parse_args()

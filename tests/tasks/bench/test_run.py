@@ -22,7 +22,7 @@ from tasks.gpu_state import GpuState
 from tests.processes import own_environment
 
 ROOT = Path(__file__).parents[3]
-FAST = TimingSettings(rounds=12, seconds=1.0, input_sets=2)
+FAST = TimingSettings(rounds=4, input_sets=2)
 BLOCKED = ("prefect", "modelopt", "pydantic", "tenacity", "rich", "onnxruntime", "transformers", "tqdm", "polygraphy")
 
 
@@ -67,7 +67,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[GpuState | Non
 
         for function in runs.values():
             function(0)
-        return {n: np.full(settings.rounds, fixed.get(n.split()[0], fixed[n.split()[1]])) for n in runs}
+        return {n: [np.full(3, fixed.get(n.split()[0], fixed[n.split()[1]]))] * settings.rounds for n in runs}
 
     monkeypatch.setattr(run, "_DEVICE", "cpu")
     monkeypatch.setattr(run, "why_no_gpu", lambda: None)

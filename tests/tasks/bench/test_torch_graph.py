@@ -1,0 +1,92 @@
+"""The module that is timed computes what ONNX Runtime computes from the same file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from artifacts.errors import UnknownOperator
+from tasks.bench.compiled import load_package, package
+from tasks.bench.onnx_graph import OnnxGraph, random_inputs
+from tasks.bench.patterns import ActivatedLinear, LinearGroup, fused_plan
+from tasks.bench.torch_graph import Loaded, load
+from tests.tasks.families.support import cosines, run_onnx
+
+LEAST = {"fp16": 0.99999, "fp8": 0.99}
+"""FP8 rounding flips are chaotic: another order of a sum moves a sample this far."""
+
+
+def run(loaded: Loaded, feed: dict[str, np.ndarray]) -> np.ndarray:
+    with torch.no_grad():
+        return loaded.module(*(torch.from_numpy(values) for values in feed.values())).float().numpy()
+
+
+@pytest.mark.parametrize("kind", ["literal", "fused", "kernels"])
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_it_is_onnx_runtime(export: Path, encoder: str, precision: str, kind: str) -> None:
+    path = export / encoder / f"{precision}.onnx"
+    loaded = load(path, "cpu", fused=kind != "literal", kernels=kind == "kernels")
+    for batch in (1, 5):
+        feed = random_inputs(loaded.graph, batch, seed=batch)
+        expected, got = run_onnx(path, feed), run(loaded, feed)
+        own = cosines(got, expected)
+        assert own.min() > LEAST[precision]
+        if batch > 1:  # and not another row's
+            assert (own > cosines(got, np.roll(expected, 1, axis=0))).all()
+
+
+def test_everything_is_found_in_an_fp8_image_encoder(export: Path) -> None:
+    plan = fused_plan(OnnxGraph.load(export / "image" / "fp8.onnx"), kernels=True)
+    assert sum(isinstance(step, LinearGroup) for step in plan.steps) == 2
+    activated = [step for step in plan.steps if isinstance(step, ActivatedLinear)]
+    assert [(step.activation, step.linear.module[-3:]) for step in activated] == [("quick_gelu", "fc1")] * 2
+    found = [(a.tokens, a.out_scale is not None, a.was_fp8, a.causal) for a in plan.attentions()]
+    assert found == [(True, True, True, False)] * 2
+    assert all(linear.fp8 for linear in plan.linears()) and len(list(plan.linears())) == 13
+
+
+def test_a_text_encoder_is_causal(export: Path) -> None:
+    plan = fused_plan(OnnxGraph.load(export / "text" / "fp16.onnx"), kernels=True)
+    assert [(a.causal, a.mask, a.out_scale) for a in plan.attentions()] == [(True, None, None)] * 2
+
+
+def test_q_k_and_v_share_a_product_whose_scales_are_taken_back(export: Path) -> None:
+    """Each member's output times its factor, and the attention's scale over both factors, is the graph's own."""
+    graph = OnnxGraph.load(export / "image" / "fp8.onnx")
+    plan = fused_plan(graph)
+    group = next(step for step in plan.steps if isinstance(step, LinearGroup))
+    scales = [member.weight_scale or 0.0 for member in group.members]
+    assert len(set(scales)) == 3  # or the test would show nothing
+    restored = [scale * factor for scale, factor in zip(scales, group.factors, strict=True)]
+    assert restored == pytest.approx([scales[2]] * 3)
+    attention = next(plan.attentions())
+    assert attention.scale * group.factors[0] * group.factors[1] == pytest.approx(64**-0.5, rel=1e-3)
+
+
+def test_an_unknown_operator_is_named(export: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(export / "image" / "fp16.onnx"))
+    model.graph.node[-1].op_type = "Einsum"
+    onnx.save(model, str(tmp_path / "odd.onnx"))
+    with pytest.raises(UnknownOperator, match="Einsum"):
+        load(tmp_path / "odd.onnx", "cpu")
+
+
+def test_random_token_ids_are_spread_over_the_vocabulary(export: Path) -> None:
+    ids = random_inputs(OnnxGraph.load(export / "text" / "fp8.onnx"), 4, seed=1)["input_ids"]
+    assert ids.shape == (4, 77) and ids.min() >= 1 and 40_000 < ids.max() < 49_408
+
+
+@pytest.mark.heavy
+def test_a_package_serves_every_batch(export: Path, tmp_path: Path) -> None:
+    loaded = load(export / "image" / "fp8.onnx", "cpu", kernels=True)
+    example = [torch.from_numpy(v) for v in random_inputs(loaded.graph, 2, seed=0).values()]
+    packed = load_package(package(loaded.module, example, tmp_path / "image.pt2"))
+    for batch in (1, 3):
+        feed = random_inputs(loaded.graph, batch, seed=4)
+        got = packed(*(torch.from_numpy(v) for v in feed.values())).float().numpy()
+        assert cosines(got, run(loaded, feed)).min() > 0.999
