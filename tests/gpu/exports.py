@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _CALIBRATION_BATCH = 8
 _SPREAD = 0.02
 """Standard deviation of weights, as CLIP starts its own with."""
+_SIZES = {"_proj.bias": 10.0, "q_proj.weight": 0.5, "k_proj.weight": 2.0}
 _HEADROOM_FLOOR = 1e-3
 
 
@@ -61,7 +62,10 @@ def _skeleton(architecture: Architecture, encoder: Encoder, folder: Path) -> Ske
 
 
 def _random_weights(skeleton: Skeleton) -> dict[str, torch.Tensor]:
-    """FP16 tensors as a checkpoint stores them; norms near 1, so that activations keep a plausible size."""
+    """FP16 tensors as a checkpoint stores them; norms near 1, so that activations keep a plausible size.
+
+    q, k and v differ in size, and biases are not small: a mix-up of scales would be invisible otherwise.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -70,7 +74,8 @@ def _random_weights(skeleton: Skeleton) -> dict[str, torch.Tensor]:
         shape = weight.shape[::-1] if weight.transposed else weight.shape
         values = torch.empty(shape).normal_(0, _SPREAD, generator=generator)
         norm = len(shape) == 1 and "norm" in weight.key and weight.key.endswith(".weight")
-        found[weight.key] = (values + 1 if norm else values).half()
+        factor = next((f for name, f in _SIZES.items() if name in weight.key), 1.0)
+        found[weight.key] = (values + 1 if norm else values * factor).half()
     return found
 
 

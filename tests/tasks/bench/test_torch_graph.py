@@ -68,6 +68,17 @@ def test_q_k_and_v_share_a_product_whose_scales_are_taken_back(export: Path) -> 
     assert attention.scale * group.factors[0] * group.factors[1] == pytest.approx(64**-0.5, rel=1e-3)
 
 
+def test_the_biases_of_a_shared_product_are_scaled_as_its_outputs(export: Path) -> None:
+    """Attention of random weights hardly depends on them, so they are looked at themselves."""
+    loaded = load(export / "image" / "fp8.onnx", "cpu")
+    group = next(step for step in loaded.plan.steps if isinstance(step, LinearGroup))
+    (bias,) = [v for name, v in loaded.module.named_buffers() if name.endswith("layers_0_self_attn_q_proj_bias")]
+    parts = zip(group.members, group.factors, strict=True)
+    wanted = [loaded.graph.array(m.bias).astype(np.float32) * factor for m, factor in parts if m.bias is not None]
+    assert len(wanted) == 3 and np.allclose(bias.float().numpy(), np.concatenate(wanted), rtol=1e-3, atol=1e-6)
+    assert not np.allclose(group.factors[:2], 1, rtol=0.5)
+
+
 def test_an_unknown_operator_is_named(export: Path, tmp_path: Path) -> None:
     model = onnx.load(str(export / "image" / "fp16.onnx"))
     model.graph.node[-1].op_type = "Einsum"
