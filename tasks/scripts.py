@@ -26,7 +26,7 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
     """Write the scripts of a release: one for everything up to the ONNX files and, per engine, build and run."""
     import yaml
 
-    parameters = yaml.safe_dump(_pinned(manifest), sort_keys=False, allow_unicode=True)
+    parameters = yaml.safe_dump(_pinned(manifest), allow_unicode=True)
     (folder / _PARAMETERS).write_text(parameters, encoding="utf-8")
     line = ["clipsmith", "optimize", "--config", f"{SCRIPTS}/{_PARAMETERS}", "--store", "rebuilt/store"]
     everything = f"Makes {manifest.ref} again: checkpoint, calibration, export, engines, evaluation."

@@ -14,6 +14,8 @@ from pathlib import Path
 import onnx
 import pytest
 
+from artifacts.manifest import Manifest
+from tasks.scripts import write_scripts
 from tests.processes import own_environment
 
 pytestmark = pytest.mark.xdist_group("demo")
@@ -37,6 +39,15 @@ def test_every_engine_has_its_scripts(demo_export: Path, scripts: list[Path]) ->
     assert len(labels) == 12
     wanted = {f"{verb}-{label}" for verb in ("build", "run") for label in labels} | {"optimize.sh"}
     assert {path.name for path in scripts} == wanted
+
+
+def test_the_manifest_alone_gives_the_same_bytes_again(demo_export: Path, scripts: list[Path], tmp_path: Path) -> None:
+    """Lost scripts are made again from it, and must be the object that it lists."""
+    path = demo_export / "manifest.json"
+    write_scripts(Manifest.from_bytes(path.read_bytes(), where=path), tmp_path)
+    assert len(scripts) == 25
+    for script in (*scripts, demo_export / "scripts" / "parameters.yaml"):
+        assert (tmp_path / script.name).read_bytes() == script.read_bytes(), script.name
 
 
 def test_they_are_sound_shell(scripts: list[Path]) -> None:
