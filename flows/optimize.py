@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -264,14 +265,15 @@ class _Run:
 
         at_once = builds_at_once([export.onnx.size for export in exports])
         with progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far:
-            states = side_by_side(build, range(len(wanted)), at_once)
-            for label, state in zip(labels, states, strict=True):
-                built: BuiltEngine = self._output("build", state, label)
-                engines.append(built)
-                of = (built.encoder, built.precision, built.target)
-                self._keep(built.engine, built.encoder, *of)
-                self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
-                built_so_far(1)
+            # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
+            with closing(side_by_side(build, range(len(wanted)), at_once)) as states:
+                for label, state in zip(labels, states, strict=True):
+                    built: BuiltEngine = self._output("build", state, label)
+                    engines.append(built)
+                    of = (built.encoder, built.precision, built.target)
+                    self._keep(built.engine, built.encoder, *of)
+                    self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
+                    built_so_far(1)
         return engines
 
     def _accuracy(

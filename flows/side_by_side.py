@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
@@ -11,10 +11,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(call: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> Iterator[Result]:
+def side_by_side(call: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> Generator[Result]:
     """The results in the order of the items; each call, in a thread, sees this run's context.
 
-    When a call raises, or the caller stops, those that have begun are waited for and the others do not begin.
+    When a call raises, or the caller closes the generator, those that have begun are waited for and the others do not
+    begin.
     """
     pool = ThreadPoolExecutor(at_once)
     try:
