@@ -264,16 +264,18 @@ class _Run:
             return self._call("build", build_task, arguments, labels[number])
 
         at_once = builds_at_once([export.onnx.size for export in exports])
-        with progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far:
-            # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
-            with closing(side_by_side(build, range(len(wanted)), at_once)) as states:
-                for label, state in zip(labels, states, strict=True):
-                    built: BuiltEngine = self._output("build", state, label)
-                    engines.append(built)
-                    of = (built.encoder, built.precision, built.target)
-                    self._keep(built.engine, built.encoder, *of)
-                    self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
-                    built_so_far(1)
+        # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
+        with (
+            progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far,
+            closing(side_by_side(build, range(len(wanted)), at_once)) as states,
+        ):
+            for label, state in zip(labels, states, strict=True):
+                built: BuiltEngine = self._output("build", state, label)
+                engines.append(built)
+                of = (built.encoder, built.precision, built.target)
+                self._keep(built.engine, built.encoder, *of)
+                self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
+                built_so_far(1)
         return engines
 
     def _accuracy(
