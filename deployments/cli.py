@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from artifacts.errors import ClipsmithError, GateFailed
-from artifacts.store import BUCKET_VARIABLE, Store
-from deployments import result_storage, show
-from deployments.commands import aliases, copies, fleet, releases, signing, upkeep
+from artifacts.store import Store
+from deployments import show
+from deployments.commands import aliases, bench, copies, fleet, releases, signing, upkeep
 from deployments.console import print_error
-from deployments.embedded_api import EmbeddedApi
-from deployments.environment import prepare_prefect, quiet_libraries
+from deployments.environment import prepare_prefect
 from deployments.options import JsonOption, StoreOption, print_json
 
 app = typer.Typer(
@@ -66,25 +63,14 @@ def optimize(
         if value is not None:
             _put(values, path, value)
     parameters = parse_parameters(values, where=config or "command line")
-    api = EmbeddedApi.start()
-    quiet_libraries()
-    from flows.optimize import optimize as flow
+    from deployments.run_optimize import run_optimize
 
-    if api is not None:  # it has been starting while the flow was imported
-        api.wait()
-    if api is not None or os.environ.get(BUCKET_VARIABLE):  # another's server keeps what it was told otherwise
-        from prefect.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            result_storage.apply(client)
-    # Whatever a library prints goes to stderr: stdout is for the result.
-    with contextlib.redirect_stdout(sys.stderr):
-        rejection: GateFailed | None = None
-        try:
-            published = flow(parameters)
-            ref, new = published.ref, published.new
-        except GateFailed as error:
-            ref, new, rejection = error.release, error.new, error
+    rejection: GateFailed | None = None
+    try:
+        published = run_optimize(parameters)
+        ref, new = published.ref, published.new
+    except GateFailed as error:
+        ref, new, rejection = error.release, error.new, error
     opened = Store.open(parameters.store, writable=False)
     manifest = opened.find(ref)
     if as_json:
@@ -95,7 +81,7 @@ def optimize(
         raise rejection
 
 
-for group in (releases, aliases, upkeep, copies, signing, fleet):
+for group in (releases, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

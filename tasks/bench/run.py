@@ -74,10 +74,9 @@ def bench(
     Nothing that cannot run is an error: its rows say why. `watch` is given the report after each encoder.
     """
     reason = why_no_gpu()
-    report = BenchReport(folder.name, _machine(None), command)
     if reason is not None:
-        report.rows = [row for encoder in _encoders(folder) for row in _not_run(encoder, settings, reason)]
-        return report
+        return not_measured(folder.name, settings, reason, command, _encoders(folder))
+    report = BenchReport(folder.name, _machine(None), command)
     rates = measure_rates()
     report.machine = _machine(rates)
     deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
@@ -85,6 +84,14 @@ def bench(
         _Bench(folder / encoder, encoder, settings, rates, report, deadline).run()
         watch(report)
     return report
+
+
+def not_measured(
+    name: str, settings: BenchSettings, reason: str, command: str, encoders: Sequence[str] = ENCODERS
+) -> BenchReport:
+    """What is reported where nothing can be timed, for this reason."""
+    rows = [row for encoder in encoders for row in _not_run(encoder, settings, reason)]
+    return BenchReport(name, _machine(None), command, rows)
 
 
 def why_no_gpu() -> str | None:
@@ -103,7 +110,7 @@ def _why_not(target: str) -> str | None:
     if target == "torch-fp8":
         major, minor = torch.cuda.get_device_capability()
         return None if (major, minor) >= (8, 9) else f"sm{major}{minor} has no FP8 arithmetic (8.9 or newer has)"
-    return f"{target} is not a target of the bench core: it times torch-fp8"
+    return f"the bench does not time engines of {target} yet: `clipsmith optimize --targets {target}` does"
 
 
 def _encoders(folder: Path) -> list[str]:

@@ -1,0 +1,106 @@
+"""The command that times a release's encoders on this machine's GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from artifacts import exporting
+from artifacts.errors import ConfigError, ReleaseNotFound
+from artifacts.manifest import Manifest
+from artifacts.store import Store
+from deployments.environment import prepare_prefect
+from deployments.options import JsonOption, StoreOption, open_store, store_path
+from deployments.show_bench import print_bench
+
+if TYPE_CHECKING:
+    from tasks.bench.report import BenchReport
+    from tasks.bench.run import BenchSettings
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Releases")
+def bench(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|REF", help="A release, or a model as for optimize, which is then run.")
+    ],
+    batch: Annotated[str, typer.Option(help="Batch sizes, by commas.")] = "1,8,32,128",
+    baselines: Annotated[str, typer.Option(help="In FP16, by commas: torch-eager, torch-compile.")] = (
+        "torch-eager,torch-compile"
+    ),
+    targets: Annotated[str, typer.Option(help="By commas: tensorrt, trtrtx, torch-fp8.")] = "tensorrt,trtrtx,torch-fp8",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time FP8 against FP16 on this machine's GPU; a row that cannot be measured says why, and is no error."""
+    from tasks.bench.run import BenchSettings, not_measured, why_no_gpu
+
+    command = shlex.join(["clipsmith", *sys.argv[1:]])
+    settings = BenchSettings(batches=_sizes(batch), baselines=_names(baselines), targets=_names(targets))
+    reason = why_no_gpu()
+    if reason is not None:
+        report = not_measured(model, settings, reason, command)
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            report = _measure(model, settings, command, store)
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        print_bench(report)
+
+
+def _measure(model: str, settings: BenchSettings, command: str, store: Path | None) -> BenchReport:
+    """Export the release and time it in its turn: another benchmark on this GPU would spoil both."""
+    from tasks.bench.run import bench as measure
+    from tasks.device_turn import device_key, device_turn
+    from tasks.engines import backend_for
+
+    opened, manifest = _release(model, store)
+    with tempfile.TemporaryDirectory(prefix="clipsmith-bench-") as work:
+        folder = Path(work) / manifest.ref
+        exporting.export(opened, manifest, folder)
+        with device_turn(device_key(backend_for("tensorrt"))):
+            return measure(folder, settings, command)
+
+
+def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
+    """The release that is named, or that `optimize` makes of the model."""
+    if store_path(store).exists():
+        with contextlib.suppress(ReleaseNotFound):
+            opened = open_store(store)
+            return opened, opened.find(model)
+    prepare_prefect()
+    from deployments.run_optimize import run_optimize
+    from flows.parameters import parse_parameters
+
+    values = {"model": model, "store": str(store_path(store)), "targets": []}
+    published = run_optimize(parse_parameters(values, where="command line"))
+    opened = open_store(store)
+    return opened, opened.find(published.ref)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """
+    Raises:
+        ConfigError.
+    """
+    sizes = tuple(int(name) if name.isdecimal() else 0 for name in _names(text))
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(
+            f"{text!r} is no list of batch sizes",
+            where="--batch",
+            expected="whole numbers from 1, by commas",
+            fix="for example --batch 1,8,32,128",
+        )
+    return sizes
