@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rich.console import Console
 from rich.markup import escape
 
 from deployments.apply import Applied
@@ -33,6 +34,7 @@ def print_up(address: str, *, again: bool) -> None:
     console.print(f"\n[bold green]clipsmith is {'already ' if again else ''}up[/]  [bold]{address}[/]")
     console.print(_HINTS.format(address=address), end="")
     console.print(f"  [bold]Store[/]         {escape(os.environ['CLIPSMITH_STORE'])}")
+    _print_variants(console)
     if not os.environ.get(WEBHOOK_VARIABLE):
         console.print(f"  [bold]Alerts[/]        none: set ${WEBHOOK_VARIABLE} to be told of failures and regressions")
     end = "its definitions were applied again; it ends with Ctrl-C where it was started" if again else "Ctrl-C ends it"
@@ -49,3 +51,20 @@ def print_deployed(url: str, pool: str, applied: Applied) -> None:
     console.print(f"{counted(automations, 'automation')}:")
     for name in applied.automations:
         console.print(f"  {escape(name)}")
+    _print_variants(console)
+
+
+def _print_variants(console: Console) -> None:
+    """What the nightly run makes, and when; a file that is no variant is named here, and again by every such run."""
+    from flows.variants import Variant, read_variants, variants_folder
+
+    folder = variants_folder()
+    console.print(f"  [bold]Every night[/]   the variants in {escape(str(folder))}:", soft_wrap=True)
+    for variant in read_variants(folder):
+        if isinstance(variant, Variant):
+            when = f"{variant.schedule.cron} {variant.schedule.timezone}"
+            console.print(f"                {escape(variant.name)}  {escape(when)}", soft_wrap=True)
+        else:
+            console.print(
+                f"                [red]{escape(variant.name)}: {escape(variant.error.what)}[/]", soft_wrap=True
+            )

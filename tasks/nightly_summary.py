@@ -114,7 +114,8 @@ def show_summary_task(outcomes: list[Outcome]) -> None:
     if rows:
         create_table_artifact(table=rows, key="clipsmith-nightly", description="what became of each variant")
     lines = [f"- **{outcome.variant}**: {outcome.sentence()}" for outcome in outcomes]
-    head = f"{len(outcomes)} variants, {counts['failed']} failed, {counts['rejected']} rejected"
+    variants = "1 variant" if len(outcomes) == 1 else f"{len(outcomes)} variants"
+    head = f"{variants}, {counts['failed']} failed, {counts['rejected']} rejected"
     create_markdown_artifact(markdown="\n".join([f"# {head}", "", *lines]), key="clipsmith-nightly-summary")
 
 
