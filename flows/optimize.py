@@ -148,7 +148,7 @@ class _Run:
             calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
             evaluation=self._source(data.evaluation),
             recipe=self.recipe,
-            parameters=self.parameters.model_dump(exclude={"store"}),
+            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"}),
             device={"cpu": cpu_name(), "cores": os.cpu_count()},
             pieces=tuple(self.pieces),
             tables={name: tuple(table) for name, table in rows.items()},

@@ -139,6 +139,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "latency rounds": ({"latency__rounds": 6}, LATENCY),
     "latency batches": ({"latency__batches": [1, 2]}, LATENCY),
     "gates": ({"gates__min_cosine_mean": 0.5}, []),
+    "time limit": ({"step_minutes": 30}, []),
 }
 
 

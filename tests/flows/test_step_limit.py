@@ -40,6 +40,7 @@ def test_the_run_fails_and_the_next_goes_on_from_there(
     release, calls = run(small_clip, folder, **text)
     assert release.model == small_clip.name
     assert "fp16-range text" in calls and "check" not in calls
+    assert "step_minutes" not in release.provenance.parameters  # it decides nothing about what is made
 
 
 def test_builds_know_the_limit_in_their_threads(

@@ -1,0 +1,38 @@
+"""The digest of what decides a release: which parameters are part of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from artifacts.store import Store
+from flows.inputs import pin_arguments, plan, recipe_of
+from flows.parameters import OptimizeParameters
+from tasks.checkpoint import resolve
+from tasks.datasource import pin_both
+
+
+def plan_of(store: Store, **changes: Any) -> str:
+    parameters = OptimizeParameters.model_validate({"calibration": {"samples": 16}, **changes})
+    recipe = recipe_of(parameters)
+    snapshot = resolve(parameters.model, parameters.revision, store)
+    return plan(parameters, recipe, snapshot, pin_both(*pin_arguments(parameters, recipe, snapshot, store)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "another"),
+    [
+        ({}, False),
+        ({"step_minutes": 30}, False),
+        ({"store": "elsewhere"}, False),
+        ({"encoders": ["image"]}, True),
+        ({"calibration": {"samples": 24}}, True),
+        ({"latency": {"rounds": 6}}, True),
+        ({"gates": {"min_cosine_mean": 0.5}}, True),
+        ({"recipe": "fp8-compact"}, True),
+    ],
+    ids=["nothing", "time limit", "store", "encoders", "calibration", "latency", "gates", "recipe"],
+)
+def test_what_is_part_of_the_plan(store: Store, changes: dict[str, Any], another: bool) -> None:
+    assert (plan_of(store, **changes) != plan_of(store)) == another
