@@ -13,11 +13,11 @@ from tasks.checkpoint import resolve
 from tasks.datasource import pin_both
 
 
-def plan_of(store: Store, **changes: Any) -> str:
+def plan_of(opened: Store, **changes: Any) -> str:
     parameters = OptimizeParameters.model_validate({"calibration": {"samples": 16}, **changes})
     recipe = recipe_of(parameters)
-    snapshot = resolve(parameters.model, parameters.revision, store)
-    return plan(parameters, recipe, snapshot, pin_both(*pin_arguments(parameters, recipe, snapshot, store)))
+    snapshot = resolve(parameters.model, parameters.revision, opened)
+    return plan(parameters, recipe, snapshot, pin_both(*pin_arguments(parameters, recipe, snapshot, opened)))
 
 
 @pytest.mark.parametrize(
