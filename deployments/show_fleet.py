@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +12,9 @@ from rich.markup import escape
 from deployments.apply import Applied
 from deployments.automations import WEBHOOK_VARIABLE
 from deployments.console import counted, stdout
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
 
 _HINTS = """
   [bold]Run a flow[/]    {address}/deployments: choose optimize, press Run
@@ -26,6 +31,14 @@ def print_starting(address: str) -> None:
 def print_stopped() -> None:
     """That everything has ended."""
     stdout().print("everything has stopped", style="dim")
+
+
+def print_orphans(runs: Sequence[FlowRun]) -> None:
+    """Runs that died with an earlier server; nothing when there are none."""
+    for run in runs:
+        stdout().print(
+            f"{escape(run.name)} died with an earlier server or machine: it is marked Crashed", style="yellow"
+        )
 
 
 def print_up(address: str, *, again: bool) -> None:

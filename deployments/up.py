@@ -27,6 +27,7 @@ from deployments.child_process import end, server_problem
 from deployments.definitions import POOL
 from deployments.descendants import adopt_orphans, kill_descendants
 from deployments.environment import prepare_up
+from deployments.orphans import crash_orphans
 
 HOST = "127.0.0.1"
 START_S = 60.0
@@ -103,6 +104,7 @@ def _run(port: int, listener: socket.socket) -> None:
         load_flows()  # while both are starting
         _wait_for_server(port)
         apply_all()
+        _forget_the_dead()
         worker.go()
         _wait_for_worker(worker, started)
         show_fleet.print_up(address(port), again=False)
@@ -110,6 +112,13 @@ def _run(port: int, listener: socket.socket) -> None:
             server.require_alive()
             worker.require_alive()
             time.sleep(0.2)
+
+
+def _forget_the_dead() -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        show_fleet.print_orphans(crash_orphans(client))
 
 
 def _start_worker() -> tuple[Child, int]:

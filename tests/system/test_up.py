@@ -192,11 +192,18 @@ def test_it_ends_everything_in_order_with_a_run_in_progress(home: Path, request_
         assert state.name == "Crashed"
 
 
-def test_kill_leaves_nothing_with_a_run_in_progress(home: Path) -> None:
-    with with_a_run(home) as (running, _):
+def test_kill_leaves_nothing_with_a_run_in_progress_and_the_next_one_says_that_it_crashed(home: Path) -> None:
+    with with_a_run(home) as (running, run):
         running.process.kill()
         running.process.wait()
         assert left_after(running.mark, 10) == {}
+    with up(home) as again:
+        dead = read_run(again.api_url, run).state
+        assert dead is not None and dead.name == "Crashed"
+        assert "marked Crashed" in again.log.read_text()
+        limit = f"deployment:{read_run(again.api_url, run).deployment_id}"
+        with SyncPrefectClient(again.api_url) as client:
+            assert client.read_global_concurrency_limit_by_name(limit).active_slots == 0, "its place is free"
 
 
 @pytest.mark.parametrize(("what", "name"), [(SERVER, "server"), (WORKER, "worker")])
