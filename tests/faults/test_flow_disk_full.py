@@ -124,7 +124,7 @@ def test_in_every_step(disk: SmallDisk, small_clip: Path) -> None:
     for step in STEPS:
         with full_when_it_starts(step, disk) as entered, pytest.raises(DiskFull) as caught:
             optimize(parameters)
-        assert entered == [step]
+        assert set(entered) == {step}  # builds begin side by side
         assert caught.value.exit_code == 1
         assert caught.value.where == str(root)
         assert "free space" in str(caught.value)
