@@ -113,13 +113,20 @@ def _as_user(folder: Path) -> list[str]:
 
 
 def up_environment(folder: Path, **changes: str) -> dict[str, str]:
-    """For a `clipsmith up` of its own: its Prefect home and its store are in `folder`."""
-    return own_environment(
-        PREFECT_HOME=str(folder / "prefect"),
-        CLIPSMITH_STORE=str(folder / "store"),
-        PREFECT_LOGGING_TO_API_ENABLED="true",
-        **changes,
-    )
+    """For a `clipsmith up` of its own: its Prefect home, store and variants are in `folder`."""
+    here = {"PREFECT_HOME": str(folder / "prefect"), "CLIPSMITH_STORE": str(folder / "store")}
+    here |= {"CLIPSMITH_VARIANTS": str(sleeping_variants(folder)), "PREFECT_LOGGING_TO_API_ENABLED": "true"}
+    return own_environment(**here | changes)
+
+
+def sleeping_variants(folder: Path) -> Path:
+    """The demo, due on 29 February: the packaged one is made at two, also in the middle of a test."""
+    variants = folder / "variants"
+    variants.mkdir(exist_ok=True, parents=True)
+    demo = variants / "demo.yaml"
+    if not demo.exists():
+        demo.write_text('schedule: {cron: "0 2 29 2 *"}\n')
+    return variants
 
 
 def start_up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = (), **changes: str) -> Up:

@@ -18,10 +18,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.schedules import IntervalSchedule
 
-from flows.variants import variants_folder
 from tests.conftest import CLIPSMITH, CommandResult
 from tests.processes import left_after, marked
-from tests.system.servers import Up, free_port, read_run, trigger, up, up_environment, wait_for
+from tests.system.servers import Up, free_port, read_run, sleeping_variants, trigger, up, up_environment, wait_for
 
 pytestmark = pytest.mark.heavy
 
@@ -84,7 +83,7 @@ def given(folder: Path) -> dict[str, str]:
     """What somebody who shares a bucket starts `up` with."""
     return CREDENTIALS | {
         "CLIPSMITH_BUCKET": str(folder / "bucket"),
-        "CLIPSMITH_VARIANTS": str(variants_folder()),
+        "CLIPSMITH_VARIANTS": str(sleeping_variants(folder)),
         "CLIPSMITH_WEBHOOK_URL": "http://127.0.0.1:9",
     }
 
