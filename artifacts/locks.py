@@ -132,6 +132,14 @@ def is_free(path: Path) -> bool:
         os.close(handle)
 
 
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has this name: who has waited for its lock may hold that of a file that is gone."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
 def remove_if_free(path: Path) -> bool:
     """Remove a lock file that nobody holds, while holding it; who waits for it must look whether it is still there."""
     try:

@@ -14,7 +14,7 @@ from deployments import show
 from deployments.commands import aliases, bench, copies, fleet, releases, signing, upkeep
 from deployments.console import print_error
 from deployments.environment import prepare_prefect
-from deployments.options import JsonOption, StoreOption, print_json
+from deployments.options import JsonOption, StoreOption, listed, print_json
 
 app = typer.Typer(
     name="clipsmith",
@@ -49,10 +49,10 @@ def optimize(
     given: dict[tuple[str, ...], Any] = {
         ("model",): model,
         ("revision",): revision,
-        ("encoders",): _listed(encoders),
-        ("precisions",): _listed(precisions),
+        ("encoders",): listed(encoders),
+        ("precisions",): listed(precisions),
         ("recipe",): recipe,
-        ("targets",): _listed(targets),
+        ("targets",): listed(targets),
         ("calibration", "source"): calibration,
         ("calibration", "samples"): calibration_samples,
         ("evaluation", "source"): evaluation,
@@ -83,10 +83,6 @@ def optimize(
 
 for group in (releases, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
-
-
-def _listed(text: str | None) -> list[str] | None:
-    return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import typer
 
@@ -38,6 +38,19 @@ def open_store(store: Path | None) -> Store:
 def open_to_change(store: Path | None) -> Store:
     """Open a store that exists to change it; a wrong path must not make a new one."""
     return Store.open(open_store(store).root)
+
+
+@overload
+def listed(text: str) -> list[str]: ...
+
+
+@overload
+def listed(text: None) -> None: ...
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The parts of an option that takes several, by commas; None where it was not given."""
+    return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ under the limit of their deployment until its leases end, five minutes later.
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ _WORKER = "prefect.worker.name"
 """The label that Prefect gives to a run when a worker takes it."""
 
 
-def crash_orphans(client: SyncPrefectClient, worker: str | None = None) -> list[FlowRun]:
+def crash_orphans(client: SyncPrefectClient, worker: str) -> list[FlowRun]:
     """Mark as Crashed the runs that the worker of this name (this host's) had and whose process is gone; they are
     returned. To be called while that worker is not running."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
@@ -29,8 +28,7 @@ def crash_orphans(client: SyncPrefectClient, worker: str | None = None) -> list[
 
     alive = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     busy = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=alive)))
-    name = worker or socket.gethostname()
-    orphans = [run for run in _all(client, busy) if run.labels.get(_WORKER) == name and _is_gone(run)]
+    orphans = [run for run in _all(client, busy) if run.labels.get(_WORKER) == worker and _is_gone(run)]
     for run in orphans:
         message = "its process is gone, and ended when the server was not there; what it computed is in the cache"
         client.set_flow_run_state(run.id, Crashed(message=message))

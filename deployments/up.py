@@ -28,6 +28,7 @@ from deployments.definitions import POOL
 from deployments.descendants import adopt_orphans, kill_descendants
 from deployments.environment import prepare_up
 from deployments.orphans import crash_orphans
+from deployments.worker_process import worker_name
 
 HOST = "127.0.0.1"
 START_S = 60.0
@@ -118,7 +119,7 @@ def _forget_the_dead() -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        show_fleet.print_orphans(crash_orphans(client))
+        show_fleet.print_orphans(crash_orphans(client, worker_name()))
 
 
 def _start_worker() -> tuple[Child, int]:

@@ -21,6 +21,11 @@ RUNS_GRACE_S = 3.5
 """How long flow runs may take to tell the server that they were ended, in seconds."""
 
 
+def worker_name() -> str:
+    """One per host, so that a restart is the same worker in the UI and not one more."""
+    return socket.gethostname()
+
+
 def main() -> None:
     """Run what the server has for the pool until the parent is gone."""
     import prefect.workers.process  # noqa: F401  (it takes its time, and the server is still starting)
@@ -36,8 +41,7 @@ def main() -> None:
 async def _work(pool: str, ready: int) -> None:
     from prefect.workers.process import ProcessWorker
 
-    # One name per host, so that a restart is the same worker in the UI and not one more.
-    worker = ProcessWorker(work_pool_name=pool, name=socket.gethostname(), create_pool_if_not_found=False)
+    worker = ProcessWorker(work_pool_name=pool, name=worker_name(), create_pool_if_not_found=False)
 
     def started(_message: str) -> None:
         os.write(ready, b"1")

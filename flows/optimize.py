@@ -52,7 +52,7 @@ from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
 from tasks.recipe import Recipe
 from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
-from tasks.step_limit import step_limit
+from tasks.step_limit import step_limit, step_limit_s
 from tasks.steps import StepOutput, measured
 from tasks.ui_tags import tag_run
 
@@ -359,7 +359,7 @@ class _Run:
         in_main = threading.current_thread() is threading.main_thread()
         named = step.with_options(
             task_run_name="-".join([name, *label.values()]),
-            timeout_seconds=self.parameters.step_minutes * _MINUTE_S if in_main else None,
+            timeout_seconds=step_limit_s() if in_main else None,
         )
         return named(*arguments, return_state=True)
 

@@ -24,6 +24,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
 from artifacts.errors import DeviceTurnError
+from artifacts.locks import is_at
 from tasks.engines.base import Backend, gpu_name
 from tasks.gpu_state import gpu_uuid
 from tasks.run_log import say
@@ -94,7 +95,7 @@ def _host_lock(key: str, waiting: _Waiting) -> Iterator[int]:
         file = _open(path)
         try:
             _lock(file, waiting)
-            if _is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
+            if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
                 yield file
                 return
         finally:
@@ -136,13 +137,6 @@ def _lock(file: int, waiting: _Waiting) -> None:
     except BlockingIOError:
         waiting.say()
         fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 # --- the server ------------------------------------------------------------------------------------------

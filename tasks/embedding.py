@@ -22,6 +22,7 @@ from tasks.data.batches import stream_batches
 from tasks.data.templates import fill
 from tasks.datasource import DataRef
 from tasks.engines import backend_for
+from tasks.engines.checked import filled
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.preprocess import Preprocess
 from tasks.snapshot import Snapshot
@@ -146,7 +147,7 @@ def _run(
         for names, feed in feeds:
             if precision != "fp32":
                 feed = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
-            (output,) = runner.infer({name: _filled(array, smallest) for name, array in feed.items()}).values()
+            (output,) = runner.infer({name: filled(array, smallest) for name, array in feed.items()}).values()
             rows.append(np.array(output[: len(names)], dtype=np.float32))
             keys += names
             bar.update(len(names))
@@ -160,12 +161,6 @@ def _run(
             fix="the FP16 range is too small for this model, or the calibration is off: see the coverage table",
         )
     return keys, embeddings
-
-
-def _filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
-    """The batch with its last row repeated up to the smallest size that the engine takes."""
-    missing = smallest - len(batch)
-    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
 
 
 def _keep(keys: list[Any], rows: NDArray[np.float32]) -> ArtifactRef:

@@ -99,8 +99,9 @@ def build(
 
 
 def _turn(target: str) -> AbstractContextManager[None]:
-    """TensorRT chooses kernels by timing them, which is a benchmark; the others need no GPU to build."""
-    return device_turn(device_key(backend_for(target))) if target == "tensorrt" else nullcontext()
+    """The device's, for a builder that is a benchmark itself."""
+    backend = backend_for(target)
+    return device_turn(device_key(backend)) if backend.times_kernels else nullcontext()
 
 
 def builds_at_once(sizes: Sequence[int]) -> int:

@@ -46,10 +46,11 @@ def when_idle(read: Callable[[], GpuState | None]) -> GpuState | None:
         before_sleep=_say_that_it_is_busy,
         retry_error_callback=lambda last: last.outcome.result() if last.outcome else None,
     )
-    return retrying(_settled, read)
+    return retrying(settled, read)
 
 
-def _settled(read: Callable[[], GpuState | None]) -> GpuState | None:
+def settled(read: Callable[[], GpuState | None]) -> GpuState | None:
+    """The first reading that shows an idle device, or the last one once our own work must have left NVML's window."""
     deadline = time.monotonic() + _PATIENCE_S
     state = read()
     while _is_busy(state) and time.monotonic() < deadline:
@@ -101,6 +102,11 @@ def gpu_uuid() -> str | None:
         return uuid
 
     return _ask(read)
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, or None as above."""
+    return _ask(lambda nvml, _: str(nvml.nvmlSystemGetDriverVersion()))
 
 
 def _ask(read: Callable[[Any, Any], T]) -> T | None:

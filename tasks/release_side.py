@@ -12,6 +12,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import Store
 from tasks.checkpoint import calibration_samples, image_hashes, resolve
 from tasks.engines import BatchProfile
+from tasks.engines.record import release_profile
 from tasks.graph.skeleton import Precision
 from tasks.snapshot import Snapshot
 
@@ -39,7 +40,7 @@ class ReleaseSide:
     @property
     def profile(self) -> BatchProfile:
         """The batch sizes that its engines were built for."""
-        return BatchProfile.model_validate(self.manifest.provenance.parameters.get("profile", {}))
+        return release_profile(self.manifest)
 
     @property
     def preprocess(self) -> ArtifactRef:

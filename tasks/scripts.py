@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from artifacts.manifest import Manifest, ReleaseFile
-from tasks.engines.base import BatchProfile
 from tasks.engines.by_hand import Engine, Shapes, build_command, package_command, run_command, shell_line
-from tasks.engines.record import is_record
+from tasks.engines.record import is_record, release_profile
 
 SCRIPTS = "scripts"
 """The kind of object that holds them, and its folder in a release."""
@@ -34,8 +34,8 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
     for file, engine in _engines(manifest):
         label = f"{file.encoder}-{file.precision}-{file.target}.sh"
         place = f"rebuilt/{file.path}"
-        again = Engine(engine.target, engine.onnx, place, engine.kept, engine.inputs, engine.profile)
-        _write(folder / f"build-{label}", f"Builds {file.path} again, as {place}.", _build(again))
+        again = _build(replace(engine, path=place))
+        _write(folder / f"build-{label}", f"Builds {file.path} again, as {place}.", again)
         timed = shell_line(run_command(engine, engine.profile.opt))
         _write(folder / f"run-{label}", f"Times {file.path} at batch {engine.profile.opt}.", timed)
 
@@ -48,7 +48,7 @@ def _pinned(manifest: Manifest) -> dict[str, Any]:
 
 
 def _engines(manifest: Manifest) -> Iterator[tuple[ReleaseFile, Engine]]:
-    profile = BatchProfile.model_validate(manifest.provenance.parameters.get("profile", {}))
+    profile = release_profile(manifest)
     shapes = {str(row["encoder"]): _shapes(str(row["input"])) for row in manifest.tables.get("encoders", ())}
     for file in manifest.files:
         if file.kind == "engine" and not is_record(file.member) and str(file.encoder) in shapes:

@@ -14,11 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.context import FlowRunContext
 from prefect.locking.protocol import LockManager
-from prefect.logging.loggers import flow_run_logger
 
+from artifacts.locks import is_at
 from artifacts.store import active_store
+from tasks.run_log import say
 
 _POLL_S = 0.1
 
@@ -112,7 +112,7 @@ def _acquire(key: str, holder: str, timeout: float | None, thread: int | None) -
     deadline = None if timeout is None else time.monotonic() + timeout
     path.parent.mkdir(exist_ok=True)
     while (file := _lock(path, deadline)) is not None:
-        if _is_at(file, path):
+        if is_at(file, path):
             _held[key, holder] = _Held(file, path, thread)
             return True
         os.close(file)  # its last holder, or gc, removed it while we waited
@@ -145,7 +145,7 @@ def _lock(path: Path, deadline: float | None) -> int | None:
 def _flock(file: int, deadline: float | None) -> bool:
     if _try(file):
         return True
-    _say_that_we_wait()
+    say("another run is at the next step: waiting for its result")
     if deadline is None:
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
@@ -160,16 +160,3 @@ def _try(file: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _say_that_we_wait() -> None:
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
-        flow_run_logger(context.flow_run).info("another run is at the next step: waiting for its result")

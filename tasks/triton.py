@@ -21,7 +21,7 @@ from artifacts.manifest import Encoder, Manifest, ReleaseFile
 from artifacts.store import Store
 from tasks.clip import ENCODERS
 from tasks.engines.base import BatchProfile
-from tasks.engines.record import is_record, read_record
+from tasks.engines.record import is_record, read_record, release_profile
 from tasks.onnx_names import onnx_name
 
 _TENSORRT, _ONNX_RUNTIME = "tensorrt", "onnxruntime"
@@ -148,7 +148,7 @@ def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> Ba
         ProfileError: not a single one.
     """
     if target == _ONNX_RUNTIME:
-        return BatchProfile.model_validate(manifest.provenance.parameters.get("profile", {}))
+        return release_profile(manifest)
     profile = read_record(store.read(manifest, model.files[0].path)).profile
     if profile.min > 1:
         raise ProfileError(

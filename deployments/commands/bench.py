@@ -16,7 +16,7 @@ from artifacts.errors import ConfigError, ReleaseNotFound
 from artifacts.manifest import Manifest
 from artifacts.store import Store
 from deployments.environment import prepare_prefect
-from deployments.options import JsonOption, StoreOption, open_store, store_path
+from deployments.options import JsonOption, StoreOption, listed, open_store, store_path
 from deployments.show_bench import print_bench
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def bench(
     from tasks.bench.run import BenchSettings, not_measured, why_no_gpu
 
     command = shlex.join(["clipsmith", *sys.argv[1:]])
-    settings = BenchSettings(batches=_sizes(batch), baselines=_names(baselines), targets=_names(targets))
+    settings = BenchSettings(batches=_sizes(batch), baselines=tuple(listed(baselines)), targets=tuple(listed(targets)))
     reason = why_no_gpu()
     if reason is not None:
         report = not_measured(model, settings, reason, command)
@@ -86,16 +86,12 @@ def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
     return opened, opened.find(published.ref)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for part in text.split(",") if (name := part.strip()))
-
-
 def _sizes(text: str) -> tuple[int, ...]:
     """
     Raises:
         ConfigError.
     """
-    sizes = tuple(int(name) if name.isdecimal() else 0 for name in _names(text))
+    sizes = tuple(int(name) if name.isdecimal() else 0 for name in listed(text))
     if not sizes or min(sizes) < 1:
         raise ConfigError(
             f"{text!r} is no list of batch sizes",

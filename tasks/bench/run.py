@@ -19,7 +19,7 @@ from tasks.bench.gpu_timing import Run, TimingSettings, capture, interleave, pla
 from tasks.bench.onnx_graph import random_inputs
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.roofline import DeviceRates, count_products, limit_seconds, measure_rates
-from tasks.gpu_state import GpuState, read_gpu_state, why_invalid
+from tasks.gpu_state import GpuState, driver_version, read_gpu_state, settled, why_invalid
 from tasks.metrics import cosine, ratio_interval
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _CHECKED = 32
 """Samples on which a target's output is held against the graph computed node by node."""
 _DEVICE = "cuda"
 _HOPPER = (9, 0)
-_PATIENCE_S = 2.0
-_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -285,16 +283,11 @@ def _on_device(feed: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:
 
 
 def _when_idle() -> GpuState | None:
-    """A reading once our own work has left NVML's window of a second, or the last one before patience ended."""
+    """A reading without our own work."""
     import torch
 
     torch.cuda.synchronize()
-    deadline = time.monotonic() + _PATIENCE_S
-    state = read_gpu_state()
-    while state is not None and why_invalid(state, None) is not None and time.monotonic() < deadline:
-        time.sleep(_PAUSE_S)
-        state = read_gpu_state()
-    return state
+    return settled(read_gpu_state)
 
 
 def _under_load(run: Run) -> tuple[GpuState | None, int | None, float | None]:
@@ -323,7 +316,7 @@ def _machine(rates: DeviceRates | None) -> Machine:
     return Machine(
         gpu=torch.cuda.get_device_name() if cuda else None,
         capability="sm{}{}".format(*torch.cuda.get_device_capability()) if cuda else None,
-        driver=_driver() if cuda else None,
+        driver=driver_version() if cuda else None,
         python=platform.python_version(),
         torch=torch.__version__,
         cuda=torch.version.cuda,
@@ -331,16 +324,3 @@ def _machine(rates: DeviceRates | None) -> Machine:
         fp8_flops=rates.fp8 if rates else None,
         bandwidth=rates.bandwidth if rates else None,
     )
-
-
-def _driver() -> str | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        try:
-            return str(pynvml.nvmlSystemGetDriverVersion())
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return None

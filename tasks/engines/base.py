@@ -61,6 +61,8 @@ class Backend(Protocol):
     """One runtime. Backends are stateless; a target is a string such as `trtrtx-sm89`."""
 
     name: str
+    times_kernels: bool
+    """Whether its builder chooses kernels by timing them on the device, which is a benchmark."""
 
     def accepts(self, target: str) -> bool:
         """Whether `target` is one of this backend's."""

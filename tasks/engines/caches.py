@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from artifacts import fs
 from artifacts.errors import StoreError
 from artifacts.store import active_store
 
@@ -91,10 +92,8 @@ def _write_whole(kept: Path, data: bytes) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     scratch = kept.with_name(f".{kept.name}.{uuid.uuid4().hex}")
     try:
-        with scratch.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        scratch.replace(kept)
+        fs.write_file(scratch, data)
+        fs.flush_file(scratch)
+        fs.rename(scratch, kept)
     finally:
-        scratch.unlink(missing_ok=True)
+        fs.unlink(scratch)

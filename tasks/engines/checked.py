@@ -72,6 +72,12 @@ class CheckedRunner:
         return self._runner.last_inference_time()
 
 
+def filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
+    """The batch, its last row repeated up to the smallest size that an engine takes."""
+    missing = smallest - len(batch)
+    return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+
+
 def check_inputs(
     feed: Mapping[str, NDArray[Any]], forms: Mapping[str, Form], profile: BatchProfile | None, where: str
 ) -> None:

@@ -26,6 +26,7 @@ class OnnxRuntime:
     """Target `onnxruntime`. Its CPU kernels compute in FP32, so FP16 and FP8 are both emulated."""
 
     name = "onnxruntime"
+    times_kernels = False
 
     def accepts(self, target: str) -> bool:
         return target == self.name

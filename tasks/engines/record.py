@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import EngineMismatch, ObjectDamaged
+from artifacts.manifest import Manifest
 from artifacts.refs import Sha256, canonical_json, digest_file
 from tasks.engines.base import BatchProfile, Platform
 from tasks.strict_json import strict_json
@@ -74,6 +75,11 @@ def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
             fix="export it again, or build it again",
         )
     return data, record
+
+
+def release_profile(manifest: Manifest) -> BatchProfile:
+    """The batches that the engines of a release were built for."""
+    return BatchProfile.model_validate(manifest.provenance.parameters.get("profile", {}))
 
 
 def read_record(engine: Path) -> EngineRecord:

@@ -127,6 +127,7 @@ class TensorRt(_Polygraphy):
     """Target `tensorrt`: full TensorRT, for this machine's GPU."""
 
     name = "tensorrt"
+    times_kernels = True
     module = "tensorrt"
 
     def accepts(self, target: str) -> bool:
@@ -160,6 +161,7 @@ class TensorRtRtx(_Polygraphy):
     """Targets `trtrtx-sm<NN>` (ahead of time, no GPU needed) and `trtrtx` (this machine's GPU)."""
 
     name = "trtrtx"
+    times_kernels = False
     module = "tensorrt_rtx"
 
     def accepts(self, target: str) -> bool:

@@ -17,6 +17,7 @@ from artifacts.manifest import Encoder
 from tasks.clip import MASK
 from tasks.data.images import decode_rgb, opened_rgb
 from tasks.engines import BatchProfile, backend_for
+from tasks.engines.checked import filled
 from tasks.preprocess import Processor
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class ClipEncoder:
         rows = [np.empty((0, self._widths[encoder]), np.float32)]
         for start, chunk in _chunks(items, profile.max):
             feed = _as_taken(prepare(chunk, start), runner)
-            padded = {name: _padded(array, profile.min) for name, array in feed.items()}
+            padded = {name: filled(array, profile.min) for name, array in feed.items()}
             (output,) = runner.infer(padded).values()
             rows.append(np.array(output[: len(chunk)], dtype=np.float32))
         return _normalised(np.concatenate(rows), f"{self._ref} {runner.name}")
@@ -157,12 +158,6 @@ def _chunks(items: Sequence[_Item], size: int) -> Iterator[tuple[int, Sequence[_
 def _as_taken(feed: Arrays, runner: CheckedRunner) -> Arrays:
     """The arrays in the types that the engine takes: pixels are FP16 there, as in evaluation."""
     return {name: array.astype(runner.forms[name][0], copy=False) for name, array in feed.items()}
-
-
-def _padded(array: NDArray[Any], least: int) -> NDArray[Any]:
-    """Repeat the last row until there are `least`."""
-    missing = max(0, least - len(array))
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
 
 
 def _normalised(rows: NDArray[np.float32], where: str) -> NDArray[np.float32]:
