@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from deployments import cli
+from deployments.embedded_api import EmbeddedApi
 
 pytestmark = pytest.mark.xdist_group("demo")
 Clipsmith = Callable[..., Any]
@@ -127,7 +128,7 @@ def parameters_of(call: Any, monkeypatch: pytest.MonkeyPatch, *arguments: object
         raise SystemExit(7)
 
     monkeypatch.setattr(flows.optimize, "optimize", stop)
-    monkeypatch.setattr(cli.EmbeddedApi, "start", lambda: None)
+    monkeypatch.setattr(EmbeddedApi, "start", lambda: None)
     assert call("optimize", *arguments)[0] == 7
     return seen[0]
 
