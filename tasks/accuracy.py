@@ -16,9 +16,10 @@ from tasks.data import Dataset
 from tasks.datasource import DataRef
 from tasks.embedded import Embedded, load_embedded
 from tasks.embedding import REFERENCE, Embeddings
-from tasks.metrics import cosine, paired_difference, snr_db
+from tasks.metrics import cosine
+from tasks.scoring import Hits, difference_rows, fidelity_rows, hit_rows
 from tasks.steps import StepOutput, cached_step, measured
-from tasks.task_hits import Hits, task_hits
+from tasks.task_hits import task_hits
 
 
 class Accuracy(StepOutput):
@@ -118,16 +119,7 @@ class _Table:
     def _compare(
         self, pair: tuple[str, str, str], reference: str, first: NDArray[np.float32], second: NDArray[np.float32]
     ) -> Iterator[Row]:
-        similarity = cosine(first, second)
-        values = {
-            "cosine_mean": float(similarity.mean()),
-            "cosine_min": float(similarity.min()),
-            "max_abs": _max_abs(first, second),
-            "snr_db": snr_db(first, second),
-            "nonfinite": float((~np.isfinite(second)).sum()),
-        }
-        for metric, value in values.items():
-            yield _row(*pair, reference, metric, value, len(second))
+        yield from fidelity_rows(pair, reference, first, second, _max_abs(first, second))
 
     # --- the task ----------------------------------------------------------------------------------------------------
 
@@ -136,19 +128,10 @@ class _Table:
         precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
         hits = {"fp32": self._hits(REFERENCE, "fp32")} | {p: self._hits(target, p) for p in precisions}
         reference = "captions" if self.dataset.classes is None else "labels"
-        rows = []
+        rows: list[Row] = []
         for precision, metrics in hits.items():
-            place = REFERENCE if precision == "fp32" else target
-            for metric, outcome in metrics.items():
-                value = float(outcome.mean())
-                rows.append(_row("both", place, precision, reference, metric, value, len(outcome)))
-        for baseline in ("fp32", "fp16"):
-            if "fp8" in hits and baseline in hits:
-                for metric, outcome in hits["fp8"].items():
-                    value, low, high = paired_difference(outcome, hits[baseline][metric])
-                    rows.append(
-                        _row("both", target, "fp8", baseline, f"{metric}_difference", value, len(outcome), low, high)
-                    )
+            rows += hit_rows(REFERENCE if precision == "fp32" else target, precision, reference, metrics)
+        rows += difference_rows(target, hits)
         return rows if target == self.targets()[0] else [row for row in rows if row["target"] != REFERENCE]
 
     def _encoder(self, encoder: Encoder, target: str, precision: str) -> NDArray[np.float32]:
@@ -160,30 +143,6 @@ class _Table:
         images = self._encoder("image", target, precision)
         texts = self._encoder("text", target, precision)
         return task_hits(self.dataset, self.indices, images, texts)
-
-
-def _row(
-    encoder: str,
-    target: str,
-    precision: str,
-    reference: str,
-    metric: str,
-    value: float | None,
-    samples: int,
-    low: float | None = None,
-    high: float | None = None,
-) -> Row:
-    return {
-        "encoder": encoder,
-        "target": target,
-        "precision": precision,
-        "reference": reference,
-        "metric": metric,
-        "value": value,
-        "low": low,
-        "high": high,
-        "samples": samples,
-    }
 
 
 def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

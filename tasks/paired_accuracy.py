@@ -14,7 +14,8 @@ from tasks.data import Dataset
 from tasks.embedded import load_embedded
 from tasks.embedding import Embeddings
 from tasks.metrics import cosine, paired_difference
-from tasks.task_hits import Hits, task_hits
+from tasks.scoring import Hits
+from tasks.task_hits import task_hits
 
 _Array = NDArray[np.float32]
 

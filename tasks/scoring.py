@@ -1,0 +1,127 @@
+"""Rows of the accuracy table from embeddings: how close they are, and what it does to the task.
+
+NumPy alone, so that a GPU machine that has little more than PyTorch fills the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.metrics import class_embeddings, cosine, paired_difference, retrieval_hits, snr_db, top_k_hits
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Row
+
+_TOP_K = (1, 5)
+_RECALL_K = (1, 5, 10)
+Hits = dict[str, NDArray[np.bool_]]
+"""Hit or miss per sample, by metric."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Zero-shot classification: the class of every picture (n,), and of every prompt, class by class, its row among the
+    texts (classes * templates,)."""
+
+    classes: int
+    prompts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    reference = "labels"
+
+    def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
+        """Of embeddings (n, d) and (texts, d)."""
+        classes = class_embeddings(texts[self.prompts], self.classes)
+        return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Retrieval among pictures and captions, each different one once, by their rows (p,) and (c,); `relevant` is
+    (p, c)."""
+
+    pictures: NDArray[np.int64]
+    captions: NDArray[np.int64]
+    relevant: NDArray[np.bool_]
+
+    reference = "captions"
+
+    def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
+        """Of embeddings (n, d) and (texts, d)."""
+        pictures, words = images[self.pictures], texts[self.captions]
+        found = {}
+        for k in _RECALL_K:
+            if k < min(self.relevant.shape):
+                found[f"recall@{k}_image_to_text"] = retrieval_hits(pictures, words, self.relevant, k)
+                found[f"recall@{k}_text_to_image"] = retrieval_hits(words, pictures, self.relevant.T, k)
+        return found
+
+
+Task = Classification | Retrieval
+
+
+def fidelity_rows(
+    pair: tuple[str, str, str],
+    reference: str,
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    max_abs: float,
+) -> Iterator[Row]:
+    """How close `second`, embeddings (n, d) of `pair` (encoder, target, precision), is to `first`, those of
+    `reference`; `max_abs` is the largest absolute difference."""
+    similarity = cosine(first, second)
+    values = {
+        "cosine_mean": float(similarity.mean()),
+        "cosine_min": float(similarity.min()),
+        "max_abs": max_abs,
+        "snr_db": snr_db(first, second),
+        "nonfinite": float((~np.isfinite(second)).sum()),
+    }
+    for metric, value in values.items():
+        yield accuracy_row(*pair, reference, metric, value, len(second))
+
+
+def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterator[Row]:
+    """The share of hits of both encoders together."""
+    for metric, outcome in hits.items():
+        yield accuracy_row("both", target, precision, reference, metric, float(outcome.mean()), len(outcome))
+
+
+def difference_rows(target: str, hits: Mapping[str, Hits]) -> Iterator[Row]:
+    """FP8's share of hits less FP32's and FP16's, with intervals over pairs; `hits` by precision."""
+    for baseline in ("fp32", "fp16"):
+        if "fp8" in hits and baseline in hits:
+            for metric, outcome in hits["fp8"].items():
+                value, low, high = paired_difference(outcome, hits[baseline][metric])
+                name = f"{metric}_difference"
+                yield accuracy_row("both", target, "fp8", baseline, name, value, len(outcome), low, high)
+
+
+def accuracy_row(
+    encoder: str,
+    target: str,
+    precision: str,
+    reference: str,
+    metric: str,
+    value: float | None,
+    samples: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> Row:
+    """A row as `artifacts.schema` describes it."""
+    return {
+        "encoder": encoder,
+        "target": target,
+        "precision": precision,
+        "reference": reference,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "samples": samples,
+    }
