@@ -21,7 +21,7 @@ from deployments.show_bench import print_bench
 
 if TYPE_CHECKING:
     from tasks.bench.report import BenchReport
-    from tasks.bench.run import BenchSettings
+    from tasks.bench.settings import BenchSettings
 
 app = typer.Typer()
 
@@ -40,7 +40,9 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Time FP8 against FP16 on this machine's GPU; a row that cannot be measured says why, and is no error."""
-    from tasks.bench.run import BenchSettings, not_measured, why_no_gpu
+    from tasks.bench.machine import why_no_gpu
+    from tasks.bench.run import not_measured
+    from tasks.bench.settings import BenchSettings
 
     command = shlex.join(["clipsmith", *sys.argv[1:]])
     settings = BenchSettings(batches=_sizes(batch), baselines=tuple(listed(baselines)), targets=tuple(listed(targets)))

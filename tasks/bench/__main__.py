@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.report import markdown
-from tasks.bench.run import BenchSettings, bench
+from tasks.bench.run import bench
+from tasks.bench.settings import BenchSettings
 
 
 def main(arguments: list[str] | None = None) -> int:

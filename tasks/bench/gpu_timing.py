@@ -29,7 +29,7 @@ _CAPTURE_CALLS = 3
 """Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
 Name = TypeVar("Name", bound=str)
 Run = Callable[[int], Any]
-"""Runs a variant once on the input set with this number (modulo how many there are)."""
+"""Runs a variant once on the input set with this number (modulo how many there are); gives its output on the device."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) 
     """
     import torch
 
-    graphs = []
+    graphs, outputs = [], []
     pool = None
     for inputs in sets:
         graph = torch.cuda.CUDAGraph()
@@ -62,10 +62,21 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) 
                 module(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
         with torch.cuda.graph(graph, pool=pool):
-            module(*inputs)
+            outputs.append(module(*inputs))
         pool = pool or graph.pool()
         graphs.append(graph)
-    return lambda index: graphs[index % len(graphs)].replay()
+    return replay(graphs, outputs)
+
+
+def replay(graphs: Sequence[torch.cuda.CUDAGraph], outputs: Sequence[torch.Tensor]) -> Run:
+    """Captured graphs, one for each input set, and where each leaves its output."""
+
+    def run(index: int) -> torch.Tensor:
+        chosen = index % len(graphs)
+        graphs[chosen].replay()
+        return outputs[chosen]
+
+    return run
 
 
 def plain(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) -> Run:
@@ -74,16 +85,22 @@ def plain(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) ->
 
 
 def with_transfers(run: Run, sets: Sequence[Sequence[torch.Tensor]]) -> Run:
-    """The same after copying the inputs from pinned host memory; the output stays on the device."""
-    host = [[tensor.cpu().pin_memory() for tensor in inputs] for inputs in sets]
+    """The same between copies of the inputs from pinned host memory and of the output to it; gives that output."""
+    host = [[_pinned(tensor) for tensor in inputs] for inputs in sets]
+    results = [_pinned(run(index)) for index in range(len(sets))]
 
-    def timed(index: int) -> Any:
+    def timed(index: int) -> torch.Tensor:
         chosen = index % len(sets)
         for target, source in zip(sets[chosen], host[chosen], strict=True):
             target.copy_(source, non_blocking=True)
-        return run(index)
+        return results[chosen].copy_(run(index), non_blocking=True)
 
     return timed
+
+
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in page-locked host memory, which the device reads and writes without the processor."""
+    return tensor.cpu().pin_memory()
 
 
 def milliseconds(run: Run, index: int) -> float:

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from artifacts.store import Store
 from deployments.cli import app
 from tasks import device_turn
-from tasks.bench import run
+from tasks.bench import machine, run
 from tasks.bench.report import BenchReport, BenchRow, Machine
-from tasks.bench.run import BenchSettings
+from tasks.bench.settings import BenchSettings
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 H100 = Machine("NVIDIA H100", "sm90", "580", "3.12", "2.11", "13.0")
@@ -70,7 +70,7 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         rows[0] = BenchRow(**vars(rows[0]) | {"speedup_low": 1.631, "speedup_high": 1.677, "limit_share": 0.67})
         return BenchReport(folder.name, H100, command, rows)
 
-    monkeypatch.setattr(run, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     monkeypatch.setattr(run, "bench", measure)
     monkeypatch.setattr(device_turn, "device_turn", turn)
     return happened

@@ -13,8 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tasks.bench.gpu_timing import TimingSettings
+from tasks.bench.machine import why_no_gpu
 from tasks.bench.report import BenchReport, markdown
-from tasks.bench.run import BenchSettings, bench, why_no_gpu
+from tasks.bench.run import bench
+from tasks.bench.settings import BenchSettings
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.gpu.exports import make_export
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tasks.bench.machine import why_no_gpu
 from tasks.bench.onnx_graph import random_inputs
-from tasks.bench.run import why_no_gpu
 from tasks.bench.torch_graph import load
 
 _COSINE = {"fp16": 0.9999, "fp8": 0.99}

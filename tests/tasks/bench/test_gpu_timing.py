@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
-from tasks.bench.gpu_timing import Run, TimingSettings, interleave, warm_up
+from tasks.bench import gpu_timing
+from tasks.bench.gpu_timing import Run, TimingSettings, interleave, warm_up, with_transfers
 
 
 def test_variants_take_turns_in_alternating_order_on_rotating_inputs() -> None:
@@ -35,3 +38,20 @@ def test_warm_up_ends_when_times_are_steady() -> None:
     times = iter([*[9.0] * 10, *[5.0] * 10, *[5.01] * 10, *[1.0] * 100])
     assert warm_up({"a": lambda _: None}, lambda *_: next(times))
     assert next(times) == 1.0
+
+
+def test_transfers_are_those_of_inputs_and_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a caller has after each run is in host memory, and comes from inputs that were there."""
+    monkeypatch.setattr(gpu_timing, "_pinned", torch.clone)  # host memory has pages to lock only beside a GPU
+    sets = [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),)]
+    outputs = [torch.zeros(2), torch.zeros(2)]
+
+    def run(index: int) -> torch.Tensor:
+        return outputs[index % 2].copy_(sets[index % 2][0] * 10)
+
+    timed = with_transfers(run, sets)
+    for (inputs,) in sets:
+        inputs.zero_()  # as if the device had lost them
+    results = [timed(index) for index in range(4)]
+    assert [result.tolist() for result in results] == [[10, 20], [30, 40]] * 2
+    assert {result.data_ptr() for result in results}.isdisjoint(output.data_ptr() for output in outputs)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.bench import compiled, run
+from tasks.bench import compiled, machine, run, torch_target
 from tasks.bench.evidence import Kernel
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.report import markdown
 from tasks.bench.roofline import DeviceRates
-from tasks.bench.run import BenchSettings, bench
+from tasks.bench.run import bench
+from tasks.bench.settings import BenchSettings
 from tasks.gpu_state import GpuState
 from tests.processes import own_environment
 
@@ -69,17 +70,18 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[GpuState | Non
             function(0)
         return {n: [np.full(3, fixed.get(n.split()[0], fixed[n.split()[1]]))] * settings.rounds for n in runs}
 
-    monkeypatch.setattr(run, "_DEVICE", "cpu")
-    monkeypatch.setattr(run, "why_no_gpu", lambda: None)
-    monkeypatch.setattr(run, "_why_not", lambda target: None if target == "torch-fp8" else "unknown")
+    monkeypatch.setattr(machine, "DEVICE", "cpu")
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     monkeypatch.setattr(run, "measure_rates", lambda: DeviceRates(1e12, 2e12, 1e11))
-    monkeypatch.setattr(run, "_when_idle", lambda: GpuState(0, 345, 0))
-    monkeypatch.setattr(run, "_under_load", lambda _: (states[0], 40, 650.0))
-    monkeypatch.setattr(run, "capture", lambda module, sets: lambda index: module(*sets[index % len(sets)]))
+    monkeypatch.setattr(machine, "when_idle", lambda: GpuState(0, 345, 0))
+    monkeypatch.setattr(machine, "under_load", lambda _: (states[0], 40, 650.0))
+    monkeypatch.setattr(torch_target, "capture", lambda module, sets: lambda index: module(*sets[index % len(sets)]))
     monkeypatch.setattr(run, "with_transfers", lambda function, _: function)
     monkeypatch.setattr(run, "warm_up", lambda _: True)
     monkeypatch.setattr(run, "interleave", times)
-    monkeypatch.setattr(run, "profile", lambda _: [Kernel("nvjet_sm90_qqhsh_x", 0, 3.0), Kernel("nvjet_hsh", 1, 1.0)])
+    monkeypatch.setattr(
+        torch_target, "profile", lambda _: [Kernel("nvjet_sm90_qqhsh_x", 0, 3.0), Kernel("nvjet_hsh", 1, 1.0)]
+    )
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(compiled, "compile_encoder", lambda module: module)
     return lambda: states

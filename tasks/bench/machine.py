@@ -1,0 +1,82 @@
+"""The device that the bench times on: whether there is one, what it is, and what state it is in."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from tasks.bench.gpu_timing import Run
+from tasks.bench.report import Machine
+from tasks.bench.roofline import DeviceRates
+from tasks.gpu_state import GpuState, driver_version, read_gpu_state, settled
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICE = "cuda"
+_LOAD_S = 0.2
+
+
+def why_no_gpu() -> str | None:
+    """Why nothing can be timed on this machine; None when it can."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no CUDA device is visible to PyTorch"
+    return None
+
+
+def describe(rates: DeviceRates | None) -> Machine:
+    """This machine and what was measured of it."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return Machine(
+        gpu=torch.cuda.get_device_name() if cuda else None,
+        capability="sm{}{}".format(*torch.cuda.get_device_capability()) if cuda else None,
+        driver=driver_version() if cuda else None,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda,
+        fp16_flops=rates.fp16 if rates else None,
+        fp8_flops=rates.fp8 if rates else None,
+        bandwidth=rates.bandwidth if rates else None,
+    )
+
+
+def on_device(feed: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:
+    """Arrays by input name as tensors on the device, in their order."""
+    import torch
+
+    return [torch.from_numpy(values).to(DEVICE) for values in feed.values()]
+
+
+def when_idle() -> GpuState | None:
+    """A reading without our own work."""
+    import torch
+
+    torch.cuda.synchronize()
+    return settled(read_gpu_state)
+
+
+def under_load(run: Run) -> tuple[GpuState | None, int | None, float | None]:
+    """Clock and throttling, degrees and watts while the device is busy with this."""
+    import torch
+
+    deadline = time.monotonic() + _LOAD_S
+    count = 0
+    while time.monotonic() < deadline:
+        for _ in range(10):
+            run(count)
+            count += 1
+        torch.cuda.current_stream().synchronize()
+    for _ in range(10):
+        run(count)
+    state = read_gpu_state()
+    temperature, power = torch.cuda.temperature(), torch.cuda.power_draw() / 1e3
+    torch.cuda.synchronize()
+    return state, int(temperature), float(power)

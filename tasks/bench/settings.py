@@ -1,0 +1,33 @@
+"""What the bench is asked for: encoders, precisions, targets, batch sizes, and when to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.bench.gpu_timing import TimingSettings
+
+Precision = Literal["fp16", "fp8"]
+ENCODERS = ("image", "text")
+PRECISIONS: tuple[Precision, ...] = ("fp16", "fp8")
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What to time.
+
+    A target serves both precisions, FP16 and FP8 interleaved: `torch-fp8` is the compiled encoder with our kernels.
+    Baselines, in FP16: `torch-eager` is PyTorch called from Python, `torch-compile` PyTorch without our kernels.
+    """
+
+    batches: tuple[int, ...] = (1, 8, 32, 128)
+    baselines: tuple[str, ...] = ("torch-eager", "torch-compile")
+    targets: tuple[str, ...] = ("torch-fp8",)
+    timing: TimingSettings = field(default_factory=TimingSettings)
+    seconds: float | None = None
+    """Begin no new encoder, target or batch after so many seconds; what is left says so."""
+
+    def planned(self) -> list[tuple[str, Precision]]:
+        """Targets and precisions, in the order in which they are made."""
+        baselines: list[tuple[str, Precision]] = [(name, "fp16") for name in self.baselines]
+        return baselines + [(target, precision) for target in self.targets for precision in PRECISIONS]

@@ -1,0 +1,76 @@
+"""Targets that PyTorch runs: eager, compiled, and compiled with FP8 products (`torch-fp8`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.bench import machine
+from tasks.bench.evidence import profile, weigh
+from tasks.bench.gpu_timing import capture, plain
+from tasks.bench.onnx_graph import OnnxGraph
+from tasks.bench.variant import Prepared
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.bench.torch_graph import Loaded
+
+TARGET = "torch-fp8"
+EAGER = "torch-eager"
+BASELINES = (EAGER, "torch-compile")
+_HOPPER = (9, 0)
+_FIRST_FP8 = (8, 9)
+
+
+def why_not(target: str) -> str | None:
+    """Why a target of PyTorch's cannot run here; None when it can."""
+    import torch
+
+    capability = torch.cuda.get_device_capability()
+    if target == TARGET and capability < _FIRST_FP8:
+        return "sm{}{} has no FP8 arithmetic (8.9 or newer has)".format(*capability)
+    return None
+
+
+class TorchVariant:
+    """See `tasks.bench.variant.Variant`."""
+
+    def __init__(self, loaded: Loaded, call: Callable[..., Any], *, captured: bool) -> None:
+        self._loaded = loaded
+        self._call = call
+        self._captured = captured
+
+    @classmethod
+    def load(cls, path: Path, target: str) -> TorchVariant:
+        """Read an exported file and, but for `torch-eager`, have it compiled when it is first called.
+
+        Raises:
+            UnknownOperator: the graph has a node that clipsmith's export does not write.
+        """
+        import torch
+
+        from tasks.bench.compiled import compile_encoder
+        from tasks.bench.torch_graph import load
+
+        kernels = target == TARGET and torch.cuda.get_device_capability() >= _HOPPER
+        loaded = load(path, machine.DEVICE, kernels=kernels)
+        if target == EAGER:
+            return cls(loaded, loaded.module, captured=False)
+        return cls(loaded, compile_encoder(loaded.module), captured=True)
+
+    @property
+    def graph(self) -> OnnxGraph:
+        return self._loaded.graph
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        embeddings: torch.Tensor = self._call(*inputs)
+        return embeddings
+
+    def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
+        run = (capture if self._captured else plain)(self._call, sets)
+        return Prepared(run, lambda: weigh(profile(run), self._loaded.graph, self._loaded.plan))
+
+    def close(self) -> None:
+        """PyTorch frees what nothing refers to."""
