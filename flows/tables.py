@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from artifacts.manifest import Row
 from tasks.engine_build import BuiltEngine
 from tasks.graph_audit import GraphAudit
-from tasks.steps import StepStats
+from tasks.step_cost import StepStats
 
 
 def stage_row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,16 +17,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store import active_store
 from tasks.packages import package_version
+from tasks.step_cost import StepStats, peak_rss_mb
 from tasks.step_lock import StepLock
-
-
-class StepStats(BaseModel):
-    """What a step cost when it ran: wall time in seconds and peak resident memory in MiB."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    wall_s: float
-    peak_rss_mb: float
 
 
 class StepOutput(BaseModel):
@@ -86,18 +77,6 @@ def _reset_peak() -> None:
     # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_rss_mb() -> float:
-    """The largest resident memory of this process in MiB, since its start or the last reset.
-
-    Not `ru_maxrss`: a child inherits its parent's across fork and exec.
-    """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def identity(value: Any) -> Any:

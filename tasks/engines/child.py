@@ -22,8 +22,8 @@ from pydantic import BaseModel
 
 from artifacts.errors import BuilderCrash, BuildError, StepTimedOut
 from tasks.engines import BatchProfile, backend_for
+from tasks.step_cost import StepStats, peak_rss_mb
 from tasks.step_limit import step_limit_s
-from tasks.steps import StepStats, peak_rss_mb
 
 _REFUSED = 3
 _RESULT = "clipsmith-child: "

@@ -14,7 +14,8 @@ import yaml
 
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store
-from tasks.steps import StepOutput, StepStats, cached_step
+from tasks.step_cost import StepStats
+from tasks.steps import StepOutput, cached_step
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import own_environment

@@ -13,7 +13,7 @@ from artifacts.store import Store
 from tasks.accuracy import score
 from tasks.datasource import pin_data
 from tasks.embedding import Embeddings, evaluation_texts
-from tasks.steps import StepStats
+from tasks.step_cost import StepStats
 from tests.hostile.support import Bad, Workshop, check_complete
 
 pytestmark = pytest.mark.xdist_group("hostile-parameters")

@@ -17,7 +17,7 @@ from artifacts.store import Store
 from tasks.accuracy import Accuracy, score
 from tasks.datasource import DataRef, pin_data
 from tasks.embedding import Embeddings, evaluation_texts
-from tasks.steps import StepStats
+from tasks.step_cost import StepStats
 
 STATS = StepStats(wall_s=1, peak_rss_mb=1)
 

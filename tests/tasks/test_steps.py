@@ -14,7 +14,8 @@ from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.refs import ArtifactRef
 from artifacts.store import Store, activate
 from tasks.packages import package_version
-from tasks.steps import StepCache, StepOutput, StepStats, identity, measured, peak_rss_mb
+from tasks.step_cost import StepStats, peak_rss_mb
+from tasks.steps import StepCache, StepOutput, identity, measured
 
 STATS = StepStats(wall_s=1.0, peak_rss_mb=2.0)
 

@@ -1,0 +1,30 @@
+"""What a step costs: seconds and peak memory. Knows no Prefect, so that a builder's process can tell it without."""
+
+from __future__ import annotations
+
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+
+class StepStats(BaseModel):
+    """What a step cost when it ran: wall time in seconds and peak resident memory in MiB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wall_s: float
+    peak_rss_mb: float
+
+
+def peak_rss_mb() -> float:
+    """The largest resident memory of this process in MiB, since its start or the last reset.
+
+    Not `ru_maxrss`: a child inherits its parent's across fork and exec.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
