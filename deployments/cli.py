@@ -11,7 +11,7 @@ import typer
 from artifacts.errors import ClipsmithError, GateFailed
 from artifacts.store import Store
 from deployments import show
-from deployments.commands import aliases, bench, copies, fleet, releases, signing, upkeep
+from deployments.commands import aliases, bench, copies, fleet, judge, releases, signing, upkeep
 from deployments.console import print_error
 from deployments.environment import prepare_prefect
 from deployments.options import JsonOption, StoreOption, listed, print_json
@@ -32,7 +32,7 @@ def optimize(
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[str | None, typer.Option(help="A built-in FP8 recipe (fp8, fp8-no-attention) or a file.")] = None,
-    targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, trtrtx-sm120, tensorrt, ...")] = None,
+    targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, tensorrt, torch-fp8, ...")] = None,
     calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
@@ -81,7 +81,7 @@ def optimize(
         raise rejection
 
 
-for group in (releases, bench, aliases, upkeep, copies, signing, fleet):
+for group in (releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

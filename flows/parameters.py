@@ -155,7 +155,8 @@ class OptimizeParameters(BaseModel):
     )
     targets: list[str] = Field(
         default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"],
-        description="Which engines to build, by runtime and GPU generation; tensorrt and trtrtx need a GPU here.",
+        description="Which engines to build, by runtime and GPU generation; "
+        "tensorrt, trtrtx and torch-fp8 need a GPU here.",
         json_schema_extra=targets_in_forms,
     )
     calibration: CalibrationParameters = CalibrationParameters()
@@ -221,6 +222,24 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
             where=where,
             expected="the names, types and ranges of the README's list of parameters",
             fix="see `clipsmith optimize --help` and the README",
+        ) from error
+
+
+def parse_gates(values: dict[str, Any], *, where: object) -> Gates:
+    """The `gates` block of a file of parameters; what else it holds is left aside.
+
+    Raises:
+        ConfigError: there is none, or the message names every wrong field.
+    """
+    try:
+        return Gates.model_validate(values["gates"])
+    except (KeyError, ValidationError) as error:
+        what = problems(error) if isinstance(error, ValidationError) else "there is no `gates` block"
+        raise ConfigError(
+            f"wrong gates: {what}",
+            where=where,
+            expected="gates: {max_top1_drop: 0.005}, or any others of the README's list of parameters",
+            fix="correct the file",
         ) from error
 
 

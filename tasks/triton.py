@@ -88,7 +88,7 @@ def _choose(manifest: Manifest, target: str | None, precision: str | None) -> tu
     raise EngineUnavailable(
         f"{manifest.ref} has nothing that Triton can run for target {target or 'any'}, precision {precision or 'any'}",
         expected=f"target {' or '.join(sorted({_ONNX_RUNTIME, *map(str, made)}))}, precision fp8 or fp16",
-        fix="leave --target and --precision out, or make it: Triton has no backend for TensorRT for RTX",
+        fix="leave --target and --precision out, or make it: Triton has a backend for neither trtrtx nor torch-fp8",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +32,37 @@ def compile_encoder(module: torch.nn.Module) -> Callable[..., Any]:
     return call
 
 
-def package(module: torch.nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> Path:
-    """Write an AOTInductor package (`.pt2`) for batches of 1 to 4096: what target torch-fp8 ships.
+def package(
+    module: torch.nn.Module,
+    inputs: Sequence[torch.Tensor],
+    path: Path,
+    *,
+    batches: tuple[int, int, int] = (1, _TRACE_BATCH, _MAX_BATCH),
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Write an AOTInductor package (`.pt2`) for the smallest, the usual and the largest batch: what torch-fp8 ships.
 
     The package is native code for this GPU, PyTorch and CUDA version. Packages with kernels of ours call back into
-    `tasks.bench.fused_ops`, which `load_package` imports.
+    `tasks.bench.fused_ops`, which `load_package` imports. `metadata` can be read back with `get_metadata()`.
     """
     import torch
+    from torch._inductor.utils import fresh_cache
 
-    batch = torch.export.Dim("batch", min=1, max=_MAX_BATCH)
-    example = tuple(tensor[:1].expand(_TRACE_BATCH, *tensor.shape[1:]).contiguous() for tensor in inputs)
-    shapes = tuple({0: batch} for _ in example)
-    with torch.no_grad():
+    from tasks.bench.cuda_toolkit import linkable_driver
+
+    smallest, usual, largest = batches
+    traced = max(usual, min(2, largest))  # a batch of one would be traced as a constant
+    example = tuple(tensor[:1].expand(traced, *tensor.shape[1:]).contiguous() for tensor in inputs)
+    batch = torch.export.Dim("batch", min=smallest, max=largest) if smallest < largest else None
+    shapes = tuple({} if batch is None else {0: batch} for _ in example)
+    options = {"aot_inductor.metadata": dict(metadata or {})}
+    with torch.no_grad(), linkable_driver(), fresh_cache():  # else what is compiled stays in a folder, weights included
         program = torch.export.export(module, example, dynamic_shapes=shapes)
-    return Path(torch._inductor.aoti_compile_and_package(program, package_path=str(path)))
+        made = torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
+    return Path(made)
 
 
-def load_package(path: Path) -> Callable[..., Any]:
+def load_package(path: Path) -> Any:
     """A package that `package` wrote, ready to be called with tensors on the device."""
     import torch
 

@@ -6,10 +6,11 @@ from artifacts.errors import UnknownTarget
 from tasks.engines.base import Backend, BatchProfile
 from tasks.engines.onnx_runtime import OnnxRuntime
 from tasks.engines.tensorrt import TensorRt, TensorRtRtx
+from tasks.engines.torch_fp8 import TorchFp8
 
 __all__ = ["BACKENDS", "Backend", "BatchProfile", "backend_for", "known_targets"]
 
-BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), TensorRtRtx(), TensorRt())
+BACKENDS: tuple[Backend, ...] = (OnnxRuntime(), TensorRtRtx(), TensorRt(), TorchFp8())
 
 
 def known_targets() -> tuple[str, ...]:

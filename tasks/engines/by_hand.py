@@ -27,6 +27,7 @@ if pathlib.Path(sys.argv[1] + ".data").exists():
     name = pathlib.Path(sys.argv[2] + ".data").name
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", name)
 ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])"""
+_TORCH = ("python", "-m", "tasks.bench.aot")
 _POLYGRAPHY_RTX = ("env", "POLYGRAPHY_USE_TENSORRT_RTX=1", "polygraphy", "convert")
 
 
@@ -43,13 +44,16 @@ class Engine:
 
 
 def build_command(engine: Engine) -> list[str]:
-    """What builds the engine: `trtexec`, or `tensorrt_rtx`, or Python for ONNX Runtime.
+    """What builds the engine: `trtexec`, or `tensorrt_rtx`, or Python for ONNX Runtime and PyTorch.
 
     Raises:
         UnknownTarget: there is no such command for the target.
     """
     if engine.target == "onnxruntime":
         return ["python", "-c", _ONNX_RUNTIME, engine.onnx, engine.path]
+    if engine.target == "torch-fp8":
+        sizes = [part for size, batch in engine.profile.model_dump().items() for part in (f"--{size}", str(batch))]
+        return [*_TORCH, "build", engine.onnx, engine.path, *sizes]
     shapes = [f"--{size}Shapes={_batched(engine.inputs, batch)}" for size, batch in engine.profile.model_dump().items()]
     shared = [f"--onnx={engine.onnx}", *shapes, "--profilingVerbosity=detailed", "--skipInference"]
     saved = f"--saveEngine={engine.path}"
@@ -94,6 +98,8 @@ def run_command(engine: Engine, batch: int) -> list[str]:
             *_bracketed(engine.inputs, batch),
         ]
         return ["polygraphy", "run", engine.path, "--model-type", "onnx", "--onnxrt", *timed]
+    if engine.target == "torch-fp8":
+        return [*_TORCH, "time", engine.path, "--batch", str(batch)]
     loaded = [f"--loadEngine={engine.path}", f"--shapes={_batched(engine.inputs, batch)}"]
     patience = ["--warmUp=2000", "--duration=10"]
     if engine.target == "tensorrt":
@@ -117,7 +123,9 @@ def _capability(target: str) -> str | None:
     """
     name, _, capability = target.partition("-sm")
     if name != "trtrtx":
-        raise UnknownTarget(f"no command for target {target!r}", expected="onnxruntime, tensorrt or trtrtx[-smNN]")
+        raise UnknownTarget(
+            f"no command for target {target!r}", expected="onnxruntime, tensorrt, torch-fp8 or trtrtx[-smNN]"
+        )
     return capability or None
 
 

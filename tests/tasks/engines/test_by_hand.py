@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from artifacts.errors import UnknownTarget
-from tasks.engines import BatchProfile
+from tasks.bench import aot
+from tasks.engines import BatchProfile, backend_for
 from tasks.engines.by_hand import Engine, build_command, package_command, run_command, shell_line
 from tasks.engines.child import Job, build_in_child
 from tests.processes import own_environment
@@ -70,7 +71,7 @@ def test_a_run_loads_the_engine_at_one_batch() -> None:
     assert flags(run_command(engine("trtrtx-sm89"), 32))["--runtimeCacheFile"] == "kept/e.kernels"
 
 
-@pytest.mark.parametrize("target", ["torch-fp8", "trtrtx2-sm89", ""])
+@pytest.mark.parametrize("target", ["torch-fp16", "trtrtx2-sm89", ""])
 def test_targets_without_a_command(target: str) -> None:
     with pytest.raises(UnknownTarget):
         build_command(engine(target))
@@ -83,7 +84,21 @@ def test_only_rtx_has_a_packages_command() -> None:
     assert "--use-gpu" in (package_command(engine("trtrtx")) or [])
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt", "trtrtx-sm120"])
+def test_pytorchs_commands_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And do with the file, the package and the profile what the backend does."""
+    built: list[Any] = []
+    monkeypatch.setattr(aot, "build_package", lambda *arguments: built.append(arguments))
+    monkeypatch.setattr(aot, "_median_ms", lambda *arguments: built.append(arguments) or 0.0)
+    for command in (build_command(engine("torch-fp8")), run_command(engine("torch-fp8"), 16)):
+        assert command[:3] == ["python", "-m", "tasks.bench.aot"]
+        aot.main(command[3:])
+    assert built == [(Path("text/fp8.onnx"), Path("e.engine"), (2, 8, 32)), (Path("e.engine"), 16)]
+    built.clear()
+    backend_for("torch-fp8").build(Path("text/fp8.onnx"), Path("e.engine"), "torch-fp8", PROFILE)
+    assert built == [(Path("text/fp8.onnx"), Path("e.engine"), (2, 8, 32), aot.DEVICE)]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt", "torch-fp8", "trtrtx-sm120"])
 def test_a_line_is_the_command_again_in_a_shell(target: str) -> None:
     odd = engine(target, onnx='it\'s a "folder"/$HOME/fp8.onnx')
     for command in (build_command(odd), package_command(odd) or ["true"], run_command(odd, 8)):

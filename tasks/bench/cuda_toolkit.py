@@ -1,0 +1,76 @@
+"""Where AOTInductor finds CUDA's headers and the driver's library when it compiles and links a package.
+
+PyTorch looks for them two folders above the `nvcc` on the PATH, which may be a wrapper far away from its toolkit, and
+never in the packages that its own wheels bring; what it misses is said here in variables that it and the linker read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_HEADERS = ("cuda.h", "cuda_runtime_api.h")
+_NAMED = ("CUDA_HOME", "CUDA_PATH")
+_USUAL = (Path("/usr/local/cuda"), Path("/usr"))
+
+
+def why_no_toolkit() -> str | None:
+    """Why packages cannot be compiled for a GPU here; None when they can."""
+    if cuda_home() is None:
+        return "CUDA's headers are not found: install CUDA's toolkit, or set CUDA_HOME to where it is"
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler {compiler}: install one, or name it in CXX"
+    return None
+
+
+def cuda_environment() -> dict[str, str]:
+    """Variables for a process that compiles packages; they must be there before it imports torch."""
+    home = cuda_home()
+    return {} if home is None else {"CUDA_HOME": str(home)}
+
+
+@contextmanager
+def linkable_driver() -> Iterator[None]:
+    """For the block, let the linker find the driver's library: without a toolkit's stubs there may be no `libcuda.so`.
+
+    It is the one that this process has loaded; without one nothing changes.
+    """
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    loaded = next((line[line.index("/") :] for line in lines if "/libcuda.so" in line), None)
+    if loaded is None:
+        yield
+        return
+    before = os.environ.get("LIBRARY_PATH")
+    with tempfile.TemporaryDirectory(prefix="clipsmith-link-") as folder:
+        (Path(folder) / "libcuda.so").symlink_to(loaded)
+        os.environ["LIBRARY_PATH"] = folder if not before else f"{before}{os.pathsep}{folder}"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["LIBRARY_PATH"]
+            else:
+                os.environ["LIBRARY_PATH"] = before
+
+
+def cuda_home() -> Path | None:
+    """The folder of CUDA whose `include` has what a package needs; the one that the environment names comes first."""
+    return next((home for home in _candidates() if all((home / "include" / name).exists() for name in _HEADERS)), None)
+
+
+def _candidates() -> Iterator[Path]:
+    yield from (Path(os.environ[name]) for name in _NAMED if os.environ.get(name))
+    nvcc = shutil.which("nvcc")
+    if nvcc is not None:
+        yield Path(nvcc).resolve().parent.parent
+    yield from _USUAL
+    wheels = importlib.util.find_spec("nvidia")
+    for folder in [] if wheels is None else wheels.submodule_search_locations or []:
+        yield from sorted(Path(folder).glob("cu[0-9]*"), reverse=True)
+        yield Path(folder) / "cuda_runtime"

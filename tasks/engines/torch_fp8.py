@@ -1,0 +1,184 @@
+"""PyTorch's own FP8 products, compiled ahead of time: an AOTInductor package for this machine's GPU and PyTorch.
+
+For GPUs that TensorRT does not serve or where it is not installed. The calibrated scales are those of the ONNX file. A
+package with our own Triton kernels (Hopper and later) calls back into Python for them, so it runs where clipsmith is
+installed, and Triton compiles them once when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import BuildError
+from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_name
+from tasks.engines.checked import Form, check_inputs
+from tasks.engines.record import read_engine
+from tasks.gpu_state import GpuState, read_gpu_state
+
+_OLDEST = "2.11"
+_FIRST_FP8 = (8, 9)
+_DEVICE = "cuda"
+
+
+class TorchFp8:
+    """Target `torch-fp8`. An FP16 engine of it is compiled in the same way, to compare with."""
+
+    name = "torch-fp8"
+    times_kernels = True
+    """Inductor chooses the tiles of its kernels by timing them."""
+
+    def accepts(self, target: str) -> bool:
+        return target == self.name
+
+    def targets(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def why_not_build(self, target: str) -> str | None:
+        from tasks.bench.cuda_toolkit import why_no_toolkit
+
+        return self.why_not_run(target) or why_no_toolkit()
+
+    def why_not_run(self, target: str) -> str | None:
+        del target
+        if importlib.util.find_spec("torch") is None:
+            return "the package torch is not installed"
+        import torch
+
+        if torch.__version__ < _OLDEST:
+            return f"PyTorch {torch.__version__} is too old, it needs {_OLDEST} or newer"
+        if not torch.cuda.is_available():
+            return f"no CUDA device is visible to PyTorch {torch.__version__}"
+        major, minor = torch.cuda.get_device_capability()
+        return None if (major, minor) >= _FIRST_FP8 else f"sm{major}{minor} has no FP8 arithmetic (sm89 or newer has)"
+
+    def why_no_fp8(self, target: str) -> str | None:
+        """A GPU without it is not served at all: see `why_not_build`."""
+        del target
+        return None
+
+    def environment(self) -> dict[str, str]:
+        """Where PyTorch and the linker find CUDA."""
+        from tasks.bench.cuda_toolkit import cuda_environment
+
+        return cuda_environment()
+
+    def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
+        """Compile, link and write one package.
+
+        Raises:
+            BuildError: the graph has an operator that is not known here, or PyTorch or the C++ compiler refused it.
+        """
+        from tasks.bench.aot import build_package
+
+        try:
+            build_package(onnx, engine, (profile.min, profile.opt, profile.max), _DEVICE)
+        except Exception as error:
+            raise BuildError(
+                f"PyTorch cannot compile {onnx.name}: {type(error).__name__}: {error}",
+                where=target,
+                fix="see the builder's log",
+            ) from error
+
+    def runner(self, engine: Path, name: str) -> Any:
+        data, record = read_engine(engine, self._here())
+        return PackageRunner(data, name, record.profile, _DEVICE)
+
+    def platform(self, target: str) -> Platform:
+        """Any GPU of the capability: kernels are compiled for it."""
+        del target
+        return self._here().model_copy(update={"gpu": None})
+
+    def _here(self) -> Platform:
+        return Platform(runtime=self.name, version=_version(), capability=gpu_capability(), gpu=gpu_name())
+
+    def state(self) -> GpuState | None:
+        return read_gpu_state()
+
+    def device(self) -> str:
+        return gpu_name() or "this machine has no CUDA GPU"
+
+    def built_for(self, target: str) -> str:
+        """With PyTorch's version: a package is for that alone."""
+        del target
+        return f"{self.device()}, {_version()}"
+
+    def emulation(self, precision: str) -> str | None:
+        del precision
+        return None
+
+
+class PackageRunner:
+    """What `CheckedRunner` is for Polygraphy's runners, which packages do without."""
+
+    def __init__(self, data: bytes, name: str, profile: BatchProfile, device: str) -> None:
+        """`data` are the checked bytes of a package: they are loaded, whatever becomes of the file meanwhile."""
+        self.name = name
+        self._data = data
+        self._profile = profile
+        self._device = device
+        self._package: Any = None
+        self._forms: dict[str, Form] = {}
+        self._output = ""
+        self._seconds = 0.0
+
+    def __enter__(self) -> PackageRunner:
+        from tasks.bench.aot import ports
+        from tasks.bench.compiled import load_package
+
+        with tempfile.NamedTemporaryFile(prefix="clipsmith-package-", suffix=".pt2") as file:
+            file.write(self._data)
+            file.flush()
+            self._package = load_package(Path(file.name))
+        inputs, output = ports(self._package)
+        self._forms = {port.name: (np.dtype(port.dtype), (None, *port.shape)) for port in inputs}
+        self._output = output.name
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._package = None
+
+    @property
+    def forms(self) -> Mapping[str, Form]:
+        """Types and shapes of the inputs by name, once the runner is entered."""
+        return self._forms
+
+    @property
+    def smallest(self) -> int:
+        """The smallest batch that it takes."""
+        return self._profile.min
+
+    def infer(self, feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """The output for one batch.
+
+        Raises:
+            WrongInput: names, types or shapes differ from the engine's.
+            BatchOutsideProfile: the engine was not built for this batch size.
+        """
+        import torch
+
+        check_inputs(feed, self._forms, self._profile, self.name)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            inputs = [torch.from_numpy(feed[name]).to(self._device) for name in self._forms]
+            output = self._package(*inputs).cpu()  # waits for the device
+        self._seconds = time.perf_counter() - start
+        return {self._output: output.numpy()}
+
+    def last_inference_time(self) -> float:
+        """Seconds that the last batch took with its way to the device and back, as Polygraphy counts for TensorRT."""
+        return self._seconds
+
+
+def _version() -> str:
+    """PyTorch's version and that of the CUDA it was built with; packages are for both."""
+    import torch
+
+    return f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"
