@@ -1,0 +1,83 @@
+"""Each timed target and precision against FP32 on the evaluation set: the CPU's accuracy table, from a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import DataError, NumericError
+from tasks.bench.embedded import embedder
+from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
+from tasks.bench.stability import BATCH, Stability, stability
+from tasks.scoring import Hits, difference_rows, fidelity_rows, hit_rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from artifacts.manifest import Row
+
+_REFERENCE = "pytorch"
+"""What FP32 embeddings are of, as on the CPU."""
+
+
+class Scores:
+    """Embeds the evaluation set with one variant after another; the table is made of all that were."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._arrays: dict[tuple[str, str, str], NDArray[np.float32]] = {}
+        self.stability: list[Stability] = []
+
+    def measure(self, encoder: str, target: str, precision: str, call: Callable[..., torch.Tensor]) -> None:
+        """Embed with `call`, which takes tensors on the device, once for the table and then for the bits.
+
+        Raises:
+            DataError: the file has no inputs for this encoder.
+            NumericError: an embedding is NaN or Inf.
+        """
+        feed = self._evaluation.inputs.get(encoder)
+        if feed is None:
+            raise DataError(f"{EVALUATION_FILE} has no inputs for the {encoder} encoder")
+        name, embed = (encoder, target, precision), embedder(call)
+        first = embed(feed, BATCH)
+        bad = int((~np.isfinite(first)).any(axis=1).sum())
+        if bad:
+            raise NumericError(f"{bad} of {len(first)} {encoder} embeddings of {precision} {target} are NaN or Inf")
+        self._arrays[name] = first
+        self.stability += stability(name, embed, feed, first)
+
+    def rows(self) -> list[Row]:
+        """The accuracy table, in the order in which the CPU's has it."""
+        targets = dict.fromkeys(target for _, target, _ in self._arrays)
+        rows = [row for target in targets for row in self._task(target)]
+        return [*self._fidelity(), *(row for n, row in enumerate(rows) if row not in rows[:n])]
+
+    def _fidelity(self) -> Iterator[Row]:
+        for (encoder, target, precision), array in self._arrays.items():
+            pair = (encoder, target, precision)
+            against = {"fp32": self._evaluation.references[encoder]}
+            fp16 = self._arrays.get((encoder, target, "fp16"))
+            if precision == "fp8" and fp16 is not None:
+                against["fp16"] = fp16
+            for reference, first in against.items():
+                yield from fidelity_rows(pair, reference, first, array, float(np.abs(first - array).max()))
+
+    def _task(self, target: str) -> Iterator[Row]:
+        hits: dict[str, Hits] = {}
+        for precision in ("fp32", "fp16", "fp8"):
+            pair = self._pair(target, precision)
+            if len(pair) == 2:
+                hits[precision] = self._evaluation.task.hits(pair["image"], pair["text"])
+        for precision, found in hits.items():
+            place = _REFERENCE if precision == "fp32" else target
+            yield from hit_rows(place, precision, self._evaluation.task.reference, found)
+        yield from difference_rows(target, hits)
+
+    def _pair(self, target: str, precision: str) -> Mapping[str, NDArray[np.float32]]:
+        """Embeddings by encoder; FP32's, which are of no target, are always there."""
+        if precision == "fp32":
+            return self._evaluation.references
+        return {e: array for (e, t, p), array in self._arrays.items() if (t, p) == (target, precision)}

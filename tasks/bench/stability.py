@@ -1,0 +1,65 @@
+"""Are the bits the same? One encoder's embeddings of the same inputs, run again, and run in other company."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tasks.bench.embedded import Embedder
+
+BATCH = 32
+"""Samples a call, as in evaluation on the CPU."""
+_OTHER_BATCH = 8
+_REPEATS = 5
+_SAMPLES = 512
+"""At most: the bits of more would say no more, and take as long as accuracy itself."""
+AGAIN = "the same batches again"
+MOVED = "other places in the batch"
+SMALLER = f"batches of {_OTHER_BATCH} for {BATCH}"
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What one encoder gave, compared element by element with its first run in batches of 32.
+
+    `runs` counts the runs compared with the first; `differing` of `elements` differ in their bits in at least one of
+    them, by `max_abs` at most. Only `the same batches again` is expected to be bit-identical: another batch size may
+    have another kernel chosen, which sums in another order.
+    """
+
+    encoder: str
+    target: str
+    precision: str
+    compared: str
+    runs: int
+    elements: int
+    differing: int
+    max_abs: float
+
+
+def stability(
+    name: tuple[str, str, str], embed: Embedder, feed: Mapping[str, NDArray[Any]], first: NDArray[np.float32]
+) -> Iterator[Stability]:
+    """`name` is (encoder, target, precision); `first` are the embeddings of `feed` that were scored."""
+    feed, first = {port: array[:_SAMPLES] for port, array in feed.items()}, first[:_SAMPLES]
+    yield _compared(name, AGAIN, first, [embed(feed, BATCH) for _ in range(_REPEATS)])
+    backwards = {port: array[::-1] for port, array in feed.items()}
+    yield _compared(name, MOVED, first, [embed(backwards, BATCH)[::-1]])
+    yield _compared(name, SMALLER, first, [embed(feed, _OTHER_BATCH)])
+
+
+def _compared(
+    name: tuple[str, str, str], how: str, first: NDArray[np.float32], others: Sequence[NDArray[np.float32]]
+) -> Stability:
+    bits = first.view(np.uint32)
+    differing = np.zeros(first.shape, bool)
+    largest = 0.0
+    for other in others:
+        differing |= np.ascontiguousarray(other).view(np.uint32) != bits
+        largest = max(largest, float(np.abs(other - first).max()))
+    return Stability(*name, how, len(others), first.size, int(differing.sum()), largest)
