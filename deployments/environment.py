@@ -43,12 +43,8 @@ def prepare_up(address: str) -> None:
     os.environ["CLIPSMITH_STORE"] = str(Path(default_store()).absolute())
     defaults = {"CLIPSMITH_WORKDIR": str(Path.cwd()), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
     defaults |= {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
-    # A killed benchmark holds up the next one for a minute, its lease, and not for longer: how often the server looks
-    # for leases that have ended, and how often whoever waits for a slot asks for it.
-    defaults |= {
-        "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2",
-        "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "2",
-    }
+    # How often the server looks for leases that have ended: a killed benchmark's is a minute long.
+    defaults |= {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     prepare_prefect()

@@ -11,16 +11,9 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import UUID
 
-import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
-from prefect.concurrency.context import ConcurrencyContext
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
 from artifacts.errors import DeviceTurnError
@@ -28,12 +21,11 @@ from artifacts.locks import is_at
 from tasks.engines.base import Backend, gpu_name
 from tasks.gpu_state import gpu_uuid
 from tasks.run_log import say
+from tasks.server_turn import server_slot
 
 EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
 """Environment variable: the address of an API that lives as long as one command, and so has nobody to share with."""
 CPU, GPU = "cpu", "gpu"
-LEASE_S = 60
-"""The shortest that Prefect has: a slot whose holder was killed is free so long after the last sign of life."""
 _FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 """The same for every process of the host, whatever its user, HOME or TMPDIR."""
 
@@ -51,7 +43,7 @@ def device_turn(key: str) -> Iterator[None]:
     """Wait until nobody else benchmarks on the device `key`, and keep others from it for the block.
 
     Who is killed keeps nobody from it: the kernel frees the host's lock at once, and whoever takes that next also gives
-    back the slot on the server. Elsewhere the slot is free when its lease ends, LEASE_S after it was last renewed.
+    back the slot on the server. Elsewhere those who wait miss its signs of life (see `tasks.server_turn`).
 
     A server that goes away during the block costs nothing: what is measured is kept, Prefect warns that the slot is
     lost, and on this host the lock still holds.
@@ -67,7 +59,7 @@ def device_turn(key: str) -> Iterator[None]:
         if api is None:
             yield
             return
-        with _server_slot(_limit_name(key), api, file, waiting):
+        with server_slot(_limit_name(key), api, file, waiting.say):
             yield
 
 
@@ -150,57 +142,3 @@ def _server() -> str | None:
 
 def _limit_name(key: str) -> str:
     return f"clipsmith-{key}" if key.startswith(f"{GPU}-") else f"clipsmith-{key}-{socket.gethostname()}"
-
-
-@contextmanager
-def _server_slot(name: str, api: str, file: int, waiting: _Waiting) -> Iterator[None]:
-    """The one slot of the limit `name`; its lease is noted in the lock's `file`, for whoever finds us dead."""
-    with ConcurrencyContext() as held, ExitStack() as slot:
-        try:
-            with get_client(sync_client=True) as client:
-                _give_back_what_was_left(client, api, file)
-                if _is_taken(client, name):
-                    waiting.say()
-            slot.enter_context(
-                concurrency(name, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
-            )
-        except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
-            raise _no_slot(name, api, error) from error
-        _note(file, api, held.cleanup_lease_ids)
-        try:
-            yield
-        finally:
-            try:
-                slot.close()
-            except httpx.HTTPError:  # the block is done, and its result counts
-                held.cleanup_lease_ids.clear()
-                say(f"the server does not answer: the device is free for other hosts in {LEASE_S} s")
-
-
-def _is_taken(client: SyncPrefectClient, name: str) -> bool:
-    """Whether the limit, which is made where there is none, has no slot at this moment."""
-    with suppress(ObjectAlreadyExists):  # another made it just now
-        client.upsert_global_concurrency_limit_by_name(name, 1)
-    return client.read_global_concurrency_limit_by_name(name).active_slots > 0
-
-
-def _note(file: int, api: str, leases: list[UUID]) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{api} {leases[-1]}".encode(), 0)
-
-
-def _give_back_what_was_left(client: SyncPrefectClient, api: str, file: int) -> None:
-    """End the lease of the last holder, who is gone: we have its lock. Of one that has ended itself nothing is left."""
-    where, _, lease = os.pread(file, 1024, 0).decode(errors="replace").partition(" ")
-    with suppress(ValueError):
-        if where == api:
-            client.release_concurrency_slots_with_lease(UUID(lease))
-
-
-def _no_slot(name: str, api: str, error: Exception) -> DeviceTurnError:
-    return DeviceTurnError(
-        f"the server does not say whether another benchmark uses the device: {error.__cause__ or error}",
-        where=f"the limit {name} of {api}",
-        expected="a Prefect server that answers, and a limit that is active",
-        fix="see to the server and start the run again: what was computed is found in the cache",
-    )

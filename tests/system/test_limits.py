@@ -19,6 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
+from tasks.server_turn import SILENCE_S, variable_name
 from tests.processes import new_mark
 from tests.system.servers import Up, postgres, run_log, stop_up, trigger, up, wait_for
 
@@ -40,6 +41,7 @@ import sys
 from pathlib import Path
 from tasks import device_turn
 key, device_turn._FOLDER = sys.argv[1], Path(sys.argv[2])
+print("ready", flush=True)
 with device_turn.device_turn(key):
     print("mine", flush=True)
     sys.stdin.readline()
@@ -137,6 +139,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             text=True,
         )
         started.append(process)
+        assert says(process) == "ready"
         return process
 
     with (tmp_path / "log").open("w") as log:
@@ -165,12 +168,12 @@ def slots(running: Up, key: str) -> int:
     return limit.active_slots
 
 
-@pytest.mark.parametrize(("host", "within_s"), [("same", 3.0), ("other", 65.0)])
+@pytest.mark.parametrize(("host", "within_s"), [("same", 3.0), ("other", 55.0)])
 def test_a_killed_holder_does_not_keep_the_next_one_waiting(
     host: str, within_s: float, running: Up, start: Start, key: str
 ) -> None:
-    """On the same host at once. Where the host's lock is not shared, when the lease ends: here just after it began,
-    which is the longest that can take."""
+    """On the same host at once. Where the host's lock is not shared, when it has been silent for long: here before its
+    lease, which has just begun, ends."""
     holder = start(running, key, "same")
     assert says(holder) == "mine"
     waiter = start(running, key, host)
@@ -183,7 +186,7 @@ def test_a_killed_holder_does_not_keep_the_next_one_waiting(
     print(f"killed on the same host, waiting on the {host} one: {took:.1f} s")
     assert took < within_s
     if host == "other":
-        assert took > 45, "the slot on the server has kept nobody out"
+        assert took > 30, "the slot on the server has kept nobody out"
     assert slots(running, key) == 1
     waiter.communicate("\n", timeout=30)
     assert waiter.returncode == 0
@@ -194,12 +197,15 @@ def test_hosts_that_share_only_the_server_take_turns(running: Up, start: Start, 
     first = start(running, key, "one")
     assert says(first) == "mine"
     second = start(running, key, "two")
-    assert not select.select([second.stdout], [], [], 6)[0], "it did not wait"
+    assert not select.select([second.stdout], [], [], SILENCE_S + 8)[0], "it did not wait"
     out, _ = first.communicate("\n", timeout=30)
     ended = time.monotonic()
     assert (out, first.returncode) == ("done\n", 0)
     assert says(second) == "mine"
     assert time.monotonic() - ended < 5
+    second.communicate("\n", timeout=30)
+    with SyncPrefectClient(running.api_url) as client:
+        assert client.read_variable_by_name(variable_name(f"clipsmith-{key}")) is None
 
 
 def test_a_server_that_goes_away_costs_no_measurement(tmp_path: Path, start: Start, key: str) -> None:

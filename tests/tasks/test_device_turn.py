@@ -229,8 +229,7 @@ def no_call(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["none", "embedded"])
 def test_without_a_server_of_others_nobody_is_asked(key: str, embedded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "get_client", no_call)
-    monkeypatch.setattr(module, "concurrency", no_call)
+    monkeypatch.setattr(module, "server_slot", no_call)
     url = "http://127.0.0.1:9/api" if embedded else None
     if url:
         monkeypatch.setenv(EMBEDDED_API, url)
