@@ -33,12 +33,18 @@ _SIZES = {"_proj.bias": 10.0, "q_proj.weight": 0.5, "k_proj.weight": 2.0}
 _HEADROOM_FLOOR = 1e-3
 
 
-def make_export(folder: Path, architecture: Architecture, skeletons: Path, device: str) -> Path:
+def make_export(
+    folder: Path,
+    architecture: Architecture,
+    skeletons: Path,
+    device: str,
+    encoders: tuple[Encoder, ...] = ("image", "text"),
+) -> Path:
     """`folder`/{image,text}/{fp16,fp8}.onnx as an export lays them out; skeletons are kept in `skeletons`."""
     import torch
     from safetensors.torch import save_file
 
-    for encoder in ("image", "text"):
+    for encoder in encoders:
         skeleton = _skeleton(architecture, encoder, skeletons)
         place = folder / encoder
         place.mkdir(parents=True, exist_ok=True)
