@@ -111,7 +111,7 @@ def test_the_server_frees_what_the_dead_held_as_that_of_up_does(monkeypatch: pyt
     from deployments import environment
 
     given = {name: value for name, value in SERVICES["server"]["environment"].items() if _is_about_leases(name)}
-    assert len(given) == 3
+    assert len(given) == 2
     monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
     monkeypatch.setattr("prefect.context.refresh_global_settings_context", lambda: None)
     environment.prepare_up("http://127.0.0.1:1")
