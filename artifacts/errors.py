@@ -180,6 +180,10 @@ class EngineMismatch(ClipsmithError):
     """An engine built for another GPU, runtime or version than this machine's, or that does not say for which."""
 
 
+class EngineFailed(ClipsmithError):
+    """A runtime refused to load or to run an engine that was built for this machine."""
+
+
 class NotDetailed(ClipsmithError):
     """An engine's layer report that cannot be read, or that names its layers and says no more."""
 

@@ -66,12 +66,18 @@ class KernelCache:
     def __init__(self, kept: Path | None) -> None:
         self._kept = kept
         self._cache: Any = None
+        self._config: Any = None
 
     def context(self, engine: Any) -> Any:
-        """An execution context that uses what is kept.
+        """An execution context that uses what is kept, and shares what is compiled with the engine's other contexts.
 
         Kernels for a shape are compiled before its first run: with others running meanwhile, nothing could be timed.
         """
+        if self._config is None:
+            self._config = self._configured(engine)
+        return engine.create_execution_context(self._config)
+
+    def _configured(self, engine: Any) -> Any:
         import tensorrt_rtx as trt
 
         config = engine.create_runtime_config()
@@ -80,7 +86,7 @@ class KernelCache:
         if self._kept is not None and self._kept.exists():
             self._cache.deserialize(self._kept.read_bytes())  # False, and nothing else, where it does not fit
         config.set_runtime_cache(self._cache)
-        return engine.create_execution_context(config)
+        return config
 
     def keep(self) -> None:
         """Write what is known by now."""

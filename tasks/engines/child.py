@@ -1,4 +1,4 @@
-"""Build one engine in a child process: `python -m tasks.engines.child JOB.json`.
+"""Build one engine in a child process.
 
 A builder that crashes in native code or is killed for memory takes only the child down; `build_in_child` turns that
 into a typed error. A child whose parent is killed ends too: its standard input is a pipe that only the parent can write
@@ -26,6 +26,9 @@ from tasks.step_cost import StepStats, peak_rss_mb
 from tasks.step_limit import step_limit_s
 
 _REFUSED = 3
+_ROOT = str(Path(__file__).parents[2])
+_CODE = "import sys; sys.path.append(sys.argv.pop(1)); from tasks.engines.child import main; main()"
+"""Finds these modules also where they are not installed, and looks for none in the working directory."""
 _RESULT = "clipsmith-child: "
 """What the child's own line starts with: native libraries print before it, and at exit after it."""
 
@@ -53,7 +56,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     try:
         with _lifeline() as stdin:
             child = subprocess.run(
-                [sys.executable, "-P", "-m", "tasks.engines.child", str(job_file)],
+                [sys.executable, "-P", "-c", _CODE, _ROOT, str(job_file)],
                 env={**os.environ, **backend_for(job.target).environment()},
                 stdin=stdin,
                 stdout=subprocess.PIPE,
@@ -135,7 +138,3 @@ def _end_with_parent() -> None:
 
 def _report(result: str) -> None:
     print(f"\n{_RESULT}{result}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

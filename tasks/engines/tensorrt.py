@@ -7,6 +7,7 @@ process serves one of them.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -14,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import BuildError, EngineUnavailable
+from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
 from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
+from tasks.engines.resident import DeviceEngine
 from tasks.gpu_state import GpuState, read_gpu_state
 from tasks.packages import package_version
 from tasks.quiet import quiet_polygraphy
@@ -39,7 +41,7 @@ class _Polygraphy:
 
     def _missing(self) -> str | None:
         if importlib.util.find_spec(self.module) is None:
-            return f"the package {self.module} is not installed"
+            return f"the package {self.module} is not installed (pip install {self.module.replace('_', '-')})"
         return None
 
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
@@ -87,6 +89,32 @@ class _Polygraphy:
         quiet_polygraphy()
         loaded, close = self._loaded(EngineFromBytes(data))
         return CheckedRunner(TrtRunner(loaded, name=name), record.profile, close)
+
+    def resident(self, engine: Path) -> DeviceEngine:
+        """A built engine for inputs that lie on the device, by the runtime itself.
+
+        Polygraphy serves one of the two runtimes in a process; here both are timed side by side.
+
+        Raises:
+            EngineMismatch, ObjectDamaged: as for `runner`.
+            EngineFailed: the runtime does not take it.
+        """
+        data, record = read_engine(engine, self._here())
+        trt = importlib.import_module(self.module)
+        loaded = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(data)
+        if loaded is None:
+            raise EngineFailed(
+                f"{self.module} does not load the engine", where=engine.name, fix="its own words are on stderr"
+            )
+        return DeviceEngine(trt, loaded, *self._contexts(loaded), record.profile)
+
+    def _contexts(self, engine: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
+        """What makes execution contexts, and what is to be done after the last one's work."""
+        return engine.create_execution_context, lambda: None
+
+    def unlisted(self) -> str | None:
+        """Why an engine is not expected to run on this machine's GPU, though nothing forbids to try; None mostly."""
+        return None
 
     def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
         """What gives the runner its engine or context, and what is to be done before it is closed."""
@@ -190,9 +218,23 @@ class TensorRtRtx(_Polygraphy):
         """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
 
+    def unlisted(self) -> str | None:
+        here = gpu_capability()
+        if here is None or here in _RTX_SM:
+            return None
+        listed = ", ".join(_dotted(capability) for capability in _RTX_SM)
+        return f"tensorrt-rtx lists no compute capability {_dotted(here)} (it has {listed})"
+
+    def _contexts(self, engine: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
+        kernels = self._kernels()
+        return lambda: kernels.context(engine), kernels.keep
+
     def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
-        kernels = KernelCache(kept_file("kernels", gpu_name() or _NO_GPU, package_version(self.module)))
+        kernels = self._kernels()
         return lambda: kernels.context(engine()), kernels.keep
+
+    def _kernels(self) -> KernelCache:
+        return KernelCache(kept_file("kernels", gpu_name() or _NO_GPU, package_version(self.module)))
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
@@ -201,8 +243,14 @@ class TensorRtRtx(_Polygraphy):
         capability = _named(target)
         if capability is None:
             return CreateConfigRTX(profiles=[shapes], use_gpu=True)
-        digits = capability.removeprefix("sm")
-        return CreateConfigRTX(profiles=[shapes], compute_capabilities=[(int(digits[:-1]), int(digits[-1]))])
+        major, minor = (int(number) for number in _dotted(capability).split("."))
+        return CreateConfigRTX(profiles=[shapes], compute_capabilities=[(major, minor)])
+
+
+def _dotted(capability: str) -> str:
+    """`12.0` of `sm120`."""
+    digits = capability.removeprefix("sm")
+    return f"{digits[:-1]}.{digits[-1]}"
 
 
 def _named(target: str) -> str | None:
