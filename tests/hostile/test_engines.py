@@ -26,7 +26,7 @@ from artifacts.store import Store
 from tasks import engine_build, gpu_state, latency
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as tensorrt_backend
-from tasks.engines.base import Platform
+from tasks.engines.base import Platform, gpu_count
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine, record_path, write_record
 from tasks.gpu_state import GpuState
@@ -327,6 +327,12 @@ def test_27_gpu_without_fp8(target: str, refuse: Refuse) -> None:
     words = [f"no FP8 engine for target {target}", f"{capability} has no FP8 arithmetic", "--precisions fp16"]
     refuse(Bad(["demo", "--targets", target], "Fp8Unavailable", words, complete=False))
     engine_build.require_target(target, "fp16")
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
+def test_27_no_gpu_for_torch_fp8(refuse: Refuse) -> None:
+    words = ["target torch-fp8 cannot be built here", "no CUDA device is visible to PyTorch", "leave the target out"]
+    refuse(Bad(["demo", "--targets", "onnxruntime,torch-fp8"], "EngineUnavailable", words, complete=False))
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "trtrtx"])
