@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_HEADERS = ("cuda.h", "cuda_runtime_api.h")
+_HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp8.h", "crt/host_defines.h")
 _NAMED = ("CUDA_HOME", "CUDA_PATH")
 _USUAL = (Path("/usr/local/cuda"), Path("/usr"))
 
