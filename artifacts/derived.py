@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.evidence import Evidence
-from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.manifest import Manifest, ReleaseFile, Row
 from artifacts.report import render_report
 from artifacts.store import Store
 from artifacts.tables import write_tables
 
 TABLES, REPORT = "tables", "report"
+DETAILS_FILE = "task_details.json"
 
 
 def underived(manifest: Manifest) -> Manifest:
@@ -46,16 +47,19 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
     cosines: dict[str, list[float]] = {}
     latencies: dict[str, list[float]] = {}
     curves: list[pd.DataFrame] = []
+    details: dict[str, list[Row]] = {}
     for file in manifest.files:
         match Path(file.member).name:
             case "cosines.json":
                 cosines |= json.loads(store.read(manifest, file.path).read_bytes())
             case "latencies.json":
                 latencies |= json.loads(store.read(manifest, file.path).read_bytes())
+            case name if name == DETAILS_FILE:
+                details = json.loads(store.read(manifest, file.path).read_bytes())
             case "convergence.parquet" if file.kind == "calibration":
                 curves.append(pd.read_parquet(store.read(manifest, file.path)))
     convergence: list[Any] = pd.concat(curves).to_dict("records") if curves else []
-    return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence)
+    return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence, **details)
 
 
 def file_kinds(manifest: Manifest, digest: str) -> set[str]:

@@ -28,6 +28,9 @@ class Evidence:
     `cosines`: per sample, against FP32, by `<encoder> <precision> <target>`.
     `latencies_ms`: per timed call, by `<encoder> <precision> <target> batch <n>`.
     `convergence`: rows of quantizer, samples, amax: the running amax while calibrating.
+    `classes`: rows of target, class, samples, and the recall in fp32, fp16 and fp8 (or None).
+    `changed`: rows of target, sample, truth, the best answers in fp32 and fp8, and fp32_margin and fp8_margin: by how
+    much the best right answer beats the best wrong one, in cosine.
 
     Raises:
         NumericError: a sample is NaN or Inf.
@@ -37,6 +40,8 @@ class Evidence:
     cosines: Mapping[str, Sequence[float]] = field(default_factory=dict)
     latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     convergence: Sequence[Row] = ()
+    classes: Sequence[Row] = ()
+    changed: Sequence[Row] = ()
 
     def __post_init__(self) -> None:
         for name, series in (("cosines", self.cosines), ("latencies_ms", self.latencies_ms)):

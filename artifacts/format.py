@@ -8,6 +8,8 @@ from artifacts.manifest import Cell
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+RATES = r"top\d|recall@|mean_class_recall"
+"""Names of accuracy metrics that are fractions of 1, and of what is derived from them."""
 _MB = 1_000_000
 
 
@@ -71,9 +73,11 @@ def metric(name: str, value: float | None) -> str:
     """The value of an accuracy metric: rates in percent, differences in points, the rest as they are."""
     if value is None:
         return NONE
-    if name.endswith("_difference"):
+    if name.endswith(("_difference", "_over_chance")):
         return points(value, 2)
-    if re.match(r"top\d|recall@", name):
+    if name.endswith("_mcnemar_p"):
+        return f"{value:.2g}"
+    if re.match(RATES, name):
         return percent(value, 2)
     if name.startswith("cosine"):
         return f"{value:.6f}"

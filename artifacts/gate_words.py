@@ -8,6 +8,7 @@ from typing import NamedTuple, get_args
 
 from artifacts import format as show
 from artifacts.manifest import GateResult, GateStatus
+from artifacts.power import POWER
 
 ORDER: tuple[GateStatus, ...] = get_args(GateStatus)
 """Statuses, the most urgent first."""
@@ -17,9 +18,12 @@ _LABELS = {
     "min_cosine_worst": "worst sample's cosine with FP32",
     "max_top1_drop": "zero-shot top-1 drop",
     "max_recall_drop": "recall@1 drop",
+    "max_fp16_change": "change of FP16's own accuracy",
+    "above_chance": "FP32's zero-shot top-1 above chance",
     "max_size_ratio": "FP8 ONNX file as a share of FP16's",
 }
 _POINTS = " points"
+_IN_POINTS = ("_drop", "_change", "_chance")
 _DIRECTIONS = {
     "recall@1_image_to_text_difference": "image-to-text ",
     "recall@1_text_to_image_difference": "text-to-image ",
@@ -29,6 +33,8 @@ _DIRECTIONS = {
 _NEEDS = {
     "max_top1_drop": "an evaluation set with labels, and FP8",
     "max_recall_drop": "an evaluation set with captions and without labels, and FP8",
+    "max_fp16_change": "an evaluation set with labels or captions, and FP16",
+    "above_chance": "an evaluation set with labels",
     "max_size_ratio": "both FP16 and FP8",
 }
 
@@ -46,7 +52,7 @@ class GateWords(NamedTuple):
 def words(result: GateResult) -> GateWords:
     """One result in plain words; a gate that this version does not know goes by its name."""
     what = _DIRECTIONS.get(result.metric or "", "") + _LABELS.get(result.name, result.name)
-    if result.reference and result.name.endswith("_drop"):
+    if result.reference and result.name.endswith(("_drop", "_change")):
         what += f" against {result.reference.upper()}"
     side, bound = ("at least", result.min) if result.max is None else ("at most", result.max)
     return GateWords(
@@ -59,20 +65,31 @@ def words(result: GateResult) -> GateWords:
 
 
 def sentence(result: GateResult) -> str:
-    """`max_top1_drop failed: ...`, with what was measured and what was asked for."""
+    """`max_top1_drop failed: ...`, with what was measured and what was asked for, and what would decide it."""
     said = words(result)
     of = f" ({said.where})" if said.where else ""
     found = f"{result.name} {result.status}: {said.what}{of}"
     if result.value is None:
         return f"{found}, asked for {said.bound}, needs {_NEEDS.get(result.name, 'FP8')}"
     interval = f" (95 % interval {said.interval})" if said.interval else ""
-    return f"{found} is {said.measured}{interval}, asked for {said.bound}"
+    return f"{found} is {said.measured}{interval}, asked for {said.bound}{_outlook(result)}"
 
 
 def tally(results: Sequence[GateResult]) -> str:
     """`1 failed, 3 passed`: the most urgent first."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+
+
+def _outlook(result: GateResult) -> str:
+    if result.name == "above_chance" and result.status == "failed":
+        return ": accuracy is at chance; do the labels belong to these pictures and class names?"
+    if result.status != "undecided" or result.samples is None:
+        return ""
+    if result.needed is None:
+        return "; no number of samples would settle it: what was measured is the bound itself"
+    more = f"{result.needed - result.samples:,} more samples than these {result.samples:,}"
+    return f"; {more} would settle it with a probability of {POWER:.0%}, if they are like these"
 
 
 def _interval(result: GateResult) -> str:
@@ -86,7 +103,7 @@ def _bound(name: str, value: float | None) -> str:
     """As short as people write it."""
     if value is None:
         return show.NONE
-    if name.endswith("_drop"):
+    if name.endswith(_IN_POINTS):
         return f"{value * 100:.6g}{_POINTS}"
     return f"{value * 100:.6g} %" if name == "max_size_ratio" else f"{value:.6g}"
 
@@ -94,6 +111,6 @@ def _bound(name: str, value: float | None) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return show.NONE
-    if name.endswith("_drop"):
+    if name.endswith(_IN_POINTS):
         return show.loss(value)
     return show.percent(value) if name == "max_size_ratio" else show.metric(name.partition("_")[2], value)

@@ -1,7 +1,8 @@
 """Judged gates: what the tables of a release must say for it to be accepted.
 
 A gate judges the 95 % interval of a row where it has one, and else its value. It is met when the whole interval is on
-the right side of the bound, missed when all of it is on the wrong side, and undecided when the bound lies inside.
+the right side of the bound, missed when all of it is on the wrong side, and undecided when the bound lies inside: then
+the release is not accepted, and the result says how many samples would settle it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artifacts.forms import NullAs, for_forms
 from artifacts.manifest import GateResult, GateStatus, Row
+from artifacts.power import samples_needed
 from artifacts.schema import Tables, number
 
 
@@ -20,8 +22,9 @@ class Gate(BaseModel):
     """A bound on some rows of one table.
 
     `where` says which rows: the values that their columns may have. `drop` judges how far the value falls: its
-    negative. Exactly one of `min` and `max` is set; the bound itself is allowed. A gate that is `required` rejects a
-    release in which there is nothing to judge; any other is then left out.
+    negative; `change` how far it is from 0 either way. Exactly one of `min` and `max` is set; the bound itself is
+    allowed. A gate that is `required` rejects a release in which there is nothing to judge; any other is then left
+    out. One that asks for `proof` is failed where others are undecided.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -31,6 +34,8 @@ class Gate(BaseModel):
     column: str
     where: dict[str, tuple[str, ...]]
     drop: bool = False
+    change: bool = False
+    proof: bool = False
     min: float | None = None
     max: float | None = None
     required: bool = True
@@ -46,10 +51,11 @@ Bound = Annotated[Annotated[float, Field(gt=0, le=1)] | None, NullAs("not judged
 
 
 class Gates(BaseModel):
-    """The gates of a release, all on FP8. A release that fails one is published as rejected, and the run fails.
+    """The gates of a release. One that does not pass them all is published as rejected, and the run fails.
 
     What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
-    them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with.
+    them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with. A
+    gate on top-1 brings one more: FP32 itself must be above chance, or the others say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
@@ -74,6 +80,12 @@ class Gates(BaseModel):
         description="Accuracy: the most recall@1 lost against FP16 and FP32, image to text and text to image, as a "
         "fraction.",
     )
+    max_fp16_change: Bound = Field(
+        default=None,
+        title="Most change in FP16",
+        description="Baseline: the most that FP16's own top-1 or recall@1 may differ from FP32's, up or down, as a "
+        "fraction: 0.001 is a tenth of a point.",
+    )
     max_size_ratio: Bound = Field(
         default=0.98,
         title="Largest size ratio",
@@ -83,7 +95,7 @@ class Gates(BaseModel):
     def gates(self) -> tuple[Gate, ...]:
         """Those that are on. What was set to another value than the default is required to be measured."""
         fields = type(self).model_fields
-        return tuple(
+        gates = tuple(
             Gate(
                 name=name,
                 **_ROWS[name],
@@ -93,21 +105,34 @@ class Gates(BaseModel):
             for name, bound in self
             if bound is not None
         )
+        return gates if self.max_top1_drop is None else (*gates, _ABOVE_CHANCE)
+
+
+_ABOVE_CHANCE = Gate(
+    name="above_chance",
+    table="accuracy",
+    column="value",
+    where={"precision": ("fp32",), "metric": ("top1_over_chance",)},
+    proof=True,
+    min=0.0,
+)
 
 
 _COSINES: dict[str, Any] = {"table": "accuracy", "column": "value"}
 _DROPS: dict[str, Any] = {"table": "accuracy", "column": "value", "drop": True}
 _FP8 = {"precision": ("fp8",)}
 _BASELINES = {"reference": ("fp32", "fp16")}
+_RECALLS = ("recall@1_image_to_text_difference", "recall@1_text_to_image_difference")
 _ROWS: Mapping[str, dict[str, Any]] = {
     "min_cosine_mean": _COSINES | {"where": _FP8 | {"metric": ("cosine_mean",), "reference": ("fp32",)}},
     "min_cosine_worst": _COSINES | {"where": _FP8 | {"metric": ("cosine_min",), "reference": ("fp32",)}},
     "max_top1_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": ("top1_difference",)}},
-    "max_recall_drop": _DROPS
-    | {
-        "where": _FP8
-        | _BASELINES
-        | {"metric": ("recall@1_image_to_text_difference", "recall@1_text_to_image_difference")}
+    "max_recall_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": _RECALLS}},
+    "max_fp16_change": {
+        "table": "accuracy",
+        "column": "value",
+        "change": True,
+        "where": {"precision": ("fp16",), "reference": ("fp32",), "metric": ("top1_difference", *_RECALLS)},
     },
     # Engines are left out: a small one is mostly kernels, and FP8's may be the larger.
     "max_size_ratio": {"table": "sizes", "column": "vs_fp16", "where": _FP8 | {"target": ("onnx",)}},
@@ -132,23 +157,48 @@ def _judge(gate: Gate, tables: Tables) -> list[GateResult]:
 
 
 def _judge_row(gate: Gate, row: Row) -> GateResult:
+    value, low, high = _judged(gate, row)
+    status = _status(gate, value, low, high)
+    samples = None if low is None else row.get("samples")
+    name = {column: _text(row, column) for column in ("metric", "encoder", "target", "reference")}
+    return GateResult(
+        name=gate.name,
+        status=status,
+        min=gate.min,
+        max=gate.max,
+        value=value,
+        low=low,
+        high=high,
+        samples=samples if isinstance(samples, int) else None,
+        needed=_needed(gate, row) if status == "undecided" else None,
+        **name,
+    )
+
+
+def _judged(gate: Gate, row: Row) -> tuple[float | None, float | None, float | None]:
+    """What is held against the bound: a value and the ends of its interval, both or neither."""
     value, low, high = (number(row, column) for column in (gate.column, "low", "high"))
     if low is None or high is None:
         low = high = None
     if gate.drop:
         # From zero rather than negated: a drop of 0 is not -0.
         value, low, high = (None if x is None else 0 - x for x in (value, high, low))
-    name = {column: _text(row, column) for column in ("metric", "encoder", "target", "reference")}
-    return GateResult(
-        name=gate.name,
-        status=_status(gate, value, low, high),
-        min=gate.min,
-        max=gate.max,
-        value=value,
-        low=low,
-        high=high,
-        **name,
-    )
+    if gate.change:
+        value = None if value is None else abs(value)
+        if low is not None and high is not None:
+            ends = (abs(low), abs(high))
+            low, high = 0.0 if low <= 0 <= high else min(ends), max(ends)
+    return value, low, high
+
+
+def _needed(gate: Gate, row: Row) -> int | None:
+    """How many samples would settle what is undecided, from the interval as it was measured."""
+    value, samples = _judged(gate, row)[0], row.get("samples")
+    low, high = number(row, "low"), number(row, "high")
+    bound = gate.min if gate.max is None else gate.max
+    if value is None or low is None or high is None or bound is None or not isinstance(samples, int):
+        return None
+    return samples_needed(samples, low, high, bound - value)
 
 
 def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> GateStatus:
@@ -160,7 +210,7 @@ def _status(gate: Gate, value: float | None, low: float | None, high: float | No
     else:
         assert gate.min is not None
         met, missed = least >= gate.min, most < gate.min
-    return "passed" if met else "failed" if missed else "undecided"
+    return "passed" if met else "failed" if missed or gate.proof else "undecided"
 
 
 def _text(row: Row, column: str) -> str | None:

@@ -93,6 +93,9 @@ class GateResult(BaseModel):
 
     `value` and its 95 % interval `low` to `high` are what was held against the bound, `min` or `max`: a metric, or how
     far it falls against `reference`. All are None where there was nothing to judge.
+
+    Of what has an interval, `samples` says how many it rests on; of what is undecided, `needed` says how many would
+    probably settle it, None where no number would.
     """
 
     model_config = _FROZEN
@@ -108,11 +111,17 @@ class GateResult(BaseModel):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    # Left out where there are none, as results before were written without them.
+    samples: int | None = Field(default=None, exclude_if=lambda count: count is None)
+    needed: int | None = Field(default=None, exclude_if=lambda count: count is None)
 
     @property
     def rejects(self) -> bool:
-        """Whether the release is rejected for it: failed, or configured and not measured."""
-        return self.status in ("failed", "not measured")
+        """Whether the release is rejected for it: failed, configured and not measured, or undecided.
+
+        Without `samples` an undecided result is one of before: it did not reject then, and does not now.
+        """
+        return self.status in ("failed", "not measured") or (self.status == "undecided" and self.samples is not None)
 
 
 class Manifest(BaseModel):

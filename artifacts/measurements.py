@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from artifacts.format import RATES
 from artifacts.manifest import Row
 from artifacts.schema import SCHEMAS, Column, Table, Tables, number
 
@@ -97,6 +98,6 @@ def _part(name: str, row: Row) -> str:
 
 def _unit_of(metric: str) -> str:
     """Rates and their differences are fractions of 1; the signal-to-noise ratio is in dB; the rest has no unit."""
-    if re.match(r"top\d|recall@", metric):
+    if re.match(RATES, metric) and not metric.endswith("_mcnemar_p"):
         return "fraction"
     return "dB" if metric == "snr_db" else ""

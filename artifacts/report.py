@@ -16,6 +16,7 @@ from artifacts.manifest import Cell, DataSource, GateResult, GateStatus, Manifes
 from artifacts.precision_map import precision_map_svg
 from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, SCHEMAS, Column, Table, check_tables, number
 from artifacts.tables import headline
+from artifacts.task_table import HEADS, task_lines
 from artifacts.verdict import findings, verdict
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
         gates=[_gate(result) for result in manifest.gates],
         findings=found,
         headline=_headline(manifest),
+        task_heads=HEADS,
+        task=task_lines(manifest.tables),
+        classes=[_class(row) for row in evidence.classes],
+        changed=evidence.changed,
         figures=_figures(manifest, evidence),
         maps=_maps(manifest),
         tables=[_table(schema, manifest.tables.get(name, ())) for name, schema in SCHEMAS.items()],
@@ -222,6 +227,16 @@ def _speedup(row: Row) -> str:
     low, high = number(row, "speedup_low"), number(row, "speedup_high")
     interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
     return show.quantity(row["speedup"], "ratio") + interval
+
+
+def _class(row: Row) -> dict[str, str]:
+    """One class as the page shows it."""
+    rates = {p: number(row, p) for p in ("fp32", "fp16", "fp8")}
+    texts = {p: show.NONE if rate is None else show.percent(rate) for p, rate in rates.items()}
+    before, after = rates["fp32"], rates["fp8"]
+    change = show.NONE if before is None or after is None else show.points(after - before)
+    named = {"target": str(row["target"]), "name": str(row["class"]), "samples": f"{row['samples']:,}"}
+    return named | texts | {"change": change}
 
 
 # --- provenance --------------------------------------------------------------------------------------------

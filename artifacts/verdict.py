@@ -35,7 +35,7 @@ class Finding:
 def findings(tables: Tables, gates: Sequence[GateResult] = ()) -> list[Finding]:
     """The findings in reading order; what was not measured is said to be so. Without gates nothing is said of them."""
     judged = [_gates(gates)] if gates else []
-    return judged + [make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)]
+    return [*judged, *_chance(tables), *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed))]
 
 
 def verdict(found: Sequence[Finding]) -> str:
@@ -45,15 +45,33 @@ def verdict(found: Sequence[Finding]) -> str:
 
 
 def _gates(gates: Sequence[GateResult]) -> Finding:
-    against = ", ".join(dict.fromkeys(result.name for result in gates if result.rejects))
+    missed = [result for result in gates if result.rejects]
+    against = ", ".join(dict.fromkeys(result.name for result in missed))
     undecided = ", ".join(dict.fromkeys(result.name for result in gates if result.status == "undecided"))
     detail = f"Results: {tally(gates)}."
-    if against:
-        return Finding("Gates", "rejected", f"rejected by {against}", detail, "bad")
     if undecided:
         detail += " Undecided: the bound lies inside the 95 % interval, and more samples would settle it."
+    if missed and all(result.status == "undecided" for result in missed):
+        return Finding("Gates", "undecided", f"not accepted, {undecided} being undecided", detail, "bad")
+    if against:
+        return Finding("Gates", "rejected", f"rejected by {against}", detail, "bad")
+    if undecided:  # of a release made when that was enough
         return Finding("Gates", "undecided", f"accepted, {undecided} being undecided", detail, "attention")
     return Finding("Gates", "accepted", "all gates are passed", detail, "good")
+
+
+def _chance(tables: Tables) -> list[Finding]:
+    """Said only of accuracy that is no better than chance: nothing that is compared with it means anything."""
+    for row in tables.get("accuracy", ()):
+        value, low = number(row, "value"), number(row, "low")
+        if row["metric"] == "top1_over_chance" and value is not None and low is not None and low <= 0:
+            detail = (
+                f"FP32 itself scores {points(value)} above what shuffled labels would give, and its 95 % interval "
+                "includes none at all: labels that do not belong to the pictures or the class names, or a model that "
+                "cannot do this task. Differences between precisions say nothing here."
+            )
+            return [Finding("Accuracy at chance", "at chance", "zero-shot accuracy is at chance", detail, "bad")]
+    return []
 
 
 def _size(tables: Tables) -> Finding:

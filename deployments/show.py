@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from artifacts.gate_words import words
-from artifacts.manifest import Manifest, Row
+from artifacts.manifest import GateResult, Manifest, Row
 from artifacts.schema import NOT_RUN
 from artifacts.signatures import SignatureRecord
 from artifacts.store import Store
 from artifacts.summary import summary
+from artifacts.task_table import HEADS, TaskLine, task_lines
 from artifacts.verdict import findings
 from deployments.console import moment, plain_table, stdout
 
@@ -89,11 +90,16 @@ def _print_standing(console: Console, standing: Standing) -> None:
 
 
 def _print_gates(console: Console, manifest: Manifest) -> None:
-    table = plain_table("gates", "gate", "result", "judged", "of", ">measured", ">95 % interval", ">asked for")
-    for result in manifest.gates:
-        table.add_row(result.name, result.status, *map(escape, words(result)))
     if manifest.gates:
-        console.print(table)
+        print_gates(console, manifest.gates)
+
+
+def print_gates(console: Console, results: Sequence[GateResult]) -> None:
+    """A line for each result."""
+    table = plain_table("gates", "gate", "result", "judged", "of", ">measured", ">95 % interval", ">asked for")
+    for result in results:
+        table.add_row(result.name, result.status, *map(escape, words(result)))
+    console.print(table)
 
 
 def _print_sizes(console: Console, manifest: Manifest) -> None:
@@ -107,16 +113,25 @@ def _print_sizes(console: Console, manifest: Manifest) -> None:
 
 
 def _print_accuracy(console: Console, manifest: Manifest) -> None:
-    table = plain_table("accuracy", "encoder", "target", "precision", "against", "metric", ">value", ">95 % interval")
+    table = plain_table("fidelity", "encoder", "target", "precision", "against", "metric", ">value")
     shown = ("cosine_mean", "cosine_min", "snr_db")
     for row in manifest.tables.get("accuracy", ()):
-        if row["encoder"] == "both" or row["metric"] in shown:
-            low, high = row["low"], row["high"]
-            sign = "+" if str(row["metric"]).endswith("_difference") else ""
-            interval = "" if low is None else f"{low:{sign}.4f} to {high:{sign}.4f}"
+        if row["metric"] in shown:
             cells = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
-            table.add_row(*cells, _number(row["value"], "{:.4f}"), interval)
+            table.add_row(*cells, _number(row["value"], "{:.4f}"))
     console.print(table)
+    print_task(console, task_lines(manifest.tables))
+
+
+def print_task(console: Console, lines: Sequence[TaskLine]) -> None:
+    """What the task makes of each precision; nothing where no task was scored."""
+    table = plain_table(
+        "accuracy (differences in points)", *(head if head in ("metric", "target") else f">{head}" for head in HEADS)
+    )
+    for line in lines:
+        table.add_row(*line)
+    if lines:
+        console.print(table)
 
 
 def _print_latency(console: Console, manifest: Manifest) -> None:

@@ -306,6 +306,7 @@ class _Run:
             self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
         accuracy: Accuracy = self._step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, "evidence")
+        self._keep(accuracy.details, "evidence")
         self._keep(accuracy.evaluation, "evidence/evaluation")
         return accuracy
 

@@ -8,22 +8,25 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.derived import DETAILS_FILE
 from artifacts.errors import NumericError, SameAsBaseline
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import Row
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.data import Dataset
 from tasks.datasource import DataRef
 from tasks.embedded import Embedded, load_embedded
 from tasks.embedding import REFERENCE, Embeddings
+from tasks.embedding_table import EmbeddingTable, Key
 from tasks.metrics import cosine
-from tasks.scoring import Hits, difference_rows, fidelity_rows, hit_rows
+from tasks.scoring import fidelity_rows
 from tasks.steps import StepOutput, cached_step, measured
-from tasks.task_hits import task_hits
+from tasks.task_details import changed_rows, class_rows
 
 
 class Accuracy(StepOutput):
-    """Rows of the accuracy table; `cosines` are per sample, keyed "<encoder> <precision> <target>".
+    """Rows of the accuracy table; `cosines` are per sample, keyed "<encoder> <precision> <target>"; `details` is one
+    file, `task_details.json`: what becomes of each class, and of the samples that change most.
 
     `evaluation` says what was evaluated: `samples.parquet` (id, image_hash, caption, label; a row's place is the
     index that image embeddings are keyed by) and `classes.json` (names and prompt templates, or null).
@@ -31,6 +34,7 @@ class Accuracy(StepOutput):
 
     rows: tuple[Row, ...]
     cosines: ArtifactRef
+    details: ArtifactRef
     evaluation: ArtifactRef
 
 
@@ -44,16 +48,15 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
     with measured() as meter:
         _refuse_same(embeddings)
         dataset = data.open()
-        table = _Table(dataset, embeddings)
-        rows = list(table.fidelity_rows())
-        for target in table.targets():
-            rows += table.task_rows(target)
-        store = active_store()
-        with store.staging() as folder:
-            (folder / "cosines.json").write_text(json.dumps(table.cosines))
-            cosines = store.add("cosines", folder)
+        arrays: dict[Key, Embedded] = {(e.encoder, e.target, e.precision): load_embedded(e.outputs) for e in embeddings}
+        table = EmbeddingTable(dataset, arrays)
+        fidelity = _Fidelity(table)
+        rows = [*fidelity.rows(), *table.task_rows()]
+        cosines = _keep("cosines", "cosines.json", fidelity.cosines)
+        rest = {"classes": list(class_rows(table)), "changed": list(changed_rows(table))}
+        details = _keep("task-details", DETAILS_FILE, rest)
         evaluation = _keep_evaluation(dataset)
-    return Accuracy(rows=tuple(rows), cosines=cosines, evaluation=evaluation, stats=meter.stats)
+    return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
 
 
 def _refuse_same(embeddings: list[Embeddings]) -> None:
@@ -67,6 +70,13 @@ def _refuse_same(embeddings: list[Embeddings]) -> None:
                 expected="an FP8 engine that differs from its FP16 baseline",
                 fix="look at the coverage table: is anything quantized, and is each engine the one it is named after?",
             )
+
+
+def _keep(kind: str, name: str, content: object) -> ArtifactRef:
+    store = active_store()
+    with store.staging() as folder:
+        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        return store.add(kind, folder)
 
 
 def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
@@ -83,21 +93,14 @@ def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
         return store.add("evaluation", folder)
 
 
-class _Table:
-    """All embeddings by (encoder, target, precision), aligned on the samples that every image runtime decoded."""
+class _Fidelity:
+    """How close embeddings are to FP32's and FP16's; `cosines` fills as the rows are made."""
 
-    def __init__(self, dataset: Dataset, embeddings: list[Embeddings]) -> None:
-        self.dataset = dataset
-        self.arrays: dict[tuple[str, str, str], Embedded] = {
-            (e.encoder, e.target, e.precision): load_embedded(e.outputs) for e in embeddings
-        }
-        self.indices: list[int] = next((k for (enc, _, _), (k, _) in self.arrays.items() if enc == "image"), [])
+    def __init__(self, table: EmbeddingTable) -> None:
+        self.arrays = table.arrays
         self.cosines: dict[str, list[float]] = {}
 
-    def targets(self) -> list[str]:
-        return list(dict.fromkeys(target for _, target, _ in self.arrays if target != REFERENCE))
-
-    def fidelity_rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         for (encoder, target, precision), (_, array) in self.arrays.items():
             if target == REFERENCE:
                 continue
@@ -121,29 +124,6 @@ class _Table:
     ) -> Iterator[Row]:
         yield from fidelity_rows(pair, reference, first, second, _max_abs(first, second))
 
-    # --- the task ----------------------------------------------------------------------------------------------------
-
-    def task_rows(self, target: str) -> list[Row]:
-        """Zero-shot classification where there are labels, retrieval where there are only captions."""
-        precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
-        hits = {"fp32": self._hits(REFERENCE, "fp32")} | {p: self._hits(target, p) for p in precisions}
-        reference = "captions" if self.dataset.classes is None else "labels"
-        rows: list[Row] = []
-        for precision, metrics in hits.items():
-            rows += hit_rows(REFERENCE if precision == "fp32" else target, precision, reference, metrics)
-        rows += difference_rows(target, hits)
-        return rows if target == self.targets()[0] else [row for row in rows if row["target"] != REFERENCE]
-
-    def _encoder(self, encoder: Encoder, target: str, precision: str) -> NDArray[np.float32]:
-        """One encoder's embeddings; FP32 stands in for an encoder that is not optimized."""
-        array = self.arrays.get((encoder, target, precision)) or self.arrays[encoder, REFERENCE, "fp32"]
-        return array[1]
-
-    def _hits(self, target: str, precision: str) -> Hits:
-        images = self._encoder("image", target, precision)
-        texts = self._encoder("text", target, precision)
-        return task_hits(self.dataset, self.indices, images, texts)
-
 
 def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """The largest absolute difference, as Polygraphy's Comparator reports it."""
@@ -161,6 +141,6 @@ def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(comparison["first", "second"][0]["embeds"].max_absdiff)
 
 
-@cached_step("score", version=3, packages=("polygraphy", "numpy"))
+@cached_step("score", version=4, packages=("polygraphy", "numpy", "scipy"))
 def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
     return score(data, embeddings)

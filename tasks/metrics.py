@@ -54,18 +54,95 @@ def retrieval_hits(queries: Array, items: Array, relevant: NDArray[np.bool_], k:
     return hits
 
 
-def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> tuple[float, float, float]:
+def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
+    """The most similar class of each image, (n,)."""
+    return np.asarray((normalise(images) @ classes.T).argmax(axis=1), dtype=np.int64)
+
+
+def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """The share of each class's samples that are hits, (classes,); NaN for a class without samples."""
+    counts = np.bincount(labels, minlength=classes)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(labels, weights=hits, minlength=classes) / counts
+
+
+def paired_difference(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], *, identical: bool = False
+) -> tuple[float, float, float]:
     """mean(first) - mean(second) over the same samples with its 95 % percentile bootstrap interval (Efron 1979).
 
-    Resampling pairs of 0/1 outcomes with replacement is drawing counts of the differences -1, 0, +1.
+    Resampling pairs of 0/1 outcomes with replacement is drawing counts of the differences -1, 0, +1. They are drawn
+    with half a sample more in each cell of the 2 x 2 table (Agresti and Min 2005): where few samples differ, or none,
+    the plain bootstrap is far too sure. Only `identical` embeddings leave nothing open: they agree on any sample.
     """
-    differences = first.astype(np.int64) - second.astype(np.int64)
-    n = len(differences)
-    shares = np.array([(differences == value).mean() for value in (-1, 0, 1)])
-    counts = np.random.default_rng(_SEED).multinomial(n, shares, size=_RESAMPLES)
-    means = (counts[:, 2] - counts[:, 0]) / n
+    if identical:
+        return 0.0, 0.0, 0.0
+    n = len(first)
+    means = np.random.default_rng(_SEED).multinomial(n, _smoothed(first, second), size=_RESAMPLES) @ _SIGNS / n
+    return _with_interval(float(first.mean() - second.mean()), means)
+
+
+def class_recall_difference(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], labels: NDArray[np.int64], *, identical: bool = False
+) -> tuple[float, float, float]:
+    """The difference of two mean per-class recalls with its interval, as `paired_difference`.
+
+    Samples are drawn within their class, so that no class is ever empty, and share what is added to the table.
+    """
+    if identical:
+        return 0.0, 0.0, 0.0
+    rng, present = np.random.default_rng(_SEED), np.unique(labels)
+    means, value = np.zeros(_RESAMPLES), 0.0
+    for label in present:
+        one, other = first[labels == label], second[labels == label]
+        shares = _smoothed(one, other, 1 / len(present))
+        means += rng.multinomial(len(one), shares, size=_RESAMPLES) @ _SIGNS / len(one)
+        value += one.mean() - other.mean()
+    return _with_interval(float(value / len(present)), means / len(present))
+
+
+def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better."""
+    from scipy.stats import binomtest
+
+    lost, _, won = (int(count) for count in _counts(first, second))
+    return 1.0 if lost + won == 0 else float(binomtest(won, lost + won).pvalue)
+
+
+def over_chance(
+    hits: NDArray[np.bool_], predicted: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """How far top-1 is above chance, with its exact 95 % interval (Clopper and Pearson 1934), chance taken as known.
+
+    Chance is what the same predictions score on shuffled labels, on average: the sum over classes of the share of
+    labels times the share of predictions, as in Cohen's kappa.
+    """
+    from scipy.stats import binomtest
+
+    n, classes = len(labels), int(max(labels.max(), predicted.max())) + 1
+    chance = float(np.bincount(labels, minlength=classes) @ np.bincount(predicted, minlength=classes)) / n**2
+    ends = binomtest(int(hits.sum()), n).proportion_ci()
+    return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+
+
+_SIGNS = np.array([-1, 0, 1])
+_HALF_EACH = np.array([0.5, 1.0, 0.5])  # two of the four cells of the table are differences of 0
+
+
+def _counts(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many samples differ by -1, 0 and +1."""
+    return np.bincount(first.astype(np.int64) - second.astype(np.int64) + 1, minlength=3)
+
+
+def _smoothed(first: NDArray[np.bool_], second: NDArray[np.bool_], part: float = 1.0) -> NDArray[np.float64]:
+    """The shares of -1, 0 and +1 with `part` of half a sample more in each cell."""
+    counts = _counts(first, second) + part * _HALF_EACH
+    return np.asarray(counts / counts.sum())
+
+
+def _with_interval(value: float, means: NDArray[np.float64]) -> tuple[float, float, float]:
     low, high = np.percentile(means, [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
+    return value, min(float(low), value), max(float(high), value)
 
 
 def ratio_interval(slow: NDArray[np.float64], fast: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -126,6 +126,8 @@ def accuracy_rows() -> list[Row]:
         more = {"target": target, "low": value - 0.019, "high": value + 0.018}
         rows.append(row("both", precision, "labels", "top1", value, **more))
     rows.append(row("both", "fp8", "fp16", "top1_difference", -0.0022, low=-0.0061, high=0.0016))
+    rows.append(row("both", "fp8", "fp16", "top1_mcnemar_p", 0.42))
+    rows.append(row("both", "fp32", "chance", "top1_over_chance", 0.75, target="pytorch", low=0.73, high=0.77))
     for metric, value in (("recall@1_image_to_text", 0.564), ("recall@1_text_to_image", 0.365)):
         rows.append(row("both", "fp8", "captions", metric, value, low=value - 0.02, high=value + 0.02))
     return rows

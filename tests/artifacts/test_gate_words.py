@@ -48,6 +48,38 @@ SENTENCES = {
     ),
     "max_top1_drop not measured: zero-shot top-1 drop, asked for at most 1 points, "
     "needs an evaluation set with labels, and FP8": GateResult(name="max_top1_drop", status="not measured", max=0.01),
+    "max_top1_drop undecided: zero-shot top-1 drop against FP32 (both, onnxruntime) is 0.20 points "
+    "(95 % interval -0.40 to 0.80), asked for at most 0.5 points; 3,500 more samples than these 500 would settle it "
+    "with a probability of 80%, if they are like these": result(
+        "max_top1_drop",
+        "undecided",
+        encoder="both",
+        max=0.005,
+        value=0.002,
+        low=-0.004,
+        high=0.008,
+        samples=500,
+        needed=4000,
+    ),
+    "max_fp16_change undecided: change of FP16's own accuracy against FP32 (both, onnxruntime) is 0.10 points "
+    "(95 % interval 0.00 to 0.40), asked for at most 0.1 points; no number of samples would settle it: what was "
+    "measured is the bound itself": result(
+        "max_fp16_change", "undecided", encoder="both", max=0.001, value=0.001, low=0.0, high=0.004, samples=500
+    ),
+    "above_chance failed: FP32's zero-shot top-1 above chance (both, pytorch) is 0.50 points (95 % interval -2.00 to "
+    "3.10), asked for at least 0 points: accuracy is at chance; do the labels belong to these pictures and class "
+    "names?": result(
+        "above_chance",
+        "failed",
+        encoder="both",
+        target="pytorch",
+        reference="chance",
+        min=0.0,
+        value=0.005,
+        low=-0.02,
+        high=0.031,
+        samples=500,
+    ),
     # As a later version may record it.
     "max_fog failed: max_fog (image) is 0.25, asked for at most 0.125": GateResult(
         name="max_fog", status="failed", max=0.125, value=0.25, encoder="image"

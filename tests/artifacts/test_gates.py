@@ -26,7 +26,9 @@ def size(encoder: str, ratio: float | None, **changes: Any) -> Row:
 
 
 def judged(gates: Gates, *rows: Row, sizes: tuple[Row, ...] = ()) -> tuple[GateResult, ...]:
-    return judge(gates.gates(), {"accuracy": rows, "sizes": sizes})
+    """The results without that on chance, which has its own test."""
+    results = judge(gates.gates(), {"accuracy": rows, "sizes": sizes})
+    return tuple(result for result in results if result.name != "above_chance")
 
 
 def only(**bounds: float | None) -> Gates:
@@ -60,7 +62,14 @@ def test_an_interval_is_judged_as_all_of_its_points(side: str, ends: list[float]
     right = [point >= Fraction(bound, 8) if side == "min" else point <= Fraction(bound, 8) for point in points]
     assert result.status == ("passed" if all(right) else "undecided" if any(right) else "failed")
     assert (result.low, result.value, result.high) == ((-high, -value, -low) if drop else (low, value, high))
-    assert result.rejects == (not any(right))
+    assert result.rejects == (not all(right))
+    assert result.samples == 9
+    assert (result.needed is None) == (result.status != "undecided" or Fraction(value) == _bound(bound, drop))
+
+
+def _bound(eighths: int, drop: bool) -> Fraction:
+    """The value that is the bound itself."""
+    return Fraction(-eighths if drop else eighths, 8)
 
 
 @pytest.mark.parametrize("ends", [(None, None), (None, 0.9), (0.1, None)])
@@ -86,6 +95,43 @@ def test_a_drop_is_a_loss() -> None:
     assert statuses(judged(only(max_top1_drop=0.01), lost)) == ["failed"]
     same = judged(only(max_top1_drop=0.01), accuracy("top1_difference", value=0.0, low=0.0, high=0.0))
     assert str(same[0].value) == "0.0"  # not -0.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((0.0, 0.0, 0.0), ("passed", 0.0, 0.0)),
+        ((-0.001, -0.0005, 0.0002), ("passed", 0.0, 0.001)),
+        ((-0.0002, 0.0005, 0.0011), ("undecided", 0.0, 0.0011)),
+        ((-0.003, -0.002, -0.0015), ("failed", 0.0015, 0.003)),
+        ((0.0015, 0.002, 0.003), ("failed", 0.0015, 0.003)),
+    ],
+)
+def test_a_change_is_judged_either_way(ends: tuple[float, ...], expected: tuple[str, float, float]) -> None:
+    low, value, high = ends
+    row = accuracy("top1_difference", precision="fp16", encoder="both", value=value, low=low, high=high)
+    (result,) = judged(only(max_fp16_change=0.001), row)
+    assert (result.status, result.low, result.high) == expected
+    assert result.value == abs(value)
+
+
+CHANCES = {(0.2, 0.15, 0.25): "passed", (0.01, -0.02, 0.04): "failed", (-0.2, -0.25, -0.15): "failed"}
+
+
+@pytest.mark.parametrize("ends", CHANCES)
+def test_a_gate_on_top1_asks_for_more_than_chance(ends: tuple[float, float, float]) -> None:
+    value, low, high = ends
+    values = {"encoder": "both", "precision": "fp32", "reference": "chance", "target": "pytorch"}
+    chance = accuracy("top1_over_chance", value=value, low=low, high=high, **values)
+    same = accuracy("top1_difference", encoder="both", value=0.0, low=0.0, high=0.0)
+    results = {r.name: r for r in judge(only(max_top1_drop=0.1).gates(), {"accuracy": [same, chance]})}
+    assert results["above_chance"].status == CHANCES[ends]
+    assert results["max_top1_drop"].status == "passed"
+    assert (
+        judge(only(max_size_ratio=0.9, max_recall_drop=0.1).gates(), {"accuracy": [chance]})[-1].name != "above_chance"
+    )
+    missing = judge(only(max_top1_drop=0.1).gates(), {"accuracy": [same]})
+    assert [(r.name, r.status) for r in missing][-1] == ("above_chance", "not measured")
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -142,6 +188,7 @@ CONFIGURED: list[dict[str, float]] = [
     {"min_cosine_worst": 0.5},
     {"max_top1_drop": 0.5},
     {"max_recall_drop": 0.5},
+    {"max_fp16_change": 0.5},
     {"max_size_ratio": 0.97},
 ]
 

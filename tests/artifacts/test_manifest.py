@@ -129,6 +129,14 @@ def test_gates_decide_the_status_and_survive(statuses: tuple[str, ...], status: 
     assert Manifest.from_bytes(original.to_bytes(), where="x") == original
 
 
+def test_an_undecided_result_rejects_since_results_say_how_many_samples_they_rest_on() -> None:
+    made = manifest(gates=(gate("undecided").model_copy(update={"samples": 500, "needed": 2000}),))
+    assert made.status == "rejected"
+    assert Manifest.from_bytes(made.to_bytes(), where="x") == made
+    (before,) = json.loads(manifest(gates=(gate("undecided"),)).to_bytes())["gates"]
+    assert not {"samples", "needed"} & before.keys()
+
+
 def test_manifests_from_before_there_were_gates_can_be_read() -> None:
     data = manifest().to_bytes()
     assert "gates" not in json.loads(data)

@@ -231,7 +231,7 @@ def test_a_rejected_release_says_so_first(manifest_of: MakeManifest, evidence_of
     banner = text[text.index("Rejected.") : text.index("Rejected by min_cosine_mean, max_recall_drop;")]
     assert "min_cosine_mean failed: mean cosine with FP32 (text, onnxruntime) is 0.997240" in banner
     assert "max_recall_drop not measured" in banner
-    assert "undecided" not in banner and "passed" not in banner
+    assert "max_top1_drop undecided" in banner and "passed" not in banner
     table = text[text.index("What the release was asked for.") : text.index("Headline")]
     marks = {"passed": "\N{CHECK MARK}", "failed": "\N{MULTIPLICATION SIGN}", "undecided": "?", "not measured": NONE}
     for status, mark in marks.items():
@@ -249,7 +249,7 @@ def test_an_accepted_release_has_no_banner(manifest_of: MakeManifest, evidence_o
 def test_findings_on_gates(manifest_of: MakeManifest) -> None:
     cases = {
         ("rejected", "bad"): {"min_cosine_mean": 0.999, "max_top1_drop": 0.005},
-        ("undecided", "attention"): {"max_top1_drop": 0.005},
+        ("undecided", "bad"): {"max_top1_drop": 0.005},
         ("accepted", "good"): {},
     }
     for expected, bounds in cases.items():
@@ -257,6 +257,32 @@ def test_findings_on_gates(manifest_of: MakeManifest) -> None:
         first = findings(made.tables, made.gates)[0]
         assert (first.title, first.figure, first.level) == ("Gates", *expected)
     assert [finding.title for finding in findings(made.tables)].count("Gates") == 0
+
+
+def test_accuracy_at_chance_is_named(manifest_of: MakeManifest) -> None:
+    made = manifest_of()
+    assert "Accuracy at chance" not in [finding.title for finding in findings(made.tables)]
+    rows = [
+        row | {"value": 0.004, "low": -0.015, "high": 0.023} if row["metric"] == "top1_over_chance" else row
+        for row in made.tables["accuracy"]
+    ]
+    (found,) = [f for f in findings(made.tables | {"accuracy": rows}) if f.title == "Accuracy at chance"]
+    assert (found.figure, found.level) == ("at chance", "bad")
+
+
+def test_the_page_shows_classes_and_the_samples_that_change_most(manifest_of: MakeManifest) -> None:
+    classes = [
+        {"target": "onnxruntime", "class": "a <b>cat</b>", "samples": 50, "fp32": 0.5, "fp16": None, "fp8": 0.46}
+    ]
+    changed = [
+        {"target": "onnxruntime", "sample": "cats/7.png", "truth": "cat", "fp32": "cat > dog", "fp8": "dog > cat"}
+        | {"fp32_margin": 0.0123, "fp8_margin": -0.0045}
+    ]
+    text = Page(render_report(manifest_of(), Evidence(classes=classes, changed=changed))).text
+    for shown in ("a <b>cat</b>", "50.0 %", "46.0 %", "4.0 points", "cats/7.png", "cat > dog", "dog > cat", "-0.0045"):
+        assert shown in text, shown
+    assert "Show 1 classes" in text and "the 1 samples" in text
+    assert "that FP8 changes most" not in Page(render_report(manifest_of(), Evidence())).text
 
 
 def test_names_of_gates_do_not_become_markup(manifest_of: MakeManifest) -> None:

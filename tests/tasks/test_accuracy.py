@@ -2,68 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binom
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
 from artifacts.errors import NumericError
 from artifacts.schema import check_rows
 from artifacts.store import Store
-from tasks.accuracy import Accuracy, score
-from tasks.datasource import DataRef, pin_data
-from tasks.embedding import Embeddings, evaluation_texts
-from tasks.step_cost import StepStats
-
-STATS = StepStats(wall_s=1, peak_rss_mb=1)
-
-
-def kept(store: Store, encoder: Any, precision: Any, target: str, keys: list[Any], array: np.ndarray) -> Embeddings:
-    with store.staging() as folder:
-        np.save(folder / "embeddings.npy", array.astype(np.float32))
-        (folder / "keys.json").write_text(json.dumps(keys))
-        outputs = store.add("embeddings", folder)
-    return Embeddings(
-        encoder=encoder,
-        precision=precision,
-        target=target,
-        outputs=outputs,
-        rows=len(keys),
-        skipped=0,
-        truncated=0,
-        stats=STATS,
-    )
-
-
-class Case:
-    """Synthetic embeddings: FP32, and noisier copies as FP16 and FP8."""
-
-    def __init__(self, store: Store, data: DataRef, noise: dict[str, float], indices: list[int] | None = None) -> None:
-        self.store, self.data = store, data
-        rng = np.random.default_rng(1)
-        self.texts = evaluation_texts(data.open())
-        self.indices = list(range(data.samples)) if indices is None else indices
-        base = {"image": rng.standard_normal((len(self.indices), 6)), "text": rng.standard_normal((len(self.texts), 6))}
-        self.arrays = {
-            (encoder, precision): (array + size * rng.standard_normal(array.shape)).astype(np.float32)
-            for encoder, array in base.items()
-            for precision, size in {"fp32": 0.0, **noise}.items()
-        }
-
-    def embeddings(self, drop: tuple[tuple[str, str], ...] = ()) -> list[Embeddings]:
-        keys: dict[str, list[Any]] = {"image": self.indices, "text": self.texts}
-        return [
-            kept(self.store, e, p, "pytorch" if p == "fp32" else "onnxruntime", keys[e], array)
-            for (e, p), array in self.arrays.items()
-            if (e, p) not in drop
-        ]
-
-    def score(self, drop: tuple[tuple[str, str], ...] = ()) -> Accuracy:
-        return score(self.data, self.embeddings(drop))
+from tasks.accuracy import Accuracy
+from tasks.datasource import pin_data
+from tests.tasks.support import Case
 
 
 def value(accuracy: Accuracy, **where: Any) -> Any:
@@ -106,9 +60,19 @@ def test_zero_shot(digits: Case) -> None:
         scores = cosine_similarity(digits.arrays["image", precision], np.array(classes))
         hits[precision] = scores.argmax(axis=1) == labels
         assert value(accuracy, precision=precision, metric="top1", reference="labels") == hits[precision].mean()
-    for baseline in ("fp32", "fp16"):
-        expected = hits["fp8"].mean() - hits[baseline].mean()
-        assert value(accuracy, reference=baseline, metric="top1_difference") == pytest.approx(expected)
+        recall = balanced_accuracy_score(labels, scores.argmax(axis=1))
+        assert value(accuracy, precision=precision, metric="mean_class_recall", reference="labels") == (
+            pytest.approx(recall)
+        )
+    for precision, baseline in (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16")):
+        which = {"precision": precision, "reference": baseline}
+        expected = hits[precision].mean() - hits[baseline].mean()
+        assert value(accuracy, **which, metric="top1_difference") == pytest.approx(expected)
+        won, lost = (
+            int((a & ~b).sum()) for a, b in ((hits[precision], hits[baseline]), (hits[baseline], hits[precision]))
+        )
+        p = 2 * binom.cdf(min(won, lost), won + lost, 0.5)
+        assert value(accuracy, **which, metric="top1_mcnemar_p") == pytest.approx(min(p, 1.0))
     assert 0 < hits["fp8"].mean() < 1
 
 
@@ -176,3 +140,18 @@ def test_a_broken_fp16_baseline_is_an_error(store: Store) -> None:
     data, _ = pin_data("digits", "evaluation", 20)
     with pytest.raises(NumericError, match="FP16 baseline of the image encoder"):
         Case(store, data, {"fp16": 0.4, "fp8": 0.4}).score()
+
+
+def test_identical_embeddings_differ_by_exactly_nothing(digits: Case) -> None:
+    for encoder in ("image", "text"):
+        digits.arrays[encoder, "fp16"] = digits.arrays[encoder, "fp32"]
+    accuracy = digits.score()
+    for metric in ("top1", "top5", "mean_class_recall"):
+        where = {"precision": "fp16", "reference": "fp32", "metric": f"{metric}_difference"}
+        (row,) = [row for row in accuracy.rows if all(row[key] == wanted for key, wanted in where.items())]
+        assert (row["value"], row["low"], row["high"]) == (0, 0, 0)
+    assert value(accuracy, precision="fp16", reference="fp32", metric="top1_mcnemar_p") == 1
+    (row,) = [
+        r for r in accuracy.rows if (r["precision"], r["metric"], r["reference"]) == ("fp8", "top5_difference", "fp32")
+    ]
+    assert float(row["low"] or 0) < 0 < float(row["high"] or 0)

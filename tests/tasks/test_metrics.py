@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import top_k_accuracy_score
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, recall_score, top_k_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 from sklearn.preprocessing import normalize
 
@@ -92,24 +93,107 @@ def test_paired_interval_is_the_percentile_bootstrap(p: float, q: float, n: int,
 
 
 def test_pairing_counts(rng: np.random.Generator) -> None:
-    """Equal outcomes have no uncertainty in their difference, however uncertain each is."""
+    """Equal outcomes have little uncertainty in their difference, however uncertain each is."""
     outcome = rng.random(100) < 0.5
-    assert metrics.paired_difference(outcome, outcome) == (0, 0, 0)
+    value, low, high = metrics.paired_difference(outcome, outcome)
+    assert value == 0
+    assert 0 < high - low < 0.05
     _, low, high = metrics.paired_difference(outcome, rng.permutation(outcome))
     assert high - low > 0.1
 
 
-def test_paired_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(8)
-    truth, covered, runs = 0.15, 0, 200
+def test_identical_embeddings_leave_nothing_open() -> None:
+    outcome = np.array([True, False, True])
+    labels = np.array([0, 1, 1])
+    assert metrics.paired_difference(outcome, outcome, identical=True) == (0, 0, 0)
+    assert metrics.class_recall_difference(outcome, outcome, labels, identical=True) == (0, 0, 0)
+    assert metrics.mcnemar_p(outcome, outcome) == 1
+
+
+def drawn_pairs(rng: np.random.Generator, n: int, won: float, lost: float) -> tuple[np.ndarray, np.ndarray]:
+    """Outcomes of n samples: the first alone is right in a share `won`, the second alone in `lost`, both in half of the
+    rest."""
+    drawn = rng.random(n)
+    both = rng.random(n) < 0.5
+    first = (drawn < won) | ((drawn >= won + lost) & both)
+    second = ((drawn >= won) & (drawn < won + lost)) | ((drawn >= won + lost) & both)
+    return first, second
+
+
+# Down to where most sets hold no sample that differs, and the plain bootstrap covers a drop of a point in 45 %.
+@pytest.mark.parametrize(
+    ("n", "won", "lost"),
+    [(300, 0.25, 0.1), (1000, 0.02, 0.01), (200, 0.01, 0.01), (500, 0.0, 0.01), (64, 0.0, 0.01), (64, 0.001, 0.001)],
+)
+def test_paired_interval_covers_the_truth_as_often_as_it_says(n: int, won: float, lost: float) -> None:
+    rng, runs = np.random.default_rng(8), 400
+    covered = 0
     for _ in range(runs):
-        drawn = rng.random(300)
-        # correct in both 60 %, first alone 25 %, second alone 10 %, neither 5 %
-        first = drawn < 0.85
-        second = (drawn < 0.6) | ((drawn >= 0.85) & (drawn < 0.95))
-        _, low, high = metrics.paired_difference(first, second)
-        covered += low <= truth <= high
-    assert 0.90 <= covered / runs <= 0.99
+        value, low, high = metrics.paired_difference(*drawn_pairs(rng, n, won, lost))
+        assert low <= value <= high
+        covered += low - 1e-12 <= won - lost <= high + 1e-12
+    # Not below 95 % by more than chance explains once in ten thousand.
+    assert binomtest(covered, runs, 0.95, alternative="less").pvalue > 1e-4, covered / runs
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0.2, 0.1), (0.0, 0.01)])
+def test_interval_of_mean_class_recall_covers_too(won: float, lost: float) -> None:
+    rng, runs, covered = np.random.default_rng(5), 150, 0
+    labels = np.repeat(np.arange(4), (10, 30, 60, 100))
+    for _ in range(runs):
+        value, low, high = metrics.class_recall_difference(*drawn_pairs(rng, 200, won, lost), labels)
+        assert low <= value <= high
+        covered += low - 1e-12 <= won - lost <= high + 1e-12
+    assert binomtest(covered, runs, 0.95, alternative="less").pvalue > 1e-4, covered / runs
+
+
+def test_class_recall_is_scikit_learns(rng: np.random.Generator) -> None:
+    labels = rng.choice([0, 1, 2, 4], 200, p=[0.7, 0.1, 0.1, 0.1])  # class 3 is empty
+    predicted = np.where(rng.random(200) < 0.6, labels, rng.integers(0, 5, 200))
+    other = np.where(rng.random(200) < 0.9, labels, rng.integers(0, 5, 200))
+    recall = metrics.class_recall(predicted == labels, labels, 5)
+    np.testing.assert_allclose(recall[[0, 1, 2, 4]], recall_score(labels, predicted, average=None, labels=[0, 1, 2, 4]))
+    assert np.isnan(recall[3])
+    expected = balanced_accuracy_score(labels, other) - balanced_accuracy_score(labels, predicted)
+    assert metrics.class_recall_difference(other == labels, predicted == labels, labels)[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "p"), [(0, 0, 1), (5, 0, 0.0625), (1, 7, 0.0703125), (3, 3, 1), (2, 10, 0.03857421875)]
+)
+def test_mcnemar_by_hand(won: int, lost: int, p: float) -> None:
+    """Twice the sum of the binomial tail: 2 * C(5, 0) / 2^5, 2 * (1 + 8) / 2^8, 2 * (1 + 12 + 66) / 2^12."""
+    first = np.array([True] * won + [False] * lost + [True, False])
+    second = np.array([False] * won + [True] * lost + [True, False])
+    assert metrics.mcnemar_p(first, second) == pytest.approx(p)
+
+
+def test_over_chance_is_the_numerator_of_kappa(rng: np.random.Generator) -> None:
+    labels = rng.choice(4, 300, p=[0.6, 0.2, 0.1, 0.1])
+    predicted = np.where(rng.random(300) < 0.7, labels, rng.choice(4, 300, p=[0.1, 0.1, 0.1, 0.7]))
+    value, low, high = metrics.over_chance(predicted == labels, predicted, labels)
+    agreed = (predicted == labels).mean()
+    chance = agreed - value
+    assert (agreed - chance) / (1 - chance) == pytest.approx(cohen_kappa_score(labels, predicted))
+    assert 0 < low < value < high
+
+
+def test_shuffled_labels_are_at_chance() -> None:
+    """A classifier that is right in nine of ten, and of a skewed set: shuffled, it is hardly ever above chance."""
+    rng, runs, above = np.random.default_rng(4), 300, 0
+    labels = rng.choice(5, 200, p=[0.6, 0.1, 0.1, 0.1, 0.1])
+    predicted = np.where(rng.random(200) < 0.9, labels, rng.integers(0, 5, 200))
+    assert metrics.over_chance(predicted == labels, predicted, labels)[1] > 0
+    for _ in range(runs):
+        shuffled = rng.permutation(labels)
+        above += metrics.over_chance(predicted == shuffled, predicted, shuffled)[1] > 0
+    assert binomtest(above, runs, 0.025, alternative="greater").pvalue > 1e-4
+
+
+def test_predictions_are_the_nearest_classes(rng: np.random.Generator) -> None:
+    images, classes = rng.standard_normal((40, 6)).astype(np.float32), normalize(rng.standard_normal((5, 6)))
+    found = metrics.predicted_classes(images, classes.astype(np.float32))
+    np.testing.assert_array_equal(found, cosine_similarity(images, classes).argmax(axis=1))
 
 
 def test_ratio_interval(rng: np.random.Generator) -> None:

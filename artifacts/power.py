@@ -1,0 +1,27 @@
+"""How many samples it takes to tell a difference from a bound."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+POWER = 0.8
+"""How probably that many samples settle it."""
+_SURE = NormalDist().inv_cdf(0.975)
+_POWERFUL = NormalDist().inv_cdf(POWER)
+
+
+def samples_needed(samples: int, low: float, high: float, distance: float) -> int | None:
+    """With how many samples the 95 % interval of a value `distance` away from a bound leaves that bound outside.
+
+    Assumes that the value and the spread of samples are what `samples` of them showed; where none of them differ, the
+    spread is what it could still be, and fewer may do. The standard error s is the
+    interval's width over 2 z(97.5 %); it falls with the square root of the number, so the number is
+    samples * ((z(97.5 %) + z(80 %)) s / distance)^2: for a difference of paired proportions, the sample size for
+    McNemar's test (Miettinen 1968; Connor 1987, "Sample size for testing differences in proportions for the
+    paired-sample design", Biometrics 43). None where the value is at the bound: no number would do.
+    """
+    if distance == 0:
+        return None
+    error = (high - low) / (2 * _SURE)
+    return math.ceil(samples * ((_SURE + _POWERFUL) * error / distance) ** 2)

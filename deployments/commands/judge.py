@@ -1,0 +1,55 @@
+"""The command that holds a published release to other gates, on what it has measured: no model runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from artifacts.errors import GateFailed
+from artifacts.gate_words import sentence
+from artifacts.gates import judge as judge_tables
+from artifacts.task_table import task_lines
+from deployments import show
+from deployments.console import stdout
+from deployments.options import JsonOption, Ref, StoreOption, open_store, print_json
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Releases")
+def judge(
+    ref: Ref,
+    gates: Annotated[Path, typer.Option(help="A YAML file with a `gates:` block, as for optimize.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a release to these gates, on its saved embeddings and tables; exits with 3 unless all are passed."""
+    from flows.parameters import parse_gates, read_config
+    from tasks.saved_accuracy import saved_accuracy
+
+    wanted = parse_gates(read_config(gates), where=gates)
+    opened = open_store(store)
+    manifest = opened.find(ref)
+    scored = saved_accuracy(opened, manifest)
+    tables = dict(manifest.tables) if scored is None else manifest.tables | {"accuracy": tuple(scored)}
+    results = judge_tables(wanted.gates(), tables)
+    missed = [sentence(result) for result in results if result.rejects]
+    basis = "tables" if scored is None else "embeddings"
+    if as_json:
+        found = [result.model_dump(mode="json") for result in results]
+        print_json({"ref": manifest.ref, "accepted": not missed, "basis": basis, "gates": found})
+    else:
+        console = stdout()
+        console.print(f"[bold]{manifest.ref}[/], judged on its saved {basis}", soft_wrap=True)
+        show.print_gates(console, results)
+        show.print_task(console, task_lines(tables))
+    if missed:
+        raise GateFailed.of(
+            "\n".join([f"{manifest.ref} does not pass", *(f"  {text}" for text in missed)]),
+            release=manifest.ref,
+            new=False,
+            where=gates,
+            fix="evaluate on more samples where it is undecided; else keep layers in FP16 with a recipe",
+        )

@@ -1,0 +1,75 @@
+"""What FP32, FP16 and FP8 make of one task, sample by sample: rates, paired differences with intervals, and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.manifest import Row
+from tasks.metrics import (
+    class_embeddings,
+    class_recall,
+    class_recall_difference,
+    mcnemar_p,
+    over_chance,
+    paired_difference,
+    predicted_classes,
+)
+from tasks.scoring import Classification, Hits, Task, accuracy_row, hit_rows
+
+PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
+"""What is compared with what."""
+
+
+class Side(NamedTuple):
+    """The embeddings of one precision: pictures (n, d) and texts (t, d)."""
+
+    images: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+    def is_same(self, other: Side) -> bool:
+        """Whether both are the same numbers: then so is every outcome, on these samples and on any."""
+        return all(np.array_equal(mine, its) for mine, its in zip(self, other, strict=True))
+
+
+def task_statistics(task: Task, target: str, reference_target: str, sides: Mapping[str, Side]) -> Iterator[Row]:
+    """Rows of the accuracy table; `sides` by precision, FP32's of `reference_target` and all others of `target`."""
+    hits = {precision: task.hits(*side) for precision, side in sides.items()}
+    for precision, found in hits.items():
+        place = reference_target if precision == "fp32" else target
+        yield from hit_rows(place, precision, task.reference, found)
+        if isinstance(task, Classification) and "top1" in found:
+            yield _recall_row(task, place, precision, found)
+    if isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
+        yield _chance_row(task, reference_target, sides["fp32"], hits["fp32"])
+    for precision, baseline in PAIRS:
+        if precision in hits and baseline in hits:
+            identical = sides[precision].is_same(sides[baseline])
+            yield from _paired_rows(task, (target, precision, baseline), hits[precision], hits[baseline], identical)
+
+
+def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
+    """The mean of the classes' own recalls: of those that have samples, each counts the same."""
+    recall = float(np.nanmean(class_recall(hits["top1"], task.labels, task.classes)))
+    return accuracy_row("both", target, precision, task.reference, "mean_class_recall", recall, len(task.labels))
+
+
+def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Row:
+    predicted = predicted_classes(side.images, class_embeddings(side.texts[task.prompts], task.classes))
+    value, low, high = over_chance(hits["top1"], predicted, task.labels)
+    return accuracy_row("both", target, "fp32", "chance", "top1_over_chance", value, len(task.labels), low, high)
+
+
+def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:
+    """`which` is target, precision and what it is compared with."""
+    for metric, outcome in hits.items():
+        value, low, high = paired_difference(outcome, baseline[metric], identical=identical)
+        yield accuracy_row("both", *which, f"{metric}_difference", value, len(outcome), low, high)
+        p = mcnemar_p(outcome, baseline[metric])
+        yield accuracy_row("both", *which, f"{metric}_mcnemar_p", p, len(outcome))
+    if isinstance(task, Classification) and "top1" in hits:
+        value, low, high = class_recall_difference(hits["top1"], baseline["top1"], task.labels, identical=identical)
+        yield accuracy_row("both", *which, "mean_class_recall_difference", value, len(task.labels), low, high)
