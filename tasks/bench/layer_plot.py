@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("report", type=Path, help="JSON of clipsmith bench, python -m tasks.bench or tests.gpu")
     path = parser.parse_args(arguments).report
     document = json.loads(path.read_text(encoding="utf-8"))
-    for made in write_layer_plots(document if isinstance(document, list) else [document], path.parent):
+    for made in write_layer_plots(document.get("reports", [document]), path.parent):
         print(made)
     return 0
 

@@ -7,13 +7,11 @@ the FP16 graph is run in PyTorch and the largest magnitude in front of every pro
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from artifacts.manifest import Encoder
 from tasks.bench.onnx_graph import OnnxGraph, random_inputs
-from tasks.bench.torch_graph import Loaded, load
+from tasks.bench.torch_graph import load
 from tasks.clip import family_named
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
@@ -22,6 +20,7 @@ from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
 from tasks.recipe import load_recipe
 from tests.benchmarks.architectures import Architecture
+from tests.gpu.calibration import Observed
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,6 @@ _CALIBRATION_BATCH = 8
 _SPREAD = 0.02
 """Standard deviation of weights, as CLIP starts its own with."""
 _SIZES = {"_proj.bias": 10.0, "q_proj.weight": 0.5, "k_proj.weight": 2.0}
-_HEADROOM_FLOOR = 1e-3
 
 
 def make_export(
@@ -53,8 +51,9 @@ def make_export(
         reader = WeightReader([weights])
         write_onnx(skeleton, reader, place / "fp16.onnx", {})
         with torch.no_grad():
-            amax = _amax(load(place / "fp16.onnx", device), device)
-        write_onnx(quantize(skeleton, load_recipe("fp8"), amax), reader, place / "fp8.onnx", {})
+            observed = Observed(loaded := load(place / "fp16.onnx", device))
+            observed(*photographs(loaded.graph, _CALIBRATION_BATCH, device))
+        write_onnx(quantize(skeleton, load_recipe("fp8"), observed.amax()), reader, place / "fp8.onnx", {})
         weights.unlink()
     return folder
 
@@ -85,45 +84,15 @@ def _random_weights(skeleton: Skeleton) -> dict[str, torch.Tensor]:
     return found
 
 
-def _amax(loaded: Loaded, device: str) -> dict[str, float]:
-    """The largest magnitude in front of every product, by the names of ModelOpt's quantizers."""
-    seen = _magnitudes(loaded, device)
-    found: dict[str, float] = {}
-    for linear in loaded.plan.linears():
-        found[f"{linear.module}.input_quantizer"] = seen[linear.x]
-        found[f"{linear.module}.weight_quantizer"] = float(np.abs(loaded.graph.array(linear.weight)).max())
-    for attention in loaded.plan.attentions():
-        operands = (("q", attention.q), ("k", attention.k_transposed), ("v", attention.v))
-        found |= {f"{attention.module}.{name}_bmm_quantizer": seen[tensor] for name, tensor in operands}
-    return {name: max(value, _HEADROOM_FLOOR) for name, value in found.items()}
-
-
-def _magnitudes(loaded: Loaded, device: str) -> dict[str, float]:
-    """The largest magnitude of every tensor of one calibration batch, by its ONNX name."""
-    import torch
-
-    seen: dict[str, float] = {}
-
-    class Watch(torch.fx.Interpreter):
-        def run_node(self, node: Any) -> Any:
-            value = super().run_node(node)
-            if node.name in loaded.tensors and isinstance(value, torch.Tensor) and value.is_floating_point():
-                seen[loaded.tensors[node.name]] = float(value.abs().max())
-            return value
-
-    Watch(loaded.module).run(*_photographs(loaded.graph, device))
-    return seen
-
-
-def _photographs(graph: OnnxGraph, device: str) -> list[torch.Tensor]:
+def photographs(graph: OnnxGraph, batch: int, device: str) -> list[torch.Tensor]:
     """Pixels as smooth as a photograph's, with a little noise; token ids at random."""
     import torch
     import torch.nn.functional as F
 
-    feed = {name: torch.from_numpy(v) for name, v in random_inputs(graph, _CALIBRATION_BATCH, seed=1).items()}
+    feed = {name: torch.from_numpy(v) for name, v in random_inputs(graph, batch, seed=1).items()}
     if "pixel_values" in feed:
         side = feed["pixel_values"].shape[-1]
-        coarse = torch.randn(_CALIBRATION_BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+        coarse = torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(2))
         smooth = F.interpolate(coarse, size=(side, side), mode="bicubic")
         feed["pixel_values"] = (smooth + 0.1 * feed["pixel_values"].float()).half()
     return [tensor.to(device) for tensor in feed.values()]
