@@ -1,7 +1,7 @@
 """Run an exported release: `load_encoder(folder)` gives the embeddings of pictures and texts.
 
-Needs neither Prefect nor ModelOpt, and no PyTorch: the runtime of the target, Polygraphy, NumPy, Pillow, and
-transformers for the checkpoint's own tokenizer and image processor.
+Needs neither Prefect nor ModelOpt, and PyTorch for its own target alone: the runtime of the target, Polygraphy, NumPy,
+Pillow, and transformers for the checkpoint's own tokenizer and image processor.
 """
 
 from __future__ import annotations

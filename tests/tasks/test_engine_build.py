@@ -95,7 +95,8 @@ def test_a_crash_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("target", "turns"), [("tensorrt", ["cpu"]), ("trtrtx-sm89", []), ("trtrtx", []), ("onnxruntime", [])]
+    ("target", "turns"),
+    [("tensorrt", ["cpu"]), ("torch-fp8", ["cpu"]), ("trtrtx-sm89", []), ("trtrtx", []), ("onnxruntime", [])],
 )
 def test_a_builder_that_times_kernels_takes_the_devices_turn(
     target: str, turns: list[str], monkeypatch: pytest.MonkeyPatch
