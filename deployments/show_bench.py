@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deployments.console import print_list, stdout
+from tasks.bench.proof import rejected, rejection
 
 if TYPE_CHECKING:
     from tasks.bench.report import BenchReport, BenchRow, Machine
@@ -33,6 +34,8 @@ def print_bench(report: BenchReport) -> None:
     timed = [row for row in report.rows if row.status != "not run"]
     if timed:
         print_list(console, _HEADS, [_cells(row) for row in timed])
+    for row in rejected(report.rows):
+        console.print(f"gate: {rejection(row, report.min_fp8_share)}", style="red")
     for reason, rows in _reasons(report.rows).items():
         console.print(f"not run, {reason}:", style="bold")
         for line in rows:

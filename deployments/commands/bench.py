@@ -18,6 +18,8 @@ from artifacts.store import Store
 from deployments.environment import prepare_prefect
 from deployments.options import JsonOption, StoreOption, listed, open_store, store_path
 from deployments.show_bench import print_bench
+from tasks.bench.gate import FAILED_EXIT_CODE, MIN_FP8_SHARE
+from tasks.bench.proof import rejected
 
 if TYPE_CHECKING:
     from tasks.bench.report import BenchReport
@@ -36,16 +38,27 @@ def bench(
         "torch-eager,torch-compile"
     ),
     targets: Annotated[str, typer.Option(help="By commas: tensorrt, trtrtx, torch-fp8.")] = "tensorrt,trtrtx,torch-fp8",
+    min_fp8_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Gate: of an FP8 row's matrix products, how much must run in FP8.")
+    ] = MIN_FP8_SHARE,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time FP8 against FP16 on this machine's GPU; a row that cannot be measured says why, and is no error."""
+    """Time FP8 against FP16 on this machine's GPU; a row that cannot be measured says why, and is no error.
+
+    Exits with 3 when an FP8 row is not proven to have run in FP8.
+    """
     from tasks.bench.machine import why_no_gpu
     from tasks.bench.run import not_measured
     from tasks.bench.settings import BenchSettings
 
     command = shlex.join(["clipsmith", *sys.argv[1:]])
-    settings = BenchSettings(batches=_sizes(batch), baselines=tuple(listed(baselines)), targets=tuple(listed(targets)))
+    settings = BenchSettings(
+        batches=_sizes(batch),
+        baselines=tuple(listed(baselines)),
+        targets=tuple(listed(targets)),
+        min_fp8_share=min_fp8_share,
+    )
     reason = why_no_gpu()
     if reason is not None:
         report = not_measured(model, settings, reason, command)
@@ -56,6 +69,8 @@ def bench(
         typer.echo(report.to_json())
     else:
         print_bench(report)
+    if rejected(report.rows):
+        raise typer.Exit(FAILED_EXIT_CODE)
 
 
 def _measure(model: str, settings: BenchSettings, command: str, store: Path | None) -> BenchReport:

@@ -7,14 +7,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from tasks.bench.gate import FAILED_EXIT_CODE
 from tasks.bench.gpu_timing import TimingSettings
+from tasks.bench.proof import rejected, rejection
 from tasks.bench.report import markdown
 from tasks.bench.run import bench
 from tasks.bench.settings import BenchSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and write; 0 also where nothing could run, with the reasons in the report."""
+    """Measure and write; 0 also where nothing could run, which the report explains; 3 where the gate rejects rows."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
     settings = BenchSettings(
@@ -22,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         baselines=options.baselines,
         targets=options.targets,
         timing=TimingSettings(rounds=options.rounds, seconds=options.batch_seconds),
+        min_fp8_share=options.min_fp8_share,
         seconds=options.seconds,
     )
     report = bench(options.folder, settings, f"python -m tasks.bench {shlex.join(given)}")
@@ -31,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.write_text(report.to_json())
     if options.markdown is not None:
         options.markdown.write_text(markdown(report))
-    return 0
+    bad = rejected(report.rows)
+    for row in bad:
+        print(rejection(row, settings.min_fp8_share), file=sys.stderr)
+    return FAILED_EXIT_CODE if bad else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,13 +46,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, help="holds image/{fp16,fp8}.onnx and text/{fp16,fp8}.onnx")
     parser.add_argument("--batch", type=_numbers, default=default.batches, help="batch sizes, by commas")
     parser.add_argument("--baselines", type=_names, default=default.baselines, help="torch-eager,torch-compile")
-    parser.add_argument("--targets", type=_names, default=default.targets, help="torch-fp8")
+    parser.add_argument("--targets", type=_names, default=default.targets, help="tensorrt,trtrtx,torch-fp8")
+    parser.add_argument("--min-fp8-share", type=_share, default=default.min_fp8_share, help="the gate (%(default)s)")
     parser.add_argument("--rounds", type=int, default=default.timing.rounds, help="at most, for each batch size")
     parser.add_argument("--batch-seconds", type=float, default=default.timing.seconds, help="at most, likewise")
     parser.add_argument("--seconds", type=float, help="begin nothing new after so many seconds")
     parser.add_argument("--json", type=Path, help="file for the JSON (default: the standard output)")
     parser.add_argument("--markdown", type=Path, help="file for the same as Markdown")
     return parser
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: a share is between 0 and 1")
+    return share
 
 
 def _names(text: str) -> tuple[str, ...]:

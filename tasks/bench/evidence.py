@@ -1,4 +1,4 @@
-"""Did FP8 run? Read from the names of the kernels that the profiler saw, and from the plan.
+"""Did FP8 run? For PyTorch: read from the names of the kernels that the profiler saw, and from the plan.
 
 Names are those of cuBLAS 13 on Hopper (`nvjet_sm90_qqhsh...`: operands q = E4M3, h = FP16), CUTLASS (`e4m3`), cuDNN's
 and FlashAttention's (`flash`, `sdpa`), and ours.
@@ -19,9 +19,13 @@ _POINTWISE = re.compile(r"triton_(poi|per|red)_|elementwise|layer_norm|Memset|Me
 """Their names list what they fuse, products in front of them included."""
 _ATTENTION = re.compile(r"flash|sdpa|fmha|attention", re.IGNORECASE)
 _GEMM = re.compile(
-    r"nvjet|gemm|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
+    r"nvjet|gemm|gemv|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
 )
+_SECOND = re.compile(r"splitk_?reduce", re.IGNORECASE)
+"""Adds up the parts of the product in front of it: no product of its own."""
 _FP8 = re.compile(r"nvjet_sm\d+_qq|e4m3|f8f8|fp8|_linear_kernel", re.IGNORECASE)
+GROUPED = " + k, v"
+"""Behind the module of a query's product, where keys and values are computed with it."""
 _NOT_FP8_ATTENTION = "PyTorch has no FP8 attention kernel: computed in FP16"
 
 
@@ -64,18 +68,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where one run's time went, in microseconds, and how much of the products' ran in FP8 (shares of 0 to 1)."""
+    """Where one run's time went, in microseconds, and how much of the products' ran in FP8 (shares of 0 to 1).
+
+    A share is None where there is no such product or nothing tells its precision; `doubt` says why nothing does.
+    """
 
     gemm: float
     attention: float
     other: float
-    fp8_gemm_share: float
-    fp8_attention_share: float
+    fp8_gemm_share: float | None
+    fp8_attention_share: float | None
     fallen_back: tuple[FallBack, ...]
     layers: tuple[Layer, ...]
     """Empty when kernels and products could not be told apart one by one."""
     kernels: tuple[tuple[str, int, float], ...]
     """The most expensive kernels: name, launches, microseconds."""
+    source: Literal["kernel names", "engine inspector"] = "kernel names"
+    weighed_by: Literal["time", "number"] = "time"
+    """What shares are of: the products' time or, where that is unknown, how many there are."""
+    unfused_attention: tuple[str, ...] = ()
+    """Modules whose attention is no single kernel; of an engine."""
+    doubt: str | None = None
 
 
 def profile(run: Callable[[int], Any]) -> list[Kernel]:
@@ -102,11 +115,12 @@ def weigh(kernels: Sequence[Kernel], graph: OnnxGraph, plan: Plan) -> Evidence:
         gemm=spent["gemm"],
         attention=spent["attention"],
         other=spent["other"],
-        fp8_gemm_share=fp8["gemm"] / spent["gemm"] if spent["gemm"] else 0.0,
-        fp8_attention_share=fp8["attention"] / spent["attention"] if spent["attention"] else 0.0,
+        fp8_gemm_share=fp8["gemm"] / spent["gemm"] if spent["gemm"] else None,
+        fp8_attention_share=fp8["attention"] / spent["attention"] if spent["attention"] else None,
         fallen_back=tuple(fallen_back(graph, plan)),
         layers=tuple(align(kernels, plan)),
         kernels=tuple(_heaviest(kernels)),
+        doubt=None if spent["gemm"] else "no kernel has the name of a matrix product",
     )
 
 
@@ -136,10 +150,15 @@ def align(kernels: Sequence[Kernel], plan: Plan) -> list[Layer]:
     The patch embedding, which the plan keeps as a convolution, comes before all.
     """
     modules = [*_conv(plan), *(name for step in plan.steps if (name := _step_name(step)) is not None)]
-    products = [kernel for kernel in kernels if kernel.kind != "other"]
-    if len(modules) != len(products):
+    times: list[float] = []
+    for kernel in kernels:
+        if kernel.kind != "other" and _SECOND.search(kernel.name) and times:
+            times[-1] += kernel.duration
+        elif kernel.kind != "other":
+            times.append(kernel.duration)
+    if len(modules) != len(times):
         return []
-    return [Layer(module, kernel.duration) for module, kernel in zip(modules, products, strict=True)]
+    return [Layer(module, time) for module, time in zip(modules, times, strict=True)]
 
 
 def _conv(plan: Plan) -> list[str]:
@@ -152,7 +171,7 @@ def _step_name(step: object) -> str | None:
     if isinstance(step, ActivatedLinear):
         return step.linear.module
     if isinstance(step, LinearGroup):
-        return f"{step.members[0].module} + k, v"
+        return f"{step.members[0].module}{GROUPED}"
     return None
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from artifacts.errors import ClipsmithError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +31,7 @@ _MIN_RUNS = 3
 _CAPTURE_CALLS = 3
 """Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
 Name = TypeVar("Name", bound=str)
+CaptureMode = Literal["global", "thread_local"]
 Run = Callable[[int], Any]
 """Runs a variant once on the input set with this number (modulo how many there are); gives its output on the device."""
 
@@ -44,10 +48,11 @@ class TimingSettings:
     """Random inputs to rotate among, so that the last run's input is not what the cache holds."""
 
 
-def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) -> Run:
+def capture(module: Callable[..., Any], sets: Sequence[Sequence[Any]], mode: CaptureMode = "global") -> Run:
     """One CUDA graph for each input set, resident on the device; replaying needs no launch from Python.
 
-    The graphs share one memory pool: only one runs at a time.
+    The graphs share one memory pool: only one runs at a time. `mode` says whose calls may not disturb a capture: those
+    of every thread, or of this one.
     """
     import torch
 
@@ -61,25 +66,39 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) 
             for _ in range(_CAPTURE_CALLS):
                 module(*inputs)
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(graph, pool=pool):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode=mode):
             outputs.append(module(*inputs))
         pool = pool or graph.pool()
         graphs.append(graph)
-    return replay(graphs, outputs)
+    return partial(_replay, graphs, outputs, sets)
 
 
-def replay(graphs: Sequence[torch.cuda.CUDAGraph], outputs: Sequence[torch.Tensor]) -> Run:
-    """Captured graphs, one for each input set, and where each leaves its output."""
+def _replay(
+    graphs: Sequence[torch.cuda.CUDAGraph], outputs: Sequence[torch.Tensor], sets: object, index: int
+) -> torch.Tensor:
+    """One graph once, and where it leaves its output. `sets` is what the graphs work on, which must stay."""
+    del sets
+    chosen = index % len(graphs)
+    graphs[chosen].replay()
+    return outputs[chosen]
 
-    def run(index: int) -> torch.Tensor:
-        chosen = index % len(graphs)
-        graphs[chosen].replay()
-        return outputs[chosen]
 
-    return run
+def capture_if_possible(call: Callable[..., Any], sets: Sequence[Sequence[Any]]) -> tuple[Run, str | None]:
+    """Captured, or else called from Python each time, with the reason why it could not be captured.
+
+    For code of others that may work on streams of its own or wait for the device, which ends a capture.
+    """
+    import torch
+
+    try:
+        with torch.cuda.stream(torch.cuda.current_stream()):  # what a capture that fails leaves current is put back
+            return capture(call, sets, "thread_local"), None
+    except (ClipsmithError, RuntimeError) as error:
+        torch.cuda.synchronize()
+        return plain(call, sets), " ".join(str(error).split())
 
 
-def plain(module: Callable[..., Any], sets: Sequence[Sequence[torch.Tensor]]) -> Run:
+def plain(module: Callable[..., Any], sets: Sequence[Sequence[Any]]) -> Run:
     """Called from Python each time: what eager PyTorch costs."""
     return lambda index: module(*sets[index % len(sets)])
 

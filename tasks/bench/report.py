@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
 
 from tasks.bench.evidence import Evidence
+from tasks.bench.gate import MIN_FP8_SHARE, Verdict
+from tasks.bench.layers import LayerRow
+from tasks.bench.proof import by_hand_section, evidence_section, gate_section
+from tasks.bench.stability import Stability
 
-FORMAT = 1
+if TYPE_CHECKING:
+    from artifacts.manifest import Row
+
+FORMAT = 2
 Status = Literal["measured", "invalid", "not run"]
 
 
@@ -18,9 +26,10 @@ class BenchRow:
     """One encoder, precision, target and batch size.
 
     `speedup` is the FP16 row's median over this one's, of the same target, with its 95 % bootstrap interval
-    over rounds; `end_to_end_ms` adds the copies of inputs from pinned host memory. `limit_ms` is the roofline (see
-    `tasks.bench.roofline`) and `limit_share` what was reached of it. `cosine` is the least one, row by row, against the
-    same ONNX file computed node by node.
+    over rounds; `end_to_end_ms` adds the copies of inputs from pinned host memory and of the output to it. `limit_ms`
+    is the roofline (see `tasks.bench.roofline`) and `limit_share` what was reached of it. `cosine` is the least one,
+    row by row, against the same ONNX file computed node by node. `fp8_verdict` is the gate's, of an FP8 row that was
+    timed; the commands are an engine's, to be run in the exported folder.
     """
 
     encoder: str
@@ -47,6 +56,9 @@ class BenchRow:
     cosine: float | None = None
     fp8_gemm_share: float | None = None
     fp8_attention_share: float | None = None
+    fp8_verdict: Verdict | None = None
+    build_command: str | None = None
+    run_command: str | None = None
     note: str | None = None
 
 
@@ -78,13 +90,21 @@ class Machine:
 
 @dataclass
 class BenchReport:
-    """All of it; `format` changes when a field changes its meaning."""
+    """All of it; `format` changes when a field changes its meaning.
+
+    `accuracy` has the columns of a release's table of that name; `unscored` says why what it lacks is not there.
+    """
 
     folder: str
     machine: Machine
     command: str
     rows: list[BenchRow] = field(default_factory=list)
     evidence: list[EncoderEvidence] = field(default_factory=list)
+    layers: list[LayerRow] = field(default_factory=list)
+    accuracy: list[Row] = field(default_factory=list)
+    stability: list[Stability] = field(default_factory=list)
+    unscored: list[str] = field(default_factory=list)
+    min_fp8_share: float = MIN_FP8_SHARE
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -95,7 +115,17 @@ class BenchReport:
 def markdown(report: BenchReport) -> str:
     """The report for people."""
     return "\n".join(
-        [*_heading(report), *_latency(report.rows), *_shares(report.evidence), *_layers(report.evidence), ""]
+        [
+            *_heading(report),
+            *_latency(report.rows),
+            *_accuracy(report),
+            *_stability(report.stability),
+            *gate_section(report),
+            *evidence_section(report.evidence),
+            *_layers(report.layers),
+            *by_hand_section(report.rows),
+            "",
+        ]
     )
 
 
@@ -141,41 +171,50 @@ def _latency(rows: Sequence[BenchRow]) -> Iterator[str]:
     yield ""
 
 
-def _shares(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
-    for item in evidence:
-        found = item.evidence
-        yield f"## {item.encoder} {item.precision}, {item.target}, batch {item.batch}"
+def _accuracy(report: BenchReport) -> Iterator[str]:
+    yield from (f"Accuracy not measured: {reason}." for reason in report.unscored)
+    if report.accuracy:
+        yield "## Accuracy on the evaluation set"
         yield ""
-        yield (
-            f"GEMM {found.gemm / 1e3:.2f} ms ({found.fp8_gemm_share:.0%} in FP8), "
-            f"attention {found.attention / 1e3:.2f} ms ({found.fp8_attention_share:.0%} in FP8), "
-            f"other {found.other / 1e3:.2f} ms."
-        )
-        yield ""
-        yield from (f"- {spent / 1e3:.3f} ms, {n} launches: `{name[:110]}`" for name, n, spent in found.kernels)
-        reasons = {fall.reason for fall in found.fallen_back}
-        for reason in sorted(reasons):
-            modules = [fall.module for fall in found.fallen_back if fall.reason == reason]
-            yield f"- fell back, {len(modules)} modules ({modules[0]} ...): {reason}"
+        yield "| encoder | target | precision | reference | metric | value (95 %) | samples |"
+        yield "|---" * 7 + "|"
+        for row in report.accuracy:
+            interval = "" if row["low"] is None else f" ({_exact(row['low'])} to {_exact(row['high'])})"
+            names = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
+            yield f"| {' | '.join(names)} | {_exact(row['value'])}{interval} | {row['samples']} |"
         yield ""
 
 
-def _layers(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
+def _stability(found: Sequence[Stability]) -> Iterator[str]:
+    if not found:
+        return
+    yield "## Are the bits the same?"
+    yield ""
+    yield "| encoder | target | precision | against the first run | result |"
+    yield "|---" * 5 + "|"
+    for item in found:
+        runs = f"{item.runs} run" + "s" * (item.runs > 1)
+        different = f"{item.differing:,} of {item.elements:,} elements differ, by {item.max_abs:.3g} at most"
+        result = different if item.differing else f"bit-identical in {runs}"
+        yield f"| {item.encoder} | {item.target} | {item.precision} | {item.compared} | {result} |"
+    yield ""
+
+
+def _layers(rows: Sequence[LayerRow]) -> Iterator[str]:
     """FP8 beside FP16 by module name, in microseconds."""
-    times = {(i.encoder, i.target, i.batch, i.precision): i.evidence.layers for i in evidence if i.evidence.layers}
-    for (encoder, target, batch, precision), layers in times.items():
-        other = {layer.module: layer.microseconds for layer in times.get((encoder, target, batch, "fp16"), ())}
-        if precision != "fp8" or not other:
-            continue
+    for (encoder, target, batch), group in groupby(rows, lambda row: (row.encoder, row.target, row.batch)):
         yield f"## Per layer: {encoder}, {target}, batch {batch} (microseconds)"
         yield ""
-        yield "| module | FP16 | FP8 | ratio |"
-        yield "|---|---|---|---|"
-        for layer in layers:
-            before = other.get(layer.module)
-            ratio = "" if before is None else f"{before / layer.microseconds:.2f}"
-            yield f"| {layer.module} | {_number(before)} | {layer.microseconds:.1f} | {ratio} |"
+        yield "| module | FP16 | FP8 | ratio | fell back |"
+        yield "|---" * 5 + "|"
+        for row in group:
+            numbers = (_number(value) for value in (row.fp16_us, row.fp8_us, row.ratio))
+            yield f"| {row.module} | {' | '.join(numbers)} | {row.fell_back or ''} |"
         yield ""
+
+
+def _exact(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float | int) else ""
 
 
 def _number(value: float | None) -> str:

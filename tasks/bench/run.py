@@ -10,14 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.errors import ClipsmithError, EngineUnavailable, UnknownTarget
-from tasks.bench import machine, torch_target
+from artifacts.errors import ClipsmithError, DataError, EngineUnavailable, UnknownTarget
+from tasks.bench import engine_target, machine, torch_target
+from tasks.bench.accuracy import Scores
+from tasks.bench.evaluation import Evaluation
 from tasks.bench.evidence import Evidence
+from tasks.bench.gate import judge
 from tasks.bench.gpu_timing import interleave, warm_up, with_transfers
+from tasks.bench.layers import layer_rows
 from tasks.bench.onnx_graph import random_inputs
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence
 from tasks.bench.roofline import DeviceRates, count_products, limit_seconds, measure_rates
 from tasks.bench.settings import ENCODERS, PRECISIONS, BenchSettings, Precision
+from tasks.bench.stability import BATCH
 from tasks.bench.variant import Prepared, Variant, least_cosine
 from tasks.gpu_state import GpuState, why_invalid
 from tasks.metrics import ratio_interval
@@ -45,19 +50,29 @@ def bench(
 ) -> BenchReport:
     """Time the encoders in `folder`/{image,text}/{fp16,fp8}.onnx.
 
-    Nothing that cannot run is an error: its rows say why. `watch` is given the report after each encoder.
+    Nothing that cannot run is an error: its rows say why. Accuracy is measured where the folder holds an evaluation
+    set. `watch` is given the report after each batch size.
     """
     reason = machine.why_no_gpu()
     if reason is not None:
         return not_measured(folder.name, settings, reason, command, _encoders(folder))
-    report = BenchReport(folder.name, machine.describe(None), command)
+    report = BenchReport(folder.name, machine.describe(None), command, min_fp8_share=settings.min_fp8_share)
     rates = measure_rates()
     report.machine = machine.describe(rates)
     deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
+    scores = _scores(folder, report)
     for encoder in _encoders(folder):
-        _Bench(folder / encoder, encoder, settings, rates, report, deadline).run()
-        watch(report)
+        _Bench(folder / encoder, encoder, settings, rates, report, deadline, scores, watch).run()
     return report
+
+
+def _scores(folder: Path, report: BenchReport) -> Scores | None:
+    """What accuracy is measured with; where it cannot be, the report says why."""
+    try:
+        return Scores(Evaluation.load(folder))
+    except DataError as error:
+        report.unscored.append(error.what)
+        return None
 
 
 def not_measured(
@@ -65,11 +80,13 @@ def not_measured(
 ) -> BenchReport:
     """What is reported where nothing can be timed, for this reason."""
     rows = [row for encoder in encoders for row in _not_run(encoder, settings, reason)]
-    return BenchReport(name, machine.describe(None), command, rows)
+    return BenchReport(name, machine.describe(None), command, rows, min_fp8_share=settings.min_fp8_share)
 
 
-def _encoders(folder: Path) -> list[str]:
-    return [encoder for encoder in ENCODERS if any((folder / encoder / f"{p}.onnx").exists() for p in PRECISIONS)]
+def _encoders(folder: Path) -> Sequence[str]:
+    """Those that the folder holds; both where it holds none, so that each row says so."""
+    found = [encoder for encoder in ENCODERS if any((folder / encoder / f"{p}.onnx").exists() for p in PRECISIONS)]
+    return found or ENCODERS
 
 
 def _not_run(encoder: str, settings: BenchSettings, reason: str) -> Iterator[BenchRow]:
@@ -78,19 +95,31 @@ def _not_run(encoder: str, settings: BenchSettings, reason: str) -> Iterator[Ben
             yield BenchRow(encoder, precision, target, batch, "not run", note=reason)
 
 
-def _open(path: Path, target: str) -> Variant:
+def _open(path: Path, target: str, precision: Precision, batches: Sequence[int]) -> Variant:
     """A target's variant of an exported file.
 
     Raises:
         UnknownTarget: nothing here times it.
         EngineUnavailable: this machine or installation cannot run it.
+        BuildError, EngineFailed: of an engine.
     """
+    if target in engine_target.TARGETS:
+        _require(engine_target.why_not(target, precision))
+        return engine_target.EngineVariant.load(path, target, batches)
     if target not in (*torch_target.BASELINES, torch_target.TARGET):
-        raise UnknownTarget(f"the bench does not time engines of {target} yet")
-    reason = torch_target.why_not(target)
+        known = ", ".join((*torch_target.BASELINES, *engine_target.TARGETS, torch_target.TARGET))
+        raise UnknownTarget(f"the bench knows no target {target!r}", expected=f"some of {known}")
+    _require(torch_target.why_not(target))
+    return torch_target.TorchVariant.load(path, target)
+
+
+def _require(reason: str | None) -> None:
+    """
+    Raises:
+        EngineUnavailable: there is a reason why not.
+    """
     if reason is not None:
         raise EngineUnavailable(reason)
-    return torch_target.TorchVariant.load(path, target)
 
 
 class _Bench:
@@ -104,6 +133,8 @@ class _Bench:
         rates: DeviceRates,
         report: BenchReport,
         deadline: float | None,
+        scores: Scores | None,
+        watch: Callable[[BenchReport], None],
     ) -> None:
         self.folder = folder
         self.encoder = encoder
@@ -111,6 +142,8 @@ class _Bench:
         self.rates = rates
         self.report = report
         self.deadline = deadline
+        self.scores = scores
+        self.watch = watch
 
     def run(self) -> None:
         import torch
@@ -122,8 +155,11 @@ class _Bench:
                     entries.append(self._entry(target, precision))
                 except (ClipsmithError, RuntimeError) as error:
                     self._refuse(target, precision, " ".join(str(error).split())[:_LONGEST_REASON])
+            self._score(entries)
             for batch in self.settings.batches if entries else ():
                 self._time(batch, entries)
+                self.report.layers = layer_rows(self.report.evidence)
+                self.watch(self.report)
         for entry in entries:
             entry.variant.close()
         torch._dynamo.reset()
@@ -139,8 +175,19 @@ class _Bench:
             raise EngineUnavailable(_TIME_IS_UP)
         if not path.exists():
             raise EngineUnavailable(f"there is no {path.name}")
-        variant = _open(path, target)
+        variant = _open(path, target, precision, self.settings.batches or (BATCH,))
         return _Entry(target, precision, variant, least_cosine(path, variant))
+
+    def _score(self, entries: Sequence[_Entry]) -> None:
+        if self.scores is None:
+            return
+        for entry in entries:
+            try:
+                self.scores.measure(self.encoder, entry.target, entry.precision, entry.variant)
+            except ClipsmithError as error:
+                self.report.unscored.append(error.what)
+        self.report.accuracy, self.report.stability = self.scores.rows(), self.scores.stability
+        self.watch(self.report)
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -179,7 +226,8 @@ class _Bench:
         doubt = why_invalid(idle, loaded)
         evidence = self._evidence(batch, entry, prepared)
         products = count_products(entry.variant.graph, batch)
-        limit = limit_seconds(products, self.rates, attention_fp8=evidence.fp8_attention_share > 0) * 1e3
+        limit = limit_seconds(products, self.rates, attention_fp8=bool(evidence.fp8_attention_share)) * 1e3
+        by_hand = entry.variant.commands(batch)
         p50, p95, p99 = (float(np.percentile(times, q)) for q in (50, 95, 99))
         return BenchRow(
             encoder=self.encoder,
@@ -201,6 +249,9 @@ class _Bench:
             cosine=entry.cosine,
             fp8_gemm_share=evidence.fp8_gemm_share,
             fp8_attention_share=evidence.fp8_attention_share,
+            fp8_verdict=judge(entry.precision, evidence.fp8_gemm_share, self.settings.min_fp8_share),
+            build_command=None if by_hand is None else by_hand.build,
+            run_command=None if by_hand is None else by_hand.run,
             note="; ".join(filter(None, (doubt, prepared.note))) or None,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tasks.bench.gate import MIN_FP8_SHARE
 from tasks.bench.gpu_timing import TimingSettings
 
 Precision = Literal["fp16", "fp8"]
@@ -16,14 +17,17 @@ PRECISIONS: tuple[Precision, ...] = ("fp16", "fp8")
 class BenchSettings:
     """What to time.
 
-    A target serves both precisions, FP16 and FP8 interleaved: `torch-fp8` is the compiled encoder with our kernels.
+    A target serves both precisions, FP16 and FP8 interleaved: `torch-fp8` is the compiled encoder with our kernels,
+    `tensorrt` and `trtrtx` are engines, built for all batch sizes and tuned for the largest.
     Baselines, in FP16: `torch-eager` is PyTorch called from Python, `torch-compile` PyTorch without our kernels.
     """
 
     batches: tuple[int, ...] = (1, 8, 32, 128)
     baselines: tuple[str, ...] = ("torch-eager", "torch-compile")
-    targets: tuple[str, ...] = ("torch-fp8",)
+    targets: tuple[str, ...] = ("tensorrt", "trtrtx", "torch-fp8")
     timing: TimingSettings = field(default_factory=TimingSettings)
+    min_fp8_share: float = MIN_FP8_SHARE
+    """Of the time of an FP8 row's matrix products: less in FP8, and the row fails the gate."""
     seconds: float | None = None
     """Begin no new encoder, target or batch after so many seconds; what is left says so."""
 

@@ -72,5 +72,8 @@ class TorchVariant:
         run = (capture if self._captured else plain)(self._call, sets)
         return Prepared(run, lambda: weigh(profile(run), self._loaded.graph, self._loaded.plan))
 
+    def commands(self, batch: int) -> None:
+        del batch
+
     def close(self) -> None:
         """PyTorch frees what nothing refers to."""

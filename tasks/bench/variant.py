@@ -31,6 +31,14 @@ class Prepared:
     """What a reader must know of how it was timed."""
 
 
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell, in the exported folder, that build an engine and time it without clipsmith."""
+
+    build: str
+    run: str
+
+
 class Variant(Protocol):
     """One encoder in one precision, as one target runs it."""
 
@@ -45,6 +53,10 @@ class Variant(Protocol):
 
     def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
         """Make it ready for these inputs on the device, which all have the same shapes and stay where they are."""
+        ...
+
+    def commands(self, batch: int) -> Commands | None:
+        """How to do the same by hand; None for what is no engine."""
         ...
 
     def close(self) -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tasks.bench import compiled, machine, run, torch_target
-from tasks.bench.evidence import Kernel
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.report import markdown
-from tasks.bench.roofline import DeviceRates
 from tasks.bench.run import bench
 from tasks.bench.settings import BenchSettings
 from tasks.gpu_state import GpuState
@@ -42,7 +38,8 @@ def test_without_a_gpu_every_row_says_why(export: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     rows = {(r["encoder"], r["target"], r["precision"], r["batch"]) for r in report["rows"]}
-    per_encoder = {("torch-eager", "fp16"), ("torch-compile", "fp16"), ("torch-fp8", "fp16"), ("torch-fp8", "fp8")}
+    per_encoder = {("torch-eager", "fp16"), ("torch-compile", "fp16")}
+    per_encoder |= {(target, p) for target in ("tensorrt", "trtrtx", "torch-fp8") for p in ("fp16", "fp8")}
     assert rows == {(e, *pair, b) for e in ("image", "text") for pair in per_encoder for b in (1, 4)}
     assert {r["status"] for r in report["rows"]} == {"not run"}
     assert all("no CUDA device" in r["note"] and r["median_ms"] is None for r in report["rows"])
@@ -52,39 +49,11 @@ def test_without_a_gpu_every_row_says_why(export: Path, tmp_path: Path) -> None:
 
 def test_every_module_loads_without_what_a_gpu_machine_lacks() -> None:
     names = sorted(f"tasks.bench.{path.stem}" for path in (ROOT / "tasks" / "bench").glob("*.py"))
-    names = [name for name in names if name.split(".")[-1] not in ("__init__", "triton_kernels")]  # Triton is optional
+    # Triton is optional, and who asks for engines has what they need.
+    apart = ("__init__", "triton_kernels", "engine_evidence")
+    names = [name for name in names if name.split(".")[-1] not in apart]
     code = f"import sys\nsys.modules |= dict.fromkeys({BLOCKED!r})\nimport {', '.join(names)}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=own_environment(), check=True)
-
-
-@pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[GpuState | None]]:
-    """The CPU in the GPU's place: calls are plain ones, times and readings are made up."""
-    fixed = {"torch-eager": 4.0, "torch-compile": 3.0, "fp16": 2.0, "fp8": 1.0}
-    states: list[GpuState | None] = [GpuState(0, 1980, 0)]
-
-    def times(runs: Any, settings: TimingSettings) -> Any:
-        import numpy as np
-
-        for function in runs.values():
-            function(0)
-        return {n: [np.full(3, fixed.get(n.split()[0], fixed[n.split()[1]]))] * settings.rounds for n in runs}
-
-    monkeypatch.setattr(machine, "DEVICE", "cpu")
-    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
-    monkeypatch.setattr(run, "measure_rates", lambda: DeviceRates(1e12, 2e12, 1e11))
-    monkeypatch.setattr(machine, "when_idle", lambda: GpuState(0, 345, 0))
-    monkeypatch.setattr(machine, "under_load", lambda _: (states[0], 40, 650.0))
-    monkeypatch.setattr(torch_target, "capture", lambda module, sets: lambda index: module(*sets[index % len(sets)]))
-    monkeypatch.setattr(run, "with_transfers", lambda function, _: function)
-    monkeypatch.setattr(run, "warm_up", lambda _: True)
-    monkeypatch.setattr(run, "interleave", times)
-    monkeypatch.setattr(
-        torch_target, "profile", lambda _: [Kernel("nvjet_sm90_qqhsh_x", 0, 3.0), Kernel("nvjet_hsh", 1, 1.0)]
-    )
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr(compiled, "compile_encoder", lambda module: module)
-    return lambda: states
 
 
 @pytest.mark.usefixtures("device")

@@ -1,0 +1,93 @@
+"""Did FP8 run? For an engine: read from the inspector's layers, weighed by the time that each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from artifacts.errors import NotDetailed
+from tasks.bench.evidence import Evidence, FallBack, Layer
+from tasks.bench.onnx_graph import OnnxGraph, module_of
+from tasks.engines import inspector
+
+_SHOWN = 12
+
+
+def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxGraph) -> Evidence:
+    """What one run's layers say, from the inspector's JSON and each layer's time by its name.
+
+    Where no time of a product is known, shares are of their number. A report that says too little leaves them None.
+    """
+    try:
+        layers = inspector.read_layers(report)
+    except NotDetailed as error:
+        return Evidence(0, 0, 0, None, None, (), (), (), source="engine inspector", doubt=error.what)
+    timed = inspector.fp8_share(layers, "gemm", milliseconds) is not None
+    weights = milliseconds if timed else None
+    spent = dict.fromkeys(("gemm", "attention", "other"), 0.0)
+    for layer in layers:
+        spent[layer.kind] += milliseconds.get(layer.name, 0.0) * 1e3
+    return Evidence(
+        gemm=spent["gemm"],
+        attention=spent["attention"],
+        other=spent["other"],
+        fp8_gemm_share=_known_share(layers, weights),
+        fp8_attention_share=inspector.fp8_share(layers, "attention", weights),
+        fallen_back=tuple(_fallen_back(layers, graph)),
+        layers=tuple(_by_module(layers, milliseconds)) if timed else (),
+        kernels=tuple(_heaviest(layers, milliseconds)) if timed else (),
+        source="engine inspector",
+        weighed_by="time" if timed else "number",
+        unfused_attention=tuple(sorted(_attentions(graph) - inspector.fused_attention(layers).keys())),
+        doubt=None if any(layer.kind == "gemm" for layer in layers) else "the inspector names no matrix product",
+    )
+
+
+def _known_share(layers: tuple[inspector.Layer, ...], weights: Mapping[str, float] | None) -> float | None:
+    """The share of products in FP8; None also where the precision of every one is unknown."""
+    products = [layer for layer in layers if layer.kind == "gemm"]
+    if all(layer.precision == "unknown" for layer in products):
+        return None
+    return inspector.fp8_share(layers, "gemm", weights)
+
+
+def _fallen_back(layers: tuple[inspector.Layer, ...], graph: OnnxGraph) -> list[FallBack]:
+    """Quantized products that the engine computes in another precision, a module once."""
+    found: dict[str, FallBack] = {}
+    for fall in inspector.fall_backs(layers, _quantized(graph)):
+        by = f" by {fall.tactic}" if fall.tactic else ""
+        found.setdefault(fall.module, FallBack(fall.module, f"the engine computes it in {fall.precision}{by}"))
+    return list(found.values())
+
+
+def _quantized(graph: OnnxGraph) -> set[str]:
+    """Modules with a product whose operands are both quantized in the graph."""
+    products = (node for node in graph.nodes if node.op_type == "MatMul")
+    return {module_of(node) for node in products if None not in map(graph.dequantized, node.input)}
+
+
+def _attentions(graph: OnnxGraph) -> set[str]:
+    """Modules with a product of two activations."""
+    found = set()
+    for node in graph.nodes:
+        if node.op_type == "MatMul" and not any(_is_weight(graph, name) for name in node.input):
+            found.add(module_of(node))
+    return found
+
+
+def _is_weight(graph: OnnxGraph, name: str) -> bool:
+    scaled = graph.dequantized(name)
+    return (name if scaled is None else scaled.tensor) in graph.constants
+
+
+def _by_module(layers: tuple[inspector.Layer, ...], milliseconds: Mapping[str, float]) -> list[Layer]:
+    """Each product and fused attention with its modules and microseconds."""
+    return [
+        Layer(" + ".join(layer.modules), milliseconds[layer.name] * 1e3)
+        for layer in layers
+        if layer.kind != "other" and layer.modules and layer.name in milliseconds
+    ]
+
+
+def _heaviest(layers: tuple[inspector.Layer, ...], milliseconds: Mapping[str, float]) -> list[tuple[str, int, float]]:
+    ranked = sorted(layers, key=lambda layer: -milliseconds.get(layer.name, 0.0))
+    return [(layer.tactic or layer.name, 1, milliseconds.get(layer.name, 0.0) * 1e3) for layer in ranked[:_SHOWN]]

@@ -1,0 +1,197 @@
+"""Targets `tensorrt` and `trtrtx`: engines of the exported files, through the backends of `tasks.engines`.
+
+They need what the rest of the bench does not: pydantic, Polygraphy and the runtime's package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import BuildError, EngineMismatch, EngineUnavailable
+from tasks.bench.evidence import Evidence
+from tasks.bench.gpu_timing import capture_if_possible
+from tasks.bench.onnx_graph import OnnxGraph
+from tasks.bench.settings import Precision
+from tasks.bench.variant import Commands, Prepared
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.engines.base import BatchProfile
+    from tasks.engines.by_hand import Engine
+    from tasks.engines.resident import Bound, DeviceEngine
+    from tasks.engines.tensorrt import TensorRt, TensorRtRtx
+
+TARGETS = ("tensorrt", "trtrtx")
+_PACKAGES = ("pydantic", "polygraphy")
+_PROFILED_RUNS = 5
+
+
+def why_not(target: str, precision: Precision) -> str | None:
+    """Why engines of a target cannot be built and run here; None when they can."""
+    missing = next((name for name in _PACKAGES if importlib.util.find_spec(name) is None), None)
+    if missing is not None:
+        return f"the package {missing} is not installed (pip install {missing})"
+    backend = _backend(target)
+    no_fp8 = backend.why_no_fp8(target) if precision == "fp8" else None
+    return backend.why_not_build(target) or backend.why_not_run(target) or no_fp8
+
+
+class EngineVariant:
+    """See `tasks.bench.variant.Variant`."""
+
+    def __init__(self, graph: OnnxGraph, engine: DeviceEngine, named: Engine) -> None:
+        self._graph = graph
+        self._engine = engine
+        self._named = named
+
+    @classmethod
+    def load(cls, path: Path, target: str, batches: Sequence[int]) -> EngineVariant:
+        """The engine beside an exported file that was built for this machine and these batches, or a new one.
+
+        Raises:
+            EngineUnavailable, BuildError, EngineFailed, ObjectDamaged.
+        """
+        from tasks.engines.by_hand import Engine
+
+        graph = OnnxGraph.load(path)
+        name = f"{path.stem}.{target}.engine"
+        profile = _profile(batches)
+        engine = _shipped(path.with_name(name), target, profile) or _built(path, target, profile)
+        home = path.parent.name
+        named = Engine(
+            target=target,
+            onnx=f"{home}/{path.name}",
+            path=f"{home}/{name}",
+            kept=f"{home}/{path.stem}.{target}",
+            inputs={port.name: port.shape for port in graph.inputs},
+            profile=engine.profile,
+        )
+        return cls(graph, engine, named)
+
+    @property
+    def graph(self) -> OnnxGraph:
+        return self._graph
+
+    def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        parts = zip(*(tensor.split(self._engine.profile.max) for tensor in inputs), strict=True)
+        return torch.cat([self._once(part) for part in parts])
+
+    def _once(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One batch of at most the profile's largest, filled up to its smallest."""
+        missing = max(0, self._engine.profile.min - len(inputs[0]))
+        filled = [_filled(tensor, missing) for tensor in inputs]
+        bound = self._bind(filled)
+        embeddings = _enqueue(bound)
+        _wait()  # a context must outlive its work
+        return embeddings[: len(inputs[0])]
+
+    def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
+        bound = [(self._bind(inputs),) for inputs in sets]
+        run, reason = capture_if_possible(_enqueue, bound)
+        note = None if reason is None else f"without a CUDA graph, each run enqueued from Python: {reason}"
+        return Prepared(run, partial(self._evidence, sets[0]), note)
+
+    def commands(self, batch: int) -> Commands:
+        from tasks.engines.by_hand import build_command, run_command
+
+        return Commands(shlex.join(build_command(self._named)), shlex.join(run_command(self._named, batch)))
+
+    def close(self) -> None:
+        self._engine.close()
+
+    def _bind(self, inputs: Sequence[torch.Tensor]) -> Bound:
+        return self._engine.bind({port.name: x for port, x in zip(self._graph.inputs, inputs, strict=True)})
+
+    def _evidence(self, inputs: Sequence[torch.Tensor]) -> Evidence:
+        """From a context of its own: one that reports its layers is slower."""
+        from tasks.bench.engine_evidence import engine_evidence
+
+        bound = self._bind(inputs)
+        _enqueue(bound)
+        times = self._engine.layer_times(bound, _stream(), _PROFILED_RUNS)
+        _wait()
+        return engine_evidence(self._engine.layers(bound), times, self._graph)
+
+
+def _backend(target: str) -> TensorRt | TensorRtRtx:
+    from tasks.engines.tensorrt import TensorRt, TensorRtRtx
+
+    return TensorRt() if target == TensorRt.name else TensorRtRtx()
+
+
+def _profile(batches: Sequence[int]) -> BatchProfile:
+    """One engine for all batch sizes, tuned for the largest; the usual one where none is to be timed."""
+    from tasks.engines.base import BatchProfile
+
+    if not batches:
+        return BatchProfile()
+    return BatchProfile(min=min(batches), opt=max(batches), max=max(batches))
+
+
+def _shipped(engine: Path, target: str, profile: BatchProfile) -> DeviceEngine | None:
+    """The engine that a release brought along; None where there is none for this machine and these batches."""
+    if not engine.exists():
+        return None
+    try:
+        found = _backend(target).resident(engine)
+    except EngineMismatch:
+        return None
+    return found if found.profile.min <= profile.min and profile.max <= found.profile.max else None
+
+
+def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
+    """Built in a child process, which a crash of native code ends alone.
+
+    Raises:
+        EngineUnavailable: a GPU that the runtime does not list, and indeed it refused.
+        BuildError, BuilderCrash, EngineFailed.
+    """
+    from tasks.engines.child import Job, build_in_child
+    from tasks.engines.record import write_record
+
+    backend = _backend(target)
+    with tempfile.TemporaryDirectory(prefix="clipsmith-bench-") as work:
+        engine = Path(work) / f"{onnx.stem}.{target}.engine"
+        try:
+            build_in_child(Job(onnx=onnx.absolute(), engine=engine, target=target, profile=profile))
+        except BuildError as error:
+            unlisted = backend.unlisted()
+            if unlisted is None:
+                raise
+            raise EngineUnavailable(f"{unlisted}; tried, and refused: {error.what}") from error
+        write_record(engine, target, backend.platform(target), profile)
+        return backend.resident(engine)
+
+
+def _enqueue(bound: Bound) -> Any:
+    """On the stream that is current, which is the captured one during a capture."""
+    return bound.enqueue(_stream())
+
+
+def _filled(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """With its last row so many times more."""
+    import torch
+
+    return torch.cat([tensor, tensor[-1:].expand(rows, *tensor.shape[1:])]) if rows else tensor
+
+
+def _wait() -> None:
+    import torch
+
+    torch.cuda.synchronize()
+
+
+def _stream() -> int:
+    import torch
+
+    handle: int = torch.cuda.current_stream().cuda_stream
+    return handle
