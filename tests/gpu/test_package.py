@@ -70,10 +70,16 @@ np.savez(outputs, **made)
 
 def fresh_process(code: str, *arguments: Path) -> None:
     """Run Python in a process of its own; it fails as that does, with its words."""
-    command = [sys.executable, "-c", code.format(target=TARGET), *map(str, arguments)]
+    python("-c", code.format(target=TARGET), *map(str, arguments))
+
+
+def python(*arguments: str) -> str:
+    """What it printed."""
+    command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +146,8 @@ def test_the_record_names_this_machine(packages: dict[str, Future[Path]]) -> Non
     assert platform.version == f"{torch.__version__}, CUDA {torch.version.cuda}"
     with pytest.raises(EngineMismatch):
         read_engine(engine, platform.model_copy(update={"capability": "sm80"}))
+
+
+def test_the_command_by_hand_times_it(packages: dict[str, Future[Path]]) -> None:
+    out = python("-m", "tasks.bench.aot", "time", str(packages["fp8"].result()), "--batch", "32")
+    assert "ms, median of 100 batches of 32" in out
