@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from artifacts import exporting
-from artifacts.errors import ConfigError, ReleaseNotFound
+from artifacts.errors import ConfigError, DataError, ReleaseNotFound
 from artifacts.manifest import Manifest
 from artifacts.store import Store
 from deployments.environment import prepare_prefect
@@ -83,8 +83,19 @@ def _measure(model: str, settings: BenchSettings, command: str, store: Path | No
     with tempfile.TemporaryDirectory(prefix="clipsmith-bench-") as work:
         folder = Path(work) / manifest.ref
         exporting.export(opened, manifest, folder)
+        _add_evaluation(folder)
         with device_turn(device_key(backend_for("tensorrt"))):
             return measure(folder, settings, command)
+
+
+def _add_evaluation(folder: Path) -> None:
+    """So that accuracy is measured too; where the data is gone, only latency is, and the reason is said."""
+    from tasks.evaluation_file import write_evaluation
+
+    try:
+        write_evaluation(folder)
+    except DataError as error:
+        typer.echo(f"accuracy is not measured: {error}", err=True)
 
 
 def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
