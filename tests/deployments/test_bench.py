@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,29 @@ def test_a_release_is_timed_in_its_turn(benched: list[Any], demo_store: Path) ->
     assert "NVIDIA H100 (sm90), driver 580, CUDA 13.0, PyTorch 2.11, Python 3.12" in done.output
     line = next(" ".join(line.split()) for line in done.output.splitlines() if line.startswith("image"))
     assert line == "image 128 torch-fp8 fp8 28.900 29.500 29.700 4,427 1.65x (1.63 to 1.68) 67%"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    ("share", "verdict", "code"), [(0.95, "passed", 0), (0.4, "failed", 3), (None, "unverifiable", 3)]
+)
+def test_a_gate_that_fails_is_exit_3_after_the_report(
+    share: float | None, verdict: Any, code: int, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(model: str, settings: BenchSettings, command: str, _: Path | None) -> BenchReport:
+        row = BenchRow("image", "fp8", "tensorrt", 8, "measured", 1.0, fp8_gemm_share=share, fp8_verdict=verdict)
+        return BenchReport(model, H100, command, [row], min_fp8_share=settings.min_fp8_share)
+
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
+    monkeypatch.setattr("deployments.commands.bench._measure", measure)
+    done = CliRunner().invoke(app, ["bench", "demo", "--min-fp8-share", "0.5", *(["--json"] if as_json else [])])
+    assert done.exit_code == code, done.output
+    if as_json:
+        assert json.loads(done.stdout)["rows"][0]["fp8_verdict"] == verdict
+    else:
+        said = " ".join(done.output.split())
+        assert ("gate: image tensorrt fp8 at 8: " in said) == (code == 3)
+        assert ("below 50%" in said) == (verdict == "failed")
 
 
 def test_a_release_that_is_not_there_is_an_error(benched: list[Any], demo_store: Path) -> None:
