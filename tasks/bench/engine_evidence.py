@@ -20,7 +20,7 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
     try:
         layers = inspector.read_layers(report)
     except NotDetailed as error:
-        return Evidence(0, 0, 0, None, None, (), (), (), source="engine inspector", doubt=error.what)
+        return no_evidence(error.what)
     timed = inspector.fp8_share(layers, "gemm", milliseconds) is not None
     weights = milliseconds if timed else None
     spent = dict.fromkeys(("gemm", "attention", "other"), 0.0)
@@ -40,6 +40,11 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
         unfused_attention=tuple(sorted(_attentions(graph) - inspector.fused_attention(layers).keys())),
         doubt=None if any(layer.kind == "gemm" for layer in layers) else "the inspector names no matrix product",
     )
+
+
+def no_evidence(doubt: str) -> Evidence:
+    """What is reported where the inspector tells nothing, and why."""
+    return Evidence(0, 0, 0, None, None, (), (), (), source="engine inspector", doubt=doubt)
 
 
 def _known_share(layers: tuple[inspector.Layer, ...], weights: Mapping[str, float] | None) -> float | None:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.errors import BuildError, EngineMismatch, EngineUnavailable
+from artifacts.errors import BuildError, EngineFailed, EngineMismatch, EngineUnavailable
 from tasks.bench.evidence import Evidence
 from tasks.bench.gpu_timing import capture_if_possible
 from tasks.bench.onnx_graph import OnnxGraph
@@ -82,8 +82,9 @@ class EngineVariant:
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         import torch
 
-        parts = zip(*(tensor.split(self._engine.profile.max) for tensor in inputs), strict=True)
-        return torch.cat([self._once(part) for part in parts])
+        size = self._engine.profile.max
+        starts = range(0, len(inputs[0]), size)
+        return torch.cat([self._once([tensor[start : start + size] for tensor in inputs]) for start in starts])
 
     def _once(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """One batch of at most the profile's largest, filled up to its smallest."""
@@ -113,13 +114,16 @@ class EngineVariant:
 
     def _evidence(self, inputs: Sequence[torch.Tensor]) -> Evidence:
         """From a context of its own: one that reports its layers is slower."""
-        from tasks.bench.engine_evidence import engine_evidence
+        from tasks.bench.engine_evidence import engine_evidence, no_evidence
 
-        bound = self._bind(inputs)
-        _enqueue(bound)
-        times = self._engine.layer_times(bound, _stream(), _PROFILED_RUNS)
-        _wait()
-        return engine_evidence(self._engine.layers(bound), times, self._graph)
+        try:
+            bound = self._bind(inputs)
+            _enqueue(bound)
+            times = self._engine.layer_times(bound, _stream(), _PROFILED_RUNS)
+            _wait()
+            return engine_evidence(self._engine.layers(bound), times, self._graph)
+        except (EngineFailed, RuntimeError) as error:  # what was timed before counts all the same
+            return no_evidence(f"the runtime does not tell: {error}")
 
 
 def _backend(target: str) -> TensorRt | TensorRtRtx:
@@ -129,11 +133,9 @@ def _backend(target: str) -> TensorRt | TensorRtRtx:
 
 
 def _profile(batches: Sequence[int]) -> BatchProfile:
-    """One engine for all batch sizes, tuned for the largest; the usual one where none is to be timed."""
+    """One engine for all batch sizes, tuned for the largest."""
     from tasks.engines.base import BatchProfile
 
-    if not batches:
-        return BatchProfile()
     return BatchProfile(min=min(batches), opt=max(batches), max=max(batches))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from tasks.bench.stability import BATCH
 from tasks.bench.variant import Prepared, Variant, least_cosine
 from tasks.gpu_state import GpuState, why_invalid
 from tasks.metrics import ratio_interval
+
+if TYPE_CHECKING:
+    import torch
 
 _TIME_IS_UP = "the time is up"
 _LONGEST_REASON = 400
@@ -154,7 +158,9 @@ class _Bench:
                 try:
                     entries.append(self._entry(target, precision))
                 except (ClipsmithError, RuntimeError) as error:
-                    self._refuse(target, precision, " ".join(str(error).split())[:_LONGEST_REASON])
+                    self._refuse(target, precision, self.settings.batches, _reason(error))
+                    if self.scores is not None:
+                        self.report.unscored.append(f"{self.encoder} {target} {precision}: {_reason(error)}")
             self._score(entries)
             for batch in self.settings.batches if entries else ():
                 self._time(batch, entries)
@@ -165,8 +171,8 @@ class _Bench:
         torch._dynamo.reset()
         torch.cuda.empty_cache()
 
-    def _refuse(self, target: str, precision: str, reason: str) -> None:
-        rows = (BenchRow(self.encoder, precision, target, b, "not run", note=reason) for b in self.settings.batches)
+    def _refuse(self, target: str, precision: str, batches: Sequence[int], reason: str) -> None:
+        rows = (BenchRow(self.encoder, precision, target, batch, "not run", note=reason) for batch in batches)
         self.report.rows.extend(rows)
 
     def _entry(self, target: str, precision: Precision) -> _Entry:
@@ -184,8 +190,8 @@ class _Bench:
         for entry in entries:
             try:
                 self.scores.measure(self.encoder, entry.target, entry.precision, entry.variant)
-            except ClipsmithError as error:
-                self.report.unscored.append(error.what)
+            except (ClipsmithError, RuntimeError) as error:
+                self.report.unscored.append(f"{self.encoder} {entry.name}: {_reason(error)}")
         self.report.accuracy, self.report.stability = self.scores.rows(), self.scores.stability
         self.watch(self.report)
 
@@ -198,26 +204,36 @@ class _Bench:
         import torch
 
         if self._late():
-            rows = (BenchRow(self.encoder, e.precision, e.target, batch, "not run", note=_TIME_IS_UP) for e in entries)
-            self.report.rows.extend(rows)
+            for entry in entries:
+                self._refuse(entry.target, entry.precision, (batch,), _TIME_IS_UP)
             return
         seeds = range(1, self.settings.timing.input_sets + 1)
         sets = [machine.on_device(random_inputs(entries[0].variant.graph, batch, seed)) for seed in seeds]
         idle = machine.when_idle()
-        prepared = {entry.name: entry.variant.prepare(sets) for entry in entries}
+        prepared = dict(self._prepared(batch, entries, sets))
         runs = {name: made.run for name, made in prepared.items()}
         steady = warm_up(runs)
         times = interleave(runs, self.settings.timing)
         both = {name: with_transfers(run, sets) for name, run in runs.items()}
         warm_up(both)
         whole = interleave(both, replace(self.settings.timing, seconds=self.settings.timing.seconds / 3))
-        for entry in entries:
+        for entry in (entry for entry in entries if entry.name in prepared):
             row = self._row(batch, entry, np.concatenate(times[entry.name]), prepared[entry.name], idle)
             row = _with_speedup(row, times.get(f"{entry.target} fp16"), times[entry.name])
             end_to_end = float(np.median(np.concatenate(whole[entry.name])))
             self.report.rows.append(replace(row, end_to_end_ms=end_to_end, steady=steady))
         del prepared, runs, both, sets
         torch.cuda.empty_cache()
+
+    def _prepared(
+        self, batch: int, entries: Sequence[_Entry], sets: Sequence[Sequence[torch.Tensor]]
+    ) -> Iterator[tuple[str, Prepared]]:
+        """Each variant made ready; one that cannot be at this size, for want of memory say, has a row that says so."""
+        for entry in entries:
+            try:
+                yield entry.name, entry.variant.prepare(sets)
+            except (ClipsmithError, RuntimeError) as error:
+                self._refuse(entry.target, entry.precision, (batch,), _reason(error))
 
     def _row(
         self, batch: int, entry: _Entry, times: NDArray[np.float64], prepared: Prepared, idle: GpuState | None
@@ -260,6 +276,10 @@ class _Bench:
         if batch == max(self.settings.batches):
             self.report.evidence.append(EncoderEvidence(self.encoder, entry.precision, entry.target, batch, found))
         return found
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST_REASON]
 
 
 def _with_speedup(

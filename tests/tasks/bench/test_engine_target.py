@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
-from tasks.bench import engine_target, gpu_timing, run
+from tasks.bench import engine_target, gpu_timing, run, variant
 from tasks.bench.engine_target import EngineVariant, why_not
 from tasks.bench.gpu_timing import TimingSettings, capture_if_possible
 from tasks.bench.onnx_graph import OnnxGraph, module_of, random_inputs
@@ -26,9 +26,12 @@ from tasks.engines import BatchProfile, child, tensorrt
 from tasks.engines.base import Platform
 from tasks.engines.record import write_record
 from tasks.engines.resident import DeviceEngine
+from tests.tasks.engines import runtime
 from tests.tasks.engines.runtime import RUNTIME, Engine
 
 FAST = TimingSettings(rounds=4, input_sets=2)
+FITTING = 2 + 2 + 1
+"""Contexts: 4 samples by threes, then two sets of inputs of the first batch size, and one that is profiled."""
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, capability: str | None, *installed: str) -> None:
@@ -194,6 +197,7 @@ def engines(device: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Engine]:
         made[f"{path.parent.name} {path.stem}"] = engine
         return DeviceEngine(RUNTIME, engine, engine.create_execution_context, lambda: None, profile)
 
+    monkeypatch.setattr(variant, "_CHECKED", 4)
     monkeypatch.setattr(engine_target, "why_not", lambda *_: None)
     monkeypatch.setattr(engine_target, "_built", build)
     monkeypatch.setattr(engine_target, "_stream", lambda: 7)
@@ -207,7 +211,7 @@ def test_the_whole_course_of_engines(texts: Path, engines: dict[str, Engine]) ->
     rows = {(r.encoder, r.precision, r.batch): r for r in report.rows}
     assert len(rows) == 4 and {r.status for r in report.rows} == {"measured"}
     fp8 = rows["text", "fp8", 3]
-    assert fp8.cosine == pytest.approx(1.0, abs=1e-5), "32 samples through an engine for 2 to 3"
+    assert fp8.cosine == pytest.approx(1.0, abs=1e-5), "4 samples through an engine for 2 to 3"
     assert (fp8.speedup, fp8.fp8_gemm_share, fp8.fp8_verdict) == (2.0, 1.0, "passed")
     assert fp8.note == "without a CUDA graph, each run enqueued from Python: why"
     assert rows["text", "fp16", 3].fp8_gemm_share == 0.0
@@ -248,15 +252,51 @@ def test_one_target_that_cannot_run_is_no_error_of_the_others(
     assert len(engines) == 2
 
 
+def test_an_engine_without_memory_for_one_batch_is_no_error_of_the_rest(
+    texts: Path, engines: dict[str, Engine]
+) -> None:
+    """Contexts are made when a batch is prepared."""
+    made: list[Any] = []
+
+    def context(self: Engine) -> Any:
+        made.append(self)
+        return None if self is engines.get("text fp8") and made.count(self) > FITTING else runtime.Context(self)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Engine, "create_execution_context", context)
+        report = run.bench(texts, BenchSettings((3, 2), (), ("tensorrt",), FAST))
+    rows = {(r.precision, r.batch): (r.status, r.note or "") for r in report.rows}
+    assert {key: status for key, (status, _) in rows.items()} == {
+        ("fp16", 3): "measured",
+        ("fp8", 3): "measured",
+        ("fp16", 2): "measured",
+        ("fp8", 2): "not run",
+    }
+    assert "no execution context" in rows["fp8", 2][1]
+
+
+def test_a_profiler_that_fails_costs_only_the_proof(
+    texts: Path, engines: dict[str, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no profiler here")
+
+    monkeypatch.setattr(DeviceEngine, "layer_times", fail)
+    report = run.bench(texts, BenchSettings((2,), (), ("tensorrt",), FAST))
+    assert {(r.status, r.fp8_verdict) for r in report.rows} == {("measured", None), ("measured", "unverifiable")}
+    assert all("no profiler here" in (item.evidence.doubt or "") for item in report.evidence)
+    assert len(engines) == 2
+
+
 def test_a_small_batch_is_filled_and_a_large_one_split(export: Path, engines: dict[str, Engine]) -> None:
     path = export / "text" / "fp16.onnx"
-    variant = EngineVariant.load(path, "tensorrt", (2, 4))
+    opened = EngineVariant.load(path, "tensorrt", (2, 4))
     graph = OnnxGraph.load(path)
     for batch in (1, 2, 9):
         inputs = [torch.from_numpy(v) for v in random_inputs(graph, batch, seed=batch).values()]
         with torch.no_grad():
             wanted = load(path, "cpu", fused=False).module(*inputs)
-            got = variant(*inputs)
+            got = opened(*inputs)
         assert got.shape == wanted.shape
         assert torch.cosine_similarity(got.double(), wanted.double()).min() > 0.9999
     shapes = [next(iter(context.shapes.values()))[0] for context in engines["text fp16"].contexts]
