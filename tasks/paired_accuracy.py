@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
+from tasks.clip import ENCODERS
 from tasks.data import Dataset
 from tasks.embedded import load_embedded
 from tasks.embedding import Embeddings
@@ -81,10 +82,11 @@ def _fidelity(encoder: Encoder, target: str, sides: tuple[_Side, _Side], kept: l
 def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[int]) -> Iterator[Row]:
     first, second = (side.hits(dataset, kept) for side in sides)
     fp32 = sides[1].hits(dataset, kept, fp32=True)
+    identical = all(np.array_equal(*(side.rows(encoder, kept) for side in sides)) for encoder in ENCODERS)
     for metric in first:
         if metric not in second:
             continue
-        low, high = paired_difference(second[metric], first[metric])[1:]
+        low, high = paired_difference(second[metric], first[metric], identical=identical)[1:]
         values = [float(hits[metric].mean()) for hits in (first, second)]
         row = _row("both", target, metric, len(first[metric]), values[0], values[1])
         yield row | {"low": low, "high": high, "fp32": float(fp32[metric].mean()) if metric in fp32 else None}

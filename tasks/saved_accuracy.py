@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import BadSample
 from artifacts.manifest import Manifest, Row
@@ -66,8 +66,9 @@ def _dataset(store: Store, manifest: Manifest) -> _KeptSet:
     import pandas as pd
 
     frame = pd.read_parquet(store.read(manifest, _SAMPLES))
-    rows = frame.to_dict("records")
-    samples = [Sample(**{str(name): None if pd.isna(cell) else cell for name, cell in row.items()}) for row in rows]
+    texts: list[list[Any]] = [frame[name].tolist() for name in ("id", "image_hash", "caption")]
+    labels = [None if pd.isna(label) else int(label) for label in frame["label"]]
+    samples = [Sample(*row) for row in zip(*texts, labels, strict=True)]
     content = json.loads(store.read(manifest, _CLASSES).read_text(encoding="utf-8"))
     classes = None if content is None else Classes(tuple(content["names"]), tuple(content["templates"]))
     return _KeptSet(manifest.provenance.evaluation.source, samples, classes)
