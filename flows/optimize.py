@@ -192,6 +192,7 @@ class _Run:
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
+            get_run_logger().info("calibrate %s: %s", encoder, calibration.speed())
             self._note(data.calibration, calibration.skipped, calibration.truncated)
             self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
         quantized: QuantizedCheckpoint = self._step(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 MIN_BATCHES = 4
 """Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
+_BARE_RUNS = 3
 MAX_POINTS = 32
 """Points of a convergence curve, at even distances: its size does not depend on the number of samples."""
 
@@ -44,6 +47,8 @@ class Calibration(StepOutput):
     maximum, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
     share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
     saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
+    `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
+    model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it.
     """
 
     encoder: Encoder
@@ -53,6 +58,16 @@ class Calibration(StepOutput):
     truncated: int
     quantizers: int
     device: str
+    throughput: float
+    bare_throughput: float | None
+
+    def speed(self) -> str:
+        """Both in words."""
+        made = f"{self.throughput:,.1f} samples/s on {self.device}"
+        if self.bare_throughput is None:
+            return made
+        share = self.throughput / self.bare_throughput
+        return f"{made}, {share:.0%} of the bare forward loop's {self.bare_throughput:,.1f}"
 
 
 def calibration_device() -> str:
@@ -91,6 +106,11 @@ def calibrate(
         with _made_ahead(_on_device(batches, spec, device)) as inputs, _full_precision():
             model, _ = load_exposed(snapshot)
             model.to(device)
+            bare = None
+            if device.type == "cuda":  # which does it in passing; on a CPU it would be a good part of the step
+                first = next(inputs)
+                bare = _bare_throughput(model, family, encoder, first)
+                inputs = chain([first], inputs)
             insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         table = _keep(amax, watch, dataset.samples)
@@ -102,6 +122,8 @@ def calibrate(
         truncated=sum(map(processor.truncated, _parts(captions, size))) if encoder == "text" else 0,
         quantizers=len(amax),
         device=calibration_device(),
+        throughput=watch.seen / watch.seconds,
+        bare_throughput=bare,
         stats=meter.stats,
     )
 
@@ -110,6 +132,27 @@ def _torch_device() -> torch.device:
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: _Inputs) -> float:
+    """Samples per second of the model as it is, on one batch that is on the device."""
+    import torch
+
+    with torch.no_grad():
+        family.encode(model, encoder, *batch.tensors)  # libraries load
+        start = _settled_time(batch)
+        for _ in range(_BARE_RUNS):
+            family.encode(model, encoder, *batch.tensors)
+        return _BARE_RUNS * len(batch.indices) / (_settled_time(batch) - start)
+
+
+def _settled_time(batch: _Inputs) -> float:
+    """The clock in seconds, once the device has done what it was given."""
+    import torch
+
+    if batch.tensors[0].is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @contextmanager
@@ -193,6 +236,7 @@ class _Watch:
         self.spec = spec
         self.total = total
         self.seen = 0
+        self.seconds = 0.0
         self.used: list[int] = []
         self.curve: list[dict[str, Any]] = []
         self.saturation: dict[str, float] = {}
@@ -204,6 +248,7 @@ class _Watch:
             if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
         }
         encoder = self.spec.encoder
+        start = time.perf_counter()
         with progress(
             f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
         ) as advance:
@@ -212,6 +257,7 @@ class _Watch:
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(quantizers, batch.indices, last)
                 advance(len(batch.indices))
+        self.seconds = time.perf_counter() - start
 
     def _record(self, quantizers: dict[str, Any], indices: list[int], last: bool) -> None:
         before = self._points()
@@ -286,7 +332,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=4, packages=PACKAGES)
+@cached_step("calibrate", version=5, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

@@ -495,6 +495,40 @@ def test_the_device_is_recorded(calibrated: dict[str, Calibration]) -> None:
     assert {calibration.device for calibration in calibrated.values()} == {calibration_device()}
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_gpu_is_held_against_the_bare_forward_loop(
+    encoder: str, prepared: Any, in_store: Store, calibrated: dict[str, Calibration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU in the GPU's place: the bare loop runs on the first batch, which is calibrated on all the same."""
+    import torch
+
+    runs: list[int] = []
+
+    def bare(model: Any, family: Any, which: str, batch: Any) -> float:
+        assert not any("quantizer" in name for name, _ in model.named_modules())
+        runs.append(len(batch.indices))
+        return measure(model, family, which, batch)
+
+    measure = calibrating._bare_throughput
+    monkeypatch.setattr(calibrating, "_torch_device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(calibrating, "_bare_throughput", bare)
+    monkeypatch.setattr(calibrating, "_moved", lambda values, _: torch.from_numpy(values))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_: self)
+    arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe)
+    found = calibrate(*arguments, encoder, BATCH)  # type: ignore[arg-type]
+    assert runs == [BATCH]
+    assert amax_of(in_store, found) == amax_of(in_store, calibrated[encoder])
+    assert found.samples == SAMPLES and found.throughput > 0
+    assert found.bare_throughput is not None and found.bare_throughput > 0
+    assert f"{found.throughput / found.bare_throughput:.0%} of the bare forward loop" in found.speed()
+
+
+def test_on_a_cpu_only_the_throughput_is_told(calibrated: dict[str, Calibration]) -> None:
+    for found in calibrated.values():
+        assert found.bare_throughput is None and 0 < found.throughput < SAMPLES / 1e-4
+        assert found.speed() == f"{found.throughput:,.1f} samples/s on {found.device}"
+
+
 def test_inputs_go_to_a_gpu_from_pinned_memory_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
