@@ -146,6 +146,8 @@ def _heading(report: BenchReport) -> Iterator[str]:
 
 
 def _latency(rows: Sequence[BenchRow]) -> Iterator[str]:
+    if not rows:
+        return
     yield (
         "| encoder | batch | target | precision | median ms | p95 | p99 | per s | speedup (95 %) | with transfers ms "
         "| limit ms | of limit | cosine | FP8 share of GEMM | MHz | °C | W | note |"
@@ -172,7 +174,9 @@ def _latency(rows: Sequence[BenchRow]) -> Iterator[str]:
 
 
 def _accuracy(report: BenchReport) -> Iterator[str]:
-    yield from (f"Accuracy not measured: {reason}." for reason in report.unscored)
+    if report.unscored:
+        yield from (f"- accuracy not measured: {reason}" for reason in report.unscored)
+        yield ""
     if report.accuracy:
         yield "## Accuracy on the evaluation set"
         yield ""

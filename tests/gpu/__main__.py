@@ -54,7 +54,6 @@ class Findings:
         (self.folder / "bench-gpu.json").write_text(json.dumps(document, indent=1, allow_nan=False))
         text = [*_calibration_lines(self.calibration), *map(markdown, reports)]
         (self.folder / "bench-gpu.md").write_text("\n".join(text))
-        write_layer_plots(document["reports"], self.folder)
 
 
 def main() -> int:
@@ -69,6 +68,7 @@ def main() -> int:
         for name in options.models:
             _architecture(found, options, name, work, end)
     found.write()
+    write_layer_plots([asdict(report) for report in found.reports], options.out)
     print((options.out / "bench-gpu.md").read_text())
     return FAILED_EXIT_CODE if any(rejected(report.rows) for report in found.reports) else 0
 
