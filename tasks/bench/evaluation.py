@@ -55,7 +55,7 @@ class Evaluation:
             raise DataError(
                 f"there is no {EVALUATION_FILE} in the folder", fix="export with `clipsmith bench`"
             ) from error
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{EVALUATION_FILE} cannot be read: {error}",
                 where=path,
