@@ -82,7 +82,7 @@ def _fidelity(encoder: Encoder, target: str, sides: tuple[_Side, _Side], kept: l
 def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[int]) -> Iterator[Row]:
     first, second = (side.hits(dataset, kept) for side in sides)
     fp32 = sides[1].hits(dataset, kept, fp32=True)
-    identical = all(np.array_equal(*(side.rows(encoder, kept) for side in sides)) for encoder in ENCODERS)
+    identical = all(_is_same(*(side.rows(encoder, kept) for side in sides)) for encoder in ENCODERS)
     for metric in first:
         if metric not in second:
             continue
@@ -90,6 +90,10 @@ def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[
         values = [float(hits[metric].mean()) for hits in (first, second)]
         row = _row("both", target, metric, len(first[metric]), values[0], values[1])
         yield row | {"low": low, "high": high, "fp32": float(fp32[metric].mean()) if metric in fp32 else None}
+
+
+def _is_same(first: _Array | None, second: _Array | None) -> bool:
+    return first is not None and second is not None and np.array_equal(first, second)
 
 
 def _row(

@@ -200,7 +200,7 @@ def test_a_rejected_release_is_promoted_only_with_force_and_a_reason(three: Stor
     assert three.find("a:production").rejected
 
 
-def test_an_undecided_gate_does_not_reject(store: Store) -> None:
+def test_an_undecided_gate_of_before_results_had_samples_does_not_reject(store: Store) -> None:
     gates = (GateResult(name="max_top1_drop", status="undecided", max=0.005, value=0.004, low=-0.01, high=0.02),)
     make_release(store, "a", digest("1"), add(store), gates=gates)
     assert promote(store, "a", "production").after.forced is False

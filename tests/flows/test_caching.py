@@ -359,14 +359,17 @@ def test_gates_that_have_nothing_to_speak_about_are_left_out(run: Run, small_cli
     assert (manifest.gates, manifest.status) == ((), "accepted")
 
 
-def test_an_undecided_gate_does_not_reject(
+def test_an_undecided_gate_rejects(
     run: Run, small_clip: Path, mine: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import flows.optimize as flow
 
     result = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.005, low=0.0, high=0.02)
+    result = result.model_copy(update={"samples": 20, "needed": 300})
     monkeypatch.setattr(flow, "judge", lambda *_: (result,))
-    manifest, calls = run(small_clip, mine)
-    assert (calls, manifest.ref, manifest.status, manifest.gates) == ([], "small@2", "accepted", (result,))
+    with pytest.raises(GateFailed, match="280 more samples than these 20 would settle it"):
+        run(small_clip, mine)
+    manifest = Store.open(mine).find("small")
+    assert (manifest.ref, manifest.status, manifest.gates) == ("small@2", "rejected", (result,))
     (warning,) = [record.message for record in caplog.records if "max_top1_drop undecided" in record.message]
     assert "is 0.50 points (95 % interval 0.00 to 2.00), asked for at most 1 points" in warning

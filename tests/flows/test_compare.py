@@ -93,6 +93,8 @@ def test_a_release_against_itself_differs_in_nothing_and_nothing_is_published(ma
     before = sorted((made[0] / "releases").rglob("*"))
     found = remeasured(made)
     assert all(row["difference"] == 0 for row in found.accuracy if row["difference"] is not None)
+    top1 = one(found.accuracy, metric="top1")
+    assert (top1["low"], top1["high"]) == (0, 0)
     assert one(found.accuracy, encoder="image", metric="least cosine between the two")["after"] == pytest.approx(1)
     assert sorted((made[0] / "releases").rglob("*")) == before
 
