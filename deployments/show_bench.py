@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deployments.console import print_list, stdout
+from deployments.show_bench_accuracy import print_accuracy
 from tasks.bench.proof import rejected, rejection
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def print_bench(report: BenchReport) -> None:
     timed = [row for row in report.rows if row.status != "not run"]
     if timed:
         print_list(console, _HEADS, [_cells(row) for row in timed])
+    print_accuracy(console, report)
     for row in rejected(report.rows):
         console.print(f"gate: {rejection(row, report.min_fp8_share)}", style="red")
     for reason, rows in _reasons(report.rows).items():

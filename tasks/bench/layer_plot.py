@@ -51,6 +51,7 @@ def layer_plot(rows: Sequence[LayerRow]) -> str:
         axes.set_yticks(range(len(rows)), [row.module for row in rows], fontsize=5.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
+        axes.margins(x=0.06)
         axes.set_xlabel("microseconds")
         axes.set_title(f"{about.encoder}, {about.target}, batch {about.batch}: FP16 grey, FP8 blue, fell back hatched")
         return finish()
