@@ -76,7 +76,9 @@ def main() -> int:
 def _accuracy(found: Findings, options: argparse.Namespace, end: float) -> None:
     """The demo model's, which has been exported where clipsmith is installed: `python -m tests.gpu.demo`."""
     settings = BenchSettings(batches=(), baselines=(), seconds=end - time.monotonic())
-    found.reports.append(bench(options.demo, settings, "python -m tests.gpu --parts accuracy", found.write))
+    report = bench(options.demo, settings, "python -m tests.gpu --parts accuracy", found.write)
+    report.unscored += filter(None, [machine.why_no_gpu()])
+    found.reports.append(report)
     found.write()
 
 

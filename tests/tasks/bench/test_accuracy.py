@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +20,12 @@ from artifacts.schema import check_rows
 from tasks.bench import machine
 from tasks.bench.accuracy import Scores
 from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
+from tasks.bench.onnx_graph import OnnxGraph, random_inputs
 from tasks.bench.report import BenchReport, Machine, markdown
+from tasks.bench.run import bench
+from tasks.bench.settings import BenchSettings
 from tasks.bench.stability import AGAIN, MOVED, SMALLER
+from tasks.bench.torch_graph import load
 from tasks.scoring import Classification, Retrieval, Task
 from tests.processes import own_environment
 
@@ -149,6 +154,34 @@ def test_what_is_not_finite_is_no_row() -> None:
     with pytest.raises(NumericError, match="45 of 45 image embeddings of fp8 t are NaN or Inf"):
         scores.measure("image", "t", "fp8", Encoder(float("nan")))
     assert scores.rows() == [] and scores.stability == []
+
+
+@pytest.mark.usefixtures("device")
+def test_the_bench_scores_what_it_has_made_ready(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(export, folder)
+    inputs = {e: random_inputs(OnnxGraph.load(folder / e / "fp16.onnx"), 3, seed=4) for e in ("image", "text")}
+    references = {}
+    for encoder, feed in inputs.items():
+        literal = load(folder / encoder / "fp16.onnx", "cpu", fused=False).module
+        with torch.no_grad():
+            references[encoder] = literal(*map(torch.from_numpy, feed.values())).float().numpy()
+    eye = np.arange(3)
+    Evaluation(inputs, references, Retrieval(eye, eye, np.eye(3, dtype=bool))).save(folder)
+    for name, size in (("accuracy.BATCH", 2), ("stability.BATCH", 2), ("stability._OTHER_BATCH", 1)):
+        monkeypatch.setattr(f"tasks.bench.{name}", size)
+    seen: list[int] = []
+    settings = BenchSettings(batches=(), baselines=(), targets=("torch-fp8", "other"))
+    report = bench(folder, settings, watch=lambda found: seen.append(len(found.accuracy)))
+    assert 0 < seen[0] < seen[1], "what is known is handed out after each encoder"
+    for encoder in ("image", "text"):
+        where = {"encoder": encoder, "target": "torch-fp8", "reference": "fp32", "metric": "cosine_min"}
+        assert value(report.accuracy, precision="fp16", **where) > 0.9999
+        assert 0.98 < value(report.accuracy, precision="fp8", **where) < 0.99999
+        assert {i.precision for i in report.stability if i.encoder == encoder and not i.differing} == {"fp16", "fp8"}
+    assert len(report.unscored) == 4 and all("other" in reason for reason in report.unscored)
+    assert "accuracy not measured: image other fp8" in markdown(report)
+    assert json.loads(report.to_json())["stability"][0]["compared"] == AGAIN
 
 
 # --- the file ----------------------------------------------------------------------------------------------
