@@ -25,14 +25,15 @@ FOLDER_VARIABLE = "CLIPSMITH_ENGINE_CACHE"
 
 
 def cache_folder() -> Path | None:
-    """Where such files lie: the folder that the environment names, else the active store's cache."""
+    """Where such files lie: the folder that the environment names, else the active store's cache if writable."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
     try:
-        return active_store().root / "cache"
+        folder = active_store().root / "cache"
     except StoreError:
         return None
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def kept_file(kind: Literal["timings", "kernels"], gpu: str, version: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import types
 from pathlib import Path
@@ -73,6 +74,12 @@ def test_builds_of_a_flow_keep_them_in_its_store(store: Store) -> None:
     (folder / "timings-x.cache").write_bytes(b"measured")
     assert verify(store.root).problems == ()
     assert (folder / "timings-x.cache").exists()
+
+
+def test_a_store_that_cannot_be_written_keeps_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend_for("tensorrt").environment()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != store.root / "cache")
+    assert backend_for("tensorrt").environment() == {}
 
 
 def test_outside_a_flow_there_is_no_place_to_keep_them() -> None:
