@@ -14,7 +14,7 @@ import typer
 from artifacts import exporting
 from artifacts.errors import ConfigError, DataError, ReleaseNotFound
 from artifacts.manifest import Manifest
-from artifacts.store import Store
+from artifacts.store import Store, activate
 from deployments.environment import prepare_prefect
 from deployments.options import JsonOption, StoreOption, listed, open_store, store_path
 from deployments.show_bench import print_bench
@@ -84,7 +84,7 @@ def _measure(model: str, settings: BenchSettings, command: str, store: Path | No
         folder = Path(work) / manifest.ref
         exporting.export(opened, manifest, folder)
         _add_evaluation(folder)
-        with device_turn(device_key(backend_for("tensorrt"))):
+        with activate(opened), device_turn(device_key(backend_for("tensorrt"))):
             return measure(folder, settings, command)
 
 

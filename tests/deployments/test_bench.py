@@ -12,12 +12,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from artifacts.store import Store
+from artifacts.store import Store, active_store
 from deployments.cli import app
 from tasks import device_turn
 from tasks.bench import machine, run
 from tasks.bench.report import BenchReport, BenchRow, Machine
 from tasks.bench.settings import BenchSettings
+from tasks.engines.caches import cache_folder
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 H100 = Machine("NVIDIA H100", "sm90", "580", "3.12", "2.11", "13.0")
@@ -66,7 +67,9 @@ def benched(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         happened.append("end of the turn")
 
     def measure(folder: Path, settings: BenchSettings, command: str) -> BenchReport:
+        assert (folder / "evaluation.npz").is_file(), "so that accuracy is measured too"
         happened.append((folder.name, sorted(path.name for path in (folder / "image").glob("*.onnx")), settings))
+        assert cache_folder() == active_store().root / "cache", "what TensorRT finds out is kept in the store"
         rows = [BenchRow("image", "fp8", "torch-fp8", 128, "measured", 28.9, 29.5, 29.7, 4427.0, speedup=1.652)]
         rows[0] = BenchRow(**vars(rows[0]) | {"speedup_low": 1.631, "speedup_high": 1.677, "limit_share": 0.67})
         return BenchReport(folder.name, H100, command, rows)
