@@ -198,25 +198,28 @@ def test_a_release_of_which_nothing_says_what_the_model_is(made: Made, text_only
         remeasured(made, before=text_only, precision_before="fp16")
 
 
-def test_hits_are_those_of_the_accuracy_step() -> None:
-    """Two ways to the same numbers: `tasks.task_hits` against what `tasks.accuracy` counts."""
-    from tasks.accuracy import _Table
+def test_hits_are_those_of_the_definition() -> None:
+    """A class is the mean direction of its prompts; a picture's answers are the classes by cosine, one by one here."""
     from tasks.data import open_dataset
-    from tasks.embedding import evaluation_texts
+    from tasks.embedding import evaluation_texts, prompts_of
     from tasks.task_hits import task_hits
 
     rng = np.random.default_rng(3)
     dataset = open_dataset("digits", "evaluation", 40)
+    assert dataset.classes is not None
     indices = list(range(0, 40, 2))
     images, texts = (rng.standard_normal((n, 16)).astype(np.float32) for n in (20, len(evaluation_texts(dataset))))
-    table = _Table(dataset, [])
-    table.indices = indices
-    table.arrays = {("image", "t", "fp8"): (indices, images), ("text", "t", "fp8"): ([], texts)}
-    known = table._hits("t", "fp8")
+    direction = {text: row / np.linalg.norm(row) for text, row in zip(evaluation_texts(dataset), texts, strict=True)}
+    prompts = np.array_split(list(prompts_of(dataset)), len(dataset.classes.names))
+    means = [np.mean([direction[prompt] for prompt in own], axis=0) for own in prompts]
     found = task_hits(dataset, indices, images, texts)
-    assert found.keys() == known.keys()
-    for metric, hits in known.items():
-        assert (found[metric] == hits).all()
+    for row, index in enumerate(indices):
+        cosines = [images[row] @ mean / np.linalg.norm(mean) for mean in means]
+        answers = sorted(range(len(means)), key=lambda label: -cosines[label])
+        place = answers.index(dataset.samples[index].label or 0)
+        assert (bool(found["top1"][row]), bool(found["top5"][row])) == (place == 0, place < 5)
+    assert found["top1"].any()
+    assert not found["top5"].all()
 
 
 def test_words() -> None:
