@@ -14,6 +14,8 @@ from tests.flows.conftest import Run
 from tests.tasks.clip import openclip_model
 from tests.tasks.families.support import CONFIGS, NAMES, save_checkpoint, save_processor
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:

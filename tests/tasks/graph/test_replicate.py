@@ -28,7 +28,7 @@ def _same(first: Skeleton, second: Skeleton) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["image", "text"])
-@pytest.mark.parametrize("layers", [1, 5, 12])
+@pytest.mark.parametrize("layers", [1, 5, pytest.param(12, marks=pytest.mark.heavy)])
 def test_repeated_graph_is_byte_identical_to_the_full_trace(encoder: Any, layers: int) -> None:
     config = _variant(num_hidden_layers=layers, hidden_act="gelu")
     repeated = trace_by_block(family_named("clip"), config, encoder)
