@@ -77,7 +77,8 @@ def postgres() -> Iterator[str]:
 
     run(binaries / "initdb", "-D", data, "-U", "prefect", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     settings = (
-        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200"
+        f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=200 "
+        "-c jit=off"  # as the compose file
     )
     try:
         run(binaries / "pg_ctl", "-D", data, "-o", settings, "-l", folder / "log", "-w", "start")
