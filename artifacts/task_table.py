@@ -11,7 +11,8 @@ from artifacts.schema import Tables, number
 
 HEADS = ("metric", "target", "FP32", "FP16", "FP8", "FP16 - FP32", "FP8 - FP32", "FP8 - FP16")
 """Differences are in percentage points."""
-_PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
+PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
+"""What is compared with what."""
 _WORDS = {
     "top1": "zero-shot top-1",
     "top5": "zero-shot top-5",
@@ -45,7 +46,7 @@ def task_lines(tables: Tables) -> list[TaskLine]:
 
 def _line(accuracy: Sequence[Row], name: str, target: str) -> TaskLine:
     rates = [_rate(accuracy, name, target, precision) for precision in ("fp32", "fp16", "fp8")]
-    changes = [_change(accuracy, name, target, *pair) for pair in _PAIRS]
+    changes = [_change(accuracy, name, target, *pair) for pair in PAIRS]
     return TaskLine(_WORDS[name], target, *rates, *changes)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Row
+from artifacts.task_table import PAIRS
 from tasks.metrics import (
     class_embeddings,
     class_recall,
@@ -19,9 +20,6 @@ from tasks.metrics import (
     predicted_classes,
 )
 from tasks.scoring import Classification, Hits, Task, accuracy_row, hit_rows
-
-PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
-"""What is compared with what."""
 
 
 class Side(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bench import machine
+from tasks.bench.aot import own_kernels
 from tasks.bench.evidence import profile, weigh
 from tasks.bench.gpu_timing import capture, plain
 from tasks.bench.onnx_graph import OnnxGraph
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 TARGET = "torch-fp8"
 EAGER = "torch-eager"
 BASELINES = (EAGER, "torch-compile")
-_HOPPER = (9, 0)
 _FIRST_FP8 = (8, 9)
 
 
@@ -49,12 +49,10 @@ class TorchVariant:
         Raises:
             UnknownOperator: the graph has a node that clipsmith's export does not write.
         """
-        import torch
-
         from tasks.bench.compiled import compile_encoder
         from tasks.bench.torch_graph import load
 
-        kernels = target == TARGET and torch.cuda.get_device_capability() >= _HOPPER
+        kernels = target == TARGET and own_kernels(machine.DEVICE)
         loaded = load(path, machine.DEVICE, kernels=kernels)
         if target == EAGER:
             return cls(loaded, loaded.module, captured=False)

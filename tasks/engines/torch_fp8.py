@@ -24,7 +24,6 @@ from tasks.engines.record import read_engine
 from tasks.gpu_state import GpuState, read_gpu_state
 
 _OLDEST = "2.11"
-_FIRST_FP8 = (8, 9)
 _DEVICE = "cuda"
 
 
@@ -56,8 +55,9 @@ class TorchFp8:
             return f"PyTorch {torch.__version__} is too old, it needs {_OLDEST} or newer"
         if not torch.cuda.is_available():
             return f"no CUDA device is visible to PyTorch {torch.__version__}"
-        major, minor = torch.cuda.get_device_capability()
-        return None if (major, minor) >= _FIRST_FP8 else f"sm{major}{minor} has no FP8 arithmetic (sm89 or newer has)"
+        from tasks.bench.torch_target import why_not
+
+        return why_not(self.name)
 
     def why_no_fp8(self, target: str) -> str | None:
         """A GPU without it is not served at all: see `why_not_build`."""

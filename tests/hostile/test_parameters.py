@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from artifacts.errors import SameAsBaseline
 from artifacts.store import Store
 from tasks.accuracy import score
 from tasks.datasource import pin_data
-from tasks.embedding import Embeddings, evaluation_texts
-from tasks.step_cost import StepStats
+from tasks.embedding import evaluation_texts
 from tests.hostile.support import Bad, Workshop, check_complete
+from tests.tasks.support import kept
 
 pytestmark = pytest.mark.xdist_group("hostile-parameters")
 Refuse = Callable[[Bad], None]
@@ -37,25 +36,6 @@ def test_32_config_of_another_type(text: str, shop: Workshop, refuse: Refuse) ->
 # --- tolerances and baselines ------------------------------------------------------------------------------
 
 
-def embedded(store: Store, encoder: Any, precision: Any, values: np.ndarray, keys: list[Any]) -> Embeddings:
-    import json
-
-    with store.staging() as folder:
-        np.save(folder / "embeddings.npy", values.astype(np.float32))
-        (folder / "keys.json").write_text(json.dumps(keys))
-        outputs = store.add("embeddings", folder)
-    return Embeddings(
-        encoder=encoder,
-        precision=precision,
-        target="pytorch" if precision == "fp32" else "onnxruntime",
-        outputs=outputs,
-        rows=len(values),
-        skipped=0,
-        truncated=0,
-        stats=StepStats(wall_s=0, peak_rss_mb=0),
-    )
-
-
 @pytest.mark.parametrize("encoder", ["image", "text"])
 def test_34_baseline_equal_to_candidate(encoder: str, active: Store) -> None:
     """FP16 outputs under FP8's name: every tolerance would be met."""
@@ -67,7 +47,8 @@ def test_34_baseline_equal_to_candidate(encoder: str, active: Store) -> None:
         values = rng.standard_normal((len(keys[name]), 8))
         for precision, noise in (("fp32", 0.0), ("fp16", 1e-4), ("fp8", 1e-4 if name == encoder else 1e-2)):
             shift = noise * np.sin(np.arange(values.size)).reshape(values.shape)
-            runs.append(embedded(active, name, precision, values + shift, keys[name]))
+            target = "pytorch" if precision == "fp32" else "onnxruntime"
+            runs.append(kept(active, name, precision, target, keys[name], values + shift))
     with pytest.raises(SameAsBaseline, match=f"FP8 embeddings of the {encoder} encoder are those of FP16") as caught:
         score(data, runs)
     check_complete(caught.value, "onnxruntime")

@@ -53,6 +53,6 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[GpuState | Non
     monkeypatch.setattr(
         torch_target, "profile", lambda _: [Kernel("nvjet_sm90_qqhsh_x", 0, 3.0), Kernel("nvjet_hsh", 1, 1.0)]
     )
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
     monkeypatch.setattr(compiled, "compile_encoder", lambda module: module)
     return lambda: states
