@@ -30,7 +30,7 @@ bench: $(STAMP)
 # GPU_PYTHON=python3. Writes .clipsmith/bench-gpu/bench-gpu.{md,json}.
 GPU_PYTHON ?= $(BIN)/python
 bench-gpu:
-	$(GPU_PYTHON) -m tests.gpu --seconds 400 $(BENCH)
+	$(GPU_PYTHON) -m tests.gpu --seconds 240 $(BENCH)
 	$(GPU_PYTHON) -m pytest --noconftest --import-mode=importlib -q tests/gpu
 
 lint: $(STAMP)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from artifacts.manifest import Cell
+if TYPE_CHECKING:
+    from artifacts.manifest import Cell
+
 
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from artifacts.errors import NumericError, TableError
-from artifacts.manifest import Cell, Row
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Cell, Row
 
 Kind = Literal["str", "int", "float"]
-Tables = Mapping[str, Sequence[Row]]
+Tables = Mapping[str, Sequence["Row"]]
 
 MEASURED = "measured"
 EMULATED = "emulated"

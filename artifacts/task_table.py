@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifacts.format import NONE, metric, points, points_range
-from artifacts.manifest import Cell, Row
 from artifacts.schema import Tables, number
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Cell, Row
 
 HEADS = ("metric", "target", "FP32", "FP16", "FP8", "FP16 - FP32", "FP8 - FP32", "FP8 - FP16")
 """Differences are in percentage points."""

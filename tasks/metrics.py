@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,10 +106,10 @@ def class_recall_difference(
 
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better."""
-    from scipy.stats import binomtest
-
     lost, _, won = (int(count) for count in _counts(first, second))
-    return 1.0 if lost + won == 0 else float(binomtest(won, lost + won).pvalue)
+    pairs = lost + won
+    tail = sum(math.comb(pairs, count) for count in range(min(lost, won) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**pairs)))
 
 
 def over_chance(

@@ -5,14 +5,14 @@ NumPy alone, so that a GPU machine that has little more than PyTorch fills the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import class_embeddings, cosine, paired_difference, retrieval_hits, snr_db, top_k_hits
+from tasks.metrics import class_embeddings, cosine, retrieval_hits, snr_db, top_k_hits
 
 if TYPE_CHECKING:
     from artifacts.manifest import Row
@@ -90,16 +90,6 @@ def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterato
     """The share of hits of both encoders together."""
     for metric, outcome in hits.items():
         yield accuracy_row("both", target, precision, reference, metric, float(outcome.mean()), len(outcome))
-
-
-def difference_rows(target: str, hits: Mapping[str, Hits]) -> Iterator[Row]:
-    """FP8's share of hits less FP32's and FP16's, with intervals over pairs; `hits` by precision."""
-    for baseline in ("fp32", "fp16"):
-        if "fp8" in hits and baseline in hits:
-            for metric, outcome in hits["fp8"].items():
-                value, low, high = paired_difference(outcome, hits[baseline][metric])
-                name = f"{metric}_difference"
-                yield accuracy_row("both", target, "fp8", baseline, name, value, len(outcome), low, high)
 
 
 def accuracy_row(

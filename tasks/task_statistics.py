@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.manifest import Row
 from artifacts.task_table import PAIRS
 from tasks.metrics import (
     class_embeddings,
@@ -20,6 +19,9 @@ from tasks.metrics import (
     predicted_classes,
 )
 from tasks.scoring import Classification, Hits, Task, accuracy_row, hit_rows
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Row
 
 
 class Side(NamedTuple):
@@ -33,15 +35,20 @@ class Side(NamedTuple):
         return all(np.array_equal(mine, its) for mine, its in zip(self, other, strict=True))
 
 
-def task_statistics(task: Task, target: str, reference_target: str, sides: Mapping[str, Side]) -> Iterator[Row]:
-    """Rows of the accuracy table; `sides` by precision, FP32's of `reference_target` and all others of `target`."""
+def task_statistics(
+    task: Task, target: str, reference_target: str, sides: Mapping[str, Side], *, chance: bool = True
+) -> Iterator[Row]:
+    """Rows of the accuracy table; `sides` by precision, FP32's of `reference_target` and all others of `target`.
+
+    Only `chance`, how far above it FP32 is, needs SciPy.
+    """
     hits = {precision: task.hits(*side) for precision, side in sides.items()}
     for precision, found in hits.items():
         place = reference_target if precision == "fp32" else target
         yield from hit_rows(place, precision, task.reference, found)
         if isinstance(task, Classification) and "top1" in found:
             yield _recall_row(task, place, precision, found)
-    if isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
+    if chance and isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
         yield _chance_row(task, reference_target, sides["fp32"], hits["fp32"])
     for precision, baseline in PAIRS:
         if precision in hits and baseline in hits:

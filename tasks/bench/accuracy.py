@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from artifacts.errors import DataError, NumericError
 from tasks.bench.embedded import embedder
 from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
 from tasks.bench.stability import BATCH, Stability, stability
-from tasks.scoring import Hits, difference_rows, fidelity_rows, hit_rows
+from tasks.scoring import fidelity_rows
+from tasks.task_statistics import Side, task_statistics
 
 if TYPE_CHECKING:
     import torch
@@ -66,15 +68,13 @@ class Scores:
                 yield from fidelity_rows(pair, reference, first, array, float(np.abs(first - array).max()))
 
     def _task(self, target: str) -> Iterator[Row]:
-        hits: dict[str, Hits] = {}
+        sides: dict[str, Side] = {}
         for precision in ("fp32", "fp16", "fp8"):
             pair = self._pair(target, precision)
             if len(pair) == 2:
-                hits[precision] = self._evaluation.task.hits(pair["image"], pair["text"])
-        for precision, found in hits.items():
-            place = _REFERENCE if precision == "fp32" else target
-            yield from hit_rows(place, precision, self._evaluation.task.reference, found)
-        yield from difference_rows(target, hits)
+                sides[precision] = Side(pair["image"], pair["text"])
+        chance = importlib.util.find_spec("scipy") is not None
+        yield from task_statistics(self._evaluation.task, target, _REFERENCE, sides, chance=chance)
 
     def _pair(self, target: str, precision: str) -> Mapping[str, NDArray[np.float32]]:
         """Embeddings by encoder; FP32's, which are of no target, are always there."""

@@ -69,4 +69,6 @@ def load_package(path: Path) -> Any:
     from tasks.bench import fused_ops  # registers the operators that a package calls
 
     del fused_ops
+    if torch.cuda.is_available():
+        torch.cuda.current_device()  # sets CUDA up: the loader takes memory of an allocator that may not be there yet
     return torch._inductor.aoti_load_package(str(path))

@@ -63,11 +63,18 @@ def bench(
     report = BenchReport(folder.name, machine.describe(None), command, min_fp8_share=settings.min_fp8_share)
     rates = measure_rates()
     report.machine = machine.describe(rates)
-    deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
-    scores = _scores(folder, report)
-    for encoder in _encoders(folder):
+    end = None if settings.seconds is None else time.monotonic() + settings.seconds
+    scores, encoders = _scores(folder, report), _encoders(folder)
+    for place, encoder in enumerate(encoders):
+        deadline = None if end is None else _share(end, len(encoders) - place)
         _Bench(folder / encoder, encoder, settings, rates, report, deadline, scores, watch).run()
     return report
+
+
+def _share(end: float, encoders: int) -> float:
+    """When the first of so many encoders has used its share of the time until `end`."""
+    now = time.monotonic()
+    return now + (end - now) / encoders
 
 
 def _scores(folder: Path, report: BenchReport) -> Scores | None:

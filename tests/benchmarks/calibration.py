@@ -60,6 +60,7 @@ _MMAP_THRESHOLD = 1_000_000
 """Bytes from which glibc gives a freed block back at once (mallopt(3)); by default it moves, up to 32 MiB."""
 _PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "motorcycle_left")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def write_model(work: Path, name: str) -> Path:
     folder = model_in(work, name).folder
     for file in _TOKENIZER_FILES:
         shutil.copyfile(SNAPSHOT / file, folder / file)
+    own, demo = (json.loads((place / "config.json").read_text()) for place in (folder, SNAPSHOT))
+    own["text_config"] |= {token: demo["text_config"][token] for token in _TOKENS}  # those of the tokenizer
+    (folder / "config.json").write_text(json.dumps(own))
     processor = json.loads((SNAPSHOT / "preprocessor_config.json").read_text())
     side = ARCHITECTURES[name].config()["vision_config"]["image_size"]
     processor |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}

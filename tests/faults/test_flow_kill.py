@@ -28,10 +28,10 @@ from tests.flows.conftest import small_parameters
 from tests.processes import left_after, new_mark, own_environment
 
 SEED = int(os.environ.get("CLIPSMITH_FAULT_SEED", "20261124"))
-CHAINS = 3
+CHAINS = int(os.environ.get("CLIPSMITH_FAULT_CHAINS", "1"))
 # Per chain, one after the other on the same store: kills in the first seconds, kills in the middle of the work, and
 # kills in the seconds after the last step, which is when the release is put together and published.
-KILLS = ["early"] * 4 + ["working"] * 4 + ["publishing"] * 3
+KILLS = ["early"] * 2 + ["working"] * 3 + ["publishing"] * 2
 STEP = re.compile(r" - (.+?) +[\d.]+ s +\d+ MiB(  \(cached\))?$")
 STEPS = 29
 LAST_STEP = "latency text onnxruntime"
@@ -171,7 +171,7 @@ def test_killed_and_run_again(chain: int, command: Callable[[Path], Command], un
         assert reused == finished & steps.keys()
         finished |= steps.keys()
         check_store(store)
-    assert killed >= 10  # the last one or two may have been done before the blow fell
+    assert killed >= len(KILLS) - 2  # the last one or two may have been done before the blow fell
     check_finished(command(store), finished, expected, store)
 
 

@@ -1,6 +1,6 @@
 """Random and randomly damaged input: a valid result or one of our errors, never another exception, a hang or a crash.
 
-The short campaigns are the same in every run; `make test-heavy` runs long ones, which are not.
+`make test-heavy` runs longer ones; CLIPSMITH_FUZZ_EXAMPLES and CLIPSMITH_FUZZ_SEEDS=random make campaigns of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("hostile-fuzz")
 _CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 _DEADLINE_MS = 60_000
 """A single input that takes longer counts as a hang."""
-LONG = [pytest.param(5_000, marks=pytest.mark.heavy)]
+LONG = [pytest.param(int(os.environ.get("CLIPSMITH_FUZZ_EXAMPLES", "1000")), marks=pytest.mark.heavy, id="long")]
 
 
 def campaign(examples: int, test: Callable[..., None]) -> None:

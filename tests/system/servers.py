@@ -32,7 +32,7 @@ from tests.system import debian
 
 READY = "Ctrl-C"
 """`clipsmith up` prints it when a run can be started."""
-START_S = 90.0
+START_S = 150.0
 """How long it may take on a machine that is busy with other tests."""
 _UNPRIVILEGED = "postgres"  # PostgreSQL refuses root
 

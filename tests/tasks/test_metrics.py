@@ -168,6 +168,12 @@ def test_mcnemar_by_hand(won: int, lost: int, p: float) -> None:
     assert metrics.mcnemar_p(first, second) == pytest.approx(p)
 
 
+@pytest.mark.parametrize(("won", "lost"), [(0, 1), (40, 55), (3, 900), (10_000, 10_300)])
+def test_mcnemar_is_scipys(won: int, lost: int) -> None:
+    first = np.array([True] * won + [False] * lost)
+    assert metrics.mcnemar_p(first, ~first) == pytest.approx(binomtest(won, won + lost).pvalue, rel=1e-9)
+
+
 def test_over_chance_is_the_numerator_of_kappa(rng: np.random.Generator) -> None:
     labels = rng.choice(4, 300, p=[0.6, 0.2, 0.1, 0.1])
     predicted = np.where(rng.random(300) < 0.7, labels, rng.choice(4, 300, p=[0.1, 0.1, 0.1, 0.7]))

@@ -31,7 +31,7 @@ from tests.processes import own_environment
 
 ROOT = Path(__file__).parents[3]
 PICTURES, CLASSES, TEMPLATES, WIDTH = 45, 6, 2, 16
-BLOCKED = ("prefect", "modelopt", "pydantic", "sklearn", "pandas", "onnxruntime", "transformers", "polygraphy")
+BLOCKED = ("prefect", "modelopt", "pydantic", "sklearn", "pandas", "onnxruntime", "scipy", "transformers", "polygraphy")
 RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, CLASSES, PICTURES)
 TASK = Classification(CLASSES, np.arange(CLASSES * TEMPLATES)[::-1].copy(), LABELS)
@@ -107,6 +107,17 @@ def test_the_table_is_the_cpus() -> None:
         assert value(rows, target=target, precision=precision, reference="labels", metric="top1") == expected
     difference = value(rows, precision="fp8", reference="fp32", metric="top1_difference")
     assert difference == pytest.approx(top1["fp8"] - top1["fp32"])
+    assert {row["metric"] for row in rows} >= {"mean_class_recall", "top1_mcnemar_p", "top1_over_chance"}
+
+
+def test_identical_embeddings_leave_nothing_open() -> None:
+    data = evaluation()
+    scores = Scores(data)
+    for encoder in ("image", "text"):
+        for precision in ("fp16", "fp8"):
+            scores.measure(encoder, "t", precision, Encoder(0.3))
+    (row,) = [r for r in scores.rows() if (r["metric"], r["reference"]) == ("top1_difference", "fp16")]
+    assert (row["value"], row["low"], row["high"]) == (0, 0, 0)
 
 
 def test_two_targets_share_fp32s_rows() -> None:
