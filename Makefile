@@ -26,7 +26,8 @@ test-heavy: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-# At most nine minutes on a machine with an NVIDIA GPU and a PyTorch of its own, which need not be this checkout's:
+# Begins no measurement after four minutes; then come the tests, of which those that compile packages take minutes too.
+# For a machine with an NVIDIA GPU and a PyTorch of its own, which need not be this checkout's:
 # GPU_PYTHON=python3. Writes .clipsmith/bench-gpu/bench-gpu.{md,json}.
 GPU_PYTHON ?= $(BIN)/python
 bench-gpu:
