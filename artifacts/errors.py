@@ -164,6 +164,10 @@ class BuilderCrash(BuildError):
     """The engine builder died in native code (signal, out of memory) in its child process."""
 
 
+class BuildStopped(ClipsmithError):
+    """The run was told to end while an engine was built."""
+
+
 class StepTimedOut(ClipsmithError):
     """A step took longer than the run allows; its process, if it has one of its own, was ended."""
 

@@ -28,6 +28,7 @@ from flows.side_by_side import side_by_side
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
 from tasks.checkpoint import resolve
 from tasks.datasource import pin_both
+from tasks.engines.child import builders_stopped
 from tasks.nightly_summary import Outcome, report_regressions, show_summary_task
 from tasks.publish import Published
 from tasks.ui_tags import VARIANT
@@ -101,7 +102,7 @@ class _Night:
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
         """The outcome of each variant, in the order given. Only changed ones cost more than reading their inputs."""
         looked = list(side_by_side(self._look, variants, _READERS))
-        return list(side_by_side(self._finish, looked, self.parameters.at_once))
+        return list(side_by_side(self._finish, looked, self.parameters.at_once, builders_stopped))
 
     def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, Manifest | None]:
         """What is wrong with a variant, or it and the release that its inputs led to before, if there is one."""

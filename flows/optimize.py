@@ -40,6 +40,7 @@ from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
 from tasks.engine_build import BuiltEngine, build_task, builds_at_once, require_target
 from tasks.engines import backend_for
 from tasks.engines.base import gpu_name
+from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.fp16_range import Fp16Range, range_task
 from tasks.graph.skeleton import Precision
@@ -268,7 +269,7 @@ class _Run:
         # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
         with (
             progress("clipsmith-progress-build", len(wanted), "engine", "build") as built_so_far,
-            closing(side_by_side(build, range(len(wanted)), at_once)) as states,
+            closing(side_by_side(build, range(len(wanted)), at_once, builders_stopped)) as states,
         ):
             for label, state in zip(labels, states, strict=True):
                 built: BuiltEngine = self._output("build", state, label)

@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from artifacts.errors import BuilderCrash, BuildError, StepTimedOut
+from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
 from tasks.engines import BatchProfile, backend_for
 from tasks.step_cost import StepStats, peak_rss_mb
 from tasks.step_limit import step_limit_s
@@ -31,6 +32,9 @@ _CODE = "import sys; sys.path.append(sys.argv.pop(1)); from tasks.engines.child 
 """Finds these modules also where they are not installed, and looks for none in the working directory."""
 _RESULT = "clipsmith-child: "
 """What the child's own line starts with: native libraries print before it, and at exit after it."""
+_lock = threading.Lock()
+_running: set[subprocess.Popen[str]] = set()
+_stopping = False
 
 
 class Job(BaseModel):
@@ -48,6 +52,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     Raises:
         BuildError: the builder refused the graph.
         BuilderCrash: the child died: a signal, out of memory, or no engine left behind.
+        BuildStopped: the run was told to end, see `builders_stopped`.
         StepTimedOut: it was not done within the run's limit for a step, and was killed.
     """
     job_file = job.engine.with_suffix(".job.json")
@@ -55,17 +60,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     start = time.perf_counter()
     try:
         with _lifeline() as stdin:
-            child = subprocess.run(
-                [sys.executable, "-P", "-c", _CODE, _ROOT, str(job_file)],
-                env={**os.environ, **backend_for(job.target).environment()},
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=step_limit_s(),
-            )
+            output, code = _run(job, job_file, stdin)
     except subprocess.TimeoutExpired as error:
         raise StepTimedOut(
             f"the {job.target} builder was not done after {error.timeout:.0f} s, and was killed",
@@ -75,17 +70,64 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
         ) from error
     finally:
         job_file.unlink()
-    log, result = _split(child.stdout)
-    if child.returncode == _REFUSED and result is not None:
+    log, result = _split(output)
+    if code == _REFUSED and result is not None:
         raise BuildError(result, where=f"{job.target}, {job.onnx.name}", fix="the builder's own words are above")
-    if child.returncode != 0 or result is None or not job.engine.is_file():
+    if code != 0 or result is None or not job.engine.is_file():
         raise BuilderCrash(
-            f"the {job.target} builder died: {_death(child.returncode)}",
+            f"the {job.target} builder died: {_death(code)}",
             where=job.onnx.name,
             expected="an engine",
             fix=f"last output: {log[-2000:] or 'none'}",
         )
     return StepStats(wall_s=round(time.perf_counter() - start, 4), peak_rss_mb=round(float(result), 1)), log
+
+
+@contextmanager
+def builders_stopped() -> Iterator[None]:
+    """For the block, builders are killed and none begins, in any thread: a run that is told to end does not wait."""
+    global _stopping
+    with _lock:
+        _stopping = True
+        for child in _running:
+            child.kill()
+    try:
+        yield
+    finally:
+        _stopping = False
+
+
+def _run(job: Job, job_file: Path, stdin: int) -> tuple[str, int]:
+    """What the child printed, and its exit code."""
+    with _lock:
+        if _stopping:
+            raise _stopped(job)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-c", _CODE, _ROOT, str(job_file)],
+            env={**os.environ, **backend_for(job.target).environment()},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        _running.add(child)
+    with child:
+        try:
+            output, _ = child.communicate(timeout=step_limit_s())
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            with _lock:
+                _running.discard(child)
+    if _stopping:
+        raise _stopped(job)
+    return output, child.returncode
+
+
+def _stopped(job: Job) -> BuildStopped:
+    return BuildStopped(f"the {job.target} build was stopped", where=job.onnx.name, fix="run it again")
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -63,3 +65,33 @@ def test_a_failure_ends_the_rest_and_waits_for_what_has_begun() -> None:
         list(side_by_side(call, range(20), 2))
     assert sorted(begun) == [0, *sorted(ended)]
     assert len(begun) < 20
+
+
+def test_a_signal_stops_what_has_begun() -> None:
+    released = threading.Event()
+
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        released.set()
+        yield
+
+    def call(number: int) -> bool:
+        if number == 0:
+            raise KeyboardInterrupt
+        return released.wait(20)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side(call, range(2), 2, stopped))
+    assert released.is_set() and time.monotonic() - started < 10
+
+
+def test_an_error_stops_nothing() -> None:
+    def stopped() -> AbstractContextManager[None]:
+        raise AssertionError("an error is no signal")
+
+    def call(_: int) -> None:
+        raise ValueError("an error")
+
+    with pytest.raises(ValueError, match="an error"):
+        list(side_by_side(call, range(2), 2, stopped))

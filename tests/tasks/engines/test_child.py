@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from artifacts.errors import BuilderCrash, BuildError, StepTimedOut
+from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
 from tasks.engines import BatchProfile
-from tasks.engines.child import _RESULT, Job, build_in_child
+from tasks.engines.child import _RESULT, Job, build_in_child, builders_stopped
 from tasks.step_limit import step_limit
 from tests.processes import left_after, marked, new_mark
 
@@ -155,7 +156,7 @@ def test_a_builder_does_not_outlive_its_parent(job: Job, impostor: Any, tmp_path
     code = f"""
 import sys
 sys.executable = {sys.executable!r}
-from tasks.engines.child import Job, build_in_child
+from tasks.engines.child import Job, build_in_child, builders_stopped
 build_in_child(Job.model_validate_json({job.model_dump_json()!r}))
 """
     mark = new_mark()
@@ -167,3 +168,22 @@ build_in_child(Job.model_validate_json({job.model_dump_json()!r}))
     parent.kill()
     parent.wait()
     assert not left_after(mark, 1)
+
+
+def test_a_run_that_is_told_to_end_does_not_wait_for_its_builders(
+    job: Job, impostor: Callable[[str], None], tmp_path: Path
+) -> None:
+    impostor(f"import pathlib, time; pathlib.Path({str(tmp_path / 'begun')!r}).touch(); time.sleep(600)")
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build_in_child, job)
+        while not (tmp_path / "begun").exists():
+            assert not building.done()
+            time.sleep(0.02)
+        with builders_stopped():
+            with pytest.raises(BuildStopped):
+                building.result(20)
+            with pytest.raises(BuildStopped):  # nor does another one begin
+                build_in_child(job)
+    assert left_over(job) == []
+    impostor(f"{LEAVE_ENGINE}\nprint('{_RESULT}12.5')")
+    assert build_in_child(job)[0].peak_rss_mb == 12.5  # a later run builds again
