@@ -185,5 +185,5 @@ def test_a_run_that_is_told_to_end_does_not_wait_for_its_builders(
             with pytest.raises(BuildStopped):  # nor does another one begin
                 build_in_child(job)
     assert left_over(job) == []
-    impostor(f"{LEAVE_ENGINE}\nprint('{_RESULT}12.5')")
+    (tmp_path / "program.py").write_text(f"{LEAVE_ENGINE}\nprint('{_RESULT}12.5')")
     assert build_in_child(job)[0].peak_rss_mb == 12.5  # a later run builds again
