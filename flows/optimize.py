@@ -185,10 +185,12 @@ class _Run:
         tables: dict[Encoder, ArtifactRef] = {}
         for encoder in self._encoders():
             batch = self.parameters.calibration.batch_size
+            wanted = self.parameters.calibration.of(encoder)
+            recipe = self.recipe.calibrated_by(wanted.algorithm(wanted.method))
             calibration: Calibration = self._step(
                 "calibrate",
                 calibrate_task,
-                *(snapshot, preprocess, data.calibration, self.recipe, encoder, batch, gpu_name() or "cpu"),
+                *(snapshot, preprocess, data.calibration, recipe, encoder, batch, gpu_name() or "cpu"),
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
