@@ -117,6 +117,30 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
         return finish()
 
 
+def sufficiency_plot(rows: Sequence[Row]) -> str | None:
+    """Held-out error, and how far the slowest amax is from its final value, over the calibration samples."""
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    if not encoders:
+        return None
+    with canvas(2.7, 1, 2) as ([[left, right]], finish):
+        for encoder, style in zip(encoders, ("-", "--"), strict=False):
+            mine = [row for row in rows if row["encoder"] == encoder]
+            samples = [number(row, "samples") or 0.0 for row in mine]
+            errors = [max(1 - (number(row, "cosine_mean") or 0.0), _PERFECT) for row in mine]
+            changes = [100 * (number(row, "amax_change") or 0.0) for row in mine]
+            left.plot(samples, errors, style, color=FP_COLOURS["fp8"], marker=".", label=str(encoder))
+            right.plot(samples, changes, style, color=OTHER, marker=".", label=str(encoder))
+        left.set_title("held-out samples, 1 - mean cosine with FP32")
+        left.set_yscale("log")
+        right.set_title("largest distance of an amax from its final value, %")
+        for axes in (left, right):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.set_xlabel("calibration samples")
+            axes.legend(loc="best", fontsize=8)
+        return finish()
+
+
 def stages_plot(stages: Sequence[Row]) -> str | None:
     """Time and peak memory of each step, in the order they ran."""
     if not stages:

@@ -41,6 +41,9 @@ def optimize(
     calibration_percentile: Annotated[
         float | None, typer.Option(help="Percent of an activation's values that must not saturate.")
     ] = None,
+    sufficiency: Annotated[
+        bool | None, typer.Option("--sufficiency", help="Report when more calibration samples stop helping.")
+    ] = None,
     evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
     config: Annotated[Path | None, typer.Option(help="The same parameters as a YAML file; options win.")] = None,
@@ -61,6 +64,7 @@ def optimize(
         ("targets",): listed(targets),
         ("calibration", "source"): calibration,
         ("calibration", "samples"): calibration_samples,
+        ("calibration", "sufficiency"): sufficiency,
         ("evaluation", "source"): evaluation,
         ("evaluation", "samples"): evaluation_samples,
         ("store",): str(store) if store else None,

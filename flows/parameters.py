@@ -88,8 +88,12 @@ class EncoderCalibration(BaseModel):
             )
         return value
 
-    def algorithm(self, method: Method) -> Algorithm:
-        """One of the methods but auto, as a recipe names it."""
+    def candidates(self) -> tuple[Algorithm, ...]:
+        """What is to be compared; the first wins ties."""
+        methods: tuple[Method, ...] = ("max", "percentile", "mse") if self.method == "auto" else (self.method,)
+        return tuple(map(self._algorithm, methods))
+
+    def _algorithm(self, method: Method) -> Algorithm:
         match method:
             case "percentile":
                 return Percentile(percentile=self.percentile)
@@ -134,6 +138,12 @@ class CalibrationParameters(BaseModel):
     )
     text: EncoderCalibration = Field(
         default=EncoderCalibration(), description="How the text encoder's scales are chosen."
+    )
+
+    sufficiency: bool = Field(
+        default=False,
+        title="Sufficiency report",
+        description="Say when more samples stop helping, by a part of them held out. With auto it is always there.",
     )
 
     def of(self, encoder: Encoder) -> EncoderCalibration:

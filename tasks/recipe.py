@@ -70,6 +70,11 @@ Algorithm = Literal["max"] | Percentile | Mse
 """How the amax of activations is chosen. Weights are all there, and keep their maximum."""
 
 
+def name_of(algorithm: Algorithm) -> str:
+    """max, percentile or mse."""
+    return algorithm if isinstance(algorithm, str) else algorithm.method
+
+
 class Quantize(BaseModel):
     """The `quantize` section: calibration algorithm and rules."""
 
