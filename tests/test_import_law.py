@@ -19,6 +19,7 @@ STEP_MARKS = {"task", "cached_step"}
 ALLOWED = {
     # The reference to a pinned data set is what steps hand each other, as `tasks.snapshot` is for checkpoints.
     ("tasks.calibration", "tasks.datasource"): {"DataRef"},
+    ("tasks.calibration_study", "tasks.datasource"): {"DataRef"},
     ("tasks.embedding", "tasks.datasource"): {"DataRef"},
     ("tasks.fp16_range", "tasks.datasource"): {"DataRef"},
     ("tasks.accuracy", "tasks.datasource"): {"DataRef"},
