@@ -102,6 +102,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
     last = frame.sort_values("samples").groupby("quantizer")["amax"].transform("last")
     shares = (frame["amax"] / last).groupby(frame["samples"])
     slowest, low, median, high = (shares.quantile(share) for share in (0.0, _BAND[0], 0.5, _BAND[1]))
+    top = max(1.0, float(high.max()))  # an amax that is not a maximum may fall
     with canvas(2.7) as ([[axes]], finish):
         axes.axhline(1, color=QUIET, linewidth=0.8, linestyle=":")
         blue, label = FP_COLOURS["fp8"], f"{percent(_BAND[0], 0)} to {percent(_BAND[1], 0)} of quantizers"
@@ -111,7 +112,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
         known, every = frame["quantizer"].nunique(), len({row["quantizer"] for row in rows})
         axes.set_xlabel(f"calibration samples seen by {known} of {every} quantizers")
         axes.set_ylabel("amax / final amax")
-        axes.set_ylim(max(0.0, float(slowest.min()) - 0.05), 1.03)
+        axes.set_ylim(max(0.0, float(slowest.min()) - 0.05), top + 0.03)
         axes.set_xlim(left=0)
         axes.legend(loc="lower right", fontsize=8)
         return finish()

@@ -121,7 +121,7 @@ def _figures(manifest: Manifest, evidence: Evidence) -> list[_Figure]:
         ),
         _Figure(
             "Calibration",
-            "How fast the largest values seen by the quantizers settle. A flat end means enough samples.",
+            "How fast the amax of the quantizers settles. A flat end means enough samples.",
             plots.convergence_plot(evidence.convergence),
             "No calibration history was kept: the release was calibrated elsewhere, or not at all.",
         ),
