@@ -133,7 +133,9 @@ def sufficiency_plot(rows: Sequence[Row]) -> str | None:
             right.plot(samples, changes, style, color=OTHER, marker=".", label=str(encoder))
         left.set_title("held-out samples, 1 - mean cosine with FP32")
         left.set_yscale("log")
-        right.set_title("largest distance of an amax from its final value, %")
+        for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+            axis("{x:.1g}")  # powers of ten would be math, which the page shows as it is written
+        right.set_title("amax furthest from its final value, %")
         for axes in (left, right):
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -310,6 +310,7 @@ def test_a_study_of_the_calibration_is_shown(manifest_of: MakeManifest) -> None:
     html = render_report(manifest, Evidence())
     page = Page(html)
     assert page.tags.count("img") == 3  # beside sizes and steps
+    assert not any("mathdefault" in image for image in images(page))
     assert html.count("not yet enough: from 200 to 400 samples") == 2  # the caption, and what the picture is called
     assert "a.q_bmm_quantizer by 50.0 %" in page.text
     for text in ("0.991234", "0.995679", SCHEMAS["calibration"].about, SCHEMAS["sufficiency"].about):
