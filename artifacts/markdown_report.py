@@ -17,6 +17,7 @@ from artifacts.evidence import Evidence
 from artifacts.gate_words import sentence, words
 from artifacts.manifest import Manifest
 from artifacts.precision_map import precision_map_svg
+from artifacts.sufficiency import sentences
 from artifacts.verdict import findings, verdict
 
 LARGEST_PAGE = 900_000
@@ -43,6 +44,7 @@ def report_page(manifest: Manifest, evidence: Evidence) -> str:
         f"**{_text(verdict(found))}**",
         "\n".join(f"- **{_text(f.title)}**: {_text(f.figure)}. {_text(f.detail)}" for f in found),
         *_gates(manifest),
+        *_calibration(manifest),
     ]
     return _filled(parts, _figures(manifest, evidence))
 
@@ -71,6 +73,12 @@ def _gates(manifest: Manifest) -> list[str]:
     return ["## Gates", _table(("gate", "of", "result", "measured", "95 % interval", "asked for"), rows)]
 
 
+def _calibration(manifest: Manifest) -> list[str]:
+    """Whether the samples sufficed, where the run was asked for it; the comparison is a table of its own in the UI."""
+    found = sentences(manifest.tables.get("sufficiency", ()))
+    return ["## Calibration samples", "\n".join(f"- {_text(sentence)}" for sentence in found)] if found else []
+
+
 def _figures(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, str]]:
     tables = manifest.tables
     latency = tables.get("latency", ())
@@ -79,6 +87,7 @@ def _figures(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, str]
         "Agreement with FP32": plots.cosine_plot(evidence.cosines),
         "Latency": plots.latency_plot(evidence.latencies_ms, latency),
         "Calibration": plots.convergence_plot(evidence.convergence),
+        "Sufficiency": plots.sufficiency_plot(tables.get("sufficiency", ())),
         "Steps": plots.stages_plot(tables.get("stages", ())),
     }
     yield from ((title, source) for title, source in figures.items() if source is not None)

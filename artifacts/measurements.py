@@ -11,7 +11,13 @@ from artifacts.manifest import Row
 from artifacts.schema import SCHEMAS, Column, Table, Tables, number
 
 GROUPS = ("encoder", "target", "precision", "reference")
-_ABOUT = {"coverage": ("module", "kind"), "latency": ("batch",), "stages": ("step",)}
+_ABOUT = {
+    "coverage": ("module", "kind"),
+    "latency": ("batch",),
+    "calibration": ("method",),
+    "sufficiency": ("samples",),
+    "stages": ("step",),
+}
 """Columns that say, beside `GROUPS`, what a row is about."""
 _ENDS = ("low", "high")
 

@@ -102,6 +102,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
     last = frame.sort_values("samples").groupby("quantizer")["amax"].transform("last")
     shares = (frame["amax"] / last).groupby(frame["samples"])
     slowest, low, median, high = (shares.quantile(share) for share in (0.0, _BAND[0], 0.5, _BAND[1]))
+    top = max(1.0, float(high.max()))  # an amax that is not a maximum may fall
     with canvas(2.7) as ([[axes]], finish):
         axes.axhline(1, color=QUIET, linewidth=0.8, linestyle=":")
         blue, label = FP_COLOURS["fp8"], f"{percent(_BAND[0], 0)} to {percent(_BAND[1], 0)} of quantizers"
@@ -111,9 +112,35 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
         known, every = frame["quantizer"].nunique(), len({row["quantizer"] for row in rows})
         axes.set_xlabel(f"calibration samples seen by {known} of {every} quantizers")
         axes.set_ylabel("amax / final amax")
-        axes.set_ylim(max(0.0, float(slowest.min()) - 0.05), 1.03)
+        axes.set_ylim(max(0.0, float(slowest.min()) - 0.05), top + 0.03)
         axes.set_xlim(left=0)
         axes.legend(loc="lower right", fontsize=8)
+        return finish()
+
+
+def sufficiency_plot(rows: Sequence[Row]) -> str | None:
+    """Held-out error, and how far the slowest amax is from its final value, over the calibration samples."""
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    if not encoders:
+        return None
+    with canvas(2.7, 1, 2) as ([[left, right]], finish):
+        for encoder, style in zip(encoders, ("-", "--"), strict=False):
+            mine = [row for row in rows if row["encoder"] == encoder]
+            samples = [number(row, "samples") or 0.0 for row in mine]
+            errors = [max(1 - (number(row, "cosine_mean") or 0.0), _PERFECT) for row in mine]
+            changes = [100 * (number(row, "amax_change") or 0.0) for row in mine]
+            left.plot(samples, errors, style, color=FP_COLOURS["fp8"], marker=".", label=str(encoder))
+            right.plot(samples, changes, style, color=OTHER, marker=".", label=str(encoder))
+        left.set_title("held-out samples, 1 - mean cosine with FP32")
+        left.set_yscale("log")
+        for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+            axis("{x:.1g}")  # powers of ten would be math, which the page shows as it is written
+        right.set_title("amax furthest from its final value, %")
+        for axes in (left, right):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.set_xlabel("calibration samples")
+            axes.legend(loc="best", fontsize=8)
         return finish()
 
 

@@ -14,7 +14,8 @@ from artifacts.evidence import Evidence
 from artifacts.gate_words import sentence, words
 from artifacts.manifest import Cell, DataSource, GateResult, GateStatus, Manifest, Provenance, Row
 from artifacts.precision_map import precision_map_svg
-from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, SCHEMAS, Column, Table, check_tables, number
+from artifacts.schema import BUILT, EMULATED, MEASURED, NOT_RUN, SCHEMAS, Column, Table, check_tables, number, present
+from artifacts.sufficiency import sentences
 from artifacts.tables import headline
 from artifacts.task_table import HEADS, task_lines
 from artifacts.verdict import findings, verdict
@@ -83,7 +84,7 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
         changed=evidence.changed,
         figures=_figures(manifest, evidence),
         maps=_maps(manifest),
-        tables=[_table(schema, manifest.tables.get(name, ())) for name, schema in SCHEMAS.items()],
+        tables=[_table(SCHEMAS[name], manifest.tables.get(name, ())) for name in present(manifest.tables)],
         provenance=_provenance(manifest.provenance),
         packages=sorted(manifest.provenance.packages.items()),
         parameters=json.dumps(manifest.provenance.parameters, indent=2, sort_keys=True, ensure_ascii=False),
@@ -120,10 +121,11 @@ def _figures(manifest: Manifest, evidence: Evidence) -> list[_Figure]:
         ),
         _Figure(
             "Calibration",
-            "How fast the largest values seen by the quantizers settle. A flat end means enough samples.",
+            "How fast the amax of the quantizers settles. A flat end means enough samples.",
             plots.convergence_plot(evidence.convergence),
             "No calibration history was kept: the release was calibrated elsewhere, or not at all.",
         ),
+        *_sufficiency(tables.get("sufficiency", ())),
         _Figure(
             "Steps",
             "What each step of the run took. A step replayed from the cache shows what it took when it ran.",
@@ -131,6 +133,14 @@ def _figures(manifest: Manifest, evidence: Evidence) -> list[_Figure]:
             "No step times were recorded.",
         ),
     ]
+
+
+def _sufficiency(rows: Sequence[Row]) -> list[_Figure]:
+    """Nothing in a release whose run was not asked for it."""
+    if not rows:
+        return []
+    caption = " ".join(["Whether more calibration samples would help, by samples held out.", *sentences(rows)])
+    return [_Figure("Sufficiency", caption, plots.sufficiency_plot(rows), "")]
 
 
 def _latency_caption(latency: Sequence[Row]) -> str:
@@ -220,6 +230,8 @@ def _cell(column: Column, row: Row) -> _Cell:
         return _Cell(_speedup(row), numeric=True)
     if "metric" in row and column.name in ("value", "low", "high"):
         return _Cell(show.metric(str(row["metric"]), number(row, column.name)), numeric=True)
+    if column.name.startswith("cosine"):
+        return _Cell(show.metric(column.name, number(row, column.name)), numeric=True)
     return _Cell(show.quantity(value, column.unit), numeric=column.kind != "str")
 
 

@@ -41,6 +41,8 @@ class Table:
     name: str
     about: str
     columns: tuple[Column, ...]
+    optional: bool = False
+    """Left out of a release whose run was not asked for it."""
 
 
 _ENCODER = Column("encoder", "str", "image or text")
@@ -131,6 +133,38 @@ _LATENCY = Table(
         Column("note", "str", "anything a reader must know", nullable=True),
     ),
 )
+_CALIBRATION = Table(
+    "calibration",
+    "One row per calibration method tried: how close to FP32 it keeps the embeddings of samples it has not seen.",
+    (
+        _ENCODER,
+        Column("method", "str", "how the amax of activations is chosen"),
+        Column("percentile", "float", "percent of the values that must not saturate", nullable=True),
+        Column("samples", "int", "samples calibrated on"),
+        Column("held_out", "int", "samples judged on, none of them calibrated on"),
+        Column("cosine_mean", "float", "mean cosine with FP32 of the held-out samples"),
+        Column("cosine_min", "float", "the worst held-out sample's"),
+        Column("snr_db", "float", "signal to noise of the held-out embeddings", "dB", nullable=True),
+        Column("p", "float", "chance of this much less error than the first method's, paired t-test", nullable=True),
+        Column("chosen", "str", "yes for the method that the scales are made by"),
+    ),
+    optional=True,
+)
+_SUFFICIENCY = Table(
+    "sufficiency",
+    "One row per number of calibration samples: what more samples changed.",
+    (
+        _ENCODER,
+        Column("samples", "int", "samples calibrated on"),
+        Column("method", "str", "how the amax of activations is chosen"),
+        Column("cosine_mean", "float", "mean cosine with FP32 of the held-out samples"),
+        Column("snr_db", "float", "signal to noise of the held-out embeddings", "dB", nullable=True),
+        Column("amax_change", "float", "how far the amax furthest from its final value is from it", "fraction"),
+        Column("quantizer", "str", "whose amax that is"),
+        Column("more_helped", "str", "whether samples beyond these helped; nobody knows at the last", nullable=True),
+    ),
+    optional=True,
+)
 _STAGES = Table(
     "stages",
     "One row per step of the run: how long it took and how much memory it needed.",
@@ -144,11 +178,15 @@ _STAGES = Table(
     ),
 )
 
-SCHEMAS: Mapping[str, Table] = MappingProxyType(
-    {table.name: table for table in (_ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _STAGES)}
-)
+_TABLES = (_ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
+SCHEMAS: Mapping[str, Table] = MappingProxyType({table.name: table for table in _TABLES})
 
 _TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def present(tables: Tables) -> list[str]:
+    """The names of the tables that a release has: all but optional ones without rows."""
+    return [name for name, schema in SCHEMAS.items() if tables.get(name) or not schema.optional]
 
 
 def check_tables(tables: Tables) -> None:

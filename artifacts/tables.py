@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.manifest import Cell, Row
-from artifacts.schema import SCHEMAS, Kind, Tables, check_rows, check_tables, number
+from artifacts.schema import Kind, Tables, check_rows, check_tables, number, present
 
 if TYPE_CHECKING:
     import pandas
@@ -39,14 +39,14 @@ def to_frame(name: str, rows: Sequence[Row]) -> pandas.DataFrame:
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
-    """Write `<name>.parquet` for all six tables; a table without rows is written empty.
+    """Write `<name>.parquet` for every table; one without rows is written empty, unless it is optional.
 
     Raises:
         TableError, NumericError: nothing was written.
     """
     check_tables(tables)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in SCHEMAS:
+    for name in present(tables):
         to_frame(name, tables.get(name, ())).to_parquet(folder / f"{name}.parquet", index=False)
 
 

@@ -14,7 +14,7 @@ from deployments import show
 from deployments.commands import aliases, bench, copies, fleet, judge, releases, signing, upkeep
 from deployments.console import print_error
 from deployments.environment import prepare_prefect
-from deployments.options import JsonOption, StoreOption, listed, print_json
+from deployments.options import JsonOption, StoreOption, listed, per_encoder, print_json
 
 app = typer.Typer(
     name="clipsmith",
@@ -35,6 +35,15 @@ def optimize(
     targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, tensorrt, torch-fp8, ...")] = None,
     calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
+    calibration_method: Annotated[
+        str | None, typer.Option(help="max, percentile, mse or auto; for one encoder alone: image=percentile,text=max.")
+    ] = None,
+    calibration_percentile: Annotated[
+        float | None, typer.Option(help="Percent of an activation's values that must not saturate.")
+    ] = None,
+    sufficiency: Annotated[
+        bool | None, typer.Option("--sufficiency", help="Report when more calibration samples stop helping.")
+    ] = None,
     evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
     config: Annotated[Path | None, typer.Option(help="The same parameters as a YAML file; options win.")] = None,
@@ -55,10 +64,13 @@ def optimize(
         ("targets",): listed(targets),
         ("calibration", "source"): calibration,
         ("calibration", "samples"): calibration_samples,
+        ("calibration", "sufficiency"): sufficiency,
         ("evaluation", "source"): evaluation,
         ("evaluation", "samples"): evaluation_samples,
         ("store",): str(store) if store else None,
     }
+    given |= {("calibration", encoder, "method"): method for encoder, method in per_encoder(calibration_method).items()}
+    given |= {("calibration", encoder, "percentile"): calibration_percentile for encoder in ("image", "text")}
     for path, value in given.items():
         if value is not None:
             _put(values, path, value)

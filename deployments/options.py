@@ -53,6 +53,16 @@ def listed(text: str | None) -> list[str] | None:
     return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
 
 
+def per_encoder(text: str | None) -> dict[str, str]:
+    """A value for both encoders, or `encoder=value` parts by commas; validation names an unknown encoder."""
+    parts = [part.partition("=") for part in listed(text) or ()]
+    return {
+        name: value if given else encoder
+        for encoder, given, value in parts
+        for name in ((encoder,) if given else ("image", "text"))
+    }
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document of a command with --json."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")

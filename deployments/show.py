@@ -15,6 +15,7 @@ from artifacts.manifest import GateResult, Manifest, Row
 from artifacts.schema import NOT_RUN
 from artifacts.signatures import SignatureRecord
 from artifacts.store import Store
+from artifacts.sufficiency import sentences
 from artifacts.summary import summary
 from artifacts.task_table import HEADS, TaskLine, task_lines
 from artifacts.verdict import findings
@@ -74,6 +75,7 @@ def print_release(
             f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
         )
     _print_gates(console, manifest)
+    _print_calibration(console, manifest)
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
@@ -100,6 +102,21 @@ def print_gates(console: Console, results: Sequence[GateResult]) -> None:
     for result in results:
         table.add_row(result.name, result.status, *map(escape, words(result)))
     console.print(table)
+
+
+def _print_calibration(console: Console, manifest: Manifest) -> None:
+    """How the methods compared on held-out samples, and whether there were enough samples to calibrate on."""
+    rows = manifest.tables.get("calibration", ())
+    heads = ("encoder", "method", ">samples", ">held out", ">cosine", ">worst", ">SNR", ">p", "chosen")
+    table = plain_table("calibration (held-out samples against FP32)", *heads)
+    for row in rows:
+        cells = [str(row[name]) for name in ("encoder", "method", "samples", "held_out")]
+        cells += [_number(row[name], "{:.6f}") for name in ("cosine_mean", "cosine_min")]
+        table.add_row(*cells, _number(row["snr_db"], "{:.2f} dB"), _number(row["p"], "{:.2g}"), str(row["chosen"]))
+    if rows:
+        console.print(table)
+    for sentence in sentences(manifest.tables.get("sufficiency", ())):
+        console.print(f"calibration samples, {escape(sentence)}", soft_wrap=True)
 
 
 def _print_sizes(console: Console, manifest: Manifest) -> None:

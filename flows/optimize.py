@@ -17,6 +17,7 @@ from artifacts.gate_words import sentence, tally
 from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
+from artifacts.schema import present
 from artifacts.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
@@ -25,6 +26,7 @@ from flows.side_by_side import side_by_side
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
 from tasks.accuracy import Accuracy, score_task
 from tasks.calibration import Calibration, calibrate_task
+from tasks.calibration_study import CalibrationStudy, study_task
 from tasks.captions import require_whole_captions
 from tasks.checkpoint import (
     CheckedCheckpoint,
@@ -50,7 +52,7 @@ from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, expo
 from tasks.progress import progress
 from tasks.publish import Draft, Piece, Published, publish_task
 from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
-from tasks.recipe import Recipe
+from tasks.recipe import Algorithm, Recipe, name_of
 from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
 from tasks.step_limit import step_limit, step_limit_s
@@ -117,6 +119,7 @@ class _Run:
     pieces: list[Piece] = field(default_factory=list)
     stages: list[Row] = field(default_factory=list)
     timings: list[Row] = field(default_factory=list)
+    studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def run(self) -> Published:
@@ -142,8 +145,11 @@ class _Run:
             "coverage": coverage_rows(audits),
             "accuracy": list(accuracy.rows),
             "latency": [row for latency in latencies for row in latency.rows],
+            "calibration": [row for study in self.studies for row in study.comparison],
+            "sufficiency": [row for study in self.studies for row in study.sufficiency],
             "stages": self.stages,
         }
+        rows = {name: rows[name] for name in present(rows)}
         draft = Draft(
             snapshot=snapshot,
             calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
@@ -186,10 +192,12 @@ class _Run:
         tables: dict[Encoder, ArtifactRef] = {}
         for encoder in self._encoders():
             batch = self.parameters.calibration.batch_size
+            algorithm = self._algorithm(snapshot, preprocess, data.calibration, encoder)
+            recipe = self.recipe.calibrated_by(algorithm)
             calibration: Calibration = self._step(
                 "calibrate",
                 calibrate_task,
-                *(snapshot, preprocess, data.calibration, self.recipe, encoder, batch, gpu_name() or "cpu"),
+                *(snapshot, preprocess, data.calibration, recipe, encoder, batch, gpu_name() or "cpu"),
                 encoder=encoder,
             )
             tables[encoder] = calibration.table
@@ -203,6 +211,25 @@ class _Run:
         for module in quantized.beyond:
             get_run_logger().info("FP16 in ModelOpt's own checkpoint, FP8 in the graph: %s", module)
         return tables
+
+    def _algorithm(
+        self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef | None, encoder: Encoder
+    ) -> Algorithm:
+        """How an encoder is calibrated: as asked for, or what a study on held-out samples finds."""
+        settings = self.parameters.calibration
+        candidates = settings.of(encoder).candidates()
+        if len(candidates) == 1 and not settings.sufficiency:
+            return candidates[0]
+        found: CalibrationStudy = self._step(
+            "study",
+            study_task,
+            *(snapshot, preprocess, data, self.recipe, encoder, settings.batch_size, candidates, gpu_name() or "cpu"),
+            encoder=encoder,
+        )
+        self._keep(found.table, f"evidence/calibration-study-{encoder}", encoder)
+        self.studies.append(found)
+        get_run_logger().info("calibrate %s by %s", encoder, found.method)
+        return next(one for one in candidates if name_of(one) == found.method)
 
     def _published(self, snapshot: Snapshot, preprocess: ArtifactRef) -> dict[Encoder, ArtifactRef]:
         """A checkpoint that brings its amax: nothing is calibrated; its ModelOpt state is passed on only if ours."""

@@ -25,7 +25,7 @@ from artifacts.manifest import Encoder
 from flows.defaults import default_store
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.graph.skeleton import Precision
-from tasks.recipe import builtin_names
+from tasks.recipe import Algorithm, Mse, Percentile, builtin_names
 from tasks.timing import LatencySettings
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
@@ -52,6 +52,7 @@ Recorded = Annotated[str, AfterValidator(_without_password)]
 OptionalText = Annotated[Recorded | None, NullAsBlank()]
 OptionalCount = Annotated[Annotated[int, Field(ge=8, le=10_000_000)] | None, NullAs("automatic")]
 OptionalBatch = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, NullAs("automatic")]
+Method = Literal["max", "percentile", "mse", "auto"]
 ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 
 
@@ -60,8 +61,50 @@ def targets_in_forms(schema: dict[str, Any]) -> None:
     schema |= ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
+class EncoderCalibration(BaseModel):
+    """How the FP8 scales of one encoder's activations are chosen; weights always keep their maximum."""
+
+    model_config = _STRICT
+
+    method: Method = Field(
+        default="max",
+        description="max: the largest value seen, nothing saturates. percentile: the largest few values saturate. "
+        "mse: the least squared rounding error. auto: the one that a held-out part of the samples favours.",
+    )
+    percentile: float = Field(
+        default=99.99,
+        ge=90,
+        le=99.9999,
+        description="For percentile and auto: the share of values, in percent, that must not saturate.",
+    )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _offered_for_fp8(cls, value: Any) -> Any:
+        if value == "entropy":
+            raise ValueError(
+                "ModelOpt's entropy calibration counts integer levels and does not offer FP8; "
+                "use max, percentile, mse or auto"
+            )
+        return value
+
+    def candidates(self) -> tuple[Algorithm, ...]:
+        """What is to be compared; the first wins ties."""
+        methods: tuple[Method, ...] = ("max", "percentile", "mse") if self.method == "auto" else (self.method,)
+        return tuple(map(self._algorithm, methods))
+
+    def _algorithm(self, method: Method) -> Algorithm:
+        match method:
+            case "percentile":
+                return Percentile(percentile=self.percentile)
+            case "mse":
+                return Mse()
+            case _:
+                return "max"
+
+
 class CalibrationParameters(BaseModel):
-    """What the FP8 scales are measured on."""
+    """What the FP8 scales are measured on, and how they are chosen."""
 
     model_config = _STRICT
 
@@ -89,6 +132,23 @@ class CalibrationParameters(BaseModel):
         title="Strict captions",
         description="Refuse texts longer than the context, which are otherwise cut and counted.",
     )
+
+    image: EncoderCalibration = Field(
+        default=EncoderCalibration(), description="How the image encoder's scales are chosen."
+    )
+    text: EncoderCalibration = Field(
+        default=EncoderCalibration(), description="How the text encoder's scales are chosen."
+    )
+
+    sufficiency: bool = Field(
+        default=False,
+        title="Sufficiency report",
+        description="Say when more samples stop helping, by a part of them held out. With auto it is always there.",
+    )
+
+    def of(self, encoder: Encoder) -> EncoderCalibration:
+        """What was asked for one encoder."""
+        return self.image if encoder == "image" else self.text
 
     @property
     def sample_count(self) -> int:

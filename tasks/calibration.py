@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
+from tasks.calibration_feed import Inputs, feed, full_precision, parts, torch_device
 from tasks.clip import family_named
-from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import DataRef
-from tasks.modelopt import PACKAGES, enabled_quantizers, insert_quantizers, load_exposed, read_amax
+from tasks.modelopt import (
+    PACKAGES,
+    activation_quantizers,
+    insert_quantizers,
+    load_exposed,
+    read_amax,
+    require_usable,
+)
 from tasks.preprocess import Preprocess
 from tasks.progress import progress
-from tasks.recipe import Recipe
+from tasks.recipe import Algorithm, Recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
 from tasks.steps import StepOutput, cached_step, measured
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.activation_histogram import ActivationHistogram
     from tasks.clip import ClipFamily, EncoderSpec
 
 MIN_BATCHES = 4
@@ -38,13 +41,15 @@ MIN_BATCHES = 4
 _BARE_RUNS = 3
 MAX_POINTS = 32
 """Points of a convergence curve, at even distances: its size does not depend on the number of samples."""
+FEW_POINTS = 8
+"""The same where each point is chosen from histograms, which takes milliseconds for each quantizer."""
 
 
 class Calibration(StepOutput):
     """The amax of one encoder's quantizers.
 
     `table` holds `amax.parquet` (quantizer, amax), `convergence.parquet` (quantizer, samples, amax: the running
-    maximum, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
+    amax, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
     share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
     saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
     `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
@@ -83,7 +88,9 @@ def calibration_device() -> str:
 def calibrate(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:
-    """Run the encoder over the samples with ModelOpt's max calibration, in FP32, on a GPU if there is one.
+    """Run the encoder over the samples once, in FP32, on a GPU if there is one; the amax is as the recipe's algorithm.
+
+    An algorithm other than max lets values saturate: the share of the last batch's that do is in the evidence.
 
     Raises:
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
@@ -97,13 +104,10 @@ def calibrate(
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
         processor = Preprocess(store.path(preprocess), family, snapshot.config)
         captions = [sample.caption for sample in dataset.samples]
-        batches = (
-            stream_batches(dataset, processor, size) if encoder == "image" else _captions(captions, processor, size)
-        )
-        watch = _Watch(spec, len(dataset.samples))
-        device = _torch_device()
+        watch = _Watch(spec, len(dataset.samples), recipe.quantize.algorithm)
+        device = torch_device()
         # Decoding starts here, while the model loads.
-        with _made_ahead(_on_device(batches, spec, device)) as inputs, _full_precision():
+        with feed(dataset, processor, spec, size, device) as inputs, full_precision():
             model, _ = load_exposed(snapshot)
             model.to(device)
             bare = None
@@ -113,13 +117,14 @@ def calibrate(
                 inputs = chain([first], inputs)
             insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
+        amax |= {name: require_usable(name, value) for name, value in watch.chosen().items()}
         table = _keep(amax, watch, dataset.samples)
     return Calibration(
         encoder=encoder,
         table=table,
         samples=watch.seen,
         skipped=len(dataset.samples) - watch.seen,
-        truncated=sum(map(processor.truncated, _parts(captions, size))) if encoder == "text" else 0,
+        truncated=sum(map(processor.truncated, parts(captions, size))) if encoder == "text" else 0,
         quantizers=len(amax),
         device=calibration_device(),
         throughput=watch.seen / watch.seconds,
@@ -128,13 +133,7 @@ def calibrate(
     )
 
 
-def _torch_device() -> torch.device:
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: _Inputs) -> float:
+def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: Inputs) -> float:
     """Samples per second of the model as it is, on one batch that is on the device."""
     import torch
 
@@ -146,7 +145,7 @@ def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, bat
         return _BARE_RUNS * len(batch.indices) / (_settled_time(batch) - start)
 
 
-def _settled_time(batch: _Inputs) -> float:
+def _settled_time(batch: Inputs) -> float:
     """The clock in seconds, once the device has done what it was given."""
     import torch
 
@@ -155,72 +154,9 @@ def _settled_time(batch: _Inputs) -> float:
     return time.perf_counter()
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 in convolutions, where PyTorch allows it by default: 10 bits of mantissa in the patch embedding."""
-    import torch
-
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
-
-
-def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
-    """Token batches alone: a text encoder is calibrated without decoding a single picture."""
-    done = 0
-    for part in _parts(captions, size):
-        tokens, mask = processor.text(part)
-        yield Batch(list(range(done, done + len(part))), np.empty((len(part), 0, 0, 0), np.float32), tokens, mask)
-        done += len(part)
-
-
-def _parts(captions: list[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(captions), size):
-        yield captions[start : start + size]
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples."""
-
-    indices: list[int]
-    tensors: list[torch.Tensor]
-
-
-def _on_device(
-    batches: Generator[Batch, None, None], spec: EncoderSpec, device: torch.device
-) -> Generator[_Inputs, None, None]:
-    with closing(batches):
-        for batch in batches:
-            yield _Inputs(batch.indices, [_moved(batch.input(item.name), device) for item in spec.inputs])
-
-
-def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """As a tensor on `device`; a copy to a GPU is only begun: what computes with it there comes after it."""
-    import torch
-
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-@contextmanager
-def _made_ahead(items: Generator[_Inputs, None, None]) -> Iterator[Iterator[_Inputs]]:
-    """The same items, each made by a thread while the one before it is used, the first one at once.
-
-    Stacking, tokenizing and copying to the device overlap the model's work like decoding does.
-    """
-    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="clipsmith-feed") as pool:
-        yield _as_made(pool, items, pool.submit(next, items, None))
-
-
-def _as_made(pool: ThreadPoolExecutor, items: Iterator[_Inputs], coming: Future[_Inputs | None]) -> Iterator[_Inputs]:
-    while (item := coming.result()) is not None:
-        coming = pool.submit(next, items, None)
-        yield item
-
-
-def _mark_last(items: Iterator[_Inputs]) -> Iterator[tuple[_Inputs, bool]]:
+def _mark_last(items: Iterator[Inputs]) -> Iterator[tuple[Inputs, bool]]:
     """Every batch, and whether it is the last: samples left out may be those at the end."""
-    previous: _Inputs | None = None
+    previous: Inputs | None = None
     for item in items:
         if previous is not None:
             yield previous, False
@@ -230,30 +166,33 @@ def _mark_last(items: Iterator[_Inputs]) -> Iterator[tuple[_Inputs, bool]]:
 
 
 class _Watch:
-    """Feeds the batches to the model and records how each quantizer's running maximum develops."""
+    """Feeds the batches to the model and records how each quantizer's running amax develops."""
 
-    def __init__(self, spec: EncoderSpec, total: int) -> None:
+    def __init__(self, spec: EncoderSpec, total: int, algorithm: Algorithm = "max") -> None:
         self.spec = spec
         self.total = total
+        self.algorithm = algorithm
+        self.points = MAX_POINTS if algorithm == "max" else FEW_POINTS
+        self.histograms: dict[str, ActivationHistogram] = {}
         self.seen = 0
         self.seconds = 0.0
         self.used: list[int] = []
         self.curve: list[dict[str, Any]] = []
         self.saturation: dict[str, float] = {}
 
-    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[_Inputs]) -> None:
-        quantizers = {
-            name: quantizer
-            for name, quantizer in enabled_quantizers(model).items()
-            if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
-        }
+    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+        quantizers = activation_quantizers(model)
         encoder = self.spec.encoder
         start = time.perf_counter()
-        with progress(
-            f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
-        ) as advance:
+        with (
+            self._counting(quantizers),
+            progress(
+                f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
+            ) as advance,
+        ):
             for batch, last in _mark_last(batches):
-                with _count_saturation(quantizers, self.saturation) if last and self.seen else nullcontext():
+                limits = self._running_amax(quantizers) if last and self.seen else {}
+                with _count_saturation(quantizers, limits, self.saturation):
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(quantizers, batch.indices, last)
                 advance(len(batch.indices))
@@ -264,18 +203,39 @@ class _Watch:
         self.seen += len(indices)
         self.used += indices
         if last or self._points() > before:
-            amax = _read(_running_amax(quantizers))
+            amax = _read(self._running_amax(quantizers))
             self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
 
     def _points(self) -> int:
         """How many points a curve has by now if every batch is small enough to end at each."""
-        return self.seen * MAX_POINTS // self.total
+        return self.seen * self.points // self.total
 
+    @contextmanager
+    def _counting(self, quantizers: dict[str, Any]) -> Iterator[None]:
+        """Count activations for an algorithm that chooses from a histogram; ModelOpt's own calibrator knows the max."""
+        if self.algorithm == "max":
+            yield
+            return
+        from tasks.activation_histogram import counted
 
-def _running_amax(quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The maximum so far of every quantizer that data has reached."""
-    found = {name: quantizer._calibrator.compute_amax() for name, quantizer in quantizers.items()}
-    return {name: amax for name, amax in found.items() if amax is not None}
+        with counted(quantizers) as self.histograms:
+            yield
+
+    def _running_amax(self, quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The amax so far of every quantizer that data has reached."""
+        import torch
+
+        if self.algorithm != "max":
+            return {name: torch.tensor(amax) for name, amax in self.chosen().items()}
+        found = {name: quantizer._calibrator.compute_amax() for name, quantizer in quantizers.items()}
+        return {name: amax for name, amax in found.items() if amax is not None}
+
+    def chosen(self) -> dict[str, float]:
+        """By quantizer, the amax that the algorithm takes instead of the maximum."""
+        if self.algorithm == "max":
+            return {}
+        found = {name: histogram.amax(self.algorithm) for name, histogram in self.histograms.items()}
+        return {name: amax for name, amax in found.items() if amax is not None}
 
 
 def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -287,8 +247,10 @@ def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
 
 
 @contextmanager
-def _count_saturation(quantizers: dict[str, Any], result: dict[str, float]) -> Iterator[None]:
-    """Record the share of a quantizer's inputs beyond its running maximum, before the batch updates it."""
+def _count_saturation(
+    quantizers: dict[str, Any], limits: dict[str, torch.Tensor], result: dict[str, float]
+) -> Iterator[None]:
+    """Record the share of a quantizer's inputs beyond its limit; those without one are left alone."""
     shares: dict[str, torch.Tensor] = {}
 
     def watch(name: str, limit: torch.Tensor) -> Any:
@@ -298,7 +260,7 @@ def _count_saturation(quantizers: dict[str, Any], result: dict[str, float]) -> I
         return quantizers[name].register_forward_pre_hook(hook)
 
     # The calibrator replaces its maximum and does not write into it: these stay what they are.
-    handles = [watch(name, limit) for name, limit in _running_amax(quantizers).items()]
+    handles = [watch(name, limit) for name, limit in limits.items()]
     try:
         yield
     finally:

@@ -105,6 +105,15 @@ def enabled_quantizers(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def activation_quantizers(model: nn.Module) -> dict[str, Any]:
+    """The enabled quantizers that data decides: neither weights nor the softmax, whose amax is known."""
+    return {
+        name: quantizer
+        for name, quantizer in enabled_quantizers(model).items()
+        if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
+    }
+
+
 def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     """The per-tensor amax of every enabled quantizer.
 
@@ -116,16 +125,24 @@ def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
         rule = recipe.rule_for(name, owner_of(name))
         constant = rule.constant_amax if rule is not None else None
         amax = quantizer.amax if constant is None else constant
-        value = float("nan") if amax is None else float(amax)
-        if not 0 < value < float("inf"):
-            raise BadAmax(
-                f"the calibrated amax of {name} is {'missing' if amax is None else value}",
-                where=name.rpartition(".")[0],
-                expected="a positive finite maximum",
-                fix="check the weights of this layer, and calibrate with more varied samples",
-            )
-        table[name] = value
+        table[name] = require_usable(name, None if amax is None else float(amax))
     return table
+
+
+def require_usable(name: str, amax: float | None) -> float:
+    """The amax of a quantizer.
+
+    Raises:
+        BadAmax: zero, NaN, infinite or missing.
+    """
+    if amax is None or not 0 < amax < float("inf"):
+        raise BadAmax(
+            f"the calibrated amax of {name} is {'missing' if amax is None else amax}",
+            where=name.rpartition(".")[0],
+            expected="a positive finite number",
+            fix="check the weights of this layer, and calibrate with more varied samples, or by max",
+        )
+    return amax
 
 
 def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:

@@ -49,12 +49,38 @@ class Rule(BaseModel):
         return self
 
 
+class Percentile(BaseModel):
+    """An amax that this share of an activation's values, in percent, do not exceed; the others saturate."""
+
+    model_config = _STRICT
+
+    method: Literal["percentile"] = "percentile"
+    percentile: float = Field(gt=0, lt=100)
+
+
+class Mse(BaseModel):
+    """The amax with the least mean squared error of an activation's values in E4M3."""
+
+    model_config = _STRICT
+
+    method: Literal["mse"] = "mse"
+
+
+Algorithm = Literal["max"] | Percentile | Mse
+"""How the amax of activations is chosen. Weights are all there, and keep their maximum."""
+
+
+def name_of(algorithm: Algorithm) -> str:
+    """max, percentile or mse."""
+    return algorithm if isinstance(algorithm, str) else algorithm.method
+
+
 class Quantize(BaseModel):
     """The `quantize` section: calibration algorithm and rules."""
 
     model_config = _STRICT
 
-    algorithm: Literal["max"]
+    algorithm: Algorithm
     quant_cfg: list[Rule] = Field(min_length=1)
 
 
@@ -85,6 +111,10 @@ class Recipe(BaseModel):
         """What a cache key sees: what the recipe does."""
         return self.digest
 
+    def calibrated_by(self, algorithm: Algorithm) -> Recipe:
+        """The same rules, calibrated by `algorithm`."""
+        return self.model_copy(update={"quantize": self.quantize.model_copy(update={"algorithm": algorithm})})
+
     def rule_for(self, quantizer: str, owner: Owner) -> Fp8 | None:
         """What `quantizer` (its dotted name in the model) of a module of class `owner` becomes; None when it is off."""
         effect: Fp8 | None = None
@@ -109,7 +139,8 @@ class Recipe(BaseModel):
                 if rule.cfg.constant_amax is not None:
                     entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
             rules.append(entry)
-        return {"quant_cfg": rules, "algorithm": self.quantize.algorithm}
+        # ModelOpt's configuration has no name for other choices of an activation's amax (`tasks.activation_histogram`).
+        return {"quant_cfg": rules, "algorithm": "max"}
 
 
 def owner_of(quantizer: str) -> Owner:
@@ -145,7 +176,10 @@ def load_recipe(name_or_file: str) -> Recipe:
             raise ValueError("the file is not a mapping")
         if "name" in content:
             raise ValueError("a recipe is named after its file; remove `name`")
-        return Recipe.model_validate({"name": path.stem, **content})
+        recipe = Recipe.model_validate({"name": path.stem, **content})
+        if recipe.quantize.algorithm != "max":
+            raise ValueError("`algorithm` is max: other methods are asked for in the run's `calibration`, per encoder")
+        return recipe
     except (yaml.YAMLError, ValidationError, ValueError) as error:
         raise ConfigError(
             f"the recipe cannot be used: {error}", where=path, fix=f"compare with {BUILTIN / 'fp8.yaml'}"

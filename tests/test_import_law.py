@@ -19,6 +19,7 @@ STEP_MARKS = {"task", "cached_step"}
 ALLOWED = {
     # The reference to a pinned data set is what steps hand each other, as `tasks.snapshot` is for checkpoints.
     ("tasks.calibration", "tasks.datasource"): {"DataRef"},
+    ("tasks.calibration_study", "tasks.datasource"): {"DataRef"},
     ("tasks.embedding", "tasks.datasource"): {"DataRef"},
     ("tasks.fp16_range", "tasks.datasource"): {"DataRef"},
     ("tasks.accuracy", "tasks.datasource"): {"DataRef"},
@@ -148,9 +149,9 @@ def test_help_is_printed_without_heavy_packages() -> None:
 
 
 def test_no_module_loads_heavy_packages_when_imported() -> None:
-    # These subclass classes of Polygraphy and torch, or register operators with torch, and are themselves imported
-    # inside functions.
-    lazy = {"tasks.torch_runner", "tasks.clip.pooling", "tasks.magnitudes"}
+    # These subclass classes of Polygraphy, torch and ModelOpt, or register operators with torch, and are themselves
+    # imported inside functions.
+    lazy = {"tasks.torch_runner", "tasks.clip.pooling", "tasks.magnitudes", "tasks.activation_histogram"}
     lazy |= {f"tasks.bench.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
     names = [name for name in sources("artifacts", "tasks", "flows", "deployments") if name not in lazy]
     assert loaded_by(f"import {', '.join(names)}") & {*HEAVY, "polygraphy", "pandas"} == set()

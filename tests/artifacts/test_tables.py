@@ -35,10 +35,10 @@ def test_parquet_gives_back_every_row(tmp_path: Path, manifest_of: MakeManifest)
         assert back == list(rows)
 
 
-def test_all_six_tables_are_written_even_without_rows(tmp_path: Path) -> None:
+def test_all_tables_are_written_even_without_rows_but_optional_ones(tmp_path: Path) -> None:
     write_tables({}, tmp_path / "new" / "folder")
     written = {path.stem: pandas.read_parquet(path) for path in (tmp_path / "new" / "folder").iterdir()}
-    assert sorted(written) == sorted(SCHEMAS)
+    assert sorted(written) == ["accuracy", "coverage", "encoders", "latency", "sizes", "stages"]
     for name, frame in written.items():
         assert list(frame.columns) == [column.name for column in SCHEMAS[name].columns]
         assert frame.dtypes.equals(to_frame(name, []).dtypes)

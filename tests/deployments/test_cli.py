@@ -155,6 +155,27 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     assert (parameters.evaluation.source, parameters.evaluation.samples) == ("e", 10)
 
 
+@pytest.mark.parametrize(
+    ("option", "image", "text"),
+    [("mse", "mse", "mse"), ("image=percentile,text=auto", "percentile", "auto"), ("text=mse", "max", "mse")],
+)
+def test_the_calibration_method_is_for_both_encoders_or_each(
+    option: str, image: str, text: str, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--calibration-method", option, "--calibration-percentile", "99.5", "--sufficiency"]
+    calibration = parameters_of(call, monkeypatch, "demo", *options).calibration
+    assert (calibration.image.method, calibration.text.method) == (image, text)
+    assert calibration.image.percentile == calibration.text.percentile == 99.5
+    assert calibration.sufficiency is True
+
+
+@pytest.mark.parametrize("option", ["entropy", "audio=max", "median"])
+def test_a_method_that_is_not_offered_is_refused(option: str, call: Any) -> None:
+    code, out, err = call("optimize", "demo", "--calibration-method", option)
+    assert (code, out) == (2, "")
+    assert err.startswith("ConfigError: wrong parameters: calibration.")
+
+
 def test_options_win_over_the_file(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("model: file\nrecipe: fp8-no-attention\ncalibration: {source: s, samples: 64, batch: 2}\n")

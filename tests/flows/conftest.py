@@ -18,6 +18,7 @@ from artifacts.store import Store
 FUNCTIONS = {
     "check": ("tasks.checkpoint", "check"),
     "calibrate": ("tasks.calibration", "calibrate"),
+    "study": ("tasks.calibration_study", "study"),
     "quantize": ("tasks.quantization", "quantize"),
     "fp16-range": ("tasks.fp16_range", "check_range"),
     "trace": ("tasks.onnx_export", "trace_encoder"),

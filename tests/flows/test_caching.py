@@ -131,6 +131,14 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "calibration samples": ({"calibration__samples": 64}, FP8),
     # Maxima do not depend on the batch; the evidence does. The graph is the same, so nothing that reads it runs.
     "calibration batch": ({"calibration__batch": 3}, CALIBRATION),
+    "calibration method of one encoder": (
+        {"calibration__image": {"method": "percentile", "percentile": 99.0}},
+        [
+            *(step for step in FP8 if " image" in step),
+            *("quantize", "audit fp8", "score"),
+        ],
+    ),
+    "sufficiency report": ({"calibration__sufficiency": True}, each("study {}")),
     # Batches of 8 instead of 4, but 16 samples are split into four batches anyway.
     "calibration preset": ({"calibration__preset": "published"}, []),
     "evaluation samples": ({"evaluation__samples": 30}, [*EMBEDS, *RANGES, "score"]),

@@ -69,6 +69,8 @@ def test_fixed_choices_are_drop_downs() -> None:
     assert TOP["precisions"]["items"]["enum"] == ["fp16", "fp8"]
     assert TOP["targets"]["items"]["enum"] == list(known_targets())
     assert TOP["recipe"]["anyOf"][0]["enum"] == builtin_names()
+    method = DEFINITIONS["EncoderCalibration"]["properties"]["method"]
+    assert (method["enum"], method["default"]) == (["max", "percentile", "mse", "auto"], "max")
 
 
 def test_what_the_form_shows_first_is_accepted_and_is_the_demo() -> None:
@@ -87,6 +89,7 @@ def test_what_the_form_shows_first_is_accepted_and_is_the_demo() -> None:
         {},
         {"calibration": {"samples": 8, "batch": 4096, "source": "digits"}},
         {"calibration": {"samples": "automatic", "source": ""}, "revision": ""},
+        {"calibration": {"image": {"method": "percentile", "percentile": 99.9}, "text": {"method": "auto"}}},
         {"recipe": "fp8-compact"},
         {"recipe": {"file": "/recipes/mine.yaml"}},
         {"targets": []},
@@ -128,6 +131,9 @@ def test_words_of_the_form_are_null_in_python() -> None:
         {"calibration": {"samples": "many"}},
         {"calibration": {"batch": 0}},
         {"calibration": {"preset": "big"}},
+        {"calibration": {"image": {"method": "entropy"}}},
+        {"calibration": {"text": {"percentile": 100}}},
+        {"calibration": {"text": {"percentile": 89.9}}},
         {"evaluation": {"batch": 4097}},
         {"profile": {"min": 0}},
         {"latency": {"batches": []}},

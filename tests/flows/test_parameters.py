@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from artifacts.errors import ConfigError, ProfileError, UnknownTarget
 from flows.parameters import OptimizeParameters, parse_parameters, read_config
+from tasks.recipe import Mse, Percentile
 
 
 def test_defaults_are_the_demo() -> None:
@@ -25,6 +26,14 @@ def test_the_published_preset_is_the_published_workflow() -> None:
     assert (calibration.sample_count, calibration.batch_size) == (8192, 512)
     explicit = OptimizeParameters.model_validate({"calibration": {"preset": "published", "samples": 9}}).calibration
     assert (explicit.sample_count, explicit.batch_size) == (9, 512)
+
+
+def test_each_encoder_has_its_candidates() -> None:
+    values = {"image": {"method": "auto", "percentile": 99.9}, "text": {"method": "mse"}}
+    calibration = OptimizeParameters.model_validate({"calibration": values}).calibration
+    assert calibration.of("image").candidates() == ("max", Percentile(percentile=99.9), Mse())
+    assert calibration.of("text").candidates() == (Mse(),)
+    assert OptimizeParameters().calibration.of("text").candidates() == ("max",)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -45,6 +54,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "seven samples": ({"evaluation": {"samples": 7}}, "evaluation.samples"),
     "batch of zero": ({"calibration": {"batch": 0}}, "calibration.batch"),
     "unknown preset": ({"calibration": {"preset": "big"}}, "calibration.preset"),
+    "unknown method": ({"calibration": {"text": {"method": "median"}}}, "calibration.text.method"),
+    "entropy": ({"calibration": {"image": {"method": "entropy"}}}, "does not offer FP8"),
+    "percentile of 100": ({"calibration": {"image": {"percentile": 100.0}}}, "calibration.image.percentile"),
+    "method for no encoder": ({"calibration": {"audio": {"method": "max"}}}, "calibration.audio"),
     "two rounds": ({"latency": {"rounds": 2}}, "latency.rounds"),
     "no batches": ({"latency": {"batches": []}}, "latency.batches"),
     "batch of zero to time": ({"latency": {"batches": [0]}}, "latency.batches"),

@@ -20,6 +20,7 @@ from PIL import Image
 from artifacts.errors import BadAmax, BadSample
 from artifacts.store import Store, activate
 from tasks import calibration as calibrating
+from tasks import calibration_feed as feeding
 from tasks.calibration import MAX_POINTS, Calibration, calibrate, calibration_device
 from tasks.data import open_dataset
 from tasks.data.batches import Batch, stream_batches
@@ -188,7 +189,7 @@ def test_saturation_is_the_share_of_the_last_batch_beyond_the_others(
     limits = curves[curves["samples"] == 20].set_index("quantizer")["amax"]
     found: dict[str, float] = {}
     model = CLIPModel.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
-    device = calibrating._torch_device()  # values that tie with the maximum need the same arithmetic
+    device = calibrating.torch_device()  # values that tie with the maximum need the same arithmetic
     model.to(device)
     for name, module in model.named_modules():
         key = f"{name}.input_quantizer"
@@ -197,7 +198,7 @@ def test_saturation_is_the_share_of_the_last_batch_beyond_the_others(
                 lambda _m, x, key=key: found.update({key: float((x[0].abs() > limits[key]).float().mean())})
             )
     digits = open_dataset("digits", "calibration", SAMPLES)
-    with torch.no_grad(), calibrating._full_precision():
+    with torch.no_grad(), calibrating.full_precision():
         if encoder == "image":
             pictures = [digits.image(index) for index in range(20, 24)]
             images = CLIPImageProcessor.from_pretrained(folder)
@@ -439,7 +440,7 @@ def test_memory_holds_a_few_batches_at_a_time(prepared: Any, monkeypatch: pytest
             alive, most, made = alive + 1, max(most, alive + 1), made + 1
             yield batch
 
-    monkeypatch.setattr(calibrating, "stream_batches", counted)
+    monkeypatch.setattr(feeding, "stream_batches", counted)
     data, _ = pin_data("digits", "calibration", 80)
     calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 2)
     gc.collect()
@@ -457,7 +458,7 @@ def test_a_batch_is_made_while_the_one_before_is_used() -> None:
             started[number].set()
             yield number
 
-    with calibrating._made_ahead(items()) as ahead:
+    with feeding._made_ahead(items()) as ahead:
         assert started[0].wait(5)  # before anything was asked for
         for number in ahead:
             assert number == 2 or started[number + 1].wait(5)
@@ -487,7 +488,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fake_gpu")
 def test_a_gpu_is_used_and_named() -> None:
-    assert calibrating._torch_device().type == "cuda"
+    assert calibrating.torch_device().type == "cuda"
     assert calibration_device() == "NVIDIA Test"
 
 
@@ -510,9 +511,9 @@ def test_a_gpu_is_held_against_the_bare_forward_loop(
         return measure(model, family, which, batch)
 
     measure = calibrating._bare_throughput
-    monkeypatch.setattr(calibrating, "_torch_device", lambda: SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(calibrating, "torch_device", lambda: SimpleNamespace(type="cuda"))
     monkeypatch.setattr(calibrating, "_bare_throughput", bare)
-    monkeypatch.setattr(calibrating, "_moved", lambda values, _: torch.from_numpy(values))
+    monkeypatch.setattr(feeding, "_moved", lambda values, _: torch.from_numpy(values))
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_: self)
     arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe)
     found = calibrate(*arguments, encoder, BATCH)  # type: ignore[arg-type]
@@ -544,7 +545,7 @@ def test_inputs_go_to_a_gpu_from_pinned_memory_without_waiting(monkeypatch: pyte
             return "moved"
 
     monkeypatch.setattr(torch, "from_numpy", lambda _: Fake())
-    assert calibrating._moved(np.zeros(3), torch.device("cuda")) == "moved"
+    assert feeding._moved(np.zeros(3), torch.device("cuda")) == "moved"
     assert calls == ["pinned", ("cuda", True)]
 
 
@@ -552,7 +553,7 @@ def test_inputs_are_not_copied_on_a_cpu() -> None:
     import torch
 
     values = np.zeros(3, np.float32)
-    assert calibrating._moved(values, torch.device("cpu")).data_ptr() == values.ctypes.data
+    assert feeding._moved(values, torch.device("cpu")).data_ptr() == values.ctypes.data
 
 
 def test_tf32_is_off_while_calibrating(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -582,5 +583,5 @@ def test_a_gpu_finds_the_amax_that_a_cpu_finds(
         pytest.skip("no GPU")
     arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe, encoder, 5)
     found = amax_of(in_store, calibrate(*arguments))
-    monkeypatch.setattr(calibrating, "_torch_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(calibrating, "torch_device", lambda: torch.device("cpu"))
     assert found == pytest.approx(amax_of(in_store, calibrate(*arguments)), rel=2e-5)

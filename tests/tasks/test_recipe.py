@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts.errors import ConfigError, UnknownRecipe
-from tasks.recipe import BUILTIN, Recipe, builtin_names, load_recipe
+from tasks.recipe import BUILTIN, Algorithm, Mse, Percentile, Recipe, builtin_names, load_recipe
 
 FP8 = BUILTIN / "fp8.yaml"
 E4M3 = {"num_bits": "e4m3"}
@@ -121,6 +121,24 @@ def test_digest_is_of_what_the_recipe_does(tmp_path: Path) -> None:
 
 
 # --- rules -------------------------------------------------------------------------------------------------
+
+
+def test_how_it_is_calibrated_is_part_of_the_digest_unless_by_max() -> None:
+    recipe = load_recipe("fp8")
+    methods: tuple[Algorithm, ...] = ("max", Percentile(percentile=99.9), Percentile(percentile=99.0), Mse())
+    digests = [recipe.calibrated_by(method).digest for method in methods]
+    assert digests[0] == recipe.digest and len(set(digests)) == 4
+    assert recipe.calibrated_by(Mse()).modelopt_config() == recipe.modelopt_config()
+
+
+def test_a_file_may_not_choose_the_method(tmp_path: Path) -> None:
+    """The run's parameters do, for each encoder."""
+    text = (
+        (BUILTIN / "fp8.yaml").read_text().replace("algorithm: max", "algorithm: {method: percentile, percentile: 9}")
+    )
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="per encoder"):
+        load_recipe(str(tmp_path / "mine.yaml"))
 
 
 def test_the_last_matching_rule_decides() -> None:
