@@ -7,7 +7,16 @@ from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import DataError
 from artifacts.refs import Sha256
-from tasks.data import Dataset, check_disjoint, check_distinct, check_enough, check_unseen, dataset_digest, open_dataset
+from tasks.data import (
+    Dataset,
+    check_classes,
+    check_disjoint,
+    check_distinct,
+    check_enough,
+    check_unseen,
+    dataset_digest,
+    open_dataset,
+)
 from tasks.data.base import Role
 
 
@@ -78,6 +87,7 @@ def pin_both(
         DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.
     """
     evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples)
+    check_classes(evaluation_set)
     check_unseen(set(calibrated_before), evaluation_set, "what the checkpoint was calibrated on")
     if calibration is None:
         return PinnedData(calibration=None, evaluation=evaluation_ref)
