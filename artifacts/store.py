@@ -147,11 +147,11 @@ class Store:
         Raises:
             DiskFull: what was done inside failed for want of room.
         """
-        with self.reading(), _room(self.root):
+        with self.reading(), room(self.root):
             folder = self.root / "staging" / f"{self.lease.id}-{uuid.uuid4().hex}"
             fs.make_folder(folder)
         try:
-            with _room(self.root):
+            with room(self.root):
                 yield folder
         finally:
             fs.discard_tree(folder)
@@ -166,7 +166,7 @@ class Store:
         """
         ref = describe(kind, folder)
         final = layout.object_folder(self.root, ref.digest)
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             self.lease.hold([ref.digest])
             if final.exists() and self._is_sound(ref):
                 fs.keep(final, self.root)
@@ -196,7 +196,7 @@ class Store:
             ObjectDamaged: a file's bytes do not match.
             DiskFull: there is no room to note that it is held.
         """
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             if self.writable:
                 self.lease.hold([ref.digest])
             self._check(ref)
@@ -255,7 +255,7 @@ class Store:
         Raises:
             ObjectMissing, DiskFull, OSError: nothing was published.
         """
-        with _room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
+        with room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
             while True:
                 self.refresh()
                 known, _ = index.summaries(self.root, save=True)
@@ -281,7 +281,7 @@ class Store:
             ReleaseConflict: another release has, or had, this name and version here.
             ObjectMissing: an object of it is not here.
         """
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             path = self._manifest_path(manifest)
             self._refuse_retired(manifest)
             try:
@@ -497,7 +497,7 @@ def describe(kind: str, folder: Path) -> ArtifactRef:
 
 
 @contextmanager
-def _room(root: Path) -> Iterator[None]:
+def room(root: Path) -> Iterator[None]:
     """Say plainly that the disk is full, whatever library ran into it."""
     try:
         yield

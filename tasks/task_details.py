@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Row
-from tasks.embedding import evaluation_texts
+from tasks.data.texts import evaluation_texts
 from tasks.embedding_table import EmbeddingTable
 from tasks.metrics import class_embeddings, class_recall, normalise
 from tasks.scoring import Classification, Task
