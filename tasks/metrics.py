@@ -125,6 +125,20 @@ def over_chance(
     return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
 
 
+def retrieval_over_chance(hits: NDArray[np.bool_], relevant: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself; `relevant` is (queries,
+    items).
+
+    Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
+    relevant. Queries count as independent, as pictures do that have captions of their own.
+    """
+    from scipy.stats import binomtest
+
+    chance = float(relevant.mean())
+    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci()
+    return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+
+
 _SIGNS = np.array([-1, 0, 1])
 _HALF_EACH = np.array([0.5, 1.0, 0.5])  # two of the four cells of the table are differences of 0
 

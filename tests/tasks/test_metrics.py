@@ -190,6 +190,25 @@ def test_shuffled_labels_are_at_chance() -> None:
     assert binomtest(above, runs, 0.025, alternative="greater").pvalue > 1e-4
 
 
+def test_shuffled_captions_are_at_chance() -> None:
+    """Three captions for each of 80 pictures, found more often than not: shuffled, hardly ever above chance."""
+    rng, runs, above, values = np.random.default_rng(6), 100, 0, []
+    owner = np.repeat(np.arange(80), 3)
+    pictures = rng.standard_normal((80, 16))
+    captions = pictures[owner] + rng.standard_normal((240, 16))
+    best = (normalize(pictures) @ normalize(captions).T).argmax(axis=1)
+    relevant = owner[None, :] == np.arange(80)[:, None]
+    assert metrics.retrieval_over_chance(relevant[np.arange(80), best], relevant)[1] > 0.5
+    for _ in range(runs):
+        shuffled = rng.permutation(owner)[None, :] == np.arange(80)[:, None]
+        value, low, high = metrics.retrieval_over_chance(shuffled[np.arange(80), best], shuffled)
+        assert low <= value <= high
+        values.append(value)
+        above += low > 0
+    assert binomtest(above, runs, 0.025, alternative="greater").pvalue > 1e-4
+    assert abs(np.mean(values)) < 3 * np.std(values) / runs**0.5
+
+
 def test_predictions_are_the_nearest_classes(rng: np.random.Generator) -> None:
     images, classes = rng.standard_normal((40, 6)).astype(np.float32), normalize(rng.standard_normal((5, 6)))
     found = metrics.predicted_classes(images, classes.astype(np.float32))
