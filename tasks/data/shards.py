@@ -22,7 +22,7 @@ _BLOCK = 512  # bytes: headers and contents of a tar file start at multiples of 
 _TAIL = 1 << 20  # bytes of padding read at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One member: its name, and its place in the shard in bytes; `data` where it was asked for."""
 

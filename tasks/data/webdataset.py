@@ -27,7 +27,7 @@ _NAMES, _TEMPLATES, _TYPE = "classnames.txt", "zeroshot_classification_templates
 _TYPES = ("classification", "retrieval")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
     """A sample that is not hashed yet; with classes, it has no captions of its own."""
 
