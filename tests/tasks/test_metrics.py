@@ -65,11 +65,34 @@ def test_recall_is_brute_force(k: int, rng: np.random.Generator) -> None:
     queries = rng.standard_normal((20, 6)).astype(np.float32)
     items = rng.standard_normal((30, 6)).astype(np.float32)
     relevant = rng.random((20, 30)) < 0.08
-    hits = metrics.retrieval_hits(queries, items, relevant, k)
+    relevant[:, 7] |= ~relevant.any(axis=1)
+    hits = metrics.retrieval_ranks(queries, items, relevant) < k
     for row, query in enumerate(queries):
         ranked = sorted(range(30), key=lambda i: -float(cosine_similarity(query[None], items[i][None])[0, 0]))
         assert hits[row] == any(relevant[row, i] for i in ranked[:k])
     assert 0 < hits.mean() < 1
+
+
+def test_ranks_of_more_queries_than_are_held_at_a_time(rng: np.random.Generator) -> None:
+    """Whole numbers, so that many are equal: a stable sort is what decides."""
+    queries = rng.integers(-1, 2, (1300, 4)).astype(np.float32) + np.float32(0.5)
+    items = rng.integers(-1, 2, (40, 4)).astype(np.float32) + np.float32(0.5)
+    relevant = np.arange(1300)[:, None] % 40 == np.arange(40)
+    relevant |= np.roll(relevant, 3, axis=1)
+    blocks = [metrics.normalise(queries[start : start + 512]) for start in (0, 512, 1024)]
+    scores = np.concatenate([block @ metrics.normalise(items).T for block in blocks])
+    order = np.argsort(-scores, axis=1, kind="stable")
+    expected = np.take_along_axis(relevant, order, axis=1).argmax(axis=1)
+    np.testing.assert_array_equal(metrics.retrieval_ranks(queries, items, relevant), expected)
+    assert len(set(expected)) > 10
+
+
+def test_top_k_of_more_pictures_than_are_held_at_a_time(rng: np.random.Generator) -> None:
+    images, classes = rng.standard_normal((1300, 6)).astype(np.float32), normalize(rng.standard_normal((9, 6)))
+    labels = rng.integers(0, 9, 1300)
+    hits = metrics.top_k_hits(images, classes.astype(np.float32), labels, 3)
+    expected = top_k_accuracy_score(labels, cosine_similarity(images, classes), k=3, normalize=False)
+    assert hits.sum() == expected
 
 
 def slow_bootstrap(first: np.ndarray, second: np.ndarray, rounds: int = 4000) -> tuple[float, float]:
