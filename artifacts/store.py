@@ -9,7 +9,8 @@ store/ledger/<k>/<n>.json              one entry per record above, so that a cop
 store/policy.yaml                      what promotion asks for; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.shared)
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
-store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again
+store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and
+                                       what a step had done when it was killed (see artifacts.partial)
 """
 
 from __future__ import annotations
