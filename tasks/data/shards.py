@@ -92,6 +92,7 @@ def _parts(shard: Path, texts: Collection[str]) -> Iterator[Part]:
         with shard.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
+                _check_header(member, shard)
                 if _NAME.fullmatch(member.name) and not member.isdir():
                     _check_member(member, shard)
                     wanted = _split(member.name)[1] in texts
@@ -101,6 +102,14 @@ def _parts(shard: Path, texts: Collection[str]) -> Iterator[Part]:
         raise _unreadable(shard, error) from error
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise damaged(f"the shard cannot be read: {error}", shard) from error
+
+
+def _check_header(member: tarfile.TarInfo, shard: Path) -> None:
+    """Every member's: a negative size would lead tarfile back to where it has been, for ever (CVE-2025-8194)."""
+    if member.size < 0:
+        raise damaged(f"a member of {member.size:,} bytes", shard)
+    if any("\ud800" <= character <= "\udfff" for character in member.name):
+        raise damaged(f"the name {member.name!r} is not UTF-8", shard)
 
 
 def _check_member(member: tarfile.TarInfo, shard: Path) -> None:

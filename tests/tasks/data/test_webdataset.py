@@ -12,7 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from artifacts.errors import BadSample, ConfigError, DataError, DataNotFound
+from artifacts.errors import BadSample, ClipsmithError, ConfigError, DataError, DataNotFound
 from tasks.data import open_dataset
 from tasks.data.base import dataset_digest
 from tasks.data.batches import stream_batches
@@ -331,6 +331,52 @@ def test_damaged_header_or_more_after_the_end(root: Path, place: int) -> None:
         data[second + 20] ^= 0xFF
     shard.write_bytes(bytes(data))
     refused(root, "damaged header, or data after the end", "1.tar")
+
+
+def test_negative_size(root: Path) -> None:
+    """tarfile would go round for ever: CVE-2025-8194."""
+    info = tarfile.TarInfo("README")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\xff" * 10 + (-1024).to_bytes(2, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    shard = root / "test" / "1.tar"
+    with tarfile.open(shard) as tar:
+        end = tar.getmembers()[1].offset
+    shard.write_bytes(shard.read_bytes()[:end] + header + b"\0" * 1024)
+    refused(root, "1.tar", "a member of -1,024 bytes")
+
+
+def test_name_that_is_not_utf8(root: Path) -> None:
+    write_tar(root / "test" / "1.tar", [(b"caf\xe9.png".decode("utf-8", "surrogateescape"), noise(9))])
+    refused(root, "is not UTF-8", "1.tar")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_damage_to_a_shard_is_noticed_or_harmless(root: Path, seed: int) -> None:
+    """Bytes flipped, cut out or put in anywhere: an error of ours, or the samples as they were."""
+    sound = open_dataset(str(root), "evaluation")
+    shard, rng = root / "test" / "1.tar", np.random.default_rng(seed)
+    whole = shard.read_bytes()
+    for _ in range(120):
+        data, place = bytearray(whole), int(rng.integers(3500))
+        match rng.integers(3):
+            case 0:
+                data[place] ^= 1 << int(rng.integers(8))
+            case 1:
+                del data[place : place + int(rng.integers(1, 600))]
+            case _:
+                data[place:place] = rng.bytes(int(rng.integers(1, 600)))
+        shard.write_bytes(bytes(data))
+        try:
+            opened = open_dataset(str(root), "evaluation")
+            dataset_digest(opened)
+            same = [s for s, t in zip(opened.samples, sound.samples, strict=False) if s.image_hash == t.image_hash]
+            for number in range(len(opened.samples)):
+                opened.image(number)
+        except ClipsmithError:
+            continue
+        assert len(same) >= 4  # those of the other shard
 
 
 def test_compressed_shard(root: Path) -> None:
