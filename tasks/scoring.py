@@ -56,7 +56,7 @@ class Retrieval:
         pictures, words = images[self.pictures], texts[self.captions]
         to_text = retrieval_ranks(pictures, words, self.relevant)
         to_image = retrieval_ranks(words, pictures, self.relevant.T)
-        found = {}
+        found: Hits = {}
         for k in _RECALL_K:
             if k < min(self.relevant.shape):
                 found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
