@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Row
 from artifacts.schema import number
+
+_PICTURE = r"(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?"
+"""Nothing else gets into the page as a picture: it loads nothing from elsewhere."""
 
 
 class Series(NamedTuple):
@@ -29,12 +33,13 @@ class Evidence:
     `latencies_ms`: per timed call, by `<encoder> <precision> <target> batch <n>`.
     `convergence`: rows of quantizer, samples, amax: the running amax while calibrating.
     `classes`: rows of target, class, samples, and the recall in fp32, fp16 and fp8 (or None).
-    `changed`: rows of target, sample, truth, the best answers in fp32 and fp8, and fp32_margin and fp8_margin: by how
-    much the best right answer beats the best wrong one, in cosine.
+    `changed`: rows of target, sample, thumbnail (the data URI of a picture; releases of before have none), truth, the
+    best answers in fp32 and fp8, and fp32_margin and fp8_margin: by how much the best right answer beats the best wrong
+    one, in cosine.
 
     Raises:
         NumericError: a sample is NaN or Inf.
-        TableError: a key is not of the form above.
+        TableError: a key is not of the form above, or a thumbnail is none.
     """
 
     cosines: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -49,6 +54,9 @@ class Evidence:
                 if (parse_key(key).batch is None) != (name == "cosines"):
                     raise _bad_key(key)
                 _check_finite(f"{name}, {key}", values)
+        for row in self.changed:
+            if not re.fullmatch(_PICTURE, str(row.get("thumbnail") or "")):
+                raise TableError("a thumbnail is no picture of its own", where=row["sample"], expected="a data URI")
         _check_finite("convergence", [number(row, "amax") or 0.0 for row in self.convergence])
 
 

@@ -50,7 +50,7 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
         gone = {manifest.ref for manifest in retired}
         used = {ref.digest for manifest in releases if manifest.ref not in gone for ref in manifest.objects()}
         objects = [path for path in _objects(store.root) if path.name not in used | holds]
-        leftovers = list(_leftovers(store.root, living.keys()))
+        leftovers = list(_leftovers(store.root, living.keys(), holds))
         found = Collected(
             releases=tuple(manifest.ref for manifest in retired),
             objects=tuple(path.name for path in objects),
@@ -118,8 +118,9 @@ def _objects(root: Path) -> list[Path]:
     return sorted((root / "objects").glob("*/*"))
 
 
-def _leftovers(root: Path, living: AbstractSet[str]) -> Iterator[Path]:
-    """Work in progress of processes that are gone, locks nobody holds, what was quarantined, orphaned signatures."""
+def _leftovers(root: Path, living: AbstractSet[str], holds: AbstractSet[str]) -> Iterator[Path]:
+    """Work in progress of processes that are gone and what they had done so far, locks nobody holds, what was
+    quarantined, orphaned signatures."""
     for path in sorted((root / "staging").iterdir()):
         if path.name.partition("-")[0] not in living:
             yield path
@@ -129,6 +130,7 @@ def _leftovers(root: Path, living: AbstractSet[str]) -> Iterator[Path]:
     yield from sorted(path for path in (root / "locks").iterdir() if locks.is_free(path))
     yield from sorted((root / "quarantine").iterdir())
     yield from sorted(path for path in (root / "cache").glob("index.json.*"))
+    yield from sorted(path for path in (root / layout.PARTIAL).glob("*") if path.name not in holds)
     for path in sorted((root / "signatures").glob("*/*")):
         if path.name.isdecimal() and not layout.manifest_path(root, path.parent.name, int(path.name)).exists():
             yield path

@@ -9,6 +9,7 @@ from typing import NamedTuple, get_args
 from artifacts import format as show
 from artifacts.manifest import GateResult, GateStatus
 from artifacts.power import POWER
+from artifacts.schema import OVER_CHANCE
 
 ORDER: tuple[GateStatus, ...] = get_args(GateStatus)
 """Statuses, the most urgent first."""
@@ -20,6 +21,7 @@ _LABELS = {
     "max_recall_drop": "recall@1 drop",
     "max_fp16_change": "change of FP16's own accuracy",
     "above_chance": "FP32's zero-shot top-1 above chance",
+    OVER_CHANCE[1]: "FP32's image-to-text recall@1 above chance",
     "max_size_ratio": "FP8 ONNX file as a share of FP16's",
 }
 _POINTS = " points"
@@ -34,7 +36,7 @@ _NEEDS = {
     "max_top1_drop": "an evaluation set with labels, and FP8",
     "max_recall_drop": "an evaluation set with captions and without labels, and FP8",
     "max_fp16_change": "an evaluation set with labels or captions, and FP16",
-    "above_chance": "an evaluation set with labels",
+    "above_chance": "an evaluation set with labels or captions",
     "max_size_ratio": "both FP16 and FP8",
 }
 
@@ -51,7 +53,8 @@ class GateWords(NamedTuple):
 
 def words(result: GateResult) -> GateWords:
     """One result in plain words; a gate that this version does not know goes by its name."""
-    what = _DIRECTIONS.get(result.metric or "", "") + _LABELS.get(result.name, result.name)
+    metric = result.metric or ""
+    what = _DIRECTIONS.get(metric, "") + _LABELS.get(metric, _LABELS.get(result.name, result.name))
     if result.reference and result.name.endswith(("_drop", "_change")):
         what += f" against {result.reference.upper()}"
     side, bound = ("at least", result.min) if result.max is None else ("at most", result.max)
@@ -83,7 +86,10 @@ def tally(results: Sequence[GateResult]) -> str:
 
 def _outlook(result: GateResult) -> str:
     if result.name == "above_chance" and result.status == "failed":
-        return ": accuracy is at chance; do the labels belong to these pictures and class names?"
+        pairs = "labels belong to these pictures and class names"
+        if result.metric == OVER_CHANCE[1]:
+            pairs = "captions belong to these pictures"
+        return f": accuracy is at chance; do the {pairs}?"
     if result.status != "undecided" or result.samples is None:
         return ""
     if result.needed is None:

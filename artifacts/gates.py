@@ -7,7 +7,7 @@ the release is not accepted, and the result says how many samples would settle i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from artifacts.forms import NullAs, for_forms
 from artifacts.manifest import GateResult, GateStatus, Row
 from artifacts.power import samples_needed
-from artifacts.schema import Tables, number
+from artifacts.schema import OVER_CHANCE, Tables, number
 
 
 class Gate(BaseModel):
@@ -55,7 +55,7 @@ class Gates(BaseModel):
 
     What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
     them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with. A
-    gate on top-1 brings one more: FP32 itself must be above chance, or the others say nothing.
+    gate on top-1 or recall brings one more: FP32 itself must be above chance, or the others say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
@@ -105,17 +105,15 @@ class Gates(BaseModel):
             for name, bound in self
             if bound is not None
         )
-        return gates if self.max_top1_drop is None else (*gates, _ABOVE_CHANCE)
+        over = {OVER_CHANCE[0]: self.max_top1_drop, OVER_CHANCE[1]: self.max_recall_drop}
+        return (*gates, *_above_chance(*(metric for metric, bound in over.items() if bound is not None)))
 
 
-_ABOVE_CHANCE = Gate(
-    name="above_chance",
-    table="accuracy",
-    column="value",
-    where={"precision": ("fp32",), "metric": ("top1_over_chance",)},
-    proof=True,
-    min=0.0,
-)
+def _above_chance(*metrics: str) -> Iterator[Gate]:
+    """An evaluation set has one of the metrics: the other task's is not asked for."""
+    if metrics:
+        where = {"precision": ("fp32",), "metric": metrics}
+        yield Gate(name="above_chance", table="accuracy", column="value", where=where, proof=True, min=0.0)
 
 
 _COSINES: dict[str, Any] = {"table": "accuracy", "column": "value"}

@@ -11,6 +11,7 @@ FOLDERS = (
     *("objects", "releases", "aliases", "signatures", "ledger"),
     *("staging", "leases", "quarantine", "locks", "cache"),
 )
+PARTIAL = "cache/partial"
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
 BUCKET = "bucket.json"

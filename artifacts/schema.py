@@ -21,6 +21,8 @@ EMULATED = "emulated"
 NOT_RUN = "built, not run"
 INVALID = "invalid"
 BUILT = "built"
+OVER_CHANCE = ("top1_over_chance", "recall@1_image_to_text_over_chance")
+"""The metrics that say whether FP32 itself is above chance: of zero-shot classification, and of retrieval."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ store/ledger/<k>/<n>.json              one entry per record above, so that a cop
 store/policy.yaml                      what promotion asks for; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.shared)
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
-store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again
+store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and
+                                       what a step had done when it was killed (see artifacts.partial)
 """
 
 from __future__ import annotations
@@ -147,11 +148,11 @@ class Store:
         Raises:
             DiskFull: what was done inside failed for want of room.
         """
-        with self.reading(), _room(self.root):
+        with self.reading(), room(self.root):
             folder = self.root / "staging" / f"{self.lease.id}-{uuid.uuid4().hex}"
             fs.make_folder(folder)
         try:
-            with _room(self.root):
+            with room(self.root):
                 yield folder
         finally:
             fs.discard_tree(folder)
@@ -166,7 +167,7 @@ class Store:
         """
         ref = describe(kind, folder)
         final = layout.object_folder(self.root, ref.digest)
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             self.lease.hold([ref.digest])
             if final.exists() and self._is_sound(ref):
                 fs.keep(final, self.root)
@@ -196,7 +197,7 @@ class Store:
             ObjectDamaged: a file's bytes do not match.
             DiskFull: there is no room to note that it is held.
         """
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             if self.writable:
                 self.lease.hold([ref.digest])
             self._check(ref)
@@ -255,7 +256,7 @@ class Store:
         Raises:
             ObjectMissing, DiskFull, OSError: nothing was published.
         """
-        with _room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
+        with room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
             while True:
                 self.refresh()
                 known, _ = index.summaries(self.root, save=True)
@@ -281,7 +282,7 @@ class Store:
             ReleaseConflict: another release has, or had, this name and version here.
             ObjectMissing: an object of it is not here.
         """
-        with _room(self.root), self.reading():
+        with room(self.root), self.reading():
             path = self._manifest_path(manifest)
             self._refuse_retired(manifest)
             try:
@@ -497,7 +498,7 @@ def describe(kind: str, folder: Path) -> ArtifactRef:
 
 
 @contextmanager
-def _room(root: Path) -> Iterator[None]:
+def room(root: Path) -> Iterator[None]:
     """Say plainly that the disk is full, whatever library ran into it."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Literal
 from artifacts.format import MINUS, megabytes, metric, percent, points, points_range
 from artifacts.gate_words import tally
 from artifacts.manifest import GateResult, Row
-from artifacts.schema import BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, Tables, number
+from artifacts.schema import BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, OVER_CHANCE, Tables, number
 
 Level = Literal["good", "bad", "attention", "neutral"]
 
@@ -64,13 +64,16 @@ def _chance(tables: Tables) -> list[Finding]:
     """Said only of accuracy that is no better than chance: nothing that is compared with it means anything."""
     for row in tables.get("accuracy", ()):
         value, low = number(row, "value"), number(row, "low")
-        if row["metric"] == "top1_over_chance" and value is not None and low is not None and low <= 0:
+        if row["metric"] in OVER_CHANCE and value is not None and low is not None and low <= 0:
+            zero_shot = row["metric"] == OVER_CHANCE[0]
+            pairs, others = ("labels", "the pictures or the class names") if zero_shot else ("captions", "the pictures")
             detail = (
-                f"FP32 itself scores {points(value)} above what shuffled labels would give, and its 95 % interval "
-                "includes none at all: labels that do not belong to the pictures or the class names, or a model that "
-                "cannot do this task. Differences between precisions say nothing here."
+                f"FP32 itself scores {points(value)} above what shuffled {pairs} would give, and its 95 % interval "
+                f"includes none at all: {pairs} that do not belong to {others}, or a model that cannot do this task. "
+                "Differences between precisions say nothing here."
             )
-            return [Finding("Accuracy at chance", "at chance", "zero-shot accuracy is at chance", detail, "bad")]
+            what = f"{'zero-shot accuracy' if zero_shot else 'retrieval'} is at chance"
+            return [Finding("Accuracy at chance", "at chance", what, detail, "bad")]
     return []
 
 

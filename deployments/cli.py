@@ -33,7 +33,9 @@ def optimize(
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[str | None, typer.Option(help="A built-in FP8 recipe (fp8, fp8-no-attention) or a file.")] = None,
     targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, tensorrt, torch-fp8, ...")] = None,
-    calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help="digits, a folder, datasets:NAME[:split] or wds:NAME[:split].")
+    ] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     calibration_method: Annotated[
         str | None, typer.Option(help="max, percentile, mse or auto; for one encoder alone: image=percentile,text=max.")

@@ -181,7 +181,8 @@ class _Comparison:
             engine = side.onnx(encoder)
         where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max)
         name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
-        arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, data, encoder, precision, target, engine)
+        seen = data.seen_by(encoder)
+        arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, seen, encoder, precision, target, engine)
         made: Embeddings = embed_task.with_options(task_run_name=name)(*arguments, *where)
         return made
 

@@ -44,7 +44,7 @@ def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, s
         raise ConfigError(
             f"no calibration data for {snapshot.name}",
             expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-            fix="give --calibration: a folder with captions.csv, datasets:NAME, or digits",
+            fix="give --calibration: a folder with captions.csv, datasets:NAME, wds:NAME, or digits",
         )
     return source or "digits"
 

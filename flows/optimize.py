@@ -327,7 +327,8 @@ class _Run:
         for encoder, precision, target, engine in jobs:
             label = {"encoder": encoder, "precision": precision, "target": target}
             where = batch_and_device(target, self.parameters.evaluation.batch, self.parameters.profile.max)
-            arguments = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
+            seen = data.seen_by(encoder)
+            arguments = (snapshot, preprocess, seen, encoder, precision, target, engine, *where)
             made: Embeddings = self._step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
             if target == REFERENCE:

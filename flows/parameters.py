@@ -110,7 +110,8 @@ class CalibrationParameters(BaseModel):
 
     source: OptionalText = Field(
         default=None,
-        description="digits, a folder of images with captions.csv/parquet/jsonl, or datasets:NAME[:split]. "
+        description="digits, a folder of images with captions.csv/parquet/jsonl, datasets:NAME[:split], or "
+        "CLIP_benchmark's shards: their folder, or wds:NAME[:split]. "
         "Empty: digits for the demo; any other model needs data like what it will see.",
     )
     preset: Literal["standard", "published"] = Field(

@@ -6,8 +6,8 @@ from artifacts.errors import CaptionTooLong
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.clip import family_named
+from tasks.data.texts import evaluation_texts
 from tasks.datasource import DataRef
-from tasks.embedding import evaluation_texts
 from tasks.preprocess import Preprocess
 from tasks.snapshot import Snapshot
 

@@ -6,13 +6,27 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import DataError
-from artifacts.refs import Sha256
-from tasks.data import Dataset, check_disjoint, check_distinct, check_enough, check_unseen, dataset_digest, open_dataset
+from artifacts.manifest import Encoder
+from artifacts.refs import Sha256, digest_json
+from tasks.data import (
+    Dataset,
+    check_classes,
+    check_disjoint,
+    check_distinct,
+    check_enough,
+    check_unseen,
+    dataset_digest,
+    open_dataset,
+)
 from tasks.data.base import Role
+from tasks.data.texts import evaluation_texts
 
 
 class DataRef(BaseModel):
-    """A source with the digest of its samples (ids, image hashes, captions, labels)."""
+    """A source with the digest of its samples (ids, image hashes, captions, labels).
+
+    `seen` is the digest of the part that a step gets to see, where it does not see all.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -21,10 +35,17 @@ class DataRef(BaseModel):
     limit: int | None
     digest: Sha256
     samples: int
+    texts: Sha256 | None = None
+    seen: Sha256 | None = None
 
     def cache_identity(self) -> str:
         """The content; where it lies does not matter."""
-        return self.digest
+        return self.seen or self.digest
+
+    def seen_by(self, encoder: Encoder) -> DataRef:
+        """This set as an encoder sees it: to the text encoder, sets with the same texts are one, so that the prompts of
+        a classifier are embedded once however many pictures it is tried on."""
+        return self.model_copy(update={"seen": self.texts}) if encoder == "text" else self
 
     def open(self) -> Dataset:
         """Open the source again.
@@ -52,7 +73,14 @@ def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset
     dataset = open_dataset(spec, role, limit)
     check_enough(dataset)
     check_distinct(dataset)
-    ref = DataRef(spec=spec, role=role, limit=limit, digest=dataset_digest(dataset), samples=len(dataset.samples))
+    ref = DataRef(
+        spec=spec,
+        role=role,
+        limit=limit,
+        digest=dataset_digest(dataset),
+        samples=len(dataset.samples),
+        texts=digest_json(evaluation_texts(dataset)),
+    )
     return ref, dataset
 
 
@@ -78,6 +106,7 @@ def pin_both(
         DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.
     """
     evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples)
+    check_classes(evaluation_set)
     check_unseen(set(calibrated_before), evaluation_set, "what the checkpoint was calibrated on")
     if calibration is None:
         return PinnedData(calibration=None, evaluation=evaluation_ref)

@@ -5,28 +5,30 @@ Outputs are kept, so that accuracy can be judged again without running anything.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import NumericError
 from artifacts.manifest import Encoder
+from artifacts.partial import Partial
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.clip import MASK, family_named
-from tasks.data import Dataset
-from tasks.data.batches import stream_batches
-from tasks.data.templates import fill
+from tasks.data.batches import Done, stream_batches
+from tasks.data.pictures import Selected, picture_places
+from tasks.data.texts import evaluation_texts
 from tasks.datasource import DataRef
+from tasks.embedding_chunks import EmbeddingChunks
 from tasks.engines import backend_for
 from tasks.engines.checked import filled
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.preprocess import Preprocess
+from tasks.progress import progress
 from tasks.snapshot import Snapshot
-from tasks.steps import StepOutput, cached_step, measured
+from tasks.steps import StepOutput, cached_step, measured, step_key
 
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
 REFERENCE = "pytorch"
 EMBEDDINGS_FILE = "embeddings.npy"
 KEYS_FILE = "keys.json"
+_STEP, _VERSION = "embed", 2
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
 class Embeddings(StepOutput):
     """What one runtime made of the evaluation set.
 
     `outputs` holds `embeddings.npy` (float32, (n, embedding_dim), not normalised) and `keys.json`: the sample indices
-    (image) or the texts (text) of its rows. `truncated` counts texts longer than the context.
+    (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample.
+    `skipped` counts pictures that could not be decoded, `truncated` counts texts longer than the context.
     """
 
     encoder: Encoder
@@ -50,18 +55,6 @@ class Embeddings(StepOutput):
     rows: int
     skipped: int
     truncated: int
-
-
-def evaluation_texts(dataset: Dataset) -> list[str]:
-    """Every distinct text that evaluation needs: class prompts first, then captions, in order of appearance."""
-    return list(dict.fromkeys([*prompts_of(dataset), *(sample.caption for sample in dataset.samples)]))
-
-
-def prompts_of(dataset: Dataset) -> list[str]:
-    """All classes times all templates, class by class; empty without classes."""
-    if dataset.classes is None:
-        return []
-    return [fill(template, name) for name in dataset.classes.names for template in dataset.classes.templates]
 
 
 def batch_and_device(target: str, batch: int, largest: int) -> tuple[int, str]:
@@ -86,6 +79,8 @@ def embed(
 ) -> Embeddings:
     """Run the evaluation set through `engine` on `target`, or through FP32 PyTorch when `target` is "pytorch".
 
+    Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
+
     Raises:
         NumericError: an output is NaN or Inf.
         BadSample: too many samples cannot be decoded.
@@ -100,75 +95,108 @@ def embed(
         else:
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
-        texts = evaluation_texts(dataset)
+        places, texts = picture_places(dataset), evaluation_texts(dataset)
+        total = len(places if encoder == "image" else texts)
+        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *_where(target, batch_size))
+        chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds = (
-            _image_feeds(dataset, processor, batch_size)
+            _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
             if encoder == "image"
-            else _text_feeds(texts, processor, batch_size)
+            else _text_feeds(texts, processor, batch_size, chunks.done)
         )
-        total = len(dataset.samples if encoder == "image" else texts)
-        keys, rows = _run(runner, feeds, encoder, precision, total, smallest)
-        outputs = _keep(keys, rows)
+        _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
+        outputs = _keep(chunks, runner.name, encoder)
     return Embeddings(
         encoder=encoder,
         precision=precision,
         target=target,
         outputs=outputs,
-        rows=len(keys),
-        skipped=len(dataset.samples) - len(keys) if encoder == "image" else 0,
+        rows=chunks.count,
+        skipped=total - chunks.count if encoder == "image" else 0,
         truncated=processor.truncated(texts) if encoder == "text" else 0,
         stats=meter.stats,
     )
 
 
-Feed = tuple[list[Any], dict[str, NDArray[Any]]]
+class _Feed(NamedTuple):
+    """One batch: what its rows are kept under, the model's inputs, and how many samples or texts are dealt with once
+    it is."""
+
+    keys: list[Any]
+    inputs: dict[str, NDArray[Any]]
+    done: int
 
 
-def _image_feeds(dataset: Dataset, processor: Preprocess, size: int) -> Iterator[Feed]:
-    for batch in stream_batches(dataset, processor, size):
-        yield list(batch.indices), {"pixel_values": batch.pixel_values}
+class _Work(NamedTuple):
+    """What is run, for messages and for how far it is; `smallest` is the smallest batch that the engine takes."""
+
+    encoder: Encoder
+    precision: str
+    target: str
+    total: int
+    smallest: int
 
 
-def _text_feeds(texts: list[str], processor: Preprocess, size: int) -> Iterator[Feed]:
-    for start in range(0, len(texts), size):
-        chunk = texts[start : start + size]
-        tokens, mask = processor.text(chunk)
-        yield list(chunk), {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+def _where(target: str, batch_size: int) -> tuple[int, str]:
+    return batch_and_device(target, batch_size, batch_size)
 
 
-def _run(
-    runner: Any, feeds: Iterator[Feed], encoder: Encoder, precision: str, total: int, smallest: int
-) -> tuple[list[Any], NDArray[np.float32]]:
-    from tqdm import tqdm
+def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:
+    done = Done(chunks.done, chunks.done - chunks.count)
+    for batch in stream_batches(pictures, processor, size, done=done):
+        keys = [pictures.places[index] for index in batch.indices]
+        yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1)
 
-    keys: list[Any] = []
-    rows: list[NDArray[np.float32]] = []
-    with runner, tqdm(total=total, desc=f"evaluate {encoder} {precision}", unit="sample", disable=None) as bar:
-        for names, feed in feeds:
-            if precision != "fp32":
-                feed = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
-            (output,) = runner.infer({name: filled(array, smallest) for name, array in feed.items()}).values()
-            rows.append(np.array(output[: len(names)], dtype=np.float32))
-            keys += names
-            bar.update(len(names))
-    embeddings = np.concatenate(rows)
-    bad = int((~np.isfinite(embeddings)).any(axis=1).sum())
+
+def _text_feeds(texts: list[str], processor: Preprocess, size: int, done: int) -> Iterator[_Feed]:
+    for start in range(done, len(texts), size):
+        part = texts[start : start + size]
+        tokens, mask = processor.text(part)
+        yield _Feed(part, {"input_ids": tokens} | ({} if mask is None else {MASK: mask}), start + len(part))
+
+
+def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks) -> None:
+    """What `feeds` bring after what `chunks` hold already, which they then hold too."""
+    label = f"{work.encoder} {work.precision} {work.target}"
+    key = "clipsmith-progress-embed-" + label.replace(" ", "-")
+    with runner, progress(key, work.total, "sample", f"evaluate {label}") as advance:
+        advance(chunks.done)
+        for feed in feeds:
+            inputs = feed.inputs
+            if work.precision != "fp32":
+                inputs = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in inputs.items()}
+            (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
+            before = chunks.done
+            chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done)
+            advance(feed.done - before)
+    chunks.flush()
+
+
+def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> ArtifactRef:
+    """All rows as one object; what was kept on the way is removed.
+
+    Raises:
+        NumericError: a row is NaN or Inf.
+    """
+    _require_finite(chunks, runner, encoder)
+    store = active_store()
+    with store.staging() as folder:
+        chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
+        outputs = store.add("embeddings", folder)
+    chunks.discard()
+    return outputs
+
+
+def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> None:
+    bad = [key for keys, rows, _ in chunks for key, row in zip(keys, rows, strict=True) if not np.isfinite(row).all()]
     if bad:
+        chunks.discard()  # or a second run would find them again, whatever was the cause
         raise NumericError(
-            f"{bad} of {len(embeddings)} {encoder} embeddings of {runner.name} are NaN or Inf",
-            where=f"first sample: {keys[int((~np.isfinite(embeddings)).any(axis=1).argmax())]!r}",
+            f"{len(bad)} of {chunks.count} {encoder} embeddings of {runner} are NaN or Inf",
+            where=f"first sample: {bad[0]!r}",
             expected="finite embeddings",
             fix="the FP16 range is too small for this model, or the calibration is off: see the coverage table",
         )
-    return keys, embeddings
-
-
-def _keep(keys: list[Any], rows: NDArray[np.float32]) -> ArtifactRef:
-    store = active_store()
-    with store.staging() as folder:
-        np.save(folder / EMBEDDINGS_FILE, rows)
-        (folder / KEYS_FILE).write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
-        return store.add("embeddings", folder)
 
 
 def _torch_runner(snapshot: Snapshot, encoder: Encoder) -> BaseRunner:
@@ -180,11 +208,7 @@ def _torch_runner(snapshot: Snapshot, encoder: Encoder) -> BaseRunner:
     return TorchRunner(model, family, family.encoder_spec(snapshot.config, encoder))
 
 
-@cached_step(
-    "embed",
-    version=1,
-    packages=("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx"),
-)
+@cached_step(_STEP, version=_VERSION, packages=_PACKAGES)
 def embed_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 _RESAMPLES = 10_000
 _SEED = 20_240_229
+_QUERIES = 512  # whose similarities are held at a time
 
 
 def normalise(rows: Array) -> Array:
@@ -41,20 +42,29 @@ def class_embeddings(prompts: Array, classes: int) -> Array:
 
 def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Whether the right class is among the k most similar, per image, (n,); ties count against it."""
-    scores = normalise(images) @ classes.T
-    right = scores[np.arange(len(labels)), labels]
-    return np.asarray((scores >= right[:, None]).sum(axis=1) <= k)
+    hits = []
+    for start in range(0, len(images), _QUERIES):
+        scores = normalise(images[start : start + _QUERIES]) @ classes.T
+        right = np.take_along_axis(scores, labels[start : start + _QUERIES, None], axis=1)
+        hits.append((scores >= right).sum(axis=1) <= k)
+    return np.concatenate(hits)
 
 
-def retrieval_hits(queries: Array, items: Array, relevant: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
-    """recall@k per query: whether any relevant item is among the k most similar; `relevant` is (queries, items).
+def retrieval_ranks(queries: Array, items: Array, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many items come before the first relevant one, per query, (n,); `relevant` is (queries, items), one or more
+    in each row.
 
-    A query counts as soon as one of its items is found, as CLIP_benchmark does it.
+    A rank below k is a hit of recall@k: a query counts as soon as one of its items is found, as CLIP_benchmark does it.
+    Of items that are equally similar the first comes first, as in a stable sort.
     """
-    scores = normalise(queries) @ normalise(items).T
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    hits: NDArray[np.bool_] = np.any(np.take_along_axis(relevant, top, axis=1), axis=1)
-    return hits
+    targets, places = normalise(items).T, np.arange(len(items))
+    ranks = []
+    for start in range(0, len(queries), _QUERIES):  # 5,000 pictures and their captions would be 500 MB
+        scores = normalise(queries[start : start + _QUERIES]) @ targets
+        best = np.where(relevant[start : start + _QUERIES], scores, -np.inf).argmax(axis=1)[:, None]
+        reached = np.take_along_axis(scores, best, axis=1)
+        ranks.append((scores > reached).sum(axis=1) + ((scores == reached) & (places < best)).sum(axis=1))
+    return np.concatenate(ranks)
 
 
 def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
@@ -125,6 +135,20 @@ def over_chance(
     n, classes = len(labels), int(max(labels.max(), predicted.max())) + 1
     chance = float(np.bincount(labels, minlength=classes) @ np.bincount(predicted, minlength=classes)) / n**2
     ends = binomtest(int(hits.sum()), n).proportion_ci()
+    return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+
+
+def retrieval_over_chance(hits: NDArray[np.bool_], relevant: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself; `relevant` is (queries,
+    items).
+
+    Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
+    relevant. Queries count as independent, as pictures do that have captions of their own.
+    """
+    from scipy.stats import binomtest
+
+    chance = float(relevant.mean())
+    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci()
     return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
 
 

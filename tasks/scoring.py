@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics import class_embeddings, cosine, retrieval_hits, snr_db, top_k_hits
+from tasks.metrics import class_embeddings, cosine, retrieval_ranks, snr_db, top_k_hits
 
 if TYPE_CHECKING:
     from artifacts.manifest import Row
@@ -54,11 +54,12 @@ class Retrieval:
     def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
         """Of embeddings (n, d) and (texts, d)."""
         pictures, words = images[self.pictures], texts[self.captions]
-        found = {}
+        to_text = retrieval_ranks(pictures, words, self.relevant)
+        to_image = retrieval_ranks(words, pictures, self.relevant.T)
+        found: Hits = {}
         for k in _RECALL_K:
             if k < min(self.relevant.shape):
-                found[f"recall@{k}_image_to_text"] = retrieval_hits(pictures, words, self.relevant, k)
-                found[f"recall@{k}_text_to_image"] = retrieval_hits(words, pictures, self.relevant.T, k)
+                found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
         return found
 
 

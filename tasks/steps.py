@@ -119,15 +119,20 @@ class StepCache(CachePolicy):
 
     def compute_key(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: Any, **_: Any) -> str:
         del task_ctx, flow_parameters
-        return digest_json(
-            {
-                "step": self.step,
-                "version": self.version,
-                "store": active_store().id,
-                "packages": {name: package_version(name) for name in self.packages},
-                "inputs": {name: identity(value) for name, value in inputs.items()},
-            }
-        )
+        return step_key(self.step, self.version, self.packages, inputs)
+
+
+def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[str, Any]) -> str:
+    """A digest of all that decides what a step makes."""
+    return digest_json(
+        {
+            "step": step,
+            "version": version,
+            "store": active_store().id,
+            "packages": {name: package_version(name) for name in packages},
+            "inputs": {name: identity(value) for name, value in inputs.items()},
+        }
+    )
 
 
 STEPS: dict[str, tuple[int, tuple[str, ...]]] = {}

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Row
-from tasks.embedding import evaluation_texts
+from tasks.data.texts import evaluation_texts
 from tasks.embedding_table import EmbeddingTable
 from tasks.metrics import class_embeddings, class_recall, normalise
 from tasks.scoring import Classification, Task
 from tasks.task_statistics import Side
+from tasks.thumbnails import thumbnail
 
 _SHOWN_SAMPLES = 10
 _SHOWN_RANKS = 3
@@ -48,7 +49,7 @@ def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
     First those that become right or wrong, then by how far the margin of the right answer moves.
     """
     task = table.task
-    names, truths, ids = _answers(table, task)
+    names, truths, places = _answers(table, task)
     for target in table.targets():
         sides = table.sides(target)
         if "fp8" not in sides or len(names) < 2:
@@ -58,7 +59,8 @@ def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
         for row in np.lexsort((-abs(after.margin - before.margin), ~flipped))[:_SHOWN_SAMPLES]:
             yield {
                 "target": target,
-                "sample": ids[row],
+                "sample": table.dataset.samples[places[row]].id,
+                "thumbnail": thumbnail(table.dataset, places[row]),
                 "truth": truths[row],
                 "fp32": _ranking(names, before.best[row]),
                 "fp8": _ranking(names, after.best[row]),
@@ -71,16 +73,16 @@ def _ranking(names: Sequence[str], best: NDArray[np.int64]) -> str:
     return " > ".join(names[item] for item in best)
 
 
-def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], list[str], list[str]]:
-    """All possible answers, and the right one and the id of each picture."""
-    samples = [table.dataset.samples[index] for index in table.indices]
+def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], Sequence[str], list[int]]:
+    """All possible answers, and of each picture the right ones and its place in the data set."""
     if isinstance(task, Classification):
         assert table.dataset.classes is not None
         names: Sequence[str] = table.dataset.classes.names
-        return names, [names[label] for label in task.labels], [sample.id for sample in samples]
-    samples = [samples[row] for row in task.pictures]
+        return names, [names[label] for label in task.labels], table.indices
     texts = evaluation_texts(table.dataset)
-    return [texts[row] for row in task.captions], [s.caption for s in samples], [s.id for s in samples]
+    captions = [texts[row] for row in task.captions]
+    truths = [" / ".join(captions[column] for column in np.flatnonzero(row)) for row in task.relevant]
+    return captions, truths, [table.indices[row] for row in task.pictures]
 
 
 def _standing(task: Task, side: Side) -> _Standing:

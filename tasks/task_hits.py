@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data import Dataset
-from tasks.embedding import evaluation_texts, prompts_of
+from tasks.data.texts import evaluation_texts, prompts_of
 from tasks.scoring import Classification, Hits, Retrieval, Task
 
 Embedded = NDArray[np.float32]
@@ -29,11 +29,12 @@ def task_of(dataset: Dataset, indices: list[int]) -> Task:
 
 
 def _retrieval(dataset: Dataset, indices: list[int], row_of: dict[str, int]) -> Retrieval:
-    """Equal pictures count as one, and so do equal captions."""
-    samples = [dataset.samples[index] for index in indices]
+    """Equal pictures count as one, and so do equal captions. A picture has the captions of all samples that show it:
+    the others of its captions need not be among `indices`."""
     first: dict[str, int] = {}
-    for row, sample in enumerate(samples):
-        first.setdefault(sample.image_hash, row)
+    for row, index in enumerate(indices):
+        first.setdefault(dataset.samples[index].image_hash, row)
+    samples = [sample for sample in dataset.samples if sample.image_hash in first]
     captions = list(dict.fromkeys(sample.caption for sample in samples))
     place = {digest: row for row, digest in enumerate(first)}
     column = {caption: index for index, caption in enumerate(captions)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.schema import OVER_CHANCE
 from artifacts.task_table import PAIRS
 from tasks.metrics import (
     class_embeddings,
@@ -17,11 +18,14 @@ from tasks.metrics import (
     over_chance,
     paired_difference,
     predicted_classes,
+    retrieval_over_chance,
 )
-from tasks.scoring import Classification, Hits, Task, accuracy_row, hit_rows
+from tasks.scoring import Classification, Hits, Retrieval, Task, accuracy_row, hit_rows
 
 if TYPE_CHECKING:
     from artifacts.manifest import Row
+
+_IMAGE_TO_TEXT = "recall@1_image_to_text"
 
 
 class Side(NamedTuple):
@@ -48,6 +52,8 @@ def task_statistics(
         yield from hit_rows(place, precision, task.reference, found)
         if isinstance(task, Classification) and "top1" in found:
             yield _recall_row(task, place, precision, found)
+    if chance and _IMAGE_TO_TEXT in hits.get("fp32", {}) and not isinstance(task, Classification):
+        yield _retrieval_chance_row(task, reference_target, hits["fp32"])
     if chance and isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
         yield _chance_row(task, reference_target, sides["fp32"], hits["fp32"])
     for precision, baseline in PAIRS:
@@ -65,7 +71,13 @@ def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -
 def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Row:
     predicted = predicted_classes(side.images, class_embeddings(side.texts[task.prompts], task.classes))
     value, low, high = over_chance(hits["top1"], predicted, task.labels)
-    return accuracy_row("both", target, "fp32", "chance", "top1_over_chance", value, len(task.labels), low, high)
+    return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[0], value, len(task.labels), low, high)
+
+
+def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
+    """Of pictures: captions of one picture are found, or not, together, so they would count as more than they are."""
+    value, low, high = retrieval_over_chance(hits[_IMAGE_TO_TEXT], task.relevant)
+    return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
 
 
 def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:

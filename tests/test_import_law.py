@@ -23,14 +23,12 @@ ALLOWED = {
     ("tasks.embedding", "tasks.datasource"): {"DataRef"},
     ("tasks.fp16_range", "tasks.datasource"): {"DataRef"},
     ("tasks.accuracy", "tasks.datasource"): {"DataRef"},
-    # Accuracy reads what embedding kept: its result model, its file names, and the order of its rows.
+    # Accuracy reads what embedding kept: its result model, and its file names.
     ("tasks.accuracy", "tasks.embedding"): {
         "EMBEDDINGS_FILE",
         "KEYS_FILE",
         "REFERENCE",
         "Embeddings",
-        "evaluation_texts",
-        "prompts_of",
     },
     ("tasks.show_in_ui", "tasks.publish"): {"Draft"},
 }

@@ -12,6 +12,7 @@ __all__ = [
     "Dataset",
     "Role",
     "Sample",
+    "check_classes",
     "check_disjoint",
     "check_distinct",
     "check_enough",
@@ -23,13 +24,15 @@ _SHOWN = 5
 
 
 def open_dataset(spec: str, role: Role, limit: int | None = None) -> Dataset:
-    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, or a folder; `limit` keeps a seeded draw.
+    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, `wds:PLACE[:SPLIT]`, or a folder; `limit` keeps a
+    seeded draw.
 
     Raises:
-        ConfigError: a limit below 1, or a malformed `datasets:` source.
+        ConfigError: a limit below 1, or a malformed `datasets:` or `wds:` source.
         DataNotFound: nothing of that name.
         DataError: the source is malformed.
     """
+    from tasks.data import wds_source
     from tasks.data.hf_source import PREFIX, is_saved_folder
 
     if limit is not None and limit < 1:
@@ -43,13 +46,17 @@ def open_dataset(spec: str, role: Role, limit: int | None = None) -> Dataset:
         from tasks.data.hf import HfDataset
 
         return HfDataset(spec, limit)
+    if spec.startswith(wds_source.PREFIX) or (folder is not None and wds_source.is_webdataset(folder)):
+        from tasks.data.webdataset import WebDataset
+
+        return WebDataset(spec, limit)
     if folder is not None:
         from tasks.data.folder import Folder
 
         return Folder(folder, limit)
     raise DataNotFound(
         f"no data source {spec!r}",
-        expected="digits, an existing folder of images, or datasets:FOLDER_OR_HUB_ID[:SPLIT]",
+        expected="digits, an existing folder of images or shards, or datasets:FOLDER_OR_HUB_ID[:SPLIT], or wds:...",
         fix="check the path",
     )
 
@@ -83,6 +90,21 @@ def check_distinct(dataset: Dataset) -> None:
             where=dataset.source,
             expected="samples that differ, as the inputs of the deployed model will",
             fix="use a sample of real inputs",
+        )
+
+
+def check_classes(evaluation: Dataset) -> None:
+    """Raise DegenerateData when a labelled set to evaluate on has samples of one class only: any answer that is always
+    the same scores 100 % or 0 %."""
+    if evaluation.classes is None:
+        return
+    found = {sample.label for sample in evaluation.samples if sample.label is not None}
+    if len(found) == 1:
+        raise DegenerateData(
+            f"all {len(evaluation.samples)} samples are of one class, {evaluation.classes.names[found.pop()]!r}",
+            where=evaluation.source,
+            expected="samples of at least two classes",
+            fix="add samples of other classes, or raise the limit",
         )
 
 

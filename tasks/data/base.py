@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Role = Literal["calibration", "evaluation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image with its caption and, where known, its class.
 

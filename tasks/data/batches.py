@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from artifacts.errors import BadSample, ConfigError, DataError
 from tasks.data.base import Dataset
@@ -58,10 +58,25 @@ class Batch:
         return value
 
 
+class Done(NamedTuple):
+    """How far a stream had come before: samples that are dealt with, and how many of them could not be decoded."""
+
+    samples: int
+    bad: int
+
+
+NOTHING = Done(0, 0)
+
+
 def stream_batches(
-    dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = 0.01
+    dataset: Dataset,
+    preprocess: Preprocess,
+    batch_size: int,
+    prefetch: int = 2,
+    max_bad_share: float = 0.01,
+    done: Done = NOTHING,
 ) -> Generator[Batch, None, None]:
-    """Every good sample once, in order, in batches of `batch_size` (the last may be smaller).
+    """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
     At most `prefetch` batches of samples are decoded ahead of the consumer. Samples that cannot be decoded are
     logged and left out. Closing the generator stops the threads.
@@ -76,17 +91,18 @@ def stream_batches(
             f"batch_size={batch_size}, prefetch={prefetch}, max_bad_share={max_bad_share}",
             expected="sizes of at least 1 and a share of 0 to 1",
         )
-    return _stream(dataset, preprocess, batch_size, prefetch * batch_size, max_bad_share)
+    return _stream(dataset, preprocess, batch_size, prefetch * batch_size, max_bad_share, done)
 
 
 def _stream(
-    dataset: Dataset, preprocess: Preprocess, batch_size: int, ahead: int, max_bad_share: float
+    dataset: Dataset, preprocess: Preprocess, batch_size: int, ahead: int, max_bad_share: float, done: Done
 ) -> Generator[Batch, None, None]:
     def load(index: int) -> np.ndarray:
         return _checked(preprocess.image(dataset.image(index)), dataset.samples[index].id)
 
     with _threads(min(_THREADS, ahead)) as pool:
-        good = _good(_in_order(pool, load, len(dataset.samples), ahead), dataset, max_bad_share)
+        places = range(done.samples, len(dataset.samples))
+        good = _good(_in_order(pool, load, places, ahead), dataset, max_bad_share, done.bad)
         while (batch := _next_batch(good, dataset, preprocess, batch_size)) is not None:
             yield batch
 
@@ -102,11 +118,11 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, load: Callable[[int], np.ndarray], total: int, ahead: int
+    pool: ThreadPoolExecutor, load: Callable[[int], np.ndarray], places: range, ahead: int
 ) -> Iterator[tuple[int, Future[np.ndarray]]]:
     """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
     waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-    for index in range(total):
+    for index in places:
         waiting.append((index, pool.submit(load, index)))
         if len(waiting) > ahead:
             yield waiting.popleft()
@@ -115,7 +131,7 @@ def _in_order(
 
 
 def _good(
-    loaded: Iterator[tuple[int, Future[np.ndarray]]], dataset: Dataset, max_bad_share: float
+    loaded: Iterator[tuple[int, Future[np.ndarray]]], dataset: Dataset, max_bad_share: float, bad_before: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The samples that could be decoded; BadSample once there are more bad ones than the set may have."""
     bad: list[str] = []  # not the errors: their tracebacks would keep every bad image in memory
@@ -126,8 +142,9 @@ def _good(
         except BadSample as error:
             bad.append(f"{error.where}: {error.what}")
             _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
-            if len(bad) / total > max_bad_share:
-                raise _too_many(len(bad), total, max_bad_share, bad[0], dataset.source) from error
+            count = bad_before + len(bad)
+            if count / total > max_bad_share:
+                raise _too_many(count, total, max_bad_share, bad[0], dataset.source) from error
         else:
             yield index, pixels
 

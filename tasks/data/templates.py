@@ -44,10 +44,29 @@ def read_templates(path: Path) -> tuple[str, ...]:
     return tuple(templates)
 
 
-def _bad_templates(what: str, where: str) -> DataError:
+def read_benchmark_templates(path: Path) -> tuple[str, ...]:
+    """The templates of CLIP_benchmark's layout, where the name goes in place of `{c}`, with `{}` instead.
+
+    Raises:
+        DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template at all; names the line.
+    """
+    templates = []
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
+        text = line.strip()
+        rest = text.replace("{c}", "")
+        if text and (rest == text or "{" in rest or "}" in rest):
+            raise _bad_templates(f"{text[:80]!r} is not a template", f"{path}, line {number}", "{c}")
+        if text:
+            templates.append(text.replace("{c}", "{}"))
+    if not templates:
+        raise _bad_templates("the file holds no template", str(path), "{c}")
+    return tuple(templates)
+
+
+def _bad_templates(what: str, where: str, name: str = "{}") -> DataError:
     return DataError(
         what,
         where=where,
-        expected="one template per line, each with exactly one {}, for example: a photo of a {}.",
+        expected=f"one template per line, each with {name} for the class, for example: a photo of a {name}.",
         fix="correct the file, or remove it to use the default templates",
     )

@@ -13,6 +13,7 @@ import pytest
 from artifacts import layout, locks
 from artifacts.errors import ConfigError, DamagedManifest, ReleaseNotFound, StoreBusy
 from artifacts.garbage import collect
+from artifacts.partial import Partial
 from artifacts.promotion import promote, rollback
 from artifacts.store import Store
 from artifacts.tombstones import read
@@ -185,3 +186,13 @@ def test_quarantine_is_emptied(store: Store) -> None:
     assert len(list((store.root / "quarantine").iterdir())) == 1
     assert len(collect(store).leftovers) == 1
     assert list((store.root / "quarantine").iterdir()) == []
+
+
+def test_what_a_killed_step_had_done_goes_and_what_a_living_one_has_done_stays(store: Store) -> None:
+    work = Partial(store, digest("work"))
+    assert list(work.chunks()) == []
+    work.add(b"first")
+    assert collect(store).leftovers == ()
+    store.close()  # as its process's death does
+    assert collect(store).leftovers == (f"cache/partial/{digest('work')}",)
+    assert not (store.root / "cache" / "partial" / digest("work")).exists()

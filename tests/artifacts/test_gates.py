@@ -127,9 +127,12 @@ def test_a_gate_on_top1_asks_for_more_than_chance(ends: tuple[float, float, floa
     results = {r.name: r for r in judge(only(max_top1_drop=0.1).gates(), {"accuracy": [same, chance]})}
     assert results["above_chance"].status == CHANCES[ends]
     assert results["max_top1_drop"].status == "passed"
-    assert (
-        judge(only(max_size_ratio=0.9, max_recall_drop=0.1).gates(), {"accuracy": [chance]})[-1].name != "above_chance"
-    )
+    assert judge(only(max_size_ratio=0.9).gates(), {"accuracy": [chance]})[-1].name != "above_chance"
+    recall = chance | {"metric": "recall@1_image_to_text_over_chance"}
+    for bounds in ({"max_recall_drop": 0.1}, {"max_recall_drop": 0.1, "max_top1_drop": 0.1}):
+        found = judge(only(**bounds).gates(), {"accuracy": [recall]})
+        assert [r.status for r in found if r.name == "above_chance"] == [CHANCES[ends]]
+    assert judge(only(max_recall_drop=0.1).gates(), {"accuracy": [chance]})[-1].status == "not measured"
     missing = judge(only(max_top1_drop=0.1).gates(), {"accuracy": [same]})
     assert [(r.name, r.status) for r in missing][-1] == ("above_chance", "not measured")
 

@@ -270,6 +270,10 @@ def test_accuracy_at_chance_is_named(manifest_of: MakeManifest) -> None:
     ]
     (found,) = [f for f in findings(made.tables | {"accuracy": rows}) if f.title == "Accuracy at chance"]
     assert (found.figure, found.level) == ("at chance", "bad")
+    rows = [r | {"metric": "recall@1_image_to_text_over_chance"} for r in rows if r["metric"] == "top1_over_chance"]
+    (found,) = [f for f in findings(made.tables | {"accuracy": rows}) if f.title == "Accuracy at chance"]
+    assert (found.figure, found.level) == ("at chance", "bad")
+    assert "shuffled captions" in found.detail
 
 
 def test_the_page_shows_classes_and_the_samples_that_change_most(manifest_of: MakeManifest) -> None:
@@ -280,11 +284,28 @@ def test_the_page_shows_classes_and_the_samples_that_change_most(manifest_of: Ma
         {"target": "onnxruntime", "sample": "cats/7.png", "truth": "cat", "fp32": "cat > dog", "fp8": "dog > cat"}
         | {"fp32_margin": 0.0123, "fp8_margin": -0.0045}
     ]
+    assert "thumbnail" not in _body(render_report(manifest_of(), Evidence(classes=classes, changed=changed)))
+    picture = "data:image/jpeg;base64,/9j/4AAQ"
+    changed = [row | {"thumbnail": picture} for row in changed]
+    assert f'<img class="thumbnail" src="{picture}" alt="">' in render_report(manifest_of(), Evidence(changed=changed))
     text = Page(render_report(manifest_of(), Evidence(classes=classes, changed=changed))).text
     for shown in ("a <b>cat</b>", "50.0 %", "46.0 %", "4.0 points", "cats/7.png", "cat > dog", "dog > cat", "-0.0045"):
         assert shown in text, shown
     assert "Show 1 classes" in text and "the 1 samples" in text
     assert "that FP8 changes most" not in Page(render_report(manifest_of(), Evidence())).text
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["https://a.b/c.jpg", "data:text/html,x", "data:image/svg+xml;base64,AAAA", 'data:image/jpeg;base64,A"><b>', "x"],
+)
+def test_a_thumbnail_is_a_picture_of_its_own(source: str) -> None:
+    with pytest.raises(TableError, match=r"thumbnail.*\n.*cats/7"):
+        Evidence(changed=[{"sample": "cats/7.png", "thumbnail": source}])
+
+
+def _body(page: str) -> str:
+    return page.partition("<body")[2]
 
 
 def test_names_of_gates_do_not_become_markup(manifest_of: MakeManifest) -> None:

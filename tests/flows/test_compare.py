@@ -201,7 +201,7 @@ def test_a_release_of_which_nothing_says_what_the_model_is(made: Made, text_only
 def test_hits_are_those_of_the_definition() -> None:
     """A class is the mean direction of its prompts; a picture's answers are the classes by cosine, one by one here."""
     from tasks.data import open_dataset
-    from tasks.embedding import evaluation_texts, prompts_of
+    from tasks.data.texts import evaluation_texts, prompts_of
     from tasks.task_hits import task_hits
 
     rng = np.random.default_rng(3)

@@ -59,7 +59,7 @@ class Bench:
 
     def pin(self, *arguments: Any) -> Any:
         self.pinned.append(arguments)
-        return SimpleNamespace(evaluation=SimpleNamespace(open=lambda: "samples"))
+        return SimpleNamespace(evaluation=SimpleNamespace(open=lambda: "samples", seen_by=lambda _encoder: None))
 
     def embed(self, snapshot: Any, preprocess: str, _data: object, *rest: Any) -> str:
         encoder, precision, target, engine, batch, _device = rest

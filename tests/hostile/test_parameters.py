@@ -10,8 +10,8 @@ import pytest
 from artifacts.errors import SameAsBaseline
 from artifacts.store import Store
 from tasks.accuracy import score
+from tasks.data.texts import evaluation_texts
 from tasks.datasource import pin_data
-from tasks.embedding import evaluation_texts
 from tests.hostile.support import Bad, Workshop, check_complete
 from tests.tasks.support import kept
 

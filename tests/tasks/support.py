@@ -9,8 +9,9 @@ import numpy as np
 
 from artifacts.store import Store
 from tasks.accuracy import Accuracy, score
+from tasks.data.texts import evaluation_texts
 from tasks.datasource import DataRef
-from tasks.embedding import Embeddings, evaluation_texts
+from tasks.embedding import Embeddings
 from tasks.step_cost import StepStats
 
 STATS = StepStats(wall_s=1, peak_rss_mb=1)

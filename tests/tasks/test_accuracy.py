@@ -123,6 +123,11 @@ def test_retrieval_with_several_captions_per_image(store: Store, tmp_path: Path)
             assert value(accuracy, **where, metric=f"recall@{k}_image_to_text") == pytest.approx(to_text)
             assert value(accuracy, **where, metric=f"recall@{k}_text_to_image") == pytest.approx(to_image)
     assert not any(str(row["metric"]).startswith("top") for row in accuracy.rows)
+    over = next(row for row in accuracy.rows if row["metric"] == "recall@1_image_to_text_over_chance")
+    at_random = value(accuracy, precision="fp32", reference="captions", metric="recall@1_image_to_text") - 2 / 24
+    assert (over["precision"], over["target"], over["samples"]) == ("fp32", "pytorch", 12)
+    assert over["value"] == pytest.approx(at_random)
+    assert float(over["low"] or 0) <= at_random <= float(over["high"] or 0)
 
 
 def test_fp32_stands_in_for_an_encoder_that_is_not_optimized(digits: Case) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
 from artifacts.errors import DataError, DataOverlap, DegenerateData, TooFewSamples
 from tasks.datasource import pin_both, pin_data
+from tests.tasks.data.support import labelled, noise, zero_shot
 
 
 def photographs(folder: Path, count: int, seed: int = 0) -> Path:
@@ -94,3 +96,48 @@ def test_what_a_published_model_was_calibrated_on_counts_as_overlap(tmp_path: Pa
     seen = pin_data(str(folder), "evaluation", 512)[1].samples[4].image_hash
     with pytest.raises(DataOverlap, match=r"1 of 9 (?s:.*)calibrated on"):
         pin_both(None, 512, str(folder), 512, [seen])
+
+
+def test_the_text_encoder_sees_texts_alone(tmp_path: Path) -> None:
+    """Other pictures of the same classes: the classifier is the same."""
+    classes, templates = "cat\ndog\n", "a {c}\n"
+    refs = []
+    for name, first, use in (("a", 0, templates), ("b", 50, templates), ("c", 0, "the {c}\n")):
+        members = labelled([noise(first + n) for n in range(9)], [n % 2 for n in range(9)])
+        refs.append(pin_data(str(zero_shot(tmp_path / name, [members], classes, use)), "evaluation", None)[0])
+    texts = [ref.seen_by("text").cache_identity() for ref in refs]
+    assert texts[0] == texts[1] != texts[2]
+    assert len({ref.seen_by("image").cache_identity() for ref in refs}) == 3
+    assert refs[0].seen_by("text").open().samples == refs[0].open().samples
+
+
+def test_one_class_is_not_evaluated_on_but_calibrated_on(tmp_path: Path) -> None:
+    folder, other = tmp_path / "one", tmp_path / "two"
+    zero_shot(folder, [labelled([noise(n) for n in range(9)], [0] * 9)], names="cat\n")
+    zero_shot(other, [labelled([noise(n + 50) for n in range(9)], [n % 2 for n in range(9)])])
+    assert pin_both(str(folder), 512, str(other), 512, []).evaluation.samples == 9
+    with pytest.raises(DegenerateData, match="all 9 samples are of one class, 'cat'"):
+        pin_both(str(other), 512, str(folder), 512, [])
+
+
+def test_overlap_of_shards_and_of_datasets(tmp_path: Path) -> None:
+    """The same files in two kinds of source are the same pictures."""
+    files = [noise(n) for n in range(12)]
+    shards = str(zero_shot(tmp_path / "shards", [labelled(files[:9], [n % 2 for n in range(9)])]))
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.png").write_bytes(data)
+
+    def saved(name: str, numbers: range) -> str:
+        pictures = [str(tmp_path / f"{n}.png") for n in numbers]
+        table = datasets.Dataset.from_dict({"image": pictures, "text": [f"number {n}" for n in numbers]})
+        embedded = table.cast_column("image", datasets.Image()).map(lambda row: row)
+        embedded.save_to_disk(str(tmp_path / name))
+        return f"datasets:{tmp_path / name}"
+
+    first, second = saved("first", range(8)), saved("second", range(3, 12))
+    with pytest.raises(DataOverlap, match=r"8 of 9 .*s0000000"):
+        pin_both(first, 512, shards, 512, [])
+    with pytest.raises(DataOverlap, match=r"5 of 9 evaluation samples"):
+        pin_both(first, 512, second, 512, [])
+    with pytest.raises(DataOverlap, match="6 of 9 evaluation samples"):
+        pin_both(shards, 512, second, 512, [])

@@ -65,11 +65,34 @@ def test_recall_is_brute_force(k: int, rng: np.random.Generator) -> None:
     queries = rng.standard_normal((20, 6)).astype(np.float32)
     items = rng.standard_normal((30, 6)).astype(np.float32)
     relevant = rng.random((20, 30)) < 0.08
-    hits = metrics.retrieval_hits(queries, items, relevant, k)
+    relevant[:, 7] |= ~relevant.any(axis=1)
+    hits = metrics.retrieval_ranks(queries, items, relevant) < k
     for row, query in enumerate(queries):
         ranked = sorted(range(30), key=lambda i: -float(cosine_similarity(query[None], items[i][None])[0, 0]))
         assert hits[row] == any(relevant[row, i] for i in ranked[:k])
     assert 0 < hits.mean() < 1
+
+
+def test_ranks_of_more_queries_than_are_held_at_a_time(rng: np.random.Generator) -> None:
+    """Whole numbers, so that many are equal: a stable sort is what decides."""
+    queries = rng.integers(-1, 2, (1300, 4)).astype(np.float32) + np.float32(0.5)
+    items = rng.integers(-1, 2, (40, 4)).astype(np.float32) + np.float32(0.5)
+    relevant = np.arange(1300)[:, None] % 40 == np.arange(40)
+    relevant |= np.roll(relevant, 3, axis=1)
+    blocks = [metrics.normalise(queries[start : start + 512]) for start in (0, 512, 1024)]
+    scores = np.concatenate([block @ metrics.normalise(items).T for block in blocks])
+    order = np.argsort(-scores, axis=1, kind="stable")
+    expected = np.take_along_axis(relevant, order, axis=1).argmax(axis=1)
+    np.testing.assert_array_equal(metrics.retrieval_ranks(queries, items, relevant), expected)
+    assert len(set(expected)) > 10
+
+
+def test_top_k_of_more_pictures_than_are_held_at_a_time(rng: np.random.Generator) -> None:
+    images, classes = rng.standard_normal((1300, 6)).astype(np.float32), normalize(rng.standard_normal((9, 6)))
+    labels = rng.integers(0, 9, 1300)
+    hits = metrics.top_k_hits(images, classes.astype(np.float32), labels, 3)
+    expected = top_k_accuracy_score(labels, cosine_similarity(images, classes), k=3, normalize=False)
+    assert hits.sum() == expected
 
 
 def slow_bootstrap(first: np.ndarray, second: np.ndarray, rounds: int = 4000) -> tuple[float, float]:
@@ -194,6 +217,25 @@ def test_shuffled_labels_are_at_chance() -> None:
         shuffled = rng.permutation(labels)
         above += metrics.over_chance(predicted == shuffled, predicted, shuffled)[1] > 0
     assert binomtest(above, runs, 0.025, alternative="greater").pvalue > 1e-4
+
+
+def test_shuffled_captions_are_at_chance() -> None:
+    """Three captions for each of 80 pictures, found more often than not: shuffled, hardly ever above chance."""
+    rng, runs, above, values = np.random.default_rng(6), 100, 0, []
+    owner = np.repeat(np.arange(80), 3)
+    pictures = rng.standard_normal((80, 16))
+    captions = pictures[owner] + rng.standard_normal((240, 16))
+    best = (normalize(pictures) @ normalize(captions).T).argmax(axis=1)
+    relevant = owner[None, :] == np.arange(80)[:, None]
+    assert metrics.retrieval_over_chance(relevant[np.arange(80), best], relevant)[1] > 0.5
+    for _ in range(runs):
+        shuffled = rng.permutation(owner)[None, :] == np.arange(80)[:, None]
+        value, low, high = metrics.retrieval_over_chance(shuffled[np.arange(80), best], shuffled)
+        assert low <= value <= high
+        values.append(value)
+        above += low > 0
+    assert binomtest(above, runs, 0.025, alternative="greater").pvalue > 1e-4
+    assert abs(np.mean(values)) < 3 * np.std(values) / runs**0.5
 
 
 def test_predictions_are_the_nearest_classes(rng: np.random.Generator) -> None:

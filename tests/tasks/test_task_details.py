@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import recall_score
 
 from artifacts.store import Store
 from tasks.datasource import pin_data
 from tasks.embedding_table import EmbeddingTable
 from tasks.task_details import changed_rows, class_rows
+from tests.tasks.data.support import captioned, png, retrieval
 from tests.tasks.support import Case
 
 SAMPLES = 60
@@ -57,8 +63,34 @@ def test_what_changes_most_comes_first(made: tuple[EmbeddingTable, list[int]]) -
     assert (first["sample"], second["sample"]) == (table.dataset.samples[3].id, table.dataset.samples[7].id)
     assert (first["fp32_margin"], first["fp8_margin"]) == pytest.approx((1, -1))
     assert first["truth"] == names[labels[3]]
+    data = base64.b64decode(str(first["thumbnail"]).removeprefix("data:image/jpeg;base64,"))
+    assert len(data) < 5000
+    shown = np.asarray(Image.open(io.BytesIO(data)).convert("L"), np.float64)
+    original = np.asarray(table.dataset.image(3).convert("L"), np.float64)
+    assert shown.shape == original.shape
+    assert abs(shown - original).mean() < 5
     assert str(first["fp32"]).startswith(f"{names[labels[3]]} > ")
     assert str(first["fp8"]).startswith(f"{names[(labels[3] + 1) % 10]} > ")
     assert second["fp8_margin"] == pytest.approx(0.2 / np.sqrt(1 + 0.8**2))
     assert str(second["fp8"]).split(" > ")[:2] == [names[labels[7]], names[(labels[7] + 2) % 10]]
     assert all(row["fp32_margin"] == row["fp8_margin"] for row in rest)
+
+
+def test_retrieval_shows_all_captions_of_a_large_picture_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [png(rng.integers(0, 256, (300, 200, 3), dtype=np.uint8)) for _ in range(8)]
+    texts = [f"one of {n}\ntwo of {n}" for n in range(8)]
+    data, dataset = pin_data(str(retrieval(tmp_path, [captioned(pictures, texts)])), "evaluation", None)
+    right = np.eye(8, dtype=np.float32)
+    wrong = right.copy()
+    wrong[5] = right[6]
+    texts_array = np.repeat(right, 2, axis=0)
+    places = list(range(0, 16, 2))
+    arrays = {("image", "pytorch", "fp32"): (places, right), ("image", "ort", "fp8"): (places, wrong)}
+    table = EmbeddingTable(dataset, arrays | {("text", "pytorch", "fp32"): ([], texts_array)})
+    first, *_ = changed_rows(table)
+    assert data.samples == 16
+    assert (first["sample"], first["truth"]) == ("s0000005", "one of 5 / two of 5")
+    assert str(first["fp8"]).startswith("one of 6 > two of 6")
+    uri = str(first["thumbnail"]).removeprefix("data:image/jpeg;base64,")
+    assert Image.open(io.BytesIO(base64.b64decode(uri))).size == (64, 96)

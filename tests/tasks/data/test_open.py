@@ -18,6 +18,7 @@ from tasks.data import (
     Classes,
     Dataset,
     Sample,
+    check_classes,
     check_disjoint,
     check_distinct,
     check_enough,
@@ -139,6 +140,15 @@ def test_identical_captions() -> None:
     with pytest.raises(DegenerateData, match="all 9 captions are identical"):
         check_distinct(Listed(same))
     check_distinct(Listed(same, Classes(("photo",), ("a {}",))))
+
+
+def test_one_class_only() -> None:
+    samples = [replace(sample, label=1) for sample in listed(9).samples]
+    two = Classes(("cat", "dog"), ("a {}",))
+    with pytest.raises(DegenerateData, match="all 9 samples are of one class, 'dog'"):
+        check_classes(Listed(samples, two))
+    check_classes(Listed([*samples, replace(samples[0], label=0)], two))
+    check_classes(listed(9))
 
 
 def test_disjoint() -> None:
