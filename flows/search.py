@@ -297,5 +297,3 @@ def _drawn(dataset: Dataset, samples: int, seed: int) -> Dataset:
     total = len(dataset.samples)
     places = sorted(np.random.default_rng(seed).permutation(total)[:samples].tolist())
     return _Drawn(dataset.source, [dataset.samples[i] for i in places], dataset.classes, dataset, places)
-
-

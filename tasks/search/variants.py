@@ -33,9 +33,7 @@ class Variants:
         self._places = {loaded.tensors.get(node.name, node.name): place for place, node in enumerate(self._nodes)}
         self._last = _last_uses(self._nodes)
 
-    def one_by_one(
-        self, inputs: Sequence[torch.Tensor], units: Sequence[Unit]
-    ) -> Iterator[tuple[Unit, torch.Tensor]]:
+    def one_by_one(self, inputs: Sequence[torch.Tensor], units: Sequence[Unit]) -> Iterator[tuple[Unit, torch.Tensor]]:
         """The embeddings (batch, dim) with each unit alone in FP8, in the order of the graph."""
         import torch
 

@@ -153,4 +153,4 @@ class _Set:
     classes: None = None
 
     def image(self, index: int) -> Any:
-        raise AssertionError("the inputs are made already")
+        raise AssertionError(f"the inputs are made already, and so is picture {index}")
