@@ -1,4 +1,4 @@
-"""`clipsmith search`: what it refuses, and on the demo a recipe that `optimize` then finds to be as good as was said."""
+"""`clipsmith search`: what it refuses, and on the demo a recipe that is as good in a release as was said."""
 
 from __future__ import annotations
 

@@ -92,8 +92,8 @@ def test_a_variant_is_the_exported_graph(
     for chosen in (*([unit] for unit in units[-5:]), [units[0]], [u for u in units if u.kind == "attention"]):
         noise = variants.together(inputs, chosen).numpy() - reference
         expected = in_onnx_runtime(plain, encoder, tmp_path / "fp8.onnx", chosen) - fp16
-        # ONNX Runtime rounds to FP16 in between, which moves one operand in a hundred to the next E4M3 value: by a whole
-        # step, where rounding errors are a twelfth of its square. Unrelated noise would be 1.4 away.
+        # ONNX Runtime rounds to FP16 in between, which moves one operand in a hundred to the next E4M3 value, by a
+        # whole step; the square of a rounding error is a twelfth of that. Unrelated noise would be 1.4 away.
         scale, error = float(np.linalg.norm(expected)), float(np.linalg.norm(noise - expected))
         assert error < 0.6 * scale, chosen[0].module
         assert float(np.linalg.norm(noise)) == pytest.approx(scale, rel=0.2)
