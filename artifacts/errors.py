@@ -251,6 +251,12 @@ class GateFailed(ClipsmithError):
         return error
 
 
+class NoRecipe(ClipsmithError):
+    """A search found no recipe that meets the gates within its budget."""
+
+    exit_code = 3
+
+
 class VariantsFailed(ClipsmithError):
     """Some variants of a nightly run failed; the others are done."""
 

@@ -7,6 +7,7 @@ the release is not accepted, and the result says how many samples would settle i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -202,6 +203,8 @@ def _needed(gate: Gate, row: Row) -> int | None:
 def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> GateStatus:
     if value is None:
         return "not measured"
+    if math.isnan(value):  # the cosine of an embedding of zeros, for one: no more samples would settle it
+        return "failed"
     least, most = (value, value) if low is None or high is None else (low, high)
     if gate.max is not None:
         met, missed = most <= gate.max, least > gate.max

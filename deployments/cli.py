@@ -11,7 +11,7 @@ import typer
 from artifacts.errors import ClipsmithError, GateFailed
 from artifacts.store import Store
 from deployments import show
-from deployments.commands import aliases, bench, copies, fleet, judge, releases, signing, upkeep
+from deployments.commands import aliases, bench, copies, fleet, judge, releases, search, signing, upkeep
 from deployments.console import print_error
 from deployments.environment import prepare_prefect
 from deployments.options import JsonOption, StoreOption, listed, per_encoder, print_json
@@ -95,7 +95,7 @@ def optimize(
         raise rejection
 
 
-for group in (releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

@@ -40,6 +40,12 @@ def statuses(results: tuple[GateResult, ...]) -> list[str]:
     return [result.status for result in results]
 
 
+def test_what_is_not_a_number_fails() -> None:
+    """The cosine of an embedding of zeros: no more samples would settle it, so it is not left undecided."""
+    (result,) = judged(only(min_cosine_mean=0.9), accuracy(value=float("nan")))
+    assert result.status == "failed" and result.rejects
+
+
 # --- intervals -------------------------------------------------------------------------------------------------------
 
 SHARES = st.integers(-8, 8).map(lambda eighths: eighths / 8)  # exact in floats, and equal often enough

@@ -1,0 +1,99 @@
+"""The command that searches for a recipe that meets gates."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from artifacts.errors import ConfigError
+from deployments import show_search
+from deployments.environment import prepare_prefect, quiet_libraries
+from deployments.options import JsonOption, StoreOption, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def search(
+    model: Annotated[str, typer.Argument(help="As for optimize: a Hugging Face id, a local folder, or demo.")],
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="min_cosine_mean=0.999, max_top1_drop=0.005, ..., or a YAML file with `gates:`. Repeatable."),
+    ] = None,
+    budget: Annotated[int, typer.Option(min=1, max=10_000, help="How many recipes to evaluate at most.")] = 40,
+    samples: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many calibration samples to measure each module on.")
+    ] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Which samples those are.")] = 0,
+    out: Annotated[Path, typer.Option(help="The recipe file; journal and plot go beside it.")] = Path("recipe.yaml"),
+    recipe: Annotated[str | None, typer.Option(help="What to start from; everything in FP8 unless given.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
+    calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
+    evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to judge recipes on.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the recipe that keeps the most of the work in FP8 and meets the gates; exits with 3 when none does.
+
+    A search that was killed goes on where it was when it is started again with the same parameters.
+    """
+    prepare_prefect()
+    from flows.defaults import default_store
+    from flows.parameters import parse_parameters
+    from flows.search import WIDEST, SearchSettings
+    from flows.search import search as find
+
+    data = {"calibration": (calibration, calibration_samples), "evaluation": (evaluation, evaluation_samples)}
+    sections = {
+        name: {key: value for key, value in zip(("source", "samples"), given, strict=True) if value is not None}
+        for name, given in data.items()
+    }
+    values: dict[str, Any] = {
+        "model": model,
+        "revision": revision,
+        "recipe": recipe or WIDEST,
+        "gates": _gates(gate or []),
+        "store": str(store or default_store()),
+        **sections,
+    }
+    parameters = parse_parameters(values, where="command line")
+    settings = SearchSettings(budget=budget, samples=samples, seed=seed, out=out)
+    quiet_libraries()
+    with contextlib.redirect_stdout(sys.stderr):
+        found = find(parameters, settings)
+    if as_json:
+        print_json(show_search.document(found))
+    else:
+        show_search.print_found(found)
+
+
+def _gates(given: list[str]) -> dict[str, Any]:
+    """The values of a `gates` block; what comes later wins.
+
+    Raises:
+        ConfigError: neither `name=number` nor a file of gates.
+    """
+    from flows.parameters import parse_gates, read_config
+
+    gates: dict[str, Any] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        if not equals:
+            gates |= parse_gates(read_config(Path(text)), where=text).model_dump(exclude_unset=True)
+            continue
+        try:
+            gates[name.strip()] = float(number)
+        except ValueError as error:
+            raise ConfigError(
+                f"{number!r} is no bound",
+                where=f"--gate {text}",
+                expected="a number, as in min_cosine_mean=0.999",
+                fix="correct it, or name a YAML file with a `gates:` block",
+            ) from error
+    return gates

@@ -1,0 +1,83 @@
+"""What a search found: as a document, and for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from artifacts import format as show
+from deployments.console import counted, print_list, stdout
+from deployments.show import print_gates
+
+if TYPE_CHECKING:
+    from flows.search import Found
+    from tasks.search.plan import Trial
+    from tasks.search.units import Unit
+
+_TRIALS = ("recipe", ">FP8 share", ">least mean cosine", ">in FP16", "gates")
+_UNITS = ("kept in FP16", "encoder", ">of the operations", ">1 - cosine alone", ">SNR dB")
+
+
+def document(found: Found) -> dict[str, Any]:
+    """Everything as JSON values; a ratio of signal to noise that is infinite is null."""
+    from tasks.search.plan import pareto
+
+    return {
+        "recipe": str(found.settings.out),
+        "plot": str(found.settings.plot),
+        "best": _trial(found.best),
+        "everything": _trial(found.trials[0]),
+        "evaluations": len(found.trials),
+        "front": [_trial(trial) for trial in pareto(found.trials)],
+        "sensitivity": [
+            {"encoder": s.unit.encoder, "module": s.unit.module, "kind": s.unit.kind, "flops": s.unit.flops}
+            | {"loss": s.loss, "snr_db": s.snr_db if s.snr_db < float("inf") else None}
+            for s in found.measured.sensitivities
+        ],
+    }
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {
+        "fp8_share": trial.share,
+        "cosine_mean": trial.fidelity,
+        "excluded": _names(trial),
+        "passed": trial.passed,
+        "gates": [result.model_dump(mode="json") for result in trial.gates],
+    }
+
+
+def _names(trial: Trial) -> list[str]:
+    return sorted(unit.module for unit in trial.excluded)
+
+
+def print_found(found: Found) -> None:
+    """The front with the recipe in it, what is left in FP16 and why, the gates, and where the files are."""
+    from tasks.search.plan import pareto
+
+    console = stdout()
+    shown = {id(trial): trial for trial in (found.trials[0], *pareto(found.trials), found.best)}
+    print_list(console, _TRIALS, [_cells(found, trial) for trial in sorted(shown.values(), key=lambda t: -t.share)])
+    if found.best.excluded:
+        console.print()
+        losses = {s.unit: s for s in found.measured.sensitivities}
+        left = sorted(found.best.excluded, key=lambda unit: -losses[unit].loss)
+        rows = [(*_unit(found, unit), f"{losses[unit].loss:.2e}", f"{losses[unit].snr_db:.1f}") for unit in left]
+        print_list(console, _UNITS, rows)
+    console.print()
+    print_gates(console, found.best.gates)
+    console.print(
+        f"{counted(len(found.trials), 'recipe')} evaluated; plot: {escape(str(found.settings.plot))}", soft_wrap=True
+    )
+    console.print(f"recipe: [bold]{escape(str(found.settings.out))}[/]", soft_wrap=True)
+
+
+def _cells(found: Found, trial: Trial) -> tuple[str, ...]:
+    name = "found" if trial is found.best else "everything in FP8" if not trial.excluded else "on the front"
+    verdict = "passed" if trial.passed else "not passed"
+    return name, show.percent(trial.share, 2), f"{trial.fidelity:.6f}", str(len(trial.excluded)), verdict
+
+
+def _unit(found: Found, unit: Unit) -> tuple[str, str, str]:
+    return unit.module, unit.encoder, show.percent(unit.flops / found.measured.flops, 2)

@@ -1,0 +1,299 @@
+"""A search for a recipe: the steps that lead to the first FP8 graph, then measuring, planning and evaluating.
+
+It needs no Prefect: what is slow is kept in the search's own journal, unit by unit and evaluation by evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.errors import ConfigError
+from artifacts.gates import Gates
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import digest_json
+from artifacts.store import Store, activate, active_store
+from flows.inputs import pin_arguments, plan
+from flows.parameters import OptimizeParameters
+from tasks.calibration import calibrate
+from tasks.checkpoint import CheckedCheckpoint, check, resolve
+from tasks.clip import ENCODERS, MASK, ClipFamily, family_named
+from tasks.data import Dataset
+from tasks.data.base import Classes, Sample
+from tasks.data.batches import stream_batches
+from tasks.datasource import PinnedData, pin_both
+from tasks.embedding import evaluation_texts
+from tasks.graph.replicate import trace_by_block
+from tasks.preprocess import Preprocess
+from tasks.recipe import Recipe, load_recipe
+from tasks.search.evaluation import EncoderGraph, Evaluator, Feeds
+from tasks.search.journal import Journal
+from tasks.search.plan import Planner, Trial
+from tasks.search.plot import front_plot
+from tasks.search.recipe_file import without, write_recipe
+from tasks.search.run import Batches, Measured, find, measure_all
+from tasks.search.units import Unit
+from tasks.snapshot import AMAX_FILE, Snapshot
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from tasks.embedded import Embedded
+
+WIDEST = "fp8-compact"
+"""The recipe that has everything in FP8 that can be: where a search starts unless it is told otherwise."""
+_VERSION = 1
+"""Of what the journal holds: raise it when a measurement changes."""
+_BATCH = 32
+"""Samples of a variant's forward pass: enough rows for the products, few enough for the memory of large models."""
+
+
+class SearchSettings(BaseModel):
+    """What a search is told beside the parameters of `optimize`.
+
+    `samples` of the calibration data, drawn with `seed`, are what sensitivity is measured on. `budget` is the number of
+    recipes that are evaluated. The recipe goes to `out`, the journal and the plot beside it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    budget: int = Field(default=40, ge=1, le=10_000)
+    samples: int = Field(default=64, ge=1, le=100_000)
+    seed: int = Field(default=0, ge=0)
+    out: Path = Path("recipe.yaml")
+
+    @property
+    def journal(self) -> Path:
+        return self.out.with_suffix(".journal.jsonl")
+
+    @property
+    def plot(self) -> Path:
+        return self.out.with_suffix(".svg")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search's result; `trials` are all recipes that were evaluated, in order: the first has everything in FP8."""
+
+    best: Trial
+    trials: tuple[Trial, ...]
+    measured: Measured
+    settings: SearchSettings
+
+
+def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
+    """Find the recipe, and write it with the journal and the plot.
+
+    `parameters.recipe` is where the search starts, `parameters.gates` what it must meet.
+
+    Raises:
+        NoRecipe: nothing meets the gates within the budget; the plot is written all the same.
+        ConfigError: there is nothing to search for, or the journal is another search's.
+    """
+    recipe = load_recipe(parameters.recipe)
+    _require_file(settings.out)
+    with activate(Store.open(parameters.store)):
+        inputs = _Inputs.of(parameters, recipe)
+        journal = Journal(settings.journal, inputs.digest(settings))
+        source = _Source(parameters, settings, recipe, inputs, journal)
+        measured = measure_all(source.graphs, recipe, source.batches, journal)
+        planner = find(measured, source.rows, parameters.gates, settings.budget, journal)
+    return _conclude(planner, measured, recipe, parameters.gates, settings)
+
+
+def _require_file(out: Path) -> None:
+    if out.suffix not in (".yaml", ".yml") or not out.parent.is_dir():
+        raise ConfigError(
+            f"{out} cannot become a recipe file",
+            where="--out",
+            expected="a .yaml file in a folder that exists",
+            fix="for example --out recipe.yaml",
+        )
+
+
+def _conclude(planner: Planner, measured: Measured, recipe: Recipe, gates: Gates, settings: SearchSettings) -> Found:
+    passed = any(trial.passed for trial in planner.trials)
+    plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities)
+    settings.plot.write_text(plot, encoding="utf-8")
+    best = planner.best()
+    write_recipe(without(recipe, best.excluded), settings.out, _description(best, recipe, gates))
+    return Found(best, tuple(planner.trials), measured, settings)
+
+
+def _description(best: Trial, recipe: Recipe, gates: Gates) -> str:
+    bounds = ", ".join(f"{gate.name} {gate.min if gate.max is None else gate.max:g}" for gate in gates.gates())
+    left = "nothing" if not best.excluded else ", ".join(sorted(unit.module for unit in best.excluded))
+    return f"The recipe {recipe.name} with {left} in FP16 besides; {best.share:.2%} of the operations are in FP8. " + (
+        f"Found by a search for the most that meets {bounds}."
+    )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a search starts from, pinned."""
+
+    snapshot: Snapshot
+    checked: CheckedCheckpoint
+    data: PinnedData
+    plan: str
+
+    @classmethod
+    def of(cls, parameters: OptimizeParameters, recipe: Recipe) -> _Inputs:
+        """
+        Raises:
+            ConfigError: the checkpoint brings its own scales, or parameters ask for what a search cannot judge.
+        """
+        snapshot = resolve(parameters.model, parameters.revision, active_store())
+        if snapshot.calibrated:
+            raise ConfigError(
+                "this checkpoint brings the scales of the recipe that made it",
+                where=parameters.model,
+                expected="the original weights",
+                fix="give the model that it was made of",
+            )
+        if set(parameters.encoders) != set(ENCODERS) or parameters.gates.max_size_ratio != Gates().max_size_ratio:
+            raise ConfigError(
+                "a search judges both encoders, and their accuracy",
+                expected="`encoders: [image, text]`, and no `max_size_ratio`",
+                fix="leave them out",
+            )
+        data = pin_both(*pin_arguments(parameters, recipe, snapshot, active_store()))
+        # What is judged, how it is built and what it is called do not change what is measured.
+        return cls(snapshot, check(snapshot), data, plan(_measured_by(parameters), recipe, snapshot, data))
+
+    def digest(self, settings: SearchSettings) -> str:
+        """Of everything that decides what the journal holds; gates and budget are only what is made of it."""
+        return digest_json([_VERSION, self.plan, settings.samples, settings.seed])
+
+
+def _measured_by(parameters: OptimizeParameters) -> OptimizeParameters:
+    """The parameters without those that no measurement of a search depends on."""
+    kept = parameters.model_dump(include={"model", "revision", "recipe", "calibration", "evaluation"})
+    return OptimizeParameters.model_validate(kept | {"targets": []})
+
+
+@dataclass
+class _Source:
+    """What measuring and evaluating need, made when it is first asked for: a journal may have it all."""
+
+    parameters: OptimizeParameters
+    settings: SearchSettings
+    recipe: Recipe
+    inputs: _Inputs
+    journal: Journal
+
+    @cached_property
+    def family(self) -> ClipFamily:
+        return family_named(self.inputs.snapshot.family)
+
+    @cached_property
+    def processor(self) -> Preprocess:
+        folder = active_store().path(self.inputs.checked.preprocess)
+        return Preprocess(folder, self.family, self.inputs.snapshot.config)
+
+    @cached_property
+    def graphs(self) -> dict[Encoder, EncoderGraph]:
+        """One trace an encoder, of which every variant is made."""
+        snapshot = self.inputs.snapshot
+        return {
+            encoder: EncoderGraph(
+                trace_by_block(self.family, snapshot.config, encoder), snapshot.weights(), self._amax(encoder)
+            )
+            for encoder in ENCODERS
+        }
+
+    def _amax(self, encoder: Encoder) -> dict[str, float]:
+        """By quantizer, as `optimize` would calibrate it: a maximum does not depend on what else is quantized."""
+        import pandas as pd
+
+        amax: dict[str, float] | None = self.journal.get("amax", encoder)
+        if amax is None:
+            data = self.inputs.data.calibration
+            assert data is not None  # a recipe that quantizes, and a checkpoint that brings no scales
+            size = self.parameters.calibration.batch_size
+            made = calibrate(self.inputs.snapshot, self.inputs.checked.preprocess, data, self.recipe, encoder, size)
+            frame = pd.read_parquet(active_store().path(made.table, AMAX_FILE))
+            amax = {str(name): float(value) for name, value in zip(frame["quantizer"], frame["amax"], strict=True)}
+            self.journal.put("amax", encoder, amax)
+        return amax
+
+    def batches(self, encoder: Encoder) -> Batches:
+        """The drawn samples of the calibration set, as the encoder's inputs; equal captions count once."""
+        import torch
+
+        data = self.inputs.data.calibration
+        assert data is not None
+        drawn = _drawn(data.open(), self.settings.samples, self.settings.seed)
+        if encoder == "image":
+            found = [batch.pixel_values for batch in stream_batches(drawn, self.processor, _BATCH)]
+            return [[torch.from_numpy(pixels)] for pixels in found]
+        texts = list(dict.fromkeys(sample.caption for sample in drawn.samples))
+        feeds = self._text_feeds(texts, _BATCH)
+        return [[torch.from_numpy(values) for values in feed.values()] for _, feed in feeds]
+
+    def rows(self, excluded: frozenset[Unit]) -> list[Row]:
+        """The accuracy table with these units in FP16."""
+        return self._evaluator.rows(excluded)
+
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        dataset = self.inputs.data.evaluation.open()
+        size = self.parameters.evaluation.batch
+        feeds: dict[Encoder, Feeds] = {
+            "image": [
+                (list(batch.indices), {"pixel_values": batch.pixel_values})
+                for batch in stream_batches(dataset, self.processor, size)
+            ],
+            "text": list(self._text_feeds(evaluation_texts(dataset), size)),
+        }
+        return Evaluator(self.graphs, self.recipe, feeds, dataset, self._fp32(feeds))
+
+    def _fp32(self, feeds: dict[Encoder, Feeds]) -> dict[Encoder, Embedded]:
+        """What PyTorch makes of the feeds in FP32, as the model's own library runs it."""
+        import torch
+
+        from tasks.modelopt import load_plain
+
+        model, family = load_plain(self.inputs.snapshot, "sdpa")
+        found: dict[Encoder, Embedded] = {}
+        for encoder in ENCODERS:
+            keys: list[Any] = []
+            rows = []
+            for names, feed in feeds[encoder]:
+                with torch.inference_mode():
+                    rows.append(family.encode(model, encoder, *map(torch.from_numpy, feed.values())).numpy())
+                keys += names
+            found[encoder] = keys, np.concatenate(rows)
+        return found
+
+    def _text_feeds(self, texts: Sequence[str], size: int) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+        for start in range(0, len(texts), size):
+            chunk = list(texts[start : start + size])
+            tokens, mask = self.processor.text(chunk)
+            yield chunk, {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+
+
+@dataclass
+class _Drawn:
+    """Some samples of a set, as a set."""
+
+    source: str
+    samples: Sequence[Sample]
+    classes: Classes | None
+    whole: Dataset
+    places: Sequence[int]
+
+    def image(self, index: int) -> Image:
+        return self.whole.image(self.places[index])
+
+
+def _drawn(dataset: Dataset, samples: int, seed: int) -> Dataset:
+    total = len(dataset.samples)
+    places = sorted(np.random.default_rng(seed).permutation(total)[:samples].tolist())
+    return _Drawn(dataset.source, [dataset.samples[i] for i in places], dataset.classes, dataset, places)

@@ -1,0 +1,107 @@
+"""A whole recipe held to the gates: the graphs that `optimize` would export, in ONNX Runtime, on the evaluation set.
+
+The rows are those of a release's accuracy table, so a recipe that passes here passes there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.manifest import Encoder, Row
+from tasks.data import Dataset
+from tasks.embedding import REFERENCE
+from tasks.embedding_table import EmbeddingTable, Key
+from tasks.engines import backend_for
+from tasks.graph.quantize import quantize
+from tasks.graph.skeleton import Precision, Skeleton
+from tasks.graph.weights import WeightReader
+from tasks.graph.writer import write_onnx
+from tasks.onnx_names import onnx_name
+from tasks.recipe import Recipe
+from tasks.scoring import fidelity_rows
+from tasks.search.recipe_file import without
+from tasks.search.units import Unit
+
+if TYPE_CHECKING:
+    from tasks.embedded import Embedded
+
+TARGET = "onnxruntime"
+Feeds = Sequence[tuple[list[Any], Mapping[str, NDArray[Any]]]]
+"""Batches of an encoder's inputs with what their rows are: sample indices (image) or texts (text)."""
+
+
+@dataclass(frozen=True)
+class EncoderGraph:
+    """What an encoder's FP16 graph and all its FP8 graphs are made of: one trace, the weights, the calibrated amax."""
+
+    skeleton: Skeleton
+    weights: WeightReader
+    amax: Mapping[str, float]
+
+    def write(self, recipe: Recipe | None, path: Path) -> None:
+        """The ONNX file of this recipe; FP16 without one."""
+        skeleton = self.skeleton if recipe is None else quantize(self.skeleton, recipe, self.amax)
+        write_onnx(skeleton, self.weights, path, {})
+
+
+@dataclass
+class Evaluator:
+    """Accuracy of a recipe less some units; `fp32` are PyTorch's embeddings, which are the reference."""
+
+    graphs: Mapping[Encoder, EncoderGraph]
+    recipe: Recipe
+    feeds: Mapping[Encoder, Feeds]
+    dataset: Dataset
+    fp32: Mapping[Encoder, Embedded]
+    _known: dict[tuple[Encoder, Precision, frozenset[str]], Embedded] = field(default_factory=dict)
+
+    def rows(self, excluded: frozenset[Unit]) -> list[Row]:
+        """The accuracy table with `excluded` in FP16; an encoder whose units are as before is not run again."""
+        arrays: dict[Key, Embedded] = {(e, REFERENCE, "fp32"): made for e, made in self.fp32.items()}
+        for encoder in self.graphs:
+            mine = frozenset(unit for unit in excluded if unit.encoder == encoder)
+            arrays[encoder, TARGET, "fp16"] = self._embedded(encoder, "fp16", frozenset())
+            arrays[encoder, TARGET, "fp8"] = self._embedded(encoder, "fp8", mine)
+        return [*_fidelity(arrays), *EmbeddingTable(self.dataset, arrays).task_rows()]
+
+    def _embedded(self, encoder: Encoder, precision: Precision, excluded: frozenset[Unit]) -> Embedded:
+        key = (encoder, precision, frozenset(unit.module for unit in excluded))
+        if key not in self._known:
+            recipe = None if precision == "fp16" else without(self.recipe, excluded)
+            with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
+                path = Path(folder) / onnx_name(precision)
+                self.graphs[encoder].write(recipe, path)
+                self._known[key] = embed_onnx(path, self.feeds[encoder])
+        return self._known[key]
+
+
+def embed_onnx(path: Path, feeds: Feeds) -> Embedded:
+    """The embeddings that ONNX Runtime makes of the feeds with this file; FP32 inputs are given as FP16."""
+    keys: list[Any] = []
+    rows: list[NDArray[np.float32]] = []
+    with backend_for(TARGET).runner(path, path.stem) as runner:
+        for names, feed in feeds:
+            given = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
+            (output,) = runner.infer(given).values()
+            rows.append(np.array(output, dtype=np.float32))
+            keys += names
+    return keys, np.concatenate(rows)
+
+
+def _fidelity(arrays: Mapping[Key, Embedded]) -> Iterator[Row]:
+    for (encoder, target, precision), (_, found) in arrays.items():
+        if target != REFERENCE:
+            references: Iterable[tuple[str, Key]] = [("fp32", (encoder, REFERENCE, "fp32"))]
+            if precision == "fp8":
+                references = [*references, ("fp16", (encoder, target, "fp16"))]
+            for name, key in references:
+                first = arrays[key][1]
+                most = float(np.abs(first - found).max())
+                yield from fidelity_rows((encoder, target, precision), name, first, found, most)

@@ -1,0 +1,185 @@
+"""Which recipes to evaluate: from everything in FP8 to the smallest set of exclusions that meets the gates.
+
+1. Exclude units by what each gains for the FP8 work it loses, twice as many at each step, until the gates hold.
+2. Bisect the last step.
+3. Put units back, the most work first, as long as the gates hold: what then is left out, each alone, has to be.
+4. With what is left of the budget, evaluate more points of the curve of fidelity against FP8's share of the work.
+
+Steps 2 and 3 assume that fidelity does not rise when a unit goes to FP8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from artifacts.errors import NoRecipe
+from artifacts.gate_words import sentence
+from artifacts.manifest import Encoder, GateResult, Row
+from artifacts.schema import number
+from tasks.search.sensitivity import Sensitivity
+from tasks.search.units import Unit
+
+_CURVE = (0.1, 0.25, 0.5, 0.75)
+"""Shares of FP8's work that points of the curve leave in FP16."""
+
+_NOT_OURS = ("max_fp16_change", "above_chance")
+"""Gates on FP16 and FP32 themselves: no recipe changes what they find."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluated recipe: what it leaves in FP16, its share of the work in FP8, and what the gates found."""
+
+    excluded: frozenset[Unit]
+    share: float
+    fidelity: float
+    """The least mean cosine with FP32 of the encoders."""
+    gates: tuple[GateResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not any(result.rejects for result in self.gates)
+
+
+def fidelity_of(rows: Sequence[Row]) -> float:
+    """The least mean cosine of FP8 with FP32; 0 where an embedding has no direction."""
+    wanted = {"precision": "fp8", "reference": "fp32", "metric": "cosine_mean"}
+    values = [number(row, "value") for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+    return min(0.0 if math.isnan(value) else value for value in values if value is not None)
+
+
+def pareto(trials: Iterable[Trial]) -> list[Trial]:
+    """Those that no other beats in share and fidelity, by falling share."""
+    front: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: (-trial.share, -trial.fidelity)):
+        if not front or trial.fidelity > front[-1].fidelity:
+            front.append(trial)
+    return front
+
+
+class _Stop(Exception):
+    """The budget is spent, or nothing is left to exclude that could help."""
+
+
+class Planner:
+    """Calls `evaluate` for at most `budget` sets of exclusions; `trials` are what it returned, in order."""
+
+    def __init__(
+        self, sensitivities: Sequence[Sensitivity], evaluate: Callable[[frozenset[Unit]], Trial], budget: int
+    ) -> None:
+        # The name makes the order that of every run, where two are worth the same.
+        ranked = sorted(sensitivities, key=lambda s: (-s.loss_per_flop, -s.loss, s.unit.module))
+        self._ranked = [found.unit for found in ranked]
+        self._evaluate = evaluate
+        self._budget = budget
+        self.trials: list[Trial] = []
+
+    def run(self) -> None:
+        """Evaluate until the plan is done or the budget spent."""
+        try:
+            self._put_back(self._exclude_until_passed())
+            self._draw_curve()
+        except _Stop:
+            pass
+
+    def best(self) -> Trial:
+        """The trial that passes with the most work in FP8, and of those the one with the fewest exclusions.
+
+        Raises:
+            NoRecipe: none does within the budget; the message says what the closest one fails.
+        """
+        passed = [trial for trial in self.trials if trial.passed]
+        if not passed:
+            raise self._nothing()
+        return max(passed, key=lambda trial: (trial.share, -len(trial.excluded), trial.fidelity))
+
+    # --- the steps -----------------------------------------------------------------------------------------
+
+    def _exclude_until_passed(self) -> Trial:
+        trial, step = self._try(frozenset()), 1
+        while not trial.passed:
+            added = self._next(trial, step)
+            if not added:
+                raise _Stop
+            before, trial, step = trial, self._try(trial.excluded | set(added)), 2 * step
+            if trial.passed and len(added) > 1:
+                return self._bisect(before.excluded, added, trial)
+        return trial
+
+    def _bisect(self, before: frozenset[Unit], added: Sequence[Unit], passed: Trial) -> Trial:
+        """The fewest of `added`, from the first on, that pass."""
+        low, high = 0, len(added)
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial = self._try(before | set(added[:middle]))
+            low, high, passed = (low, middle, trial) if trial.passed else (middle, high, passed)
+        return passed
+
+    def _put_back(self, trial: Trial) -> None:
+        """Halves at a time: of many that can go back, most do so together."""
+        waiting = [sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))]
+        while waiting:
+            group = waiting.pop(0)
+            if not group:
+                continue
+            attempt = self._try(trial.excluded - set(group))
+            if attempt.passed:
+                trial = attempt
+            elif len(group) > 1:
+                middle = len(group) // 2
+                waiting[:0] = [group[:middle], group[middle:]]
+
+    def _draw_curve(self) -> None:
+        self._try(frozenset(unit for unit in self._ranked if unit.kind == "attention"))
+        whole = sum(unit.flops for unit in self._ranked)
+        for share in _CURVE:
+            excluded, lost = [], 0
+            for unit in self._ranked:
+                if lost + unit.flops <= share * whole:
+                    excluded.append(unit)
+                    lost += unit.flops
+            self._try(frozenset(excluded))
+
+    # --- helpers -------------------------------------------------------------------------------------------
+
+    def _next(self, trial: Trial, count: int) -> list[Unit]:
+        """The best `count` more exclusions, of the encoders that the failed gates speak of; the last stays in FP8."""
+        missed = [result for result in trial.gates if result.rejects]
+        if any(result.name in _NOT_OURS or result.status == "not measured" for result in missed):
+            return []
+        blamed = {result.encoder for result in missed}
+        left = [unit for unit in self._ranked if unit not in trial.excluded]
+        everyone = {unit.encoder for unit in self._ranked}
+        wanted = everyone & blamed or everyone
+        found: list[Unit] = []
+        for unit in left:
+            excluded = trial.excluded | {*found, unit}
+            if unit.encoder in wanted and len(found) < count and self._works(unit.encoder, excluded):
+                found.append(unit)
+        return found
+
+    def _works(self, encoder: Encoder, excluded: frozenset[Unit]) -> bool:
+        """Whether the encoder has work in FP8 yet: without any it would be FP16 under another name."""
+        return any(unit.flops and unit.encoder == encoder and unit not in excluded for unit in self._ranked)
+
+    def _try(self, excluded: frozenset[Unit]) -> Trial:
+        for trial in self.trials:
+            if trial.excluded == excluded:
+                return trial
+        if len(self.trials) >= self._budget:
+            raise _Stop
+        self.trials.append(self._evaluate(excluded))
+        return self.trials[-1]
+
+    def _nothing(self) -> NoRecipe:
+        best = min(self.trials, key=lambda trial: (sum(r.rejects for r in trial.gates), -trial.fidelity))
+        failed = [sentence(result) for result in best.gates if result.rejects]
+        tried = f"no recipe met the gates in {len(self.trials)} evaluations"
+        return NoRecipe(
+            "\n".join([tried, *(f"  {text}" for text in failed)]),
+            where=f"the closest leaves {len(best.excluded)} of {len(self._ranked)} modules in FP16",
+            expected="a recipe that keeps some of each encoder's work in FP8 and passes every gate",
+            fix="raise --budget; evaluate on more samples where a gate is undecided; or ask for less",
+        )

@@ -1,0 +1,68 @@
+"""`clipsmith search`: what it refuses, and on the demo a recipe that is as good in a release as was said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployments.conftest import Call
+
+DATA = ("--calibration-samples", 64, "--evaluation-samples", 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--gate", "min_cosine_mean=high"), "'high' is no bound"),
+        (("--gate", "min_cosine_meen=0.9"), "min_cosine_meen"),
+        (("--gate", "nowhere.yaml"), "cannot be read"),
+        (("--gate", "min_cosine_mean=2"), "less than or equal to 1"),
+        (("--gate", "max_size_ratio=0.5"), "no `max_size_ratio`"),
+        (("--out", "recipe.txt"), "a .yaml file"),
+        (("--out", "nowhere/recipe.yaml"), "a folder that exists"),
+        (("--recipe", "none-such"), "none-such"),
+    ],
+)
+def test_what_cannot_be_searched_with(
+    arguments: tuple[str, ...], complaint: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("search", "demo", "--store", tmp_path / "store", *arguments)
+    assert code == 2 and complaint in err and out == ""
+
+
+@pytest.mark.heavy
+def test_a_recipe_that_is_found_is_as_good_in_a_release(
+    call: Call, clipsmith: Callable[..., Any], tmp_path: Path
+) -> None:
+    out, store = tmp_path / "found.yaml", tmp_path / "store"
+    arguments = ("search", "demo", "--samples", 16, "--budget", 12, "--out", out, "--store", store, "--json", *DATA)
+    gate = "min_cosine_mean=0.9995"
+    code, text, err = call(*arguments, "--gate", gate)
+    assert code == 0, err
+    found = json.loads(text)
+    assert found["best"]["excluded"] and not found["everything"]["passed"] and found["evaluations"] <= 12
+    assert (tmp_path / "found.svg").read_text().startswith("<svg")
+    # The journal has everything: nothing is measured again, and another gate is judged on what was.
+    journal = (tmp_path / "found.journal.jsonl").read_bytes()
+    assert json.loads(call(*arguments, "--gate", gate)[1]) == found
+    assert (tmp_path / "found.journal.jsonl").read_bytes() == journal
+    config = tmp_path / "optimize.yaml"
+    config.write_text("gates: {min_cosine_mean: 0.9995}\ntargets: [onnxruntime]\nlatency: {batches: [1]}\n")
+    done = clipsmith("optimize", "demo", "--recipe", out, "--config", config, "--store", store, "--json", *DATA)
+    assert done.code == 0, done.err
+    made = {g["encoder"]: g["value"] for g in done.document["gates"] if g["name"] == "min_cosine_mean"}
+    assert made == {g["encoder"]: g["value"] for g in found["best"]["gates"] if g["name"] == "min_cosine_mean"}
+
+
+@pytest.mark.heavy
+def test_nothing_meets_an_impossible_gate(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "found.yaml"
+    arguments = ("search", "demo", "--samples", 8, "--budget", 2, "--out", out, "--store", tmp_path / "store", *DATA)
+    code, text, err = call(*arguments, "--gate", "min_cosine_mean=1")
+    assert code == 3 and text == "" and "no recipe met the gates in 2 evaluations" in err
+    assert not out.exists() and (tmp_path / "found.svg").exists()
