@@ -25,10 +25,10 @@ from tasks.calibration import calibrate
 from tasks.checkpoint import CheckedCheckpoint, check, resolve
 from tasks.clip import ENCODERS, MASK, ClipFamily, family_named
 from tasks.data import Dataset
-from tasks.data.base import Classes, Sample
 from tasks.data.batches import stream_batches
+from tasks.data.pictures import Selected, picture_places
+from tasks.data.texts import evaluation_texts
 from tasks.datasource import PinnedData, pin_both
-from tasks.embedding import evaluation_texts
 from tasks.graph.replicate import trace_by_block
 from tasks.preprocess import Preprocess
 from tasks.recipe import Recipe, load_recipe
@@ -42,8 +42,6 @@ from tasks.search.units import Unit
 from tasks.snapshot import AMAX_FILE, Snapshot
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from tasks.embedded import Embedded
 
 WIDEST = "fp8-compact"
@@ -244,11 +242,12 @@ class _Source:
     @cached_property
     def _evaluator(self) -> Evaluator:
         dataset = self.inputs.data.evaluation.open()
+        pictures = Selected(dataset, picture_places(dataset))
         size = self.parameters.evaluation.batch
         feeds: dict[Encoder, Feeds] = {
             "image": [
-                (list(batch.indices), {"pixel_values": batch.pixel_values})
-                for batch in stream_batches(dataset, self.processor, size)
+                ([pictures.places[index] for index in batch.indices], {"pixel_values": batch.pixel_values})
+                for batch in stream_batches(pictures, self.processor, size)
             ],
             "text": list(self._text_feeds(evaluation_texts(dataset), size)),
         }
@@ -279,21 +278,7 @@ class _Source:
             yield chunk, {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
 
 
-@dataclass
-class _Drawn:
-    """Some samples of a set, as a set."""
-
-    source: str
-    samples: Sequence[Sample]
-    classes: Classes | None
-    whole: Dataset
-    places: Sequence[int]
-
-    def image(self, index: int) -> Image:
-        return self.whole.image(self.places[index])
-
-
 def _drawn(dataset: Dataset, samples: int, seed: int) -> Dataset:
     total = len(dataset.samples)
     places = sorted(np.random.default_rng(seed).permutation(total)[:samples].tolist())
-    return _Drawn(dataset.source, [dataset.samples[i] for i in places], dataset.classes, dataset, places)
+    return Selected(dataset, places)

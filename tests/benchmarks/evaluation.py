@@ -1,7 +1,8 @@
 """What an evaluation set costs in memory as it grows: `python -m tests.benchmarks.evaluation`.
 
 5,000 and 50,000 pictures in shards as CLIP_benchmark has them, through the demo model in FP32, each in a fresh process:
-pinning and `tasks.embedding.embed`. Pixels must not pile up; what grows is the list of the samples. Peak memory is the kernel's, with glibc's mmap threshold fixed as in `calibration.py`.
+pinning and `tasks.embedding.embed`. Pixels must not pile up; what grows is the list of the samples.
+Peak memory is the kernel's, with glibc's mmap threshold fixed as in `calibration.py`.
 
 Exits with 1 when embedding takes more memory per sample than the target.
 """
