@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 
 import numpy as np
@@ -118,7 +117,10 @@ def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better."""
     lost, _, won = (int(count) for count in _counts(first, second))
     pairs = lost + won
-    tail = sum(math.comb(pairs, count) for count in range(min(lost, won) + 1))
+    tail = ways = 1
+    for count in range(min(lost, won)):
+        ways = ways * (pairs - count) // (count + 1)  # the binomial coefficient of the next count
+        tail += ways
     return min(1.0, float(Fraction(2 * tail, 2**pairs)))
 
 

@@ -141,7 +141,8 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "sufficiency report": ({"calibration__sufficiency": True}, each("study {}")),
     # Batches of 8 instead of 4, but 16 samples are split into four batches anyway.
     "calibration preset": ({"calibration__preset": "published"}, []),
-    "evaluation samples": ({"evaluation__samples": 30}, [*EMBEDS, *RANGES, "score"]),
+    # The prompts of the classes are the same texts.
+    "evaluation samples": ({"evaluation__samples": 30}, [*(e for e in EMBEDS if "image" in e), *RANGES, "score"]),
     # An engine carries the profile it was built for, so a changed one is another engine.
     "profile opt": ({"profile__opt": 16}, [*BUILDS, *LATENCY]),
     "latency rounds": ({"latency__rounds": 6}, LATENCY),
