@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PIP_CONSTRAINT := constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run up test test-heavy bench bench-gpu lint clean
+.PHONY: run up test test-heavy test-thorough bench bench-gpu lint clean
 
 run: $(STAMP)
 	$(BIN)/clipsmith optimize demo
@@ -21,6 +21,10 @@ test: $(STAMP) lint
 
 test-heavy: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
+
+# Longer campaigns, every family as a whole release, every graph built for every GPU: before a release, two hours on 2 cores.
+test-thorough: $(STAMP)
+	CLIPSMITH_THOROUGH=1 $(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
 
 # About ten minutes and 8 GB of disk: the cost of the ONNX export against the published recipe, and as models grow.
 bench: $(STAMP)

@@ -13,6 +13,7 @@ import pytest
 
 from deployments.embedded_api import EmbeddedApi
 from tests.processes import left_after, marked, new_mark, own_environment
+from tests.thorough import amount
 
 COMMAND = """
 import signal, sys, time
@@ -132,7 +133,7 @@ def test_the_users_own_server_is_used() -> None:
 @pytest.mark.heavy
 def test_servers_that_make_a_new_database_at_once(start: Start, tmp_path: Path) -> None:
     """Prefect's migrations are not made for company: without a lock about one in three breaks."""
-    for round_ in range(2):
+    for round_ in range(amount(2, 3)):
         children = [start(PREFECT_HOME=str(tmp_path / str(round_))) for _ in range(3)]
         for child in children:
             _, err = child.communicate(timeout=300)

@@ -19,6 +19,7 @@ from artifacts import fs
 from artifacts.errors import DiskFull
 from artifacts.store import Store
 from tests.flows.conftest import FUNCTIONS, small_parameters, spied
+from tests.thorough import amount
 
 SIZE_MB = 128
 STEPS = {**FUNCTIONS, "publish": ("tasks.publish", "publish")}
@@ -146,7 +147,7 @@ def test_wherever_the_room_ends(disk: SmallDisk, small_clip: Path) -> None:
     root = disk.root / "store"
     parameters = OptimizeParameters.model_validate(small_parameters(small_clip, root))
     Store.open(root)
-    for kib in (8, 1000, 6000, 200, 30):
+    for kib in amount((8, 6000, 200), (8, 24, 1000, 6000, 200, 1000, 30, 300)):
         disk.fill(leave=kib << 10)
         with pytest.raises(DiskFull) as caught:
             optimize(parameters)

@@ -26,12 +26,13 @@ from artifacts.store import Store
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import left_after, new_mark, own_environment
+from tests.thorough import amount
 
 SEED = int(os.environ.get("CLIPSMITH_FAULT_SEED", "20261124"))
-CHAINS = int(os.environ.get("CLIPSMITH_FAULT_CHAINS", "1"))
+CHAINS = amount(1, 3)
 # Per chain, one after the other on the same store: kills in the first seconds, kills in the middle of the work, and
 # kills in the seconds after the last step, which is when the release is put together and published.
-KILLS = ["early"] * 2 + ["working"] * 3 + ["publishing"] * 2
+KILLS = ["early"] * amount(1, 4) + ["working"] * amount(3, 4) + ["publishing"] * amount(2, 3)
 STEP = re.compile(r" - (.+?) +[\d.]+ s +\d+ MiB(  \(cached\))?$")
 STEPS = 29
 LAST_STEP = "latency text onnxruntime"

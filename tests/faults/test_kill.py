@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.support import scratch
+from tests.thorough import amount
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -42,5 +43,4 @@ def test_killed_at_random_moments() -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 def test_killed_at_other_moments_in_every_run() -> None:
-    trials = int(os.environ.get("CLIPSMITH_FAULT_TRIALS", "600"))
-    assert run_trials(trials, seed=int.from_bytes(os.urandom(4)))["leftovers"] == 0
+    assert run_trials(amount(300, 2000), seed=int.from_bytes(os.urandom(4)))["leftovers"] == 0

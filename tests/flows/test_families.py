@@ -13,6 +13,7 @@ from artifacts.store import Store
 from tests.flows.conftest import Run
 from tests.tasks.clip import openclip_model
 from tests.tasks.families.support import CONFIGS, NAMES, save_checkpoint, save_processor
+from tests.thorough import amount
 
 pytestmark = pytest.mark.heavy
 
@@ -35,7 +36,9 @@ def table(store: Path, manifest: Any, name: str) -> pd.DataFrame:
     return pd.read_parquet(Store.open(store, writable=False).read(manifest, f"tables/{name}.parquet"))
 
 
-@pytest.mark.parametrize("name", [*(name for name in NAMES if name != "clip"), "openclip"])
+@pytest.mark.parametrize(
+    "name", amount(["siglip", "chinese_clip", "openclip"], [*sorted({*NAMES} - {"clip"}), "openclip"])
+)
 def test_family_is_released_and_cached(name: str, folder: Any, run: Run, tmp_path: Path) -> None:
     model, store = folder(name), tmp_path / "store"
     manifest, calls = run(model, store, recipe="fp8-compact")

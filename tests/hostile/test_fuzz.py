@@ -1,6 +1,6 @@
 """Random and randomly damaged input: a valid result or one of our errors, never another exception, a hang or a crash.
 
-`make test-heavy` runs longer ones; CLIPSMITH_FUZZ_EXAMPLES and CLIPSMITH_FUZZ_SEEDS=random make campaigns of them.
+`make test-heavy` and `make test-thorough` run longer ones; with CLIPSMITH_FUZZ_SEEDS=random they try other examples.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from tasks.data.folder import Folder
 from tasks.data.listing import TABLE_NAMES, read_listing
 from tasks.graph_audit import audit_file
 from tests.artifacts.support import SHA, provenance
+from tests.thorough import amount
 
 pytestmark = pytest.mark.xdist_group("hostile-fuzz")
 
 _CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 _DEADLINE_MS = 60_000
 """A single input that takes longer counts as a hang."""
-LONG = [pytest.param(int(os.environ.get("CLIPSMITH_FUZZ_EXAMPLES", "1000")), marks=pytest.mark.heavy, id="long")]
+LONG = [pytest.param(amount(500, 5_000), marks=pytest.mark.heavy, id="long")]
 
 
 def campaign(examples: int, test: Callable[..., None]) -> None:

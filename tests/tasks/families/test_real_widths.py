@@ -6,6 +6,7 @@ Vocabularies are cut: they make tables long, not graphs different.
 from __future__ import annotations
 
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,13 @@ from tests.tasks.families.support import (
     simulate,
     wider,
 )
+from tests.thorough import amount
 
 pytestmark = pytest.mark.heavy
+
+SM89, SM120 = "trtrtx-sm89", "trtrtx-sm120"
+TARGETS = amount([[SM89], [SM120]], [[SM89, SM120]])
+"""Of one recipe after the other: each graph is built for one GPU, or for both."""
 
 
 def _size(hidden: int, heads: int, mlp: int, **more: Any) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def test_every_graph_passes_everywhere(label: str, encoder: Any, variant: Any, q
     skeleton = trace_by_block(family, config, encoder)
     feed = random_feed(family, config, encoder, 2)
     reference = hf_embeddings(folder, encoder, feed)
-    for recipe in (None, *builtin_names()):
+    for recipe, targets in zip((None, *builtin_names()), cycle(TARGETS), strict=False):
         path, source, properties = tmp_path / f"{recipe}.onnx", skeleton, {}
         if recipe is not None:
             source = quantize(skeleton, load_recipe(recipe), quantized(label, recipe))
@@ -127,7 +133,7 @@ def test_every_graph_passes_everywhere(label: str, encoder: Any, variant: Any, q
         got = run_onnx(path, feed)
         assert cosines(got, reference).min() >= (0.9999 if recipe is None else 0.97)
         assert (cosines(got, reference) > cosines(got, np.roll(reference, 1, axis=0))).all()
-        for target in ("trtrtx-sm89", "trtrtx-sm120"):
+        for target in targets:
             engine = path.with_suffix(f".{target}")
             stats, _ = build_in_child(Job(onnx=path, engine=engine, target=target, profile=BatchProfile()))
             print(
