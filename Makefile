@@ -22,7 +22,7 @@ test: $(STAMP) lint
 test-heavy: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
 
-# Longer campaigns, every family as a whole release, every graph built for every GPU: before a release, two hours on 2 cores.
+# Longer campaigns, every family as a whole release, every graph built for every GPU, before a release.
 test-thorough: $(STAMP)
 	CLIPSMITH_THOROUGH=1 $(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
 
