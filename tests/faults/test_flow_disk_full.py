@@ -121,7 +121,8 @@ def test_in_every_step(disk: SmallDisk, small_clip: Path) -> None:
     from flows.parameters import OptimizeParameters
 
     root = disk.root / "store"
-    parameters = OptimizeParameters.model_validate(small_parameters(small_clip, root))
+    values = small_parameters(small_clip, root, calibration__sufficiency=True)  # else nothing is studied
+    parameters = OptimizeParameters.model_validate(values)
     for step in STEPS:
         with full_when_it_starts(step, disk) as entered, pytest.raises(DiskFull) as caught:
             optimize(parameters)

@@ -17,8 +17,8 @@ from artifacts.store import Store
 # Where the work is really done: the step's function must not even be entered when its result is cached.
 FUNCTIONS = {
     "check": ("tasks.checkpoint", "check"),
-    "calibrate": ("tasks.calibration", "calibrate"),
     "study": ("tasks.calibration_study", "study"),
+    "calibrate": ("tasks.calibration", "calibrate"),
     "quantize": ("tasks.quantization", "quantize"),
     "fp16-range": ("tasks.fp16_range", "check_range"),
     "trace": ("tasks.onnx_export", "trace_encoder"),
