@@ -25,6 +25,11 @@ if any({BUILDER!r} in argument for argument in sys.orig_argv):
 """
 
 
+def _heed_ctrl_c() -> None:
+    """A shell's background jobs ignore it, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def run(small_clip: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """An `optimize` whose builders hang, and its mark."""
@@ -37,6 +42,7 @@ def run(small_clip: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str
         env=own_environment(**mark, PREFECT_HOME=str(tmp_path / "prefect"), PYTHONPATH=str(tmp_path / "slow")),
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_ctrl_c,
     )
     yield process, mark
     process.kill()
