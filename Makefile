@@ -23,8 +23,8 @@ test-heavy: $(STAMP)
 	$(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
 
 # Longer campaigns, every family as a whole release, every graph built for every GPU, before a release.
-test-thorough: $(STAMP)
-	CLIPSMITH_THOROUGH=1 $(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
+test-thorough:
+	CLIPSMITH_THOROUGH=1 $(MAKE) test-heavy
 
 # About ten minutes and 8 GB of disk: the cost of the ONNX export against the published recipe, and as models grow.
 bench: $(STAMP)

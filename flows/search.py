@@ -23,10 +23,10 @@ from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from tasks.calibration import calibrate
 from tasks.checkpoint import CheckedCheckpoint, check, resolve
-from tasks.clip import ENCODERS, MASK, ClipFamily, family_named
-from tasks.data import Dataset
+from tasks.clip import ENCODERS, ClipFamily, family_named
 from tasks.data.batches import stream_batches
 from tasks.data.pictures import Selected, picture_places
+from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
 from tasks.datasource import PinnedData, pin_both
 from tasks.graph.replicate import trace_by_block
@@ -39,7 +39,7 @@ from tasks.search.plot import front_plot
 from tasks.search.recipe_file import without, write_recipe
 from tasks.search.run import Batches, Measured, find, measure_all
 from tasks.search.units import Unit
-from tasks.snapshot import AMAX_FILE, Snapshot
+from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
 
 if TYPE_CHECKING:
     from tasks.embedded import Embedded
@@ -208,16 +208,13 @@ class _Source:
 
     def _amax(self, encoder: Encoder) -> dict[str, float]:
         """By quantizer, as `optimize` would calibrate it: a maximum does not depend on what else is quantized."""
-        import pandas as pd
-
         amax: dict[str, float] | None = self.journal.get("amax", encoder)
         if amax is None:
             data = self.inputs.data.calibration
             assert data is not None  # a recipe that quantizes, and a checkpoint that brings no scales
             size = self.parameters.calibration.batch_size
             made = calibrate(self.inputs.snapshot, self.inputs.checked.preprocess, data, self.recipe, encoder, size)
-            frame = pd.read_parquet(active_store().path(made.table, AMAX_FILE))
-            amax = {str(name): float(value) for name, value in zip(frame["quantizer"], frame["amax"], strict=True)}
+            amax = read_amax_file(active_store().path(made.table, AMAX_FILE))
             self.journal.put("amax", encoder, amax)
         return amax
 
@@ -227,7 +224,8 @@ class _Source:
 
         data = self.inputs.data.calibration
         assert data is not None
-        drawn = _drawn(data.open(), self.settings.samples, self.settings.seed)
+        dataset = data.open()
+        drawn = Selected(dataset, subset(len(dataset.samples), self.settings.samples, self.settings.seed))
         if encoder == "image":
             found = [batch.pixel_values for batch in stream_batches(drawn, self.processor, _BATCH)]
             return [[torch.from_numpy(pixels)] for pixels in found]
@@ -274,11 +272,4 @@ class _Source:
     def _text_feeds(self, texts: Sequence[str], size: int) -> Iterator[tuple[list[Any], dict[str, Any]]]:
         for start in range(0, len(texts), size):
             chunk = list(texts[start : start + size])
-            tokens, mask = self.processor.text(chunk)
-            yield chunk, {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
-
-
-def _drawn(dataset: Dataset, samples: int, seed: int) -> Dataset:
-    total = len(dataset.samples)
-    places = sorted(np.random.default_rng(seed).permutation(total)[:samples].tolist())
-    return Selected(dataset, places)
+            yield chunk, self.processor.text_inputs(chunk)

@@ -20,7 +20,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.calibration_feed import Inputs, feed, full_precision, torch_device
 from tasks.clip import family_named
-from tasks.data.base import Classes, Dataset, Sample
+from tasks.data.pictures import Selected
 from tasks.datasource import DataRef
 from tasks.metrics import cosine, snr_db
 from tasks.modelopt import (
@@ -40,7 +40,6 @@ from tasks.steps import StepOutput, cached_step, measured
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from PIL.Image import Image
     from torch import nn
 
     from tasks.activation_histogram import ActivationHistogram
@@ -135,20 +134,6 @@ def best_of(errors: Mapping[str, NDArray[np.float64]]) -> str:
     return min(better, key=lambda name: float(errors[name].mean())) if better else first
 
 
-class _Rearranged:
-    """A data set's samples at `places`, in that order."""
-
-    def __init__(self, dataset: Dataset, places: tuple[int, ...]) -> None:
-        self.dataset = dataset
-        self.places = places
-        self.source = dataset.source
-        self.classes: Classes | None = dataset.classes
-        self.samples: Sequence[Sample] = [dataset.samples[place] for place in places]
-
-    def image(self, index: int) -> Image:
-        return self.dataset.image(self.places[index])
-
-
 def study(
     snapshot: Snapshot,
     preprocess: ArtifactRef,
@@ -169,7 +154,7 @@ def study(
         dataset = data.open()
         inputs = [s.image_hash if encoder == "image" else s.caption for s in dataset.samples]
         made = split(inputs)
-        arranged = _Rearranged(dataset, made.held_out + made.fit)
+        arranged = Selected(dataset, made.held_out + made.fit)
         family = family_named(snapshot.family)
         spec = family.encoder_spec(snapshot.config, encoder)
         processor = Preprocess(active_store().path(preprocess), family, snapshot.config)

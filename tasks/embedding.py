@@ -16,14 +16,14 @@ from artifacts.manifest import Encoder
 from artifacts.partial import Partial
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
-from tasks.clip import MASK, family_named
+from tasks.clip import family_named
 from tasks.data.batches import Done, stream_batches
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.texts import evaluation_texts
 from tasks.datasource import DataRef
 from tasks.embedding_chunks import EmbeddingChunks
 from tasks.engines import backend_for
-from tasks.engines.checked import filled
+from tasks.engines.checked import filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.preprocess import Preprocess
 from tasks.progress import progress
@@ -151,8 +151,7 @@ def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: E
 def _text_feeds(texts: list[str], processor: Preprocess, size: int, done: int) -> Iterator[_Feed]:
     for start in range(done, len(texts), size):
         part = texts[start : start + size]
-        tokens, mask = processor.text(part)
-        yield _Feed(part, {"input_ids": tokens} | ({} if mask is None else {MASK: mask}), start + len(part))
+        yield _Feed(part, processor.text_inputs(part), start + len(part))
 
 
 def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks) -> None:
@@ -164,7 +163,7 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
         for feed in feeds:
             inputs = feed.inputs
             if work.precision != "fp32":
-                inputs = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in inputs.items()}
+                inputs = halved(inputs)
             (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
             before = chunks.done
             chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done)

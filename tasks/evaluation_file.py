@@ -72,8 +72,7 @@ def _pixels(release: ReleaseFolder, dataset: Dataset, indices: Sequence[int]) ->
 def _tokens(release: ReleaseFolder, texts: list[str]) -> dict[str, NDArray[Any]]:
     graph = OnnxGraph.load(next((release.root / "text").glob("*.onnx")))
     ports = {port.name: port.shape for port in graph.inputs}
-    ids, mask = _processor(release, context=ports["input_ids"][0], masked=MASK in ports).text(texts)
-    return {"input_ids": ids} | ({} if mask is None else {MASK: mask})
+    return _processor(release, context=ports["input_ids"][0], masked=MASK in ports).text_inputs(texts)
 
 
 def _processor(release: ReleaseFolder, *, context: int, masked: bool) -> Processor:

@@ -132,12 +132,9 @@ def over_chance(
     Chance is what the same predictions score on shuffled labels, on average: the sum over classes of the share of
     labels times the share of predictions, as in Cohen's kappa.
     """
-    from scipy.stats import binomtest
-
     n, classes = len(labels), int(max(labels.max(), predicted.max())) + 1
     chance = float(np.bincount(labels, minlength=classes) @ np.bincount(predicted, minlength=classes)) / n**2
-    ends = binomtest(int(hits.sum()), n).proportion_ci()
-    return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+    return _share_over(hits, chance)
 
 
 def retrieval_over_chance(hits: NDArray[np.bool_], relevant: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -147,9 +144,12 @@ def retrieval_over_chance(hits: NDArray[np.bool_], relevant: NDArray[np.bool_]) 
     Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
     relevant. Queries count as independent, as pictures do that have captions of their own.
     """
+    return _share_over(hits, float(relevant.mean()))
+
+
+def _share_over(hits: NDArray[np.bool_], chance: float) -> tuple[float, float, float]:
     from scipy.stats import binomtest
 
-    chance = float(relevant.mean())
     ends = binomtest(int(hits.sum()), len(hits)).proportion_ci()
     return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
 

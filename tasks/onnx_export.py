@@ -14,7 +14,7 @@ from tasks.graph.skeleton import Precision, Skeleton
 from tasks.graph.writer import write_onnx
 from tasks.onnx_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.recipe import Recipe
-from tasks.snapshot import AMAX_FILE, Snapshot
+from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
 from tasks.steps import StepOutput, cached_step, measured
 
 
@@ -64,12 +64,9 @@ def export_fp8(
     Raises:
         BadAmax, BadWeights, ExportError.
     """
-    import pandas as pd
-
     with measured() as meter:
         store = active_store()
-        frame = pd.read_parquet(store.path(table, AMAX_FILE))
-        amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
+        amax = read_amax_file(store.path(table, AMAX_FILE))
         graph = quantize(Skeleton.load(store.path(skeleton, SKELETON_FILE)), recipe, amax)
         ref = _write(graph, snapshot, "fp8", {RECIPE_KEY: recipe.digest})
     return ExportedOnnx(encoder=encoder, precision="fp8", onnx=ref, stats=meter.stats)

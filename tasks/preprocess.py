@@ -48,6 +48,11 @@ class Processor:
         )
         return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64) if self._masked else None
 
+    def text_inputs(self, texts: list[str]) -> dict[str, NDArray[np.int64]]:
+        """The same by the names of the text encoder's inputs."""
+        tokens, mask = self.text(texts)
+        return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+
     def truncated(self, texts: list[str]) -> int:
         """How many texts are longer than the context and lose their end."""
         return len(self.too_long(texts))

@@ -5,7 +5,7 @@ NumPy alone, so that a GPU machine that has little more than PyTorch fills the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,20 @@ def fidelity_rows(
     }
     for metric, value in values.items():
         yield accuracy_row(*pair, reference, metric, value, len(second))
+
+
+def all_fidelity_rows(
+    arrays: Mapping[tuple[str, str, str], NDArray[np.float32]], fp32: Mapping[str, NDArray[np.float32]]
+) -> Iterator[Row]:
+    """Every one of `arrays`, by encoder, target and precision, against `fp32`, by encoder; FP8 against FP16 too."""
+    for (encoder, target, precision), array in arrays.items():
+        against = {"fp32": fp32[encoder]}
+        fp16 = arrays.get((encoder, target, "fp16"))
+        if precision == "fp8" and fp16 is not None:
+            against["fp16"] = fp16
+        for reference, first in against.items():
+            most = float(np.abs(first - array).max())
+            yield from fidelity_rows((encoder, target, precision), reference, first, array, most)
 
 
 def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterator[Row]:

@@ -105,3 +105,11 @@ class Snapshot(BaseModel):
                 "the checkpoint changed while it was being used", where=path, fix="run again once it is complete"
             )
         return path
+
+
+def read_amax_file(path: Path) -> dict[str, float]:
+    """The amax of each quantizer, by its name, from an `amax.parquet`."""
+    import pandas as pd
+
+    frame = pd.read_parquet(path)
+    return dict(zip(frame["quantizer"], frame["amax"], strict=True))

@@ -13,7 +13,7 @@ from artifacts.errors import DataError, NumericError
 from tasks.bench.embedded import embedder
 from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
 from tasks.bench.stability import BATCH, Stability, stability
-from tasks.scoring import fidelity_rows
+from tasks.scoring import all_fidelity_rows
 from tasks.task_statistics import Side, task_statistics
 
 if TYPE_CHECKING:
@@ -55,17 +55,8 @@ class Scores:
         """The accuracy table, in the order in which the CPU's has it."""
         targets = dict.fromkeys(target for _, target, _ in self._arrays)
         rows = [row for target in targets for row in self._task(target)]
-        return [*self._fidelity(), *(row for n, row in enumerate(rows) if row not in rows[:n])]
-
-    def _fidelity(self) -> Iterator[Row]:
-        for (encoder, target, precision), array in self._arrays.items():
-            pair = (encoder, target, precision)
-            against = {"fp32": self._evaluation.references[encoder]}
-            fp16 = self._arrays.get((encoder, target, "fp16"))
-            if precision == "fp8" and fp16 is not None:
-                against["fp16"] = fp16
-            for reference, first in against.items():
-                yield from fidelity_rows(pair, reference, first, array, float(np.abs(first - array).max()))
+        fidelity = all_fidelity_rows(self._arrays, self._evaluation.references)
+        return [*fidelity, *(row for n, row in enumerate(rows) if row not in rows[:n])]
 
     def _task(self, target: str) -> Iterator[Row]:
         sides: dict[str, Side] = {}

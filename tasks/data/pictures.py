@@ -25,7 +25,7 @@ def picture_places(dataset: Dataset) -> list[int]:
 
 @dataclass
 class Selected:
-    """Some samples of a data set, by their places, as a data set."""
+    """Some samples of a data set, by their places and in that order, as a data set."""
 
     whole: Dataset
     places: Sequence[int]

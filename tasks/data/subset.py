@@ -7,13 +7,13 @@ from collections.abc import Sequence
 _SEED = 0
 
 
-def subset(total: int, limit: int | None) -> list[int]:
+def subset(total: int, limit: int | None, seed: int = _SEED) -> list[int]:
     """`limit` of `total` places in ascending order, drawn at random but always the same; all without a limit."""
     import numpy as np
 
     if limit is None or limit >= total:
         return list(range(total))
-    return sorted(np.random.default_rng(_SEED).permutation(total)[:limit].tolist())
+    return sorted(np.random.default_rng(seed).permutation(total)[:limit].tolist())
 
 
 def whole_subset(sizes: Sequence[int], limit: int | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from artifacts.errors import DataError
@@ -32,16 +33,7 @@ def read_templates(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: invalid UTF-8, a line without exactly one `{}`, or no template at all; names the line.
     """
-    templates = []
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
-        text = line.strip()
-        if text and text.count("{}") != 1:
-            raise _bad_templates(f"{text[:80]!r} is not a template", f"{path}, line {number}")
-        if text:
-            templates.append(text)
-    if not templates:
-        raise _bad_templates("the file holds no template", str(path))
-    return tuple(templates)
+    return _read(path, "{}", lambda line: line.count("{}") == 1)
 
 
 def read_benchmark_templates(path: Path) -> tuple[str, ...]:
@@ -50,20 +42,27 @@ def read_benchmark_templates(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template at all; names the line.
     """
-    templates = []
-    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
-        text = line.strip()
-        rest = text.replace("{c}", "")
-        if text and (rest == text or "{" in rest or "}" in rest):
-            raise _bad_templates(f"{text[:80]!r} is not a template", f"{path}, line {number}", "{c}")
-        if text:
-            templates.append(text.replace("{c}", "{}"))
+
+    def has_no_other_brace(line: str) -> bool:
+        rest = line.replace("{c}", "")
+        return rest != line and "{" not in rest and "}" not in rest
+
+    return tuple(line.replace("{c}", "{}") for line in _read(path, "{c}", has_no_other_brace))
+
+
+def _read(path: Path, name: str, is_template: Callable[[str], bool]) -> tuple[str, ...]:
+    """The lines that are not blank; `name` is where the class goes, for messages."""
+    lines = {number: line.strip() for number, line in enumerate(read_utf8(path).split("\n"), start=1)}
+    for number, line in lines.items():
+        if line and not is_template(line):
+            raise _bad_templates(f"{line[:80]!r} is not a template", f"{path}, line {number}", name)
+    templates = tuple(filter(None, lines.values()))
     if not templates:
-        raise _bad_templates("the file holds no template", str(path), "{c}")
-    return tuple(templates)
+        raise _bad_templates("the file holds no template", str(path), name)
+    return templates
 
 
-def _bad_templates(what: str, where: str, name: str = "{}") -> DataError:
+def _bad_templates(what: str, where: str, name: str) -> DataError:
     return DataError(
         what,
         where=where,

@@ -72,6 +72,11 @@ class CheckedRunner:
         return self._runner.last_inference_time()
 
 
+def halved(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A batch's inputs as FP16 graphs take them: FP32 arrays in FP16, all else as it is."""
+    return {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in feed.items()}
+
+
 def filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
     """The batch, its last row repeated up to the smallest size that an engine takes."""
     missing = smallest - len(batch)

@@ -121,8 +121,7 @@ class ClipEncoder:
         cut = self._processor.truncated(list(texts))
         if cut:
             _LOG.warning("%d texts are longer than %d tokens and lose their end", cut, self._processor.context)
-        tokens, mask = self._processor.text(list(texts))
-        return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+        return self._processor.text_inputs(list(texts))
 
 
 def _processor(folder: ReleaseFolder, text: CheckedRunner | None) -> Processor:

@@ -6,7 +6,7 @@ The rows are those of a release's accuracy table, so a recipe that passes here p
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,14 @@ from tasks.data import Dataset
 from tasks.embedding import REFERENCE
 from tasks.embedding_table import EmbeddingTable, Key
 from tasks.engines import backend_for
+from tasks.engines.checked import halved
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Precision, Skeleton
 from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
 from tasks.onnx_names import onnx_name
 from tasks.recipe import Recipe
-from tasks.scoring import fidelity_rows
+from tasks.scoring import all_fidelity_rows
 from tasks.search.recipe_file import without
 from tasks.search.units import Unit
 
@@ -64,12 +65,16 @@ class Evaluator:
 
     def rows(self, excluded: frozenset[Unit]) -> list[Row]:
         """The accuracy table with `excluded` in FP16; an encoder whose units are as before is not run again."""
-        arrays: dict[Key, Embedded] = {(e, REFERENCE, "fp32"): made for e, made in self.fp32.items()}
+        arrays: dict[Key, Embedded] = {}
         for encoder in self.graphs:
             mine = frozenset(unit for unit in excluded if unit.encoder == encoder)
             arrays[encoder, TARGET, "fp16"] = self._embedded(encoder, "fp16", frozenset())
             arrays[encoder, TARGET, "fp8"] = self._embedded(encoder, "fp8", mine)
-        return [*_fidelity(arrays), *EmbeddingTable(self.dataset, arrays).task_rows()]
+        fidelity = all_fidelity_rows(
+            {key: rows for key, (_, rows) in arrays.items()}, {e: rows for e, (_, rows) in self.fp32.items()}
+        )
+        references: dict[Key, Embedded] = {(e, REFERENCE, "fp32"): made for e, made in self.fp32.items()}
+        return [*fidelity, *EmbeddingTable(self.dataset, references | arrays).task_rows()]
 
     def _embedded(self, encoder: Encoder, precision: Precision, excluded: frozenset[Unit]) -> Embedded:
         key = (encoder, precision, frozenset(unit.module for unit in excluded))
@@ -88,20 +93,7 @@ def embed_onnx(path: Path, feeds: Feeds) -> Embedded:
     rows: list[NDArray[np.float32]] = []
     with backend_for(TARGET).runner(path, path.stem) as runner:
         for names, feed in feeds:
-            given = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
-            (output,) = runner.infer(given).values()
+            (output,) = runner.infer(halved(feed)).values()
             rows.append(np.array(output, dtype=np.float32))
             keys += names
     return keys, np.concatenate(rows)
-
-
-def _fidelity(arrays: Mapping[Key, Embedded]) -> Iterator[Row]:
-    for (encoder, target, precision), (_, found) in arrays.items():
-        if target != REFERENCE:
-            references: Iterable[tuple[str, Key]] = [("fp32", (encoder, REFERENCE, "fp32"))]
-            if precision == "fp8":
-                references = [*references, ("fp16", (encoder, target, "fp16"))]
-            for name, key in references:
-                first = arrays[key][1]
-                most = float(np.abs(first - found).max())
-                yield from fidelity_rows((encoder, target, precision), name, first, found, most)
