@@ -4,8 +4,9 @@
 2. Bisect the last step.
 3. Put units back, the most work first, as long as the gates hold: what then is left out, each alone, has to be.
 4. With what is left of the budget, evaluate more points of the curve of fidelity against FP8's share of the work.
+5. Where one of these passes with more of the work in FP8, put its units back as well.
 
-Steps 2 and 3 assume that fidelity does not rise when a unit goes to FP8.
+Steps 2, 3 and 5 assume that fidelity does not rise when a unit goes to FP8.
 """
 
 from __future__ import annotations
@@ -79,8 +80,10 @@ class Planner:
     def run(self) -> None:
         """Evaluate until the plan is done or the budget spent."""
         try:
-            self._put_back(self._exclude_until_passed())
+            found = self._put_back(self._exclude_until_passed())
             self._draw_curve()
+            if (better := self.best()) is not found:
+                self._put_back(better)
         except _Stop:
             pass
 
@@ -117,8 +120,8 @@ class Planner:
             low, high, passed = (low, middle, trial) if trial.passed else (middle, high, passed)
         return passed
 
-    def _put_back(self, trial: Trial) -> None:
-        """Halves at a time: of many that can go back, most do so together."""
+    def _put_back(self, trial: Trial) -> Trial:
+        """Halves at a time: of many that can go back, most do so together. What is left out then has to be."""
         waiting = [sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))]
         while waiting:
             group = waiting.pop(0)
@@ -130,6 +133,7 @@ class Planner:
             elif len(group) > 1:
                 middle = len(group) // 2
                 waiting[:0] = [group[:middle], group[middle:]]
+        return trial
 
     def _draw_curve(self) -> None:
         self._try(frozenset(unit for unit in self._ranked if unit.kind == "attention"))

@@ -64,9 +64,13 @@ def test_the_bad_ones_are_found_among_many() -> None:
     assert len(asked) <= 24
 
 
-def test_the_result_is_minimal_when_sensitivity_misleads() -> None:
-    """The measured losses are noise: whatever is tried first, in the end each exclusion is needed."""
-    seed = secrets.randbits(32)
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_result_is_minimal_when_sensitivity_misleads(drawn: bool) -> None:
+    """The measured losses are noise: whatever is tried first, in the end each exclusion is needed.
+
+    With the seed that is not drawn, a point of the curve passes with more in FP8 than what had been put back.
+    """
+    seed = secrets.randbits(32) if drawn else 547472082
     print(f"seed {seed}")
     rng = random.Random(seed)
     truth = {unit(f"m{n}", rng.randint(10, 1000)): rng.random() for n in range(16)}
