@@ -2,8 +2,10 @@
 
 A lean process of its own, so that forking costs little. In each trial two publishers (who promote what they publish,
 and roll back), a collector that retires, and two readers are at work; each is killed with SIGKILL at a moment of its
-own. What they had been promised, one line each, is in `log`; then the store must be sound and usable. A new store is
-begun every `PER_STORE` trials, so that making one is interrupted too. Prints counts as JSON; the exit code says all.
+own. What they had been promised, one line each, is in `log`, a file for each process: SIGKILL can end a write where a
+page of the file ends, and half a line is known for what it is, no promise, as the last of its file. Then the store
+must be sound and usable. A new store is begun every `PER_STORE` trials, so that making one is interrupted too. Prints
+counts as JSON; the exit code says all.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Trial:
 
     def __init__(self, root: Path, dice: random.Random) -> None:
         self.root = root
-        self.log = root.with_suffix(".log")
+        self.log = log_of(root)
+        self.log.mkdir(parents=True, exist_ok=True)
         self.dice = dice
 
     def run(self, number: int) -> None:
@@ -65,13 +68,14 @@ class Trial:
         for pid in moments:
             _, status = os.waitpid(pid, 0)
             if not os.WIFSIGNALED(status):
-                raise AssertionError(f"a process ended by itself:\n{self.log.read_text()[-3000:]}")
+                promised(self.log, Counter())  # which raises what it noted
+                raise AssertionError("a process ended by itself and noted nothing")
 
     def _fork(self, work: Callable[[Path, str, Note], None], name: str) -> int:
         pid = os.fork()
         if pid:
             return pid
-        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        handle = os.open(self.log / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
         def note(*words: object) -> None:
             os.write(handle, (json.dumps(words) + "\n").encode())
@@ -147,11 +151,19 @@ def exporter(root: Path, name: str, note: Note) -> None:
     note("exported", manifest.ref)
 
 
+def log_of(root: Path) -> Path:
+    """Where the processes at work on this store note what they are promised."""
+    return root.with_name(f"log-{root.name}")
+
+
 def promised(log: Path, counts: Counter[str]) -> Acknowledged:
     """What was noted; a release that was acknowledged twice must be the same one."""
     done = Acknowledged()
     whats: dict[str, str] = {}
-    for line in log.read_text().splitlines() if log.exists() else []:
+    lines = (line for file in sorted(log.iterdir()) for line in file.read_text().splitlines(keepends=True))
+    for line in lines:
+        if not line.endswith("\n"):
+            continue
         kind, *words = json.loads(line)
         counts[kind] += 1
         match kind:
@@ -178,10 +190,10 @@ def main(folder: Path, trials: int, seed: int) -> Counter[str]:
         if number % PER_STORE == 0:
             root = folder / f"store-{number}"
         Trial(root, dice).run(number)
-        done = promised(root.with_suffix(".log"), Counter())
+        done = promised(log_of(root), Counter())
         check_sound(root, done, retiring=True)
         if number % PER_STORE == PER_STORE - 1 or number == trials - 1:
-            promised(root.with_suffix(".log"), counts)
+            promised(log_of(root), counts)
             go_on(root, done)
             check_sound(root, done, retiring=True)
             counts["leftovers"] += leftovers(root)
