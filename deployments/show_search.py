@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -29,6 +30,7 @@ def document(found: Found) -> dict[str, Any]:
         "best": _trial(found.best),
         "everything": _trial(found.trials[0]),
         "evaluations": len(found.trials),
+        "auto_quantize": [_trial(trial) for trial in found.rival],
         "front": [_trial(trial) for trial in pareto(found.trials)],
         "sensitivity": [
             {"encoder": s.unit.encoder, "module": s.unit.module, "kind": s.unit.kind, "flops": s.unit.flops}
@@ -58,7 +60,10 @@ def print_found(found: Found) -> None:
 
     console = stdout()
     shown = {id(trial): trial for trial in (found.trials[0], *pareto(found.trials), found.best)}
-    print_list(console, _TRIALS, [_cells(found, trial) for trial in sorted(shown.values(), key=lambda t: -t.share)])
+    rows = [_cells(_name(found, trial), trial) for trial in sorted(shown.values(), key=lambda t: -t.share)]
+    if found.rival:
+        rows.append(_cells("ModelOpt's auto_quantize", closest(found.rival)))
+    print_list(console, _TRIALS, rows)
     if found.best.excluded:
         console.print()
         losses = {s.unit: s for s in found.measured.sensitivities}
@@ -68,15 +73,28 @@ def print_found(found: Found) -> None:
     console.print()
     print_gates(console, found.best.gates)
     console.print(
-        f"{counted(len(found.trials), 'recipe')} evaluated; plot: {escape(str(found.settings.plot))}", soft_wrap=True
+        f"{counted(len(found.trials), 'recipe')} evaluated{_rivals(found)}; plot: {escape(str(found.settings.plot))}",
+        soft_wrap=True,
     )
     console.print(f"recipe: [bold]{escape(str(found.settings.out))}[/]", soft_wrap=True)
 
 
-def _cells(found: Found, trial: Trial) -> tuple[str, ...]:
-    name = "found" if trial is found.best else "everything in FP8" if not trial.excluded else "on the front"
+def closest(trials: Sequence[Trial]) -> Trial:
+    """The one that passes with the most work in FP8; where none does, that of the highest fidelity."""
+    return max(trials, key=lambda trial: (trial.passed, trial.share if trial.passed else trial.fidelity))
+
+
+def _name(found: Found, trial: Trial) -> str:
+    return "found" if trial is found.best else "everything in FP8" if not trial.excluded else "on the front"
+
+
+def _cells(name: str, trial: Trial) -> tuple[str, ...]:
     verdict = "passed" if trial.passed else "not passed"
     return name, show.percent(trial.share, 2), f"{trial.fidelity:.6f}", str(len(trial.excluded)), verdict
+
+
+def _rivals(found: Found) -> str:
+    return f", and {len(found.rival)} of auto_quantize" if found.rival else ""
 
 
 def _unit(found: Found, unit: Unit) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +30,16 @@ from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
 from tasks.datasource import PinnedData, pin_both
 from tasks.graph.replicate import trace_by_block
+from tasks.modelopt import load_exposed, load_plain
 from tasks.preprocess import Preprocess
 from tasks.recipe import Recipe, load_recipe
+from tasks.search.auto_quantize import AutoQuantize, Pairs
 from tasks.search.evaluation import EncoderGraph, Evaluator, Feeds
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial
 from tasks.search.plot import front_plot
 from tasks.search.recipe_file import without, write_recipe
-from tasks.search.run import Batches, Measured, find, measure_all
+from tasks.search.run import Batches, Measured, compare, evaluator, find, measure_all
 from tasks.search.units import Unit
 from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
 
@@ -56,7 +58,8 @@ class SearchSettings(BaseModel):
     """What a search is told beside the parameters of `optimize`.
 
     `samples` of the calibration data, drawn with `seed`, are what sensitivity is measured on. `budget` is the number of
-    recipes that are evaluated. The recipe goes to `out`, the journal and the plot beside it.
+    recipes that are evaluated. The recipe goes to `out`, the journal and the plot beside it. `compare` lets ModelOpt's
+    `auto_quantize` try the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -65,6 +68,7 @@ class SearchSettings(BaseModel):
     samples: int = Field(default=64, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
     out: Path = Path("recipe.yaml")
+    compare: bool = False
 
     @property
     def journal(self) -> Path:
@@ -77,10 +81,14 @@ class SearchSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Found:
-    """A search's result; `trials` are all recipes that were evaluated, in order: the first has everything in FP8."""
+    """A search's result; `trials` are all recipes that were evaluated, in order: the first has everything in FP8.
+
+    `rival` are those of `auto_quantize`, empty where it was not asked.
+    """
 
     best: Trial
     trials: tuple[Trial, ...]
+    rival: tuple[Trial, ...]
     measured: Measured
     settings: SearchSettings
 
@@ -101,8 +109,10 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         journal = Journal(settings.journal, inputs.digest(settings))
         source = _Source(parameters, settings, recipe, inputs, journal)
         measured = measure_all(source.graphs, recipe, source.batches, journal)
-        planner = find(measured, source.rows, parameters.gates, settings.budget, journal)
-    return _conclude(planner, measured, recipe, parameters.gates, settings)
+        evaluate = evaluator(measured, source.rows, parameters.gates, journal)
+        planner = find(measured, evaluate, settings.budget)
+        rival = compare(source.auto_quantize(measured), evaluate, settings.budget) if settings.compare else []
+    return _conclude(planner, rival, measured, recipe, parameters.gates, settings)
 
 
 def _require_file(out: Path) -> None:
@@ -115,13 +125,20 @@ def _require_file(out: Path) -> None:
         )
 
 
-def _conclude(planner: Planner, measured: Measured, recipe: Recipe, gates: Gates, settings: SearchSettings) -> Found:
+def _conclude(
+    planner: Planner,
+    rival: Sequence[Trial],
+    measured: Measured,
+    recipe: Recipe,
+    gates: Gates,
+    settings: SearchSettings,
+) -> Found:
     passed = any(trial.passed for trial in planner.trials)
     plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities)
     settings.plot.write_text(plot, encoding="utf-8")
     best = planner.best()
     write_recipe(without(recipe, best.excluded), settings.out, _description(best, recipe, gates))
-    return Found(best, tuple(planner.trials), measured, settings)
+    return Found(best, tuple(planner.trials), tuple(rival), measured, settings)
 
 
 def _description(best: Trial, recipe: Recipe, gates: Gates) -> str:
@@ -218,20 +235,41 @@ class _Source:
             self.journal.put("amax", encoder, amax)
         return amax
 
+    @cached_property
+    def drawn(self) -> Selected:
+        """The samples that sensitivity is measured on."""
+        data = self.inputs.data.calibration
+        assert data is not None
+        dataset = data.open()
+        return Selected(dataset, subset(len(dataset.samples), self.settings.samples, self.settings.seed))
+
     def batches(self, encoder: Encoder) -> Batches:
         """The drawn samples of the calibration set, as the encoder's inputs; equal captions count once."""
         import torch
 
-        data = self.inputs.data.calibration
-        assert data is not None
-        dataset = data.open()
-        drawn = Selected(dataset, subset(len(dataset.samples), self.settings.samples, self.settings.seed))
         if encoder == "image":
-            found = [batch.pixel_values for batch in stream_batches(drawn, self.processor, _BATCH)]
+            found = [batch.pixel_values for batch in stream_batches(self.drawn, self.processor, _BATCH)]
             return [[torch.from_numpy(pixels)] for pixels in found]
-        texts = list(dict.fromkeys(sample.caption for sample in drawn.samples))
+        texts = list(dict.fromkeys(sample.caption for sample in self.drawn.samples))
         feeds = self._text_feeds(texts, _BATCH)
         return [[torch.from_numpy(values) for values in feed.values()] for _, feed in feeds]
+
+    def auto_quantize(self, measured: Measured) -> AutoQuantize:
+        """ModelOpt's search on the same samples."""
+        load = partial(load_exposed, self.inputs.snapshot)
+        return AutoQuantize(load, self._pairs, measured.units, self.journal)
+
+    def _pairs(self) -> list[Pairs]:
+        import torch
+
+        found = []
+        for batch in stream_batches(self.drawn, self.processor, _BATCH):
+            captions = [self.drawn.samples[index].caption for index in batch.indices]
+            texts = list(dict.fromkeys(captions))
+            inputs = [torch.from_numpy(values) for values in self.processor.text_inputs(texts).values()]
+            targets = torch.tensor([texts.index(caption) for caption in captions])
+            found.append(Pairs(torch.from_numpy(batch.pixel_values), inputs, targets))
+        return found
 
     def rows(self, excluded: frozenset[Unit]) -> list[Row]:
         """The accuracy table with these units in FP16."""
@@ -254,8 +292,6 @@ class _Source:
     def _fp32(self, feeds: dict[Encoder, Feeds]) -> dict[Encoder, Embedded]:
         """What PyTorch makes of the feeds in FP32, as the model's own library runs it."""
         import torch
-
-        from tasks.modelopt import load_plain
 
         model, family = load_plain(self.inputs.snapshot, "sdpa")
         found: dict[Encoder, Embedded] = {}

@@ -36,6 +36,9 @@ def search(
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to judge recipes on.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Let ModelOpt's auto_quantize try the same, with as many evaluations.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +66,7 @@ def search(
         **sections,
     }
     parameters = parse_parameters(values, where="command line")
-    settings = SearchSettings(budget=budget, samples=samples, seed=seed, out=out)
+    settings = SearchSettings(budget=budget, samples=samples, seed=seed, out=out, compare=compare)
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):
         found = find(parameters, settings)

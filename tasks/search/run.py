@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tasks.bench.roofline import count_products
 from tasks.bench.torch_graph import load
 from tasks.progress import progress
 from tasks.recipe import Recipe
+from tasks.search.auto_quantize import AutoQuantize, bisect
 from tasks.search.evaluation import EncoderGraph
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial, fidelity_of
@@ -68,30 +70,58 @@ def measure_all(
     return Measured(tuple(found), flops)
 
 
-def find(
+Evaluate = Callable[[frozenset[Unit]], Trial]
+
+
+def evaluator(
     measured: Measured,
     rows_of: Callable[[frozenset[Unit]], list[Row]],
     gates: Gates,
-    budget: int,
     journal: Journal,
-) -> Planner:
-    """A planner that has run; `rows_of` gives the accuracy table with these units in FP16.
+) -> Evaluate:
+    """Holds a recipe to the gates; `rows_of` gives the accuracy table with these units in FP16.
 
-    Evaluations are taken from the journal where it has them, and count against the budget all the same: a search that
-    was killed takes the way that it would have taken.
+    What the journal has is not run again.
     """
     wanted = gates.gates()
-    with progress("clipsmith-progress-search", budget, "recipe", "evaluate recipes") as advance:
 
-        def evaluate(excluded: frozenset[Unit]) -> Trial:
-            key = digest_json(sorted(unit.module for unit in excluded))
-            rows = journal.get(_KIND, key)
-            if rows is None:
-                rows = rows_of(excluded)
-                journal.put(_KIND, key, rows)
+    def evaluate(excluded: frozenset[Unit]) -> Trial:
+        key = digest_json(sorted(unit.module for unit in excluded))
+        rows = journal.get(_KIND, key)
+        if rows is None:
+            rows = rows_of(excluded)
+            journal.put(_KIND, key, rows)
+        return Trial(excluded, measured.share(excluded), fidelity_of(rows), judge(wanted, {"accuracy": rows}))
+
+    return evaluate
+
+
+@contextmanager
+def _counted(evaluate: Evaluate, budget: int, what: str) -> Iterator[Evaluate]:
+    """The same with progress shown."""
+    with progress("clipsmith-progress-search", budget, "recipe", what) as advance:
+
+        def counted(excluded: frozenset[Unit]) -> Trial:
+            trial = evaluate(excluded)
             advance(1)
-            return Trial(excluded, measured.share(excluded), fidelity_of(rows), judge(wanted, {"accuracy": rows}))
+            return trial
 
-        planner = Planner(measured.sensitivities, evaluate, budget)
+        yield counted
+
+
+def find(measured: Measured, evaluate: Evaluate, budget: int) -> Planner:
+    """A planner that has run.
+
+    Evaluations that the journal has count against the budget all the same: a search that was killed takes the way that
+    it would have taken.
+    """
+    with _counted(evaluate, budget, "evaluate recipes") as counted:
+        planner = Planner(measured.sensitivities, counted, budget)
         planner.run()
     return planner
+
+
+def compare(auto_quantize: AutoQuantize, evaluate: Evaluate, budget: int) -> list[Trial]:
+    """What `auto_quantize` gets to with the same gates and budget, in the order of its trials."""
+    with _counted(evaluate, budget, "evaluate auto_quantize") as counted:
+        return bisect(auto_quantize.excluded, counted, budget)

@@ -41,11 +41,15 @@ def test_a_recipe_that_is_found_is_as_good_in_a_release(
 ) -> None:
     out, store = tmp_path / "found.yaml", tmp_path / "store"
     arguments = ("search", "demo", "--samples", 16, "--budget", 12, "--out", out, "--store", store, "--json", *DATA)
+    arguments += ("--compare",)
     gate = "min_cosine_mean=0.9995"
     code, text, err = call(*arguments, "--gate", gate)
     assert code == 0, err
     found = json.loads(text)
     assert found["best"]["excluded"] and not found["everything"]["passed"] and found["evaluations"] <= 12
+    # Attention is not auto_quantize's to choose, so it may get nowhere; what it tried is told in any case.
+    rival = [trial["fp8_share"] for trial in found["auto_quantize"] if trial["passed"]]
+    assert 1 < len(found["auto_quantize"]) <= 12 and all(share <= found["best"]["fp8_share"] for share in rival)
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
     # The journal has everything: nothing is measured again, and another gate is judged on what was.
     journal = (tmp_path / "found.journal.jsonl").read_bytes()

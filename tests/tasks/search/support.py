@@ -20,7 +20,7 @@ from tasks.recipe import load_recipe
 from tasks.search.evaluation import EncoderGraph, Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner
-from tasks.search.run import Measured, find, measure_all
+from tasks.search.run import Measured, evaluator, find, measure_all
 from tests.tasks.families.support import CONFIGS, ENCODERS, random_feed
 
 CONFIG = CONFIGS["clip"]
@@ -93,7 +93,8 @@ class Prepared:
         return measure_all(self.evaluator.graphs, RECIPE, self.batches.__getitem__, journal)
 
     def search(self, journal: Journal, budget: int = 40, gates: Gates = GATES) -> Planner:
-        return find(self.measure(journal), self.evaluator.rows, gates, budget, journal)
+        measured = self.measure(journal)
+        return find(measured, evaluator(measured, self.evaluator.rows, gates, journal), budget)
 
 
 def prepare(weights: Weights, folder: Path, skeletons: dict[Encoder, Any]) -> Prepared:

@@ -1,0 +1,145 @@
+"""ModelOpt's own search, `auto_quantize`, for comparison: what it leaves in FP16 at so many bits a weight.
+
+It scores linear layers (q, k and v as one) by the gradients of a loss, and takes those with the least sum of scores
+that keep the mean bits of a weight within a bound (`modelopt.torch.quantization.auto_quantize`, method "gradient").
+Gates are none of its business: the bound is bisected until they hold. Attention products and embedding tables are
+not its choice either, and stay in FP8.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import ConfigError
+from tasks.quiet import prints_to_log
+from tasks.search.journal import Journal
+from tasks.search.plan import Trial
+from tasks.search.units import Unit
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tasks.clip import ClipFamily
+
+_KIND = "auto_quantize"
+_STEPS = 512
+"""Bounds between 8 bits, where everything is in FP8, and 16: each is solved for when it is asked for."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A batch: FP32 pixels (batch, 3, height, width), the inputs of its distinct texts, and each picture's text."""
+
+    pixels: torch.Tensor
+    texts: Sequence[torch.Tensor]
+    targets: torch.Tensor
+
+
+class AutoQuantize:
+    """`load` gives the unquantized model, `pairs` what to score it on; neither is asked if the journal has it all."""
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[nn.Module, ClipFamily]],
+        pairs: Callable[[], Sequence[Pairs]],
+        units: Sequence[Unit],
+        journal: Journal,
+    ) -> None:
+        self._load = load
+        self._pairs = pairs
+        self._linear = {unit.module: unit for unit in units if unit.kind == "linear"}
+        self._journal = journal
+
+    def excluded(self, bits: float) -> frozenset[Unit]:
+        """The linear layers that it leaves unquantized at this mean of bits a weight, 8 to 16.
+
+        Raises:
+            ConfigError: the samples have a single caption, so there is no loss to take the gradients of.
+        """
+        names = self._journal.get(_KIND, f"{bits:g}")
+        if names is None:
+            names = self._solve(bits)
+            self._journal.put(_KIND, f"{bits:g}", names)
+        return frozenset(self._linear[name] for name in names)
+
+    def _solve(self, bits: float) -> list[str]:
+        import modelopt.torch.quantization as mtq
+
+        bound = max(bits, self._least_bits)
+        with prints_to_log(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            config = mtq.get_auto_quantize_config(self._state, {"effective_bits": bound})
+        on = {rule["quantizer_name"] for rule in config["quant_cfg"] if rule.get("enable", True)}
+        return sorted(name for name in self._linear if f"{name}.weight_quantizer" not in on)
+
+    @property
+    def _least_bits(self) -> float:
+        """With everything in FP8 that may be: other layers count as 16 bits a weight."""
+        costs = [found["costs"] for found in self._state["candidate_stats"].values()]
+        return 16 * sum(map(min, costs)) / self._state["cost_denominator"]
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        """Calibrated and scored once."""
+        import modelopt.torch.quantization as mtq
+        import torch
+        from torch import nn
+
+        pairs = self._pairs()
+        if all(len(batch.texts[0]) < 2 for batch in pairs):
+            raise ConfigError(
+                "auto_quantize needs pictures with different captions: its scores come from telling them apart",
+                where="--compare",
+                expected="at least two captions among the samples",
+                fix="leave --compare out, or calibrate on other data",
+            )
+        model, family = self._load()
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        with torch.enable_grad(), prints_to_log(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            _, state = mtq.auto_quantize(
+                model,
+                constraints={"effective_bits": 16.0},
+                quantization_formats=[mtq.FP8_DEFAULT_CFG],
+                data_loader=pairs,
+                forward_step=lambda model, batch: _logits(model, family, batch),
+                loss_func=lambda logits, batch: torch.nn.functional.cross_entropy(logits, batch.targets),
+                num_calib_steps=len(pairs),
+                num_score_steps=len(pairs),
+                disabled_layers=[name for name in layers if name not in self._linear],
+            )
+        found: dict[str, Any] = state
+        return found
+
+
+def _logits(model: Any, family: ClipFamily, batch: Pairs) -> torch.Tensor:
+    """(pictures, texts): CLIP's, of which the loss is that of its training, with equal captions taken as one."""
+    import torch
+
+    normalize = torch.nn.functional.normalize
+    images = normalize(family.encode(model, "image", batch.pixels))
+    texts = normalize(family.encode(model, "text", *batch.texts))
+    scaled: torch.Tensor = model.logit_scale.exp() * images @ texts.T
+    return scaled
+
+
+def bisect(
+    excluded: Callable[[float], frozenset[Unit]], evaluate: Callable[[frozenset[Unit]], Trial], budget: int
+) -> list[Trial]:
+    """The choices tried, at most `budget`, on the way to the fewest bits a weight with which the gates hold."""
+    trials: dict[frozenset[Unit], Trial] = {}
+    low, high, step = -1, _STEPS, 0  # low fails, high is taken to hold
+    while high - low > 1:
+        units = excluded(8 + 8 * step / _STEPS)
+        if units not in trials:
+            if len(trials) == budget:
+                break
+            trials[units] = evaluate(units)
+        low, high = (low, step) if trials[units].passed else (step, high)
+        step = (low + high) // 2
+    return list(trials.values())
