@@ -18,6 +18,7 @@ _LABELS = {
     "min_cosine_mean": "mean cosine with FP32",
     "min_cosine_worst": "worst sample's cosine with FP32",
     "max_top1_drop": "zero-shot top-1 drop",
+    "max_class_recall_drop": "mean per-class recall drop",
     "max_recall_drop": "recall@1 drop",
     "max_fp16_change": "change of FP16's own accuracy",
     "above_chance": "FP32's zero-shot top-1 above chance",
@@ -34,6 +35,7 @@ _DIRECTIONS = {
 
 _NEEDS = {
     "max_top1_drop": "an evaluation set with labels, and FP8",
+    "max_class_recall_drop": "an evaluation set with labels, and FP8",
     "max_recall_drop": "an evaluation set with captions and without labels, and FP8",
     "max_fp16_change": "an evaluation set with labels or captions, and FP16",
     "above_chance": "an evaluation set with labels or captions",

@@ -56,7 +56,7 @@ class Gates(BaseModel):
 
     What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
     them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with. A
-    gate on top-1 or recall brings one more: FP32 itself must be above chance, or the others say nothing.
+    gate on top-1 or a recall brings one more: FP32 itself must be above chance, or the others say nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
@@ -74,6 +74,12 @@ class Gates(BaseModel):
         title="Most top-1 lost",
         description="Accuracy: the most zero-shot top-1 lost against FP16 and FP32, as a fraction of 1: 0.005 is "
         "half a point.",
+    )
+    max_class_recall_drop: Bound = Field(
+        default=None,
+        title="Most mean class recall lost",
+        description="Accuracy: the most of the classes' mean recall lost against FP16 and FP32, as a fraction: rare "
+        "classes count as much as common ones.",
     )
     max_recall_drop: Bound = Field(
         default=None,
@@ -106,8 +112,11 @@ class Gates(BaseModel):
             for name, bound in self
             if bound is not None
         )
-        over = {OVER_CHANCE[0]: self.max_top1_drop, OVER_CHANCE[1]: self.max_recall_drop}
-        return (*gates, *_above_chance(*(metric for metric, bound in over.items() if bound is not None)))
+        over = {
+            OVER_CHANCE[0]: (self.max_top1_drop, self.max_class_recall_drop),
+            OVER_CHANCE[1]: (self.max_recall_drop,),
+        }
+        return (*gates, *_above_chance(*(metric for metric, bounds in over.items() if any(bounds))))
 
 
 def _above_chance(*metrics: str) -> Iterator[Gate]:
@@ -126,6 +135,7 @@ _ROWS: Mapping[str, dict[str, Any]] = {
     "min_cosine_mean": _COSINES | {"where": _FP8 | {"metric": ("cosine_mean",), "reference": ("fp32",)}},
     "min_cosine_worst": _COSINES | {"where": _FP8 | {"metric": ("cosine_min",), "reference": ("fp32",)}},
     "max_top1_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": ("top1_difference",)}},
+    "max_class_recall_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": ("mean_class_recall_difference",)}},
     "max_recall_drop": _DROPS | {"where": _FP8 | _BASELINES | {"metric": _RECALLS}},
     "max_fp16_change": {
         "table": "accuracy",

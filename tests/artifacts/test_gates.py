@@ -167,6 +167,19 @@ def test_every_row_that_a_gate_speaks_about_is_judged_and_no_other() -> None:
     assert (worst.metric, worst.value, worst.status) == ("cosine_min", 0.1, "passed")
 
 
+def test_the_classes_recall_is_judged_by_itself() -> None:
+    rows = [
+        accuracy("mean_class_recall_difference", encoder="both", value=-0.1, low=-0.2, high=-0.06, reference="fp32"),
+        accuracy("mean_class_recall_difference", encoder="both", value=0.0, low=0.0, high=0.0, reference="fp16"),
+        accuracy("mean_class_recall_difference", encoder="both", value=-0.5, precision="fp16"),
+        accuracy("mean_class_recall", encoder="both", value=0.1),
+        accuracy("top1_difference", encoder="both", value=-0.5),
+    ]
+    results = judged(only(max_class_recall_drop=0.05), *rows)
+    assert [(r.reference, r.value, r.status) for r in results] == [("fp32", 0.1, "failed"), ("fp16", 0.0, "passed")]
+    assert only(max_class_recall_drop=0.05).gates()[-1].name == "above_chance"
+
+
 def test_recall_is_judged_both_ways() -> None:
     ways = ("image_to_text", "text_to_image")
     rows = [
@@ -196,6 +209,7 @@ CONFIGURED: list[dict[str, float]] = [
     {"min_cosine_mean": 0.91},
     {"min_cosine_worst": 0.5},
     {"max_top1_drop": 0.5},
+    {"max_class_recall_drop": 0.5},
     {"max_recall_drop": 0.5},
     {"max_fp16_change": 0.5},
     {"max_size_ratio": 0.97},
