@@ -7,10 +7,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.relevance import Relevance
+
 Array = NDArray[np.float32]
 _RESAMPLES = 10_000
 _SEED = 20_240_229
-_QUERIES = 512  # whose similarities are held at a time
+_QUERIES = 512  # whose similarities are held at a time,
+_SIMILARITIES = 1 << 24  # but no more of them than these: 64 MB
 
 
 def normalise(rows: Array) -> Array:
@@ -49,18 +52,18 @@ def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int)
     return np.concatenate(hits)
 
 
-def retrieval_ranks(queries: Array, items: Array, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many items come before the first relevant one, per query, (n,); `relevant` is (queries, items), one or more
-    in each row.
+def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArray[np.int64]:
+    """How many items come before the first relevant one, per query, (n,); each query has one or more.
 
     A rank below k is a hit of recall@k: a query counts as soon as one of its items is found, as CLIP_benchmark does it.
     Of items that are equally similar the first comes first, as in a stable sort.
     """
     targets, places = normalise(items).T, np.arange(len(items))
     ranks = []
-    for start in range(0, len(queries), _QUERIES):  # 5,000 pictures and their captions would be 500 MB
-        scores = normalise(queries[start : start + _QUERIES]) @ targets
-        best = np.where(relevant[start : start + _QUERIES], scores, -np.inf).argmax(axis=1)[:, None]
+    size = max(1, min(_QUERIES, _SIMILARITIES // len(items)))
+    for start in range(0, len(queries), size):
+        scores = normalise(queries[start : start + size]) @ targets
+        best = np.where(relevant.rows(start, size), scores, -np.inf).argmax(axis=1)[:, None]
         reached = np.take_along_axis(scores, best, axis=1)
         ranks.append((scores > reached).sum(axis=1) + ((scores == reached) & (places < best)).sum(axis=1))
     return np.concatenate(ranks)
@@ -68,7 +71,8 @@ def retrieval_ranks(queries: Array, items: Array, relevant: NDArray[np.bool_]) -
 
 def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
     """The most similar class of each image, (n,)."""
-    return np.asarray((normalise(images) @ classes.T).argmax(axis=1), dtype=np.int64)
+    parts = [images[start : start + _QUERIES] for start in range(0, len(images), _QUERIES)]
+    return np.concatenate([(normalise(part) @ classes.T).argmax(axis=1) for part in parts]).astype(np.int64)
 
 
 def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -137,14 +141,13 @@ def over_chance(
     return _share_over(hits, chance)
 
 
-def retrieval_over_chance(hits: NDArray[np.bool_], relevant: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself; `relevant` is (queries,
-    items).
+def retrieval_over_chance(hits: NDArray[np.bool_], relevant: Relevance) -> tuple[float, float, float]:
+    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself.
 
     Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
     relevant. Queries count as independent, as pictures do that have captions of their own.
     """
-    return _share_over(hits, float(relevant.mean()))
+    return _share_over(hits, relevant.share)
 
 
 def _share_over(hits: NDArray[np.bool_], chance: float) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics import class_embeddings, cosine, retrieval_ranks, snr_db, top_k_hits
+from tasks.relevance import Relevance
 
 if TYPE_CHECKING:
     from artifacts.manifest import Row
@@ -42,23 +43,29 @@ class Classification:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval among pictures and captions, each different one once, by their rows (p,) and (c,); `relevant` is
-    (p, c)."""
+    """Retrieval among pictures and captions, each different one once, by their rows (p,) and (c,); `pairs` (n, 2) are
+    those that belong together, by their places among these, sorted by picture."""
 
     pictures: NDArray[np.int64]
     captions: NDArray[np.int64]
-    relevant: NDArray[np.bool_]
+    pairs: NDArray[np.int64]
 
     reference = "captions"
+
+    @property
+    def relevant(self) -> Relevance:
+        """The captions that answer a picture."""
+        return Relevance(self.pairs, (len(self.pictures), len(self.captions)))
 
     def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
         """Of embeddings (n, d) and (texts, d)."""
         pictures, words = images[self.pictures], texts[self.captions]
-        to_text = retrieval_ranks(pictures, words, self.relevant)
-        to_image = retrieval_ranks(words, pictures, self.relevant.T)
+        relevant = self.relevant
+        to_text = retrieval_ranks(pictures, words, relevant)
+        to_image = retrieval_ranks(words, pictures, relevant.swapped)
         found: Hits = {}
         for k in _RECALL_K:
-            if k < min(self.relevant.shape):
+            if k < min(relevant.shape):
                 found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
         return found
 

@@ -80,8 +80,8 @@ def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], Sequence
         names: Sequence[str] = table.dataset.classes.names
         return names, [names[label] for label in task.labels], table.indices
     texts = evaluation_texts(table.dataset)
-    captions = [texts[row] for row in task.captions]
-    truths = [" / ".join(captions[column] for column in np.flatnonzero(row)) for row in task.relevant]
+    captions, relevant = [texts[row] for row in task.captions], task.relevant
+    truths = [" / ".join(captions[column] for column in relevant.items(row)) for row in range(len(task.pictures))]
     return captions, truths, [table.indices[row] for row in task.pictures]
 
 
@@ -104,4 +104,4 @@ def _right(task: Task, start: int, count: int) -> NDArray[np.bool_]:
     if isinstance(task, Classification):
         labels = task.labels[start : start + count]
         return np.asarray(labels[:, None] == np.arange(task.classes))
-    return task.relevant[start : start + count]
+    return task.relevant.rows(start, count)

@@ -38,8 +38,6 @@ def _retrieval(dataset: Dataset, indices: list[int], row_of: dict[str, int]) -> 
     captions = list(dict.fromkeys(sample.caption for sample in samples))
     place = {digest: row for row, digest in enumerate(first)}
     column = {caption: index for index, caption in enumerate(captions)}
-    relevant = np.zeros((len(first), len(captions)), dtype=bool)
-    for sample in samples:
-        relevant[place[sample.image_hash], column[sample.caption]] = True
+    pairs = sorted({(place[sample.image_hash], column[sample.caption]) for sample in samples})
     rows = [row_of[caption] for caption in captions]
-    return Retrieval(np.array(list(first.values()), dtype=np.int64), np.array(rows, dtype=np.int64), relevant)
+    return Retrieval(*(np.array(values, dtype=np.int64) for values in (list(first.values()), rows, pairs)))

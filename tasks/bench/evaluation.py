@@ -85,4 +85,4 @@ def _from(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
 def _task(fields: Mapping[str, NDArray[Any]]) -> Task:
     if "labels" in fields:
         return Classification(int(fields["classes"]), fields["prompts"], fields["labels"])
-    return Retrieval(fields["pictures"], fields["captions"], fields["relevant"])
+    return Retrieval(fields["pictures"], fields["captions"], fields["pairs"])

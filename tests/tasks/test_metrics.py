@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 from sklearn.preprocessing import normalize
 
 from tasks import metrics
+from tests.tasks.test_relevance import relevance
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_recall_is_brute_force(k: int, rng: np.random.Generator) -> None:
     items = rng.standard_normal((30, 6)).astype(np.float32)
     relevant = rng.random((20, 30)) < 0.08
     relevant[:, 7] |= ~relevant.any(axis=1)
-    hits = metrics.retrieval_ranks(queries, items, relevant) < k
+    hits = metrics.retrieval_ranks(queries, items, relevance(relevant)) < k
     for row, query in enumerate(queries):
         ranked = sorted(range(30), key=lambda i: -float(cosine_similarity(query[None], items[i][None])[0, 0]))
         assert hits[row] == any(relevant[row, i] for i in ranked[:k])
@@ -83,7 +84,7 @@ def test_ranks_of_more_queries_than_are_held_at_a_time(rng: np.random.Generator)
     scores = np.concatenate([block @ metrics.normalise(items).T for block in blocks])
     order = np.argsort(-scores, axis=1, kind="stable")
     expected = np.take_along_axis(relevant, order, axis=1).argmax(axis=1)
-    np.testing.assert_array_equal(metrics.retrieval_ranks(queries, items, relevant), expected)
+    np.testing.assert_array_equal(metrics.retrieval_ranks(queries, items, relevance(relevant)), expected)
     assert len(set(expected)) > 10
 
 
@@ -227,10 +228,10 @@ def test_shuffled_captions_are_at_chance() -> None:
     captions = pictures[owner] + rng.standard_normal((240, 16))
     best = (normalize(pictures) @ normalize(captions).T).argmax(axis=1)
     relevant = owner[None, :] == np.arange(80)[:, None]
-    assert metrics.retrieval_over_chance(relevant[np.arange(80), best], relevant)[1] > 0.5
+    assert metrics.retrieval_over_chance(relevant[np.arange(80), best], relevance(relevant))[1] > 0.5
     for _ in range(runs):
         shuffled = rng.permutation(owner)[None, :] == np.arange(80)[:, None]
-        value, low, high = metrics.retrieval_over_chance(shuffled[np.arange(80), best], shuffled)
+        value, low, high = metrics.retrieval_over_chance(shuffled[np.arange(80), best], relevance(shuffled))
         assert low <= value <= high
         values.append(value)
         above += low > 0
