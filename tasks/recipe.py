@@ -31,7 +31,7 @@ class Fp8(BaseModel):
     model_config = _STRICT
 
     num_bits: Literal["e4m3"]
-    axis: Literal[0] | None = None
+    axis: int | None = Field(default=None, ge=0, le=0)  # Literal[0] would take `false`
     constant_amax: float | None = Field(default=None, gt=0)
 
 
