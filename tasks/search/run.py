@@ -16,6 +16,7 @@ from tasks.bench.roofline import count_products
 from tasks.bench.torch_graph import load
 from tasks.progress import progress
 from tasks.recipe import Recipe
+from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial, fidelity_of
@@ -60,7 +61,7 @@ def measure_all(
             products = count_products(OnnxGraph.load(path), batch=1)
             variants = Variants(load(path, "cpu", fused=False))
         flops += sum(product.flops for product in products)
-        units = units_of(graph.skeleton, recipe, graph.amax, products)
+        units = units_of(graph.skeleton, recipe, graph.amax_of(recipe), products)
         inputs = batches(encoder)
         key, what = f"clipsmith-progress-sensitivity-{encoder}", f"sensitivity {encoder}"
         with progress(key, len(units) * len(inputs), "variant", what) as advance:
@@ -70,12 +71,12 @@ def measure_all(
 
 def find(
     measured: Measured,
-    rows_of: Callable[[frozenset[Unit]], list[Row]],
+    rows_of: Callable[[Choice], list[Row]],
     gates: Gates,
     budget: int,
     journal: Journal,
 ) -> Planner:
-    """A planner that has run; `rows_of` gives the accuracy table with these units in FP16.
+    """A planner that has run; `rows_of` gives the accuracy table of a choice.
 
     Evaluations are taken from the journal where it has them, and count against the budget all the same: a search that
     was killed takes the way that it would have taken.
@@ -83,14 +84,15 @@ def find(
     wanted = gates.gates()
     with progress("clipsmith-progress-search", budget, "recipe", "evaluate recipes") as advance:
 
-        def evaluate(excluded: frozenset[Unit]) -> Trial:
-            key = digest_json(sorted(unit.module for unit in excluded))
+        def evaluate(choice: Choice) -> Trial:
+            key = digest_json(choice.names())
             rows = journal.get(_KIND, key)
             if rows is None:
-                rows = rows_of(excluded)
+                rows = rows_of(choice)
                 journal.put(_KIND, key, rows)
             advance(1)
-            return Trial(excluded, measured.share(excluded), fidelity_of(rows), judge(wanted, {"accuracy": rows}))
+            share = measured.share(choice.excluded)
+            return Trial(choice, share, fidelity_of(rows), judge(wanted, {"accuracy": rows}))
 
         planner = Planner(measured.sensitivities, evaluate, budget)
         planner.run()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.search.choice import Choice
 from tasks.search.evaluation import Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner
@@ -63,9 +64,9 @@ def test_a_killed_search_goes_on_where_it_was(
     path, evaluated = tmp_path / "j", []
     original = Evaluator.rows
 
-    def rows(self: Evaluator, left_out: frozenset[Any]) -> list[Any]:
-        evaluated.append(left_out)
-        return original(self, left_out)
+    def rows(self: Evaluator, choice: Choice) -> list[Any]:
+        evaluated.append(choice)
+        return original(self, choice)
 
     monkeypatch.setattr(Evaluator, "rows", rows)
     whole = prepared.search(Journal(path, "a"))
@@ -75,5 +76,5 @@ def test_a_killed_search_goes_on_where_it_was(
     path.write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
     evaluated.clear()
     again = prepared.search(Journal(path, "a"))
-    assert evaluated == [whole.trials[-1].excluded]
+    assert evaluated == [whole.trials[-1].choice]
     assert repr(again.trials) == repr(whole.trials)  # NaN is not equal to itself
