@@ -14,7 +14,7 @@ from tasks.search.choice import Choice
 from tasks.search.evaluation import Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner
-from tests.tasks.search.support import ENCODERS, PLANTS, Prepared, Weights, base_weights, plant
+from tests.tasks.search.support import ENCODERS, PLANTS, Prepared, Weights, base_weights, plant, plant_channel
 
 PrepareWith = Callable[[Weights], Prepared]
 
@@ -54,6 +54,25 @@ def test_exactly_the_planted_modules_are_excluded(
     planner = prepared.search(Journal(tmp_path / "j", "a"))
     assert not planner.trials[0].passed
     assert excluded(planner) == modules
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_huge_output_channel_is_scaled_by_itself_and_nothing_excluded(
+    count: int, prepared_with: PrepareWith, tmp_path: Path
+) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    candidates = [module for module in PLANTS if not module.endswith("fc2")]  # what follows a normalisation
+    modules = rng.choice(candidates, count, replace=False).tolist()
+    weights = base_weights()
+    for module in modules:
+        plant_channel(weights, module, rng)
+    planner = prepared_with(weights).search(Journal(tmp_path / "j", "a"))
+    best = planner.best()
+    assert not planner.trials[0].passed
+    assert ({unit.module for unit in best.by_channel}, best.excluded) == (set(modules), set())
+    assert best.share == planner.trials[0].share
 
 
 def test_a_killed_search_goes_on_where_it_was(
