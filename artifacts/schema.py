@@ -92,7 +92,7 @@ _COVERAGE = Table(
         Column("expected", "str", "precision the recipe asks for"),
         Column("actual", "str", "precision found in the graph"),
         Column("input_scale", "float", "scale of the quantized input", nullable=True),
-        Column("weight_scale", "float", "scale of the quantized weight", nullable=True),
+        Column("weight_scale", "float", "scale of the quantized weight, of its channels the largest", nullable=True),
         Column("weight_bytes", "int", "size of the weight in the graph", "bytes", nullable=True),
         Column("node", "str", "node of the ONNX graph", nullable=True),
     ),

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tasks.search.plan import Trial
     from tasks.search.units import Unit
 
-_TRIALS = ("recipe", ">FP8 share", ">least mean cosine", ">in FP16", "gates")
-_UNITS = ("kept in FP16", "encoder", ">of the operations", ">1 - cosine alone", ">SNR dB")
+_TRIALS = ("recipe", ">FP8 share", ">least mean cosine", ">in FP16", ">by channel", "gates")
+_UNITS = ("encoder", ">of the operations", ">1 - cosine alone", ">SNR dB")
 
 
 def document(found: Found) -> dict[str, Any]:
@@ -44,18 +44,19 @@ def _trial(trial: Trial) -> dict[str, Any]:
     return {
         "fp8_share": trial.share,
         "cosine_mean": trial.fidelity,
-        "excluded": _names(trial),
+        "excluded": _names(trial.excluded),
+        "by_channel": _names(trial.by_channel),
         "passed": trial.passed,
         "gates": [result.model_dump(mode="json") for result in trial.gates],
     }
 
 
-def _names(trial: Trial) -> list[str]:
-    return sorted(unit.module for unit in trial.excluded)
+def _names(units: frozenset[Unit]) -> list[str]:
+    return sorted(unit.module for unit in units)
 
 
 def print_found(found: Found) -> None:
-    """The front with the recipe in it, what is left in FP16 and why, the gates, and where the files are."""
+    """The front with the recipe in it, what is left in FP16 or scaled by channel and why, the gates, and the files."""
     from tasks.search.plan import pareto
 
     console = stdout()
@@ -64,12 +65,11 @@ def print_found(found: Found) -> None:
     if found.rival:
         rows.append(_cells("ModelOpt's auto_quantize", closest(found.rival)))
     print_list(console, _TRIALS, rows)
-    if found.best.excluded:
-        console.print()
-        losses = {s.unit: s for s in found.measured.sensitivities}
-        left = sorted(found.best.excluded, key=lambda unit: -losses[unit].loss)
-        rows = [(*_unit(found, unit), f"{losses[unit].loss:.2e}", f"{losses[unit].snr_db:.1f}") for unit in left]
-        print_list(console, _UNITS, rows)
+    chosen = (("kept in FP16", found.best.excluded), ("weights scaled by channel", found.best.by_channel))
+    for what, units in chosen:
+        if units:
+            console.print()
+            print_list(console, (what, *_UNITS), _rows(found, units))
     console.print()
     print_gates(console, found.best.gates)
     console.print(
@@ -85,12 +85,19 @@ def closest(trials: Sequence[Trial]) -> Trial:
 
 
 def _name(found: Found, trial: Trial) -> str:
-    return "found" if trial is found.best else "everything in FP8" if not trial.excluded else "on the front"
+    return "found" if trial is found.best else "everything in FP8" if trial is found.trials[0] else "on the front"
 
 
 def _cells(name: str, trial: Trial) -> tuple[str, ...]:
     verdict = "passed" if trial.passed else "not passed"
-    return name, show.percent(trial.share, 2), f"{trial.fidelity:.6f}", str(len(trial.excluded)), verdict
+    counts = str(len(trial.excluded)), str(len(trial.by_channel))
+    return name, show.percent(trial.share, 2), f"{trial.fidelity:.6f}", *counts, verdict
+
+
+def _rows(found: Found, units: frozenset[Unit]) -> list[tuple[str, ...]]:
+    losses = {s.unit: s for s in found.measured.sensitivities}
+    worst = sorted(units, key=lambda unit: -losses[unit].loss)
+    return [(*_unit(found, unit), f"{losses[unit].loss:.2e}", f"{losses[unit].snr_db:.1f}") for unit in worst]
 
 
 def _rivals(found: Found) -> str:

@@ -34,11 +34,12 @@ from tasks.modelopt import load_exposed, load_plain
 from tasks.preprocess import Preprocess
 from tasks.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
+from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph, Evaluator, Feeds
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial
 from tasks.search.plot import front_plot
-from tasks.search.recipe_file import without, write_recipe
+from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.run import Batches, Measured, compare, evaluator, find, measure_all
 from tasks.search.units import Unit
 from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
@@ -137,16 +138,21 @@ def _conclude(
     plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities)
     settings.plot.write_text(plot, encoding="utf-8")
     best = planner.best()
-    write_recipe(without(recipe, best.excluded), settings.out, _description(best, recipe, gates))
+    write_recipe(chosen(recipe, best.choice), settings.out, _description(best, recipe, gates))
     return Found(best, tuple(planner.trials), tuple(rival), measured, settings)
 
 
 def _description(best: Trial, recipe: Recipe, gates: Gates) -> str:
     bounds = ", ".join(f"{gate.name} {gate.min if gate.max is None else gate.max:g}" for gate in gates.gates())
-    left = "nothing" if not best.excluded else ", ".join(sorted(unit.module for unit in best.excluded))
-    return f"The recipe {recipe.name} with {left} in FP16 besides; {best.share:.2%} of the operations are in FP8. " + (
-        f"Found by a search for the most that meets {bounds}."
+    finer = "" if not best.by_channel else f", and the weights of {_listed(best.by_channel)} scaled by channel"
+    return (
+        f"The recipe {recipe.name} with {_listed(best.excluded)} in FP16 besides{finer}; "
+        f"{best.share:.2%} of the operations are in FP8. Found by a search for the most that meets {bounds}."
     )
+
+
+def _listed(units: frozenset[Unit]) -> str:
+    return ", ".join(sorted(unit.module for unit in units)) or "nothing"
 
 
 @dataclass(frozen=True)
@@ -271,9 +277,9 @@ class _Source:
             found.append(Pairs(torch.from_numpy(batch.pixel_values), inputs, targets))
         return found
 
-    def rows(self, excluded: frozenset[Unit]) -> list[Row]:
-        """The accuracy table with these units in FP16."""
-        return self._evaluator.rows(excluded)
+    def rows(self, choice: Choice) -> list[Row]:
+        """The accuracy table with this choice."""
+        return self._evaluator.rows(choice)
 
     @cached_property
     def _evaluator(self) -> Evaluator:

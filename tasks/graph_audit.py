@@ -239,12 +239,28 @@ def _check_coverage(findings: GraphFindings, inventory: Inventory, recipe: Recip
                 expected=f"{expected}, by {'the recipe' if recipe else 'the FP16 baseline'}",
                 fix="nothing is published under a precision that it does not have: report this as a bug of the export",
             )
+        if kind == "linear":
+            _check_channels(module, found[0], recipe, path)
     known = expected_precisions(inventory, recipe).keys()
     strangers = sorted(module for module, kind in findings.products if (module, kind) not in known)
     if strangers:
         raise AuditError(f"products of unknown modules: {strangers[:3]}", where=path.name)
     if recipe is not None and not any(f.precision == "fp8" for fs in findings.products.values() for f in fs):
         raise AuditError("the graph is labelled FP8 and nothing in it is", where=path.name)
+
+
+def _check_channels(module: str, found: Found, recipe: Recipe | None, path: Path) -> None:
+    """A weight has a scale for each output channel where the recipe says so, and nowhere else."""
+    rule = None if recipe is None else recipe.rule_for(f"{module}.weight_quantizer", "nn.Linear")
+    expected = found.precision == "fp8" and rule is not None and rule.axis is not None
+    if found.by_channel != expected:
+        one, each = "one scale for the whole weight", "a scale for each output channel"
+        raise AuditError(
+            f"{module} has {each if found.by_channel else one}",
+            where=f"{path.name}, node {found.node}",
+            expected=f"{each if expected else one}, by the recipe",
+            fix=_AGAIN,
+        )
 
 
 def expected_precisions(inventory: Inventory, recipe: Recipe | None) -> dict[tuple[str, str], Precision]:

@@ -115,18 +115,29 @@ def activation_quantizers(model: nn.Module) -> dict[str, Any]:
 
 
 def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
-    """The per-tensor amax of every enabled quantizer.
+    """The amax of every enabled quantizer; of one with an amax for each channel, the largest.
 
     Raises:
         BadAmax: zero, NaN, infinite, or never reached by the calibration data; the message names the layer.
     """
+    import torch
+
     table: dict[str, float] = {}
     for name, quantizer in enabled_quantizers(model).items():
         rule = recipe.rule_for(name, owner_of(name))
         constant = rule.constant_amax if rule is not None else None
         amax = quantizer.amax if constant is None else constant
-        table[name] = require_usable(name, None if amax is None else float(amax))
+        table[name] = require_usable(name, None if amax is None else float(torch.as_tensor(amax).max()))
     return table
+
+
+def read_channels(model: nn.Module) -> dict[str, list[float]]:
+    """The amax of each output channel, of the enabled quantizers that have one for each.
+
+    The weights alone decide it: ModelOpt takes max |row|, which may be 0.
+    """
+    found = {name: quantizer for name, quantizer in enabled_quantizers(model).items() if quantizer.axis is not None}
+    return {name: quantizer.amax.flatten().tolist() for name, quantizer in found.items()}
 
 
 def require_usable(name: str, amax: float | None) -> float:
@@ -146,10 +157,10 @@ def require_usable(name: str, amax: float | None) -> float:
 
 
 def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
-    """Set calibrated amax values.
+    """Set calibrated amax values; those by channel are the weights' and stay, with the table's as their largest.
 
     Raises:
-        BadAmax: the enabled quantizers are not those of the table.
+        BadAmax: the enabled quantizers are not those of the table, or the weights of one are others.
     """
     import torch
 
@@ -160,8 +171,20 @@ def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
             f"{len(odd)} quantizers do not match the amax table, the first is {odd[0]}", fix="calibrate again"
         )
     for name, quantizer in quantizers.items():
-        if quantizer.amax is None or float(quantizer.amax) != table[name]:
+        if quantizer.axis is not None:
+            _require_largest(name, float(quantizer.amax.max()), table[name])
+        elif quantizer.amax is None or float(quantizer.amax) != table[name]:
             quantizer.amax = torch.tensor(table[name])
+
+
+def _require_largest(name: str, found: float, recorded: float) -> None:
+    if found != recorded:
+        raise BadAmax(
+            f"the largest weight that {name} sees is {found}, and the amax table says {recorded}",
+            where=name.rpartition(".")[0],
+            expected="the table of these weights",
+            fix="calibrate again",
+        )
 
 
 def enable_checkpointing() -> None:

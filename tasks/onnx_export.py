@@ -8,6 +8,7 @@ from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store import active_store
 from tasks.clip import family_named
+from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Precision, Skeleton
@@ -66,8 +67,9 @@ def export_fp8(
     """
     with measured() as meter:
         store = active_store()
-        amax = read_amax_file(store.path(table, AMAX_FILE))
-        graph = quantize(Skeleton.load(store.path(skeleton, SKELETON_FILE)), recipe, amax)
+        source = Skeleton.load(store.path(skeleton, SKELETON_FILE))
+        amax = with_channels(read_amax_file(store.path(table, AMAX_FILE)), source, recipe, snapshot.weights())
+        graph = quantize(source, recipe, amax)
         ref = _write(graph, snapshot, "fp8", {RECIPE_KEY: recipe.digest})
     return ExportedOnnx(encoder=encoder, precision="fp8", onnx=ref, stats=meter.stats)
 

@@ -21,6 +21,7 @@ from tasks.modelopt import (
     insert_quantizers,
     load_plain,
     read_amax,
+    read_channels,
     write_amax,
 )
 from tasks.quiet import prints_to_log
@@ -32,8 +33,9 @@ from tasks.steps import StepOutput, cached_step, measured
 class QuantizedCheckpoint(StepOutput):
     """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor.
 
-    `amax.parquet` is complete. ModelOpt's state lacks the quantizers of what an `nn.MultiheadAttention` hides (SigLIP's
-    pooling attention): the checkpoint keeps the layout that transformers loads.
+    `amax.parquet` is complete; of a quantizer with an amax for each channel it has the largest, and the weights say the
+    others. ModelOpt's state lacks the quantizers of what an `nn.MultiheadAttention` hides (SigLIP's pooling attention):
+    the checkpoint keeps the layout that transformers loads.
     """
 
     checkpoint: ArtifactRef
@@ -62,13 +64,14 @@ def quantize(
         hidden = hidden_modules(model)
         visible = {name: v for name, v in amax.items() if not name.startswith(tuple(f"{h}." for h in hidden))}
         write_amax(model, visible)
+        channels = read_channels(model)
         enable_checkpointing()
         with store.staging() as folder:
             save: Any = model.save_pretrained  # nn.Module hides its type
             with prints_to_log():
                 save(folder)
             del model, save
-            _check_round_trip(folder, recipe, visible)
+            _check_round_trip(folder, recipe, visible, channels)
             frame.to_parquet(folder / AMAX_FILE, index=False)
             for file in store.path(preprocess).iterdir():
                 shutil.copyfile(file, folder / file.name)
@@ -76,10 +79,13 @@ def quantize(
     return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), beyond=tuple(hidden), stats=meter.stats)
 
 
-def _check_round_trip(folder: Path, recipe: Recipe, amax: Mapping[str, float]) -> None:
+def _check_round_trip(
+    folder: Path, recipe: Recipe, amax: Mapping[str, float], channels: Mapping[str, list[float]]
+) -> None:
     family = family_for(json.loads((folder / "config.json").read_bytes()), where=folder)
     with prints_to_log():
-        restored = read_amax(family.load(folder, EAGER), recipe)
+        model = family.load(folder, EAGER)
+    restored = read_amax(model, recipe)
     if restored != dict(amax):
         odd = sorted(name for name in restored.keys() | amax.keys() if restored.get(name) != amax.get(name))
         raise RoundTripError(
@@ -87,6 +93,8 @@ def _check_round_trip(folder: Path, recipe: Recipe, amax: Mapping[str, float]) -
             f"wrote {amax.get(odd[0])}, read {restored.get(odd[0])}",
             where=folder,
         )
+    if read_channels(model) != channels:
+        raise RoundTripError("the amax of channels restore to others than were written", where=folder)
 
 
 def keep_amax(snapshot: Snapshot) -> ArtifactRef:

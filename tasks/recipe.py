@@ -23,12 +23,15 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Fp8(BaseModel):
-    """FP8 E4M3, one static scale per tensor; `constant_amax` fixes the amax instead of calibrating it."""
+    """FP8 E4M3 with static scales; `constant_amax` fixes the amax instead of calibrating it.
+
+    One scale per tensor or, with `axis: 0`, one for each output channel of a linear layer's weight.
+    """
 
     model_config = _STRICT
 
     num_bits: Literal["e4m3"]
-    axis: None = None
+    axis: int | None = Field(default=None, ge=0, le=0)  # Literal[0] would take `false`
     constant_amax: float | None = Field(default=None, gt=0)
 
 
@@ -46,6 +49,19 @@ class Rule(BaseModel):
     def _one_effect(self) -> Rule:
         if (self.cfg is None) == (self.enable is None):
             raise ValueError("a rule has exactly one of `cfg` and `enable`")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_of_linear_weights(self) -> Rule:
+        if self.cfg is None or self.cfg.axis is None:
+            return self
+        if self.parent_class != "nn.Linear" or not self.quantizer_name.endswith("weight_quantizer"):
+            raise ValueError(
+                "`axis: 0`, a scale for each output channel, is for weights of linear layers: "
+                "end `quantizer_name` in weight_quantizer, and add `parent_class: nn.Linear`"
+            )
+        if self.cfg.constant_amax is not None:
+            raise ValueError("`constant_amax` is one number, and `axis: 0` asks for one for each output channel")
         return self
 
 
@@ -135,7 +151,7 @@ class Recipe(BaseModel):
             if rule.cfg is None:
                 entry["enable"] = rule.enable
             else:
-                entry["cfg"] = {"num_bits": (4, 3), "axis": None}
+                entry["cfg"] = {"num_bits": (4, 3), "axis": rule.cfg.axis}
                 if rule.cfg.constant_amax is not None:
                     entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
             rules.append(entry)

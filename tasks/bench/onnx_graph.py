@@ -17,11 +17,15 @@ from artifacts.errors import UnknownOperator
 FP8 = TensorProto.FLOAT8E4M3FN
 
 
+Scale = float | tuple[float, ...]
+"""One for a tensor, or one for each element of its last axis: each output channel of a weight that a MatMul reads."""
+
+
 class Scaled(NamedTuple):
     """FP8 values by the tensor that holds them, and the scale to multiply them with."""
 
     tensor: str
-    scale: float
+    scale: Scale
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class OnnxGraph:
     def dequantized(self, name: str) -> Scaled | None:
         """The FP8 tensor and scale behind a DequantizeLinear; None when the tensor is not one's output."""
         node = self.made_by(name, "DequantizeLinear")
-        return None if node is None else Scaled(node.input[0], self._scale(node))
+        return None if node is None else Scaled(node.input[0], self.scale_of(node))
 
     def behind(self, name: str) -> str:
         """The tensor before a QuantizeLinear and DequantizeLinear pair, or the tensor itself."""
@@ -84,8 +88,22 @@ class OnnxGraph:
         quantize = None if dequantized is None else self.made_by(dequantized.tensor, "QuantizeLinear")
         return name if quantize is None else quantize.input[0]
 
-    def _scale(self, node: NodeProto) -> float:
-        return float(self.array(node.input[1]))
+    def scale_of(self, dequantize: NodeProto) -> Scale:
+        """What a DequantizeLinear multiplies with.
+
+        Raises:
+            UnknownOperator: several scales, and they are not those of a constant matrix's columns.
+        """
+        scale = self.array(dequantize.input[1])
+        weight = self.constants.get(dequantize.input[0])
+        columns = weight is not None and len(weight.dims) == 2 and attribute(dequantize, "axis", 1) == 1
+        if scale.ndim and not columns:
+            raise UnknownOperator(
+                f"{dequantize.name} has scales along another axis than a weight's output channels",
+                expected="a graph that clipsmith exported",
+                fix="export the model with this version of clipsmith",
+            )
+        return tuple(scale.tolist()) if scale.ndim else float(scale)
 
 
 def module_of(node: NodeProto) -> str:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from onnx import NodeProto
 
-from tasks.bench.onnx_graph import FP8, OnnxGraph, attribute, module_of
+from tasks.bench.onnx_graph import FP8, OnnxGraph, Scale, attribute, module_of
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 _KERNEL_SIZES = (64, 128)
@@ -29,9 +29,9 @@ _FOLDABLE = 64.0
 
 @dataclass(frozen=True)
 class Linear:
-    """`output = x @ weight + bias`; in FP8 when the input and the weight both are, with a scale per tensor.
+    """`output = x @ weight + bias`; in FP8 when the input and the weight both are.
 
-    `x` is the FP8 tensor itself when `x_scale` is set.
+    `x` is the FP8 tensor itself when `x_scale` is set. The weight has one scale, or one for each output channel.
     """
 
     module: str
@@ -41,11 +41,15 @@ class Linear:
     bias: str | None
     output: str
     x_scale: float | None = None
-    weight_scale: float | None = None
+    weight_scale: Scale | None = None
 
     @property
     def fp8(self) -> bool:
         return self.x_scale is not None
+
+    @property
+    def by_channel(self) -> bool:
+        return isinstance(self.weight_scale, tuple)
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class ActivatedLinear:
 class LinearGroup:
     """Linear layers that read one input, run as one product whose output is split.
 
-    FP8 products have one scale per weight and a kernel takes one: `factor` of a member is (scale used) / (its own), so
-    its output comes `factor` times too large, which the attention's scale takes back (see `Attention.scale`).
+    Where FP8 products have one scale per weight, a kernel takes one: `factor` of a member is (scale used) / (its own),
+    so its output comes `factor` times too large, which the attention's scale takes back (see `Attention.scale`). With
+    scales by channel each output has its own, and factors are 1.
     """
 
     members: tuple[Linear, ...]
@@ -202,7 +207,7 @@ def _linear(graph: OnnxGraph, node: NodeProto) -> Linear | None:
     if scaled is None:
         return found
     active = graph.dequantized(x)
-    if active is None or graph.constants[constant].data_type != FP8:
+    if active is None or isinstance(active.scale, tuple) or graph.constants[constant].data_type != FP8:
         return None
     if any(size % FP8_ALIGNMENT for size in graph.constants[constant].dims):
         return None
@@ -221,7 +226,7 @@ def _bias(graph: OnnxGraph, product: str) -> tuple[str | None, str]:
 
 def _activated(graph: OnnxGraph, linear: Linear) -> tuple[ActivatedLinear, set[str]] | None:
     """The layer with its activation and quantization, and the tensors that then are never made."""
-    if not linear.fp8 or linear.bias is None:
+    if not linear.fp8 or linear.bias is None or linear.by_channel:
         return None
     found = _gelu(graph, linear.output) or _quick_gelu(graph, linear.output)
     if found is None:
@@ -362,7 +367,11 @@ def _group(graph: OnnxGraph, attention: Attention, linears: dict[str, Linear]) -
         return None
     if any(graph.only_consumer(member.output) is None for member in members):
         return None
-    own = [member.weight_scale or 1.0 for member in members]
+    if all(member.by_channel for member in members):
+        return LinearGroup(members, (1.0, 1.0, 1.0))
+    own = [m.weight_scale or 1.0 for m in members if not isinstance(m.weight_scale, tuple)]
+    if len(own) != 3:
+        return None
     factors = tuple(own[2] / scale for scale in own)  # V's output is used as it is, so its scale serves all three
     if any(not 1 / _FOLDABLE < factor < _FOLDABLE for factor in factors):
         return None

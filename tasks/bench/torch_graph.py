@@ -16,7 +16,7 @@ import numpy as np
 from onnx import NodeProto
 
 from artifacts.errors import UnknownOperator
-from tasks.bench.onnx_graph import FP8, OnnxGraph, attribute
+from tasks.bench.onnx_graph import FP8, OnnxGraph, Scale, attribute
 from tasks.bench.patterns import ActivatedLinear, Attention, Linear, LinearGroup, Plan, fused_plan, literal_plan
 
 if TYPE_CHECKING:
@@ -146,21 +146,24 @@ class _Emitter:
 
     def _group(self, step: LinearGroup) -> None:
         """One product; each member's output is a slice of it, `factor` times too large."""
-        product = self._product(step.members, step.members[-1].weight_scale, step.factors)
+        own = [member.weight_scale for member in step.members]
+        channels = tuple(scale for scales in own if isinstance(scales, tuple) for scale in scales)
+        product = self._product(step.members, channels or own[-1], step.factors)
         start = 0
         for member in step.members:
             end = start + int(self.source.constants[member.weight].dims[1])
             self.values[member.output] = self.fx.call_method("narrow", (product, -1, start, end - start))
             start = end
 
-    def _product(self, members: Sequence[Linear], scale: float | None, factors: tuple[float, ...] = (1.0,)) -> Any:
+    def _product(self, members: Sequence[Linear], scale: Scale | None, factors: tuple[float, ...] = (1.0,)) -> Any:
         """One product for all members; `scale` is that of the weights as the kernel shall take them."""
         weight, bias = self._weights(members, factors)
         first = members[0]
         if not first.fp8:
             return self._call(self.ops.linear, self._tensor(first.x), weight, bias)
-        scales = (self._scalar(f"{first.module}.x_scale", first.x_scale), self._scalar(f"{first.module}.scale", scale))
-        return self._call(self.ops.linear_fp8, self._tensor(first.x), weight, *scales, bias)
+        product = self.ops.linear_fp8_by_channel if isinstance(scale, tuple) else self.ops.linear_fp8
+        scales = (self._scale(f"{first.module}.x_scale", first.x_scale), self._scale(f"{first.module}.scale", scale))
+        return self._call(product, self._tensor(first.x), weight, *scales, bias)
 
     def _weights(self, members: Sequence[Linear], factors: tuple[float, ...]) -> tuple[Any, Any]:
         """Buffers of (all out, in) weights and of the biases, those `factor` times as large."""
@@ -176,17 +179,22 @@ class _Emitter:
             return weight, None
         return weight, self._buffer(f"{first.module}.bias", torch.cat([(b.float() * f).half() for b, f in named]))
 
-    def _scalar(self, name: str, value: float | None) -> Any:
+    def _scale(self, name: str, value: Scale | None) -> Any:
         import torch
 
         return self._buffer(name, torch.tensor(value, dtype=torch.float32))
+
+    def _multiplier(self, name: str, scale: Scale) -> Any:
+        """A plain number where one scale will do."""
+        return self._scale(name, scale) if isinstance(scale, tuple) else scale
 
     def _activated(self, step: ActivatedLinear) -> None:
         from tasks.bench.fused_ops import linear_activated
 
         linear = step.linear
         weight, bias = self._weights([linear], (1.0,))
-        scale = (linear.x_scale or 1.0) * (linear.weight_scale or 1.0)
+        assert linear.x_scale is not None and isinstance(linear.weight_scale, float)  # or it would not be this step
+        scale = linear.x_scale * linear.weight_scale
         x = self._tensor(linear.x)
         self.values[step.output] = self._call(linear_activated, x, weight, bias, scale, step.out_scale, step.activation)
 
@@ -269,7 +277,7 @@ class _Emitter:
         scaled = self.source.dequantized(node.input[0])
         if scaled is not None and scaled.tensor in self.source.constants:
             table, ids = self._tensor(scaled.tensor), self._tensor(node.input[1])
-            return self._call(self.ops.look_up_fp8, table, ids, scaled.scale)
+            return self._call(self.ops.look_up_fp8, table, ids, self._multiplier(node.input[0], scaled.scale))
         row = self.source.scalar(node.input[1])
         if row is not None:
             return self.fx.call_method("select", (self._tensor(node.input[0]), axis, int(row)))
@@ -288,7 +296,8 @@ class _Emitter:
         return self._call(self.ops.quantize, self._tensor(node.input[0]), self.source.scalar(node.input[1]))
 
     def _emit_dequantizelinear(self, node: NodeProto) -> Any:
-        return self._call(self.ops.dequantize, self._tensor(node.input[0]), self.source.scalar(node.input[1]))
+        scale = self._multiplier(node.input[1], self.source.scale_of(node))
+        return self._call(self.ops.dequantize, self._tensor(node.input[0]), scale)
 
     def _emit_layernormalization(self, node: NodeProto) -> Any:
         operands = [self._tensor(name) for name in node.input]

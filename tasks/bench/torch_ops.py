@@ -24,13 +24,16 @@ ONNX_DTYPES = {
 # --- FP8 ---------------------------------------------------------------------------------------------------
 
 
-def quantize(x: Tensor, scale: float) -> Tensor:
+def quantize(x: Tensor, scale: float | Tensor) -> Tensor:
     """QuantizeLinear to FP8 E4M3: divide, saturate, round to nearest even."""
     return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
 
 
-def dequantize(x: Tensor, scale: float) -> Tensor:
-    """DequantizeLinear to FP16; the product of an FP8 value and an FP16 scale is rounded once."""
+def dequantize(x: Tensor, scale: float | Tensor) -> Tensor:
+    """DequantizeLinear to FP16; the product of an FP8 value and an FP16 scale is rounded once.
+
+    Scales by channel are those of the last axis.
+    """
     return (x.float() * scale).half()
 
 
@@ -51,6 +54,20 @@ def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor,
         flat, weight.t(), x_scale, weight_scale, bias=bias, out_dtype=torch.float16, use_fast_accum=True
     )
     return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def linear_fp8_by_channel(
+    x: Tensor, weight: Tensor, x_scale: Tensor, weight_scales: Tensor, bias: Tensor | None
+) -> Tensor:
+    """As `linear_fp8`, with a scale (FP32) for each output channel: the product in FP32, scaled, rounded once to FP16.
+
+    `torch._scaled_mm` takes such scales itself only beside a scale for each row of `x`, and not on every card.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    one = torch.ones_like(x_scale)
+    product = torch._scaled_mm(flat, weight.t(), x_scale, one, out_dtype=torch.float32, use_fast_accum=True)
+    scaled = product * weight_scales if bias is None else product * weight_scales + bias
+    return scaled.half().reshape(*x.shape[:-1], weight.shape[0])
 
 
 def look_up_fp8(table: Tensor, ids: Tensor, scale: float) -> Tensor:

@@ -6,25 +6,33 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from tasks.graph.skeleton import Precision, module_of
 
 _FP8 = onnx.TensorProto.FLOAT8E4M3FN
 _WEIGHT_SUFFIXES = (".weight.T", ".weight")
+_Scales = dict[str, NDArray[np.float16]]
+"""By name, what Q and DQ nodes scale with: of no axes, or of one."""
 _BYTES = {_FP8: ("fp8", 1), onnx.TensorProto.FLOAT16: ("fp16", 2)}
 
 
 @dataclass(frozen=True)
 class Found:
-    """One product (or plain weight): its node, precision, the scales of its two operands, its weight's bytes."""
+    """One product (or plain weight): its node, precision, the scales of its two operands, its weight's bytes.
+
+    `by_channel` says that the second operand has a scale for each of its columns; `second_scale` is the largest.
+    """
 
     node: str
     precision: Precision | Literal["mixed"]
     first_scale: float | None = None
     second_scale: float | None = None
     weight_bytes: int = 0
+    by_channel: bool = False
 
 
 @dataclass
@@ -41,7 +49,7 @@ class GraphFindings:
 def read_findings(model: onnx.ModelProto) -> GraphFindings:
     """Read a model whose external data need not be loaded."""
     sizes = _initializer_bytes(model)
-    scales = _scalars(model)
+    scales = _scales(model)
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     graph = gs.import_onnx(model)
     findings = GraphFindings(inputs=_signature(graph.inputs), outputs=_signature(graph.outputs))
@@ -58,7 +66,7 @@ def read_findings(model: onnx.ModelProto) -> GraphFindings:
             if table.name.endswith(_WEIGHT_SUFFIXES):
                 findings.products[_weight_module(table), "embedding"].append(_plain(node, table, sizes))
         elif node.op in ("QuantizeLinear", "DequantizeLinear"):
-            problem = _not_fp8(node, types) or _misplaced(node, scales)
+            problem = _not_fp8(node, types) or _odd_channels(node, scales) or _misplaced(node, scales)
             if problem:
                 findings.misplaced.append(problem)
     return findings
@@ -80,11 +88,12 @@ def _initializer_bytes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
     return result
 
 
-def _scalars(model: onnx.ModelProto) -> dict[str, float]:
+def _scales(model: onnx.ModelProto) -> _Scales:
+    used = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     return {
-        tensor.name: float(onnx.numpy_helper.to_array(tensor))
+        tensor.name: onnx.numpy_helper.to_array(tensor)
         for tensor in model.graph.initializer
-        if not tensor.dims and tensor.data_type == onnx.TensorProto.FLOAT16
+        if tensor.name in used and len(tensor.dims) <= 1 and tensor.data_type == onnx.TensorProto.FLOAT16
     }
 
 
@@ -118,19 +127,21 @@ def _identify(node: gs.Node) -> tuple[str, str]:
     return module_of(node.name), "bmm_pv" if behind is not None and behind.op == "Softmax" else "bmm_qk"
 
 
-def _scale(tensor: gs.Tensor, scales: dict[str, float]) -> float | None:
+def _scale(tensor: gs.Tensor, scales: _Scales) -> NDArray[np.float16] | None:
     node = _producer(tensor)
     if node is None or node.op != "DequantizeLinear":
         return None
     return scales.get(node.inputs[1].name)
 
 
-def _product(node: gs.Node, scales: dict[str, float], sizes: dict[str, tuple[str, int]]) -> Found:
-    first, second = (_scale(tensor, scales) for tensor in node.inputs[:2])
+def _product(node: gs.Node, scales: _Scales, sizes: dict[str, tuple[str, int]]) -> Found:
+    found = [_scale(tensor, scales) for tensor in node.inputs[:2]]
+    first, second = (None if scale is None else float(scale.max()) for scale in found)
     quantized = [value is not None for value in (first, second)]
     precision: Precision | Literal["mixed"] = "fp8" if all(quantized) else "mixed" if any(quantized) else "fp16"
     weight = sum(sizes[name][1] for name in (_source(t).name for t in node.inputs[:2]) if name in sizes)
-    return Found(node.name, precision, first, second, weight)
+    by_channel = found[1] is not None and found[1].ndim > 0
+    return Found(node.name, precision, first, second, weight, by_channel)
 
 
 def _plain(node: gs.Node, weight: gs.Tensor, sizes: dict[str, tuple[str, int]]) -> Found:
@@ -151,7 +162,26 @@ def _not_fp8(node: gs.Node, types: dict[str, int]) -> str | None:
     return f"{node.name} is not FP8 E4M3"
 
 
-def _misplaced(node: gs.Node, scales: dict[str, float]) -> str | None:
+def _listed(node: gs.Node, scales: _Scales) -> list[float] | float | None:
+    """What a Q or DQ node scales with, in a form that compares as a whole."""
+    scale = scales.get(node.inputs[1].name)
+    return None if scale is None else scale.tolist()
+
+
+def _odd_channels(node: gs.Node, scales: _Scales) -> str | None:
+    """A scale for each channel is for constants alone: for each column of what stands on the right of a MatMul."""
+    scale = scales.get(node.inputs[1].name)
+    if scale is None or not scale.ndim:
+        return None
+    weight = node.inputs[0]
+    right = all(user.op == "MatMul" and user.inputs[1] is node.outputs[0] for user in node.outputs[0].outputs)
+    columns = isinstance(weight, gs.Constant) and len(weight.shape) == 2 and weight.shape[1] == scale.size
+    if node.op == "DequantizeLinear" and right and columns and node.attrs.get("axis", 1) == 1:
+        return None
+    return f"{node.name} has {scale.size} scales, and they are not those of a weight's columns"
+
+
+def _misplaced(node: gs.Node, scales: _Scales) -> str | None:
     """What is wrong with where a Q or DQ node stands, if anything."""
     consumers = [consumer for tensor in node.outputs for consumer in tensor.outputs]
     if not consumers:
@@ -165,6 +195,6 @@ def _misplaced(node: gs.Node, scales: dict[str, float]) -> str | None:
     behind = _producer(node.inputs[0])
     if behind is not None and behind.op != "QuantizeLinear":
         return f"{node.name} reads {behind.op} node {behind.name}"
-    if behind is not None and scales.get(behind.inputs[1].name) != scales.get(node.inputs[1].name):
+    if behind is not None and _listed(behind, scales) != _listed(node, scales):
         return f"{node.name} has another scale than {behind.name}"
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,19 +12,36 @@ _MIN_SCALE = 2.0**-14
 """The smallest normal FP16: a smaller scale would be subnormal, coarse, and flushed to zero by some hardware."""
 
 
-def scale_for(amax: float) -> np.float16:
-    """The FP16 scale that maps `amax` to 448, never subnormal."""
-    return np.float16(max(np.float32(amax) / np.float32(E4M3_MAX), np.float32(_MIN_SCALE)))
+Scale = np.float16 | NDArray[np.float16]
+"""One scale, or one for each output channel."""
+
+
+@overload
+def scale_for(amax: float) -> np.float16: ...
+@overload
+def scale_for(amax: NDArray[np.float32]) -> NDArray[np.float16]: ...
+def scale_for(amax: float | NDArray[np.float32]) -> Scale:
+    """The FP16 scales that map `amax` to 448, never subnormal: also where `amax` is 0."""
+    scale: Scale = np.maximum(np.float32(amax) / np.float32(E4M3_MAX), np.float32(_MIN_SCALE)).astype(np.float16)
+    return scale
+
+
+def to_e4m3(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
+    """E4M3 bits of finite values divided by a scale, or by scales that broadcast: round to nearest even, saturating.
+
+    Bit-identical to `(values.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn)`.
+    """
+    import ml_dtypes
+
+    with np.errstate(over="ignore"):
+        scaled = np.clip(values.astype(np.float32) / np.float32(scale), -E4M3_MAX, E4M3_MAX)
+    return scaled.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
 
 
 def _table(scale: np.float16) -> NDArray[np.uint8]:
-    """E4M3 bits of every FP16 value divided by `scale`: round to nearest even, saturating."""
-    import ml_dtypes
-
+    """E4M3 bits of every FP16 value divided by `scale`; infinity counts as the largest number, NaN as 0."""
     values = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
-    with np.errstate(over="ignore"):
-        scaled = np.clip(np.nan_to_num(values) / np.float32(scale), -E4M3_MAX, E4M3_MAX)
-    return scaled.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
+    return to_e4m3(np.nan_to_num(values), scale)
 
 
 class E4M3Cast:

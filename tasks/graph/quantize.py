@@ -1,9 +1,10 @@
 """Rewrite a skeleton for FP8: Q/DQ pairs where TensorRT's FP8 kernels want them.
 
-Weights become FP8 initializers behind one DequantizeLinear; each activation gets QuantizeLinear + DequantizeLinear
-right in front of its MatMul, with nothing between DQ and MatMul (TensorRT documentation, "Working with Quantized
-Types", explicit quantization). Activations that several modules share (q, k and v read one LayerNorm output) share
-one pair when their scales agree. An embedding table may be FP8 too, behind a DequantizeLinear before its Gather.
+Weights become FP8 initializers behind one DequantizeLinear, with one scale or one for each output channel; each
+activation gets QuantizeLinear + DequantizeLinear right in front of its MatMul, with nothing between DQ and MatMul
+(TensorRT documentation, "Working with Quantized Types", explicit quantization). Activations that several modules share
+(q, k and v read one LayerNorm output) share one pair when their scales agree. An embedding table may be FP8 too, behind
+a DequantizeLinear before its Gather.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from artifacts.errors import BadAmax, ExportError
-from tasks.graph.fp8 import scale_for
+from tasks.graph.channels import Amax
+from tasks.graph.fp8 import Scale, scale_for
 from tasks.graph.skeleton import Skeleton, module_of
 from tasks.recipe import Fp8, Owner, Recipe
 
 _ZERO = "fp8_zero_point"
 
 
-def quantize(skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float]) -> Skeleton:
+def quantize(skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, Amax]) -> Skeleton:
     """A new skeleton with the recipe's quantizers in place; the given one is not changed.
 
     `amax` maps quantizer names (`<module>.input_quantizer`, `.weight_quantizer`, `.{q,k,v}_bmm_quantizer`) to the
-    calibrated per-tensor amax.
+    calibrated per-tensor amax; of weights that have one for each output channel, to those (see `tasks.graph.channels`).
 
     Raises:
         BadAmax: the recipe enables a quantizer that has no positive, finite amax.
@@ -36,7 +38,7 @@ def quantize(skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float]) -> S
 
 
 class _Rewriter:
-    def __init__(self, skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float]) -> None:
+    def __init__(self, skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, Amax]) -> None:
         self.source = skeleton
         self.recipe = recipe
         self.amax = amax
@@ -82,7 +84,7 @@ class _Rewriter:
         if self.kinds.get(module) == "embedding" and table in self.weights:
             rule = self.recipe.rule_for(name, "nn.Embedding")
             if rule is not None:
-                node.input[0] = self._weight(table, name, scale_for(self._amax(name, rule)))
+                node.input[0] = self._weight(table, name, self._scale(name, rule))
 
     def _operands(self, node: onnx.NodeProto, module: str, quantizers: tuple[str, str], owner: Owner) -> None:
         names = [f"{module}.{quantizer}" for quantizer in quantizers]
@@ -96,26 +98,44 @@ class _Rewriter:
                     expected="both operands of a product in FP8, or neither",
                     fix="enable or disable the pair together",
                 )
-            scale = scale_for(self._amax(name, rule))
+            scale = self._scale(name, rule)
             if node.input[index] in self.weights:
                 node.input[index] = self._weight(node.input[index], name, scale)
             else:
                 node.input[index] = self._activation(node.input[index], name, scale)
 
-    def _amax(self, quantizer: str, rule: Fp8) -> float:
+    def _scale(self, quantizer: str, rule: Fp8) -> Scale:
         value = rule.constant_amax if rule.constant_amax is not None else self.amax.get(quantizer)
-        if value is None or not np.isfinite(value) or value <= 0:
+        if value is None or not np.isfinite(value).all() or np.min(value) < 0 or np.max(value) <= 0:
             raise BadAmax(f"amax of {quantizer} is {value}", expected="a positive finite number", fix="calibrate again")
-        return value
+        if np.ndim(value) != (0 if rule.axis is None else 1):
+            raise BadAmax(
+                f"amax of {quantizer} has {np.size(value)} values",
+                expected="one for each output channel" if rule.axis == 0 else "one",
+                fix="give `tasks.graph.channels.with_channels` of the same recipe",
+            )
+        return scale_for(value)
 
-    def _weight(self, weight: str, quantizer: str, scale: np.float16) -> str:
+    def _weight(self, weight: str, quantizer: str, scale: Scale) -> str:
         scale_name = self._constant(f"{weight}.scale", scale)
         self.weights[weight] = self.weights[weight].model_copy(update={"precision": "fp8", "scale": scale_name})
         name = f"{quantizer}/DequantizeLinear"
-        self.nodes.append(helper.make_node("DequantizeLinear", [weight, scale_name, _ZERO], [name], name=name))
+        # Output channels are the last axis of a weight that stands on the right of its MatMul.
+        axis = {"axis": 1} if np.ndim(scale) else {}
+        inputs = [weight, scale_name, self._zero(scale)]
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=name, **axis))
         return name
 
-    def _activation(self, tensor: str, quantizer: str, scale: np.float16) -> str:
+    def _zero(self, scale: Scale) -> str:
+        """The zero point of a scale, or as many as there are scales: ONNX wants the same shape."""
+        if not np.ndim(scale):
+            return _ZERO
+        name = f"{_ZERO}.{np.size(scale)}"
+        if name not in {constant.name for constant in self.constants}:
+            self.constants.append(_zero_point(name, np.size(scale)))
+        return name
+
+    def _activation(self, tensor: str, quantizer: str, scale: Scale) -> str:
         key = (tensor, scale.tobytes())
         if key not in self.pairs:
             scale_name = self._constant(f"{quantizer}.scale", scale)
@@ -125,11 +145,12 @@ class _Rewriter:
             self.pairs[key] = dq
         return self.pairs[key]
 
-    def _constant(self, name: str, value: np.float16) -> str:
+    def _constant(self, name: str, value: Scale) -> str:
         self.constants.append(numpy_helper.from_array(np.array(value, np.float16), name))
         return name
 
 
-def _zero_point() -> onnx.TensorProto:
-    """The scalar FP8 zero point, whose type tells QuantizeLinear what to produce."""
-    return helper.make_tensor(_ZERO, TensorProto.FLOAT8E4M3FN, [], b"\0", raw=True)
+def _zero_point(name: str = _ZERO, channels: int | None = None) -> onnx.TensorProto:
+    """The FP8 zero point, whose type tells QuantizeLinear what to produce: a scalar, or one a channel."""
+    dims, count = ([], 1) if channels is None else ([channels], channels)
+    return helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, dims, bytes(count), raw=True)

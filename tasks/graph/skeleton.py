@@ -31,7 +31,8 @@ class Weight(BaseModel):
     transposed: bool = False
     precision: Precision = "fp16"
     scale: str | None = None
-    """Name of the FP16 scalar initializer that an FP8 weight is quantized with."""
+    """Name of the FP16 initializer that an FP8 weight is quantized with: a scalar, or (in the graph's layout) one a
+    column."""
 
 
 class Module(BaseModel):

@@ -8,7 +8,7 @@ TensorProto.raw_data = 9). From 2 GB on, where protobuf ends, the weights go to 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from artifacts.errors import BadWeights
-from tasks.graph.fp8 import E4M3Cast
+from tasks.graph.fp8 import E4M3Cast, to_e4m3
 from tasks.graph.skeleton import Skeleton, Weight
 from tasks.graph.weights import WeightReader
 
@@ -141,24 +141,37 @@ def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: Wei
             raise
 
 
-def _scales(skeleton: Skeleton) -> dict[str | None, np.float16]:
-    """The scale of every FP8 weight, by its constant's name."""
+def _scales(skeleton: Skeleton) -> dict[str | None, NDArray[np.float16]]:
+    """The scale of every FP8 weight, by its constant's name: of no axes, or of one, the graph's last."""
     used = {weight.scale for weight in skeleton.weights.values()}
     constants = [constant for constant in skeleton.model.graph.initializer if constant.name in used]
-    return {constant.name: np.float16(numpy_helper.to_array(constant)) for constant in constants}
+    return {constant.name: numpy_helper.to_array(constant) for constant in constants}
 
 
-def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale: np.float16 | None) -> None:
+def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale: NDArray[np.float16] | None) -> None:
     """One weight in the graph's layout and type, a few rows at a time; only a transposed one is held whole."""
-    cast = None if scale is None else E4M3Cast(scale)
-    if weight.transposed == reader.is_transposed(weight.key):
-        for _, rows in reader.chunks(weight.key):
-            _write_array(stream, rows if cast is None else cast(rows))
+    turned = weight.transposed != reader.is_transposed(weight.key)
+    cast = _cast(scale, turned)
+    if not turned:
+        for first, rows in reader.chunks(weight.key):
+            _write_array(stream, cast(first, rows))
         return
-    whole = np.empty(weight.shape, np.float16 if cast is None else np.uint8)
+    whole = np.empty(weight.shape, np.float16 if scale is None else np.uint8)
     for first, rows in reader.chunks(weight.key):
-        _put_columns(whole, first, rows if cast is None else cast(rows))
+        _put_columns(whole, first, cast(first, rows))
     _write_array(stream, whole)
+
+
+def _cast(scale: NDArray[np.float16] | None, turned: bool) -> Callable[[int, NDArray[np.float16]], NDArray]:
+    """From (index of the first row, rows) to what is stored of them; `turned` rows are the graph's columns."""
+    if scale is None:
+        return lambda _, rows: rows
+    if not scale.ndim:
+        table = E4M3Cast(np.float16(scale))
+        return lambda _, rows: table(rows)
+    if turned:
+        return lambda first, rows: to_e4m3(rows, scale[first : first + len(rows), None])
+    return lambda _, rows: to_e4m3(rows, scale)
 
 
 def _put_columns(whole: NDArray, first: int, rows: NDArray) -> None:

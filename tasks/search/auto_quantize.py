@@ -1,9 +1,9 @@
-"""ModelOpt's own search, `auto_quantize`, for comparison: what it leaves in FP16 at so many bits a weight.
+"""ModelOpt's own search, `auto_quantize`, for comparison: what it chooses at so many bits a weight.
 
-It scores linear layers (q, k and v as one) by the gradients of a loss, and takes those with the least sum of scores
-that keep the mean bits of a weight within a bound (`modelopt.torch.quantization.auto_quantize`, method "gradient").
-Gates are none of its business: the bound is bisected until they hold. Attention products and embedding tables are
-not its choice either, and stay in FP8.
+It scores linear layers (q, k and v as one) by the gradients of a loss, and takes the formats with the least sum of
+scores that keep the mean bits of a weight within a bound (`modelopt.torch.quantization.auto_quantize`, "gradient"): FP8
+with one scale for a weight, FP8 with a scale for each output channel, or none. Gates are none of its business: the
+bound is bisected until they hold. Attention products and embedding tables are not its choice either, and stay in FP8.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import ConfigError
 from tasks.quiet import prints_to_log
+from tasks.search.choice import Choice
 from tasks.search.journal import Journal
 from tasks.search.plan import Trial
 from tasks.search.units import Unit
@@ -55,8 +56,8 @@ class AutoQuantize:
         self._linear = {unit.module: unit for unit in units if unit.kind == "linear"}
         self._journal = journal
 
-    def excluded(self, bits: float) -> frozenset[Unit]:
-        """The linear layers that it leaves unquantized at this mean of bits a weight, 8 to 16.
+    def choice(self, bits: float) -> Choice:
+        """What it makes of the linear layers at this mean of bits a weight, 8 to 16.
 
         Raises:
             ConfigError: the samples have a single caption, so there is no loss to take the gradients of.
@@ -65,17 +66,20 @@ class AutoQuantize:
         if names is None:
             names = self._solve(bits)
             self._journal.put(_KIND, f"{bits:g}", names)
-        return frozenset(self._linear[name] for name in names)
+        return Choice(*(frozenset(self._linear[name] for name in part) for part in names))
 
-    def _solve(self, bits: float) -> list[str]:
+    def _solve(self, bits: float) -> list[list[str]]:
+        """The names of those that are not quantized, and of those with scales by channel."""
         import modelopt.torch.quantization as mtq
 
         bound = max(bits, self._least_bits)
         with prints_to_log(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             config = mtq.get_auto_quantize_config(self._state, {"effective_bits": bound})
-        on = {rule["quantizer_name"] for rule in config["quant_cfg"] if rule.get("enable", True)}
-        return sorted(name for name in self._linear if f"{name}.weight_quantizer" not in on)
+        on = {rule["quantizer_name"]: rule for rule in config["quant_cfg"] if rule.get("enable", True)}
+        rules = {name: on.get(unit.weight_quantizer) for name, unit in self._linear.items()}
+        by_channel = [name for name, rule in rules.items() if rule is not None and rule["cfg"].get("axis") is not None]
+        return [[name for name, rule in rules.items() if rule is None], by_channel]
 
     @property
     def _least_bits(self) -> float:
@@ -105,7 +109,7 @@ class AutoQuantize:
             _, state = mtq.auto_quantize(
                 model,
                 constraints={"effective_bits": 16.0},
-                quantization_formats=[mtq.FP8_DEFAULT_CFG],
+                quantization_formats=[_format(None), _format(0)],
                 data_loader=pairs,
                 forward_step=lambda model, batch: _logits(model, family, batch),
                 loss_func=lambda logits, batch: torch.nn.functional.cross_entropy(logits, batch.targets),
@@ -115,6 +119,16 @@ class AutoQuantize:
             )
         found: dict[str, Any] = state
         return found
+
+
+def _format(axis: int | None) -> dict[str, Any]:
+    """FP8 E4M3, the weight with one scale or one for each output channel."""
+    e4m3 = {"num_bits": (4, 3)}
+    rules = [
+        {"quantizer_name": "*weight_quantizer", "cfg": e4m3 | {"axis": axis}},
+        {"quantizer_name": "*input_quantizer", "cfg": e4m3 | {"axis": None}},
+    ]
+    return {"quant_cfg": rules, "algorithm": "max"}
 
 
 def _logits(model: Any, family: ClipFamily, batch: Pairs) -> torch.Tensor:
@@ -128,18 +142,16 @@ def _logits(model: Any, family: ClipFamily, batch: Pairs) -> torch.Tensor:
     return scaled
 
 
-def bisect(
-    excluded: Callable[[float], frozenset[Unit]], evaluate: Callable[[frozenset[Unit]], Trial], budget: int
-) -> list[Trial]:
+def bisect(choice: Callable[[float], Choice], evaluate: Callable[[Choice], Trial], budget: int) -> list[Trial]:
     """The choices tried, at most `budget`, on the way to the fewest bits a weight with which the gates hold."""
-    trials: dict[frozenset[Unit], Trial] = {}
+    trials: dict[Choice, Trial] = {}
     low, high, step = -1, _STEPS, 0  # low fails, high is taken to hold
     while high - low > 1:
-        units = excluded(8 + 8 * step / _STEPS)
-        if units not in trials:
+        made = choice(8 + 8 * step / _STEPS)
+        if made not in trials:
             if len(trials) == budget:
                 break
-            trials[units] = evaluate(units)
-        low, high = (low, step) if trials[units].passed else (step, high)
+            trials[made] = evaluate(made)
+        low, high = (low, step) if trials[made].passed else (step, high)
         step = (low + high) // 2
     return list(trials.values())

@@ -20,6 +20,7 @@ from tasks.embedding import REFERENCE
 from tasks.embedding_table import EmbeddingTable, Key
 from tasks.engines import backend_for
 from tasks.engines.checked import halved
+from tasks.graph.channels import Amax, with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Precision, Skeleton
 from tasks.graph.weights import WeightReader
@@ -27,8 +28,8 @@ from tasks.graph.writer import write_onnx
 from tasks.onnx_names import onnx_name
 from tasks.recipe import Recipe
 from tasks.scoring import all_fidelity_rows
-from tasks.search.recipe_file import without
-from tasks.search.units import Unit
+from tasks.search.choice import Choice
+from tasks.search.recipe_file import chosen
 
 if TYPE_CHECKING:
     from tasks.embedded import Embedded
@@ -46,40 +47,43 @@ class EncoderGraph:
     weights: WeightReader
     amax: Mapping[str, float]
 
+    def amax_of(self, recipe: Recipe) -> Mapping[str, Amax]:
+        """By quantizer, of the recipe's form: of a tensor, or of each output channel."""
+        return with_channels(self.amax, self.skeleton, recipe, self.weights)
+
     def write(self, recipe: Recipe | None, path: Path) -> None:
         """The ONNX file of this recipe; FP16 without one."""
-        skeleton = self.skeleton if recipe is None else quantize(self.skeleton, recipe, self.amax)
+        skeleton = self.skeleton if recipe is None else quantize(self.skeleton, recipe, self.amax_of(recipe))
         write_onnx(skeleton, self.weights, path, {})
 
 
 @dataclass
 class Evaluator:
-    """Accuracy of a recipe less some units; `fp32` are PyTorch's embeddings, which are the reference."""
+    """Accuracy of a recipe with other choices for some units; `fp32` are PyTorch's embeddings, the reference."""
 
     graphs: Mapping[Encoder, EncoderGraph]
     recipe: Recipe
     feeds: Mapping[Encoder, Feeds]
     dataset: Dataset
     fp32: Mapping[Encoder, Embedded]
-    _known: dict[tuple[Encoder, Precision, frozenset[str]], Embedded] = field(default_factory=dict)
+    _known: dict[tuple[Encoder, Precision, Choice], Embedded] = field(default_factory=dict)
 
-    def rows(self, excluded: frozenset[Unit]) -> list[Row]:
-        """The accuracy table with `excluded` in FP16; an encoder whose units are as before is not run again."""
+    def rows(self, choice: Choice) -> list[Row]:
+        """The accuracy table with this choice; an encoder for which it is as before is not run again."""
         arrays: dict[Key, Embedded] = {}
         for encoder in self.graphs:
-            mine = frozenset(unit for unit in excluded if unit.encoder == encoder)
-            arrays[encoder, TARGET, "fp16"] = self._embedded(encoder, "fp16", frozenset())
-            arrays[encoder, TARGET, "fp8"] = self._embedded(encoder, "fp8", mine)
+            arrays[encoder, TARGET, "fp16"] = self._embedded(encoder, "fp16", Choice())
+            arrays[encoder, TARGET, "fp8"] = self._embedded(encoder, "fp8", choice.of(encoder))
         fidelity = all_fidelity_rows(
             {key: rows for key, (_, rows) in arrays.items()}, {e: rows for e, (_, rows) in self.fp32.items()}
         )
         references: dict[Key, Embedded] = {(e, REFERENCE, "fp32"): made for e, made in self.fp32.items()}
         return [*fidelity, *EmbeddingTable(self.dataset, references | arrays).task_rows()]
 
-    def _embedded(self, encoder: Encoder, precision: Precision, excluded: frozenset[Unit]) -> Embedded:
-        key = (encoder, precision, frozenset(unit.module for unit in excluded))
+    def _embedded(self, encoder: Encoder, precision: Precision, choice: Choice) -> Embedded:
+        key = (encoder, precision, choice)
         if key not in self._known:
-            recipe = None if precision == "fp16" else without(self.recipe, excluded)
+            recipe = None if precision == "fp16" else chosen(self.recipe, choice)
             with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
                 path = Path(folder) / onnx_name(precision)
                 self.graphs[encoder].write(recipe, path)

@@ -1,12 +1,15 @@
 """Which recipes to evaluate: from everything in FP8 to the smallest set of exclusions that meets the gates.
 
-1. Exclude units by what each gains for the FP8 work it loses, twice as many at each step, until the gates hold.
-2. Bisect the last step.
-3. Put units back, the most work first, as long as the gates hold: what then is left out, each alone, has to be.
-4. With what is left of the budget, evaluate more points of the curve of fidelity against FP8's share of the work.
-5. Where one of these passes with more of the work in FP8, put its units back as well.
+1. Where everything in FP8 does not meet them, give all linear layers of the encoders concerned weight scales by
+   channel: that costs no FP8 work.
+2. Exclude units by what each gains for the FP8 work it loses, twice as many at each step, until the gates hold.
+3. Bisect the last step.
+4. Put units back, the most work first, as long as the gates hold: what then is left out, each alone, has to be.
+5. Take scales by channel back where the gates hold without.
+6. With what is left of the budget, evaluate more points of the curve of fidelity against FP8's share of the work.
+7. Where one of these passes with more of the work in FP8, put its units back as well.
 
-Steps 2, 3 and 5 assume that fidelity does not rise when a unit goes to FP8.
+Steps 3 to 5 and 7 assume that fidelity does not rise when a unit goes to FP8, or has one scale in place of many.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from artifacts.errors import NoRecipe
 from artifacts.gate_words import sentence
 from artifacts.manifest import Encoder, GateResult, Row
 from artifacts.schema import number
+from tasks.search.choice import Choice
 from tasks.search.sensitivity import Sensitivity
 from tasks.search.units import Unit
 
@@ -31,13 +35,21 @@ _NOT_OURS = ("max_fp16_change", "above_chance")
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluated recipe: what it leaves in FP16, its share of the work in FP8, and what the gates found."""
+    """One evaluated recipe: what it does otherwise, its share of the work in FP8, and what the gates found."""
 
-    excluded: frozenset[Unit]
+    choice: Choice
     share: float
     fidelity: float
     """The least mean cosine with FP32 of the encoders."""
     gates: tuple[GateResult, ...]
+
+    @property
+    def excluded(self) -> frozenset[Unit]:
+        return self.choice.excluded
+
+    @property
+    def by_channel(self) -> frozenset[Unit]:
+        return self.choice.by_channel
 
     @property
     def passed(self) -> bool:
@@ -65,11 +77,9 @@ class _Stop(Exception):
 
 
 class Planner:
-    """Calls `evaluate` for at most `budget` sets of exclusions; `trials` are what it returned, in order."""
+    """Calls `evaluate` for at most `budget` choices; `trials` are what it returned, in order."""
 
-    def __init__(
-        self, sensitivities: Sequence[Sensitivity], evaluate: Callable[[frozenset[Unit]], Trial], budget: int
-    ) -> None:
+    def __init__(self, sensitivities: Sequence[Sensitivity], evaluate: Callable[[Choice], Trial], budget: int) -> None:
         # The name makes the order that of every run, where two are worth the same.
         ranked = sorted(sensitivities, key=lambda s: (-s.loss_per_flop, -s.loss, s.unit.module))
         self._ranked = [found.unit for found in ranked]
@@ -80,15 +90,17 @@ class Planner:
     def run(self) -> None:
         """Evaluate until the plan is done or the budget spent."""
         try:
-            found = self._put_back(self._exclude_until_passed())
-            self._draw_curve()
+            found = self._try(Choice())
+            if not found.passed:
+                found = self._reduce(self._exclude_until_passed(self._all_by_channel(found)))
+            self._draw_curve(found.by_channel)
             if (better := self.best()) is not found:
-                self._put_back(better)
+                self._reduce(better)
         except _Stop:
             pass
 
     def best(self) -> Trial:
-        """The trial that passes with the most work in FP8, and of those the one with the fewest exclusions.
+        """The trial that passes with the most work in FP8, and of those the one with the fewest choices.
 
         Raises:
             NoRecipe: none does within the budget; the message says what the closest one fails.
@@ -96,38 +108,54 @@ class Planner:
         passed = [trial for trial in self.trials if trial.passed]
         if not passed:
             raise self._nothing()
-        return max(passed, key=lambda trial: (trial.share, -len(trial.excluded), trial.fidelity))
+        return max(passed, key=lambda t: (t.share, -len(t.excluded), -len(t.by_channel), t.fidelity))
 
     # --- the steps -----------------------------------------------------------------------------------------
 
-    def _exclude_until_passed(self) -> Trial:
-        trial, step = self._try(frozenset()), 1
+    def _all_by_channel(self, trial: Trial) -> Trial:
+        wanted = self._blamed(trial)
+        if not wanted:
+            raise _Stop
+        units = (unit for unit in self._ranked if unit.encoder in wanted and unit.can_go_by_channel)
+        return self._try(Choice(by_channel=frozenset(units)))
+
+    def _exclude_until_passed(self, trial: Trial) -> Trial:
+        step = 1
         while not trial.passed:
             added = self._next(trial, step)
             if not added:
                 raise _Stop
-            before, trial, step = trial, self._try(trial.excluded | set(added)), 2 * step
+            before, trial, step = trial, self._try(_without(trial, added)), 2 * step
             if trial.passed and len(added) > 1:
-                return self._bisect(before.excluded, added, trial)
+                return self._bisect(before, added, trial)
         return trial
 
-    def _bisect(self, before: frozenset[Unit], added: Sequence[Unit], passed: Trial) -> Trial:
+    def _bisect(self, before: Trial, added: Sequence[Unit], passed: Trial) -> Trial:
         """The fewest of `added`, from the first on, that pass."""
         low, high = 0, len(added)
         while high - low > 1:
             middle = (low + high) // 2
-            trial = self._try(before | set(added[:middle]))
+            trial = self._try(_without(before, added[:middle]))
             low, high, passed = (low, middle, trial) if trial.passed else (middle, high, passed)
         return passed
 
-    def _put_back(self, trial: Trial) -> Trial:
-        """Halves at a time: of many that can go back, most do so together. What is left out then has to be."""
-        waiting = [sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))]
+    def _reduce(self, trial: Trial) -> Trial:
+        """Put back what can go back, by channel where that is a choice; then by one scale what can."""
+        work = sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))
+        trial = self._take_back(trial, work, _put_back)
+        least = sorted(trial.by_channel, key=lambda unit: -self._ranked.index(unit))
+        return self._take_back(trial, least, _by_one_scale)
+
+    def _take_back(
+        self, trial: Trial, units: Sequence[Unit], change: Callable[[Trial, Sequence[Unit]], Choice]
+    ) -> Trial:
+        """Halves at a time: of many that `change` can do without, most go together. What is left then has to be."""
+        waiting = [units]
         while waiting:
             group = waiting.pop(0)
             if not group:
                 continue
-            attempt = self._try(trial.excluded - set(group))
+            attempt = self._try(change(trial, group))
             if attempt.passed:
                 trial = attempt
             elif len(group) > 1:
@@ -135,8 +163,9 @@ class Planner:
                 waiting[:0] = [group[:middle], group[middle:]]
         return trial
 
-    def _draw_curve(self) -> None:
-        self._try(frozenset(unit for unit in self._ranked if unit.kind == "attention"))
+    def _draw_curve(self, by_channel: frozenset[Unit]) -> None:
+        attention = frozenset(unit for unit in self._ranked if unit.kind == "attention")
+        self._try(Choice(attention, by_channel))
         whole = sum(unit.flops for unit in self._ranked)
         for share in _CURVE:
             excluded, lost = [], 0
@@ -144,19 +173,14 @@ class Planner:
                 if lost + unit.flops <= share * whole:
                     excluded.append(unit)
                     lost += unit.flops
-            self._try(frozenset(excluded))
+            self._try(Choice(frozenset(excluded), by_channel - set(excluded)))
 
     # --- helpers -------------------------------------------------------------------------------------------
 
     def _next(self, trial: Trial, count: int) -> list[Unit]:
         """The best `count` more exclusions, of the encoders that the failed gates speak of; the last stays in FP8."""
-        missed = [result for result in trial.gates if result.rejects]
-        if any(result.name in _NOT_OURS or result.status == "not measured" for result in missed):
-            return []
-        blamed = {result.encoder for result in missed}
+        wanted = self._blamed(trial)
         left = [unit for unit in self._ranked if unit not in trial.excluded]
-        everyone = {unit.encoder for unit in self._ranked}
-        wanted = everyone & blamed or everyone
         found: list[Unit] = []
         for unit in left:
             excluded = trial.excluded | {*found, unit}
@@ -164,17 +188,25 @@ class Planner:
                 found.append(unit)
         return found
 
+    def _blamed(self, trial: Trial) -> set[Encoder]:
+        """The encoders that the failed gates speak of; none where no recipe changes what they find."""
+        missed = [result for result in trial.gates if result.rejects]
+        if any(result.name in _NOT_OURS or result.status == "not measured" for result in missed):
+            return set()
+        everyone = {unit.encoder for unit in self._ranked}
+        return {encoder for encoder in everyone if encoder in {result.encoder for result in missed}} or everyone
+
     def _works(self, encoder: Encoder, excluded: frozenset[Unit]) -> bool:
         """Whether the encoder has work in FP8 yet: without any it would be FP16 under another name."""
         return any(unit.flops and unit.encoder == encoder and unit not in excluded for unit in self._ranked)
 
-    def _try(self, excluded: frozenset[Unit]) -> Trial:
+    def _try(self, choice: Choice) -> Trial:
         for trial in self.trials:
-            if trial.excluded == excluded:
+            if trial.choice == choice:
                 return trial
         if len(self.trials) >= self._budget:
             raise _Stop
-        self.trials.append(self._evaluate(excluded))
+        self.trials.append(self._evaluate(choice))
         return self.trials[-1]
 
     def _nothing(self) -> NoRecipe:
@@ -187,3 +219,16 @@ class Planner:
             expected="a recipe that keeps some of each encoder's work in FP8 and passes every gate",
             fix="raise --budget; evaluate on more samples where a gate is undecided; or ask for less",
         )
+
+
+def _without(trial: Trial, units: Sequence[Unit]) -> Choice:
+    return Choice(trial.excluded | set(units), trial.by_channel - set(units))
+
+
+def _put_back(trial: Trial, units: Sequence[Unit]) -> Choice:
+    finer = {unit for unit in units if unit.can_go_by_channel}
+    return Choice(trial.excluded - set(units), trial.by_channel | finer)
+
+
+def _by_one_scale(trial: Trial, units: Sequence[Unit]) -> Choice:
+    return Choice(trial.excluded, trial.by_channel - set(units))

@@ -26,17 +26,24 @@ def _draw_trials(axes: Axes, trials: Sequence[Trial], best: Trial | None) -> Non
     front = pareto(trials)
     axes.set_title("Least mean cosine with FP32")
     axes.plot([100 * t.share for t in front], [t.fidelity for t in front], color=FP_COLOURS["fp8"], linewidth=1.2)
+    one, each = ([t for t in trials if bool(t.by_channel) is finer] for finer in (False, True))
     for passed, label in ((True, "meets the gates"), (False, "does not")):
-        group = [trial for trial in trials if trial.passed is passed]
-        face = FP_COLOURS["fp8"] if passed else "#ffffff"
-        xs, ys = [100 * t.share for t in group], [t.fidelity for t in group]
-        axes.plot(xs, ys, "o", markersize=5, markerfacecolor=face, markeredgecolor=FP_COLOURS["fp8"], label=label)
+        _draw_group(axes, "o", [trial for trial in one if trial.passed is passed], label, filled=passed)
+        finer = [trial for trial in each if trial.passed is passed]
+        if finer:
+            _draw_group(axes, "s", finer, f"{label}, weights scaled by channel", filled=passed)
     if best is not None:
         axes.plot(100 * best.share, best.fidelity, "*", markersize=13, color="#b45309", label="the recipe", zorder=4)
     axes.set_xlabel("share of the operations in FP8, %")
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.margins(0.08)
     axes.legend(loc="best", fontsize=8)
+
+
+def _draw_group(axes: Axes, marker: str, trials: Sequence[Trial], label: str, *, filled: bool) -> None:
+    face = FP_COLOURS["fp8"] if filled else "#ffffff"
+    xs, ys = [100 * t.share for t in trials], [t.fidelity for t in trials]
+    axes.plot(xs, ys, marker, markersize=5, markerfacecolor=face, markeredgecolor=FP_COLOURS["fp8"], label=label)
 
 
 def _draw_units(axes: Axes, sensitivities: Sequence[Sensitivity]) -> None:

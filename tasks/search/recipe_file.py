@@ -1,4 +1,4 @@
-"""Recipes with exclusions, and the file that a search leaves: `optimize` and the nightly run take it as any other."""
+"""What a search decided as rules, and the file that it leaves: `optimize` and the nightly run take it as any other."""
 
 from __future__ import annotations
 
@@ -7,17 +7,42 @@ from pathlib import Path
 
 import yaml
 
-from tasks.recipe import Recipe, Rule
+from tasks.recipe import Fp8, Recipe, Rule
+from tasks.search.choice import Choice
 from tasks.search.units import Unit
+
+
+def chosen(recipe: Recipe, choice: Choice) -> Recipe:
+    """The recipe that a search's choice makes of this one."""
+    return without(by_channel(recipe, choice.by_channel), choice.excluded)
 
 
 def without(recipe: Recipe, units: Iterable[Unit]) -> Recipe:
     """The recipe with these units in FP16: rules at its end switch their quantizers off."""
-    rules = [
-        Rule(quantizer_name=pattern, enable=False)
-        for unit in sorted(units, key=lambda unit: unit.module)
-        for pattern in unit.quantizers
-    ]
+    return _with_rules(
+        recipe,
+        [
+            Rule(quantizer_name=pattern, enable=False)
+            for unit in sorted(units, key=lambda unit: unit.module)
+            for pattern in unit.quantizers
+        ],
+    )
+
+
+def by_channel(recipe: Recipe, units: Iterable[Unit]) -> Recipe:
+    """The recipe with a weight scale for each output channel of these linear layers."""
+    each = Fp8(num_bits="e4m3", axis=0)
+    return _with_rules(
+        recipe,
+        [
+            Rule(quantizer_name=unit.weight_quantizer, parent_class="nn.Linear", cfg=each)
+            for unit in sorted(units, key=lambda unit: unit.module)
+        ],
+    )
+
+
+def _with_rules(recipe: Recipe, rules: list[Rule]) -> Recipe:
+    """More rules at its end, which the last word is."""
     changed = recipe.quantize.model_copy(update={"quant_cfg": [*recipe.quantize.quant_cfg, *rules]})
     return recipe.model_copy(update={"quantize": changed})
 

@@ -18,6 +18,7 @@ from tasks.bench.torch_graph import load
 from tasks.progress import progress
 from tasks.recipe import Recipe
 from tasks.search.auto_quantize import AutoQuantize, bisect
+from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial, fidelity_of
@@ -62,7 +63,7 @@ def measure_all(
             products = count_products(OnnxGraph.load(path), batch=1)
             variants = Variants(load(path, "cpu", fused=False))
         flops += sum(product.flops for product in products)
-        units = units_of(graph.skeleton, recipe, graph.amax, products)
+        units = units_of(graph.skeleton, recipe, graph.amax_of(recipe), products)
         inputs = batches(encoder)
         key, what = f"clipsmith-progress-sensitivity-{encoder}", f"sensitivity {encoder}"
         with progress(key, len(units) * len(inputs), "variant", what) as advance:
@@ -70,28 +71,29 @@ def measure_all(
     return Measured(tuple(found), flops)
 
 
-Evaluate = Callable[[frozenset[Unit]], Trial]
+Evaluate = Callable[[Choice], Trial]
 
 
 def evaluator(
     measured: Measured,
-    rows_of: Callable[[frozenset[Unit]], list[Row]],
+    rows_of: Callable[[Choice], list[Row]],
     gates: Gates,
     journal: Journal,
 ) -> Evaluate:
-    """Holds a recipe to the gates; `rows_of` gives the accuracy table with these units in FP16.
+    """Holds a recipe to the gates; `rows_of` gives the accuracy table of a choice.
 
     What the journal has is not run again.
     """
     wanted = gates.gates()
 
-    def evaluate(excluded: frozenset[Unit]) -> Trial:
-        key = digest_json(sorted(unit.module for unit in excluded))
+    def evaluate(choice: Choice) -> Trial:
+        key = digest_json(choice.names())
         rows = journal.get(_KIND, key)
         if rows is None:
-            rows = rows_of(excluded)
+            rows = rows_of(choice)
             journal.put(_KIND, key, rows)
-        return Trial(excluded, measured.share(excluded), fidelity_of(rows), judge(wanted, {"accuracy": rows}))
+        share = measured.share(choice.excluded)
+        return Trial(choice, share, fidelity_of(rows), judge(wanted, {"accuracy": rows}))
 
     return evaluate
 
@@ -101,8 +103,8 @@ def _counted(evaluate: Evaluate, budget: int, what: str) -> Iterator[Evaluate]:
     """The same with progress shown."""
     with progress("clipsmith-progress-search", budget, "recipe", what) as advance:
 
-        def counted(excluded: frozenset[Unit]) -> Trial:
-            trial = evaluate(excluded)
+        def counted(choice: Choice) -> Trial:
+            trial = evaluate(choice)
             advance(1)
             return trial
 
@@ -124,4 +126,4 @@ def find(measured: Measured, evaluate: Evaluate, budget: int) -> Planner:
 def compare(auto_quantize: AutoQuantize, evaluate: Evaluate, budget: int) -> list[Trial]:
     """What `auto_quantize` gets to with the same gates and budget, in the order of its trials."""
     with _counted(evaluate, budget, "evaluate auto_quantize") as counted:
-        return bisect(auto_quantize.excluded, counted, budget)
+        return bisect(auto_quantize.choice, counted, budget)

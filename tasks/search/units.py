@@ -1,4 +1,4 @@
-"""What a search may leave in FP16: linear layers, attention products, embedding tables; and what each is worth."""
+"""What a search decides about: linear layers, attention products, embedding tables; and what each is worth."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from artifacts.manifest import Encoder
+from tasks.bench.onnx_graph import Scale
 from tasks.bench.roofline import Product
+from tasks.graph.channels import Amax
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import ModuleKind, Skeleton, module_of
 from tasks.recipe import Recipe
 
-Scales = tuple[float | None, ...]
-"""The scale of each operand of a node that is in FP8; None where an operand is not."""
+Scales = tuple[Scale | None, ...]
+"""What each operand of a node that is in FP8 is scaled with; None where an operand is not."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,30 @@ class Unit:
     products: Mapping[str, Scales] = field(compare=False)
 
     @property
+    def weight_quantizer(self) -> str:
+        """The name of a linear layer's or a table's."""
+        return f"{self.module}.weight_quantizer"
+
+    @property
+    def can_go_by_channel(self) -> bool:
+        """Whether the weight could have a scale for each output channel, and has one scale."""
+        scales = [scale for operands in self.products.values() for scale in operands]
+        return self.kind == "linear" and not any(isinstance(scale, tuple) for scale in scales)
+
+    @property
     def quantizers(self) -> tuple[str, ...]:
         """Patterns of its quantizers' names. A module below it (`self_attn.q_proj`) is another unit, and not meant."""
         if self.kind == "attention":
             return (f"{self.module}.[qkvp]_bmm_quantizer",)
-        weight = f"{self.module}.weight_quantizer"
-        return (weight,) if self.kind == "embedding" else (f"{self.module}.input_quantizer", weight)
+        return (
+            (self.weight_quantizer,)
+            if self.kind == "embedding"
+            else (f"{self.module}.input_quantizer", self.weight_quantizer)
+        )
 
 
 def units_of(
-    skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, float], products: Iterable[Product]
+    skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, Amax], products: Iterable[Product]
 ) -> tuple[Unit, ...]:
     """The units of one encoder in the order of the graph, read off the graph that the recipe gives.
 
@@ -54,9 +70,7 @@ def units_of(
     graph = quantize(skeleton, recipe, amax).model.graph
     constants = {c.name: c for c in graph.initializer}
     scales = {
-        node.output[0]: float(numpy_helper.to_array(constants[node.input[1]]))
-        for node in graph.node
-        if node.op_type == "DequantizeLinear"
+        node.output[0]: _scale(constants[node.input[1]]) for node in graph.node if node.op_type == "DequantizeLinear"
     }
     found: dict[str, dict[str, Scales]] = defaultdict(dict)
     for node in graph.node:
@@ -72,3 +86,8 @@ def units_of(
         Unit(encoder, module, kinds[module], 0 if kinds[module] == "embedding" else flops[module], nodes)
         for module, nodes in found.items()
     )
+
+
+def _scale(constant: TensorProto) -> Scale:
+    values = numpy_helper.to_array(constant)
+    return tuple(values.tolist()) if values.ndim else float(values)

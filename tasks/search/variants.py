@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tasks.bench.onnx_graph import Scale
 from tasks.bench.torch_graph import Loaded
 from tasks.search.units import Scales, Unit
 
@@ -89,11 +90,17 @@ class Variants:
         return map_arg(argument, lambda node: self._constants[node] if node in self._constants else values[node])
 
 
-def fake_quantize(x: torch.Tensor, scale: float) -> torch.Tensor:
-    """FP32 values as the graph's QuantizeLinear and DequantizeLinear leave them: E4M3 times the scale, in FP16."""
+def fake_quantize(x: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """FP32 values as the graph's QuantizeLinear and DequantizeLinear leave them: E4M3 times the scale, in FP16.
+
+    Scales by channel are those of the last axis.
+    """
+    import torch
+
     from tasks.bench import torch_ops
 
-    return torch_ops.dequantize(torch_ops.quantize(x.half(), scale), scale).float()
+    by = torch.tensor(scale) if isinstance(scale, tuple) else scale
+    return torch_ops.dequantize(torch_ops.quantize(x.half(), by), by).float()
 
 
 def _last_uses(nodes: Sequence[Any]) -> dict[int, list[Any]]:

@@ -143,6 +143,17 @@ def recipe_without() -> Callable[..., Recipe]:
     return make
 
 
+@pytest.fixture(scope="session")
+def recipe_by_channel() -> Recipe:
+    """The built-in recipe `fp8` with a weight scale for each output channel of every linear layer."""
+    from tasks.recipe import load_recipe
+
+    content = load_recipe("fp8").model_dump()
+    (rule,) = [rule for rule in content["quantize"]["quant_cfg"] if rule["quantizer_name"] == "*weight_quantizer"]
+    rule["cfg"]["axis"] = 0
+    return Recipe.model_validate(content)
+
+
 @dataclass(frozen=True)
 class FakeQuantized:
     """The demo as ModelOpt quantized it (FP32, eager attention), and the amax it recorded."""
@@ -181,9 +192,14 @@ def fake_quantized(random_inputs: Callable[..., np.ndarray]) -> FakeQuantized:
 def demo_graph(
     skeleton_of: Callable[[Path, Any], Skeleton],
     fake_quantized: FakeQuantized,
+    recipe_by_channel: Recipe,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Any, str], Path]:
-    """`demo_graph(encoder, precision)`: the demo's ONNX file, with its real weights; do not change it."""
+) -> Callable[..., Path]:
+    """`demo_graph(encoder, precision)`: the demo's ONNX file, with its real weights; do not change it.
+
+    With `by_channel=True` the FP8 graph has a weight scale for each output channel.
+    """
+    from tasks.graph.channels import with_channels
     from tasks.graph.quantize import quantize
     from tasks.graph.weights import WeightReader
     from tasks.graph.writer import write_onnx
@@ -191,15 +207,16 @@ def demo_graph(
     from tasks.recipe import load_recipe
 
     @cache
-    def write(encoder: Any, precision: str) -> Path:
+    def write(encoder: Any, precision: str, by_channel: bool = False) -> Path:
         skeleton = skeleton_of(DEMO, encoder)
+        reader = WeightReader([DEMO / "model.safetensors"])
         properties = {PRECISION_KEY: precision}
         if precision == "fp8":
-            recipe = load_recipe("fp8")
-            skeleton = quantize(skeleton, recipe, fake_quantized.amax)
+            recipe = recipe_by_channel if by_channel else load_recipe("fp8")
+            skeleton = quantize(skeleton, recipe, with_channels(fake_quantized.amax, skeleton, recipe, reader))
             properties[RECIPE_KEY] = recipe.digest
         path = tmp_path_factory.mktemp(f"{encoder}-{precision}") / f"{precision}.onnx"
-        write_onnx(skeleton, WeightReader([DEMO / "model.safetensors"]), path, properties)
+        write_onnx(skeleton, reader, path, properties)
         return path
 
     return write

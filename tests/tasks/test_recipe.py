@@ -77,7 +77,10 @@ def test_unknown_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (("quantize", "quant_cfg", 1, "parent_class"), "nn.Conv2d", "parent_class"),
         (("quantize", "quant_cfg", 1, "cfg", "num_bits"), "int8", "num_bits"),
         (("quantize", "quant_cfg", 1, "cfg", "num_bits"), 8, "num_bits"),
-        (("quantize", "quant_cfg", 1, "cfg", "axis"), 0, "axis"),
+        (("quantize", "quant_cfg", 1, "cfg", "axis"), 1, "axis"),
+        (("quantize", "quant_cfg", 1, "cfg", "axis"), False, "axis"),
+        (("quantize", "quant_cfg", 2, "cfg", "axis"), 0, "axis: 0.*output channel"),
+        (("quantize", "quant_cfg", 3, "cfg", "axis"), 0, "axis: 0.*output channel"),
         (("quantize", "quant_cfg", 1, "cfg", "constant_amax"), 0.0, "constant_amax"),
         (("quantize", "quant_cfg", 1, "cfg", "constant_amax"), -1.0, "constant_amax"),
         (("quantize", "quant_cfg", 1, "cfg", "constant_amax"), "1", "constant_amax"),
@@ -107,6 +110,38 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "mine.yaml"))
 
 
+BY_CHANNEL = {"quantizer_name": "*.fc1.weight_quantizer", "parent_class": "nn.Linear", "cfg": {**E4M3, "axis": 0}}
+
+
+def test_a_scale_by_channel_is_for_linear_weights(tmp_path: Path) -> None:
+    document = content()
+    document["quantize"]["quant_cfg"].append(BY_CHANNEL)
+    recipe = load_recipe(write(tmp_path, document))
+    axes = {name: recipe.rule_for(f"a.{name}.weight_quantizer", "nn.Linear").axis for name in ("fc1", "fc2")}  # type: ignore[union-attr]
+    assert axes == {"fc1": 0, "fc2": None}
+    assert recipe.digest != load_recipe("fp8").digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parent_class": "nn.Embedding"},
+        {"parent_class": None},
+        {"quantizer_name": "*"},
+        {"quantizer_name": "*.fc1.input_quantizer"},
+        {"quantizer_name": "*.fc1.*"},
+        {"quantizer_name": "*[qkv]_bmm_quantizer", "parent_class": None},
+        {"cfg": {**E4M3, "axis": 0, "constant_amax": 1.0}},
+    ],
+)
+def test_a_scale_by_channel_elsewhere_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    document = content()
+    rule = {key: value for key, value in (BY_CHANNEL | changes).items() if value is not None}
+    document["quantize"]["quant_cfg"].append(rule)
+    with pytest.raises(ConfigError, match=r"axis: 0.*output channel"):
+        load_recipe(write(tmp_path, document))
+
+
 # --- digest ------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +153,15 @@ def test_digest_is_of_what_the_recipe_does(tmp_path: Path) -> None:
     digests = [load_recipe(write(tmp_path, d, n)).digest for d, n in ((same, "a.yaml"), (other, "b.yaml"))]
     assert digests[0] == load_recipe("fp8").digest != digests[1]
     assert load_recipe("fp8").digest != load_recipe("fp8-no-attention").digest
+
+
+def test_built_in_recipes_keep_their_digests() -> None:
+    """Releases, graphs and cached steps name them."""
+    assert {name: load_recipe(name).digest[:12] for name in builtin_names()} == {
+        "fp8": "6feefb70323b",
+        "fp8-compact": "cf1485889585",
+        "fp8-no-attention": "7d6c57e64873",
+    }
 
 
 # --- rules -------------------------------------------------------------------------------------------------
@@ -167,6 +211,12 @@ TRICKY: dict[str, list[dict[str, Any]]] = {
         {"quantizer_name": "*mlp*", "enable": False},
         {"quantizer_name": "*fc?.weight_quantizer", "parent_class": "nn.Linear", "cfg": E4M3},
     ],
+    "by channel and back": [
+        OFF,
+        {"quantizer_name": "*weight_quantizer", "parent_class": "nn.Linear", "cfg": {**E4M3, "axis": 0}},
+        {"quantizer_name": "*input_quantizer", "parent_class": "nn.Linear", "cfg": E4M3},
+        {"quantizer_name": "text_model*weight_quantizer", "parent_class": "nn.Linear", "cfg": E4M3},
+    ],
     "class first": [
         OFF,
         {"quantizer_name": "*", "parent_class": "nn.Linear", "enable": False},
@@ -202,7 +252,7 @@ def test_rules_match_as_in_modelopt(name: str, plain_model: Any) -> None:
     assert {n for n, rule in ours.items() if rule is not None} == on
     assert 0 < len(on) < len(quantizers)
     for n in on:
-        assert quantizers[n].num_bits == (4, 3) and quantizers[n].axis is None
+        assert quantizers[n].num_bits == (4, 3) and quantizers[n].axis == ours[n].axis
         assert getattr(quantizers[n], "_constant_amax", None) == ours[n].constant_amax
 
 

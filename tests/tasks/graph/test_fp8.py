@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.graph.fp8 import E4M3Cast, scale_for
+from tasks.graph.fp8 import E4M3Cast, scale_for, to_e4m3
 
 ALL_FP16 = np.arange(65536, dtype=np.uint16).view(np.float16)
 FINITE = ALL_FP16[np.isfinite(ALL_FP16)]
@@ -74,3 +74,22 @@ def test_scale_covers_amax_and_is_normal(amax: float) -> None:
 
 def test_softmax_scale() -> None:
     assert scale_for(1.0) == np.float16(1 / 448)
+
+
+def test_scales_by_channel_are_each_channels_own_and_normal() -> None:
+    amax = np.array([0, 1e-30, 0.02, 0.3, 448, 60_000], np.float32)
+    got = scale_for(amax)
+    assert got.dtype == np.float16
+    assert got.tolist() == [scale_for(value) for value in amax.tolist()]
+    assert got.min() == SMALLEST_NORMAL
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_each_channel_is_cast_as_by_torch(by_row: bool) -> None:
+    values = np.random.default_rng(0).choice(FINITE, (len(SCALES), len(SCALES)))
+    values[3] = 0
+    scales = np.array(SCALES, np.float16)
+    got = to_e4m3(values, scales[:, None] if by_row else scales)
+    for index, scale in enumerate(scales):
+        place = (index, slice(None)) if by_row else (slice(None), index)
+        assert np.array_equal(got[place], by_torch(values[place], scale))

@@ -12,8 +12,10 @@ from onnx import TensorProto, numpy_helper
 
 from artifacts.errors import BadAmax, ExportError
 from tasks.demo import SNAPSHOT
+from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton
+from tasks.graph.weights import WeightReader
 from tasks.recipe import Recipe, load_recipe
 
 LAYER = "text_model.encoder.layers.0"
@@ -173,6 +175,52 @@ def test_the_given_skeleton_is_not_changed(plain: Skeleton, amax: dict[str, floa
     after = quantize(plain, FP8, amax)
     assert (plain.model.SerializeToString(deterministic=True), plain.weights) == before
     assert after.model.SerializeToString(deterministic=True) != before[0]
+
+
+def test_scales_by_channel_stand_at_the_weights_columns(
+    plain: Skeleton, amax: dict[str, float], recipe_by_channel: Recipe
+) -> None:
+    """Nothing else changes: the same nodes, and one scale for every activation."""
+    reader = WeightReader([SNAPSHOT / "model.safetensors"])
+    skeleton = quantize(plain, recipe_by_channel, with_channels(amax, plain, recipe_by_channel, reader))
+    one = quantize(plain, FP8, amax)
+    assert [(n.name, n.op_type) for n in skeleton.model.graph.node] == [
+        (n.name, n.op_type) for n in one.model.graph.node
+    ]
+    for node in skeleton.model.graph.node:
+        if node.op_type != "DequantizeLinear":
+            continue
+        scale, zero = (constant(skeleton, name) for name in node.input[1:])
+        assert (scale.data_type, zero.data_type) == (TensorProto.FLOAT16, TensorProto.FLOAT8E4M3FN)
+        if node.input[0] in skeleton.weights:
+            columns = skeleton.weights[node.input[0]].shape[1]
+            assert list(scale.dims) == list(zero.dims) == [columns]
+            assert onnx.helper.get_node_attr_value(node, "axis") == 1
+            assert not any(zero.raw_data)
+        else:
+            assert list(scale.dims) == list(zero.dims) == [] and not node.attribute
+    names = [tensor.name for tensor in skeleton.model.graph.initializer]
+    assert len(names) == len(set(names))
+
+
+def test_an_amax_of_another_form_than_the_recipe_says_is_refused(
+    plain: Skeleton, amax: dict[str, Any], recipe_by_channel: Recipe
+) -> None:
+    name = f"{LAYER}.mlp.fc1.weight_quantizer"
+    with pytest.raises(BadAmax, match="has 1 values"):
+        quantize(plain, recipe_by_channel, amax)
+    amax[name] = np.ones(8, np.float32)
+    with pytest.raises(BadAmax, match=f"{name} has 8 values"):
+        quantize(plain, FP8, amax)
+
+
+@pytest.mark.parametrize("values", [[0, 0], [1, float("nan")], [1, float("inf")], [1, -1]])
+def test_bad_channels_name_the_layer(values: list[float], plain: Skeleton, recipe_by_channel: Recipe) -> None:
+    name = f"{LAYER}.self_attn.q_proj.weight_quantizer"
+    amax: dict[str, Any] = {name: np.array(values, np.float32)}
+    amax[f"{LAYER}.self_attn.q_proj.input_quantizer"] = 1.0
+    with pytest.raises(BadAmax, match=name):
+        quantize(plain, recipe_by_channel, amax)
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -1.0, float("nan"), float("inf")])

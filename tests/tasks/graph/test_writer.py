@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from artifacts.errors import BadWeights
 from tasks.demo import SNAPSHOT
 from tasks.graph import writer
+from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton, Weight
 from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import load_recipe
+from tasks.recipe import Recipe, load_recipe
 
 FC1 = "text_model.encoder.layers.0.mlp.fc1"
 
@@ -29,10 +30,15 @@ def reader() -> WeightReader:
     return WeightReader([SNAPSHOT / "model.safetensors"])
 
 
-@pytest.fixture(params=["fp16", "fp8"])
-def skeleton(request: pytest.FixtureRequest, skeleton_of: Any, fake_quantized: Any) -> Skeleton:
+@pytest.fixture(params=["fp16", "fp8", "fp8 by channel"])
+def skeleton(
+    request: pytest.FixtureRequest, skeleton_of: Any, fake_quantized: Any, recipe_by_channel: Recipe, reader: Any
+) -> Skeleton:
     plain = skeleton_of(SNAPSHOT, "text")
-    return quantize(plain, load_recipe("fp8"), fake_quantized.amax) if request.param == "fp8" else plain
+    if request.param == "fp16":
+        return plain
+    recipe = load_recipe("fp8") if request.param == "fp8" else recipe_by_channel
+    return quantize(plain, recipe, with_channels(fake_quantized.amax, plain, recipe, reader))
 
 
 def by_torch(skeleton: Skeleton) -> onnx.ModelProto:
@@ -48,7 +54,7 @@ def by_torch(skeleton: Skeleton) -> onnx.ModelProto:
         if weight.scale is None:
             model.graph.initializer.append(numpy_helper.from_array(value.numpy(), name))
             continue
-        scale = float(numpy_helper.to_array(constants[weight.scale]))
+        scale = torch.tensor(numpy_helper.to_array(constants[weight.scale])).float()
         bits = (value.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
         model.graph.initializer.append(
             helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, bits.shape, bits.tobytes(), raw=True)

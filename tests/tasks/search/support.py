@@ -82,6 +82,23 @@ def plant(weights: Weights, module: str, rng: np.random.Generator) -> None:
     weights[f"{module}.weight"] /= factors
 
 
+def plant_channel(weights: Weights, module: str, rng: np.random.Generator) -> None:
+    """Give one row of the module's weights, another draw, a value beside which all others are nothing in E4M3.
+
+    It meets an input that is always zero, and the row holds nothing else, so the value changes no embedding. The other
+    weights are small, and the normalisation in front makes up for it: factors are powers of two.
+    """
+    norm = PLANTS[module]
+    rows, channels = weights[f"{module}.weight"].shape
+    row, channel = int(rng.integers(rows)), int(rng.integers(channels))
+    for name in (f"{norm}.weight", f"{norm}.bias"):
+        weights[name] *= 2.0**8
+        weights[name][channel] = 0
+    weights[f"{module}.weight"] *= 2.0**-8
+    weights[f"{module}.weight"][row] = 0
+    weights[f"{module}.weight"][row, channel] = 60_000
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A model with its graphs, inputs and FP32 embeddings."""

@@ -15,6 +15,7 @@ import torch
 from artifacts.errors import ConfigError
 from artifacts.manifest import GateResult
 from tasks.search.auto_quantize import AutoQuantize, Pairs, bisect
+from tasks.search.choice import Choice
 from tasks.search.journal import Journal
 from tasks.search.plan import Trial
 from tasks.search.run import Measured
@@ -48,10 +49,10 @@ def mean_bits(measured: Measured, excluded: frozenset[Unit], model: Any) -> floa
 def test_the_mean_bits_of_a_weight_keep_to_the_bound(asked_of: Callable[..., AutoQuantize], measured: Measured) -> None:
     model = model_with(base_weights())
     rival = asked_of(base_weights())
-    assert rival.excluded(8.0) == frozenset()
+    assert rival.choice(8.0).excluded == frozenset()
     before = 0
     for bits in (10.0, 12.0, 15.0):
-        excluded = rival.excluded(bits)
+        excluded = rival.choice(bits).excluded
         assert {unit.kind for unit in excluded} == {"linear"} and len(excluded) > before
         # Its bound counts the patch embedding too, which stays at 16 bits.
         assert bits - 1.5 < mean_bits(measured, excluded, model) <= bits
@@ -59,6 +60,13 @@ def test_the_mean_bits_of_a_weight_keep_to_the_bound(asked_of: Callable[..., Aut
         names = {unit.module for unit in excluded}
         for name in (name for name in names if name.endswith(".q_proj")):
             assert {name.replace("q_proj", "k_proj"), name.replace("q_proj", "v_proj")} <= names
+
+
+def test_an_output_channel_of_its_own_size_gets_its_own_scale(asked_of: Callable[..., AutoQuantize]) -> None:
+    weights, module = base_weights(), "text_model.encoder.layers.0.mlp.fc1"
+    rest = torch.arange(len(weights[f"{module}.weight"])) != 3
+    weights[f"{module}.weight"][rest] *= 2.0**-12
+    assert module in {unit.module for unit in asked_of(weights).choice(8.0).by_channel}
 
 
 def test_a_layer_with_outliers_is_the_first_that_it_leaves_out(asked_of: Callable[..., AutoQuantize]) -> None:
@@ -69,7 +77,7 @@ def test_a_layer_with_outliers_is_the_first_that_it_leaves_out(asked_of: Callabl
     module = rng.choice([name for name in PLANTS if name.endswith("fc1")])
     weights = base_weights()
     plant(weights, module, np.random.default_rng(seed))
-    excluded = asked_of(weights).excluded(10.0)
+    excluded = asked_of(weights).choice(10.0).excluded
     assert module in {unit.module for unit in excluded}
 
 
@@ -77,13 +85,13 @@ def test_what_the_journal_has_is_not_asked_again(
     asked_of: Callable[..., AutoQuantize], measured: Measured, tmp_path: Path
 ) -> None:
     path = tmp_path / "kept"
-    found = asked_of(base_weights(), path).excluded(10.0)
+    found = asked_of(base_weights(), path).choice(10.0)
 
     def never() -> Any:
         raise AssertionError("scored again")
 
     again = AutoQuantize(never, never, measured.units, Journal(path, "a"))
-    assert again.excluded(10.0) == found
+    assert again.choice(10.0) == found
 
 
 def test_one_caption_is_refused(plain: Prepared, measured: Measured, tmp_path: Path) -> None:
@@ -93,31 +101,31 @@ def test_one_caption_is_refused(plain: Prepared, measured: Measured, tmp_path: P
         lambda: (model_with(base_weights()), FAMILY), lambda: pairs, measured.units, Journal(tmp_path / "j", "a")
     )
     with pytest.raises(ConfigError, match="different captions"):
-        rival.excluded(9.0)
+        rival.choice(9.0)
 
 
 def unit(name: str) -> Unit:
     return Unit("image", name, "linear", 100, {})
 
 
-def trial(excluded: frozenset[Unit], passed: bool) -> Trial:
+def trial(made: Choice, passed: bool) -> Trial:
     gate = GateResult(name="min_cosine_mean", status="passed" if passed else "failed", min=0.9, value=0.9)
-    return Trial(excluded, 1 - len(excluded) / 100, 0.9, (gate,))
+    return Trial(made, 1 - len(made.excluded) / 100, 0.9, (gate,))
 
 
 @pytest.mark.parametrize("needed", [0, 1, 7, 19])
 def test_bisection_finds_the_fewest_bits(needed: int) -> None:
     units = [unit(f"m{n}") for n in range(20)]
 
-    def excluded(bits: float) -> frozenset[Unit]:
-        return frozenset(units[: int((bits - 8) / 8 * 20)])
+    def choice(bits: float) -> Choice:
+        return Choice(frozenset(units[: int((bits - 8) / 8 * 20)]))
 
-    trials = bisect(excluded, lambda left: trial(left, len(left) >= needed), 40)
+    trials = bisect(choice, lambda made: trial(made, len(made.excluded) >= needed), 40)
     assert min(len(t.excluded) for t in trials if t.passed) == needed
-    assert len(trials) <= 10 and len({t.excluded for t in trials}) == len(trials)
+    assert len(trials) <= 10 and len({t.choice for t in trials}) == len(trials)
 
 
 def test_bisection_keeps_to_its_budget_and_may_find_nothing() -> None:
     units = [unit(f"m{n}") for n in range(400)]
-    trials = bisect(lambda bits: frozenset(units[: int((bits - 8) * 50)]), lambda left: trial(left, False), 4)
+    trials = bisect(lambda bits: Choice(frozenset(units[: int((bits - 8) * 50)])), lambda made: trial(made, False), 4)
     assert len(trials) == 4 and not any(t.passed for t in trials)

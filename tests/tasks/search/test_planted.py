@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.search.choice import Choice
 from tasks.search.evaluation import Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner
-from tests.tasks.search.support import ENCODERS, PLANTS, Prepared, Weights, base_weights, plant
+from tests.tasks.search.support import ENCODERS, PLANTS, Prepared, Weights, base_weights, plant, plant_channel
 
 PrepareWith = Callable[[Weights], Prepared]
 
@@ -55,6 +56,25 @@ def test_exactly_the_planted_modules_are_excluded(
     assert excluded(planner) == modules
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_huge_output_channel_is_scaled_by_itself_and_nothing_excluded(
+    count: int, prepared_with: PrepareWith, tmp_path: Path
+) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    candidates = [module for module in PLANTS if not module.endswith("fc2")]  # what follows a normalisation
+    modules = rng.choice(candidates, count, replace=False).tolist()
+    weights = base_weights()
+    for module in modules:
+        plant_channel(weights, module, rng)
+    planner = prepared_with(weights).search(Journal(tmp_path / "j", "a"))
+    best = planner.best()
+    assert not planner.trials[0].passed
+    assert ({unit.module for unit in best.by_channel}, best.excluded) == (set(modules), set())
+    assert best.share == planner.trials[0].share
+
+
 def test_a_killed_search_goes_on_where_it_was(
     prepared_with: PrepareWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,9 +83,9 @@ def test_a_killed_search_goes_on_where_it_was(
     path, evaluated = tmp_path / "j", []
     original = Evaluator.rows
 
-    def rows(self: Evaluator, left_out: frozenset[Any]) -> list[Any]:
-        evaluated.append(left_out)
-        return original(self, left_out)
+    def rows(self: Evaluator, choice: Choice) -> list[Any]:
+        evaluated.append(choice)
+        return original(self, choice)
 
     monkeypatch.setattr(Evaluator, "rows", rows)
     whole = prepared.search(Journal(path, "a"))
@@ -75,5 +95,5 @@ def test_a_killed_search_goes_on_where_it_was(
     path.write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
     evaluated.clear()
     again = prepared.search(Journal(path, "a"))
-    assert evaluated == [whole.trials[-1].excluded]
+    assert evaluated == [whole.trials[-1].choice]
     assert repr(again.trials) == repr(whole.trials)  # NaN is not equal to itself

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 from artifacts.manifest import GateResult
+from tasks.search.choice import Choice
 from tasks.search.plan import Trial
 from tasks.search.plot import front_plot
 from tasks.search.sensitivity import Sensitivity
@@ -14,9 +15,10 @@ from tasks.search.units import Unit
 UNITS = [Unit("image", f"layers.{n}.fc1", "linear", 10, {}) for n in range(20)]
 
 
-def trial(count: int, status: str) -> Trial:
+def trial(count: int, status: str, finer: int = 0) -> Trial:
     gate = GateResult(name="min_cosine_mean", status=status, min=0.9, value=0.9)  # type: ignore[arg-type]
-    return Trial(frozenset(UNITS[:count]), 1 - count / 20, 0.9 + count / 1000, (gate,))
+    choice = Choice(frozenset(UNITS[:count]), frozenset(UNITS[10 : 10 + finer]))
+    return Trial(choice, 1 - count / 20, 0.9 + count / 1000, (gate,))
 
 
 def test_the_plot_is_svg_with_the_most_sensitive_modules() -> None:
@@ -29,3 +31,6 @@ def test_the_plot_is_svg_with_the_most_sensitive_modules() -> None:
         assert words in svg
     assert "the recipe" not in front_plot(trials[:1], None, losses)
     assert front_plot(trials, trials[1], losses) == svg
+    assert "by channel" not in svg
+    svg = front_plot([*trials, trial(1, "failed", 3)], trials[1], losses)
+    assert "does not, weights scaled by channel" in svg and "gates, weights scaled by channel" not in svg

@@ -1,0 +1,57 @@
+"""The amax of each output channel of the weights that a recipe quantizes by channel, read off the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import BadAmax
+from tasks.graph.skeleton import Skeleton, Weight, module_of
+from tasks.graph.weights import WeightReader
+from tasks.recipe import Recipe
+
+Amax = float | NDArray[np.float32]
+"""Of a tensor, or of each output channel of a weight."""
+
+
+def with_channels(
+    amax: Mapping[str, float], skeleton: Skeleton, recipe: Recipe, reader: WeightReader
+) -> Mapping[str, Amax]:
+    """The calibrated amax by quantizer; where the recipe says `axis: 0`, max |row| instead (float32, one a channel).
+
+    It is what ModelOpt takes of the same weights; `amax` has the largest of the channels.
+
+    Raises:
+        BadAmax: the largest is another one, so the table is not that of these weights.
+    """
+    found = {name: _of_channels(weight, reader) for name, weight in _by_channel(skeleton, recipe)}
+    for name, channels in found.items():
+        if float(channels.max()) != amax.get(name):
+            raise BadAmax(
+                f"the largest weight that {name} sees is {channels.max()}, and the amax table says {amax.get(name)}",
+                where=name.rpartition(".")[0],
+                expected="the table of these weights",
+                fix="calibrate again",
+            )
+    return {**amax, **found}
+
+
+def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:
+    """Quantizers that the recipe wants by channel, with their weights."""
+    linears = {module.name for module in skeleton.inventory.modules if module.kind == "linear"}
+    for node in skeleton.model.graph.node:
+        module = module_of(node.name)
+        if node.op_type == "MatMul" and module in linears and node.input[1] in skeleton.weights:
+            name = f"{module}.weight_quantizer"
+            rule = recipe.rule_for(name, "nn.Linear")
+            if rule is not None and rule.axis is not None:
+                yield name, skeleton.weights[node.input[1]]
+
+
+def _of_channels(weight: Weight, reader: WeightReader) -> NDArray[np.float32]:
+    """Over a weight that the graph has as (in, out), in FP32 as ModelOpt sees it."""
+    values = reader.read(weight.key).astype(np.float32)
+    largest: NDArray[np.float32] = np.abs(values).max(axis=1 if weight.transposed else 0)
+    return largest

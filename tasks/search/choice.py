@@ -1,0 +1,27 @@
+"""What a search decides: which units are left in FP16, and which linear layers get a weight scale by channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from artifacts.manifest import Encoder
+from tasks.search.units import Unit
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recipe, by what it does otherwise than the one that the search starts from; no unit is in both sets."""
+
+    excluded: frozenset[Unit] = frozenset()
+    by_channel: frozenset[Unit] = frozenset()
+
+    def of(self, encoder: Encoder) -> Choice:
+        """As far as it concerns an encoder."""
+        excluded, by_channel = (
+            frozenset(unit for unit in units if unit.encoder == encoder) for units in (self.excluded, self.by_channel)
+        )
+        return Choice(excluded, by_channel)
+
+    def names(self) -> list[str]:
+        """What tells it from any other."""
+        return sorted([*(u.module for u in self.excluded), *(f"{u.module} by channel" for u in self.by_channel)])
