@@ -120,6 +120,17 @@ def modules_of_pytorch(encoder: str) -> dict[str, int]:
     return {kind: sum(isinstance(m, cls) for m in modules) for kind, cls in kinds.items()}
 
 
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_scales_by_channel_pass_under_their_own_recipe_alone(
+    encoder: str, skeleton_of: Any, demo_graph: Any, recipe_by_channel: Recipe
+) -> None:
+    inventory = skeleton_of(SNAPSHOT, encoder).inventory
+    each, one = demo_graph(encoder, "fp8", by_channel=True), demo_graph(encoder, "fp8")
+    audit_file(each, inventory, recipe_by_channel)
+    assert "has a scale for each output channel" in refused(each, inventory, FP8)
+    assert "has one scale for the whole weight" in refused(one, inventory, recipe_by_channel)
+
+
 @pytest.mark.parametrize("patterns", [("*bmm_quantizer",), ("*.fc1.*",), ("text_projection.*", "*out_proj*")])
 def test_modules_that_the_recipe_leaves_out_pass_as_fp16(
     patterns: tuple[str, ...], skeleton_of: Any, fake_quantized: Any, recipe_without: Any, tmp_path: Path
@@ -467,3 +478,24 @@ def test_quantized_and_dequantized_with_different_scales(graph: onnx.ModelProto,
     other = next(t.name for t in graph.graph.initializer if t.name == f"{ATTENTION}.p_bmm_quantizer.scale")
     node_of(graph, f"{FC1}.input_quantizer/DequantizeLinear").input[1] = other
     assert f"{FC1}.input_quantizer/DequantizeLinear" in refused(saved(graph), text)
+
+
+def test_channels_along_another_axis(demo_graph: Any, saved: Any, text: Inventory, recipe_by_channel: Recipe) -> None:
+    """A square weight: the graph is valid either way."""
+    model = onnx.load(demo_graph("text", "fp8", by_channel=True))
+    node = node_of(model, f"{ATTENTION}.q_proj.weight_quantizer/DequantizeLinear")
+    node.attribute[0].i = 0
+    message = refused(saved(model), text, recipe_by_channel)
+    assert node.name in message and "not those of a weight's columns" in message
+
+
+@pytest.mark.parametrize("operand", ["QuantizeLinear", "DequantizeLinear"])
+def test_channels_of_an_activation(operand: str, graph: onnx.ModelProto, saved: Any, text: Inventory) -> None:
+    node = node_of(graph, f"{FC1}.input_quantizer/{operand}")
+    weight = {t.name: list(t.dims) for t in graph.graph.initializer}[f"{FC1}.weight.T"]
+    scales = numpy_helper.from_array(np.full(weight[0], 0.01, np.float16), "scales")
+    zeros = helper.make_tensor("zeros", TensorProto.FLOAT8E4M3FN, weight[:1], bytes(weight[0]), raw=True)
+    graph.graph.initializer.extend([scales, zeros])
+    node.input[1:] = ["scales", "zeros"]
+    node.attribute.append(helper.make_attribute("axis", 2))
+    assert node.name in refused(saved(graph), text)

@@ -18,6 +18,7 @@ from artifacts.errors import BadAmax, RoundTripError
 from artifacts.store import Store
 from tasks.calibration import Calibration
 from tasks.quantization import QuantizedCheckpoint, quantize
+from tasks.recipe import Recipe
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
 
@@ -127,6 +128,51 @@ def test_reloads_without_us_to_the_same_amax_and_outputs(
     np.testing.assert_array_equal(outputs["text"], text.numpy())
 
 
+def test_scales_by_channel_restore_as_modelopt_calibrates_them(
+    prepared: Any, in_store: Store, calibrated: dict[str, Calibration], recipe_by_channel: Recipe
+) -> None:
+    """The table has the largest alone, and is that of one scale; the restored channels are max |row|."""
+    import torch
+
+    from tasks.clip import family_named
+    from tasks.modelopt import EAGER, enable_checkpointing, enabled_quantizers
+
+    tables: Any = {encoder: calibration.table for encoder, calibration in calibrated.items()}
+    made = quantize(prepared.snapshot, prepared.checked.preprocess, recipe_by_channel, tables)
+    folder = in_store.path(made.checkpoint)
+    frame = pd.read_parquet(folder / "amax.parquet")
+    assert dict(zip(frame["quantizer"], frame["amax"], strict=True)) == recorded(in_store, calibrated)
+    enable_checkpointing()
+    model = family_named("clip").load(folder, EAGER)
+    compared = 0
+    for name, quantizer in enabled_quantizers(model).items():
+        if name.endswith("weight_quantizer"):
+            weight = model.get_submodule(name.rpartition(".")[0]).weight
+            assert torch.equal(quantizer.amax, weight.abs().amax(1, keepdim=True))
+            row = weight[1].detach()
+            factor = 448 / row.abs().max()
+            expected = (row * factor).clamp(-448, 448).to(torch.float8_e4m3fn).float() * (1 / factor)
+            with torch.no_grad():
+                assert torch.equal(quantizer(weight)[1], expected)
+            compared += 1
+        elif not name.endswith("p_bmm_quantizer"):
+            assert quantizer.amax.numel() == 1
+    assert compared == sum(name.endswith("weight_quantizer") for name in frame["quantizer"])
+
+
+def test_a_table_of_other_weights_is_refused_by_channel(
+    prepared: Any, in_store: Store, calibrated: dict[str, Calibration], recipe_by_channel: Recipe
+) -> None:
+    frame = pd.read_parquet(in_store.path(calibrated["text"].table, "amax.parquet"))
+    name = "text_model.encoder.layers.1.mlp.fc1.weight_quantizer"
+    frame.loc[frame["quantizer"] == name, "amax"] *= 2
+    with pytest.raises(BadAmax, match="the table of these weights") as caught:
+        quantize(
+            prepared.snapshot, prepared.checked.preprocess, recipe_by_channel, {"text": _with_table(in_store, frame)}
+        )
+    assert name in str(caught.value)
+
+
 def test_it_differs_from_the_unquantized_model(
     prepared: Any, in_store: Store, quantized: QuantizedCheckpoint, feed: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
@@ -179,28 +225,35 @@ def test_a_table_of_other_quantizers_is_refused(
     assert frame["quantizer"].iloc[-1] in str(caught.value)
 
 
+@pytest.mark.parametrize("by_channel", [False, True])
 def test_a_checkpoint_that_restores_differently_is_refused(
-    prepared: Any, calibrated: dict[str, Calibration], monkeypatch: pytest.MonkeyPatch
+    by_channel: bool,
+    prepared: Any,
+    calibrated: dict[str, Calibration],
+    recipe_by_channel: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The file on disk is read back: a value damaged after it was set must be found."""
+    """The file on disk is read back: a value damaged after it was set must be found. Of channels, not the largest."""
     import transformers
     from safetensors.numpy import save_file
 
-    name = "text_model.encoder.layers.1.mlp.fc1.input_quantizer"
+    name = f"text_model.encoder.layers.1.mlp.fc1.{'weight' if by_channel else 'input'}_quantizer"
+    recipe = recipe_by_channel if by_channel else prepared.recipe
 
     def damage(self: Any, folder: Path, *arguments: Any, **options: Any) -> Any:
         # Looked up when called: ModelOpt puts its own in place when checkpointing is enabled.
         result = transformers.PreTrainedModel.save_pretrained(self, folder, *arguments, **options)
         path = Path(folder) / "model.safetensors"
         tensors = dict(load_file(path))
-        tensors[f"{name}._amax"] = np.asarray(tensors[f"{name}._amax"] * 2)
+        amax = tensors[f"{name}._amax"]
+        tensors[f"{name}._amax"] = np.where(amax < amax.max(), amax / 2, amax) if by_channel else np.asarray(amax * 2)
         save_file(tensors, path, metadata={"format": "pt"})
         return result
 
     monkeypatch.setattr(transformers.CLIPModel, "save_pretrained", damage)
     tables: Any = {encoder: calibration.table for encoder, calibration in calibrated.items()}
-    with pytest.raises(RoundTripError, match=name):
-        quantize(prepared.snapshot, prepared.checked.preprocess, prepared.recipe, tables)
+    with pytest.raises(RoundTripError, match="of channels" if by_channel else name):
+        quantize(prepared.snapshot, prepared.checked.preprocess, recipe, tables)
 
 
 def test_weights_changed_after_they_were_pinned_are_refused(

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from tasks.bench import compiled, machine, run, torch_target
 from tasks.bench.evidence import Kernel
@@ -26,6 +29,29 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("bench")
     return make_export(folder / "small", SMALL, folder / "skeletons", "cpu")
+
+
+@pytest.fixture(scope="session")
+def by_channel(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The FP8 graphs of `export` with weight scales by channel, drawn over two decades: `<encoder>.onnx`."""
+    folder = tmp_path_factory.mktemp("by-channel")
+    for encoder in ("image", "text"):
+        model = onnx.load(str(export / encoder / "fp8.onnx"))
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        rng = np.random.default_rng(5)
+        for node in model.graph.node:
+            weight = constants.get(node.input[0])
+            if node.op_type == "DequantizeLinear" and weight is not None and len(weight.dims) == 2:
+                columns = weight.dims[1]
+                scale = float(numpy_helper.to_array(constants[node.input[1]]))
+                scales = scale * 10 ** rng.uniform(-1, 1, columns)
+                made = numpy_helper.from_array(scales.astype(np.float16), f"{node.name}.scales")
+                zeros = helper.make_tensor(f"{node.name}.zeros", 17, [columns], bytes(columns), raw=True)
+                model.graph.initializer.extend([made, zeros])
+                node.input[1:] = [made.name, zeros.name]
+                node.attribute.append(helper.make_attribute("axis", 1))
+        onnx.save(model, str(folder / f"{encoder}.onnx"))
+    return folder
 
 
 @pytest.fixture

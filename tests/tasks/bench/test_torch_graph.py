@@ -11,9 +11,11 @@ import torch
 
 from artifacts.errors import UnknownOperator
 from tasks.bench.compiled import load_package, package
+from tasks.bench.evidence import fallen_back
 from tasks.bench.onnx_graph import OnnxGraph, random_inputs
 from tasks.bench.patterns import ActivatedLinear, LinearGroup, fused_plan
 from tasks.bench.torch_graph import Loaded, load
+from tasks.bench.torch_ops import linear_fp8_by_channel
 from tests.tasks.families.support import cosines, run_onnx
 
 LEAST = {"fp16": 0.99999, "fp8": 0.99}
@@ -77,6 +79,63 @@ def test_the_biases_of_a_shared_product_are_scaled_as_its_outputs(export: Path) 
     wanted = [loaded.graph.array(m.bias).astype(np.float32) * factor for m, factor in parts if m.bias is not None]
     assert len(wanted) == 3 and np.allclose(bias.float().numpy(), np.concatenate(wanted), rtol=1e-3, atol=1e-6)
     assert not np.allclose(group.factors[:2], 1, rtol=0.5)
+
+
+@pytest.mark.parametrize("kind", ["literal", "fused", "kernels"])
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_scales_by_channel_are_onnx_runtimes(by_channel: Path, encoder: str, kind: str) -> None:
+    path = by_channel / f"{encoder}.onnx"
+    loaded = load(path, "cpu", fused=kind != "literal", kernels=kind == "kernels")
+    feed = random_inputs(loaded.graph, 5, seed=5)
+    expected, got = run_onnx(path, feed), run(loaded, feed)
+    own = cosines(got, expected)
+    assert own.min() > LEAST["fp8"]
+    assert (own > cosines(got, np.roll(expected, 1, axis=0))).all()
+
+
+def test_scales_by_channel_run_as_fp8_products(by_channel: Path) -> None:
+    """q, k and v in one, without factors; no layer falls back, and none takes the kernel that knows one scale."""
+    graph = OnnxGraph.load(by_channel / "image.onnx")
+    plan = fused_plan(graph, kernels=True)
+    groups = [step for step in plan.steps if isinstance(step, LinearGroup)]
+    assert [group.factors for group in groups] == [(1.0, 1.0, 1.0)] * 2
+    assert not any(isinstance(step, ActivatedLinear) for step in plan.steps)
+    assert all(linear.fp8 and linear.by_channel for linear in plan.linears()) and len(list(plan.linears())) == 13
+    assert {fall.module for fall in fallen_back(graph, plan)} == {a.module for a in plan.attentions()}
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_by_channel_is_rounded_once(with_bias: bool) -> None:
+    """Against float64 on the same FP8 values."""
+    torch.manual_seed(0)
+    x, weight = (torch.randn(*size).to(torch.float8_e4m3fn) for size in ((3, 7, 64), (48, 64)))
+    scales = torch.logspace(-4, 1, 48).half().float()
+    bias = torch.randn(48).half() if with_bias else None
+    got = linear_fp8_by_channel(x, weight, torch.tensor(0.03), scales, bias)
+    expected = (x.double() * float(torch.tensor(0.03))) @ (weight.double() * scales.double()[:, None]).T
+    expected = expected if bias is None else expected + bias.double()
+    assert got.dtype == torch.float16 and got.shape == (3, 7, 48)
+    assert torch.allclose(got.double(), expected, rtol=2**-10, atol=1e-4)
+
+
+def test_mixed_q_k_and_v_are_not_one_product(by_channel: Path, export: Path) -> None:
+    """Two layers by channel and one by one scale: each for itself."""
+    model = onnx.load(str(by_channel / "image.onnx"))
+    name = "vision_model.encoder.layers.0.self_attn.k_proj.weight_quantizer/DequantizeLinear"
+    (old,) = [n for n in onnx.load(str(export / "image" / "fp8.onnx")).graph.node if n.name == name]
+    (node,) = [n for n in model.graph.node if n.name == name]
+    node.CopyFrom(old)
+    assert sum(isinstance(step, LinearGroup) for step in fused_plan(OnnxGraph(model)).steps) == 1
+
+
+def test_channels_along_another_axis_are_refused(by_channel: Path) -> None:
+    model = onnx.load(str(by_channel / "image.onnx"))
+    (node,) = [
+        n for n in model.graph.node if n.name.endswith("layers.0.self_attn.q_proj.weight_quantizer/DequantizeLinear")
+    ]
+    node.attribute[0].i = 0
+    with pytest.raises(UnknownOperator, match="q_proj"):
+        fused_plan(OnnxGraph(model))
 
 
 def test_an_unknown_operator_is_named(export: Path, tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_every_graph_builds(encoder: str, precision: str, target: str, demo_grap
     assert engine.stat().st_size > 0.9 * weights
 
 
+@pytest.mark.parametrize("target", ["trtrtx-sm89", "trtrtx-sm120"])
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_scales_by_channel_build(encoder: str, target: str, demo_graph: Any, tmp_path: Path) -> None:
+    path = demo_graph(encoder, "fp8", by_channel=True)
+    engine = build(path, tmp_path / "e.engine", target)
+    assert engine.stat().st_size > 0.9 * sum(len(t.raw_data) for t in onnx.load(path).graph.initializer)
+
+
 def test_fp8_weights_stay_fp8(make_clip: Any, skeleton_of: Any, tmp_path: Path) -> None:
     """An engine that widened them would be as large as FP16's; the kernels in both are small beside these weights."""
     wide = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,15 @@ def test_scales_are_those_of_the_calibration(demo_graph: Any, fake_quantized: An
     )
     assert (pv.first_scale, pv.second_scale) == (np.float16(1 / 448), scale(f"{attention}.v_bmm_quantizer"))
     assert qk.weight_bytes == pv.weight_bytes == 0
+
+
+def test_of_scales_by_channel_the_largest_is_shown(demo_graph: Any) -> None:
+    """It is the scale that the whole weight would have; nothing else is found to differ."""
+    one = read_findings(onnx.load(demo_graph("text", "fp8"))).products
+    each = read_findings(onnx.load(demo_graph("text", "fp8", by_channel=True)))
+    assert not each.misplaced and each.products.keys() == one.keys()
+    for key, (found,) in each.products.items():
+        assert found == replace(one[key][0], by_channel=key[1] == "linear")
 
 
 @pytest.mark.parametrize("encoder", ["image", "text"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks.bench.onnx_graph import OnnxGraph
 from tasks.bench.roofline import count_products
 from tasks.bench.torch_graph import load
 from tasks.search.journal import Journal
-from tasks.search.recipe_file import without
+from tasks.search.recipe_file import by_channel, without
 from tasks.search.sensitivity import measure
 from tasks.search.units import Unit, units_of
 from tasks.search.variants import Variants, fake_quantize
@@ -100,6 +101,30 @@ def test_a_variant_is_the_exported_graph(
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
+def test_a_recipe_that_scales_by_channel_gives_units_with_those_scales(
+    encoder: Encoder, plain: Prepared, opened: dict[Encoder, Opened], tmp_path: Path
+) -> None:
+    """A search may start from one: their scales are the graph's, and there is nothing finer to choose."""
+    variants, units, inputs = opened[encoder]
+    graph = plain.evaluator.graphs[encoder]
+    linears = [unit for unit in units if unit.can_go_by_channel]
+    assert {unit.kind for unit in linears} == {"linear"} and len(linears) == 13
+    recipe = by_channel(RECIPE, linears)
+    finer = units_of(graph.skeleton, recipe, graph.amax_of(recipe), ())
+    assert finer == tuple(replace(unit, flops=0) for unit in units)
+    assert not any(unit.can_go_by_channel for unit in finer)
+    fp16, fp8 = (tmp_path / f"{name}.onnx" for name in ("fp16", "fp8"))
+    graph.write(None, fp16)
+    last = finer[-1]
+    graph.write(without(recipe, [unit for unit in finer if unit is not last]), fp8)
+    (_, feed), *_ = plain.evaluator.feeds[encoder]
+    given: dict[str, Any] = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
+    expected = run_onnx(fp8, given).astype(np.float32) - run_onnx(fp16, given)
+    noise = variants.together(inputs, [last]).numpy() - variants.together(inputs, ()).numpy()
+    assert np.linalg.norm(noise - expected) < 0.6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_variant_taken_up_in_the_middle_is_exact(encoder: Encoder, opened: dict[Encoder, Opened]) -> None:
     variants, units, inputs = opened[encoder]
     found = dict(variants.one_by_one(inputs, units))
@@ -135,6 +160,13 @@ def test_fake_quantization_is_e4m3_times_the_scale() -> None:
     codes = np.clip(x.half().float().numpy() / np.float32(scale), -448, 448).astype(ml_dtypes.float8_e4m3fn)
     expected = (codes.astype(np.float32) * np.float32(scale)).astype(np.float16)
     assert np.array_equal(fake_quantize(x, scale).numpy(), expected.astype(np.float32))
+
+
+def test_fake_quantization_by_channel_is_each_columns_own() -> None:
+    x = torch.randn(64, 5) * torch.logspace(-3, 3, 5)
+    scales = tuple(float(np.float16(scale)) for scale in (1e-4, 0.001, 0.01, 0.1, 1))
+    expected = torch.stack([fake_quantize(x[:, n], scale) for n, scale in enumerate(scales)], 1)
+    assert torch.equal(fake_quantize(x, scales), expected)
 
 
 def test_measuring_in_batches_is_measuring_the_whole(
