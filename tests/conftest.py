@@ -38,9 +38,36 @@ from artifacts.store import Store, activate  # noqa: E402  (the environment come
 # Prefect logs the end of its embedded server after pytest has closed the stream.
 logging.raiseExceptions = False
 
+TESTS = Path(__file__).parent
 CLIPSMITH = Path(sys.executable).with_name("clipsmith")
 
 MakeClip = Callable[..., Path]
+
+
+FIRST = (
+    "deployments/test_demo_release.py",
+    "flows/test_caching.py",
+    "tasks/families/test_graphs.py",
+    "docker/test_image_commands.py",
+    "flows/test_full_size.py",
+    "system/test_up.py",
+    "system/test_server_postgres.py",
+)
+"""One file that trains the demo, and those that take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that none is left alone at the end; others of the demo last, when it has been made.
+
+    Files go to the processes in this order (`--dist loadfile`); within a file tests stay shuffled.
+    """
+    of_demo = {item.path for item in items if "demo_store" in getattr(item, "fixturenames", ())}
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(TESTS).as_posix()
+        return FIRST.index(file) if file in FIRST else len(FIRST) + (item.path in of_demo)
+
+    items.sort(key=place)
 
 
 @pytest.fixture

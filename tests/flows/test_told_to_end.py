@@ -15,6 +15,7 @@ from artifacts.store import Store
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import left_after, marked, new_mark, own_environment
+from tests.thorough import amount
 
 BUILDER = "tasks.engines.child"
 # Builders that take their time: what Python runs when it starts, wherever this folder is on its path.
@@ -50,7 +51,7 @@ def run(small_clip: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", amount([signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]))
 def test_it_ends_soon(
     number: signal.Signals, run: tuple[subprocess.Popen[str], dict[str, str]], tmp_path: Path
 ) -> None:

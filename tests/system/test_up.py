@@ -21,6 +21,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from tests.conftest import CLIPSMITH, CommandResult
 from tests.processes import left_after, marked
 from tests.system.servers import Up, free_port, read_run, sleeping_variants, trigger, up, up_environment, wait_for
+from tests.thorough import amount
 
 pytestmark = pytest.mark.heavy
 
@@ -170,7 +171,7 @@ def ask_to_end(running: Up) -> None:
     running.process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("request_end", [ask_to_end, press_ctrl_c], ids=["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("request_end", amount([press_ctrl_c], [ask_to_end, press_ctrl_c]))
 def test_it_ends_everything_in_order_with_a_run_in_progress(home: Path, request_end: Callable[[Up], None]) -> None:
     with with_a_run(home) as (running, run):
         expected = given(home) | {"CLIPSMITH_STORE": running.environment["CLIPSMITH_STORE"]}
