@@ -25,6 +25,7 @@ from tasks.calibration import MAX_POINTS, Calibration, calibrate, calibration_de
 from tasks.data import open_dataset
 from tasks.data.batches import Batch, stream_batches
 from tasks.datasource import pin_data
+from tasks.recipe import Recipe
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
 ENCODERS = ("image", "text")
@@ -344,6 +345,15 @@ def test_a_quantizer_that_no_data_reached_is_refused(prepared: Any) -> None:
     insert_quantizers(model, prepared.snapshot, prepared.recipe, ("text",), lambda _model: None)
     with pytest.raises(BadAmax, match="missing"):
         read_amax(model, prepared.recipe)
+
+
+def test_by_channel_the_largest_is_recorded(
+    prepared: Any, in_store: Store, calibrated: dict[str, Calibration], recipe_by_channel: Recipe
+) -> None:
+    """Which is what one scale is made of, so the table is the same."""
+    arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, recipe_by_channel)
+    made = table(in_store, calibrate(*arguments, "text", 5))
+    pd.testing.assert_frame_equal(made, table(in_store, calibrated["text"]))
 
 
 def test_only_the_asked_encoder_is_calibrated(in_store: Store, calibrated: dict[str, Calibration]) -> None:

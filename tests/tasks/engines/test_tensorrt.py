@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -17,9 +18,10 @@ from artifacts.errors import BuilderCrash, BuildError
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.graph.quantize import quantize
+from tasks.graph.skeleton import Skeleton
 from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import load_recipe
+from tasks.recipe import Recipe, load_recipe
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -46,7 +48,10 @@ def test_scales_by_channel_build(encoder: str, target: str, demo_graph: Any, tmp
     assert engine.stat().st_size > 0.9 * sum(len(t.raw_data) for t in onnx.load(path).graph.initializer)
 
 
-def test_fp8_weights_stay_fp8(make_clip: Any, skeleton_of: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_fp8_weights_stay_fp8(
+    by_channel: bool, make_clip: Any, skeleton_of: Any, recipe_by_channel: Recipe, tmp_path: Path
+) -> None:
     """An engine that widened them would be as large as FP16's; the kernels in both are small beside these weights."""
     wide = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 2}
     folder = make_clip(tmp_path / "wide", vision=wide, text={"num_hidden_layers": 1})
@@ -54,11 +59,23 @@ def test_fp8_weights_stay_fp8(make_clip: Any, skeleton_of: Any, tmp_path: Path) 
     suffixes = ("input_quantizer", "weight_quantizer", *(f"{operand}_bmm_quantizer" for operand in "qkv"))
     amax = {f"{module.name}.{suffix}": 4.0 for module in plain.inventory.modules for suffix in suffixes}
     engines, weights = [], []
-    for name, skeleton in (("fp16", plain), ("fp8", quantize(plain, load_recipe("fp8"), amax))):
+    recipe = recipe_by_channel if by_channel else load_recipe("fp8")
+    quantized = quantize(plain, recipe, amax | _channels(plain) if by_channel else amax)
+    for name, skeleton in (("fp16", plain), ("fp8", quantized)):
         write_onnx(skeleton, WeightReader([folder / "model.safetensors"]), tmp_path / f"{name}.onnx", {})
         weights.append((tmp_path / f"{name}.onnx").stat().st_size)
         engines.append(build(tmp_path / f"{name}.onnx", tmp_path / name, "trtrtx-sm89").stat().st_size)
     assert engines[0] - engines[1] > 0.75 * (weights[0] - weights[1]) > 10_000_000
+
+
+def _channels(plain: Skeleton) -> dict[str, Any]:
+    """An amax for each column of every linear layer's weight."""
+    linears = {f"{module.name}.weight.T" for module in plain.inventory.modules if module.kind == "linear"}
+    return {
+        f"{name.removesuffix('.weight.T')}.weight_quantizer": np.linspace(1, 4, weight.shape[1], dtype=np.float32)
+        for name, weight in plain.weights.items()
+        if name in linears
+    }
 
 
 def test_a_graph_of_mixed_types_is_refused(demo_graph: Any, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 from artifacts.errors import BadWeights
+from tasks.clip.base import Piece
 from tasks.demo import SNAPSHOT
-from tasks.graph import writer
+from tasks.graph import weights, writer
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton, Weight
@@ -86,6 +87,25 @@ def test_file_is_the_model_that_torch_and_onnx_make(
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     ids = random_inputs(SNAPSHOT, "text", 4)
     assert run_onnx(tmp_path / "m.onnx", ids).tobytes() == run_onnx(expected, ids).tobytes()
+
+
+@pytest.mark.parametrize("stored", ["as (out, in)", "as (in, out)"])
+def test_a_few_rows_at_a_time_are_the_same_file(
+    stored: str, skeleton: Skeleton, reader: WeightReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are read are columns of the graph's weight, or its rows where the checkpoint stores the transpose."""
+    write_onnx(skeleton, reader, tmp_path / "whole.onnx", {})
+    tensors = load_file(SNAPSHOT / "model.safetensors")
+    linear = {weight.key for weight in skeleton.weights.values() if weight.transposed}
+    assert len(linear) == 13
+    if stored == "as (in, out)":
+        tensors |= {name: tensors[name].T.contiguous() for name in linear}
+        save_file(tensors, tmp_path / "model.safetensors")
+        pieces = {name: Piece(name, transposed=True) for name in linear}
+        reader = WeightReader([tmp_path / "model.safetensors"], lambda _: pieces)
+    monkeypatch.setattr(weights, "_CHUNK_BYTES", 3000)
+    write_onnx(skeleton, reader, tmp_path / "parts.onnx", {})
+    assert (tmp_path / "parts.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
 
 
 def test_external_data_is_aligned_and_complete(
