@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.thorough import amount
+
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(2400)]
 
 END = 49407
@@ -84,14 +86,14 @@ def _photographs(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("name", "config", "linears", "bmms"),
-    [
-        # Six linear layers a block and the projection, two products an attention.
-        pytest.param("vit-b-32", B32, {"image": 12 * 6 + 1, "text": 12 * 6 + 1}, {"image": 24, "text": 24}, id="B32"),
-        pytest.param("vit-l-14", L14, {"image": 24 * 6 + 1, "text": 12 * 6 + 1}, {"image": 48, "text": 24}, id="L14"),
-    ],
-)
+# Six linear layers a block and the projection, two products an attention.
+SIZES = [
+    pytest.param("vit-b-32", B32, {"image": 12 * 6 + 1, "text": 12 * 6 + 1}, {"image": 24, "text": 24}, id="B32"),
+    pytest.param("vit-l-14", L14, {"image": 24 * 6 + 1, "text": 12 * 6 + 1}, {"image": 48, "text": 24}, id="L14"),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "linears", "bmms"), amount(SIZES[:1], SIZES))
 def test_full_size_model_on_photographs(
     tmp_path: Path,
     clipsmith: Callable[..., Any],
