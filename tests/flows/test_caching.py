@@ -293,7 +293,7 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-@pytest.mark.parametrize("how", ["deleted", "flipped"])
+@pytest.mark.parametrize("how", [pytest.param("deleted", marks=pytest.mark.heavy), "flipped"])
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_object_is_recomputed_not_believed(
     kind: str, how: str, run: Run, small_clip: Path, mine: Path

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 
 from artifacts.manifest import Encoder
 from tasks.clip import ClipFamily, family_named
@@ -55,6 +56,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 NAMES = list(CONFIGS)
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
+_HEAVY = {"metaclip_2", "altclip"}
+"""Their encoders are others' (CLIP's, and of texts ChineseCLIP's) with small changes."""
+EACH_NAME = [pytest.param(name, marks=[pytest.mark.heavy] if name in _HEAVY else []) for name in NAMES]
+EACH_ENCODER = [pytest.param(*each.values, encoder, marks=each.marks) for each in EACH_NAME for encoder in ENCODERS]
 
 
 def wider(config: dict[str, Any], text: dict[str, Any], vision: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from tasks.recipe import Recipe, builtin_names, load_recipe, owner_of
 from tests.tasks.families.layers import Recording, cut, in_fp32, in_fp32_feed
 from tests.tasks.families.support import (
     CONFIGS,
+    EACH_ENCODER,
+    EACH_NAME,
     ENCODERS,
-    NAMES,
     cosines,
     hf_embeddings,
     random_feed,
@@ -32,7 +33,6 @@ from tests.tasks.families.support import (
     tensors,
 )
 
-EVERY = [(name, encoder) for name in NAMES for encoder in ENCODERS]
 RECIPES = builtin_names()
 PLAIN = ("conv", "embedding")
 
@@ -40,7 +40,7 @@ PLAIN = ("conv", "embedding")
 # --- what is traced and where it is stored -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_every_parameter_is_found_in_the_file(name: str, checkpoint: Any) -> None:
     """Also those of modules that were taken apart, and with the values that transformers loads."""
     family = family_named(name)
@@ -55,7 +55,7 @@ def test_every_parameter_is_found_in_the_file(name: str, checkpoint: Any) -> Non
         assert np.array_equal(weights.read(parameter), values.numpy()), parameter
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_taking_modules_apart_changes_nothing(name: str, checkpoint: Any) -> None:
     family = family_named(name)
     plain, exposed = (family.load(checkpoint(name), "eager") for _ in range(2))
@@ -67,7 +67,7 @@ def test_taking_modules_apart_changes_nothing(name: str, checkpoint: Any) -> Non
         assert torch.allclose(first, second, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any) -> None:
     config = family_named(name).with_layers(CONFIGS[name], encoder, 3)
     once, full = trace_by_block(family_named(name), config, encoder), trace(family_named(name), config, encoder)
@@ -76,7 +76,7 @@ def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any) -> None:
     assert once.inventory == full.inventory
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_quantizers_owners_are_read_off_their_names(name: str, simulated: Any) -> None:
     from torch import nn
 
@@ -95,7 +95,7 @@ def test_quantizers_owners_are_read_off_their_names(name: str, simulated: Any) -
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_fp16_is_transformers(name: str, encoder: Any, batch: int, graph: Any, checkpoint: Any) -> None:
     feed = random_feed(family_named(name), CONFIGS[name], encoder, batch)
     got, reference = run_onnx(graph(name, encoder, None), feed), hf_embeddings(checkpoint(name), encoder, feed)
@@ -122,7 +122,7 @@ def test_padding_is_masked(name: str, graph: Any) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_recipe_is_in_the_graph(
     name: str, encoder: Any, recipe: str, graph: Any, skeleton: Any, checkpoint: Any
 ) -> None:
@@ -152,7 +152,7 @@ def test_siglip_pools_in_fp8(graph: Any, skeleton: Any) -> None:
     assert set(head.values()) == {"fp8"}
 
 
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_exclusions_are_in_the_graph(
     name: str, encoder: Any, skeleton: Any, simulated: Any, checkpoint: Any, tmp_path: Path
 ) -> None:
@@ -177,7 +177,7 @@ def test_exclusions_are_in_the_graph(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_encoder_is_within_the_noise_floor(name: str, encoder: Any, recipe: str, graph: Any, simulated: Any) -> None:
     """ModelOpt's simulation, run twice with weights that differ by FP16 rounding, differs from itself: roundings flip.
 
@@ -202,7 +202,7 @@ SNR_DB = 45
 """What one layer with equal weights, scales and inputs must reach; rounding flips of FP32 sums alone leave about 56."""
 
 
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_every_layer_is_modelopts(name: str, encoder: Any, graph: Any, skeleton: Any, simulated: Any) -> None:
     """Every quantized linear layer and attention, given the same input, in FP32 arithmetic."""
     quantized = simulated(name, "fp8")
@@ -221,7 +221,7 @@ def test_every_layer_is_modelopts(name: str, encoder: Any, graph: Any, skeleton:
     assert levels[worst] >= SNR_DB
 
 
-@pytest.mark.parametrize(("name", "encoder"), EVERY)
+@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
 def test_the_measure_sees_a_missing_quantizer(
     name: str, encoder: Any, graph: Any, skeleton: Any, simulated: Any
 ) -> None:

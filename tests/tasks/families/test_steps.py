@@ -25,7 +25,7 @@ from tasks.preprocess import Preprocess
 from tasks.quantization import QuantizedCheckpoint, quantize
 from tasks.recipe import load_recipe
 from tasks.snapshot import AMAX_FILE, Snapshot
-from tests.tasks.families.support import CONFIGS, ENCODERS, NAMES, cosines, save_processor
+from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, cosines, save_processor
 
 SAMPLES = 24
 
@@ -62,7 +62,7 @@ def steps(checkpoint: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_texts_become_what_the_encoder_takes(name: str, steps: Any) -> None:
     done: Steps = steps(name)
     family = family_named(name)
@@ -77,7 +77,7 @@ def test_texts_become_what_the_encoder_takes(name: str, steps: Any) -> None:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_graphs_embed_the_evaluation_set_as_pytorch_does(name: str, encoder: Any, steps: Any) -> None:
     """Preprocessing, masks and batching included: the last batch is a partial one."""
     done: Steps = steps(name)
@@ -100,7 +100,7 @@ def test_graphs_embed_the_evaluation_set_as_pytorch_does(name: str, encoder: Any
     assert cosines(rows["fp8"], rows["fp32"]).min() >= 0.97
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_checkpoint_restores_in_plain_transformers(name: str, steps: Any) -> None:
     """ModelOpt's state covers all that it can hold: everything but SigLIP's pooling attention, as documented."""
     import modelopt.torch.opt as mto

@@ -9,14 +9,14 @@ import torch
 
 from tasks.bench.torch_graph import load
 from tasks.clip import family_named
-from tests.tasks.families.support import CONFIGS, ENCODERS, NAMES, cosines, random_feed, run_onnx
+from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, cosines, random_feed, run_onnx
 
 LEAST = {None: 0.9999, "fp8-compact": 0.985}
 
 
 @pytest.mark.parametrize("recipe", LEAST)
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH_NAME)
 def test_it_is_onnx_runtime(name: str, encoder: Any, recipe: str | None, graph: Any) -> None:
     path = graph(name, encoder, recipe)
     loaded = load(path, "cpu", kernels=True)
