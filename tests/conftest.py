@@ -48,6 +48,7 @@ FIRST = (
     "deployments/test_demo_release.py",
     "flows/test_caching.py",
     "tasks/families/test_graphs.py",
+    "tasks/demo/test_demo.py",
     "docker/test_image_commands.py",
     "flows/test_full_size.py",
     "system/test_up.py",
