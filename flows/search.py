@@ -135,7 +135,7 @@ def _conclude(
     settings: SearchSettings,
 ) -> Found:
     passed = any(trial.passed for trial in planner.trials)
-    plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities)
+    plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities, rival)
     settings.plot.write_text(plot, encoding="utf-8")
     best = planner.best()
     write_recipe(chosen(recipe, best.choice), settings.out, _description(best, recipe, gates))

@@ -13,11 +13,15 @@ _LEAST = 1e-12
 """For a logarithmic scale: losses are rounding errors of FP32 below it."""
 
 
-def front_plot(trials: Sequence[Trial], best: Trial | None, sensitivities: Sequence[Sensitivity]) -> str:
-    """One SVG: every evaluated recipe with the Pareto front, and beside it the most sensitive units."""
+def front_plot(
+    trials: Sequence[Trial], best: Trial | None, sensitivities: Sequence[Sensitivity], rival: Sequence[Trial] = ()
+) -> str:
+    """One SVG: every evaluated recipe with the Pareto front, those of `rival`, and the most sensitive units."""
     with drawing(3.6, 1, 2) as (grid, finish):
         (curve, bars) = grid[0]
         _draw_trials(curve, trials, best)
+        _draw_rival(curve, rival)
+        curve.legend(loc="best", fontsize=7.5)
         _draw_units(bars, sensitivities)
         return finish()
 
@@ -31,19 +35,27 @@ def _draw_trials(axes: Axes, trials: Sequence[Trial], best: Trial | None) -> Non
         _draw_group(axes, "o", [trial for trial in one if trial.passed is passed], label, filled=passed)
         finer = [trial for trial in each if trial.passed is passed]
         if finer:
-            _draw_group(axes, "s", finer, f"{label}, weights scaled by channel", filled=passed)
+            _draw_group(axes, "s", finer, f"{label}, scales by channel", filled=passed)
     if best is not None:
         axes.plot(100 * best.share, best.fidelity, "*", markersize=13, color="#b45309", label="the recipe", zorder=4)
     axes.set_xlabel("share of the operations in FP8, %")
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.margins(0.08)
-    axes.legend(loc="best", fontsize=8)
 
 
-def _draw_group(axes: Axes, marker: str, trials: Sequence[Trial], label: str, *, filled: bool) -> None:
-    face = FP_COLOURS["fp8"] if filled else "#ffffff"
+def _draw_rival(axes: Axes, trials: Sequence[Trial]) -> None:
+    for passed, label in ((True, "auto_quantize"), (False, "auto_quantize, does not")):
+        group = [trial for trial in trials if trial.passed is passed]
+        if group:
+            _draw_group(axes, "^", group, label, filled=passed, colour=OTHER)
+
+
+def _draw_group(
+    axes: Axes, marker: str, trials: Sequence[Trial], label: str, *, filled: bool, colour: str = FP_COLOURS["fp8"]
+) -> None:
+    face = colour if filled else "#ffffff"
     xs, ys = [100 * t.share for t in trials], [t.fidelity for t in trials]
-    axes.plot(xs, ys, marker, markersize=5, markerfacecolor=face, markeredgecolor=FP_COLOURS["fp8"], label=label)
+    axes.plot(xs, ys, marker, markersize=5, markerfacecolor=face, markeredgecolor=colour, label=label)
 
 
 def _draw_units(axes: Axes, sensitivities: Sequence[Sensitivity]) -> None:
@@ -51,4 +63,6 @@ def _draw_units(axes: Axes, sensitivities: Sequence[Sensitivity]) -> None:
     axes.set_title("1 - cosine with this module alone in FP8")
     axes.barh([s.unit.module for s in worst], [max(s.loss, _LEAST) for s in worst], color=OTHER, height=0.6)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:.0e}")  # powers of ten would be math, which the page shows as it is written
+    axes.xaxis.set_minor_formatter("")
     axes.tick_params(axis="y", labelsize=6.5, labelcolor=QUIET)
