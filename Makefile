@@ -16,11 +16,14 @@ run: $(STAMP)
 up: $(STAMP)
 	$(BIN)/clipsmith up $(UP)
 
+# File by file, in the order that tests/conftest.py gives them.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) lint
-	$(BIN)/pytest -n auto --dist loadfile -m "not heavy" tests
+	$(BIN)/pytest $(SPREAD) -m "not heavy" tests
 
 test-heavy: $(STAMP)
-	$(BIN)/pytest -n auto --dist loadfile --durations 12 -m heavy tests
+	$(BIN)/pytest $(SPREAD) --durations 12 -m heavy tests
 
 # Longer campaigns, every family as a whole release, every graph built for every GPU, before a release.
 test-thorough:
