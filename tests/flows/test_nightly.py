@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -16,6 +17,10 @@ from artifacts.promotion import promote, rollback
 from artifacts.store import Store
 from flows.nightly import NightlyParameters, nightly
 from flows.variants import BadVariant, Schedule, Variant, by_schedule, read_variants
+from tasks.recipe import load_recipe
+from tasks.search.choice import Choice
+from tasks.search.recipe_file import chosen, write_recipe
+from tasks.search.units import Unit
 from tests.flows.conftest import small_parameters, spied
 
 pytestmark = pytest.mark.xdist_group("nightly")
@@ -99,6 +104,26 @@ def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
     assert changed["good"].result == "released"
     assert "check" in work
     assert "trace image" not in work, "only what depends on the tokenizer is done again"
+
+
+@pytest.mark.heavy
+def test_a_variant_takes_the_recipe_of_a_search_and_is_made_again_when_that_changes(
+    write: Write, night: Any, shared: Path
+) -> None:
+    """The recipe leaves one layer in FP16 and scales another's weight by channel, as a search may."""
+    left, finer = (Unit("image", f"vision_model.encoder.layers.{n}.mlp.fc1", "linear", 1, {}) for n in (0, 1))
+    file, start = shared / "found.yaml", load_recipe("fp8-compact")
+    write_recipe(chosen(start, Choice(frozenset({left}))), file, "found")
+    write("searched", recipe=str(file))
+    assert night()[0]["searched"].release == "small@1"
+    assert night()[0]["searched"].result == "unchanged"
+    write_recipe(chosen(start, Choice(frozenset({left}), frozenset({finer}))), file, "found")
+    assert night()[0]["searched"].release == "small@2"
+    store = Store.open(shared / "store", writable=False)
+    rows = pq.read_table(store.read(store.find("small@2"), "tables/coverage.parquet")).to_pylist()
+    precisions = {row["module"]: row["actual"] for row in rows if row["precision"] == "fp8" and row["kind"] == "linear"}
+    assert [module for module, actual in precisions.items() if actual == "fp16"] == [left.module]
+    assert precisions[finer.module] == "fp8"
 
 
 @pytest.mark.heavy
