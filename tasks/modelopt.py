@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.graph.channels import require_largest
 from tasks.quiet import prints_to_log
 from tasks.recipe import Recipe, owner_of
 from tasks.snapshot import Snapshot
@@ -172,19 +173,9 @@ def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
         )
     for name, quantizer in quantizers.items():
         if quantizer.axis is not None:
-            _require_largest(name, float(quantizer.amax.max()), table[name])
+            require_largest(name, float(quantizer.amax.max()), table[name])
         elif quantizer.amax is None or float(quantizer.amax) != table[name]:
             quantizer.amax = torch.tensor(table[name])
-
-
-def _require_largest(name: str, found: float, recorded: float) -> None:
-    if found != recorded:
-        raise BadAmax(
-            f"the largest weight that {name} sees is {found}, and the amax table says {recorded}",
-            where=name.rpartition(".")[0],
-            expected="the table of these weights",
-            fix="calibrate again",
-        )
 
 
 def enable_checkpointing() -> None:

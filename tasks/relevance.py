@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ class Relevance:
         """How much of the whole table is relevant."""
         return len(self.pairs) / (self.shape[0] * self.shape[1])
 
-    @cached_property
+    @property
     def swapped(self) -> Relevance:
         """The same with items as queries."""
         pairs = self.pairs[:, ::-1]

@@ -28,14 +28,22 @@ def with_channels(
     """
     found = {name: _of_channels(weight, reader) for name, weight in _by_channel(skeleton, recipe)}
     for name, channels in found.items():
-        if float(channels.max()) != amax.get(name):
-            raise BadAmax(
-                f"the largest weight that {name} sees is {channels.max()}, and the amax table says {amax.get(name)}",
-                where=name.rpartition(".")[0],
-                expected="the table of these weights",
-                fix="calibrate again",
-            )
+        require_largest(name, float(channels.max()), amax.get(name))
     return {**amax, **found}
+
+
+def require_largest(quantizer: str, found: float, recorded: float | None) -> None:
+    """
+    Raises:
+        BadAmax: the largest amax of a weight's channels is another one than the table has.
+    """
+    if found != recorded:
+        raise BadAmax(
+            f"the largest weight that {quantizer} sees is {found}, and the amax table says {recorded}",
+            where=quantizer.rpartition(".")[0],
+            expected="the table of these weights",
+            fix="calibrate again",
+        )
 
 
 def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:
