@@ -82,7 +82,7 @@ def metric(name: str, value: float | None) -> str:
         return f"{value:.2g}"
     if re.match(RATES, name):
         return percent(value, 2)
-    if name.startswith("cosine"):
+    if name.startswith(("cosine", "rank_agreement")):
         return f"{value:.6f}"
     return f"{value:,.0f}" if name == "nonfinite" else f"{value:.4g}".replace("-", MINUS)
 

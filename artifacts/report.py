@@ -182,6 +182,7 @@ def _headline_label(name: str) -> str:
         "bmms_fp8": "Attention products in FP8",
         "cosine_mean": "Cosine with FP32, mean",
         "cosine_min": "Cosine with FP32, worst sample",
+        "rank_agreement": "Rank agreement with FP32",
     }
     if name in fixed:
         return fixed[name]

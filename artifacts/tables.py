@@ -73,7 +73,7 @@ def _headline_row(tables: Tables, name: Cell, members: Sequence[Cell]) -> Row:
         "linears_fp8": _share(tables, members, ("linear",)),
         "bmms_fp8": _share(tables, members, ("bmm_qk", "bmm_pv")),
     }
-    for metric in ("cosine_mean", "cosine_min"):
+    for metric in ("cosine_mean", "cosine_min", "rank_agreement"):
         row[metric] = _accuracy(tables, name, "fp8", metric)
     for precision in _PRECISIONS:
         row[f"top1_{precision}"] = _accuracy(tables, name, precision, "top1")

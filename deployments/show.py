@@ -131,7 +131,7 @@ def _print_sizes(console: Console, manifest: Manifest) -> None:
 
 def _print_accuracy(console: Console, manifest: Manifest) -> None:
     table = plain_table("fidelity", "encoder", "target", "precision", "against", "metric", ">value")
-    shown = ("cosine_mean", "cosine_min", "snr_db")
+    shown = ("cosine_mean", "cosine_min", "snr_db", "rank_agreement")
     for row in manifest.tables.get("accuracy", ()):
         if row["metric"] in shown:
             cells = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from tasks.relevance import Relevance
 
 Array = NDArray[np.float32]
+_Float = TypeVar("_Float", np.float32, np.float64)
 _RESAMPLES = 10_000
 _SEED = 20_240_229
 _QUERIES = 512  # whose similarities are held at a time,
 _SIMILARITIES = 1 << 24  # but no more of them than these: 64 MB
 
 
-def normalise(rows: Array) -> Array:
+def normalise(rows: NDArray[_Float]) -> NDArray[_Float]:
     """Rows (n, d) scaled to unit length."""
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 

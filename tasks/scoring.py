@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics import class_embeddings, cosine, retrieval_ranks, snr_db, top_k_hits
+from tasks.rank_agreement import QUERIES, Ranked, neighbour_agreement
 from tasks.relevance import Relevance
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ class Classification:
         """Of embeddings (n, d) and (texts, d)."""
         classes = class_embeddings(texts[self.prompts], self.classes)
         return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
+
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, Ranked]:
+        """Pictures rank the classes."""
+        return {"rank_agreement": Ranked(images, class_embeddings(texts[self.prompts], self.classes))}
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,14 @@ class Retrieval:
                 found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
         return found
 
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, Ranked]:
+        """Pictures rank the captions, and captions the pictures."""
+        pictures, words = images[self.pictures], texts[self.captions]
+        return {
+            "rank_agreement_image_to_text": Ranked(pictures, words),
+            "rank_agreement_text_to_image": Ranked(words, pictures),
+        }
+
 
 Task = Classification | Retrieval
 
@@ -92,6 +105,8 @@ def fidelity_rows(
     }
     for metric, value in values.items():
         yield accuracy_row(*pair, reference, metric, value, len(second))
+    agreement, ranked = neighbour_agreement(first, second), min(len(second), QUERIES)
+    yield accuracy_row(*pair, reference, "rank_agreement", agreement, ranked)
 
 
 def all_fidelity_rows(

@@ -20,6 +20,7 @@ from tasks.metrics import (
     predicted_classes,
     retrieval_over_chance,
 )
+from tasks.rank_agreement import QUERIES, rank_agreement
 from tasks.scoring import Classification, Hits, Retrieval, Task, accuracy_row, hit_rows
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def task_statistics(
         if precision in hits and baseline in hits:
             identical = sides[precision].is_same(sides[baseline])
             yield from _paired_rows(task, (target, precision, baseline), hits[precision], hits[baseline], identical)
+            yield from _rank_rows(task, (target, precision, baseline), sides[precision], sides[baseline])
 
 
 def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
@@ -78,6 +80,14 @@ def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
     """Of pictures: captions of one picture are found, or not, together, so they would count as more than they are."""
     value, low, high = retrieval_over_chance(hits[_IMAGE_TO_TEXT], task.relevant)
     return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
+
+
+def _rank_rows(task: Task, which: tuple[str, str, str], side: Side, baseline: Side) -> Iterator[Row]:
+    """`which` is target, precision and what it is compared with."""
+    others = task.rankings(*baseline)
+    for metric, ranked in task.rankings(*side).items():
+        value, queries = rank_agreement(ranked, others[metric]), min(len(ranked.queries), QUERIES)
+        yield accuracy_row("both", *which, metric, value, queries)
 
 
 def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:

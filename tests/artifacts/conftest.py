@@ -120,6 +120,7 @@ def accuracy_rows() -> list[Row]:
             rows.append(row(encoder, precision, "fp32", "cosine_mean", value, low=value - 3e-7, high=value + 3e-7))
             rows.append(row(encoder, precision, "fp32", "cosine_min", 1 - 4 * (1 - value)))
             rows.append(row(encoder, precision, "fp32", "snr_db", -10 * math.log10(2 * (1 - value))))
+            rows.append(row(encoder, precision, "fp32", "rank_agreement", 1 - 2 * (1 - value), samples=1024))
             rows.append(row(encoder, precision, "fp32", "nonfinite", 0.0))
     for precision, value in (("fp32", 0.7542), ("fp16", 0.7541), ("fp8", 0.7519)):
         target = "pytorch" if precision == "fp32" else "onnxruntime"

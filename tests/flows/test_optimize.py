@@ -123,6 +123,15 @@ def test_engines_are_what_they_say(demo_export: Path) -> None:
 # --- the numbers -----------------------------------------------------------------------------------------------------
 
 
+def neighbours_spearman(*sides: np.ndarray) -> float:
+    """SciPy's rank correlation of each sample's similarities to the others, on average."""
+    from scipy.stats import spearmanr
+
+    others = ~np.eye(len(sides[0]), dtype=bool)
+    first, second = (cosine_similarity(rows.astype(float)) for rows in sides)
+    return float(np.mean([spearmanr(a[o], b[o]).statistic for a, b, o in zip(first, second, others, strict=True)]))
+
+
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize(("precision", "reference"), [("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16")])
 def test_fidelity_rows(encoder: str, precision: str, reference: str, demo_export: Path) -> None:
@@ -135,6 +144,7 @@ def test_fidelity_rows(encoder: str, precision: str, reference: str, demo_export
         "max_abs": np.abs(first - second).max(),
         "snr_db": 10 * np.log10((first**2).sum() / ((first - second) ** 2).sum()),
         "nonfinite": 0.0,
+        "rank_agreement": neighbours_spearman(*unit),
     }
     for metric, value in expected.items():
         where = {"encoder": encoder, "precision": precision, "reference": reference, "metric": metric}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binom
+from scipy.stats import binom, spearmanr
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
@@ -31,6 +31,10 @@ def digits(store: Store) -> Case:
     return Case(store, data, {"fp16": 0.001, "fp8": 0.3})
 
 
+def mean_spearman(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.mean([spearmanr(*rows).statistic for rows in zip(first, second, strict=True)]))
+
+
 def test_fidelity(digits: Case) -> None:
     accuracy = digits.score()
     check_rows("accuracy", accuracy.rows)
@@ -50,7 +54,7 @@ def test_zero_shot(digits: Case) -> None:
     dataset = digits.data.open()
     assert dataset.classes is not None
     labels = np.array([sample.label for sample in dataset.samples])
-    hits = {}
+    hits, found = {}, {}
     for precision in ("fp32", "fp16", "fp8"):
         texts = digits.arrays["text", precision].astype(float)
         classes = []
@@ -58,6 +62,7 @@ def test_zero_shot(digits: Case) -> None:
             rows = [texts[digits.texts.index(t.replace("{}", name))] for t in dataset.classes.templates]
             classes.append(np.mean([row / np.linalg.norm(row) for row in rows], axis=0))
         scores = cosine_similarity(digits.arrays["image", precision], np.array(classes))
+        found[precision] = scores
         hits[precision] = scores.argmax(axis=1) == labels
         assert value(accuracy, precision=precision, metric="top1", reference="labels") == hits[precision].mean()
         recall = balanced_accuracy_score(labels, scores.argmax(axis=1))
@@ -73,6 +78,9 @@ def test_zero_shot(digits: Case) -> None:
         )
         p = 2 * binom.cdf(min(won, lost), won + lost, 0.5)
         assert value(accuracy, **which, metric="top1_mcnemar_p") == pytest.approx(min(p, 1.0))
+        agreement = mean_spearman(found[precision], found[baseline])
+        assert value(accuracy, **which, metric="rank_agreement", encoder="both") == pytest.approx(agreement)
+        assert 0 < agreement < 1
     assert 0 < hits["fp8"].mean() < 1
 
 
@@ -109,9 +117,11 @@ def test_retrieval_with_several_captions_per_image(store: Store, tmp_path: Path)
     for precision in ("fp32", "fp16", "fp8"):  # both rows of an image have the image's one embedding
         case.arrays["image", precision][1::2] = case.arrays["image", precision][::2]
     accuracy = case.score()
+    ranked = {}
     for precision in ("fp32", "fp16", "fp8"):
         images = case.arrays["image", precision][::2]
         scores = cosine_similarity(images, case.arrays["text", precision])
+        ranked[precision] = scores
         captions = [sample.caption for sample in dataset.samples]
         assert case.texts == captions
         for k in (1, 5, 10):
@@ -122,6 +132,13 @@ def test_retrieval_with_several_captions_per_image(store: Store, tmp_path: Path)
             where = {"precision": precision, "reference": "captions"}
             assert value(accuracy, **where, metric=f"recall@{k}_image_to_text") == pytest.approx(to_text)
             assert value(accuracy, **where, metric=f"recall@{k}_text_to_image") == pytest.approx(to_image)
+    which = {"precision": "fp8", "reference": "fp16", "encoder": "both"}
+    for direction, sides in (
+        ("image_to_text", (ranked["fp8"], ranked["fp16"])),
+        ("text_to_image", (ranked["fp8"].T, ranked["fp16"].T)),
+    ):
+        agreement = value(accuracy, **which, metric=f"rank_agreement_{direction}")
+        assert agreement == pytest.approx(mean_spearman(*sides))
     assert not any(str(row["metric"]).startswith("top") for row in accuracy.rows)
     over = next(row for row in accuracy.rows if row["metric"] == "recall@1_image_to_text_over_chance")
     at_random = value(accuracy, precision="fp32", reference="captions", metric="recall@1_image_to_text") - 2 / 24
