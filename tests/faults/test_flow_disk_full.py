@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from artifacts import fs
 from artifacts.errors import DiskFull
@@ -78,7 +80,30 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     mounted = shutil.which("mount") and subprocess.run(command, capture_output=True, check=False).returncode == 0
     yield SmallDisk(root) if mounted else NoDisk(root)
     if mounted:
-        subprocess.run(["umount", str(root)], check=True)
+        unmount(root)
+
+
+class StillBusy(Exception):
+    """What keeps the small disk from going."""
+
+
+@retry(retry=retry_if_exception_type(StillBusy), wait=wait_fixed(0.5), stop=stop_after_delay(30), reraise=True)
+def unmount(root: Path) -> None:
+    """Whoever looks at all mounts of the machine (apt-get, a browser) keeps this one busy for a moment; so do files
+    that only a cycle of objects still maps. A file that stays open is a failure that names it."""
+    gc.collect()
+    done = subprocess.run(["umount", str(root)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        open_here = [str(path) for path in map(_target, Path("/proc/self/fd").iterdir()) if path.is_relative_to(root)]
+        mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(root) in line]
+        raise StillBusy(done.stderr, open_here, mapped)
+
+
+def _target(link: Path) -> Path:
+    try:
+        return link.readlink()
+    except FileNotFoundError:  # the handle that listed the folder
+        return link
 
 
 @pytest.fixture(autouse=True)
