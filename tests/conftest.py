@@ -30,6 +30,10 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores. OpenMP's threads of several wait for each other by spinning: training took twice as long.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
 for name in SERVER_VARIABLES:  # no server of the user's is tested with
     os.environ.pop(name, None)
 

@@ -14,9 +14,10 @@ from artifacts.errors import DataError
 from tasks.data.digits import CLASSES, Digits
 from tasks.demo import SNAPSHOT
 from tasks.demo.augment import distort
-from tasks.demo.train import train
+from tasks.demo.train import EPOCHS, train
 from tasks.demo.vocabulary import CONTEXT, learn_merges, learn_tokenizer
 from tasks.demo.zero_shot import zero_shot_accuracy
+from tests.thorough import amount
 
 PROMPTS = [template.format(name) for template in CLASSES.templates for name in CLASSES.names]
 
@@ -180,7 +181,10 @@ def test_training_reads_only_the_training_side(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 def test_retraining_reaches_the_promised_accuracy(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tasks.demo.train", "--out", str(tmp_path), "--seed", "0"]
+    """In a seventh of the epochs it is on its way: 77 %, chance is 10 %."""
+    epochs, promised = amount((16, 0.6), (EPOCHS, 0.97))
+    script = f"from tasks.demo import train; train.EPOCHS = {epochs}; train.main()"
+    command = [sys.executable, "-c", script, "--out", str(tmp_path), "--seed", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "held-out zero-shot accuracy" in done.stdout
-    assert zero_shot_accuracy(tmp_path, Digits("evaluation")) >= 0.97
+    assert zero_shot_accuracy(tmp_path, Digits("evaluation")) >= promised
