@@ -31,7 +31,8 @@ os.environ |= {
 }
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # As many processes as cores. OpenMP's threads of several wait for each other by spinning: training took twice as long.
+    # There are as many processes as cores, and OpenMP's threads wait by spinning: side by side, training took twice as
+    # long.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 for name in SERVER_VARIABLES:  # no server of the user's is tested with
