@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec
 
 FP_COLOURS = {"fp32": "#475569", "fp16": "#94a3b8", "fp8": "#1d4ed8"}
 OTHER, INK, QUIET, LINE = "#64748b", "#1f2937", "#5b6675", "#d9dee5"
@@ -38,7 +40,28 @@ _STYLE = {
 
 # matplotlib ships no types, so its axes are Any here.
 Axes = Any
+_P = ParamSpec("_P")
 Canvas = tuple[list[list[Axes]], Callable[[], str]]
+
+
+def drawn_once(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
+    """For a plot of rows and numbers: the report and the UI's page have the same, and most of their time is drawing."""
+
+    @lru_cache(maxsize=8)
+    def drawn(data: str) -> str | None:
+        values, named = json.loads(data)
+        return plot(*values, **named)
+
+    @wraps(plot)
+    def look_up(*values: _P.args, **named: _P.kwargs) -> str | None:
+        return drawn(json.dumps(([_sorted(value) for value in values], named)))
+
+    return look_up
+
+
+def _sorted(value: object) -> object:
+    """Rows with their columns in one order: a row from the store has another than one that was just made."""
+    return [dict(sorted(row.items())) for row in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

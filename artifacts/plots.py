@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from artifacts.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, canvas
+from artifacts.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, canvas, drawn_once
 from artifacts.evidence import Series, parse_key
 from artifacts.format import megabytes, percent
 from artifacts.manifest import Cell, Row
@@ -18,6 +18,7 @@ _LINE_HEIGHT = 0.3
 _LONGEST = 44  # characters of a label; more would leave no room for the plot
 
 
+@drawn_once
 def sizes_plot(sizes: Sequence[Row]) -> str | None:
     """FP16 and FP8 bars per encoder and target."""
     groups: dict[tuple[Cell, Cell], dict[str, float]] = {}
@@ -44,6 +45,7 @@ def sizes_plot(sizes: Sequence[Row]) -> str | None:
         return finish()
 
 
+@drawn_once
 def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row]) -> str | None:
     """A box per engine; a panel per encoder and batch, so that only like is beside like."""
     panels: dict[tuple[str, int | None], dict[str, tuple[Series, Sequence[float]]]] = {}
@@ -67,6 +69,7 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row])
         return finish()
 
 
+@drawn_once
 def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
     """Sorted cosines per encoder, on a scale that counts nines: equal steps are ten times less error."""
     panels: dict[str, dict[str, tuple[Series, Sequence[float]]]] = {}
@@ -90,6 +93,7 @@ def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
         return finish()
 
 
+@drawn_once
 def convergence_plot(rows: Sequence[Row]) -> str | None:
     """Running amax over its final value against calibration samples: median and band over the quantizers."""
     import pandas
@@ -118,6 +122,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
         return finish()
 
 
+@drawn_once
 def sufficiency_plot(rows: Sequence[Row]) -> str | None:
     """Held-out error, and how far the slowest amax is from its final value, over the calibration samples."""
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
@@ -144,6 +149,7 @@ def sufficiency_plot(rows: Sequence[Row]) -> str | None:
         return finish()
 
 
+@drawn_once
 def stages_plot(stages: Sequence[Row]) -> str | None:
     """Time and peak memory of each step, in the order they ran."""
     if not stages:
