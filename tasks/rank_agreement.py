@@ -38,7 +38,6 @@ def rank_agreement(first: Ranked, second: Ranked) -> float | None:
 
     1 is the same order for every query, 0 what shuffling gives. Equal similarities stay in the items' order.
     """
-    first, second = first.thinned(), second.thinned()
     return _mean_spearman(first, second, np.ones((len(first.queries), len(first.items)), dtype=bool))
 
 
@@ -51,7 +50,7 @@ def neighbour_agreement(first: Array, second: Array) -> float | None:
 
 def spaced(count: int, most: int) -> NDArray[np.int64]:
     """The places of at most `most` of `count`, evenly spaced, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _mean_spearman(first: Ranked, second: Ranked, counted: NDArray[np.bool_]) -> float | None:

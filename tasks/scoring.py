@@ -23,6 +23,8 @@ _TOP_K = (1, 5)
 _RECALL_K = (1, 5, 10)
 Hits = dict[str, NDArray[np.bool_]]
 """Hit or miss per sample, by metric."""
+Rankings = dict[str, Ranked]
+"""What ranks what, by metric."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Classification:
         classes = class_embeddings(texts[self.prompts], self.classes)
         return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
 
-    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, Ranked]:
-        """Pictures rank the classes."""
-        return {"rank_agreement": Ranked(images, class_embeddings(texts[self.prompts], self.classes))}
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
+        """Pictures rank the classes; thinned."""
+        return {"rank_agreement": Ranked(images, class_embeddings(texts[self.prompts], self.classes)).thinned()}
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,12 @@ class Retrieval:
                 found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
         return found
 
-    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> dict[str, Ranked]:
-        """Pictures rank the captions, and captions the pictures."""
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
+        """Pictures rank the captions, and captions the pictures; thinned."""
         pictures, words = images[self.pictures], texts[self.captions]
         return {
-            "rank_agreement_image_to_text": Ranked(pictures, words),
-            "rank_agreement_text_to_image": Ranked(words, pictures),
+            "rank_agreement_image_to_text": Ranked(pictures, words).thinned(),
+            "rank_agreement_text_to_image": Ranked(words, pictures).thinned(),
         }
 
 

@@ -20,8 +20,8 @@ from tasks.metrics import (
     predicted_classes,
     retrieval_over_chance,
 )
-from tasks.rank_agreement import QUERIES, rank_agreement
-from tasks.scoring import Classification, Hits, Retrieval, Task, accuracy_row, hit_rows
+from tasks.rank_agreement import rank_agreement
+from tasks.scoring import Classification, Hits, Rankings, Retrieval, Task, accuracy_row, hit_rows
 
 if TYPE_CHECKING:
     from artifacts.manifest import Row
@@ -48,6 +48,7 @@ def task_statistics(
     Only `chance`, how far above it FP32 is, needs SciPy.
     """
     hits = {precision: task.hits(*side) for precision, side in sides.items()}
+    rankings = {precision: task.rankings(*side) for precision, side in sides.items()}
     for precision, found in hits.items():
         place = reference_target if precision == "fp32" else target
         yield from hit_rows(place, precision, task.reference, found)
@@ -61,7 +62,7 @@ def task_statistics(
         if precision in hits and baseline in hits:
             identical = sides[precision].is_same(sides[baseline])
             yield from _paired_rows(task, (target, precision, baseline), hits[precision], hits[baseline], identical)
-            yield from _rank_rows(task, (target, precision, baseline), sides[precision], sides[baseline])
+            yield from _rank_rows((target, precision, baseline), rankings[precision], rankings[baseline])
 
 
 def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
@@ -82,12 +83,11 @@ def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
     return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
 
 
-def _rank_rows(task: Task, which: tuple[str, str, str], side: Side, baseline: Side) -> Iterator[Row]:
+def _rank_rows(which: tuple[str, str, str], side: Rankings, baseline: Rankings) -> Iterator[Row]:
     """`which` is target, precision and what it is compared with."""
-    others = task.rankings(*baseline)
-    for metric, ranked in task.rankings(*side).items():
-        value, queries = rank_agreement(ranked, others[metric]), min(len(ranked.queries), QUERIES)
-        yield accuracy_row("both", *which, metric, value, queries)
+    for metric, ranked in side.items():
+        value = rank_agreement(ranked, baseline[metric])
+        yield accuracy_row("both", *which, metric, value, len(ranked.queries))
 
 
 def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:

@@ -16,6 +16,12 @@ def own_environment(**changes: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in SERVER_VARIABLES} | changes
 
 
+def open_files(part: str) -> list[str]:
+    """The files whose path holds `part` that this process has open."""
+    paths = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sorted(path for path in paths if part in path)
+
+
 def new_mark() -> dict[str, str]:
     """An environment variable that marks a process and everything it starts."""
     return {MARK: uuid.uuid4().hex}

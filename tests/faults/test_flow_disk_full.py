@@ -21,6 +21,7 @@ from artifacts import fs
 from artifacts.errors import DiskFull
 from artifacts.store import Store
 from tests.flows.conftest import FUNCTIONS, small_parameters, spied
+from tests.processes import open_files
 from tests.thorough import amount
 
 SIZE_MB = 128
@@ -94,16 +95,8 @@ def unmount(root: Path) -> None:
     gc.collect()
     done = subprocess.run(["umount", str(root)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        open_here = [str(path) for path in map(_target, Path("/proc/self/fd").iterdir()) if path.is_relative_to(root)]
         mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(root) in line]
-        raise StillBusy(done.stderr, open_here, mapped)
-
-
-def _target(link: Path) -> Path:
-    try:
-        return link.readlink()
-    except FileNotFoundError:  # the handle that listed the folder
-        return link
+        raise StillBusy(done.stderr, open_files(str(root)), mapped)
 
 
 @pytest.fixture(autouse=True)

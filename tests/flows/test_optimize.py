@@ -23,6 +23,7 @@ from artifacts.errors import BadAmax, ClipsmithError, ConfigError, UnsafeCheckpo
 from artifacts.exporting import export
 from artifacts.manifest import Manifest
 from artifacts.store import Store
+from tests.spearman import neighbours_spearman
 
 pytestmark = pytest.mark.xdist_group("demo")
 ENCODERS = ("image", "text")
@@ -121,15 +122,6 @@ def test_engines_are_what_they_say(demo_export: Path) -> None:
 
 
 # --- the numbers -----------------------------------------------------------------------------------------------------
-
-
-def neighbours_spearman(*sides: np.ndarray) -> float:
-    """SciPy's rank correlation of each sample's similarities to the others, on average."""
-    from scipy.stats import spearmanr
-
-    others = ~np.eye(len(sides[0]), dtype=bool)
-    first, second = (cosine_similarity(rows.astype(float)) for rows in sides)
-    return float(np.mean([spearmanr(a[o], b[o]).statistic for a, b, o in zip(first, second, others, strict=True)]))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

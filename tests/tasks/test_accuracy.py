@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binom, spearmanr
+from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
 
@@ -17,6 +17,7 @@ from artifacts.schema import check_rows
 from artifacts.store import Store
 from tasks.accuracy import Accuracy
 from tasks.datasource import pin_data
+from tests.spearman import mean_spearman
 from tests.tasks.support import Case
 
 
@@ -29,10 +30,6 @@ def value(accuracy: Accuracy, **where: Any) -> Any:
 def digits(store: Store) -> Case:
     data, _ = pin_data("digits", "evaluation", 60)
     return Case(store, data, {"fp16": 0.001, "fp8": 0.3})
-
-
-def mean_spearman(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.mean([spearmanr(*rows).statistic for rows in zip(first, second, strict=True)]))
 
 
 def test_fidelity(digits: Case) -> None:

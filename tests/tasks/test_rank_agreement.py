@@ -6,10 +6,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 from sklearn.metrics.pairwise import cosine_similarity
 
 from tasks.rank_agreement import ITEMS, QUERIES, Ranked, neighbour_agreement, rank_agreement, spaced
+from tasks.scoring import Classification, Retrieval
+from tests.spearman import mean_spearman, neighbours_spearman
 
 
 @pytest.fixture
@@ -26,10 +27,6 @@ def similarities(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.asarray(cosine_similarity(queries.astype(float), items.astype(float)))
 
 
-def mean_spearman(first: np.ndarray, second: np.ndarray) -> float:
-    return float(np.mean([spearmanr(*rows).statistic for rows in zip(first, second, strict=True)]))
-
-
 @pytest.mark.parametrize("noise", [0.01, 0.3, 3.0])
 def test_it_is_scipys(noise: float, rng: np.random.Generator) -> None:
     first, second = map(Ranked, noisy(rng, 300, noise), noisy(rng, 41, noise))
@@ -42,8 +39,7 @@ def test_it_is_scipys(noise: float, rng: np.random.Generator) -> None:
 def test_of_neighbours_it_is_scipys(noise: float, rng: np.random.Generator) -> None:
     """Nobody ranks itself."""
     sides = noisy(rng, 150, noise)
-    others = [similarities(rows, rows)[~np.eye(150, dtype=bool)].reshape(150, 149) for rows in sides]
-    assert neighbour_agreement(*sides) == pytest.approx(mean_spearman(*others), abs=1e-12)
+    assert neighbour_agreement(*sides) == pytest.approx(neighbours_spearman(*sides), abs=1e-12)
 
 
 def test_the_same_order_is_exactly_one(rng: np.random.Generator) -> None:
@@ -81,7 +77,7 @@ def test_large_sets_are_thinned_evenly(rng: np.random.Generator) -> None:
     """Time and memory stay bounded; the estimate is that of all queries and items."""
     first, second = map(Ranked, noisy(rng, 20_000, 0.3), noisy(rng, 30_000, 0.3))
     tracemalloc.start()
-    found = rank_agreement(first, second)
+    found = rank_agreement(first.thinned(), second.thinned())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     some, few = rng.choice(20_000, 200, replace=False), rng.choice(30_000, 5_000, replace=False)
@@ -95,4 +91,19 @@ def test_spaced(count: int, most: int) -> None:
     places = spaced(count, most)
     assert len(places) == len(set(places.tolist())) == min(count, most)
     assert (places[0], places[-1]) == (0, count - 1)
-    assert np.ptp(np.diff(places)) <= 1 if count > 1 else True
+    step = (count - 1) // max(1, most - 1)
+    assert {*np.diff(places).tolist()} <= {step, step + 1}
+
+
+def test_tasks_rank_thinned_sets(rng: np.random.Generator) -> None:
+    """However many samples there are, this is what is kept of them."""
+    images, texts = noisy(rng, 3_000, 0)[0], noisy(rng, 6_000, 0)[0]
+    classes = Classification(2, prompts=np.arange(2), labels=np.zeros(3_000, dtype=np.int64))
+    pairs = np.stack([np.arange(6_000) // 2, np.arange(6_000)], axis=1)
+    retrieval = Retrieval(np.arange(3_000), np.arange(6_000), pairs)
+    found = classes.rankings(images, texts) | retrieval.rankings(images, texts)
+    assert {metric: (len(one.queries), len(one.items)) for metric, one in found.items()} == {
+        "rank_agreement": (1_024, 2),
+        "rank_agreement_image_to_text": (1_024, 4_096),
+        "rank_agreement_text_to_image": (1_024, 3_000),
+    }

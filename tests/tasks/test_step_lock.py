@@ -19,6 +19,7 @@ import pytest
 from artifacts.store import Store, activate
 from tasks.step_lock import StepLock, _held
 from tasks.steps import StepCache
+from tests.processes import open_files
 
 KEY = "a" * 64
 HOLD = """
@@ -35,16 +36,10 @@ with activate(Store.open(sys.argv[1])):
 @pytest.fixture
 def lock(store: Store) -> Iterator[StepLock]:
     assert store.root
-    before = open_files()
+    before = open_files("/locks/")
     yield StepLock()
     assert not _held
-    assert open_files() == before
-
-
-def open_files() -> list[str]:
-    """The lock files this process has open."""
-    paths = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    return sorted(path for path in paths if "/locks/" in path)
+    assert open_files("/locks/") == before
 
 
 def files(store: Store) -> list[str]:
