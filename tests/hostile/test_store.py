@@ -112,15 +112,17 @@ def test_31_path_inside_an_object(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a\n", "-rf", "a\0b", "a" * 300, "", "datasets:", "datasets:\0", "~nobody/x"])
 def test_31_model_and_data_source(name: str, active: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.parent.rglob("*"))
+    here = tmp_path / "above" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ClipsmithError) as caught:
         resolve(name, None, active)
     assert caught.value.expected
     with pytest.raises(ClipsmithError) as refused:
         open_dataset(name, "calibration")
     assert refused.value.expected
-    assert sorted(tmp_path.parent.rglob("*")) == before
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", [*BAD_NAMES, "1", "a_b", "a@1", "a:b", "a-", "Production"])
