@@ -48,15 +48,23 @@ def package(
     import torch
     from torch._inductor.utils import fresh_cache
 
-    from tasks.bench.cuda_toolkit import linkable_driver
+    from tasks.bench.cuda_toolkit import CXX_LIBRARY, linkable_libraries
 
     smallest, usual, largest = batches
     traced = max(usual, min(2, largest))  # a batch of one would be traced as a constant
     example = tuple(tensor[:1].expand(traced, *tensor.shape[1:]).contiguous() for tensor in inputs)
     batch = torch.export.Dim("batch", min=smallest, max=largest) if smallest < largest else None
     shapes = tuple({} if batch is None else {0: batch} for _ in example)
-    options = {"aot_inductor.metadata": dict(metadata or {})}
-    with torch.no_grad(), linkable_driver(), fresh_cache():  # else what is compiled stays in a folder, weights included
+    options = {
+        "aot_inductor.metadata": dict(metadata or {}),
+        "aot_inductor.custom_op_libs": [f":{CXX_LIBRARY}"],  # named before the one that the compiler adds at the end
+        "aot_inductor.precompile_headers": False,  # for one package they take longer than they save
+    }
+    with (
+        torch.no_grad(),
+        linkable_libraries(),
+        fresh_cache(),
+    ):  # else what is compiled stays in a folder, weights included
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         made = torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     return Path(made)

@@ -1,7 +1,8 @@
-"""Where AOTInductor finds CUDA's headers and the driver's library when it compiles and links a package.
+"""Where AOTInductor finds CUDA's headers, the driver's library and C++'s when it compiles and links a package.
 
-PyTorch looks for them two folders above the `nvcc` on the PATH, which may be a wrapper far away from its toolkit, and
-never in the packages that its own wheels bring; what it misses is said here in variables that it and the linker read.
+PyTorch looks for the headers two folders above the `nvcc` on the PATH, which may be a wrapper far away from its
+toolkit, and never in the packages that its own wheels bring; what it misses is said here in variables that it and the
+linker read.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from pathlib import Path
 _HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp8.h", "crt/host_defines.h")
 _NAMED = ("CUDA_HOME", "CUDA_PATH")
 _USUAL = (Path("/usr/local/cuda"), Path("/usr"))
+CXX_LIBRARY = "libstdc++.so.6"
+"""The shared one that PyTorch runs with. A compiler that has only the static one gives a package its own copy, and the
+two share some symbols and not others: the package's first regular expression then crashes the process that loads it."""
 
 
 def why_no_toolkit() -> str | None:
@@ -36,19 +40,16 @@ def cuda_environment() -> dict[str, str]:
 
 
 @contextmanager
-def linkable_driver() -> Iterator[None]:
-    """For the block, let the linker find the driver's library: without a toolkit's stubs there may be no `libcuda.so`.
+def linkable_libraries() -> Iterator[None]:
+    """For the block, let the linker find libraries that this process has loaded, where it finds no others.
 
-    It is the one that this process has loaded; without one nothing changes.
+    They are the driver's, for which there may be no `libcuda.so` without a toolkit's stubs, and `CXX_LIBRARY`.
     """
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    loaded = next((line[line.index("/") :] for line in lines if "/libcuda.so" in line), None)
-    if loaded is None:
-        yield
-        return
+    loaded = {name: path for name in ("libcuda.so", CXX_LIBRARY) if (path := _loaded(name)) is not None}
     before = os.environ.get("LIBRARY_PATH")
     with tempfile.TemporaryDirectory(prefix="clipsmith-link-") as folder:
-        (Path(folder) / "libcuda.so").symlink_to(loaded)
+        for name, path in loaded.items():
+            (Path(folder) / name).symlink_to(path)
         os.environ["LIBRARY_PATH"] = folder if not before else f"{before}{os.pathsep}{folder}"
         try:
             yield
@@ -57,6 +58,11 @@ def linkable_driver() -> Iterator[None]:
                 del os.environ["LIBRARY_PATH"]
             else:
                 os.environ["LIBRARY_PATH"] = before
+
+
+def _loaded(name: str) -> str | None:
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return next((line[line.index("/") :] for line in lines if f"/{name}" in line), None)
 
 
 def cuda_home() -> Path | None:

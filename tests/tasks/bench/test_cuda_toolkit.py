@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.bench import cuda_toolkit
-from tasks.bench.cuda_toolkit import cuda_environment, cuda_home, linkable_driver, why_no_toolkit
+from tasks.bench.cuda_toolkit import CXX_LIBRARY, cuda_environment, cuda_home, linkable_libraries, why_no_toolkit
 
 
 def toolkit(folder: Path) -> Path:
@@ -105,13 +105,21 @@ def test_the_driver_can_be_linked_by_its_short_name(bare: Path, monkeypatch: pyt
     driver = bare / "a folder" / "libcuda.so.580.1"
     driver.parent.mkdir()
     subprocess.run(["g++", "-shared", "-o", str(driver), str(bare / "empty.cpp")], check=True)
-    with linkable_driver():
+    with linkable_libraries():
         assert not link(), "nothing is loaded yet"
     ctypes.CDLL(str(driver))
-    with linkable_driver():
+    with linkable_libraries():
         assert link()
     assert "LIBRARY_PATH" not in os.environ and not link()
     monkeypatch.setenv("LIBRARY_PATH", "/kept")
-    with linkable_driver():
+    with linkable_libraries():
         assert os.environ["LIBRARY_PATH"].startswith("/kept:") and link()
     assert os.environ["LIBRARY_PATH"] == "/kept"
+
+
+def test_the_cpp_library_is_the_one_that_is_loaded() -> None:
+    with linkable_libraries():
+        link = Path(os.environ["LIBRARY_PATH"]) / CXX_LIBRARY
+        assert str(link.readlink()) in Path("/proc/self/maps").read_text()
+        assert ctypes.CDLL(str(link)).__cxa_demangle
+    assert not link.exists()
