@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,11 +61,9 @@ def package(
         "aot_inductor.custom_op_libs": [f":{CXX_LIBRARY}"],  # named before the one that the compiler adds at the end
         "aot_inductor.precompile_headers": False,  # for one package they take longer than they save
     }
-    with (
-        torch.no_grad(),
-        linkable_libraries(),
-        fresh_cache(),
-    ):  # else what is compiled stays in a folder, weights included
+    probes = no_vector_probes() if inputs[0].is_cuda else nullcontext()
+    # Without a fresh cache what is compiled stays in a folder, weights included.
+    with torch.no_grad(), probes, linkable_libraries(), fresh_cache():
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         made = torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
     return Path(made)
@@ -77,6 +76,26 @@ def load_package(path: Path) -> Any:
     from tasks.bench import fused_ops  # registers the operators that a package calls
 
     del fused_ops
-    if torch.cuda.is_available():
-        torch.cuda.current_device()  # sets CUDA up: the loader takes memory of an allocator that may not be there yet
-    return torch._inductor.aoti_load_package(str(path))
+    if not torch.cuda.is_available():
+        return torch._inductor.aoti_load_package(str(path))
+    torch.cuda.current_device()  # sets CUDA up: the loader takes memory of an allocator that may not be there yet
+    with no_vector_probes():
+        return torch._inductor.aoti_load_package(str(path))
+
+
+@contextmanager
+def no_vector_probes() -> Iterator[None]:
+    """For the block, code for the processor is compiled without vector instructions: a package for a GPU needs none.
+
+    Else PyTorch, once in a process, compiles and loads a program for each kind of them, and starts a Python with
+    PyTorch for it. On a server's processor that was most of the 45 s that loading a package took.
+    """
+    from torch._inductor import config, cpu_vec_isa
+
+    found: Any = cpu_vec_isa.valid_vec_isa_list  # keeps what it finds
+    found.cache_clear()
+    try:
+        with config.patch({"cpp.vec_isa_ok": False}):
+            yield
+    finally:
+        found.cache_clear()
