@@ -78,7 +78,7 @@ def load_package(path: Path) -> Any:
     del fused_ops
     if not torch.cuda.is_available():
         return torch._inductor.aoti_load_package(str(path))
-    torch.cuda.current_device()  # sets CUDA up: the loader takes memory of an allocator that may not be there yet
+    torch.cuda.current_device()  # sets CUDA up, before native code takes it to be
     with no_vector_probes():
         return torch._inductor.aoti_load_package(str(path))
 
@@ -87,8 +87,8 @@ def load_package(path: Path) -> Any:
 def no_vector_probes() -> Iterator[None]:
     """For the block, code for the processor is compiled without vector instructions: a package for a GPU needs none.
 
-    Else PyTorch, once in a process, compiles and loads a program for each kind of them, and starts a Python with
-    PyTorch for it. On a server's processor that was most of the 45 s that loading a package took.
+    Else PyTorch tries each kind that the processor has, once in a process: it compiles a program, and starts a Python
+    that imports PyTorch to load it. With them, loading a package took 45 s beside an H200.
     """
     from torch._inductor import config, cpu_vec_isa
 
