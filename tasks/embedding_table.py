@@ -12,7 +12,7 @@ from tasks.data import Dataset
 from tasks.embedded import Embedded
 from tasks.embedding import REFERENCE
 from tasks.scoring import Task
-from tasks.task_hits import task_of
+from tasks.task_of import task_of
 from tasks.task_statistics import Side, task_statistics
 
 Key = tuple[str, str, str]
@@ -24,9 +24,9 @@ class EmbeddingTable:
 
     def __init__(self, dataset: Dataset, arrays: Mapping[Key, Embedded]) -> None:
         self.dataset = dataset
-        self.arrays = arrays
-        decoded = (keys for (encoder, _, _), (keys, _) in arrays.items() if encoder == "image")
-        self.indices: list[int] = next(decoded, [])
+        decoded = [keys for (encoder, _, _), (keys, _) in arrays.items() if encoder == "image"]
+        self.indices: list[int] = sorted(set.intersection(*map(set, decoded))) if decoded else []
+        self.arrays = {key: self._aligned(found) if key[0] == "image" else found for key, found in arrays.items()}
 
     @property
     def task(self) -> Task:
@@ -49,6 +49,14 @@ class EmbeddingTable:
             for row in task_statistics(task, target, REFERENCE, self.sides(target)):
                 if number == 0 or row["target"] != REFERENCE:
                     yield row
+
+    def _aligned(self, embedded: Embedded) -> Embedded:
+        """Pictures that every runtime decoded, in order: a file that could not be read once is in none."""
+        keys, rows = embedded
+        if keys == self.indices:
+            return embedded
+        place = {key: row for row, key in enumerate(keys)}
+        return self.indices, rows[[place[index] for index in self.indices]]
 
     def _side(self, target: str, precision: str) -> Side:
         return Side(self._encoder("image", target, precision), self._encoder("text", target, precision))

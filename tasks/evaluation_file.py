@@ -20,7 +20,7 @@ from tasks.datasource import DataRef
 from tasks.embedding import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.preprocess import Processor
 from tasks.runtime.folder import ReleaseFolder
-from tasks.task_hits import task_of
+from tasks.task_of import task_of
 
 
 def write_evaluation(folder: Path) -> Path:

@@ -85,19 +85,33 @@ def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: in
 
 
 def paired_difference(
-    first: NDArray[np.bool_], second: NDArray[np.bool_], *, identical: bool = False
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None = None,
+    *,
+    identical: bool = False,
 ) -> tuple[float, float, float]:
     """mean(first) - mean(second) over the same samples with its 95 % percentile bootstrap interval (Efron 1979).
 
     Resampling pairs of 0/1 outcomes with replacement is drawing counts of the differences -1, 0, +1. They are drawn
     with half a sample more in each cell of the 2 x 2 table (Agresti and Min 2005): where few samples differ, or none,
     the plain bootstrap is far too sure. Only `identical` embeddings leave nothing open: they agree on any sample.
+
+    Samples of one group, `groups` (n,), stand or fall with what they share, and are drawn together (a cluster
+    bootstrap, Davison and Hinkley 1997, section 3.8); what is added to the table is groups of the usual size.
     """
     if identical:
         return 0.0, 0.0, 0.0
-    n = len(first)
-    means = np.random.default_rng(_SEED).multinomial(n, _smoothed(first, second), size=_RESAMPLES) @ _SIGNS / n
-    return _with_interval(float(first.mean() - second.mean()), means)
+    rng, value = np.random.default_rng(_SEED), float(first.mean() - second.mean())
+    if groups is None:
+        n = len(first)
+        return _with_interval(value, rng.multinomial(n, _smoothed(first, second), size=_RESAMPLES) @ _SIGNS / n)
+    sizes, changes = _by_group(first, second, groups)
+    kinds, counts = np.unique(np.stack([sizes, changes], axis=1), axis=0, return_counts=True)
+    kinds = np.concatenate([kinds, sizes.mean() * np.stack([np.ones(3), _SIGNS], axis=1)])
+    shares = np.concatenate([counts, _HALF_EACH])
+    drawn = rng.multinomial(len(sizes), shares / shares.sum(), size=_RESAMPLES)
+    return _with_interval(value, (drawn @ kinds[:, 1]) / (drawn @ kinds[:, 0]))
 
 
 def class_recall_difference(
@@ -119,8 +133,14 @@ def class_recall_difference(
     return _with_interval(float(value / len(present)), means / len(present))
 
 
-def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better."""
+def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> float:
+    """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better.
+
+    Samples of one group, `groups` (n,), change sides together: the same question of the groups' net changes, whose
+    signs are all equally likely then (the exact permutation test of clustered pairs); of groups of one it is McNemar's.
+    """
+    if groups is not None:
+        return _sign_flip_p(_by_group(first, second, groups)[1])
     lost, _, won = (int(count) for count in _counts(first, second))
     pairs = lost + won
     tail = ways = 1
@@ -157,6 +177,32 @@ def _share_over(hits: NDArray[np.bool_], chance: float) -> tuple[float, float, f
 
     ends = binomtest(int(hits.sum()), len(hits)).proportion_ci()
     return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+
+
+def _by_group(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each group's size, and how many more of it are right in `first`."""
+    _, place = np.unique(groups, return_inverse=True)
+    changes = np.bincount(place, weights=first.astype(np.int64) - second.astype(np.int64))
+    return np.bincount(place), np.rint(changes).astype(np.int64)
+
+
+def _sign_flip_p(changes: NDArray[np.int64]) -> float:
+    """The probability that the sum of `changes` with random signs is as far from 0 as the sum itself, or farther.
+
+    Changes of one size s sum to s (2 B - k) for k of them, B binomial; sizes are few, and their sums are independent.
+    """
+    ways = np.ones(1)
+    for size, number in zip(*np.unique(np.abs(changes[changes != 0]), return_counts=True), strict=True):
+        steps = np.arange(1, number + 1)
+        logs = np.concatenate([[0.0], np.cumsum(np.log((number - steps + 1) / steps))]) - number * np.log(2)
+        sums = np.zeros(2 * size * number + 1)
+        sums[:: 2 * size] = np.exp(logs)
+        ways = np.convolve(ways, sums)
+    middle = len(ways) // 2
+    distance = abs(int(changes.sum()))
+    return 1.0 if distance == 0 else min(1.0, 2 * float(ways[middle + distance :].sum()))
 
 
 _SIGNS = np.array([-1, 0, 1])

@@ -15,8 +15,8 @@ from tasks.data import Dataset
 from tasks.embedded import load_embedded
 from tasks.embedding import Embeddings
 from tasks.metrics import cosine, paired_difference
-from tasks.scoring import Hits
-from tasks.task_hits import task_hits
+from tasks.scoring import Hits, Task
+from tasks.task_of import task_of
 
 _Array = NDArray[np.float32]
 
@@ -46,10 +46,10 @@ class _Side:
         place = {key: row for row, key in enumerate(found[0])}
         return found[1][[place[key] for key in kept]]
 
-    def hits(self, dataset: Dataset, kept: list[int], *, fp32: bool = False) -> Hits:
+    def hits(self, task: Task, kept: list[int], *, fp32: bool = False) -> Hits:
         """Per sample; nothing where an encoder is missing."""
         images, texts = (self.rows(encoder, kept, fp32=fp32) for encoder in ("image", "text"))
-        return {} if images is None or texts is None else task_hits(dataset, kept, images, texts)
+        return {} if images is None or texts is None else task.hits(images, texts)
 
 
 def accuracy_rows(dataset: Dataset, target: str, before: Outputs, after: Outputs) -> list[Row]:
@@ -80,13 +80,14 @@ def _fidelity(encoder: Encoder, target: str, sides: tuple[_Side, _Side], kept: l
 
 
 def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[int]) -> Iterator[Row]:
-    first, second = (side.hits(dataset, kept) for side in sides)
-    fp32 = sides[1].hits(dataset, kept, fp32=True)
+    task = task_of(dataset, kept)
+    first, second = (side.hits(task, kept) for side in sides)
+    fp32 = sides[1].hits(task, kept, fp32=True)
     identical = all(_is_same(*(side.rows(encoder, kept) for side in sides)) for encoder in ENCODERS)
     for metric in first:
         if metric not in second:
             continue
-        low, high = paired_difference(second[metric], first[metric], identical=identical)[1:]
+        low, high = paired_difference(second[metric], first[metric], task.groups(metric), identical=identical)[1:]
         values = [float(hits[metric].mean()) for hits in (first, second)]
         row = _row("both", target, metric, len(first[metric]), values[0], values[1])
         yield row | {"low": low, "high": high, "fp32": float(fp32[metric].mean()) if metric in fp32 else None}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TOP_K = (1, 5)
 _RECALL_K = (1, 5, 10)
+_TO_IMAGE = "_text_to_image"
 Hits = dict[str, NDArray[np.bool_]]
 """Hit or miss per sample, by metric."""
 Rankings = dict[str, Ranked]
@@ -42,6 +43,10 @@ class Classification:
         """Of embeddings (n, d) and (texts, d)."""
         classes = class_embeddings(texts[self.prompts], self.classes)
         return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
+
+    def groups(self, metric: str) -> None:
+        """None: every picture is drawn by itself."""
+        del metric
 
     def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
         """Pictures rank the classes; thinned."""
@@ -73,8 +78,19 @@ class Retrieval:
         found: Hits = {}
         for k in _RECALL_K:
             if k < min(relevant.shape):
-                found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}_text_to_image": to_image < k}
+                found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}{_TO_IMAGE}": to_image < k}
         return found
+
+    def groups(self, metric: str) -> NDArray[np.int64] | None:
+        """Which of a metric's samples are drawn together: the captions of one picture, whose embedding they share.
+
+        None where each stands alone.
+        """
+        if not metric.endswith(_TO_IMAGE):
+            return None
+        swapped = self.relevant.swapped.pairs
+        found = swapped[np.searchsorted(swapped[:, 0], np.arange(len(self.captions))), 1]
+        return None if len(np.unique(found)) == len(found) else found
 
     def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
         """Pictures rank the captions, and captions the pictures; thinned."""

@@ -93,9 +93,10 @@ def _rank_rows(which: tuple[str, str, str], side: Rankings, baseline: Rankings) 
 def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:
     """`which` is target, precision and what it is compared with."""
     for metric, outcome in hits.items():
-        value, low, high = paired_difference(outcome, baseline[metric], identical=identical)
+        groups = task.groups(metric)
+        value, low, high = paired_difference(outcome, baseline[metric], groups, identical=identical)
         yield accuracy_row("both", *which, f"{metric}_difference", value, len(outcome), low, high)
-        p = mcnemar_p(outcome, baseline[metric])
+        p = mcnemar_p(outcome, baseline[metric], groups)
         yield accuracy_row("both", *which, f"{metric}_mcnemar_p", p, len(outcome))
     if isinstance(task, Classification) and "top1" in hits:
         value, low, high = class_recall_difference(hits["top1"], baseline["top1"], task.labels, identical=identical)

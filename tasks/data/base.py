@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from artifacts.refs import digest_json
@@ -19,12 +20,14 @@ class Sample:
     """One image with its caption and, where known, its class.
 
     `image_hash` is the sha256 of the stored image bytes (pixels for built-in sets): it finds overlap between sets.
+    `picture` is the same for samples that are several captions of one picture; empty where `id` says it.
     """
 
     id: str
     image_hash: str
     caption: str
     label: int | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,19 @@ class Classes:
 
     names: tuple[str, ...]
     templates: tuple[str, ...]
+
+
+def numbered(names: Sequence[str]) -> Iterator[str]:
+    """Ids for captions by the names of their pictures: `name`, then `name#2`, `name#3`; a number is passed over when a
+    picture has that name."""
+    taken, seen = set(names), set()
+    for name in names:
+        free = name
+        if name in seen:
+            free = next(free for number in count(2) if (free := f"{name}#{number}") not in taken)
+            taken.add(free)
+        seen.add(name)
+        yield free
 
 
 class Dataset(Protocol):

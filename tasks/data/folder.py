@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError
 from artifacts.refs import digest_file
-from tasks.data.base import Classes, Sample
+from tasks.data.base import Classes, Sample, numbered
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.subset import subset
@@ -118,22 +117,9 @@ def _samples(entries: Sequence[Entry], paths: Sequence[Path], classes: Classes |
     hashes = _hash_files(paths)
     labels = {} if classes is None else {name: number for number, name in enumerate(classes.names)}
     return tuple(
-        Sample(name, hashes[path], _caption(entry, classes), _label(entry, labels))
-        for name, entry, path in zip(_ids(entries), entries, paths, strict=True)
+        Sample(name, hashes[path], _caption(entry, classes), _label(entry, labels), entry.file)
+        for name, entry, path in zip(numbered([entry.file for entry in entries]), entries, paths, strict=True)
     )
-
-
-def _ids(entries: Sequence[Entry]) -> Iterator[str]:
-    """`file`, then `file#2`, `file#3`; a number is passed over when a file of that name is listed."""
-    taken = {entry.file for entry in entries}
-    seen: set[str] = set()
-    for entry in entries:
-        name = entry.file
-        if name in seen:
-            name = next(free for n in count(2) if (free := f"{entry.file}#{n}") not in taken)
-            taken.add(name)
-        seen.add(entry.file)
-        yield name
 
 
 def _caption(entry: Entry, classes: Classes | None) -> str:

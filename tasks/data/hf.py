@@ -63,7 +63,7 @@ class HfDataset:
         self._rows = [draft.row for draft in drafts]
         hashes = self._hash_rows()
         self.samples: Sequence[Sample] = tuple(
-            Sample(draft.id, hashes[draft.row], draft.caption, draft.label) for draft in drafts
+            Sample(draft.id, hashes[draft.row], draft.caption, draft.label, str(draft.row)) for draft in drafts
         )
 
     def image(self, index: int) -> Image:
@@ -164,14 +164,21 @@ class _Draft:
 def _drafts(table: Any, columns: _Columns, classes: Classes | None, source: str) -> Iterator[_Draft]:
     for row, values in enumerate(table):
         where = f"{source}, row {row}"
-        label = None if columns.label is None else _label(values[columns.label], where)
+        label = None if classes is None else _label(values[columns.label], len(classes.names), where)
         for number, caption in enumerate(_captions(values, columns, classes, label, where), start=1):
             yield _Draft(str(row) if number == 1 else f"{row}#{number}", row, caption, label)
 
 
-def _label(value: int | None, where: str) -> int:
+def _label(value: int | None, classes: int, where: str) -> int:
     if value is None or value < 0:  # -1 is how the library marks the hidden labels of test splits
         raise DataError("the row has no label", where=where, expected="a class", fix="use a labelled split")
+    if value >= classes:
+        raise DataError(
+            f"label {value} is not one of the set's classes",
+            where=where,
+            expected=f"0 to {classes - 1}: the label's feature names {classes} classes",
+            fix="correct the row, or the names of the classes",
+        )
     return value
 
 

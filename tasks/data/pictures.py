@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def picture_places(dataset: Dataset) -> list[int]:
-    """The samples whose pictures are embedded: all of a labelled set; of a set of captions each picture once, at the
-    first of its captions."""
-    if dataset.classes is not None:
-        return list(range(len(dataset.samples)))
-    first: dict[str, int] = {}
+    """The samples whose pictures are embedded: each picture once, at the first of its captions.
+
+    Equal pictures of a set of captions are one; of a labelled set each is a sample of its own, with its label.
+    """
+    first: dict[tuple[str, int | None], int] = {}
     for place, sample in enumerate(dataset.samples):
-        first.setdefault(sample.image_hash, place)
+        picture = sample.image_hash if dataset.classes is None else sample.picture or sample.id
+        first.setdefault((picture, sample.label), place)
     return list(first.values())
 
 

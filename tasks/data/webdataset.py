@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError, DataNotFound
-from tasks.data.base import Classes, Sample
+from tasks.data.base import Classes, Sample, numbered
 from tasks.data.images import decode_unchanged
 from tasks.data.rows import read_utf8
 from tasks.data.shards import Part, read_shard
@@ -75,12 +75,13 @@ class WebDataset:
     def _samples(self, entries: Sequence[_Entry]) -> Iterator[Sample]:
         """In the order of the shards, which are so read from end to end."""
         prompts = {} if self.classes is None else {n: _prompt(self.classes, n) for n in range(len(self.classes.names))}
-        for entry in entries:
+        captions = [entry.captions if entry.label is None else (prompts[entry.label],) for entry in entries]
+        names = numbered([entry.key for entry, own in zip(entries, captions, strict=True) for _ in own])
+        for entry, own in zip(entries, captions, strict=True):
             digest = hashlib.sha256(entry.image.read()).hexdigest()
-            captions = entry.captions if entry.label is None else (prompts[entry.label],)
-            for number, caption in enumerate(captions, start=1):
+            for caption in own:
                 self._parts.append(entry.image)
-                yield Sample(entry.key if number == 1 else f"{entry.key}#{number}", digest, caption, entry.label)
+                yield Sample(next(names), digest, caption, entry.label, entry.key)
 
 
 def _prompt(classes: Classes, label: int) -> str:

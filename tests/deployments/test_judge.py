@@ -82,6 +82,21 @@ def test_a_release_is_judged_on_what_it_keeps(
     assert {gate["samples"] for gate in drops} == {SAMPLES}
 
 
+def test_the_embeddings_are_scored_again_not_the_tables_believed(
+    call: Call, store: Store, case: Case, tmp_path: Path
+) -> None:
+    """Tables say that FP8 lost nothing; the embeddings know that it did."""
+    scored = case.score()
+    rows = [dict(row) for row in scored.rows]
+    for row in rows:
+        if row["metric"] == "top1_difference":
+            row.update(value=0.0, low=0.0, high=0.0)
+    published(store, case, tables=scored.model_copy(update={"rows": tuple(rows)}))
+    code, found, _ = judged(call, store, gates_file(tmp_path, f"gates: {{max_top1_drop: 0.001, {OFF}}}"))
+    drops = [gate["value"] for gate in found["gates"] if gate["name"] == "max_top1_drop"]
+    assert code == 3 and drops == pytest.approx([0.1, 0.1])
+
+
 def test_what_does_not_pass_exits_with_3_and_says_what_would_settle_it(
     call: Call, store: Store, case: Case, tmp_path: Path
 ) -> None:

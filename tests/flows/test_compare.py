@@ -202,7 +202,7 @@ def test_hits_are_those_of_the_definition() -> None:
     """A class is the mean direction of its prompts; a picture's answers are the classes by cosine, one by one here."""
     from tasks.data import open_dataset
     from tasks.data.texts import evaluation_texts, prompts_of
-    from tasks.task_hits import task_hits
+    from tasks.task_of import task_of
 
     rng = np.random.default_rng(3)
     dataset = open_dataset("digits", "evaluation", 40)
@@ -212,7 +212,7 @@ def test_hits_are_those_of_the_definition() -> None:
     direction = {text: row / np.linalg.norm(row) for text, row in zip(evaluation_texts(dataset), texts, strict=True)}
     prompts = np.array_split(list(prompts_of(dataset)), len(dataset.classes.names))
     means = [np.mean([direction[prompt] for prompt in own], axis=0) for own in prompts]
-    found = task_hits(dataset, indices, images, texts)
+    found = task_of(dataset, indices).hits(images, texts)
     for row, index in enumerate(indices):
         cosines = [images[row] @ mean / np.linalg.norm(mean) for mean in means]
         answers = sorted(range(len(means)), key=lambda label: -cosines[label])

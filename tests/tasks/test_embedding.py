@@ -30,7 +30,7 @@ from tasks.engines import BatchProfile
 from tasks.engines.checked import CheckedRunner
 from tasks.preprocess import Preprocess
 from tasks.scoring import Retrieval
-from tasks.task_hits import task_of
+from tasks.task_of import task_of
 from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot
 
 pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]

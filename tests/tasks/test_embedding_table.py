@@ -29,3 +29,21 @@ def test_fp32_has_its_rows_once_and_every_target_its_own(store: Store) -> None:
     top1 = {row["target"]: row["value"] for row in rows if (row["precision"], row["metric"]) == ("fp8", "top1")}
     assert top1.keys() == {"ort", "trt"}
     assert top1["ort"] != top1["trt"]
+
+
+def test_only_pictures_that_every_runtime_decoded_are_compared(store: Store) -> None:
+    data, dataset = pin_data("digits", "evaluation", 40)
+    case = Case(store, data, {"fp16": 0.0, "fp8": 0.0})
+    arrays = {
+        (encoder, "pytorch" if precision == "fp32" else "ort", precision): (
+            (case.indices, array) if encoder == "image" else (case.texts, array)
+        )
+        for (encoder, precision), array in case.arrays.items()
+    }
+    kept = [row for row in range(40) if row != 7]
+    arrays["image", "ort", "fp8"] = ([case.indices[row] for row in kept], case.arrays["image", "fp8"][kept])
+    table = EmbeddingTable(dataset, arrays)
+    assert table.indices == [case.indices[row] for row in kept]
+    rows = {(r["precision"], r["metric"]): r for r in table.task_rows() if r["reference"] in ("labels", "fp32")}
+    assert rows["fp8", "top1_difference"]["value"] == 0 and rows["fp8", "top1_difference"]["samples"] == 39
+    assert rows["fp8", "top1"]["value"] == rows["fp32", "top1"]["value"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -158,6 +160,50 @@ def test_paired_interval_covers_the_truth_as_often_as_it_says(n: int, won: float
         covered += low - 1e-12 <= won - lost <= high + 1e-12
     # Not below 95 % by more than chance explains once in ten thousand.
     assert binomtest(covered, runs, 0.95, alternative="less").pvalue > 1e-4, covered / runs
+
+
+def drawn_groups(
+    rng: np.random.Generator, sizes: np.ndarray, won: float, lost: float, alike: float
+) -> tuple[np.ndarray, ...]:
+    """Outcomes of samples in groups: a group's samples are all drawn as one in a share `alike`, else each by itself."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    alone, shared = drawn_pairs(rng, len(groups), won, lost), drawn_pairs(rng, len(sizes), won, lost)
+    together = (rng.random(len(sizes)) < alike)[groups]
+    first, second = (np.where(together, mine[groups], own) for mine, own in zip(shared, alone, strict=True))
+    return first, second, groups
+
+
+@pytest.mark.parametrize("alike", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize(("won", "lost"), [(0.2, 0.1), (0.02, 0.02), (0.0, 0.01)])
+def test_captions_of_one_picture_do_not_count_as_so_many(won: float, lost: float, alike: float) -> None:
+    rng, runs, covered, tested = np.random.default_rng(12), 300, 0, 0
+    for _ in range(runs):
+        first, second, groups = drawn_groups(rng, rng.integers(1, 8, 150), won, lost, alike)
+        value, low, high = metrics.paired_difference(first, second, groups)
+        assert low <= value <= high
+        covered += low - 1e-12 <= won - lost <= high + 1e-12
+        if won == lost:
+            tested += metrics.mcnemar_p(first, second, groups) < 0.05
+    assert binomtest(covered, runs, 0.95, alternative="less").pvalue > 1e-4, covered / runs
+    assert binomtest(tested, runs, 0.05, alternative="greater").pvalue > 1e-4, tested / runs
+
+
+def test_groups_of_one_are_samples(rng: np.random.Generator) -> None:
+    first, second = rng.random(400) < 0.6, rng.random(400) < 0.5
+    groups = rng.permutation(400)
+    plain, grouped = metrics.paired_difference(first, second), metrics.paired_difference(first, second, groups)
+    assert grouped == pytest.approx(plain, abs=0.004)
+    assert metrics.mcnemar_p(first, second, groups) == pytest.approx(metrics.mcnemar_p(first, second), rel=1e-9)
+
+
+def test_the_test_of_groups_counts_every_choice_of_signs(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        groups = rng.integers(0, 9, 40)
+        first, second = rng.random(40) < 0.6, rng.random(40) < 0.4
+        changes = [int(first[groups == g].sum()) - int(second[groups == g].sum()) for g in np.unique(groups)]
+        sums = [abs(int(np.dot(signs, changes))) for signs in product((-1, 1), repeat=len(changes))]
+        expected = np.mean([total >= abs(sum(changes)) for total in sums])
+        assert metrics.mcnemar_p(first, second, groups) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0.2, 0.1), (0.0, 0.01)])

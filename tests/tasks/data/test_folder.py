@@ -19,6 +19,7 @@ from skimage import data as pictures
 from artifacts.errors import BadSample, DataError, DataNotFound
 from tasks.data.base import dataset_digest
 from tasks.data.folder import Folder
+from tasks.data.pictures import picture_places
 from tasks.data.templates import DEFAULT_TEMPLATES
 
 Rows = list[dict[str, object]]
@@ -116,6 +117,14 @@ def test_captions_with_labels(root: Path) -> None:
     folder = Folder(root)
     assert folder.samples[0].caption == "an astronaut"
     assert {sample.label for sample in folder.samples} == {0}
+
+
+def test_a_labelled_picture_counts_once_however_many_captions_it_has(root: Path) -> None:
+    rows = [*CAPTIONS, {"file": "a.png", "caption": "a person"}]
+    _csv(root / "captions", [{**row, "label": "thing"} for row in rows])
+    folder = Folder(root)
+    assert [sample.id for sample in folder.samples] == ["a.png", "b.jpg", "sub/c.png", "a.png#2"]
+    assert picture_places(folder) == [0, 1, 2]
 
 
 def test_metadata_with_labels_only(root: Path) -> None:

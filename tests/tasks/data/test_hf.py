@@ -19,6 +19,7 @@ from skimage import data as pictures
 from artifacts.errors import BadSample, ConfigError, DataError, DataNotFound
 from tasks.data.hf import HfDataset
 from tasks.data.hf_source import HfSource, parse_source
+from tasks.data.pictures import picture_places
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -77,6 +78,14 @@ def test_captions_and_classes(tmp_path: Path) -> None:
     kinds = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])}
     data = HfDataset(saved(table({"image": CELLS, "text": CAPTIONS, "label": [0, 1, 0]}, **kinds), tmp_path / "set"))
     assert [(sample.caption, sample.label) for sample in data.samples] == list(zip(CAPTIONS, [0, 1, 0], strict=True))
+
+
+def test_a_labelled_picture_counts_once_however_many_captions_it_has(tmp_path: Path) -> None:
+    kinds = {"captions": datasets.List(datasets.Value("string")), "label": datasets.ClassLabel(names=["a", "b"])}
+    columns = {"image": [CELLS[0], CELLS[0], CELLS[1]], "captions": [["x", "y"], ["z"], ["u", "v"]], "label": [0, 0, 1]}
+    data = HfDataset(saved(table(columns, **kinds), tmp_path / "set"))
+    assert len(data.samples) == 5
+    assert picture_places(data) == [0, 2, 3], "the rows, of which two hold the same picture"
 
 
 def test_lists_of_captions_give_a_sample_each(tmp_path: Path) -> None:
@@ -186,6 +195,16 @@ def test_empty_caption(tmp_path: Path, caption: str | None) -> None:
 def test_hidden_label(tmp_path: Path) -> None:
     rows = table({"image": CELLS, "label": [0, -1, 0]}, label=datasets.ClassLabel(names=["a"]))
     refused(saved(rows, tmp_path / "set"), "no label", "row 1")
+
+
+@pytest.mark.parametrize("captioned", [False, True])
+def test_label_out_of_range(tmp_path: Path, captioned: bool) -> None:
+    kinds = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b", "c"])}
+    columns = {"image": CELLS, "label": [0, 2, 1]} | ({"text": CAPTIONS} if captioned else {})
+    rows = table(columns, **kinds)
+    kinds["label"] = datasets.ClassLabel(names=["a", "b"])  # what was stored before is not looked at again
+    rows.info.features["label"] = kinds["label"]
+    refused(saved(rows, tmp_path / "set"), "label 2 is not one of the set's classes", "row 1")
 
 
 def test_folder_that_save_to_disk_did_not_write(tmp_path: Path) -> None:

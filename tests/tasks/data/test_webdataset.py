@@ -89,6 +89,16 @@ def test_retrieval(captions: Path) -> None:
     assert len({sample.image_hash for sample in opened.samples[:2]}) == 1
 
 
+def test_ids_pass_over_a_key_that_looks_like_one(tmp_path: Path) -> None:
+    shard = [("a.png", noise(0)), ("a.txt", b"one\ntwo"), ("a#2.png", noise(1)), ("a#2.txt", b"three")]
+    opened = WebDataset(f"wds:{retrieval(tmp_path / 'pairs', [shard])}")
+    assert [(sample.id, sample.caption) for sample in opened.samples] == [
+        ("a", "one"),
+        ("a#3", "two"),
+        ("a#2", "three"),
+    ]
+
+
 def test_without_a_type_class_names_decide(root: Path, captions: Path) -> None:
     (captions / "dataset_type.txt").unlink()
     assert open_dataset(str(captions), "evaluation").classes is None

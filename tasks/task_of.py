@@ -1,25 +1,17 @@
-"""Which samples a pair of encoders gets right: zero-shot classification where there are labels, else retrieval."""
+"""What a data set asks of a pair of encoders: zero-shot classification where there are labels, else retrieval."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.data import Dataset
 from tasks.data.texts import evaluation_texts, prompts_of
-from tasks.scoring import Classification, Hits, Retrieval, Task
-
-Embedded = NDArray[np.float32]
-
-
-def task_hits(dataset: Dataset, indices: list[int], images: Embedded, texts: Embedded) -> Hits:
-    """Hit or miss per sample, by metric; `indices` are the samples that the rows of `images` are of, and the rows of
-    `texts` are `tasks.embedding.evaluation_texts`."""
-    return task_of(dataset, indices).hits(images, texts)
+from tasks.scoring import Classification, Retrieval, Task
 
 
 def task_of(dataset: Dataset, indices: list[int]) -> Task:
-    """The task that a data set sets, with `indices` and texts as for `task_hits`."""
+    """The task that a data set sets, for pictures that are of the samples `indices` and texts that are
+    `tasks.embedding.evaluation_texts`."""
     row_of = {text: row for row, text in enumerate(evaluation_texts(dataset))}
     if dataset.classes is None:
         return _retrieval(dataset, indices, row_of)
