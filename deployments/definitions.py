@@ -110,9 +110,18 @@ def _schedules(definition: Definition) -> list[CronLine]:
     return variant_schedules(read_variants(variants_folder()))
 
 
+def form(flow: Flow[..., Any]) -> dict[str, Any]:
+    """The schema of a flow's form, without the default of `store`: the running machine's counts, not the deployer's."""
+    from prefect.utilities.callables import parameter_schema
+
+    schema: dict[str, Any] = parameter_schema(flow).model_dump_for_openapi()
+    for parameter in schema["properties"].values():
+        parameter.get("default", {}).pop("store", None)
+    return schema
+
+
 def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[str, Any]], pool: str) -> str:
     from prefect.client.schemas.objects import ConcurrencyOptions
-    from prefect.utilities.callables import parameter_schema
 
     flow = definition.flow()
     full_name = f"{flow.name}/{definition.name}"
@@ -131,7 +140,7 @@ def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[st
         schedules=merged(_schedules(definition), existing_schedules(client, full_name)),
         concurrency_limit=limit.limit if limit else None,
         concurrency_options=ConcurrencyOptions.model_validate(limit.model_dump(exclude={"limit"})) if limit else None,
-        parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+        parameter_openapi_schema=form(flow),
         enforce_parameter_schema=True,
     )
     return full_name

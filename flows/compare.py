@@ -12,7 +12,7 @@ from artifacts.errors import ConfigError, EngineMismatch
 from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
 from artifacts.store import Store, activate, active_store
-from flows.defaults import default_store
+from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
 from tasks.captions import require_whole_captions
@@ -53,7 +53,7 @@ class CompareParameters(BaseModel):
     )
     evaluation: EvaluationParameters = EvaluationParameters()
     latency: LatencySettings = LatencySettings()
-    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
 
     @field_validator("targets")
     @classmethod

@@ -1,4 +1,5 @@
-"""Which release a plan led to, remembered where Prefect keeps results: what shares them shares this."""
+"""Which release a plan led to, and which were judged, remembered where Prefect keeps results: who shares those shares
+this."""
 
 from __future__ import annotations
 
@@ -38,6 +39,18 @@ class KnownPlans:
     def made_by(self, run: object) -> Published | None:
         """The release that a flow run led to."""
         return self._read(_run_key(run))
+
+    def judged(self, identity: str) -> bool:
+        """Whether a release has been compared with its history."""
+        return bool(self._results.exists(self._judged_key(identity)))
+
+    def remember_judged(self, identity: str) -> None:
+        """Keep that a release has been compared with its history."""
+        if not self.judged(identity):
+            self._results.write({"judged": identity}, key=self._judged_key(identity))
+
+    def _judged_key(self, identity: str) -> str:
+        return f"judged-{self._store}-{identity}"
 
     def _plan_key(self, plan: str) -> str:
         return f"plan-{self._store}-{plan}"

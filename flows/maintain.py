@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from artifacts.forms import NullAs, for_forms
 from artifacts.verification import Verification
-from flows.defaults import default_store
+from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
 from tasks.upkeep import collect_task, repair_task, require_sound, verify_task
 
@@ -29,7 +29,7 @@ class MaintainParameters(BaseModel):
         default=None, description="Retire all but this many of each model's releases; those with an alias stay."
     )
     dry_run: bool = Field(default=False, description="Only tell what would be removed or repaired.")
-    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
 
     @model_validator(mode="after")
     def _consistent(self) -> MaintainParameters:

@@ -19,7 +19,7 @@ from artifacts.manifest import Manifest
 from artifacts.promotion import promote
 from artifacts.regression import findings, sentence
 from artifacts.store import Store, activate
-from flows.defaults import default_store
+from flows.defaults import STORE, default_store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
 from flows.optimize import optimize
@@ -46,7 +46,7 @@ class NightlyParameters(BaseModel):
     variants: list[str] = Field(default=[], description="Names of variants, as demo; none means all of them.")
     at_once: int = Field(default=2, ge=1, le=64, description="How many changed variants are made at the same time.")
     hours: int = Field(default=12, ge=1, le=72, description="How long one variant may take before it is cancelled.")
-    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
 
 
 DEFAULTS = NightlyParameters()
@@ -145,7 +145,8 @@ class _Night:
     def _make(self, variant: Variant) -> Outcome:
         wanted = variant.parameters.model_copy(update={"store": str(self.store.root)})
         step = make_variant_task.with_options(task_run_name=f"make-{variant.name}")
-        state: State[Made] = step(variant.name, wanted, self.parameters.hours * _HOUR, return_state=True)
+        limit_s, named = self.parameters.hours * _HOUR, "store" in self.parameters.model_fields_set
+        state: State[Made] = step(variant.name, wanted, limit_s, named, return_state=True)
         if not state.is_completed():
             return Outcome.failed(variant.name, _ending(state))
         run = state.result()
@@ -155,15 +156,19 @@ class _Night:
         return self._judge(variant, self.store.find(made.ref), changed=made.new)
 
     def _judge(self, variant: Variant, release: Manifest, *, changed: bool) -> Outcome:
-        """Compare a release with what the alias points to and with its history, and promote it if so configured."""
+        """Compare a release with what the alias points to and with its history, and promote it if so configured.
+
+        Once with its history, whoever made it: `optimize` by hand, or a night that ended before it came to this.
+        """
         production = _behind(self.store, release.model, variant.promote or "production")
-        alarms = self._alarms(release) if changed else []
+        alarms = [] if self.plans.judged(release.identity) else self._alarms(release)
         report_regressions(release, alarms)
+        self.plans.remember_judged(release.identity)
         promoted = variant.promote is not None and self._promote(release, variant.promote)
         return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
 
     def _alarms(self, release: Manifest) -> list[str]:
-        """Where a new release is worse than the ones before it."""
+        """Where a release is worse than the ones before it."""
         others, _ = history.read(self.store, release.model)
         return [sentence(finding) for finding in findings(others, release) if finding.alarming]
 
@@ -204,8 +209,11 @@ class Made(NamedTuple):
 
 
 @task(name="make-variant", persist_result=False)
-def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int) -> Made:
-    """Run `optimize` and wait for its end: on any worker, when this run is on one; else here."""
+def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Made:
+    """Run `optimize` and wait for its end: on any worker, when this run is on one; else here.
+
+    On a worker the store is its own machine's, unless this run was told which one.
+    """
     if deployment.id is None:
         state: State = optimize(parameters, return_state=True)
         return Made(str(state.state_details.flow_run_id), _ending(state))
@@ -213,7 +221,7 @@ def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int
         "FlowRun",
         run_deployment(
             "optimize/optimize",
-            parameters={"parameters": parameters.model_dump(mode="json")},
+            parameters={"parameters": parameters.model_dump(mode="json", exclude=None if store_named else {"store"})},
             tags=[VARIANT + variant],
             timeout=limit_s,
             poll_interval=2,

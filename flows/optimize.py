@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -57,7 +58,7 @@ from tasks.show_in_ui import show_release_task, show_tables_task
 from tasks.snapshot import Snapshot
 from tasks.step_limit import step_limit, step_limit_s
 from tasks.steps import StepOutput, measured
-from tasks.ui_tags import tag_run
+from tasks.ui_tags import name_run, tag_run
 
 _MINUTE_S = 60
 
@@ -67,8 +68,13 @@ def _short_name(model: str) -> str:
 
 
 def _run_name() -> str:
+    """Until the revision is looked up, what was asked for."""
     parameters = flow_run.parameters["parameters"]
-    parts = (_short_name(parameters.model), parameters.revision, parameters.recipe)
+    return _name(parameters, parameters.revision)
+
+
+def _name(parameters: OptimizeParameters, revision: str | None) -> str:
+    parts = (_short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
     return " ".join(part for part in parts if part)
 
 
@@ -181,6 +187,7 @@ class _Run:
             data: PinnedData = pin_data_task(*arguments)
         self.timings.append(stage_row("resolve", meter.stats))
         get_run_logger().info("resolve: %s, revision %s", snapshot.model, snapshot.revision[:12])
+        name_run(_name(self.parameters, snapshot.revision[:12]))
         return snapshot, data
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:

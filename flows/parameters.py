@@ -22,7 +22,7 @@ from artifacts.errors import ConfigError, ProfileError
 from artifacts.forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.gates import Gates
 from artifacts.manifest import Encoder
-from flows.defaults import default_store
+from flows.defaults import STORE, default_store
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.graph.skeleton import Precision
 from tasks.recipe import Algorithm, Mse, Percentile, builtin_names
@@ -232,7 +232,7 @@ class OptimizeParameters(BaseModel):
         title="Time limit per step (minutes)",
         description="A step that takes longer is ended, and the run fails. What was done before stays in the cache.",
     )
-    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
 
     @field_validator("encoders", "precisions", "targets")
     @classmethod

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from artifacts.errors import NotApproved
 from artifacts.forms import NullAsBlank, for_forms
 from artifacts.store import Store
-from flows.defaults import default_store
+from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
 from tasks.promotion import Promoted, Proposal, promote_task, propose
 
@@ -51,7 +51,7 @@ class PromoteParameters(BaseModel):
     why: Annotated[Annotated[Recorded, Field(max_length=500)] | None, NullAsBlank()] = Field(
         default=None, description="The reason, kept with the alias."
     )
-    store: Recorded = Field(default_factory=default_store, min_length=1, description="Folder of the release store.")
+    store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
 
 
 class Approval(RunInput):

@@ -1,4 +1,4 @@
-"""The tags by which people find a run in the UI: its variant and its targets."""
+"""By what people find a run in the UI: its name, and the tags of its variant and its targets."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def tag_run(variant: str, targets: Sequence[str]) -> None:
         tags.add(VARIANT + variant)
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags=sorted(tags))
+
+
+def name_run(name: str) -> None:
+    """Name the flow run this is called in."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow_run.name == name:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, name=name)

@@ -13,8 +13,9 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
 from artifacts.errors import ConfigError
 from deployments.automations import HEARTBEAT_S, MISSED
-from deployments.definitions import PREFECT_FILE, Definition, read_definitions
+from deployments.definitions import PREFECT_FILE, Definition, form, read_definitions
 from deployments.schedules import CronLine, merged, variant_schedules
+from flows.defaults import default_store
 from flows.variants import BadVariant, Schedule, Variant
 
 FLOWS = Path(__file__).parents[2] / "flows"
@@ -48,6 +49,23 @@ def test_all_run_in_the_one_pool_of_the_others_and_say_that_they_live() -> None:
         variables = definition.work_pool.job_variables["env"]
         assert variables["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_S)
         assert variables["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_who_only_waits_holds_no_gpu() -> None:
+    gpus = {name: definition.work_pool.job_variables.get("gpus") for name, definition in by_name().items()}
+    assert gpus == {"optimize": None, "compare": None, "nightly": 0, "promote": 0, "maintain": 0}
+
+
+def test_the_form_has_no_store_of_the_machine_that_deploys() -> None:
+    """Who leaves it empty gets that of the machine that runs; the other defaults are shown."""
+    found = []
+    for definition in by_name().values():
+        flow = definition.flow()
+        default = flow.parameters.properties["parameters"].get("default", {})
+        found.append(default.get("store"))
+        shown = form(flow)["properties"]["parameters"].get("default", {})
+        assert shown == {name: value for name, value in default.items() if name != "store"}
+    assert default_store() in found
 
 
 def test_a_dead_run_is_noticed_within_two_minutes() -> None:

@@ -67,3 +67,13 @@ def test_what_cannot_be_read_is_not_known_and_is_written_again(store: Store, res
     assert KnownPlans(store).known("plan") is None
     plans.remember("plan", uuid4(), published(store))
     assert KnownPlans(store).known("plan") == published(store)
+
+
+def test_a_release_is_judged_once_in_a_store(store: Store, results: Path, tmp_path: Path) -> None:
+    plans = KnownPlans(store)
+    assert not plans.judged(SHA)
+    plans.remember_judged(SHA)
+    plans.remember_judged(SHA)
+    assert KnownPlans(store).judged(SHA)
+    assert not KnownPlans(Store.open(tmp_path / "other")).judged(SHA)
+    assert len(list(results.glob("judged-*"))) == 1

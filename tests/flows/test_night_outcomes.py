@@ -44,6 +44,7 @@ class Night:
         self.started: list[str] = []
         self.limits: set[int] = set()
         self.summary: list[Outcome] = []
+        self.judged: set[str] = set()
         self.reported: list[tuple[str, list[str]]] = []
         self.findings: list[Finding] = []
 
@@ -75,8 +76,9 @@ class Night:
 
     # --- what stands for the rest of clipsmith -----------------------------------------------------------------------
 
-    def run_optimize(self, variant: str, parameters: OptimizeParameters, limit_s: int) -> Any:
+    def run_optimize(self, variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Any:
         assert parameters.store == str(self.store.root), "the night's store, not the variant's own"
+        assert store_named
         self.started.append(variant)
         self.limits.add(limit_s)
         made, run = self.makes[variant](), str(uuid4())
@@ -89,7 +91,12 @@ class Night:
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     night = Night(Store.open(tmp_path / "store"))
-    plans = SimpleNamespace(known=night.known.get, made_by=lambda run: night.made.get(run))
+    plans = SimpleNamespace(
+        known=night.known.get,
+        made_by=lambda run: night.made.get(run),
+        judged=lambda identity: identity in night.judged,
+        remember_judged=night.judged.add,
+    )
     start = SimpleNamespace(with_options=lambda **_: lambda *arguments, **_: night.run_optimize(*arguments))
     reported = night.reported
     for name, value in {
@@ -348,6 +355,16 @@ def test_a_new_release_that_is_worse_is_reported_once(night: Night) -> None:
     assert [alarms for _, alarms in night.reported if alarms] == [], "the next night has nothing new to tell"
 
 
+def test_a_release_that_another_run_made_is_reported_too(night: Night) -> None:
+    """`optimize` by hand, or a night that was killed before it came to this."""
+    night.findings = [finding("accuracy", "regression")]
+    night.variant_that_is_known("v", night.release("new"))
+    for told in (1, 0):
+        assert len(night.run()["v"].alarms) == told
+        night.summary.clear()
+    assert [len(alarms) for _, alarms in night.reported] == [1, 0]
+
+
 # --- a run on another worker -----------------------------------------------------------------------------------------
 
 
@@ -378,16 +395,16 @@ def final(name: str, message: str | None = None) -> Any:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], tuple[Server, Made]]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Server, Made]]:
     """`start(state)`: what the server is asked and told when a variant's run is in this state at the end."""
     from prefect.client import orchestration
 
-    def call(state: Any) -> tuple[Server, Made]:
+    def call(state: Any, store_named: bool = True) -> tuple[Server, Made]:
         server = Server(state)
         monkeypatch.setattr(module, "deployment", SimpleNamespace(id=str(uuid4())))
         monkeypatch.setattr(module, "run_deployment", server.run_deployment)
         monkeypatch.setattr(orchestration, "get_client", lambda **_: server)
-        return server, make_variant_task.fn("v", OptimizeParameters(model="m"), 7200)
+        return server, make_variant_task.fn("v", OptimizeParameters(model="m", store="/here"), 7200, store_named)
 
     return call
 
@@ -400,6 +417,22 @@ def test_on_a_server_a_variant_is_a_run_of_its_own(start: Any) -> None:
     assert server.asked["timeout"] == 7200
     assert server.asked["tags"] == ["variant:v"]
     assert OptimizeParameters.model_validate(server.asked["parameters"]["parameters"]).model == "m"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_worker_uses_its_own_store_unless_the_night_was_told_which(start: Any, named: bool) -> None:
+    server, _ = start(final("Completed"), named)
+    assert server.asked["parameters"]["parameters"].get("store") == ("/here" if named else None)
+
+
+def test_a_night_that_was_not_told_a_store_names_none(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSMITH_STORE", str(night.store.root))
+    release, told = night.release("new"), []
+    monkeypatch.setattr(night, "run_optimize", lambda *arguments: told.append(arguments[3]) or explode())
+    night.variant("v", lambda: release)
+    with pytest.raises(VariantsFailed):
+        nightly.fn(NightlyParameters())
+    assert told == [False]
 
 
 @pytest.mark.parametrize("state", [None, final("Running"), final("Pending")], ids=["none", "running", "pending"])

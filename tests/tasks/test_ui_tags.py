@@ -1,4 +1,4 @@
-"""The tags of a run, as the API gets them."""
+"""The name and the tags of a run, as the API gets them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 import tasks.ui_tags as module
-from tasks.ui_tags import tag_run
+from tasks.ui_tags import name_run, tag_run
 
 
 @pytest.mark.parametrize(
@@ -33,5 +33,17 @@ def test_a_run_says_its_variant_and_targets(
     assert told == [(run.id, after)]
 
 
-def test_outside_a_run_nothing_is_tagged() -> None:
+def test_a_run_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    run = SimpleNamespace(id=uuid4(), name="demo fp8")
+    client = SimpleNamespace(update_flow_run=lambda run_id, name: told.append((run_id, name)))
+    monkeypatch.setattr(module.FlowRunContext, "get", classmethod(lambda _: SimpleNamespace(flow_run=run)))
+    monkeypatch.setattr(module, "get_client", lambda **_: nullcontext(client))
+    name_run("demo fp8")
+    name_run("demo ae8b3497d733 fp8")
+    assert told == [(run.id, "demo ae8b3497d733 fp8")]
+
+
+def test_outside_a_run_nothing_is_tagged_or_named() -> None:
     tag_run("clip", ["onnxruntime"])
+    name_run("clip")
