@@ -46,8 +46,7 @@ class KnownPlans:
 
     def remember_judged(self, identity: str) -> None:
         """Keep that a release has been compared with its history."""
-        if not self.judged(identity):
-            self._results.write({"judged": identity}, key=self._judged_key(identity))
+        self._results.write({"judged": identity}, key=self._judged_key(identity))
 
     def _judged_key(self, identity: str) -> str:
         return f"judged-{self._store}-{identity}"

@@ -161,9 +161,11 @@ class _Night:
         Once with its history, whoever made it: `optimize` by hand, or a night that ended before it came to this.
         """
         production = _behind(self.store, release.model, variant.promote or "production")
-        alarms = [] if self.plans.judged(release.identity) else self._alarms(release)
+        judged = self.plans.judged(release.identity)
+        alarms = [] if judged else self._alarms(release)
         report_regressions(release, alarms)
-        self.plans.remember_judged(release.identity)
+        if not judged:
+            self.plans.remember_judged(release.identity)
         promoted = variant.promote is not None and self._promote(release, variant.promote)
         return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
 

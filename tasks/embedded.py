@@ -25,3 +25,11 @@ def load_embedded(outputs: ArtifactRef) -> Embedded:
     store = active_store()
     keys = json.loads(store.path(outputs, KEYS_FILE).read_text(encoding="utf-8"))
     return keys, np.load(store.path(outputs, EMBEDDINGS_FILE))
+
+
+def rows_of(embedded: Embedded, keys: list[Any]) -> NDArray[np.float32]:
+    """The rows of `keys`, in their order; all of them must be there."""
+    if embedded[0] == keys:
+        return embedded[1]
+    place = {key: row for row, key in enumerate(embedded[0])}
+    return embedded[1][[place[key] for key in keys]]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
 from tasks.data import Dataset
-from tasks.embedded import Embedded
+from tasks.embedded import Embedded, rows_of
 from tasks.embedding import REFERENCE
 from tasks.scoring import Task
 from tasks.task_of import task_of
@@ -26,7 +26,11 @@ class EmbeddingTable:
         self.dataset = dataset
         decoded = [keys for (encoder, _, _), (keys, _) in arrays.items() if encoder == "image"]
         self.indices: list[int] = sorted(set.intersection(*map(set, decoded))) if decoded else []
-        self.arrays = {key: self._aligned(found) if key[0] == "image" else found for key, found in arrays.items()}
+        # Pictures that every runtime decoded: a file that could not be read once is in none.
+        self.arrays = {
+            key: (self.indices, rows_of(found, self.indices)) if key[0] == "image" else found
+            for key, found in arrays.items()
+        }
 
     @property
     def task(self) -> Task:
@@ -49,14 +53,6 @@ class EmbeddingTable:
             for row in task_statistics(task, target, REFERENCE, self.sides(target)):
                 if number == 0 or row["target"] != REFERENCE:
                     yield row
-
-    def _aligned(self, embedded: Embedded) -> Embedded:
-        """Pictures that every runtime decoded, in order: a file that could not be read once is in none."""
-        keys, rows = embedded
-        if keys == self.indices:
-            return embedded
-        place = {key: row for row, key in enumerate(keys)}
-        return self.indices, rows[[place[index] for index in self.indices]]
 
     def _side(self, target: str, precision: str) -> Side:
         return Side(self._encoder("image", target, precision), self._encoder("text", target, precision))

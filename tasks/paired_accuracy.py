@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from artifacts.manifest import Encoder, Row
 from tasks.clip import ENCODERS
 from tasks.data import Dataset
-from tasks.embedded import load_embedded
+from tasks.embedded import load_embedded, rows_of
 from tasks.embedding import Embeddings
 from tasks.metrics import cosine, paired_difference
 from tasks.scoring import Hits, Task
@@ -43,8 +43,7 @@ class _Side:
         found = self.fp32.get(encoder) if fp32 else self.made.get(encoder) or self.fp32.get(encoder)
         if found is None or encoder == "text":
             return None if found is None else found[1]
-        place = {key: row for row, key in enumerate(found[0])}
-        return found[1][[place[key] for key in kept]]
+        return rows_of(found, kept)
 
     def hits(self, task: Task, kept: list[int], *, fp32: bool = False) -> Hits:
         """Per sample; nothing where an encoder is missing."""
