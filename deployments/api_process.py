@@ -14,6 +14,7 @@ import time
 
 import uvicorn
 
+from deployments.collect_aside import collect_aside
 from deployments.embedded_api import GRACE_S
 from deployments.home_lock import home_lock
 
@@ -24,6 +25,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with home_lock("api"):
             await super().startup(sockets)
+        collect_aside()
 
 
 def main() -> None:

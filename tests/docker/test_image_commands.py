@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import pytest
 from tests.docker.sandbox import Image, build, possible, signal_first
 from tests.docker.support import IMAGES, ROOT, Dockerfile, compose
 from tests.s3 import moto
+from tests.system.servers import postgres
 
 pytestmark = [
     pytest.mark.timeout(1800),  # the installation alone took 3 minutes on a quiet machine, 10 on a busy one
@@ -53,6 +53,13 @@ def objects(image: Image, tmp_path: Path) -> Iterator[dict[str, str]]:
             done = image.run(entrypoint(image, SERVICES["bucket"]["command"]), "bucket", **environment)
             assert done.returncode == 0, done.stderr
         yield environment
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """PostgreSQL, as the compose file has it."""
+    with postgres() as url:
+        yield url
 
 
 def in_bucket(environment: dict[str, str]) -> set[str]:
@@ -108,24 +115,17 @@ def stopped(child: subprocess.Popen[bytes]) -> float:
 
 
 def ask(port: int, path: str, auth: str | None, body: dict[str, Any] | None = None) -> tuple[int, Any]:
-    """The server's answer to a request: the status code, and the JSON document if it is one.
-
-    A server whose SQLite is busy answers 503: then it is asked again, as Prefect's own client does.
-    """
+    """The server's answer to a request: the status code, and the JSON document if it is one."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
     if auth:
         request.add_header("Authorization", "Basic " + base64.b64encode(auth.encode()).decode())
-    for again in (True, True, True, False):
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                text = answer.read()
-                return answer.status, json.loads(text) if path.startswith("/api/") else text
-        except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not again:
-                return error.code, None
-            time.sleep(1)
-    raise AssertionError("unreachable")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if path.startswith("/api/") else text
+    except urllib.error.HTTPError as error:
+        return error.code, None
 
 
 def demo_is_completed(port: int) -> str:
@@ -161,12 +161,12 @@ def test_the_user_can_write_its_volume_and_tmp_and_nothing_else(image: Image) ->
     assert done.stderr.count("Read-only file system") == 3
 
 
-def test_server_deploy_and_worker(image: Image, objects: dict[str, str], tmp_path: Path) -> None:
+def test_server_deploy_and_worker(image: Image, objects: dict[str, str], database: str, tmp_path: Path) -> None:
     port, health_port = free_port(), free_port()
     url = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
-    server = environment_of("server", **own, PREFECT_SERVER_UI_API_URL=url)
-    del server["PREFECT_API_DATABASE_CONNECTION_URL"]  # here it is SQLite, in the volume
+    own |= {"PREFECT_API_DATABASE_CONNECTION_URL": database, "PREFECT_SERVER_UI_API_URL": url}
+    server = environment_of("server", **own)
     client = environment_of("worker-cpu", PREFECT_API_URL=url, PREFECT_WORKER_WEBSERVER_PORT=str(health_port)) | objects
 
     def server_is_healthy() -> bool:
