@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+# A step is registered when its module is imported. All are, or the plan would depend on who asks for it.
+import tasks.accuracy
+import tasks.calibration
+import tasks.calibration_study
+import tasks.embedding
+import tasks.engine_build
+import tasks.fp16_range
+import tasks.graph_audit
+import tasks.latency
+import tasks.onnx_export
+import tasks.quantization  # noqa: F401
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_json
 from artifacts.store import Store

@@ -6,18 +6,17 @@ It needs no Prefect: what is slow is kept in the search's own journal, unit by u
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts.errors import ConfigError
+from artifacts.errors import ConfigError, ObjectDamaged, ObjectMissing
 from artifacts.gates import Gates
 from artifacts.manifest import Encoder, Row
-from artifacts.refs import digest_json
+from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
@@ -29,13 +28,16 @@ from tasks.data.pictures import Selected, picture_places
 from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
 from tasks.datasource import PinnedData, pin_both
+from tasks.embedded import Embedded, load_embedded
+from tasks.embedding import REFERENCE, embed
 from tasks.graph.replicate import trace_by_block
-from tasks.modelopt import load_exposed, load_plain
+from tasks.modelopt import load_exposed
 from tasks.preprocess import Preprocess
 from tasks.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
 from tasks.search.choice import Choice
-from tasks.search.evaluation import EncoderGraph, Evaluator, Feeds
+from tasks.search.evaluation import EncoderGraph, Evaluator
+from tasks.search.feeds import Feed, Feeds
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner, Trial
 from tasks.search.plot import front_plot
@@ -43,9 +45,6 @@ from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.run import Batches, Measured, compare, evaluator, find, measure_all
 from tasks.search.units import Unit
 from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
-
-if TYPE_CHECKING:
-    from tasks.embedded import Embedded
 
 WIDEST = "fp8-compact"
 """The recipe that has everything in FP8 that can be: where a search starts unless it is told otherwise."""
@@ -285,33 +284,36 @@ class _Source:
     def _evaluator(self) -> Evaluator:
         dataset = self.inputs.data.evaluation.open()
         pictures = Selected(dataset, picture_places(dataset))
+        texts = evaluation_texts(dataset)
         size = self.parameters.evaluation.batch
         feeds: dict[Encoder, Feeds] = {
-            "image": [
-                ([pictures.places[index] for index in batch.indices], {"pixel_values": batch.pixel_values})
-                for batch in stream_batches(pictures, self.processor, size)
-            ],
-            "text": list(self._text_feeds(evaluation_texts(dataset), size)),
+            "image": Feeds(lambda: self._image_feeds(pictures, size)),
+            "text": Feeds(lambda: self._text_feeds(texts, size)),
         }
-        return Evaluator(self.graphs, self.recipe, feeds, dataset, self._fp32(feeds))
+        fp32 = {encoder: self._fp32(encoder, size) for encoder in ENCODERS}
+        return Evaluator(self.graphs, self.recipe, feeds, dataset, fp32)
 
-    def _fp32(self, feeds: dict[Encoder, Feeds]) -> dict[Encoder, Embedded]:
-        """What PyTorch makes of the feeds in FP32, as the model's own library runs it."""
-        import torch
+    def _fp32(self, encoder: Encoder, size: int) -> Embedded:
+        """What PyTorch makes of the evaluation set in FP32, as the model's own library runs it: the step of `optimize`.
 
-        model, family = load_plain(self.inputs.snapshot, "sdpa")
-        found: dict[Encoder, Embedded] = {}
-        for encoder in ENCODERS:
-            keys: list[Any] = []
-            rows = []
-            for names, feed in feeds[encoder]:
-                with torch.inference_mode():
-                    rows.append(family.encode(model, encoder, *map(torch.from_numpy, feed.values())).numpy())
-                keys += names
-            found[encoder] = keys, np.concatenate(rows)
-        return found
+        The journal names the object that holds it; the store may have let go of that since.
+        """
+        known = self.journal.get("fp32", encoder)
+        if known is not None:
+            with suppress(ObjectMissing, ObjectDamaged):
+                return load_embedded(ArtifactRef.model_validate(known))
+        inputs = self.inputs
+        made = embed(
+            inputs.snapshot, inputs.checked.preprocess, inputs.data.evaluation, encoder, "fp32", REFERENCE, None, size
+        )
+        self.journal.put("fp32", encoder, made.outputs.model_dump(mode="json"))
+        return load_embedded(made.outputs)
 
-    def _text_feeds(self, texts: Sequence[str], size: int) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    def _image_feeds(self, pictures: Selected, size: int) -> Iterator[Feed]:
+        for batch in stream_batches(pictures, self.processor, size):
+            yield [pictures.places[index] for index in batch.indices], {"pixel_values": batch.pixel_values}
+
+    def _text_feeds(self, texts: Sequence[str], size: int) -> Iterator[Feed]:
         for start in range(0, len(texts), size):
             chunk = list(texts[start : start + size])
             yield chunk, self.processor.text_inputs(chunk)

@@ -6,7 +6,7 @@ The rows are those of a release's accuracy table, so a recipe that passes here p
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +29,15 @@ from tasks.onnx_names import onnx_name
 from tasks.recipe import Recipe
 from tasks.scoring import all_fidelity_rows
 from tasks.search.choice import Choice
+from tasks.search.feeds import Feed
 from tasks.search.recipe_file import chosen
 
 if TYPE_CHECKING:
     from tasks.embedded import Embedded
 
 TARGET = "onnxruntime"
-Feeds = Sequence[tuple[list[Any], Mapping[str, NDArray[Any]]]]
-"""Batches of an encoder's inputs with what their rows are: sample indices (image) or texts (text)."""
+_KNOWN = 8
+"""Embeddings of the whole set that are kept: the FP16 ones of both encoders, and those of the last choices."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,14 @@ class EncoderGraph:
 
 @dataclass
 class Evaluator:
-    """Accuracy of a recipe with other choices for some units; `fp32` are PyTorch's embeddings, the reference."""
+    """Accuracy of a recipe with other choices for some units; `fp32` are PyTorch's embeddings, the reference.
+
+    The feeds are gone through again for every choice that is new to an encoder.
+    """
 
     graphs: Mapping[Encoder, EncoderGraph]
     recipe: Recipe
-    feeds: Mapping[Encoder, Feeds]
+    feeds: Mapping[Encoder, Iterable[Feed]]
     dataset: Dataset
     fp32: Mapping[Encoder, Embedded]
     _known: dict[tuple[Encoder, Precision, Choice], Embedded] = field(default_factory=dict)
@@ -82,16 +86,21 @@ class Evaluator:
 
     def _embedded(self, encoder: Encoder, precision: Precision, choice: Choice) -> Embedded:
         key = (encoder, precision, choice)
-        if key not in self._known:
-            recipe = None if precision == "fp16" else chosen(self.recipe, choice)
-            with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
-                path = Path(folder) / onnx_name(precision)
-                self.graphs[encoder].write(recipe, path)
-                self._known[key] = embed_onnx(path, self.feeds[encoder])
-        return self._known[key]
+        made = self._known.pop(key, None) or self._embed(encoder, precision, choice)
+        self._known[key] = made  # the latest is the last
+        while len(self._known) > _KNOWN:
+            del self._known[next(iter(self._known))]
+        return made
+
+    def _embed(self, encoder: Encoder, precision: Precision, choice: Choice) -> Embedded:
+        recipe = None if precision == "fp16" else chosen(self.recipe, choice)
+        with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
+            path = Path(folder) / onnx_name(precision)
+            self.graphs[encoder].write(recipe, path)
+            return embed_onnx(path, self.feeds[encoder])
 
 
-def embed_onnx(path: Path, feeds: Feeds) -> Embedded:
+def embed_onnx(path: Path, feeds: Iterable[Feed]) -> Embedded:
     """The embeddings that ONNX Runtime makes of the feeds with this file; FP32 inputs are given as FP16."""
     keys: list[Any] = []
     rows: list[NDArray[np.float32]] = []

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import CLIPSMITH
 from tests.deployments.conftest import Call
+from tests.processes import own_environment
 
 DATA = ("--calibration-samples", 64, "--evaluation-samples", 64)
 
@@ -70,3 +75,39 @@ def test_nothing_meets_an_impossible_gate(call: Call, tmp_path: Path) -> None:
     code, text, err = call(*arguments, "--gate", "min_cosine_mean=1")
     assert code == 3 and text == "" and "no recipe met the gates in 2 evaluations" in err
     assert not out.exists() and (tmp_path / "found.svg").exists()
+
+
+def killed_after(records: int, command: list[str], journal: Path) -> bytes:
+    """Kill the command once its journal has so many records; the journal then."""
+    child = subprocess.Popen(command, env=own_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with child:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < records:
+            assert child.poll() is None, child.communicate()[1]
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+    return journal.read_bytes()
+
+
+@pytest.mark.heavy
+def test_a_search_that_was_killed_goes_on_and_finds_the_same(call: Call, tmp_path: Path) -> None:
+    """Killed twice: while it measures, and while it evaluates."""
+    given = ("search", "demo", "--samples", 8, "--budget", 4, "--json", *DATA, "--gate", "min_cosine_mean=0.9995")
+    undisturbed, disturbed = tmp_path / "undisturbed.yaml", tmp_path / "disturbed.yaml"
+    code, text, err = call(*given, "--out", undisturbed, "--store", tmp_path / "store")
+    assert code == 0, err
+    records = undisturbed.with_suffix(".journal.jsonl").read_bytes().count(b"\n")
+    arguments = (*given, "--out", disturbed, "--store", tmp_path / "another")
+    journal = disturbed.with_suffix(".journal.jsonl")
+    command = [str(word) for word in (CLIPSMITH, *arguments)]
+    for wanted in (records // 2, records - 1):
+        had = killed_after(wanted, command, journal)
+        assert had.count(b"\n") < records, "it was killed before its end"
+    code, again, err = call(*arguments)
+    assert code == 0, err
+    found, same = json.loads(text), json.loads(again)
+    assert (found.pop("recipe"), found.pop("plot")) != (same.pop("recipe"), same.pop("plot"))
+    assert same == found
+    assert journal.read_bytes().startswith(had[: had.rfind(b"\n") + 1]), "nothing is measured again"
+    assert disturbed.read_bytes() == undisturbed.read_bytes()
+    code, _, err = call(*arguments, "--seed", 1)
+    assert code == 2 and "the journal of another search" in err

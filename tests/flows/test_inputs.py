@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tasks
 from artifacts.store import Store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.parameters import OptimizeParameters
@@ -36,3 +40,14 @@ def plan_of(opened: Store, **changes: Any) -> str:
 )
 def test_what_is_part_of_the_plan(store: Store, changes: dict[str, Any], another: bool) -> None:
     assert (plan_of(store, **changes) != plan_of(store)) == another
+
+
+def test_every_step_is_part_of_it_whoever_asks() -> None:
+    """A process that has imported nothing else knows the same steps, so a search or a night asks for the same plan."""
+    folder = Path(tasks.__file__).parent
+    files = [file for file in folder.rglob("*.py") if "@cached_step(" in file.read_text()]
+    modules = {".".join(("tasks", *file.relative_to(folder).with_suffix("").parts)) for file in files}
+    assert len(modules) > 10
+    command = [sys.executable, "-P", "-c", "import flows.inputs, sys; print(*sys.modules)"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert modules <= set(loaded)
