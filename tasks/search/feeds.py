@@ -16,8 +16,7 @@ KEPT_BYTES = 512 * 2**20
 class Feeds:
     """Batches that `make` brings, to be gone through again and again.
 
-    A set that is small enough is kept from its first whole pass on; of a larger one every pass decodes its pictures
-    again, which costs a few per cent of what the model does with them.
+    A set that is small enough is kept from its first whole pass on; every pass over a larger one makes it again.
     """
 
     def __init__(self, make: Callable[[], Iterator[Feed]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,32 @@ def test_the_loop_goes_on(where: str, stands_still: bool, tmp_path: Path) -> Non
     took, refused, found = done.stdout.split()
     assert (float(took) > 3) == stands_still
     assert (refused, found) == (str(stands_still), "True")
+
+
+SERVER = """
+import gc, socket, sys, threading, time
+from deployments import api_process
+
+def report():
+    while gc.isenabled() or gc.get_freeze_count() == 0:
+        time.sleep(0.1)
+    print("aside", flush=True)
+
+threading.Thread(target=report, daemon=True).start()
+listener = socket.create_server(("127.0.0.1", 0))
+sys.argv = ["", str(listener.detach())]
+api_process.main()
+"""
+
+
+def test_the_server_collects_aside(tmp_path: Path) -> None:
+    environment = own_environment(PREFECT_HOME=str(tmp_path / "prefect"))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", SERVER], env=environment, stdin=pipe, stdout=pipe, text=True
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        ready, _, _ = select.select([server.stdout], [], [], 120)
+        line = server.stdout.readline() if ready else "it still collects on the loop"
+        server.stdin.close()  # it ends with its parent
+    assert line == "aside\n"
