@@ -22,12 +22,11 @@ _YOUNG_GENERATION = 1
 def collect_aside() -> None:
     """Collect in a daemon thread from now on, and nowhere else. What lives at this moment is taken to stay."""
     gc.disable()
+    gc.freeze()
     threading.Thread(target=_collect, name="garbage collector", daemon=True).start()
 
 
 def _collect() -> None:
-    gc.collect()
-    gc.freeze()
     for done in itertools.count(1):
         time.sleep(_YOUNG_S)
         if done % _YOUNG_PER_FULL:

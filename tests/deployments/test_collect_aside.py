@@ -19,8 +19,6 @@ import asyncio, gc, sqlite3, sys, threading, time, weakref
 from deployments.collect_aside import collect_aside
 if sys.argv[2] == "aside":
     collect_aside()
-    while gc.get_freeze_count() == 0:
-        time.sleep(0.01)
 
 def connect():
     return sqlite3.connect(sys.argv[1], timeout=5, isolation_level=None, check_same_thread=False)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -25,7 +24,7 @@ import pytest
 from tests.docker.sandbox import Image, build, possible, signal_first
 from tests.docker.support import IMAGES, ROOT, Dockerfile, compose
 from tests.s3 import moto
-from tests.system.servers import postgres
+from tests.system.servers import free_port, postgres
 
 pytestmark = [
     pytest.mark.timeout(1800),  # the installation alone took 3 minutes on a quiet machine, 10 on a busy one
@@ -69,11 +68,6 @@ def in_bucket(environment: dict[str, str]) -> set[str]:
     client = boto3.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"], **keys)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket="clipsmith")
     return {found["Key"] for page in pages for found in page.get("Contents", [])}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def environment_of(service: str, **changes: str) -> dict[str, str]:

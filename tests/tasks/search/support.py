@@ -21,6 +21,7 @@ from tasks.search.evaluation import EncoderGraph, Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner
 from tasks.search.run import Measured, evaluator, find, measure_all
+from tasks.search.units import Unit, units_of
 from tests.tasks.families.support import CONFIGS, ENCODERS, random_feed
 
 CONFIG = CONFIGS["clip"]
@@ -134,6 +135,12 @@ def prepare(weights: Weights, folder: Path, skeletons: dict[Encoder, Any]) -> Pr
         batches[encoder] = [[x[: SAMPLES // 2] for x in inputs], [x[SAMPLES // 2 :] for x in inputs]]
     samples = [Sample(str(n), f"{n:064x}", caption) for n, caption in enumerate(captions)]
     return Prepared(Evaluator(graphs, RECIPE, feeds, _Set(samples), fp32), batches)
+
+
+def all_units(prepared: Prepared, encoder: Encoder) -> tuple[Unit, ...]:
+    """What the recipe has in FP8, without the operations of its products."""
+    graph = prepared.evaluator.graphs[encoder]
+    return units_of(graph.skeleton, RECIPE, graph.amax, ())
 
 
 def traced() -> dict[Encoder, Any]:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from artifacts.manifest import Encoder
 from tasks.search import evaluation
 from tasks.search.choice import Choice
 from tasks.search.evaluation import Evaluator
-from tasks.search.units import Unit, units_of
-from tests.tasks.search.support import ENCODERS, RECIPE, Prepared
+from tasks.search.units import Unit
+from tests.tasks.search.support import ENCODERS, Prepared, all_units
 
 
 @pytest.fixture
@@ -35,26 +34,24 @@ def fresh(plain: Prepared) -> Evaluator:
     return replace(plain.evaluator, _known={})
 
 
-def units(evaluator: Evaluator, encoder: Encoder) -> tuple[Unit, ...]:
-    graph = evaluator.graphs[encoder]
-    return units_of(graph.skeleton, RECIPE, graph.amax, ())
+def without_one(unit: Unit) -> Choice:
+    return Choice(excluded=frozenset([unit]))
 
 
-def without_one(evaluator: Evaluator, encoder: Encoder, number: int) -> Choice:
-    return Choice(excluded=frozenset([units(evaluator, encoder)[number]]))
-
-
-def test_only_an_encoder_that_has_another_choice_is_run(fresh: Evaluator, runs: list[str]) -> None:
+def test_only_an_encoder_that_has_another_choice_is_run(plain: Prepared, fresh: Evaluator, runs: list[str]) -> None:
     fresh.rows(Choice())
     assert runs == ["fp16.onnx", "fp8.onnx"] * len(ENCODERS)
-    fresh.rows(without_one(fresh, "image", 0))
+    fresh.rows(without_one(all_units(plain, "image")[0]))
     assert runs[4:] == ["fp8.onnx"]
 
 
-def test_what_was_long_ago_is_let_go_of_and_comes_out_the_same(fresh: Evaluator, runs: list[str]) -> None:
+def test_what_was_long_ago_is_let_go_of_and_comes_out_the_same(
+    plain: Prepared, fresh: Evaluator, runs: list[str]
+) -> None:
+    units = all_units(plain, "image")
     first = fresh.rows(Choice())
     for number in range(2 * evaluation._KNOWN):
-        fresh.rows(without_one(fresh, "image", number % len(units(fresh, "image"))))
+        fresh.rows(without_one(units[number % len(units)]))
         assert len(fresh._known) <= evaluation._KNOWN
     assert runs.count("fp16.onnx") == len(ENCODERS), "FP16 is needed each time, and always known"
     before = len(runs)

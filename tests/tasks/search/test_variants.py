@@ -21,7 +21,7 @@ from tasks.search.sensitivity import measure
 from tasks.search.units import Unit, units_of
 from tasks.search.variants import Variants, fake_quantize
 from tests.tasks.families.support import run_onnx
-from tests.tasks.search.support import ENCODERS, RECIPE, SAMPLES, Prepared
+from tests.tasks.search.support import ENCODERS, RECIPE, SAMPLES, Prepared, all_units
 
 Opened = tuple[Variants, tuple[Unit, ...], list[torch.Tensor]]
 
@@ -48,11 +48,6 @@ def in_onnx_runtime(prepared: Prepared, encoder: Encoder, path: Path, in_fp8: Se
     (_, feed), *_ = prepared.evaluator.feeds[encoder]
     given: dict[str, Any] = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
     return run_onnx(path, given).astype(np.float32)
-
-
-def all_units(prepared: Prepared, encoder: Encoder) -> tuple[Unit, ...]:
-    graph = prepared.evaluator.graphs[encoder]
-    return units_of(graph.skeleton, RECIPE, graph.amax, ())
 
 
 def test_units_are_the_modules_that_the_recipe_has_in_fp8(opened: dict[Encoder, Opened]) -> None:
