@@ -270,7 +270,7 @@ class _Run:
         audits: list[GraphAudit] = []
         for encoder in self._encoders():
             traced: TracedEncoder = self._step(
-                "trace", trace_task, snapshot.family, snapshot.config, encoder, encoder=encoder
+                "trace", trace_task, snapshot.family, snapshot.stored_config, encoder, encoder=encoder
             )
             for precision in self._precisions():
                 label = {"encoder": encoder, "precision": precision}

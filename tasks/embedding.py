@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REFERENCE = "pytorch"
 EMBEDDINGS_FILE = "embeddings.npy"
 KEYS_FILE = "keys.json"
-_STEP, _VERSION = "embed", 3
+_STEP, _VERSION = "embed", 4
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 

@@ -201,7 +201,7 @@ def load_plain(snapshot: Snapshot, attention: str) -> tuple[nn.Module, ClipFamil
     """The unquantized FP32 model, as its own library runs it, and its adapter."""
     family = family_named(snapshot.family)
     with plain_folder(snapshot) as folder:
-        return family.load(folder, attention), family
+        return family.load(folder, snapshot.config, attention), family
 
 
 def load_exposed(snapshot: Snapshot) -> tuple[nn.Module, ClipFamily]:

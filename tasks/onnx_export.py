@@ -34,14 +34,15 @@ class ExportedOnnx(StepOutput):
     onnx: ArtifactRef
 
 
-def trace_encoder(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
-    """Trace one encoder from its configuration; no weights are read.
+def trace_encoder(family: str, stored_config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
+    """Trace one encoder from the configuration that a checkpoint has; no weights are read.
 
     Raises:
         ExportError: the model cannot be expressed as promised (see `tasks.graph.tracing`).
     """
     with measured() as meter:
-        skeleton = trace_by_block(family_named(family), config, encoder)
+        adapter = family_named(family)
+        skeleton = trace_by_block(adapter, adapter.resolve_config(stored_config), encoder)
         store = active_store()
         with store.staging() as folder:
             skeleton.save(folder / SKELETON_FILE)
@@ -86,9 +87,9 @@ def _write(graph: Skeleton, snapshot: Snapshot, precision: Precision, metadata: 
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
 
 
-@cached_step("trace", version=3, packages=_PACKAGES)
-def trace_task(family: str, config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
-    return trace_encoder(family, config, encoder)
+@cached_step("trace", version=4, packages=_PACKAGES)
+def trace_task(family: str, stored_config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
+    return trace_encoder(family, stored_config, encoder)
 
 
 @cached_step("export-fp16", version=2, packages=("onnx",))

@@ -24,7 +24,7 @@ class Processor:
     """
 
     def __init__(self, folder: Path, family: ClipFamily, *, context: int, masked: bool) -> None:
-        self._tokenizer, self._images = _load(folder, family)
+        self._tokenizer, self._images = _load(folder, family, None)
         self.context = context
         self._masked = masked
 
@@ -76,10 +76,10 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
     """Write tokenizer and image-processor files to `destination`.
 
     Raises:
-        CheckpointError: they cannot be loaded, the processor's size is not the model's, the vocabulary is not, or texts
-            do not get the end token that the model pools at.
+        CheckpointError: they cannot be loaded, the processor's size is not the model's, the vocabulary is not, texts
+            do not get the end token that the model pools at, or cannot be padded without changing their embedding.
     """
-    tokenizer, images = _load(folder, family)
+    tokenizer, images = _load(folder, family, config)
     (pixels,) = family.encoder_spec(config, "image").inputs
     wanted = pixels.shape[1:]
     made = _image_size(images)
@@ -92,6 +92,7 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
         )
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
     _check_end(tokenizer, family, config, folder)
+    _check_padding(tokenizer, family, config, folder)
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
 
@@ -134,9 +135,32 @@ def _check_end(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folde
             )
 
 
-def _load(folder: Path, family: ClipFamily) -> tuple[Any, Any]:
+def _check_padding(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folder: Path) -> None:
+    """Every batch is padded; an encoder that pools at the highest id must not find that in the padding."""
+    padding = tokenizer.pad_token_id
+    if padding is None:
+        raise CheckpointError(
+            "the tokenizer has no padding token",
+            where=folder,
+            expected="a pad_token in tokenizer_config.json; CLIP's is its end token",
+            fix="set the pad_token that the model was trained with",
+        )
+    context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    highest = max(tokenizer("", truncation=True, max_length=context)["input_ids"], default=-1)
+    if family.pools_at_highest_id(config) and padding > highest:
+        raise CheckpointError(
+            f"the text encoder would be pooled at its padding: token {padding} is above {highest}, the highest that "
+            "every text has",
+            where=folder,
+            expected="with eos_token_id 2, by which transformers pools at the highest id, padding with the end token "
+            "or one below it",
+            fix="make the end token the tokenizer's pad_token",
+        )
+
+
+def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
-        return family.tokenizer(folder), family.image_processor(folder)
+        return family.tokenizer(folder, config), family.image_processor(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {error}",

@@ -82,9 +82,10 @@ def quantize(
 def _check_round_trip(
     folder: Path, recipe: Recipe, amax: Mapping[str, float], channels: Mapping[str, list[float]]
 ) -> None:
-    family = family_for(json.loads((folder / "config.json").read_bytes()), where=folder)
+    stored = json.loads((folder / "config.json").read_bytes())
+    family = family_for(stored, where=folder)
     with prints_to_log():
-        model = family.load(folder, EAGER)
+        model = family.load(folder, family.resolve_config(stored), EAGER)
     restored = read_amax(model, recipe)
     if restored != dict(amax):
         odd = sorted(name for name in restored.keys() | amax.keys() if restored.get(name) != amax.get(name))

@@ -106,7 +106,7 @@ def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
         revision=source.revision,
         digest=source.digest,
         family=source.family,
-        config=config,
+        stored_config=config,
         files=(),
     )
 

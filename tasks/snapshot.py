@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from artifacts.errors import CheckpointChanged
+from artifacts.errors import CheckpointChanged, CheckpointError
 from artifacts.manifest import DataSource
 from artifacts.refs import RelativePath, Sha256
 from tasks.clip import family_named
@@ -15,6 +18,8 @@ from tasks.graph.weights import WeightReader
 
 STATE_FILE = "modelopt_state.pth"
 AMAX_FILE = "amax.parquet"
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What transformers and PyTorch raise for a configuration with values that make no model."""
 
 
 class PinnedFile(BaseModel):
@@ -33,7 +38,8 @@ class Snapshot(BaseModel):
     """A pinned checkpoint folder.
 
     `digest` covers the names and contents of `files`; `revision` is the hub's commit or, for folders, the digest.
-    `calibrated` marks a ModelOpt checkpoint that clipsmith published.
+    `calibrated` marks a ModelOpt checkpoint that clipsmith published. `stored_config` is the configuration as the
+    folder has it, in the form of a `config.json`; only `ClipFamily.resolve_config` reads it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +51,7 @@ class Snapshot(BaseModel):
     revision: str
     digest: Sha256
     family: str
-    config: dict[str, Any]
+    stored_config: dict[str, Any]
     files: tuple[PinnedFile, ...]
     parents: tuple[Sha256, ...] = ()
     calibration: DataSource | None = None
@@ -55,6 +61,18 @@ class Snapshot(BaseModel):
     def calibrated(self) -> bool:
         """Whether the checkpoint brings its own amax, so that calibration and quantization are skipped."""
         return self.kind == "published"
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration as the model's library understands it (`ClipFamily.resolve_config`).
+
+        Made when it is first asked for: it imports transformers, which a run whose steps are all cached goes without.
+
+        Raises:
+            CheckpointError: the stored configuration describes no model of the family.
+        """
+        with sound_config(self.family, self.root):
+            return family_named(self.family).resolve_config(self.stored_config)
 
     @property
     def carries_state(self) -> bool:
@@ -105,6 +123,26 @@ class Snapshot(BaseModel):
                 "the checkpoint changed while it was being used", where=path, fix="run again once it is complete"
             )
         return path
+
+
+@contextmanager
+def sound_config(family: str, where: object) -> Iterator[None]:
+    """Turn what transformers raises for a configuration that it cannot use into an error of ours.
+
+    Raises:
+        CheckpointError.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except (StrictDataclassError, *_UNUSABLE) as error:
+        raise CheckpointError(
+            f"the configuration does not describe a model: {error}",
+            where=where,
+            expected=f"the configuration of a {family} model, as save_pretrained wrote it",
+            fix="download the checkpoint again, or save it with save_pretrained",
+        ) from error
 
 
 def read_amax_file(path: Path) -> dict[str, float]:

@@ -50,7 +50,8 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
     for family in FAMILIES:
         if model_type in family.model_types:
             for encoder, section in (("text", "text_config"), ("image", "vision_config")):
-                if not isinstance(config.get(section), dict):
+                old_name = f"{section}_dict" if family.repeats_sections else section
+                if not any(isinstance(config.get(key), dict) for key in (section, old_name)):
                     raise _missing(encoder, f"config.json has no {section}", where)
             return family
     for kind in (kind for family in FAMILIES for kind in family.model_types):

@@ -53,7 +53,8 @@ class Piece:
 class ClipFamily(Protocol):
     """A family of two-encoder models.
 
-    Instances hold no state; `config` is the parsed configuration in Hugging Face's form.
+    Instances hold no state. `config` is a configuration as `resolve_config` gives it, whose sections can be read and
+    changed as they stand; what a file says is `stored`, and only `resolve_config` reads it.
     """
 
     @property
@@ -64,6 +65,19 @@ class ClipFamily(Protocol):
     @property
     def model_types(self) -> tuple[str, ...]:
         """The `model_type` values of `config.json` that belong to it."""
+        ...
+
+    @property
+    def repeats_sections(self) -> bool:
+        """Whether its library takes a section of `config.json` under its old name too, `text_config_dict`."""
+        ...
+
+    def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """The configuration that the family's library makes of a stored one, complete; `stored` is left as it is.
+
+        Raises:
+            UnsupportedVariant: a configuration of this family that clipsmith has no graph for.
+        """
         ...
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
@@ -82,6 +96,10 @@ class ClipFamily(Protocol):
         """The token that the text encoder is pooled at, which every text must have; None if it is pooled by place."""
         ...
 
+    def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
+        """Whether the text encoder is pooled at the highest token id of a text, its padding included."""
+        ...
+
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
         """The configuration of the same model with `layers` blocks in one encoder."""
         ...
@@ -90,8 +108,11 @@ class ClipFamily(Protocol):
         """The whole model without weights, under whatever default device is active, `expose`d, in evaluation mode."""
         ...
 
-    def load(self, folder: Path, attention: str) -> nn.Module:
-        """The whole model with its weights in FP32 on the CPU, in evaluation mode, as its own library runs it."""
+    def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
+        """The whole model with the folder's weights in FP32 on the CPU, in evaluation mode, as its own library runs it.
+
+        The configuration in the folder is not read.
+        """
         ...
 
     def expose(self, model: nn.Module) -> None:
@@ -106,8 +127,12 @@ class ClipFamily(Protocol):
         """Projected, not normalised embeddings (batch, embedding_dim); `inputs` are those of the encoder's spec."""
         ...
 
-    def tokenizer(self, folder: Path) -> Any:
-        """The checkpoint's tokenizer."""
+    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
+        """The tokenizer of a checkpoint with this configuration; None for a folder of tokenizer and processor alone.
+
+        It pads on the right, whatever it was saved with: positions are counted from a text's first token, causal
+        attention must not see padding before it, and SigLIP was trained with its padding after the text.
+        """
         ...
 
     def image_processor(self, folder: Path) -> Any:

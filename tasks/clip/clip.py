@@ -19,7 +19,12 @@ class Clip(HuggingFaceFamily):
     model_types: ClassVar[tuple[str, ...]] = ("clip",)
     architecture = "CLIP"
 
+    def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
+        """Where `eos_token_id` is 2, as in old configurations: see `CLIPTextTransformer` in transformers."""
+        return bool(self.full_config(config).text_config.eos_token_id == _OLD_END)
+
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
         """`eos_token_id`; old configurations say 2 and mean the largest id, which is the tokenizer's own end token."""
-        end = self.full_config(config).text_config.eos_token_id
-        return tokenizer.eos_token_id if end == _OLD_END else end
+        if self.pools_at_highest_id(config):
+            return tokenizer.eos_token_id
+        return self.full_config(config).text_config.eos_token_id

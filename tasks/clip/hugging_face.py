@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +16,27 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
+_NOT_ARCHITECTURE = frozenset(
+    (
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_attn_implementation_internal",
+        "_commit_hash",
+        "_name_or_path",
+        "attn_implementation",
+        "auto_map",
+        "name_or_path",
+        "num_labels",
+        "output_attentions",
+        "quantization_config",
+        "torch_dtype",
+        "torchscript",
+        "use_bfloat16",
+        "use_return_dict",
+    )
+)
+"""Keys that say how and from where somebody ran a model, not what it computes; the fields of `PreTrainedConfig`, which
+all of transformers' configurations share, are others."""
 
 
 class HuggingFaceFamily:
@@ -27,13 +50,14 @@ class HuggingFaceFamily:
     architecture: ClassVar[str]
     """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
     processor: ClassVar[str] = "CLIPImageProcessorPil"
+    repeats_sections: ClassVar[bool] = True
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {
         "image": ("vision_model.", "visual_projection."),
         "text": ("text_model.", "text_projection."),
     }
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
-        """Shapes from `config.json`, with transformers' defaults for what it leaves out."""
+        """Shapes from the configuration, with transformers' defaults for what it leaves out."""
         full = self.full_config(config)
         part = getattr(full, _SECTIONS[encoder])
         return EncoderSpec(
@@ -47,9 +71,24 @@ class HuggingFaceFamily:
             prefixes=self.prefixes[encoder],
         )
 
+    def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What `<architecture>Config` makes of a `config.json`, without what changes no embedding.
+
+        Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These overrule the
+        sections, with transformers' defaults for the keys they leave out (`CLIPConfig.__post_init__`); the result has
+        the sections alone. Runtime switches (`return_dict`, the attention's implementation, dtypes) and labels are
+        dropped.
+
+        Raises:
+            Whatever transformers raises for values that it does not take.
+        """
+        dropped = _NOT_ARCHITECTURE | {field.name for field in dataclasses.fields(model_class("PreTrainedConfig"))}
+        return _without(dropped, self.full_config(_without(dropped, stored)).to_dict())
+
     def full_config(self, config: dict[str, Any]) -> Any:
-        """`<architecture>Config` of a parsed `config.json`."""
-        return model_class(f"{self.architecture}Config").from_dict(config)
+        """`<architecture>Config` of a configuration; `config` is left as it is."""
+        # A copy: `CLIPConfig` writes into the sections that it is given.
+        return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
         """Pixels at the size the position embeddings are for."""
@@ -73,6 +112,11 @@ class HuggingFaceFamily:
         del config, tokenizer
         return None
 
+    def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
+        """No: pooled at a place, or at a token of its own."""
+        del config
+        return False
+
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
         """`num_hidden_layers` of one section changed; the given configuration is left alone."""
         section = _SECTIONS[encoder]
@@ -84,12 +128,17 @@ class HuggingFaceFamily:
         self.expose(model)
         return model
 
-    def load(self, folder: Path, attention: str) -> nn.Module:
+    def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
         """`<architecture>Model.from_pretrained` in FP32 with the given attention implementation."""
         import torch
 
         model: nn.Module = self._model_class().from_pretrained(
-            folder, dtype=torch.float32, attn_implementation=attention, use_safetensors=True, local_files_only=True
+            folder,
+            config=self.full_config(config),
+            dtype=torch.float32,
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
         )
         return model.eval()
 
@@ -109,12 +158,25 @@ class HuggingFaceFamily:
         features: Any = model.get_image_features if encoder == "image" else model.get_text_features
         return features(*inputs).pooler_output
 
-    def tokenizer(self, folder: Path) -> Any:
-        """What the folder's `tokenizer_config.json` or `config.json` names; never code from the folder."""
+    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
+        """What the folder's `tokenizer_config.json` or the configuration names; never code from the folder."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        known = {} if config is None else {"config": self.full_config(config)}
+        # Given here, the side is saved too; set afterwards, it is not where the class's own default is the left.
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="right", **known
+        )
 
     def image_processor(self, folder: Path) -> Any:
         """The family's processor; without torchvision, `AutoImageProcessor` does not find it."""
         return model_class(self.processor).from_pretrained(folder, local_files_only=True)
+
+
+def _without(keys: frozenset[str] | set[str], config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without some keys, at the top and in its sections."""
+    return {
+        key: _without(keys, value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in keys
+    }

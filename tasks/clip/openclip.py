@@ -73,19 +73,18 @@ class OpenClip(Clip):
     name = "openclip"
     model_types: ClassVar[tuple[str, ...]] = ()
 
-    def load(self, folder: Path, attention: str) -> nn.Module:
+    def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
         """`CLIPModel` with the folder's weights under CLIP's names; a folder in CLIP's own layout loads as such."""
         if not (folder / CONFIG_FILE).is_file():
-            return super().load(folder, attention)
+            return super().load(folder, config, attention)
         import torch
 
         from tasks.graph.weights import WeightReader
 
         reader = WeightReader([folder / WEIGHTS_FILE], self.pieces)
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
-        config = self.full_config(read_config(folder))
         with torch.device("meta"):
-            model: nn.Module = self._model_class()._from_config(config, attn_implementation=attention)
+            model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
         model.load_state_dict(state, assign=True)
         for name, buffer in list(model.named_buffers()):
             values = torch.from_numpy(index_buffer(name, tuple(buffer.shape)))
@@ -109,11 +108,12 @@ class OpenClip(Clip):
                 pieces[f"{_layer(match[1], match[2])}.{_IN_BLOCK[match[3]]}.{match[4]}"] = Piece(name)
         return pieces
 
-    def tokenizer(self, folder: Path) -> Any:
+    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
         """CLIP's tokenizer, from `vocab.json` and `merges.txt` or from `tokenizer.json`: these models have no other."""
         from transformers import CLIPTokenizerFast
 
-        return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
+        del config
+        return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True, padding_side="right")
 
     def image_processor(self, folder: Path) -> Any:
         """CLIP's image processor with the settings of `preprocess_cfg`."""

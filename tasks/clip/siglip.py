@@ -29,6 +29,7 @@ class Siglip(HuggingFaceFamily):
     model_types = ("siglip",)
     architecture = "Siglip"
     processor = "SiglipImageProcessorPil"
+    repeats_sections = False
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
     def full_config(self, config: dict[str, Any]) -> Any:

@@ -285,8 +285,8 @@ def test_17_no_end_token_after_truncation(small_clip: Path, tmp_path: Path, monk
     from tasks.clip.clip import Clip
     from tasks.preprocess import save_preprocess
 
-    def tokenizer(self: Clip, folder: Path) -> Any:
-        made = Clip.__base__.tokenizer(self, folder)  # type: ignore[union-attr]
+    def tokenizer(self: Clip, folder: Path, config: Any) -> Any:
+        made = Clip.__base__.tokenizer(self, folder, config)  # type: ignore[union-attr]
 
         class Careless:
             def __getattr__(self, name: str) -> Any:

@@ -206,7 +206,7 @@ def amax_table(store: Store, amax: dict[str, float]) -> ArtifactRef:
 
 def test_steps_write_what_the_parts_write(store: Store, demo_graph: Any, fake_quantized: Any) -> None:
     snapshot = resolve("demo", None, store)
-    traced = trace_encoder("clip", snapshot.config, "text")
+    traced = trace_encoder("clip", snapshot.stored_config, "text")
     fp16 = export_fp16(snapshot, traced.skeleton, "text")
     recipe = load_recipe("fp8")
     fp8 = export_fp8(snapshot, traced.skeleton, "text", recipe, amax_table(store, fake_quantized.amax))
@@ -222,7 +222,7 @@ def test_steps_write_what_the_parts_write(store: Store, demo_graph: Any, fake_qu
 
 
 def test_tracing_twice_gives_one_object(store: Store) -> None:
-    config = resolve("demo", None, store).config
+    config = resolve("demo", None, store).stored_config
     assert trace_encoder("clip", config, "text").skeleton == trace_encoder("clip", config, "text").skeleton
 
 

@@ -18,7 +18,7 @@ CONFIG = json.loads((SNAPSHOT / "config.json").read_text())
 
 @pytest.fixture(scope="module")
 def loaded() -> Any:
-    return Clip().load(SNAPSHOT, "eager")
+    return Clip().load(SNAPSHOT, CONFIG, "eager")
 
 
 def test_image_spec() -> None:
@@ -99,7 +99,7 @@ def test_export_attention_is_eager_attention(encoder: Any, loaded: Any, random_i
     attention.register()
     inputs = torch.from_numpy(random_inputs(SNAPSHOT, encoder, 4))
     inputs = inputs.float() if encoder == "image" else inputs
-    ours = Clip().load(SNAPSHOT, attention.NAME)
+    ours = Clip().load(SNAPSHOT, CONFIG, attention.NAME)
     with torch.no_grad():
         assert torch.allclose(
             Clip().encode(ours, encoder, inputs), Clip().encode(loaded, encoder, inputs), atol=1e-5, rtol=1e-4

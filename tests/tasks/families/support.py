@@ -133,6 +133,21 @@ def hf_embeddings(folder: Path, encoder: Encoder, feed: dict[str, np.ndarray]) -
         return features(**inputs).pooler_output.numpy()
 
 
+def plain_text_embeddings(folder: Path, texts: list[str], context: int) -> np.ndarray:
+    """Each text alone and without padding, by the tokenizer and the model that transformers finds in the folder."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    rows = []
+    for text in texts:
+        tokens = tokenizer(text, truncation=True, max_length=context, return_tensors="pt")
+        with torch.no_grad():
+            rows.append(model.get_text_features(**tokens).pooler_output[0].numpy())
+    return np.stack(rows)
+
+
 def cosines(ours: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Row by row."""
     a, b = ours.astype(np.float64), reference.astype(np.float64)
@@ -192,7 +207,7 @@ def simulate(name: str, config: dict[str, Any], folder: Path, recipe: Recipe, ba
     from tasks.modelopt import read_amax
 
     family = family_named(name)
-    model = family.load(folder, "eager")
+    model = family.load(folder, config, "eager")
     family.expose(model)
     feeds = {encoder: tensors(random_feed(family, config, encoder, batch, seed=1)) for encoder in ENCODERS}
 

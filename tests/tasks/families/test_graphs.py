@@ -46,7 +46,7 @@ def test_every_parameter_is_found_in_the_file(name: str, checkpoint: Any) -> Non
     family = family_named(name)
     folder = checkpoint(name)
     weights = reader(name, folder)
-    model = family.load(folder, "eager")
+    model = family.load(folder, CONFIGS[name], "eager")
     family.expose(model)
     state = model.state_dict()
     assert set(weights) == set(state)
@@ -58,7 +58,7 @@ def test_every_parameter_is_found_in_the_file(name: str, checkpoint: Any) -> Non
 @pytest.mark.parametrize("name", EACH_NAME)
 def test_taking_modules_apart_changes_nothing(name: str, checkpoint: Any) -> None:
     family = family_named(name)
-    plain, exposed = (family.load(checkpoint(name), "eager") for _ in range(2))
+    plain, exposed = (family.load(checkpoint(name), CONFIGS[name], "eager") for _ in range(2))
     family.expose(exposed)
     for encoder in ENCODERS:
         inputs = tensors(random_feed(family, CONFIGS[name], encoder, 4))

@@ -84,7 +84,7 @@ def test_graphs_embed_the_evaluation_set_as_pytorch_does(name: str, encoder: Any
     recipe = load_recipe("fp8-compact")
     with activate(done.store):
         data, _ = pin_data("digits", "evaluation", 21)
-        skeleton = trace_encoder(done.snapshot.family, done.snapshot.config, encoder).skeleton
+        skeleton = trace_encoder(done.snapshot.family, done.snapshot.stored_config, encoder).skeleton
         exports = {
             "fp16": export_fp16(done.snapshot, skeleton, encoder).onnx,
             "fp8": export_fp8(done.snapshot, skeleton, encoder, recipe, done.tables[encoder]).onnx,

@@ -1,0 +1,267 @@
+"""Published configurations go through the steps; texts are embedded as transformers embeds each alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, processors
+
+from artifacts.errors import CheckpointError
+from artifacts.refs import ArtifactRef
+from artifacts.store import Store, activate
+from tasks.checkpoint import check, resolve
+from tasks.clip import family_named
+from tasks.graph_audit import audit
+from tasks.modelopt import load_plain
+from tasks.onnx_export import export_fp16, trace_encoder
+from tasks.preprocess import Preprocess
+from tasks.snapshot import Snapshot
+from tests.published import SWITCHES, published, shrunk
+from tests.tasks.families.support import (
+    CONFIGS,
+    EACH_NAME,
+    ENCODERS,
+    cosines,
+    plain_text_embeddings,
+    random_feed,
+    run_onnx,
+    save_checkpoint,
+    save_processor,
+)
+
+TEXTS = ["seven", "a photo of the digit seven", "", "a photo of the handwritten digit number seven, eight, nine " * 8]
+NARROW = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "projection_dim": 48}
+TEXT = NARROW | {"vocab_size": 603, "max_position_embeddings": 16}
+VISION = NARROW | {"image_size": 32, "patch_size": 8}
+END = {"bos_token_id": 601, "eos_token_id": 602, "pad_token_id": 602}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A checkpoint that the check step let through, and its text encoder's tokens and embeddings in FP32."""
+
+    snapshot: Snapshot
+    preprocess: ArtifactRef
+    processor: Preprocess
+
+    @classmethod
+    def of(cls, folder: Path, store: Store) -> Checked:
+        snapshot = resolve(str(folder), None, store)
+        preprocess = check(snapshot).preprocess
+        family = family_named(snapshot.family)
+        return cls(snapshot, preprocess, Preprocess(store.path(preprocess), family, snapshot.config))
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """As calibration and the FP32 reference do it."""
+        model, family = load_plain(self.snapshot, "sdpa")
+        inputs = [torch.from_numpy(values) for values in self.processor.text_inputs(texts).values()]
+        with torch.no_grad():
+            return family.encode(model, "text", *inputs).numpy()
+
+
+@pytest.fixture
+def active(store: Store) -> Any:
+    """The test's own store, active."""
+    with activate(store):
+        yield store
+
+
+# --- configurations -----------------------------------------------------------------------------------------
+
+
+def checkpoint_of(name: str, folder: Path) -> Path:
+    """A published configuration at its own depth, narrow, with random weights; the file is the published one's form."""
+    config = published(name)
+    # Where the text section stands twice, the end token is transformers' default; the demo's tokenizer has another.
+    end = END if config["text_config_dict"] else {}
+    config = shrunk(config, TEXT | end, VISION) | {"projection_dim": 48}
+    save_checkpoint(config, folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_processor("clip", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clip-vit-large-patch14",
+        pytest.param("clip-vit-base-patch16", marks=pytest.mark.heavy),
+        pytest.param("CLIP-ViT-bigG-14-laion2B-39B-b160k", marks=pytest.mark.heavy),
+    ],
+)
+def test_a_published_configuration_goes_through(name: str, tmp_path: Path, active: Store) -> None:
+    folder = checkpoint_of(name, tmp_path / name)
+    checked = Checked.of(folder, active)
+    assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, 16)).min() >= 0.99999
+    family = family_named("clip")
+    for encoder in ENCODERS:
+        skeleton = trace_encoder("clip", checked.snapshot.stored_config, encoder).skeleton
+        exported = export_fp16(checked.snapshot, skeleton, encoder).onnx
+        found = audit(exported, skeleton, "fp16", None)
+        section = "vision_config" if encoder == "image" else "text_config"
+        layers = published(name)[section]["num_hidden_layers"]
+        assert sum(row["kind"] == "linear" for row in found.coverage) == 6 * layers + 1
+        feed = random_feed(family, checked.snapshot.config, encoder, 4)
+        if encoder == "text":
+            feed = checked.processor.text_inputs(TEXTS)
+        model, _ = load_plain(checked.snapshot, "sdpa")
+        with torch.no_grad():
+            values = [
+                torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for v in feed.values()
+            ]
+            expected = family.encode(model, encoder, *values).numpy()
+        assert cosines(run_onnx(active.path(exported, "fp16.onnx"), feed), expected).min() >= 0.9999
+
+
+def test_switches_in_the_file_end_no_run(folder_of: Any, active: Store) -> None:
+    folder = folder_of("clip")
+    expected = Checked.of(folder, active).embed(TEXTS)
+    config = json.loads((folder / "config.json").read_text())
+    sections = {name: config[name] | SWITCHES for name in ("text_config", "vision_config")}
+    (folder / "config.json").write_text(json.dumps(config | SWITCHES | sections))
+    assert np.array_equal(Checked.of(folder, active).embed(TEXTS), expected)
+
+
+# --- padding ------------------------------------------------------------------------------------------------
+
+
+def settings(folder: Path, **changes: Any) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def pads_left(folder: Path) -> None:
+    """As people who also train language models save it."""
+    settings(folder, padding_side="left")
+
+
+def class_pads_left(folder: Path) -> None:
+    """As the tokenizer of SigLIP 2, whose class pads on the left where the file says nothing of it."""
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *string.ascii_lowercase, ","]
+    fast = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=[]))
+    fast.normalizer = normalizers.Replace(" ", "▁")
+    fast.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    fast.add_special_tokens(tokens[:5])
+    fast.save(str(folder / "tokenizer.json"))
+    special = {f"{token[1:-1]}_token": token for token in tokens[:5]}
+    content = {"tokenizer_class": "GemmaTokenizer", "model_max_length": 16, **special}
+    (folder / "tokenizer_config.json").write_text(json.dumps(content))
+
+
+def stores_padding(folder: Path) -> None:
+    """`tokenizer.json` brings padding of its own with it, to the left and to eight tokens."""
+    content = json.loads((folder / "tokenizer.json").read_text())
+    names = {token["content"]: token["id"] for token in content["added_tokens"]}
+    padding = json.loads((folder / "tokenizer_config.json").read_text())["pad_token"]
+    content["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Left",
+        "pad_to_multiple_of": None,
+        "pad_id": names[padding],
+        "pad_type_id": 0,
+        "pad_token": padding,
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def folder_of(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """`folder_of(family)`: a small checkpoint to change, with its tokenizer and image processor."""
+
+    def make(name: str) -> Path:
+        folder = Path(shutil.copytree(checkpoint(name), tmp_path / "model"))
+        save_processor(name, folder)
+        return folder
+
+    return make
+
+
+LEFT = [
+    *(
+        pytest.param(*name.values, change, marks=name.marks)
+        for name in EACH_NAME
+        for change in (pads_left, stores_padding)
+    ),
+    ("siglip", class_pads_left),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), LEFT)
+def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(
+    name: str, change: Callable[[Path], None], folder_of: Any, active: Store
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = folder_of(name)
+    change(folder)
+    plain = AutoTokenizer.from_pretrained(folder)
+    assert plain.padding_side == "left"
+    checked = Checked.of(folder, active)
+    context, made = checked.processor.context, checked.processor.text_inputs(TEXTS)
+    for row, text in zip(made["input_ids"], TEXTS, strict=True):
+        alone = plain(text, truncation=True, max_length=context)["input_ids"]
+        assert list(row) == alone + [plain.pad_token_id] * (context - len(alone))
+    if name != "siglip":  # it attends to its padding, as it was trained: no text stands alone
+        assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, context)).min() >= 0.99999
+    # What is handed on says so itself, for whoever loads it without clipsmith.
+    handed_on = active.path(checked.preprocess)
+    assert json.loads((handed_on / "tokenizer_config.json").read_text())["padding_side"] == "right"
+    assert Tokenizer.from_file(str(handed_on / "tokenizer.json")).truncation["max_length"] == context
+    tokenizer = AutoTokenizer.from_pretrained(handed_on)
+    tokens = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=context)["input_ids"]
+    assert np.array_equal(np.asarray(tokens), made["input_ids"])
+
+
+def pads_with(folder: Path, token: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": token})
+    tokenizer.save_pretrained(folder)
+
+
+def clip_with(text: dict[str, Any], folder: Path) -> Path:
+    config = CONFIGS["clip"]
+    save_checkpoint(config | {"text_config": config["text_config"] | text}, folder)
+    save_processor("clip", folder)
+    return folder
+
+
+def test_padding_above_the_end_token_is_refused_where_it_would_be_pooled(tmp_path: Path, active: Store) -> None:
+    folder = clip_with({"eos_token_id": 2, "vocab_size": 604}, tmp_path / "model")
+    pads_with(folder, "<|pad|>")
+    with pytest.raises(CheckpointError, match=r"token 603 is above 602") as caught:
+        Checked.of(folder, active)
+    assert "pad_token" in (caught.value.fix or "") and caught.value.where == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("end", "token"),
+    [
+        pytest.param(602, "<|pad|>", id="above, pooled at the end token"),
+        pytest.param(2, "<|endoftext|>", id="the end token, pooled at the highest"),
+        pytest.param(2, "!", id="below, pooled at the highest"),
+    ],
+)
+def test_padding_that_is_not_pooled_changes_nothing(end: int, token: str, tmp_path: Path, active: Store) -> None:
+    folder = clip_with({"eos_token_id": end, "vocab_size": 604}, tmp_path / "model")
+    pads_with(folder, token)
+    checked = Checked.of(folder, active)
+    assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, 16)).min() >= 0.99999
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path: Path, active: Store) -> None:
+    folder = clip_with({}, tmp_path / "model")
+    settings(folder, pad_token=None)
+    with pytest.raises(CheckpointError, match="no padding token") as caught:
+        Checked.of(folder, active)
+    assert "pad_token" in (caught.value.fix or "")
