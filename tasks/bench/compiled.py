@@ -94,8 +94,11 @@ def no_vector_probes() -> Iterator[None]:
 
     found: Any = cpu_vec_isa.valid_vec_isa_list  # keeps what it finds
     found.cache_clear()
+    # Not only the setting: a processor with AMX keeps what the setting said when it was first asked.
+    kinds, cpu_vec_isa.supported_vec_isa_list = cpu_vec_isa.supported_vec_isa_list, []
     try:
         with config.patch({"cpp.vec_isa_ok": False}):
             yield
     finally:
+        cpu_vec_isa.supported_vec_isa_list = kinds
         found.cache_clear()

@@ -169,7 +169,7 @@ def test_killed_and_run_again(chain: int, command: Callable[[Path], Command], un
         reused = {step for step, cached in steps.items() if cached}
         print(f"{kind}, {delay:.2f} s: {len(steps)} steps, {len(reused)} of them reused; exit {run.process.returncode}")
         assert not left_after(run.mark, 15)
-        assert reused == finished & steps.keys()
+        check_reused(reused, finished & steps.keys())
         finished |= steps.keys()
         check_store(store)
     assert killed >= len(KILLS) - 2  # the last one or two may have been done before the blow fell
@@ -186,10 +186,19 @@ def check_store(store: Path) -> None:
                 opened.read(manifest, file.path)
 
 
+def check_reused(reused: set[str], finished: set[str]) -> None:
+    """Every step that was told to have finished is reused, and no other but those that ended as their run was killed.
+
+    Of these there are builds, which run side by side and are told of in order, and one step that runs alone.
+    """
+    assert finished <= reused
+    assert sum(not step.startswith("build ") for step in reused - finished) <= 1
+
+
 def check_finished(run: Command, finished: set[str], expected: dict[str, Any], store: Path) -> None:
     """The run after all kills: reuses every finished step, and its release is that of an undisturbed run."""
     assert run.finish() == 0, "\n".join(run.log)
-    assert {step for step, cached in run.steps().items() if cached} == finished
+    check_reused({step for step, cached in run.steps().items() if cached}, finished)
     assert len(run.steps()) == STEPS
     assert not left_after(run.mark, 0)
     assert held_locks(store) == []

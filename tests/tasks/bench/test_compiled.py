@@ -70,3 +70,26 @@ def test_a_processors_instructions_are_not_probed_for_a_gpu() -> None:
     with compiled.no_vector_probes():
         assert not pick_vec_isa()
     assert pick_vec_isa() == usual, "what is compiled for the processor afterwards has them again"
+
+
+def test_no_kind_of_instructions_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AMX keeps its first answer for the rest of the process, whatever the setting is by then."""
+    from torch._inductor import cpu_vec_isa
+
+    asked = []
+
+    class Kind(cpu_vec_isa.VecAVX2):
+        def __str__(self) -> str:
+            return ""  # what /proc/cpuinfo must have for it
+
+        def __bool__(self) -> bool:
+            asked.append(self)
+            return True
+
+    kind = Kind()
+    monkeypatch.setattr(cpu_vec_isa, "supported_vec_isa_list", [kind])
+    with compiled.no_vector_probes():
+        assert kind not in cpu_vec_isa.valid_vec_isa_list() and not asked
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    assert cpu_vec_isa.valid_vec_isa_list() == [kind] and asked
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
