@@ -148,6 +148,15 @@ def test_tokens_are_clips(native: Path) -> None:
     assert mask is None and tokens.shape == (1, 16) and tokens.argmax() == list(tokens[0]).index(602)
 
 
+def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path: Path) -> None:
+    folder = save(tmp_path / "model", CONFIG)
+    right = Preprocess(folder, OpenClip(), read_config(folder)).text(["seven"])[0]
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    assert np.array_equal(Preprocess(folder, OpenClip(), read_config(folder)).text(["seven"])[0], right)
+    assert right[0, -1] == right[0, 2] == 602  # start, seven, end, and the end token again as padding
+
+
 # --- what is refused ---------------------------------------------------------------------------------------
 
 
