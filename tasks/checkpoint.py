@@ -325,9 +325,8 @@ def _check_json(snapshot: Snapshot) -> None:
 def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
     import torch
 
-    config = snapshot.config
     with sound_config(snapshot.family, folder), torch.device("meta"):
-        model = family_named(snapshot.family).build(config)
+        model = family_named(snapshot.family).build(snapshot.config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

@@ -91,8 +91,9 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
             fix="give the processor that belongs to the checkpoint",
         )
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
-    _check_end(tokenizer, family, config, folder)
-    _check_padding(tokenizer, family, config, folder)
+    context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    _check_end(tokenizer, family.end_token(config, tokenizer), context, folder)
+    _check_padding(tokenizer, family.pools_at_highest_id(config), context, folder)
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
 
@@ -120,10 +121,8 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
         )
 
 
-def _check_end(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folder: Path) -> None:
+def _check_end(tokenizer: Any, end: int | None, context: int, folder: Path) -> None:
     """A text encoder that pools at the end token reads another place where there is none, and nobody would notice."""
-    end = family.end_token(config, tokenizer)
-    context = family.encoder_spec(config, "text").inputs[0].shape[0]
     for length, text in (("short", "a"), ("truncated", "a " * (2 * context))):
         tokens = tokenizer(text, truncation=True, max_length=context)["input_ids"]
         if end is not None and end not in tokens:
@@ -135,7 +134,7 @@ def _check_end(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folde
             )
 
 
-def _check_padding(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folder: Path) -> None:
+def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder: Path) -> None:
     """Every batch is padded; an encoder that pools at the highest id must not find that in the padding."""
     padding = tokenizer.pad_token_id
     if padding is None:
@@ -145,9 +144,10 @@ def _check_padding(tokenizer: Any, family: ClipFamily, config: dict[str, Any], f
             expected="a pad_token in tokenizer_config.json; CLIP's is its end token",
             fix="set the pad_token that the model was trained with",
         )
-    context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    if not pools_at_highest:
+        return
     highest = max(tokenizer("", truncation=True, max_length=context)["input_ids"], default=-1)
-    if family.pools_at_highest_id(config) and padding > highest:
+    if padding > highest:
         raise CheckpointError(
             f"the text encoder would be pooled at its padding: token {padding} is above {highest}, the highest that "
             "every text has",

@@ -36,6 +36,7 @@ from tests.tasks.families.support import (
     run_onnx,
     save_checkpoint,
     save_processor,
+    tensors,
 )
 
 TEXTS = ["seven", "a photo of the digit seven", "", "a photo of the handwritten digit number seven, eight, nine " * 8]
@@ -63,9 +64,8 @@ class Checked:
     def embed(self, texts: list[str]) -> np.ndarray:
         """As calibration and the FP32 reference do it."""
         model, family = load_plain(self.snapshot, "sdpa")
-        inputs = [torch.from_numpy(values) for values in self.processor.text_inputs(texts).values()]
         with torch.no_grad():
-            return family.encode(model, "text", *inputs).numpy()
+            return family.encode(model, "text", *tensors(self.processor.text_inputs(texts))).numpy()
 
 
 @pytest.fixture
@@ -102,7 +102,11 @@ def test_a_published_configuration_goes_through(name: str, tmp_path: Path, activ
     folder = checkpoint_of(name, tmp_path / name)
     checked = Checked.of(folder, active)
     assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, 16)).min() >= 0.99999
-    family = family_named("clip")
+    model, family = load_plain(checked.snapshot, "sdpa")
+    feeds = {
+        "image": random_feed(family, checked.snapshot.config, "image", 4),
+        "text": checked.processor.text_inputs(TEXTS),
+    }
     for encoder in ENCODERS:
         skeleton = trace_encoder("clip", checked.snapshot.stored_config, encoder).skeleton
         exported = export_fp16(checked.snapshot, skeleton, encoder).onnx
@@ -110,16 +114,9 @@ def test_a_published_configuration_goes_through(name: str, tmp_path: Path, activ
         section = "vision_config" if encoder == "image" else "text_config"
         layers = published(name)[section]["num_hidden_layers"]
         assert sum(row["kind"] == "linear" for row in found.coverage) == 6 * layers + 1
-        feed = random_feed(family, checked.snapshot.config, encoder, 4)
-        if encoder == "text":
-            feed = checked.processor.text_inputs(TEXTS)
-        model, _ = load_plain(checked.snapshot, "sdpa")
         with torch.no_grad():
-            values = [
-                torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for v in feed.values()
-            ]
-            expected = family.encode(model, encoder, *values).numpy()
-        assert cosines(run_onnx(active.path(exported, "fp16.onnx"), feed), expected).min() >= 0.9999
+            expected = family.encode(model, encoder, *tensors(feeds[encoder])).numpy()
+        assert cosines(run_onnx(active.path(exported, "fp16.onnx"), feeds[encoder]), expected).min() >= 0.9999
 
 
 def test_switches_in_the_file_end_no_run(folder_of: Any, active: Store) -> None:
