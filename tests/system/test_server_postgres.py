@@ -296,7 +296,8 @@ def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
         with own_worker(running, "elsewhere") as mark:
             run = trigger(running.api_url, "optimize/optimize", parameters)
             wait_for(running.api_url, run, 60, "Running")
-            wait_until_logged(running, run, r"^calibrate ", 120)
+            # A step logs its line before its result is saved; once the next step has ended, calibration's is.
+            wait_until_logged(running, run, r"^quantize ", 120)
             kill_all(mark)
             killed = time.monotonic()
         assert read_run(running.api_url, run).state_name == "Running"  # nobody is left to say otherwise
