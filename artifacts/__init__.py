@@ -1,1 +1,1 @@
-"""What is kept: references, manifests, the store, tables and reports. No torch, no TensorRT, no Prefect here."""
+"""What is kept, and the words for it: references, manifests, tables, errors. No torch, no TensorRT, no Prefect."""

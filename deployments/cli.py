@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from artifacts.errors import ClipsmithError, GateFailed
-from artifacts.store import Store
-from deployments import show
+from artifacts.store.store import Store
 from deployments.commands import aliases, bench, copies, fleet, judge, releases, search, signing, upkeep
-from deployments.console import print_error
-from deployments.environment import prepare_prefect
-from deployments.options import JsonOption, StoreOption, listed, per_encoder, print_json
+from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
+from deployments.printing import show
+from deployments.printing.console import print_error
+from deployments.server.environment import prepare_prefect
 
 app = typer.Typer(
     name="clipsmith",
@@ -77,7 +77,7 @@ def optimize(
         if value is not None:
             _put(values, path, value)
     parameters = parse_parameters(values, where=config or "command line")
-    from deployments.run_optimize import run_optimize
+    from deployments.server.run_optimize import run_optimize
 
     rejection: GateFailed | None = None
     try:

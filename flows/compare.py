@@ -9,23 +9,23 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from artifacts.errors import ConfigError, EngineMismatch
-from artifacts.forms import for_forms
 from artifacts.manifest import Encoder, Row
-from artifacts.store import Store, activate, active_store
+from artifacts.prefect_forms import for_forms
+from artifacts.store.store import Store, activate, active_store
 from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
-from tasks.captions import require_whole_captions
 from tasks.clip import ENCODERS, family_named
-from tasks.datasource import DataRef, PinnedData, pin_data_task
-from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
+from tasks.comparing.opened_release import ReleaseSide, calibrated_on, release_side
+from tasks.comparing.paired_accuracy import Outputs, accuracy_rows
+from tasks.comparing.paired_latency import blank_row, latency_rows
+from tasks.data.pinned import DataRef, PinnedData, pin_data_task
+from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
 from tasks.graph.skeleton import Precision
-from tasks.paired_accuracy import Outputs, accuracy_rows
-from tasks.paired_latency import blank_row, latency_rows
-from tasks.release_side import ReleaseSide, calibrated_on, release_side
-from tasks.show_comparison import show_comparison_task
-from tasks.timing import LatencySettings
+from tasks.pipeline.captions import require_whole_captions
+from tasks.pipeline.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
+from tasks.prefect_ui.comparison_artifacts import show_comparison_task
 
 NOT_RUN = "not run"
 _time = task(name="time", persist_result=False)(latency_rows)

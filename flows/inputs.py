@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 # A step is registered when its module is imported. All are, or the plan would depend on who asks for it.
-import tasks.accuracy
-import tasks.calibration
-import tasks.calibration_study
-import tasks.embedding
-import tasks.engine_build
-import tasks.fp16_range
-import tasks.graph_audit
-import tasks.latency
-import tasks.onnx_export
-import tasks.quantization  # noqa: F401
+import tasks.pipeline.accuracy
+import tasks.pipeline.calibration
+import tasks.pipeline.calibration_study
+import tasks.pipeline.embedding
+import tasks.pipeline.engine_build
+import tasks.pipeline.fp16_range
+import tasks.pipeline.graph_audit
+import tasks.pipeline.latency
+import tasks.pipeline.onnx_export
+import tasks.pipeline.quantization  # noqa: F401
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_json
-from artifacts.store import Store
+from artifacts.store.store import Store
 from flows.parameters import OptimizeParameters
-from tasks.checkpoint import calibrated_on
-from tasks.datasource import PinnedData
-from tasks.packages import package_version
-from tasks.recipe import Recipe, load_recipe
-from tasks.snapshot import Snapshot
-from tasks.steps import STEPS
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.data.pinned import PinnedData
+from tasks.pipeline.checkpoint import calibrated_on
+from tasks.quantizing.recipe import Recipe, load_recipe
+from tasks.runs.steps import STEPS
+from tasks.runs.versions import package_version
 
 PinArguments = tuple[str | None, int, str, int, list[str]]
 
@@ -35,7 +35,7 @@ def recipe_of(parameters: OptimizeParameters) -> Recipe | None:
 def pin_arguments(
     parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, store: Store
 ) -> PinArguments:
-    """What `tasks.datasource.pin_both` is to be called with.
+    """What `tasks.data.pinned.pin_both` is to be called with.
 
     Raises:
         ConfigError: the model has to be calibrated and there is no data for it.

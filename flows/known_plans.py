@@ -11,8 +11,8 @@ from prefect.results import ResultStore, get_default_result_storage
 from prefect.serializers import JSONSerializer
 from pydantic import ValidationError
 
-from artifacts.store import Store
-from tasks.publish import Published
+from artifacts.store.store import Store
+from tasks.pipeline.publish import Published
 
 
 class KnownPlans:

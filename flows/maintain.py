@@ -8,11 +8,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifacts.forms import NullAs, for_forms
-from artifacts.verification import Verification
+from artifacts.prefect_forms import NullAs, for_forms
+from artifacts.store.verification import Verification
 from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
-from tasks.upkeep import collect_task, repair_task, require_sound, verify_task
+from tasks.prefect_ui.upkeep import collect_task, repair_task, require_sound, verify_task
 
 
 class MaintainParameters(BaseModel):

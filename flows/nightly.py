@@ -12,13 +12,14 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifacts import aliases, history
 from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
-from artifacts.forms import for_forms
+from artifacts.keeping import history
+from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
-from artifacts.promotion import promote
-from artifacts.regression import findings, sentence
-from artifacts.store import Store, activate
+from artifacts.prefect_forms import for_forms
+from artifacts.release.regression import findings, sentence
+from artifacts.store import aliases
+from artifacts.store.store import Store, activate
 from flows.defaults import STORE, default_store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
@@ -26,12 +27,12 @@ from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
 from flows.side_by_side import side_by_side
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
-from tasks.checkpoint import resolve
-from tasks.datasource import pin_both
+from tasks.data.pinned import pin_both
 from tasks.engines.child import builders_stopped
-from tasks.nightly_summary import Outcome, report_regressions, show_summary_task
-from tasks.publish import Published
-from tasks.ui_tags import VARIANT
+from tasks.pipeline.checkpoint import resolve
+from tasks.pipeline.publish import Published
+from tasks.prefect_ui.nightly_summary import Outcome, report_regressions, show_summary_task
+from tasks.prefect_ui.tags import VARIANT
 
 _READERS = 4
 """Variants whose inputs are read at once: hashing releases Python's lock."""

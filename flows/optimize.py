@@ -14,51 +14,45 @@ from prefect.runtime import flow_run
 from prefect.task_engine import TaskRunTimeoutError
 
 from artifacts.errors import GateFailed, StepTimedOut
-from artifacts.gate_words import sentence, tally
-from artifacts.gates import judge
 from artifacts.manifest import DataSource, Encoder, Row
 from artifacts.refs import ArtifactRef
+from artifacts.release.gates import judge
+from artifacts.report.gate_words import sentence, tally
 from artifacts.schema import present
-from artifacts.store import Store, activate, active_store
+from artifacts.store.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
 from flows.side_by_side import side_by_side
 from flows.tables import coverage_rows, encoder_rows, size_rows, stage_row
-from tasks.accuracy import Accuracy, score_task
-from tasks.calibration import Calibration, calibrate_task
-from tasks.calibration_study import CalibrationStudy, study_task
-from tasks.captions import require_whole_captions
-from tasks.checkpoint import (
-    CheckedCheckpoint,
-    check_recipe,
-    check_task,
-    keep_published_task,
-    resolve_task,
-)
+from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS
-from tasks.datasource import DataRef, PinnedData, pin_data_task
-from tasks.disk_space import require_space
-from tasks.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
-from tasks.engine_build import BuiltEngine, build_task, builds_at_once, require_target
+from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.engines import backend_for
 from tasks.engines.base import gpu_name
 from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
-from tasks.fp16_range import Fp16Range, range_task
 from tasks.graph.skeleton import Precision
-from tasks.graph_audit import GraphAudit, audit_task
-from tasks.latency import Latency, latency_task
-from tasks.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
-from tasks.progress import progress
-from tasks.publish import Draft, Piece, Published, publish_task
-from tasks.quantization import QuantizedCheckpoint, keep_amax, quantize_task
-from tasks.recipe import Algorithm, Recipe, name_of
-from tasks.show_in_ui import show_release_task, show_tables_task
-from tasks.snapshot import Snapshot
-from tasks.step_limit import step_limit, step_limit_s
-from tasks.steps import StepOutput, measured
-from tasks.ui_tags import name_run, tag_run
+from tasks.pipeline.accuracy import Accuracy, score_task
+from tasks.pipeline.calibration import Calibration, calibrate_task
+from tasks.pipeline.calibration_study import CalibrationStudy, study_task
+from tasks.pipeline.captions import require_whole_captions
+from tasks.pipeline.checkpoint import CheckedCheckpoint, check_recipe, check_task, keep_published_task, resolve_task
+from tasks.pipeline.disk_space import require_space
+from tasks.pipeline.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
+from tasks.pipeline.engine_build import BuiltEngine, build_task, builds_at_once, require_target
+from tasks.pipeline.fp16_range import Fp16Range, range_task
+from tasks.pipeline.graph_audit import GraphAudit, audit_task
+from tasks.pipeline.latency import Latency, latency_task
+from tasks.pipeline.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
+from tasks.pipeline.publish import Draft, Piece, Published, publish_task
+from tasks.pipeline.quantization import QuantizedCheckpoint, keep_amax, quantize_task
+from tasks.prefect_ui.release_artifacts import show_release_task, show_tables_task
+from tasks.prefect_ui.tags import name_run, tag_run
+from tasks.quantizing.recipe import Algorithm, Recipe, name_of
+from tasks.runs.progress import progress
+from tasks.runs.step_limit import step_limit, step_limit_s
+from tasks.runs.steps import StepOutput, measured
 
 _MINUTE_S = 60
 

@@ -19,14 +19,14 @@ from pydantic import (
 )
 
 from artifacts.errors import ConfigError, ProfileError
-from artifacts.forms import NameOrFile, NullAs, NullAsBlank, for_forms
-from artifacts.gates import Gates
 from artifacts.manifest import Encoder
+from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
+from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
+from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.graph.skeleton import Precision
-from tasks.recipe import Algorithm, Mse, Percentile, builtin_names
-from tasks.timing import LatencySettings
+from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 PRESETS = {

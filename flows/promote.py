@@ -12,11 +12,11 @@ from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import NotApproved
-from artifacts.forms import NullAsBlank, for_forms
-from artifacts.store import Store
+from artifacts.prefect_forms import NullAsBlank, for_forms
+from artifacts.store.store import Store
 from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
-from tasks.promotion import Promoted, Proposal, promote_task, propose
+from tasks.prefect_ui.approval import Promoted, Proposal, promote_task, propose
 
 ReleaseReference = Annotated[
     str, Field(min_length=1, max_length=170, pattern=r"^[a-z0-9][a-z0-9._-]*([@:][a-z0-9-]+)?$")

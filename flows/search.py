@@ -14,26 +14,27 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.errors import ConfigError, ObjectDamaged, ObjectMissing
-from artifacts.gates import Gates
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef, digest_json
-from artifacts.store import Store, activate, active_store
+from artifacts.release.gates import Gates
+from artifacts.store.store import Store, activate, active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
-from tasks.calibration import calibrate
-from tasks.checkpoint import CheckedCheckpoint, check, resolve
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
 from tasks.clip import ENCODERS, ClipFamily, family_named
 from tasks.data.batches import stream_batches
 from tasks.data.pictures import Selected, picture_places
+from tasks.data.pinned import PinnedData, pin_both
 from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
-from tasks.datasource import PinnedData, pin_both
-from tasks.embedded import Embedded, load_embedded
-from tasks.embedding import REFERENCE, embed
+from tasks.evaluation.kept_embeddings import Embedded, load_embedded
 from tasks.graph.replicate import trace_by_block
-from tasks.modelopt import load_exposed
-from tasks.preprocess import Preprocess
-from tasks.recipe import Recipe, load_recipe
+from tasks.pipeline.calibration import calibrate
+from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
+from tasks.pipeline.embedding import REFERENCE, embed
+from tasks.quantizing.modelopt import load_exposed
+from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
 from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph, Evaluator
@@ -44,7 +45,6 @@ from tasks.search.plot import front_plot
 from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.run import Batches, Measured, compare, evaluator, find, measure_all
 from tasks.search.units import Unit
-from tasks.snapshot import AMAX_FILE, Snapshot, read_amax_file
 
 WIDEST = "fp8-compact"
 """The recipe that has everything in FP8 that can be: where a search starts unless it is told otherwise."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from artifacts.manifest import Row
-from tasks.engine_build import BuiltEngine
-from tasks.graph_audit import GraphAudit
-from tasks.step_cost import StepStats
+from tasks.pipeline.engine_build import BuiltEngine
+from tasks.pipeline.graph_audit import GraphAudit
+from tasks.runs.step_cost import StepStats
 
 
 def stage_row(

@@ -1,1 +1,1 @@
-"""What is done: one module per step, in pipeline order."""
+"""What is done, by subject; the steps of a run are in `tasks/pipeline`."""

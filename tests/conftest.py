@@ -38,7 +38,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 for name in SERVER_VARIABLES:  # no server of the user's is tested with
     os.environ.pop(name, None)
 
-from artifacts.store import Store, activate  # noqa: E402  (the environment comes first)
+from artifacts.store.store import Store, activate  # noqa: E402  (the environment comes first)
 
 # Prefect logs the end of its embedded server after pytest has closed the stream.
 logging.raiseExceptions = False

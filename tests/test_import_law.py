@@ -17,20 +17,20 @@ STEP_MARKS = {"task", "cached_step"}
 
 # A module with a task in it may be imported by another such module only for the data it defines.
 ALLOWED = {
-    # The reference to a pinned data set is what steps hand each other, as `tasks.snapshot` is for checkpoints.
-    ("tasks.calibration", "tasks.datasource"): {"DataRef"},
-    ("tasks.calibration_study", "tasks.datasource"): {"DataRef"},
-    ("tasks.embedding", "tasks.datasource"): {"DataRef"},
-    ("tasks.fp16_range", "tasks.datasource"): {"DataRef"},
-    ("tasks.accuracy", "tasks.datasource"): {"DataRef"},
+    # The reference to a pinned data set is what steps hand each other, as `tasks.checkpoints.snapshot` is for checkpoints.
+    ("tasks.pipeline.calibration", "tasks.data.pinned"): {"DataRef"},
+    ("tasks.pipeline.calibration_study", "tasks.data.pinned"): {"DataRef"},
+    ("tasks.pipeline.embedding", "tasks.data.pinned"): {"DataRef"},
+    ("tasks.pipeline.fp16_range", "tasks.data.pinned"): {"DataRef"},
+    ("tasks.pipeline.accuracy", "tasks.data.pinned"): {"DataRef"},
     # Accuracy reads what embedding kept: its result model, and its file names.
-    ("tasks.accuracy", "tasks.embedding"): {
+    ("tasks.pipeline.accuracy", "tasks.pipeline.embedding"): {
         "EMBEDDINGS_FILE",
         "KEYS_FILE",
         "REFERENCE",
         "Embeddings",
     },
-    ("tasks.show_in_ui", "tasks.publish"): {"Draft"},
+    ("tasks.prefect_ui.release_artifacts", "tasks.pipeline.publish"): {"Draft"},
 }
 
 
@@ -117,7 +117,7 @@ def test_only_publish_publishes() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "publish"
     }
-    assert callers == {"tasks.publish"}
+    assert callers == {"tasks.pipeline.publish"}
 
 
 def test_no_module_is_named_like_one_of_the_standard_library() -> None:
@@ -149,7 +149,12 @@ def test_help_is_printed_without_heavy_packages() -> None:
 def test_no_module_loads_heavy_packages_when_imported() -> None:
     # These subclass classes of Polygraphy, torch and ModelOpt, or register operators with torch, and are themselves
     # imported inside functions.
-    lazy = {"tasks.torch_runner", "tasks.clip.pooling", "tasks.magnitudes", "tasks.activation_histogram"}
+    lazy = {
+        "tasks.quantizing.torch_runner",
+        "tasks.clip.pooling",
+        "tasks.quantizing.largest_values",
+        "tasks.quantizing.activation_histogram",
+    }
     lazy |= {f"tasks.bench.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
     names = [name for name in sources("artifacts", "tasks", "flows", "deployments") if name not in lazy]
     assert loaded_by(f"import {', '.join(names)}") & {*HEAVY, "polygraphy", "pandas"} == set()
@@ -159,4 +164,4 @@ def test_modules_that_are_only_imported_lazily_are_so() -> None:
     for name, path in sources(*ROOMS).items():
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom):
-                assert node.module != "tasks.torch_runner", name
+                assert node.module != "tasks.quantizing.torch_runner", name

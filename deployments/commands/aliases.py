@@ -6,17 +6,15 @@ from typing import Annotated
 
 import typer
 
-from artifacts import aliases as alias_log
-from artifacts.aliases import AliasEntry
 from artifacts.errors import ConfigError, DamagedAlias
+from artifacts.keeping.promotion import Move
+from artifacts.keeping.promotion import promote as move_to
+from artifacts.keeping.promotion import rollback as move_back
 from artifacts.names import check_model_name
-from artifacts.promotion import Move
-from artifacts.promotion import promote as move_to
-from artifacts.promotion import rollback as move_back
-from artifacts.store import Store
-from deployments import show_aliases
-from deployments.console import print_errors
-from deployments.options import (
+from artifacts.store import aliases as alias_log
+from artifacts.store.aliases import AliasEntry
+from artifacts.store.store import Store
+from deployments.commands.options import (
     AliasOption,
     JsonOption,
     ModelOption,
@@ -27,6 +25,8 @@ from deployments.options import (
     open_to_change,
     print_json,
 )
+from deployments.printing import show_aliases
+from deployments.printing.console import print_errors
 
 app = typer.Typer()
 _PANEL = "Aliases"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artifacts import exporting
+from artifacts.copies import exporting
 from artifacts.errors import ConfigError, DataError, ReleaseNotFound
 from artifacts.manifest import Manifest
-from artifacts.store import Store, activate
-from deployments.environment import prepare_prefect
-from deployments.options import JsonOption, StoreOption, listed, open_store, store_path
-from deployments.show_bench import print_bench
+from artifacts.store.store import Store, activate
+from deployments.commands.options import JsonOption, StoreOption, listed, open_store, store_path
+from deployments.printing.show_bench import print_bench
+from deployments.server.environment import prepare_prefect
 from tasks.bench.gate import FAILED_EXIT_CODE, MIN_FP8_SHARE
 from tasks.bench.proof import rejected
 
@@ -76,7 +76,7 @@ def bench(
 def _measure(model: str, settings: BenchSettings, command: str, store: Path | None) -> BenchReport:
     """Export the release and time it in its turn: another benchmark on this GPU would spoil both."""
     from tasks.bench.run import bench as measure
-    from tasks.device_turn import device_key, device_turn
+    from tasks.device.device_turn import device_key, device_turn
     from tasks.engines import backend_for
 
     opened, manifest = _release(model, store)
@@ -90,7 +90,7 @@ def _measure(model: str, settings: BenchSettings, command: str, store: Path | No
 
 def _add_evaluation(folder: Path) -> None:
     """So that accuracy is measured too; where the data is gone, only latency is, and the reason is said."""
-    from tasks.evaluation_file import write_evaluation
+    from tasks.bench.evaluation_file import write_evaluation
 
     try:
         write_evaluation(folder)
@@ -105,7 +105,7 @@ def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
             opened = open_store(store)
             return opened, opened.find(model)
     prepare_prefect()
-    from deployments.run_optimize import run_optimize
+    from deployments.server.run_optimize import run_optimize
     from flows.parameters import parse_parameters
 
     values = {"model": model, "store": str(store_path(store)), "targets": []}

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from artifacts import archive, replica
-from artifacts.store import Store
-from deployments import show_copies
-from deployments.console import progress
-from deployments.options import JsonOption, Ref, StoreOption, open_store, print_json, store_path
+from artifacts.copies import archive, replica
+from artifacts.store.store import Store
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, print_json, store_path
+from deployments.printing import show_copies
+from deployments.printing.console import progress
 
 app = typer.Typer()
 _PANEL = "Copies"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.environment import prepare_prefect
+from deployments.server.environment import prepare_prefect
 
 app = typer.Typer()
 _PANEL = "Prefect"
@@ -17,7 +17,7 @@ def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
 ) -> None:
     """Start a Prefect server with every flow, schedule and automation, and a worker; Ctrl-C ends all of it."""
-    from deployments.up import up as start_everything
+    from deployments.server.up import up as start_everything
 
     start_everything(port)
 
@@ -28,8 +28,8 @@ def deploy(
 ) -> None:
     """Create or update work pool, deployments, schedules and automations on the server of $PREFECT_API_URL."""
     prepare_prefect()
-    from deployments import show_fleet
-    from deployments.apply import apply_all, require_server
+    from deployments.server import show_fleet
+    from deployments.server.apply import apply_all, require_server
 
     url = require_server()
     show_fleet.print_deployed(url, pool, apply_all(pool))

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from artifacts.errors import GateFailed
-from artifacts.gate_words import sentence
-from artifacts.gates import judge as judge_tables
-from artifacts.task_table import task_lines
-from deployments import show
-from deployments.console import stdout
-from deployments.options import JsonOption, Ref, StoreOption, open_store, print_json
+from artifacts.release.gates import judge as judge_tables
+from artifacts.report.gate_words import sentence
+from artifacts.report.task_table import task_lines
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, print_json
+from deployments.printing import show
+from deployments.printing.console import stdout
 
 app = typer.Typer()
 
@@ -27,7 +27,7 @@ def judge(
 ) -> None:
     """Hold a release to these gates, on its saved embeddings and tables; exits with 3 unless all are passed."""
     from flows.parameters import parse_gates, read_config
-    from tasks.saved_accuracy import saved_accuracy
+    from tasks.evaluation.saved_accuracy import saved_accuracy
 
     wanted = parse_gates(read_config(gates), where=gates)
     opened = open_store(store)

@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from artifacts import aliases, exporting, history, signatures
-from artifacts.comparison import compare
+from artifacts.copies import exporting
 from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
+from artifacts.keeping import history
 from artifacts.names import check_model_name
-from deployments import show, show_comparison, show_releases
-from deployments.console import print_errors
-from deployments.options import JsonOption, ModelOption, Ref, StoreOption, open_store, print_json
+from artifacts.release.comparison import compare
+from artifacts.store import aliases, signatures
+from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_store, print_json
+from deployments.printing import show, show_comparison, show_releases
+from deployments.printing.console import print_errors
 
 app = typer.Typer()
 _PANEL = "Releases"
@@ -113,7 +115,7 @@ def export(
     opened = open_store(store)
     manifest = opened.find(ref)
     if layout == "triton":
-        from tasks.triton import export_triton
+        from tasks.serving.triton import export_triton
 
         files = export_triton(opened, manifest, destination, target, precision)
     else:

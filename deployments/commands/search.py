@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from artifacts.errors import ConfigError
-from deployments import show_search
-from deployments.environment import prepare_prefect, quiet_libraries
-from deployments.options import JsonOption, StoreOption, print_json
+from deployments.commands.options import JsonOption, StoreOption, print_json
+from deployments.printing import show_search
+from deployments.server.environment import prepare_prefect, quiet_libraries
 
 app = typer.Typer()
 

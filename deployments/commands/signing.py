@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from artifacts import signatures
-from artifacts.signatures import SignatureRecord
-from deployments.console import moment, stdout
-from deployments.options import JsonOption, Ref, StoreOption, open_store, open_to_change, print_json
+from artifacts.store import signatures
+from artifacts.store.signatures import SignatureRecord
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, open_to_change, print_json
+from deployments.printing.console import moment, stdout
 
 app = typer.Typer()
 _PANEL = "Signatures"

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from artifacts import fs
-from artifacts.garbage import collect
-from artifacts.repair import Repaired, repair
-from artifacts.store import Store
-from artifacts.verification import Verification
-from artifacts.verification import verify as look
-from deployments import show_upkeep
-from deployments.console import progress
-from deployments.options import JsonOption, StoreOption, open_to_change, print_json, store_path
+from artifacts.keeping.repair import Repaired, repair
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import Verification
+from artifacts.store.verification import verify as look
+from deployments.commands.options import JsonOption, StoreOption, open_to_change, print_json, store_path
+from deployments.printing import show_upkeep
+from deployments.printing.console import progress
 
 app = typer.Typer()
 _PANEL = "The store"

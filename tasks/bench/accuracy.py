@@ -13,8 +13,8 @@ from artifacts.errors import DataError, NumericError
 from tasks.bench.embedded import embedder
 from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
 from tasks.bench.stability import BATCH, Stability, stability
-from tasks.scoring import all_fidelity_rows
-from tasks.task_statistics import Side, task_statistics
+from tasks.evaluation.question_statistics import Side, task_statistics
+from tasks.evaluation.scoring import all_fidelity_rows
 
 if TYPE_CHECKING:
     import torch

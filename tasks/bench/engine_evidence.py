@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from artifacts.errors import NotDetailed
 from tasks.bench.evidence import Evidence, FallBack, Layer
-from tasks.bench.onnx_graph import OnnxGraph, module_of
 from tasks.engines import inspector
+from tasks.torch_fp8.onnx_graph import OnnxGraph, module_of
 
 _SHOWN = 12
 

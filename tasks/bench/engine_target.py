@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import BuildError, EngineFailed, EngineMismatch, EngineUnavailable
 from tasks.bench.evidence import Evidence
 from tasks.bench.gpu_timing import capture_if_possible
-from tasks.bench.onnx_graph import OnnxGraph
 from tasks.bench.settings import Precision
 from tasks.bench.variant import Commands, Prepared
+from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import DataError
-from tasks.scoring import Classification, Retrieval, Task
+from tasks.evaluation.scoring import Classification, Retrieval, Task
 
 EVALUATION_FILE = "evaluation.npz"
 _INPUT, _REFERENCE, _TASK = "input", "fp32", "task"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tasks.bench.onnx_graph import OnnxGraph, module_of
-from tasks.bench.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, Linear, LinearGroup, Plan
+from tasks.torch_fp8.onnx_graph import OnnxGraph, module_of
+from tasks.torch_fp8.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, Linear, LinearGroup, Plan
 
 Kind = Literal["gemm", "attention", "other"]
 _POINTWISE = re.compile(r"triton_(poi|per|red)_|elementwise|layer_norm|Memset|Memcpy")

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from artifacts.canvas import FP_COLOURS, INK, drawing
+from artifacts.report.canvas import FP_COLOURS, INK, drawing
 from tasks.bench.layers import LayerRow
 
 _LINE_HEIGHT = 0.16

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tasks.bench.gpu_timing import Run
 from tasks.bench.report import Machine
 from tasks.bench.roofline import DeviceRates
-from tasks.gpu_state import GpuState, driver_version, read_gpu_state, settled
+from tasks.device.gpu_state import GpuState, driver_version, read_gpu_state, settled
 
 if TYPE_CHECKING:
     import torch

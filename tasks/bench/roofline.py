@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from tasks.bench.onnx_graph import OnnxGraph, attribute, module_of
+from tasks.torch_fp8.onnx_graph import OnnxGraph, attribute, module_of
 
 _SMALL = 1024
 """Elements up to which a constant may be a shape, which shape inference must see."""

@@ -19,14 +19,14 @@ from tasks.bench.evidence import Evidence
 from tasks.bench.gate import judge
 from tasks.bench.gpu_timing import interleave, warm_up, with_transfers
 from tasks.bench.layers import layer_rows
-from tasks.bench.onnx_graph import random_inputs
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence
 from tasks.bench.roofline import DeviceRates, count_products, limit_seconds, measure_rates
 from tasks.bench.settings import ENCODERS, PRECISIONS, BenchSettings, Precision
 from tasks.bench.stability import BATCH
 from tasks.bench.variant import Prepared, Variant, least_cosine
-from tasks.gpu_state import GpuState, why_invalid
-from tasks.metrics import ratio_interval
+from tasks.device.gpu_state import GpuState, why_invalid
+from tasks.evaluation.metrics import ratio_interval
+from tasks.torch_fp8.onnx_graph import random_inputs
 
 if TYPE_CHECKING:
     import torch

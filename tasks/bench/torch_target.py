@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.bench import machine
-from tasks.bench.aot import own_kernels
 from tasks.bench.evidence import profile, weigh
 from tasks.bench.gpu_timing import capture, plain
-from tasks.bench.onnx_graph import OnnxGraph
 from tasks.bench.variant import Prepared
+from tasks.torch_fp8.aot import own_kernels
+from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
     import torch
 
-    from tasks.bench.torch_graph import Loaded
+    from tasks.torch_fp8.torch_graph import Loaded
 
 TARGET = "torch-fp8"
 EAGER = "torch-eager"
@@ -49,8 +49,8 @@ class TorchVariant:
         Raises:
             UnknownOperator: the graph has a node that clipsmith's export does not write.
         """
-        from tasks.bench.compiled import compile_encoder
-        from tasks.bench.torch_graph import load
+        from tasks.torch_fp8.compiled import compile_encoder
+        from tasks.torch_fp8.torch_graph import load
 
         kernels = target == TARGET and own_kernels(machine.DEVICE)
         loaded = load(path, machine.DEVICE, kernels=kernels)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 from tasks.bench import machine
 from tasks.bench.evidence import Evidence
 from tasks.bench.gpu_timing import Run
-from tasks.bench.onnx_graph import OnnxGraph, random_inputs
-from tasks.metrics import cosine
+from tasks.evaluation.metrics import cosine
+from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class Variant(Protocol):
 
 def least_cosine(path: Path, variant: Variant) -> float:
     """The least cosine, row by row, against the file computed node by node."""
-    from tasks.bench.torch_graph import load
+    from tasks.torch_fp8.torch_graph import load
 
     inputs = machine.on_device(random_inputs(variant.graph, _CHECKED, seed=0))
     expected = load(path, machine.DEVICE, fused=False).module(*inputs)

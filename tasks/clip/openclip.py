@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import NotClip, UnsupportedVariant
+from artifacts.strict_json import strict_json
 from tasks.clip.base import Piece
 from tasks.clip.buffers import index_buffer
 from tasks.clip.clip import Clip
-from tasks.strict_json import strict_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,7 +79,7 @@ class OpenClip(Clip):
             return super().load(folder, config, attention)
         import torch
 
-        from tasks.graph.weights import WeightReader
+        from tasks.clip.weights import WeightReader
 
         reader = WeightReader([folder / WEIGHTS_FILE], self.pieces)
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}

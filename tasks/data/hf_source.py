@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import ConfigError, DataError, DataNotFound
-from tasks.hub import patiently
+from tasks.checkpoints.hub_retries import patiently
 
 PREFIX = "datasets:"
 _SPLIT = r"\w[\w.-]*(?:\[[^\]]*\])?"  # a name, or a slice such as train[:100]

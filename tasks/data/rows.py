@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import DataError
-from tasks.strict_json import strict_json
+from artifacts.strict_json import strict_json
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 

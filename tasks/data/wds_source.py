@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from artifacts.errors import ConfigError, DataError, DataNotFound
+from tasks.checkpoints.hub_retries import patiently
 from tasks.data.rows import read_utf8
-from tasks.hub import patiently
 
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from artifacts.errors import ProfileError
-from artifacts.forms import for_forms
-from tasks.gpu_state import GpuState
+from artifacts.prefect_forms import for_forms
+from tasks.device.gpu_state import GpuState
 
 _IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
 

@@ -27,7 +27,7 @@ if pathlib.Path(sys.argv[1] + ".data").exists():
     name = pathlib.Path(sys.argv[2] + ".data").name
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", name)
 ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])"""
-_TORCH = ("python", "-m", "tasks.bench.aot")
+_TORCH = ("python", "-m", "tasks.torch_fp8.aot")
 _POLYGRAPHY_RTX = ("env", "POLYGRAPHY_USE_TENSORRT_RTX=1", "polygraphy", "convert")
 
 

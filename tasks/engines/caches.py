@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from artifacts import fs
 from artifacts.errors import StoreError
-from artifacts.store import active_store
+from artifacts.store.store import active_store
 
 FOLDER_VARIABLE = "CLIPSMITH_ENGINE_CACHE"
 """Names the folder to a process that has no store; without either nothing is kept."""

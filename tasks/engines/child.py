@@ -23,8 +23,8 @@ from pydantic import BaseModel
 
 from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
 from tasks.engines import BatchProfile, backend_for
-from tasks.step_cost import StepStats, peak_rss_mb
-from tasks.step_limit import step_limit_s
+from tasks.runs.step_cost import StepStats, peak_rss_mb
+from tasks.runs.step_limit import step_limit_s
 
 _REFUSED = 3
 _ROOT = str(Path(__file__).parents[2])

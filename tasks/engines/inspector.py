@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from artifacts.errors import NotDetailed
-from tasks.strict_json import strict_json
+from artifacts.strict_json import strict_json
 
 Kind = Literal["gemm", "attention", "other"]
 Precision = Literal["fp8", "fp16", "bf16", "fp32", "int8", "mixed", "unknown"]

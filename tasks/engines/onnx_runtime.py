@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
 from tasks.clip import MASK
+from tasks.device.gpu_state import GpuState
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.checked import CheckedRunner
-from tasks.gpu_state import GpuState
-from tasks.packages import package_version
-from tasks.quiet import quiet_polygraphy
+from tasks.runs.stdout_to_log import quiet_polygraphy
+from tasks.runs.versions import package_version
 
 _EXTERNAL_KEY = "session.optimized_model_external_initializers_file_name"
 _SAME_COSINE = 0.995

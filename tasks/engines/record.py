@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.errors import EngineMismatch, ObjectDamaged
 from artifacts.manifest import Manifest
 from artifacts.refs import Sha256, canonical_json, digest_file
+from artifacts.strict_json import strict_json
 from tasks.engines.base import BatchProfile, Platform
-from tasks.strict_json import strict_json
 
 _SUFFIX = ".json"
 _BUILD_HERE = "build it on this machine: `clipsmith optimize` with the same parameters"

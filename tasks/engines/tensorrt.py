@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
+from tasks.device.gpu_state import GpuState, read_gpu_state
 from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
 from tasks.engines.resident import DeviceEngine
-from tasks.gpu_state import GpuState, read_gpu_state
-from tasks.packages import package_version
-from tasks.quiet import quiet_polygraphy
+from tasks.runs.stdout_to_log import quiet_polygraphy
+from tasks.runs.versions import package_version
 
 _NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
+from tasks.device.gpu_state import GpuState, read_gpu_state
 from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_name
 from tasks.engines.checked import Form, check_inputs
 from tasks.engines.record import read_engine
-from tasks.gpu_state import GpuState, read_gpu_state
 
 _OLDEST = "2.11"
 _DEVICE = "cuda"
@@ -41,7 +41,7 @@ class TorchFp8:
         return (self.name,)
 
     def why_not_build(self, target: str) -> str | None:
-        from tasks.bench.cuda_toolkit import why_no_toolkit
+        from tasks.torch_fp8.cuda_toolkit import why_no_toolkit
 
         return self.why_not_run(target) or why_no_toolkit()
 
@@ -66,7 +66,7 @@ class TorchFp8:
 
     def environment(self) -> dict[str, str]:
         """Where PyTorch and the linker find CUDA."""
-        from tasks.bench.cuda_toolkit import cuda_environment
+        from tasks.torch_fp8.cuda_toolkit import cuda_environment
 
         return cuda_environment()
 
@@ -76,7 +76,7 @@ class TorchFp8:
         Raises:
             BuildError: the graph has an operator that is not known here, or PyTorch or the C++ compiler refused it.
         """
-        from tasks.bench.aot import build_package
+        from tasks.torch_fp8.aot import build_package
 
         try:
             build_package(onnx, engine, (profile.min, profile.opt, profile.max), _DEVICE)
@@ -130,8 +130,8 @@ class PackageRunner:
         self._seconds = 0.0
 
     def __enter__(self) -> PackageRunner:
-        from tasks.bench.aot import ports
-        from tasks.bench.compiled import load_package
+        from tasks.torch_fp8.aot import ports
+        from tasks.torch_fp8.compiled import load_package
 
         with tempfile.NamedTemporaryFile(prefix="clipsmith-package-", suffix=".pt2") as file:
             file.write(self._data)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BadAmax
+from tasks.clip.weights import WeightReader
 from tasks.graph.skeleton import Skeleton, Weight, module_of
-from tasks.graph.weights import WeightReader
-from tasks.recipe import Recipe
+from tasks.quantizing.recipe import Recipe
 
 Amax = float | NDArray[np.float32]
 """Of a tensor, or of each output channel of a weight."""

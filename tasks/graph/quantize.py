@@ -19,7 +19,7 @@ from artifacts.errors import BadAmax, ExportError
 from tasks.graph.channels import Amax
 from tasks.graph.fp8 import Scale, scale_for
 from tasks.graph.skeleton import Skeleton, module_of
-from tasks.recipe import Fp8, Owner, Recipe
+from tasks.quantizing.recipe import Fp8, Owner, Recipe
 
 _ZERO = "fp8_zero_point"
 

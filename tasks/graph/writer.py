@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from artifacts.errors import BadWeights
+from tasks.clip.weights import WeightReader
 from tasks.graph.fp8 import E4M3Cast, to_e4m3
 from tasks.graph.skeleton import Skeleton, Weight
-from tasks.graph.weights import WeightReader
 
 SINGLE_FILE_LIMIT = 2_000_000_000
 """Bytes of weights above which external data is used; protobuf's own limit is 2 GiB for the whole message."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import ConfigError
-from tasks.quiet import prints_to_log
+from tasks.runs.stdout_to_log import prints_to_log
 from tasks.search.choice import Choice
 from tasks.search.journal import Journal
 from tasks.search.plan import Trial

@@ -15,25 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
+from tasks.clip.weights import WeightReader
 from tasks.data import Dataset
-from tasks.embedding import REFERENCE
-from tasks.embedding_table import EmbeddingTable, Key
 from tasks.engines import backend_for
 from tasks.engines.checked import halved
+from tasks.evaluation.embedding_table import EmbeddingTable, Key
+from tasks.evaluation.scoring import all_fidelity_rows
+from tasks.file_names import onnx_name
 from tasks.graph.channels import Amax, with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Precision, Skeleton
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.onnx_names import onnx_name
-from tasks.recipe import Recipe
-from tasks.scoring import all_fidelity_rows
+from tasks.pipeline.embedding import REFERENCE
+from tasks.quantizing.recipe import Recipe
 from tasks.search.choice import Choice
 from tasks.search.feeds import Feed
 from tasks.search.recipe_file import chosen
 
 if TYPE_CHECKING:
-    from tasks.embedded import Embedded
+    from tasks.evaluation.kept_embeddings import Embedded
 
 TARGET = "onnxruntime"
 _KNOWN = 8

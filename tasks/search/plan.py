@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from artifacts.errors import NoRecipe
-from artifacts.gate_words import sentence
 from artifacts.manifest import Encoder, GateResult, Row
+from artifacts.report.gate_words import sentence
 from artifacts.schema import number
 from tasks.search.choice import Choice
 from tasks.search.sensitivity import Sensitivity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from artifacts.canvas import FP_COLOURS, OTHER, QUIET, Axes, drawing
+from artifacts.report.canvas import FP_COLOURS, OTHER, QUIET, Axes, drawing
 from tasks.search.plan import Trial, pareto
 from tasks.search.sensitivity import Sensitivity
 

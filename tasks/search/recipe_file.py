@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tasks.recipe import Fp8, Recipe, Rule
+from tasks.quantizing.recipe import Fp8, Recipe, Rule
 from tasks.search.choice import Choice
 from tasks.search.units import Unit
 

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.gates import Gates, judge
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import digest_json
-from tasks.bench.onnx_graph import OnnxGraph
+from artifacts.release.gates import Gates, judge
 from tasks.bench.roofline import count_products
-from tasks.bench.torch_graph import load
-from tasks.progress import progress
-from tasks.recipe import Recipe
+from tasks.quantizing.recipe import Recipe
+from tasks.runs.progress import progress
 from tasks.search.auto_quantize import AutoQuantize, bisect
 from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph
@@ -25,6 +23,8 @@ from tasks.search.plan import Planner, Trial, fidelity_of
 from tasks.search.sensitivity import Sensitivity, measure
 from tasks.search.units import Unit, units_of
 from tasks.search.variants import Variants
+from tasks.torch_fp8.onnx_graph import OnnxGraph
+from tasks.torch_fp8.torch_graph import load
 
 if TYPE_CHECKING:
     import torch

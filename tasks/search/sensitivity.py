@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.metrics import cosine
+from tasks.evaluation.metrics import cosine
 from tasks.search.journal import Journal
 from tasks.search.units import Unit
 from tasks.search.variants import Variants

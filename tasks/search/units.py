@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from onnx import TensorProto, numpy_helper
 
 from artifacts.manifest import Encoder
-from tasks.bench.onnx_graph import Scale
 from tasks.bench.roofline import Product
 from tasks.graph.channels import Amax
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import ModuleKind, Skeleton, module_of
-from tasks.recipe import Recipe
+from tasks.quantizing.recipe import Recipe
+from tasks.torch_fp8.onnx_graph import Scale
 
 Scales = tuple[Scale | None, ...]
 """What each operand of a node that is in FP8 is scaled with; None where an operand is not."""

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.bench.onnx_graph import Scale
-from tasks.bench.torch_graph import Loaded
 from tasks.search.units import Scales, Unit
+from tasks.torch_fp8.onnx_graph import Scale
+from tasks.torch_fp8.torch_graph import Loaded
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def fake_quantize(x: torch.Tensor, scale: Scale) -> torch.Tensor:
     """
     import torch
 
-    from tasks.bench import torch_ops
+    from tasks.torch_fp8 import torch_ops
 
     by = torch.tensor(scale) if isinstance(scale, tuple) else scale
     return torch_ops.dequantize(torch_ops.quantize(x.half(), by), by).float()

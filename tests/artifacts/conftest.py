@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from artifacts.evidence import Evidence
 from artifacts.manifest import DataSource, Manifest, Provenance, Row, Source
+from artifacts.release.evidence import Evidence
 from artifacts.schema import SCHEMAS
 from tests.s3 import moto, s3_environment
 

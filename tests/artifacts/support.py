@@ -9,10 +9,10 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from artifacts import layout
 from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store
+from artifacts.store import layout
+from artifacts.store.store import Store
 
 SHA = "cd" * 32
 

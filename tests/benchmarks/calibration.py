@@ -1,6 +1,6 @@
 """Calibration from files against calibration on ready-decoded tensors: `python -m tests.benchmarks.calibration`.
 
-Both are `tasks.calibration.calibrate` on the same photographs, in turn, in one process; the second is handed the
+Both are `tasks.pipeline.calibration.calibrate` on the same photographs, in turn, in one process; the second is handed the
 batches that `stream_batches` made before. Two throughputs, in images per second: of the whole step, which also loads
 the model, and of the feeding alone, from the first batch handed to the model to the last amax read. The first is
 flattered by what both have to do, the second by what is decoded while the model loads; the smaller ratio counts.
@@ -34,16 +34,16 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from artifacts.store import Store, activate
-from tasks.calibration import Calibration, calibrate
-from tasks.checkpoint import check, resolve
+from artifacts.store.store import Store, activate
+from tasks.checkpoints.preprocess import Preprocess
 from tasks.clip import family_named
 from tasks.data.batches import Batch, stream_batches
-from tasks.datasource import pin_data
+from tasks.data.pinned import pin_data
 from tasks.demo import SNAPSHOT
-from tasks.modelopt import insert_quantizers
-from tasks.preprocess import Preprocess
-from tasks.recipe import load_recipe
+from tasks.pipeline.calibration import Calibration, calibrate
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.quantizing.modelopt import insert_quantizers
+from tasks.quantizing.recipe import load_recipe
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.benchmarks.models import model_in
 
@@ -201,7 +201,7 @@ def _fed_with(ready: list[Batch] | None) -> Iterator[None]:
     if ready is None:
         yield
     else:
-        with mock.patch("tasks.calibration.stream_batches", lambda *_: (batch for batch in ready)):
+        with mock.patch("tasks.pipeline.calibration.stream_batches", lambda *_: (batch for batch in ready)):
             yield
 
 
@@ -213,7 +213,7 @@ def _timed_feeding() -> Iterator[list[float]]:
     def insert(model: Any, snapshot: Any, recipe: Any, encoders: Any, loop: Any) -> None:
         insert_quantizers(model, snapshot, recipe, encoders, _timed(loop, seconds))
 
-    with mock.patch("tasks.calibration.insert_quantizers", insert):
+    with mock.patch("tasks.pipeline.calibration.insert_quantizers", insert):
         yield seconds
 
 

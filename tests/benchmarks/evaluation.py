@@ -1,7 +1,7 @@
 """What an evaluation set costs in memory as it grows: `python -m tests.benchmarks.evaluation`.
 
 5,000 and 50,000 pictures in shards as CLIP_benchmark has them, through the demo model in FP32, each in a fresh process:
-pinning and `tasks.embedding.embed`. Pixels must not pile up; what grows is the list of the samples.
+pinning and `tasks.pipeline.embedding.embed`. Pixels must not pile up; what grows is the list of the samples.
 Peak memory is the kernel's, with glibc's mmap threshold fixed as in `calibration.py`.
 
 Exits with 1 when embedding takes more memory per sample than the target.
@@ -24,12 +24,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from artifacts.store import Store, activate
-from tasks.checkpoint import check, resolve
-from tasks.datasource import pin_data
-from tasks.embedding import embed
-from tasks.step_cost import peak_rss_mb
-from tasks.steps import measured
+from artifacts.store.store import Store, activate
+from tasks.data.pinned import pin_data
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.pipeline.embedding import embed
+from tasks.runs.step_cost import peak_rss_mb
+from tasks.runs.steps import measured
 from tests.tasks.data.support import Member, labelled, noise, zero_shot
 
 MAX_BYTES_PER_SAMPLE = 1500

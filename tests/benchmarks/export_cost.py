@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.recipe import builtin_names, load_recipe
+from tasks.quantizing.recipe import builtin_names, load_recipe
 from tests.benchmarks.measure import Cost, Series, run_child
 from tests.benchmarks.models import OURS, Model, model_in
 from tests.benchmarks.recipe_env import ensure_recipe_python

@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from tasks.bench.onnx_graph import OnnxGraph
 from tasks.clip import ENCODERS, family_named
+from tasks.clip.weights import WeightReader
 from tasks.graph.replicate import trace_by_block
-from tasks.graph.weights import WeightReader
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 from tasks.search.evaluation import EncoderGraph
 from tasks.search.journal import Journal
 from tasks.search.run import Batches, measure_all
+from tasks.torch_fp8.onnx_graph import OnnxGraph
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.benchmarks.models import model_in
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from artifacts.layout import manifest_path
 from artifacts.manifest import Manifest
 from artifacts.refs import digest_file
-from artifacts.store import Store
+from artifacts.store.layout import manifest_path
+from artifacts.store.store import Store
 from tests.artifacts.conftest import build_manifest
 from tests.artifacts.support import add, digest, files_of, make_release
 from tests.benchmarks.machine import describe
@@ -34,7 +34,7 @@ _HASHING = 0.80  # the least that publishing may reach of what hashing alone doe
 _VERIFYING = 0.80  # the least that verification may reach of as many processes that only hash
 _LAYERS = 34  # blocks per encoder: manifests of about 150 KB
 _VERIFY = (
-    "import os, sys; from artifacts.verification import verify; "
+    "import os, sys; from artifacts.store.verification import verify; "
     "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(sys.argv[2])]); print(verify(sys.argv[1]).seconds)"
 )
 _HASH = (

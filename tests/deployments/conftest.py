@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from artifacts.manifest import GateResult, Manifest
-from artifacts.store import Store
+from artifacts.store.store import Store
 from deployments import cli
 from tests.artifacts.conftest import accuracy_rows, build_manifest, coverage_rows
 from tests.artifacts.support import add, digest, files_of

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from deployments import cli
-from deployments.embedded_api import EmbeddedApi
+from deployments.server.embedded_api import EmbeddedApi
 
 pytestmark = pytest.mark.xdist_group("demo")
 Clipsmith = Callable[..., Any]

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from artifacts.measurements import measurements
-from artifacts.store import Store
-from artifacts.summary import summary
+from artifacts.release.measurements import measurements
+from artifacts.store.store import Store
+from artifacts.store.summary import summary
 from tests.artifacts.support import digest
 
 pytestmark = pytest.mark.xdist_group("demo")

@@ -108,7 +108,7 @@ def test_the_server_asks_for_the_string_that_its_clients_send() -> None:
 
 
 def test_the_server_frees_what_the_dead_held_as_that_of_up_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deployments import environment
+    from deployments.server import environment
 
     given = {name: value for name, value in SERVICES["server"]["environment"].items() if _is_about_leases(name)}
     assert len(given) == 2

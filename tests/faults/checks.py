@@ -12,10 +12,10 @@ from unittest import mock
 
 from artifacts import fs
 from artifacts.errors import AliasMoved, ClipsmithError, StoreBusy
-from artifacts.garbage import collect
-from artifacts.promotion import promote
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.keeping.promotion import promote
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
 from tests.faults.support import publish, read_whole
 

@@ -22,9 +22,9 @@ time.time = lambda: _time() + SHIFT_S
 time.time_ns = lambda: _time_ns() + int(SHIFT_S * 1e9)
 datetime.datetime = _Shifted  # type: ignore[misc]
 
-from artifacts.garbage import collect  # noqa: E402  (the clock comes first)
-from artifacts.promotion import promote, rollback  # noqa: E402
-from artifacts.store import Store  # noqa: E402
+from artifacts.keeping.promotion import promote, rollback  # noqa: E402
+from artifacts.store.garbage import collect  # noqa: E402  (the clock comes first)
+from artifacts.store.store import Store  # noqa: E402
 from tests.faults.support import publish  # noqa: E402
 
 

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from artifacts import layout
+from artifacts.copies.exporting import export
 from artifacts.errors import (
     AliasMoved,
     AliasNotFound,
@@ -33,10 +33,10 @@ from artifacts.errors import (
     ReleaseNotFound,
     StoreBusy,
 )
-from artifacts.exporting import export
-from artifacts.garbage import collect
-from artifacts.promotion import promote, rollback
-from artifacts.store import Store
+from artifacts.keeping.promotion import promote, rollback
+from artifacts.store import layout
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
 from tests.faults.scenarios import go_on
 from tests.faults.support import Acknowledged, check_sound, publish, read_whole, sha256
 

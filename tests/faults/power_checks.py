@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from artifacts import fs, ledger
-from artifacts.repair import repair
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts import fs
+from artifacts.keeping.repair import repair
+from artifacts.store import ledger
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.faults.power import Moment, Recorder, Survives, frozen, image, write_image
 from tests.faults.scenarios import Life, go_on
 from tests.faults.support import check_sound, scratch

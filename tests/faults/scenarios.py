@@ -7,15 +7,16 @@ from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
-from artifacts import aliases, layout, signatures, transfer
-from artifacts.aliases import AliasEntry
+from artifacts.copies import transfer
 from artifacts.errors import ReleaseNotFound
-from artifacts.garbage import collect
+from artifacts.keeping.promotion import promote, rollback
+from artifacts.keeping.repair import repair
 from artifacts.manifest import Manifest
-from artifacts.promotion import promote, rollback
-from artifacts.repair import repair
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store import aliases, layout, signatures
+from artifacts.store.aliases import AliasEntry
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add
 from tests.faults.support import SHARED, Acknowledged, publish
 

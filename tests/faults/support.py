@@ -9,11 +9,12 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifacts import aliases, layout, ledger, locks, tombstones
+from artifacts import locks
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, digest_file
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store import aliases, layout, ledger, tombstones
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
 
 SHARED = b"an object that every release has"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import aliases, index, layout, ledger, signatures, tombstones
 from artifacts.errors import (
     ClipsmithError,
     DamagedAlias,
@@ -23,8 +22,9 @@ from artifacts.errors import (
     NotAStore,
     ObjectDamaged,
 )
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store import aliases, index, layout, ledger, signatures, tombstones
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.faults.scenarios import lived_in
 from tests.faults.support import scratch
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import aliases, layout, tombstones
-from artifacts.garbage import collect
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store import aliases, layout, tombstones
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add
 from tests.faults.support import publish
 

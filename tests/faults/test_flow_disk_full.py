@@ -19,13 +19,13 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from artifacts import fs
 from artifacts.errors import DiskFull
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.flows.conftest import FUNCTIONS, small_parameters, spied
 from tests.processes import open_files
 from tests.thorough import amount
 
 SIZE_MB = 128
-STEPS = {**FUNCTIONS, "publish": ("tasks.publish", "publish")}
+STEPS = {**FUNCTIONS, "publish": ("tasks.pipeline.publish", "publish")}
 
 
 class SmallDisk:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import left_after, new_mark, own_environment

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from artifacts import fs, layout, ledger, locks
-from artifacts import store as store_module
+from artifacts import fs, locks
 from artifacts.errors import ReleaseConflict, ReleaseNotFound, StoreBusy
-from artifacts.garbage import collect
-from artifacts.promotion import promote
-from artifacts.repair import repair
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.keeping.promotion import promote
+from artifacts.keeping.repair import repair
+from artifacts.store import layout, ledger
+from artifacts.store import store as store_module
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 from tests.faults.support import publish
 
@@ -151,7 +152,7 @@ def test_an_object_that_was_replaced_meanwhile_is_not_moved_away(store: Store, m
 
 
 def test_repair_does_not_move_away_what_somebody_else_repaired(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from artifacts import repair as repair_module
+    from artifacts.keeping import repair as repair_module
 
     manifest = make_release(store, "a", digest("1"), ref := add(store))[0]
     rewrite(place(store, ref) / "a.bin", b"kontent")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import fs, garbage, locks
-from artifacts.store import Store
+from artifacts import fs, locks
+from artifacts.store import garbage
+from artifacts.store.store import Store
 from tests.faults.checks import (
     check_one_promoter_wins,
     check_publishers_do_not_overwrite,

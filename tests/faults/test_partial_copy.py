@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import ledger
 from artifacts.errors import NotAStore
-from artifacts.verification import verify
+from artifacts.store import ledger
+from artifacts.store.verification import verify
 from tests.faults.scenarios import lived_in
 from tests.faults.support import scratch
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import aliases
 from artifacts.errors import AliasMoved, AliasNotFound
-from artifacts.promotion import promote
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.keeping.promotion import promote
+from artifacts.store import aliases
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.faults.checks import at_once
 from tests.faults.support import publish, scratch
 

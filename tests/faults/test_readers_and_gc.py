@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import AliasNotFound, ObjectMissing, ReleaseNotFound, StoreBusy
-from artifacts.garbage import collect
-from artifacts.promotion import promote
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.keeping.promotion import promote
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import place
 from tests.faults.checks import at_once
 from tests.faults.support import publish, read_whole, scratch
@@ -85,7 +85,7 @@ def test_readers_only_see_whole_releases(root: Path) -> None:
 
 HOLDING = """
 import sys
-from artifacts.store import Store
+from artifacts.store.store import Store
 store = Store.open(sys.argv[1])
 for ref in store.find("a@1").objects():
     store.check(ref)

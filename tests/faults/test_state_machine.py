@@ -9,21 +9,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from artifacts import aliases, fs, layout
-from artifacts.errors import (
-    AliasMoved,
-    AliasNotFound,
-    ConfigError,
-    NothingToRollBack,
-    ReleaseNotFound,
-    ReleaseRejected,
-)
-from artifacts.garbage import Collected, collect
+from artifacts import fs
+from artifacts.errors import AliasMoved, AliasNotFound, ConfigError, NothingToRollBack, ReleaseNotFound, ReleaseRejected
+from artifacts.keeping.promotion import Move, promote, rollback
 from artifacts.manifest import GateResult, Manifest
-from artifacts.promotion import Move, promote, rollback
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store import aliases, layout
+from artifacts.store.garbage import Collected, collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
 from tests.faults.support import scratch
 

@@ -12,23 +12,23 @@ from typing import Any
 import pytest
 
 from artifacts.manifest import Manifest
-from artifacts.store import Store
+from artifacts.store.store import Store
 
 # Where the work is really done: the step's function must not even be entered when its result is cached.
 FUNCTIONS = {
-    "check": ("tasks.checkpoint", "check"),
-    "study": ("tasks.calibration_study", "study"),
-    "calibrate": ("tasks.calibration", "calibrate"),
-    "quantize": ("tasks.quantization", "quantize"),
-    "fp16-range": ("tasks.fp16_range", "check_range"),
-    "trace": ("tasks.onnx_export", "trace_encoder"),
-    "export-fp16": ("tasks.onnx_export", "export_fp16"),
-    "export-fp8": ("tasks.onnx_export", "export_fp8"),
-    "audit": ("tasks.graph_audit", "audit"),
-    "build": ("tasks.engine_build", "build"),
-    "embed": ("tasks.embedding", "embed"),
-    "score": ("tasks.accuracy", "score"),
-    "latency": ("tasks.latency", "measure"),
+    "check": ("tasks.pipeline.checkpoint", "check"),
+    "study": ("tasks.pipeline.calibration_study", "study"),
+    "calibrate": ("tasks.pipeline.calibration", "calibrate"),
+    "quantize": ("tasks.pipeline.quantization", "quantize"),
+    "fp16-range": ("tasks.pipeline.fp16_range", "check_range"),
+    "trace": ("tasks.pipeline.onnx_export", "trace_encoder"),
+    "export-fp16": ("tasks.pipeline.onnx_export", "export_fp16"),
+    "export-fp8": ("tasks.pipeline.onnx_export", "export_fp8"),
+    "audit": ("tasks.pipeline.graph_audit", "audit"),
+    "build": ("tasks.pipeline.engine_build", "build"),
+    "embed": ("tasks.pipeline.embedding", "embed"),
+    "score": ("tasks.pipeline.accuracy", "score"),
+    "latency": ("tasks.pipeline.latency", "measure"),
 }
 LABELS = ("encoder", "precision", "target")
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store
-from tasks.step_cost import StepStats
-from tasks.steps import StepOutput, cached_step
+from artifacts.store.store import Store
+from tasks.runs.step_cost import StepStats
+from tasks.runs.steps import StepOutput, cached_step
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import own_environment

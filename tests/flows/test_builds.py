@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import flows.optimize
-import tasks.engine_build
+import tasks.pipeline.engine_build
 from artifacts.errors import BuildError
 from artifacts.manifest import Manifest
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tasks.engines.child import build_in_child
 
 Run = Callable[..., tuple[Manifest, list[str]]]
@@ -29,7 +29,7 @@ def test_builds_overlap_and_the_release_keeps_their_order(
         return build_in_child(job)
 
     monkeypatch.setattr(flows.optimize, "builds_at_once", lambda _: 2)
-    monkeypatch.setattr(tasks.engine_build, "build_in_child", at_once)
+    monkeypatch.setattr(tasks.pipeline.engine_build, "build_in_child", at_once)
     release, _ = run(small_clip, tmp_path / "store")
     builds = [row for row in release.tables["stages"] if row["step"] == "build"]
     assert [(row["encoder"], row["precision"]) for row in builds] == [
@@ -50,7 +50,7 @@ def test_after_a_build_that_fails_no_other_begins(
         raise BuildError("the builder refuses the graph")
 
     monkeypatch.setattr(flows.optimize, "builds_at_once", lambda _: 1)
-    monkeypatch.setattr(tasks.engine_build, "build_in_child", refuse)
+    monkeypatch.setattr(tasks.pipeline.engine_build, "build_in_child", refuse)
     with pytest.raises(BuildError, match="refuses the graph"):
         run(small_clip, tmp_path / "store")
     assert 1 <= len(begun) < 4

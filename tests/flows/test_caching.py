@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import GateFailed, ReleaseRejected
+from artifacts.keeping.promotion import promote
 from artifacts.manifest import GateResult, Manifest
-from artifacts.promotion import promote
-from artifacts.store import Store
+from artifacts.store.store import Store
 
 pytestmark = pytest.mark.xdist_group("caching")
 ENCODERS = ("image", "text")
@@ -106,7 +106,7 @@ def photographs(folder: Path) -> Path:
 
 def renamed_recipe(folder: Path) -> Path:
     """The rules of `fp8` under another name and description."""
-    from tasks.recipe import BUILTIN
+    from tasks.quantizing.recipe import BUILTIN
 
     text = (BUILTIN / "fp8.yaml").read_text().replace("W8A8 FP8 E4M3", "Mine:")
     (folder / "mine.yaml").write_text(text)

@@ -19,14 +19,15 @@ from artifacts.errors import (
     UnknownTarget,
 )
 from artifacts.manifest import Manifest, Row
-from artifacts.store import Store
+from artifacts.store.store import Store
 from flows import compare as module
 from flows.compare import CompareParameters, Remeasured, compare
-from tasks import checkpoint, release_side
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.comparing import opened_release
 from tasks.engines import backend_for
 from tasks.engines.onnx_runtime import OnnxRuntime
-from tasks.show_comparison import cell, words
-from tasks.snapshot import Snapshot
+from tasks.pipeline import checkpoint
+from tasks.prefect_ui.comparison_artifacts import cell, words
 from tests.artifacts.support import digest
 from tests.flows.conftest import spied
 
@@ -60,7 +61,7 @@ def no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(*_: Any) -> None:
         raise CheckpointNotFound("the hub is far away")
 
-    monkeypatch.setattr(release_side, "resolve", resolve)
+    monkeypatch.setattr(opened_release, "resolve", resolve)
 
 
 def one(rows: Sequence[Row], **about: Any) -> Row:
@@ -154,7 +155,7 @@ def test_a_changed_checkpoint_is_no_reference(made: Made, monkeypatch: pytest.Mo
     def resolve(*arguments: Any) -> Snapshot:
         return checkpoint.resolve(*arguments).model_copy(update={"digest": digest("other")})
 
-    monkeypatch.setattr(release_side, "resolve", resolve)
+    monkeypatch.setattr(opened_release, "resolve", resolve)
     assert "is not what it was" in remeasured(made, encoders=["text"]).notes[0]
 
 
@@ -202,7 +203,7 @@ def test_hits_are_those_of_the_definition() -> None:
     """A class is the mean direction of its prompts; a picture's answers are the classes by cosine, one by one here."""
     from tasks.data import open_dataset
     from tasks.data.texts import evaluation_texts, prompts_of
-    from tasks.task_of import task_of
+    from tasks.evaluation.question import task_of
 
     rng = np.random.default_rng(3)
     dataset = open_dataset("digits", "evaluation", 40)

@@ -11,8 +11,8 @@ import pytest
 
 from flows import compare as module
 from flows.compare import CompareParameters, Remeasured, compare
+from tasks.comparing.paired_accuracy import Outputs
 from tasks.engines import BatchProfile
-from tasks.paired_accuracy import Outputs
 
 
 class Side:
@@ -108,7 +108,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         "Remeasured": SimpleNamespace,
     }.items():
         monkeypatch.setattr(module, name, value)
-    for where in (module, __import__("tasks.embedding", fromlist=["backend_for"])):
+    for where in (module, __import__("tasks.pipeline.embedding", fromlist=["backend_for"])):
         monkeypatch.setattr(where, "backend_for", backend)
     return bench
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from artifacts.exporting import export
-from artifacts.store import Store
+from artifacts.copies.exporting import export
+from artifacts.store.store import Store
 from tests.flows.conftest import Run
 from tests.tasks.clip import openclip_model
 from tests.tasks.families.support import CONFIGS, NAMES, save_checkpoint, save_processor

@@ -13,7 +13,7 @@ from prefect.utilities.schema_tools.validation import ValidationError
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters
 from tasks.engines import known_targets
-from tasks.recipe import builtin_names
+from tasks.quantizing.recipe import builtin_names
 
 SCHEMA: dict[str, Any] = parameter_schema(optimize).model_dump()
 DEFINITIONS: dict[str, Any] = SCHEMA["definitions"]

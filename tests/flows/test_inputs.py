@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import tasks
-from artifacts.store import Store
+from artifacts.store.store import Store
 from flows.inputs import pin_arguments, plan, recipe_of
 from flows.parameters import OptimizeParameters
-from tasks.checkpoint import resolve
-from tasks.datasource import pin_both
+from tasks.data.pinned import pin_both
+from tasks.pipeline.checkpoint import resolve
 
 
 def plan_of(opened: Store, **changes: Any) -> str:

@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 from prefect.filesystems import LocalFileSystem
 
-from artifacts.store import Store
+from artifacts.store.store import Store
 from flows import known_plans
 from flows.known_plans import KnownPlans
-from tasks.publish import Published
+from tasks.pipeline.publish import Published
 from tests.artifacts.support import SHA
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from artifacts.errors import StoreDamaged
-from artifacts.garbage import Collected
-from artifacts.promotion import promote
-from artifacts.store import Store
-from artifacts.verification import Problem, Verification, verify
+from artifacts.keeping.promotion import promote
+from artifacts.store.garbage import Collected
+from artifacts.store.store import Store
+from artifacts.store.verification import Problem, Verification, verify
 from flows.maintain import MaintainParameters, maintain
-from tasks import upkeep
+from tasks.prefect_ui import upkeep
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 
 

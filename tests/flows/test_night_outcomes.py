@@ -12,18 +12,18 @@ from uuid import uuid4
 
 import pytest
 
-from artifacts import aliases
 from artifacts.errors import ConfigError, VariantsFailed
+from artifacts.keeping.promotion import promote
 from artifacts.manifest import GateResult
-from artifacts.promotion import promote
-from artifacts.regression import Finding
-from artifacts.store import Store
+from artifacts.release.regression import Finding
+from artifacts.store import aliases
+from artifacts.store.store import Store
 from flows import nightly as module
 from flows.nightly import Made, NightlyParameters, make_variant_task, nightly
 from flows.parameters import OptimizeParameters
 from flows.variants import BadVariant, Variant
-from tasks.nightly_summary import Outcome
-from tasks.publish import Published
+from tasks.pipeline.publish import Published
+from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.support import add, digest, make_release, place
 
 PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)

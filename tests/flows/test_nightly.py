@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from artifacts import aliases
 from artifacts.errors import ClipsmithError, ConfigError, VariantsFailed
-from artifacts.promotion import promote, rollback
-from artifacts.store import Store
+from artifacts.keeping.promotion import promote, rollback
+from artifacts.store import aliases
+from artifacts.store.store import Store
 from flows.nightly import NightlyParameters, nightly
 from flows.variants import BadVariant, Schedule, Variant, by_schedule, read_variants
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 from tasks.search.choice import Choice
 from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.units import Unit

@@ -19,10 +19,10 @@ from sklearn.datasets import load_digits
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import normalize
 
+from artifacts.copies.exporting import export
 from artifacts.errors import BadAmax, ClipsmithError, ConfigError, UnsafeCheckpoint
-from artifacts.exporting import export
 from artifacts.manifest import Manifest
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.spearman import neighbours_spearman
 
 pytestmark = pytest.mark.xdist_group("demo")

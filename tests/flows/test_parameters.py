@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from artifacts.errors import ConfigError, ProfileError, UnknownTarget
 from flows.parameters import OptimizeParameters, parse_parameters, read_config
-from tasks.recipe import Mse, Percentile
+from tasks.quantizing.recipe import Mse, Percentile
 
 
 def test_defaults_are_the_demo() -> None:

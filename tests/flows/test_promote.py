@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from prefect.exceptions import FlowPauseTimeout
 
-from artifacts import aliases
-from artifacts import promotion as by_hand
 from artifacts.errors import AliasMoved, AliasNotFound, NotApproved, ReleaseNotFound, ReleaseRejected
+from artifacts.keeping import promotion as by_hand
 from artifacts.manifest import GateResult
-from artifacts.measurements import Measurement
-from artifacts.store import Store
+from artifacts.release.measurements import Measurement
+from artifacts.store import aliases
+from artifacts.store.store import Store
 from flows import promote as module
 from flows.promote import Approval, PromoteParameters, promote
-from tasks.promotion import _shown, propose
+from tasks.prefect_ui.approval import _shown, propose
 from tests.artifacts.conftest import make_row
 from tests.artifacts.support import add, digest, make_release
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import flows.optimize
-import tasks.engine_build
-import tasks.fp16_range
+import tasks.pipeline.engine_build
+import tasks.pipeline.fp16_range
 from artifacts.errors import StepTimedOut
 from artifacts.manifest import Manifest
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tasks.engines.child import build_in_child
-from tasks.step_limit import step_limit_s
+from tasks.runs.step_limit import step_limit_s
 
 Run = Callable[..., tuple[Manifest, list[str]]]
 
@@ -32,7 +32,7 @@ def test_the_run_fails_and_the_next_goes_on_from_there(
     text = {"encoders": ["text"], "precisions": ["fp16"]}
     with monkeypatch.context() as patched:
         patched.setattr(flows.optimize, "_MINUTE_S", 1)
-        patched.setattr(tasks.fp16_range, "check_range", for_ever)
+        patched.setattr(tasks.pipeline.fp16_range, "check_range", for_ever)
         with pytest.raises(StepTimedOut, match="fp16-range text was not done after 10 min"):
             run(small_clip, folder, step_minutes=10, **text)
     assert not list(Store.open(folder, writable=False).releases())
@@ -53,6 +53,6 @@ def test_builds_know_the_limit_in_their_threads(
         limits.append(step_limit_s())
         return build_in_child(job)
 
-    monkeypatch.setattr(tasks.engine_build, "build_in_child", noting)
+    monkeypatch.setattr(tasks.pipeline.engine_build, "build_in_child", noting)
     run(small_clip, tmp_path / "store", step_minutes=7, encoders=["text"], precisions=["fp16"])
     assert limits == [420]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.conftest import CLIPSMITH
 from tests.flows.conftest import small_parameters
 from tests.processes import left_after, marked, new_mark, own_environment

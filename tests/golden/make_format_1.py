@@ -13,12 +13,13 @@ from unittest import mock
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from artifacts import aliases, promotion, signatures
-from artifacts.garbage import collect
+from artifacts.keeping import promotion
+from artifacts.keeping.promotion import promote, rollback
 from artifacts.manifest import DataSource, GateResult, Manifest, Provenance, Source
-from artifacts.promotion import promote, rollback
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store
+from artifacts.store import aliases, signatures
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
 from tests.artifacts.support import add, digest, files_of
 
 GOLDEN = Path(__file__).parent / "format-1"

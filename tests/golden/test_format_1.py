@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import aliases, layout, ledger, signatures, tombstones
+from artifacts.copies.exporting import export
 from artifacts.errors import NotAStore, ReleaseNotFound, SignatureRequired
-from artifacts.exporting import export
-from artifacts.garbage import collect
-from artifacts.promotion import promote, rollback
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.keeping.promotion import promote, rollback
+from artifacts.store import aliases, layout, ledger, signatures, tombstones
+from artifacts.store.garbage import collect
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release, rewrite
 
 GOLDEN = Path(__file__).parent / "format-1"

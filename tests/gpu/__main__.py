@@ -25,7 +25,7 @@ from tasks.bench.proof import rejected
 from tasks.bench.report import BenchReport, markdown
 from tasks.bench.run import bench
 from tasks.bench.settings import ENCODERS, BenchSettings
-from tasks.bench.torch_graph import load
+from tasks.torch_fp8.torch_graph import load
 from tests.benchmarks.architectures import ARCHITECTURES
 from tests.gpu.calibration import Throughput, throughput
 from tests.gpu.exports import make_export, photographs

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.bench.torch_graph import Loaded
+from tasks.torch_fp8.torch_graph import Loaded
 
 if TYPE_CHECKING:
     import torch

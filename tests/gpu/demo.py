@@ -10,11 +10,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from artifacts import exporting
-from artifacts.store import Store
-from deployments.environment import prepare_prefect
+from artifacts.copies import exporting
+from artifacts.store.store import Store
+from deployments.server.environment import prepare_prefect
+from tasks.bench.evaluation_file import write_evaluation
 from tasks.bench.settings import ENCODERS, PRECISIONS
-from tasks.evaluation_file import write_evaluation
 
 _HERE = Path(__file__).parents[2] / ".clipsmith" / "gpu" / "demo"
 
@@ -34,7 +34,7 @@ def write_demo(folder: Path) -> None:
 
 def _optimize(store: Store) -> str:
     prepare_prefect()
-    from deployments.run_optimize import run_optimize
+    from deployments.server.run_optimize import run_optimize
     from flows.parameters import parse_parameters
 
     values = {"model": "demo", "store": str(store.root), "targets": []}

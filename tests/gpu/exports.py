@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.manifest import Encoder
-from tasks.bench.onnx_graph import OnnxGraph, random_inputs
-from tasks.bench.torch_graph import load
 from tasks.clip import family_named
+from tasks.clip.weights import WeightReader
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
+from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
+from tasks.torch_fp8.torch_graph import load
 from tests.benchmarks.architectures import Architecture
 from tests.gpu.calibration import Observed
 

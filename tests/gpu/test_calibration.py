@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tasks.bench.machine import why_no_gpu
-from tasks.bench.torch_graph import load
+from tasks.torch_fp8.torch_graph import load
 from tests.gpu.calibration import Observed, throughput
 from tests.gpu.exports import make_export, photographs
 

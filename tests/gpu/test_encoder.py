@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tasks.bench.machine import why_no_gpu
-from tasks.bench.onnx_graph import random_inputs
-from tasks.bench.torch_graph import load
+from tasks.torch_fp8.onnx_graph import random_inputs
+from tasks.torch_fp8.torch_graph import load
 
 _COSINE = {"fp16": 0.9999, "fp8": 0.99}
 

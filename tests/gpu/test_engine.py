@@ -10,9 +10,9 @@ import torch
 from artifacts.errors import EngineUnavailable
 from tasks.bench.engine_target import TARGETS, EngineVariant, why_not
 from tasks.bench.machine import on_device, why_no_gpu
-from tasks.bench.onnx_graph import random_inputs
 from tasks.bench.settings import PRECISIONS, Precision
-from tasks.bench.torch_graph import load
+from tasks.torch_fp8.onnx_graph import random_inputs
+from tasks.torch_fp8.torch_graph import load
 
 _COSINE = {"fp16": 0.9999, "fp8": 0.99}
 

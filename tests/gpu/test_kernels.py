@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tasks.bench import fused_ops
 from tasks.bench.machine import why_no_gpu
+from tasks.torch_fp8 import fused_ops
 
 _SHARE = 0.03
 """Of the norm: E4M3 rounds to 3 bits, 1/16 at most and about 0.026 in the mean."""

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tasks.bench.machine import why_no_gpu
-from tasks.bench.onnx_graph import OnnxGraph, random_inputs
-from tasks.bench.torch_graph import load
+from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
+from tasks.torch_fp8.torch_graph import load
 
 ROOT = Path(__file__).parents[2]
 BATCHES = (2, 5, 32)
@@ -42,7 +42,7 @@ BUILD_PLAIN = """
 import os, sys
 from pathlib import Path
 from tasks.bench import aot
-from tasks.bench.cuda_toolkit import cuda_environment
+from tasks.torch_fp8.cuda_toolkit import cuda_environment
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.record import write_record
 
@@ -149,5 +149,5 @@ def test_the_record_names_this_machine(packages: dict[str, Future[Path]]) -> Non
 
 
 def test_the_command_by_hand_times_it(packages: dict[str, Future[Path]]) -> None:
-    out = python("-m", "tasks.bench.aot", "time", str(packages["fp8"].result()), "--batch", "32")
+    out = python("-m", "tasks.torch_fp8.aot", "time", str(packages["fp8"].result()), "--batch", "32")
     assert "ms, median of 100 batches of 32" in out

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from artifacts.store import Store, activate
+from artifacts.store.store import Store, activate
 from deployments import cli
 from tests.hostile.support import Bad, Workshop, check_nothing_left, check_output
 
@@ -102,8 +102,8 @@ def external_onnx(text_skeleton: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def _write(skeleton: Any, path: Path) -> Path:
+    from tasks.clip.weights import WeightReader
     from tasks.demo import SNAPSHOT
-    from tasks.graph.weights import WeightReader
     from tasks.graph.writer import write_onnx
 
     write_onnx(skeleton, WeightReader([SNAPSHOT / "model.safetensors"]), path, {})

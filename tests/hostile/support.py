@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ClipsmithError
-from artifacts.store import Store
+from artifacts.store.store import Store
 
 
 @dataclass

@@ -12,8 +12,8 @@ import pytest
 
 from artifacts.errors import BadWeights, CheckpointError, DamagedManifest, NotClip
 from artifacts.manifest import Manifest
-from artifacts.store import Store
-from tasks.checkpoint import check, resolve
+from artifacts.store.store import Store
+from tasks.pipeline.checkpoint import check, resolve
 from tests.hostile.support import Bad, Workshop, check_complete, digits, set_values
 
 pytestmark = pytest.mark.xdist_group("hostile-checkpoints")

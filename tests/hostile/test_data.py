@@ -21,11 +21,11 @@ from PIL import Image, ImageFile
 from skimage import data as pictures
 
 from artifacts.errors import BadSample, CheckpointError, DataError, WrongInput
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tasks.data import open_dataset
 from tasks.data.batches import stream_batches
 from tasks.data.images import MAX_PIXELS, decode_rgb
-from tasks.datasource import DataRef, pin_data
+from tasks.data.pinned import DataRef, pin_data
 from tests.hostile.support import Bad, Workshop, check_complete, digits, set_values
 
 pytestmark = pytest.mark.xdist_group("hostile-data")
@@ -70,9 +70,9 @@ def write_captions(folder: Path, rows: list[tuple[str, str]]) -> None:
 
 def calibrated(folder: Path, clip: Path, store: Store, encoder: Any) -> Any:
     """The calibration step on a folder of pictures."""
-    from tasks.calibration import calibrate
-    from tasks.checkpoint import check, resolve
-    from tasks.recipe import load_recipe
+    from tasks.pipeline.calibration import calibrate
+    from tasks.pipeline.checkpoint import check, resolve
+    from tasks.quantizing.recipe import load_recipe
 
     snapshot = resolve(str(clip), None, store)
     data, _ = pin_data(str(folder), "calibration", None)
@@ -281,9 +281,9 @@ def test_17_tokenizer_without_an_end_token(shop: Workshop, refuse: Refuse) -> No
 
 def test_17_no_end_token_after_truncation(small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tokenizer that cuts off the end token with the rest."""
+    from tasks.checkpoints.preprocess import save_preprocess
     from tasks.clip import family_named
     from tasks.clip.clip import Clip
-    from tasks.preprocess import save_preprocess
 
     def tokenizer(self: Clip, folder: Path, config: Any) -> Any:
         made = Clip.__base__.tokenizer(self, folder, config)  # type: ignore[union-attr]

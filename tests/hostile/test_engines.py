@@ -22,17 +22,18 @@ from artifacts.errors import (
     Fp8Unavailable,
     ObjectDamaged,
 )
-from artifacts.store import Store
-from tasks import engine_build, gpu_state, latency
+from artifacts.store.store import Store
+from tasks.device import gpu_state
+from tasks.device.gpu_state import GpuState
+from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as tensorrt_backend
 from tasks.engines.base import Platform, gpu_count
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine, record_path, write_record
-from tasks.gpu_state import GpuState
-from tasks.graph_audit import audit_file
-from tasks.recipe import load_recipe
-from tasks.timing import LatencySettings
+from tasks.pipeline import engine_build, latency
+from tasks.pipeline.graph_audit import audit_file
+from tasks.quantizing.recipe import load_recipe
 from tests.hostile.support import Bad, Workshop, check_complete, digits
 
 pytestmark = pytest.mark.xdist_group("hostile-engines")
@@ -313,7 +314,7 @@ def test_26_fp8_without_q_dq_is_never_published(
     shop: Workshop, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export that forgets to quantize and labels its graph FP8 all the same."""
-    from tasks import onnx_export
+    from tasks.pipeline import onnx_export
 
     monkeypatch.setattr(onnx_export, "quantize", lambda skeleton, _recipe, _amax: skeleton)
     arguments = [*digits(shop.clip()), "--encoders", "text"]

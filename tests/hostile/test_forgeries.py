@@ -14,11 +14,11 @@ import yaml
 
 from artifacts.errors import ConfigError, UnsafeCheckpoint
 from artifacts.manifest import Manifest
-from artifacts.store import Store
-from tasks.checkpoint import resolve
-from tasks.modelopt import EAGER, insert_quantizers, load_plain
-from tasks.recipe import BUILTIN, load_recipe
-from tasks.snapshot import STATE_FILE
+from artifacts.store.store import Store
+from tasks.checkpoints.snapshot import STATE_FILE
+from tasks.pipeline.checkpoint import resolve
+from tasks.quantizing.modelopt import EAGER, insert_quantizers, load_plain
+from tasks.quantizing.recipe import BUILTIN, load_recipe
 
 
 def _forged_export(demo_export: Path, folder: Path, state: bytes) -> Path:

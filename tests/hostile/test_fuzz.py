@@ -24,7 +24,7 @@ from artifacts.manifest import Manifest, ReleaseFile
 from flows.parameters import OptimizeParameters, parse_parameters, read_config
 from tasks.data.folder import Folder
 from tasks.data.listing import TABLE_NAMES, read_listing
-from tasks.graph_audit import audit_file
+from tasks.pipeline.graph_audit import audit_file
 from tests.artifacts.support import SHA, provenance
 from tests.thorough import amount
 

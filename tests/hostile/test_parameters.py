@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from artifacts.errors import SameAsBaseline
-from artifacts.store import Store
-from tasks.accuracy import score
+from artifacts.store.store import Store
+from tasks.data.pinned import pin_data
 from tasks.data.texts import evaluation_texts
-from tasks.datasource import pin_data
+from tasks.pipeline.accuracy import score
 from tests.hostile.support import Bad, Workshop, check_complete
 from tests.tasks.support import kept
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from artifacts import mounts
 from artifacts.errors import (
     AliasMoved,
     AliasNotFound,
@@ -20,13 +19,14 @@ from artifacts.errors import (
     ReleaseNotFound,
     UnsupportedFileSystem,
 )
+from artifacts.keeping.promotion import promote
 from artifacts.names import check_alias, check_model_name, parse_reference
-from artifacts.promotion import promote
 from artifacts.refs import FileEntry
-from artifacts.store import Store
-from tasks import disk_space
-from tasks.checkpoint import resolve
+from artifacts.store import mounts
+from artifacts.store.store import Store
 from tasks.data import open_dataset
+from tasks.pipeline import disk_space
+from tasks.pipeline.checkpoint import resolve
 from tests.artifacts.support import add, digest, make_release
 from tests.hostile.support import Bad, Workshop, check_complete, digits
 

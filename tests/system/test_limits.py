@@ -19,7 +19,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
-from tasks.server_turn import SILENCE_S, variable_name
+from tasks.device.server_turn import SILENCE_S, variable_name
 from tests.processes import new_mark
 from tests.system.servers import Up, postgres, run_log, stop_up, trigger, up, wait_for
 

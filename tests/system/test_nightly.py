@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.system.servers import Up, postgres, read_run, run_log, trigger, up, wait_for
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]

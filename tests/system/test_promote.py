@@ -14,9 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 
-from artifacts import aliases
-from artifacts import promotion as by_hand
-from artifacts.store import Store
+from artifacts.keeping import promotion as by_hand
+from artifacts.store import aliases
+from artifacts.store.store import Store
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 from tests.system.servers import Up, run_log, trigger, up, wait_for
 

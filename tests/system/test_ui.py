@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from artifacts.store import Store
+from artifacts.store.store import Store
 from tests.system.browser import HEIGHT, WIDTH, Album, album, browser_page, chromium
 from tests.system.servers import postgres, up
 

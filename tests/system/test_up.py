@@ -25,7 +25,7 @@ from tests.thorough import amount
 
 pytestmark = pytest.mark.heavy
 
-SERVER, WORKER, RUN = "deployments.api_process", "deployments.worker_process", "prefect.engine"
+SERVER, WORKER, RUN = "deployments.server.api_process", "deployments.server.worker_process", "prefect.engine"
 TELL = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell of a regression"}
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "somebody",

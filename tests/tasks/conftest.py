@@ -13,16 +13,16 @@ import numpy as np
 import onnx
 import pytest
 
-from artifacts.store import Store, activate
-from tasks.calibration import Calibration
-from tasks.checkpoint import CheckedCheckpoint
+from artifacts.store.store import Store, activate
+from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import family_named
-from tasks.datasource import DataRef
+from tasks.data.pinned import DataRef
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.graph.skeleton import Skeleton
-from tasks.quantization import QuantizedCheckpoint
-from tasks.recipe import Recipe
-from tasks.snapshot import Snapshot
+from tasks.pipeline.calibration import Calibration
+from tasks.pipeline.checkpoint import CheckedCheckpoint
+from tasks.pipeline.quantization import QuantizedCheckpoint
+from tasks.quantizing.recipe import Recipe
 
 SAMPLES, BATCH = 24, 5
 
@@ -41,9 +41,9 @@ class Prepared:
 @pytest.fixture(scope="session")
 def prepared(small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """The small CLIP with 24 digits to calibrate on."""
-    from tasks.checkpoint import check, resolve
-    from tasks.datasource import pin_data
-    from tasks.recipe import load_recipe
+    from tasks.data.pinned import pin_data
+    from tasks.pipeline.checkpoint import check, resolve
+    from tasks.quantizing.recipe import load_recipe
 
     store = Store.open(tmp_path_factory.mktemp("prepared") / "store")
     with activate(store):
@@ -62,7 +62,7 @@ def in_store(prepared: Prepared) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def calibrated(prepared: Prepared) -> dict[str, Calibration]:
     """Both encoders calibrated, in batches that do not divide the samples evenly."""
-    from tasks.calibration import calibrate
+    from tasks.pipeline.calibration import calibrate
 
     with activate(prepared.store):
         arguments = (prepared.snapshot, prepared.checked.preprocess, prepared.data, prepared.recipe)
@@ -72,7 +72,7 @@ def calibrated(prepared: Prepared) -> dict[str, Calibration]:
 @pytest.fixture(scope="session")
 def quantized(prepared: Prepared, calibrated: dict[str, Calibration]) -> QuantizedCheckpoint:
     """The ModelOpt checkpoint of both encoders."""
-    from tasks.quantization import quantize
+    from tasks.pipeline.quantization import quantize
 
     with activate(prepared.store):
         tables: Any = {encoder: calibration.table for encoder, calibration in calibrated.items()}
@@ -133,7 +133,7 @@ def run_onnx() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def recipe_without() -> Callable[..., Recipe]:
     """`recipe_without("*.fc1.*")`: the built-in recipe `fp8` with rules at its end that switch quantizers off."""
-    from tasks.recipe import load_recipe
+    from tasks.quantizing.recipe import load_recipe
 
     def make(*patterns: str) -> Recipe:
         content = load_recipe("fp8").model_dump()
@@ -146,7 +146,7 @@ def recipe_without() -> Callable[..., Recipe]:
 @pytest.fixture(scope="session")
 def recipe_by_channel() -> Recipe:
     """The built-in recipe `fp8` with a weight scale for each output channel of every linear layer."""
-    from tasks.recipe import load_recipe
+    from tasks.quantizing.recipe import load_recipe
 
     content = load_recipe("fp8").model_dump()
     (rule,) = [rule for rule in content["quantize"]["quant_cfg"] if rule["quantizer_name"] == "*weight_quantizer"]
@@ -199,12 +199,12 @@ def demo_graph(
 
     With `by_channel=True` the FP8 graph has a weight scale for each output channel.
     """
+    from tasks.clip.weights import WeightReader
+    from tasks.file_names import PRECISION_KEY, RECIPE_KEY
     from tasks.graph.channels import with_channels
     from tasks.graph.quantize import quantize
-    from tasks.graph.weights import WeightReader
     from tasks.graph.writer import write_onnx
-    from tasks.onnx_names import PRECISION_KEY, RECIPE_KEY
-    from tasks.recipe import load_recipe
+    from tasks.quantizing.recipe import load_recipe
 
     @cache
     def write(encoder: Any, precision: str, by_channel: bool = False) -> Path:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.store import Store
-from tasks.accuracy import Accuracy, score
+from artifacts.store.store import Store
+from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
-from tasks.datasource import DataRef
-from tasks.embedding import Embeddings
-from tasks.step_cost import StepStats
+from tasks.pipeline.accuracy import Accuracy, score
+from tasks.pipeline.embedding import Embeddings
+from tasks.runs.step_cost import StepStats
 
 STATS = StepStats(wall_s=1, peak_rss_mb=1)
 

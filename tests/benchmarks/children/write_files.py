@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from tasks.clip.weights import WeightReader
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 
 
 def weights_of(folder: Path) -> WeightReader:

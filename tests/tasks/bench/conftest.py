@@ -12,11 +12,12 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from tasks.bench import compiled, machine, run, torch_target
+from tasks.bench import machine, run, torch_target
 from tasks.bench.evidence import Kernel
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.roofline import DeviceRates
-from tasks.gpu_state import GpuState
+from tasks.device.gpu_state import GpuState
+from tasks.torch_fp8 import compiled
 from tests.benchmarks.architectures import Architecture, Tower
 
 SMALL = Architecture("small", Tower(2, 128, 2, 256), Tower(2, 128, 2, 256), 56, 64, "quick_gelu")

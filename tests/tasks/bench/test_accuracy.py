@@ -20,13 +20,13 @@ from artifacts.schema import check_rows
 from tasks.bench import machine
 from tasks.bench.accuracy import Scores
 from tasks.bench.evaluation import EVALUATION_FILE, Evaluation
-from tasks.bench.onnx_graph import OnnxGraph, random_inputs
 from tasks.bench.report import BenchReport, Machine, markdown
 from tasks.bench.run import bench
 from tasks.bench.settings import BenchSettings
 from tasks.bench.stability import AGAIN, MOVED, SMALLER
-from tasks.bench.torch_graph import load
-from tasks.scoring import Classification, Retrieval, Task
+from tasks.evaluation.scoring import Classification, Retrieval, Task
+from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
+from tasks.torch_fp8.torch_graph import load
 from tests.processes import own_environment
 
 ROOT = Path(__file__).parents[3]

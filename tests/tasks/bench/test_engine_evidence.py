@@ -10,7 +10,7 @@ import pytest
 
 from tasks.bench.engine_evidence import engine_evidence
 from tasks.bench.evidence import Evidence, Layer
-from tasks.bench.onnx_graph import OnnxGraph
+from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 REPORTS = json.loads((Path(__file__).parents[1] / "engines" / "inspector" / "reports.json").read_text())
 HEAD = "vision_model.encoder.layers"

@@ -18,14 +18,14 @@ from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
 from tasks.bench import engine_target, gpu_timing, run, variant
 from tasks.bench.engine_target import EngineVariant, why_not
 from tasks.bench.gpu_timing import TimingSettings, capture_if_possible
-from tasks.bench.onnx_graph import OnnxGraph, module_of, random_inputs
 from tasks.bench.report import markdown
 from tasks.bench.settings import BenchSettings
-from tasks.bench.torch_graph import load
 from tasks.engines import BatchProfile, child, tensorrt
 from tasks.engines.base import Platform
 from tasks.engines.record import write_record
 from tasks.engines.resident import DeviceEngine
+from tasks.torch_fp8.onnx_graph import OnnxGraph, module_of, random_inputs
+from tasks.torch_fp8.torch_graph import load
 from tests.tasks.engines import runtime
 from tests.tasks.engines.runtime import RUNTIME, Engine
 

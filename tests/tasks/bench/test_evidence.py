@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tasks.bench.evidence import Kernel, align, fallen_back, weigh
-from tasks.bench.onnx_graph import OnnxGraph
-from tasks.bench.patterns import fused_plan
+from tasks.torch_fp8.onnx_graph import OnnxGraph
+from tasks.torch_fp8.patterns import fused_plan
 
 CUDNN = "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_64x128x64_4x1x1_cga1x1x1_kernel0_0"
 NAMES = {

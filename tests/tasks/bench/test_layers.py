@@ -12,9 +12,9 @@ import pytest
 from tasks.bench import layer_plot
 from tasks.bench.evidence import Evidence, FallBack, Kernel, Layer, align
 from tasks.bench.layers import LayerRow, join_layers, layer_rows
-from tasks.bench.onnx_graph import OnnxGraph
-from tasks.bench.patterns import fused_plan
 from tasks.bench.report import BenchReport, EncoderEvidence, Machine, markdown
+from tasks.torch_fp8.onnx_graph import OnnxGraph
+from tasks.torch_fp8.patterns import fused_plan
 
 ABOUT = ("image", "torch-fp8", 32)
 FP16 = (Layer("a.q_proj + k, v", 8.0), Layer("a", 3.0), Layer("a.fc1", 10.0), Layer("a.only16", 1.0))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.bench.onnx_graph import OnnxGraph
 from tasks.bench.roofline import DeviceRates, Product, count_products, limit_seconds
+from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 BATCH, TOKENS, WIDTH, MLP, HEADS, OUT = 3, 17, 128, 256, 2, 64
 PIXELS, PATCH = 224, 56

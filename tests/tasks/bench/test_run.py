@@ -15,7 +15,7 @@ from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.report import markdown
 from tasks.bench.run import bench
 from tasks.bench.settings import BenchSettings
-from tasks.gpu_state import GpuState
+from tasks.device.gpu_state import GpuState
 from tests.processes import own_environment
 
 ROOT = Path(__file__).parents[3]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from artifacts.errors import CheckpointError, MissingEncoder
+from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS, family_for, family_named
-from tasks.snapshot import Snapshot
 from tests.published import SWITCHES, published
 from tests.tasks.families.support import CONFIGS, NAMES
 

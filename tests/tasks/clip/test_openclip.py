@@ -16,15 +16,15 @@ from safetensors.torch import save_file
 from skimage import data as pictures
 
 from artifacts.errors import CheckpointError, NotClip, UnsafeCheckpoint, UnsupportedVariant
-from artifacts.store import Store
-from tasks.checkpoint import check, resolve
+from artifacts.store.store import Store
+from tasks.checkpoints.preprocess import Preprocess
 from tasks.clip import openclip
 from tasks.clip.openclip import OpenClip, read_config
+from tasks.clip.weights import WeightReader
 from tasks.graph.replicate import trace_by_block
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.modelopt import load_exposed
-from tasks.preprocess import Preprocess
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.quantizing.modelopt import load_exposed
 from tests.tasks.clip.openclip_model import CONFIG, reference, save
 from tests.tasks.families.support import cosines, run_onnx
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from artifacts.errors import UnknownTarget
-from tasks.bench import aot
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.by_hand import Engine, build_command, package_command, run_command, shell_line
 from tasks.engines.child import Job, build_in_child
+from tasks.torch_fp8 import aot
 from tests.processes import own_environment
 
 PUBLIC = json.loads(Path(__file__).with_name("public_flags.json").read_text())
@@ -90,7 +90,7 @@ def test_pytorchs_commands_are_understood(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(aot, "build_package", lambda *arguments: built.append(arguments))
     monkeypatch.setattr(aot, "_median_ms", lambda *arguments: built.append(arguments) or 0.0)
     for command in (build_command(engine("torch-fp8")), run_command(engine("torch-fp8"), 16)):
-        assert command[:3] == ["python", "-m", "tasks.bench.aot"]
+        assert command[:3] == ["python", "-m", "tasks.torch_fp8.aot"]
         aot.main(command[3:])
     assert built == [(Path("text/fp8.onnx"), Path("e.engine"), (2, 8, 32)), (Path("e.engine"), 16)]
     built.clear()

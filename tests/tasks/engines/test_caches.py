@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from artifacts.store import Store
-from artifacts.verification import verify
+from artifacts.store.store import Store
+from artifacts.store.verification import verify
 from tasks.engines import backend_for
 from tasks.engines import tensorrt as tensorrt_backend
 from tasks.engines.base import BatchProfile

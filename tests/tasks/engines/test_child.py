@@ -16,7 +16,7 @@ import pytest
 from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
 from tasks.engines import BatchProfile
 from tasks.engines.child import _RESULT, Job, build_in_child, builders_stopped
-from tasks.step_limit import step_limit
+from tasks.runs.step_limit import step_limit
 from tests.processes import left_after, marked, new_mark
 
 PYTHON = sys.executable  # tests replace it

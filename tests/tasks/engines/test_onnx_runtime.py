@@ -10,10 +10,10 @@ import onnx
 import pytest
 
 from artifacts.errors import BuildError
+from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
 from tasks.engines import BatchProfile, backend_for
 from tasks.graph import writer
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
 
 TARGET = "onnxruntime"

@@ -15,13 +15,13 @@ import pytest
 from onnx import TensorProto, helper
 
 from artifacts.errors import BuilderCrash, BuildError
+from tasks.clip.weights import WeightReader
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import Recipe, load_recipe
+from tasks.quantizing.recipe import Recipe, load_recipe
 
 pytest.importorskip("tensorrt_rtx")
 

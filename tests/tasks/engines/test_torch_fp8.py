@@ -19,14 +19,14 @@ from artifacts.errors import (
     ObjectDamaged,
     WrongInput,
 )
-from artifacts.store import Store
-from tasks.bench import aot, compiled, cuda_toolkit
+from artifacts.store.store import Store
 from tasks.demo import SNAPSHOT
-from tasks.engine_build import require_target
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import torch_fp8 as module
 from tasks.engines.record import write_record
 from tasks.engines.torch_fp8 import TorchFp8
+from tasks.pipeline.engine_build import require_target
+from tasks.torch_fp8 import aot, compiled, cuda_toolkit
 from tests.tasks.families.support import cosines
 
 TARGET = "torch-fp8"
@@ -242,12 +242,12 @@ def test_a_whole_run_publishes_and_serves_it(small_clip: Path, tmp_path: Path, m
     """`optimize` and `load_encoder`; the build runs in this process, which is the one that has the CPU in the GPU's
     place."""
     import flows.optimize
-    from artifacts.exporting import export
+    from artifacts.copies.exporting import export
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
-    from tasks import engine_build
+    from tasks.pipeline import engine_build
+    from tasks.runs.steps import StepStats
     from tasks.runtime import load_encoder
-    from tasks.steps import StepStats
     from tests.flows.conftest import small_parameters
 
     def in_this_process(job: Any) -> tuple[StepStats, str]:
@@ -273,4 +273,4 @@ def test_a_whole_run_publishes_and_serves_it(small_clip: Path, tmp_path: Path, m
         assert (packed.target, packed.precision) == (TARGET, "fp8")
         assert (packed.embed_texts(texts) * plain.embed_texts(texts)).sum(1).min() > 0.99
     script = (tmp_path / "release" / "scripts" / "build-text-fp8-torch-fp8.sh").read_text()
-    assert "python -m tasks.bench.aot build text/fp8.onnx" in script
+    assert "python -m tasks.torch_fp8.aot build text/fp8.onnx" in script

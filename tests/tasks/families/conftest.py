@@ -10,12 +10,12 @@ import pytest
 
 from artifacts.manifest import Encoder
 from tasks.clip import family_named
+from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
 from tasks.graph.writer import write_onnx
-from tasks.onnx_names import RECIPE_KEY
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 from tests.tasks.families.support import CONFIGS, Quantized, reader, save_checkpoint, simulate
 
 

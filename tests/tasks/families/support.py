@@ -14,9 +14,9 @@ import pytest
 
 from artifacts.manifest import Encoder
 from tasks.clip import ClipFamily, family_named
+from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
-from tasks.graph.weights import WeightReader
-from tasks.recipe import Recipe
+from tasks.quantizing.recipe import Recipe
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}
 VISION = {**TEXT, "image_size": 32, "patch_size": 8}
@@ -204,7 +204,7 @@ def simulate(name: str, config: dict[str, Any], folder: Path, recipe: Recipe, ba
     import modelopt.torch.quantization as mtq
     import torch
 
-    from tasks.modelopt import read_amax
+    from tasks.quantizing.modelopt import read_amax
 
     family = family_named(name)
     model = family.load(folder, config, "eager")

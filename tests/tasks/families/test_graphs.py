@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from tasks.clip import family_named
+from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.tracing import trace
 from tasks.graph.writer import write_onnx
-from tasks.graph_audit import audit_file
-from tasks.onnx_names import RECIPE_KEY
-from tasks.recipe import Recipe, builtin_names, load_recipe, owner_of
+from tasks.pipeline.graph_audit import audit_file
+from tasks.quantizing.recipe import Recipe, builtin_names, load_recipe, owner_of
 from tests.tasks.families.layers import Recording, cut, in_fp32, in_fp32_feed
 from tests.tasks.families.support import (
     CONFIGS,

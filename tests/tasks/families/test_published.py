@@ -17,14 +17,14 @@ from tokenizers import Tokenizer, models, normalizers, processors
 
 from artifacts.errors import CheckpointError
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store, activate
-from tasks.checkpoint import check, resolve
+from artifacts.store.store import Store, activate
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import family_named
-from tasks.graph_audit import audit
-from tasks.modelopt import load_plain
-from tasks.onnx_export import export_fp16, trace_encoder
-from tasks.preprocess import Preprocess
-from tasks.snapshot import Snapshot
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.pipeline.graph_audit import audit
+from tasks.pipeline.onnx_export import export_fp16, trace_encoder
+from tasks.quantizing.modelopt import load_plain
 from tests.published import SWITCHES, published, shrunk
 from tests.tasks.families.support import (
     CONFIGS,

@@ -17,12 +17,12 @@ import pytest
 from tasks.clip import family_named
 from tasks.engines import BatchProfile
 from tasks.engines.child import Job, build_in_child
+from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.writer import write_onnx
-from tasks.graph_audit import audit_file
-from tasks.onnx_names import RECIPE_KEY
-from tasks.recipe import builtin_names, load_recipe
+from tasks.pipeline.graph_audit import audit_file
+from tasks.quantizing.recipe import builtin_names, load_recipe
 from tests.tasks.families.support import (
     CONFIGS,
     ENCODERS,

@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from artifacts.refs import ArtifactRef
-from artifacts.store import Store, activate
-from tasks.calibration import calibrate
-from tasks.checkpoint import CheckedCheckpoint, check, resolve
+from artifacts.store.store import Store, activate
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.clip import family_named
-from tasks.datasource import DataRef, pin_data
-from tasks.embedding import EMBEDDINGS_FILE, embed
-from tasks.graph_audit import audit
-from tasks.onnx_export import export_fp8, export_fp16, trace_encoder
-from tasks.preprocess import Preprocess
-from tasks.quantization import QuantizedCheckpoint, quantize
-from tasks.recipe import load_recipe
-from tasks.snapshot import AMAX_FILE, Snapshot
+from tasks.data.pinned import DataRef, pin_data
+from tasks.pipeline.calibration import calibrate
+from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
+from tasks.pipeline.embedding import EMBEDDINGS_FILE, embed
+from tasks.pipeline.graph_audit import audit
+from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
+from tasks.pipeline.quantization import QuantizedCheckpoint, quantize
+from tasks.quantizing.recipe import load_recipe
 from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, cosines, save_processor
 
 SAMPLES = 24

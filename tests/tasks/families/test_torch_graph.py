@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.bench.torch_graph import load
 from tasks.clip import family_named
+from tasks.torch_fp8.torch_graph import load
 from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, cosines, random_feed, run_onnx
 
 LEAST = {None: 0.9999, "fp8-compact": 0.985}

@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from artifacts.errors import BadAmax
 from tasks.clip import family_named
+from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.modelopt import read_channels
-from tasks.recipe import Recipe
+from tasks.quantizing.modelopt import read_channels
+from tasks.quantizing.recipe import Recipe
 from tests.tasks.families.support import CONFIGS, ENCODERS, reader, save_checkpoint, simulate
 
 FC1 = "text_model.encoder.layers.0.mlp.fc1"

@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from artifacts.errors import BadAmax, ExportError
+from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton
-from tasks.graph.weights import WeightReader
-from tasks.recipe import Recipe, load_recipe
+from tasks.quantizing.recipe import Recipe, load_recipe
 
 LAYER = "text_model.encoder.layers.0"
 FP8 = load_recipe("fp8")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tasks.demo import SNAPSHOT
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton, Weight, module_of
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp8"])

@@ -13,15 +13,16 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 from artifacts.errors import BadWeights
+from tasks.clip import weights
 from tasks.clip.base import Piece
+from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
-from tasks.graph import weights, writer
+from tasks.graph import writer
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton, Weight
-from tasks.graph.weights import WeightReader
 from tasks.graph.writer import write_onnx
-from tasks.recipe import Recipe, load_recipe
+from tasks.quantizing.recipe import Recipe, load_recipe
 
 FC1 = "text_model.encoder.layers.0.mlp.fc1"
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from artifacts.gates import Gates
 from artifacts.manifest import Encoder
+from artifacts.release.gates import Gates
 from tasks.clip import family_named
+from tasks.clip.weights import WeightReader
 from tasks.data.base import Sample
 from tasks.graph.replicate import trace_by_block
-from tasks.graph.weights import WeightReader
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 from tasks.search.evaluation import EncoderGraph, Evaluator
 from tasks.search.journal import Journal
 from tasks.search.plan import Planner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.recipe import load_recipe
+from tasks.quantizing.recipe import load_recipe
 from tasks.search.choice import Choice
 from tasks.search.recipe_file import chosen, without, write_recipe
 from tasks.search.units import Unit
@@ -55,7 +55,7 @@ def test_modelopt_scales_the_same_by_channel(tmp_path: Path) -> None:
     from transformers import CLIPModel
 
     from tasks.demo import SNAPSHOT
-    from tasks.modelopt import enabled_quantizers
+    from tasks.quantizing.modelopt import enabled_quantizers
 
     write_recipe(chosen(RECIPE, Choice(by_channel=frozenset([FC1]))), tmp_path / "found.yaml", "x")
     model = CLIPModel.from_pretrained(SNAPSHOT, dtype=torch.float32, attn_implementation="eager")
@@ -72,7 +72,7 @@ def test_modelopt_switches_off_the_same(tmp_path: Path) -> None:
     from transformers import CLIPModel
 
     from tasks.demo import SNAPSHOT
-    from tasks.modelopt import enabled_quantizers
+    from tasks.quantizing.modelopt import enabled_quantizers
 
     write_recipe(without(RECIPE, [FC1, ATTENTION, TABLE]), tmp_path / "found.yaml", "x")
     enabled = []

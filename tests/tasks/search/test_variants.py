@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from artifacts.manifest import Encoder
-from tasks.bench.onnx_graph import OnnxGraph
 from tasks.bench.roofline import count_products
-from tasks.bench.torch_graph import load
 from tasks.search.journal import Journal
 from tasks.search.recipe_file import by_channel, without
 from tasks.search.sensitivity import measure
 from tasks.search.units import Unit, units_of
 from tasks.search.variants import Variants, fake_quantize
+from tasks.torch_fp8.onnx_graph import OnnxGraph
+from tasks.torch_fp8.torch_graph import load
 from tests.tasks.families.support import run_onnx
 from tests.tasks.search.support import ENCODERS, RECIPE, SAMPLES, Prepared, all_units
 

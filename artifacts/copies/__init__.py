@@ -1,0 +1,1 @@
+"""Releases elsewhere: folders, archives, remote copies, and buckets that hosts share."""

@@ -1,0 +1,81 @@
+"""A release as a plain folder that needs nothing of ours, with its provenance and its signatures beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from artifacts import fs
+from artifacts.errors import ExportFailed, ExportTargetExists
+from artifacts.manifest import Manifest
+from artifacts.store.signatures import signatures
+from artifacts.store.signing import SIGNATURES_FOLDER
+from artifacts.store.slsa import PROVENANCE_FILE, slsa_statement
+from artifacts.store.store import Store
+
+MANIFEST_FILE = "manifest.json"
+
+
+def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
+    """Write a release as a plain folder and return the paths of its files in it.
+
+    Every file is verified on the way; on any failure there is no folder. The manifest and each signature are the
+    bytes that the store holds, so `model_signing verify key DIR --signature DIR/signatures/1.json` works.
+
+    Raises:
+        ExportTargetExists: `destination` is a file or a folder that is not empty.
+        ExportFailed: it cannot be written.
+        ObjectMissing, ObjectDamaged, DamagedSignature: something is not what was published.
+    """
+    with store.reading():
+        beside = _beside(store, manifest)
+        with new_folder(destination) as folder:
+            for file in manifest.files:
+                store.copy_out(manifest, file, folder / file.path)
+            for path, data in beside.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(data)
+    return [*beside, *(file.path for file in manifest.files)]
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `destination` in one step when the block ends; when it fails, there is none.
+
+    Raises:
+        ExportTargetExists: `destination` is a file or a folder that is not empty.
+        ExportFailed: it cannot be written.
+    """
+    destination = destination.expanduser().absolute()
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
+    scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if destination.exists():
+            destination.rmdir()
+        scratch.rename(destination)
+    except OSError as error:
+        raise ExportFailed(
+            f"the release cannot be written: {error.strerror or error}",
+            where=destination,
+            fix="give a folder on a disk that can be written and has room",
+        ) from error
+    finally:
+        fs.discard_tree(scratch)
+
+
+def _beside(store: Store, manifest: Manifest) -> dict[str, bytes]:
+    """What an export holds beside the release's files."""
+    data = manifest.to_bytes()
+    statement = slsa_statement(manifest, hashlib.sha256(data).hexdigest())
+    bundles = {
+        f"{SIGNATURES_FOLDER}/{record.number}.json": record.bundle.encode()
+        for record in signatures(store.root, manifest.model, manifest.version)
+    }
+    return {MANIFEST_FILE: data, PROVENANCE_FILE: json.dumps(statement, indent=2).encode(), **bundles}

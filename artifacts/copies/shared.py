@@ -1,0 +1,187 @@
+"""A store that is one host's working copy of a bucket (`artifacts.copies.bucket`), which other hosts share.
+
+Objects go into the bucket when they are added here, and come from it when they are needed. A record (a manifest, an
+alias's entry, a tombstone, a signature) is created in the bucket first: there it is decided who has a version or moves
+an alias, and a process that is killed before has done nothing that anybody can see. Then it is put into this store.
+
+The step lock is a host's own: two hosts that need one step at once both compute it, and add equal objects.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from artifacts import fs
+from artifacts.copies.bucket import Bucket, BucketHeader, in_order
+from artifacts.errors import ConfigError, NotAStore, ObjectDamaged, ObjectMissing, ReleaseConflict, ReplicaError
+from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.records import dump, parse
+from artifacts.refs import ArtifactRef
+from artifacts.store import layout
+from artifacts.store.store import BUCKET_VARIABLE, Store
+
+_FOLDERS = ("releases", "signatures", "aliases")  # so that no pointer is ever here before what it points to
+
+
+class SharedStore(Store):
+    """A working copy of a bucket; its identity is the bucket's, so that steps have the same cache keys on all hosts."""
+
+    def __init__(self, root: Path, bucket: Bucket) -> None:
+        super().__init__(root, bucket.header.id, writable=True)
+        self.bucket = bucket
+        self._sent: set[str] = set()
+        self._suspect: set[str] = set()
+
+    @classmethod
+    def join(cls, root: Path, url: str) -> SharedStore:
+        """Make the store in `root` a working copy of the bucket, which gets what the store has so far, and bring in
+        what others have published.
+
+        Raises:
+            ConfigError: the store is another bucket's working copy, or the URL is not one for a bucket.
+            ReleaseConflict: the store and the bucket have different records of one name.
+            ReplicaError: the bucket cannot be reached or used.
+        """
+        store = cls(root, Bucket(url))
+        mark = root / layout.BUCKET
+        if not mark.exists():
+            store._offer_all()
+            with suppress(FileExistsError):  # another process of this host was faster
+                fs.write_exclusive(mark, dump(store.bucket.header), root / "staging")
+        mine = parse(BucketHeader, mark.read_bytes(), where=mark, error=NotAStore, what="the mark of the bucket")
+        if mine != store.bucket.header:
+            raise ConfigError(
+                f"the store is the working copy of another bucket than {store.bucket.url}",
+                where=mark,
+                fix=f"give another folder as store, or set {BUCKET_VARIABLE} to its own bucket",
+            )
+        store.refresh()
+        return store
+
+    def _offer_all(self) -> None:
+        """Put what the store has had before it was shared into the bucket; repeated after a crash it goes on."""
+        with self.reading():
+            for manifest in reversed(self.releases()):
+                self._send_objects(manifest)
+            for folder in _FOLDERS:
+                for name in in_order(self._name(path) for path in (self.root / folder).rglob("*.*")):
+                    if not self.bucket.claim(name, (self.root / name).read_bytes()):
+                        raise ReleaseConflict(
+                            f"the store and {self.bucket.url} have different histories",
+                            where=self.root / name,
+                            expected=f"the bytes of {self.bucket.where(name)}",
+                            fix="give an empty folder as this host's store; `clipsmith push` and `pull` move releases",
+                        )
+
+    # --- records -------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Bring in the records that other hosts have put into the bucket; their objects come when they are needed.
+
+        Raises:
+            ReplicaError: the bucket cannot be read, or a record in it is damaged.
+        """
+        listed = {folder: self.bucket.names(folder) for folder in reversed(_FOLDERS)}
+        retired = {name for name in listed["releases"] if name.endswith(".retired")}
+        for folder in _FOLDERS:
+            lacking = [name for name in listed[folder] if self._lacks(name, retired)]
+            with self.reading():
+                for name, data in self.bucket.read(lacking):
+                    self._keep(self.root / name, data)
+
+    def _lacks(self, name: str, retired: set[str]) -> bool:
+        """Whether a record is to be brought in: what is left of a retired release is its tombstone."""
+        parts = Path(name).parts
+        version = parts[2].removesuffix(".json")
+        gone = parts[0] in ("releases", "signatures") and f"releases/{parts[1]}/{version}.retired" in retired
+        return not gone and not (self.root / name).exists()
+
+    def write_record(self, path: Path, data: bytes) -> None:
+        """Create a record, in the bucket first: there it is decided whose it is.
+
+        Raises:
+            FileExistsError: another host was first, and its record is here now.
+            ReplicaError: the bucket cannot be reached; nothing was done.
+        """
+        name = self._name(path)
+        if self.bucket.claim(name, data):
+            self._keep(path, data)
+            return
+        ((_, theirs),) = self.bucket.read([name])
+        self._keep(path, theirs)
+        if path.suffix != ".retired":  # a release that another host has retired is what we wanted
+            raise FileExistsError(path)
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        """Put a record of the bucket here, unless it is here already."""
+        try:
+            super().write_record(path, data)
+        except FileExistsError:
+            self.keep_record(path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    # --- objects -------------------------------------------------------------------------------------------
+
+    def add(self, kind: str, folder: Path) -> ArtifactRef:
+        """As in any store, and then it is in the bucket too. Raises: ReplicaError: the bucket cannot be written."""
+        ref = super().add(kind, folder)
+        self._send(ref)
+        return ref
+
+    def _send(self, ref: ArtifactRef) -> None:
+        if ref.digest not in self._sent:
+            self.bucket.send(self, ref, replace=ref.digest in self._suspect)
+            self._sent.add(ref.digest)
+
+    def _send_objects(self, manifest: Manifest) -> None:
+        for ref in manifest.objects():
+            self._send(ref)
+
+    def _commit(self, manifest: Manifest) -> None:
+        self.require_objects(manifest)
+        self._send_objects(manifest)
+        super()._commit(manifest)
+
+    def check(self, ref: ArtifactRef) -> None:
+        """As in any store; an object that is missing or damaged here comes from the bucket, if that has it.
+
+        Raises:
+            ObjectMissing, ObjectDamaged: it is not sound here, and the bucket has not got it.
+            ReplicaError: it is damaged in the bucket, or the bucket cannot be reached.
+        """
+        try:
+            super().check(ref)
+        except (ObjectMissing, ObjectDamaged):
+            if not self.bucket.holds(ref):
+                raise
+            self._fetch(ref)
+            super().check(ref)
+
+    def fetch(self, ref: ArtifactRef) -> None:
+        """Get an object from the bucket if it is not here at all and is there."""
+        if not layout.object_folder(self.root, ref.digest).exists() and self.bucket.holds(ref):
+            self._fetch(ref)
+
+    def _fetch(self, ref: ArtifactRef) -> None:
+        self._sent.add(ref.digest)  # what comes from there need not go there
+        try:
+            self.bucket.fetch(self, ref)
+        except ReplicaError:
+            self._sent.discard(ref.digest)
+            self._suspect.add(ref.digest)  # whoever makes it again replaces it there
+            raise
+
+    def require_objects(self, manifest: Manifest) -> None:
+        """As in any store, once what is missing has come from the bucket."""
+        for ref in manifest.objects():
+            self.fetch(ref)
+        super().require_objects(manifest)
+
+    def _location(self, manifest: Manifest, file: ReleaseFile) -> Path:
+        for ref in manifest.objects():
+            if ref.digest == file.object:
+                self.fetch(ref)
+        return super()._location(manifest, file)

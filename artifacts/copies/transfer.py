@@ -1,0 +1,149 @@
+"""Releases on the move: what archives and remote copies share."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from artifacts import fs, locks
+from artifacts.errors import DamagedLedger, DamagedSignature, ObjectDamaged, ObjectMissing
+from artifacts.manifest import Manifest
+from artifacts.records import dump, parse
+from artifacts.refs import ArtifactRef, FileEntry
+from artifacts.store import layout, ledger, signatures
+from artifacts.store.signatures import SignatureRecord
+from artifacts.store.store import Store
+
+_CHUNK = 1 << 20
+
+
+def verified_chunks(store: Store, owner: str, ref: ArtifactRef, entry: FileEntry) -> Iterator[bytes]:
+    """The bytes of one file of an object, piece by piece; the last piece comes only if all were the right ones.
+
+    `owner` is whose object it is, for messages.
+
+    Raises:
+        ObjectMissing, ObjectDamaged.
+    """
+    path = layout.object_folder(store.root, ref.digest) / entry.path
+    digest, size, held = hashlib.sha256(), 0, b""
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                if held:
+                    yield held
+                digest.update(chunk)
+                size, held = size + len(chunk), chunk
+    except FileNotFoundError as error:
+        raise ObjectMissing(
+            f"{owner} has lost {entry.path} of its {ref.kind}", where=path, fix="run `clipsmith verify --repair`"
+        ) from error
+    except OSError as error:
+        raise ObjectDamaged(
+            f"{owner}: {path.name} cannot be read: {error}", where=path, fix="run `clipsmith verify --repair`"
+        ) from error
+    if size != entry.size or digest.hexdigest() != entry.sha256:
+        raise ObjectDamaged(
+            f"{owner}: {entry.path} of its {ref.kind} is damaged",
+            where=path,
+            expected=f"{entry.size} bytes with sha256 {entry.sha256[:12]}...",
+            fix="run `clipsmith verify --repair`",
+        )
+    if held:
+        yield held
+
+
+def has_object(store: Store, ref: ArtifactRef) -> bool:
+    """Whether a sound copy of the object is here; it is held from then on."""
+    try:
+        store.check(ref)
+    except (ObjectDamaged, ObjectMissing):
+        return False
+    return True
+
+
+def refuse_conflict(store: Store, manifest: Manifest) -> None:
+    """Refuse a release whose name and version are taken here, before anything is copied.
+
+    A manifest that is damaged here does not take the name from the one that it was.
+
+    Raises:
+        ReleaseConflict: another release has this name and version here.
+    """
+    path = layout.manifest_path(store.root, manifest.model, manifest.version)
+    data = manifest.to_bytes()
+    if path.exists() and path.read_bytes() != data and not _was_written(store.root, path, data):
+        raise store.conflict(manifest)
+
+
+def parse_signature(data: bytes, manifest: Manifest, where: object) -> SignatureRecord:
+    """A signature that came with a release.
+
+    Raises:
+        DamagedSignature: it cannot be read, or is another release's.
+    """
+    record = parse(SignatureRecord, data, where=where, error=DamagedSignature, what="the signature")
+    if (record.model, record.version) != (manifest.model, manifest.version):
+        raise DamagedSignature(f"a signature of {record.model}@{record.version} came with {manifest.ref}", where=where)
+    return record
+
+
+def insert(store: Store, manifest: Manifest, records: Iterable[SignatureRecord]) -> tuple[bool, int]:
+    """Put a release, whose objects are here by now, into the store, and its signatures beside it.
+
+    Returns whether the release was new, and how many signatures were.
+
+    Raises:
+        ReleaseConflict, ObjectMissing: nothing was inserted.
+    """
+    _make_way(store, layout.manifest_path(store.root, manifest.model, manifest.version), manifest.to_bytes())
+    return store.insert(manifest), sum(_add_signature(store, record) for record in records)
+
+
+def _add_signature(store: Store, record: SignatureRecord) -> bool:
+    """Keep a signature under its own number, or the next free one if that is taken; False when it is here already."""
+    folder = layout.signature_folder(store.root, record.model, record.version)
+    _make_way(store, folder / f"{record.number}.json", dump(record))
+    with store.reading():
+        while (known := _find(folder, record.bundle)) is None:
+            try:
+                store.write_record(folder / f"{record.number}.json", dump(record))
+            except FileExistsError:
+                record = record.model_copy(update={"number": 1 + max(layout.numbers(folder), default=0)})
+                continue
+            return True
+        store.keep_record(known)
+    return False
+
+
+def _find(folder: Path, bundle: str) -> Path | None:
+    """Where a signature is kept already."""
+    for number in layout.numbers(folder):
+        path = folder / f"{number}.json"
+        with suppress(DamagedSignature):  # `clipsmith verify` reports it
+            if signatures.read(path).bundle == bundle:
+                return path
+    return None
+
+
+def _make_way(store: Store, path: Path, data: bytes) -> None:
+    """Move a damaged record aside when `data` is what was written there once."""
+    with locks.exclusive(store.root / layout.PUBLISH_LOCK), store.reading():
+        if path.exists() and path.read_bytes() != data and _was_written(store.root, path, data):
+            fs.move_away(path, store.root / "quarantine" / f"{path.name}-{uuid.uuid4().hex}")
+
+
+def _was_written(root: Path, path: Path, data: bytes) -> bool:
+    """Whether the ledger says that exactly `data` was put into the store as `path`."""
+    relative, digest = path.relative_to(root).as_posix(), hashlib.sha256(data).hexdigest()
+    for number in ledger.numbers(root):
+        try:
+            entry = ledger.read(root, number)
+        except (FileNotFoundError, DamagedLedger):  # `clipsmith verify` reports it
+            continue
+        if (entry.path, entry.sha256) == (relative, digest):
+            return True
+    return False

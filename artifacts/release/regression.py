@@ -1,0 +1,253 @@
+"""Is a new release worse than the model's last ones? A rule that tells noise from drift, figure by figure.
+
+A release is held against the last comparable ones: accepted, and of the same recipe, encoder, precision and target; for
+accuracy of the same evaluation set, for times of the same machine, and for latency only where it was really measured.
+Three signs count, each only when it is also large enough to matter (`_Kind.least`):
+
+- one value far outside: beyond the median by many times the scaled median absolute deviation (the robust z-score of
+  Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), with a floor, as many histories are constant;
+- the last three values all outside by less: a step that is there to stay, as in the Western Electric run rules;
+- a trend over the whole window: Mann-Kendall's test (Mann 1945, Kendall 1975), which no kind of noise misleads, and
+  the slope of Theil and Sen (1968) for its size.
+
+The limits are wider than those sources' because a release has many figures, a window few values, and timings heavy
+tails; `tests/artifacts/release/test_regression.py` measures what they find and how often they cry wolf.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from artifacts.manifest import Manifest, Row
+from artifacts.schema import MEASURED, number
+
+Verdict = Literal["steady", "regression", "drift", "improved", "too few"]
+WINDOW = 10
+FEWEST = 6
+"""With fewer comparable releases there is no telling what is usual."""
+_WIDE, _NARROW = 12.0, 3.0
+"""How many deviations a single value, and each of the last three, may be off, with `WINDOW` values to judge by."""
+_LASTING = 3
+_SIGNIFICANT = 0.001
+_MAD_TO_SIGMA = 1.4826  # for normal noise
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one figure. `typical` is the median of the `n` releases it was held against and `limit` the value
+    from which on a single one is a regression; both are None where there were too few."""
+
+    figure: str
+    value: float
+    typical: float | None
+    limit: float | None
+    unit: str
+    verdict: Verdict
+    n: int
+
+    @property
+    def alarming(self) -> bool:
+        """Whether somebody should look at it."""
+        return self.verdict in ("regression", "drift")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How figures of one kind behave.
+
+    `worse` is 1 where more is worse. `floor` is the least deviation assumed, `least` the smallest difference worth a
+    word, both as fractions of the typical value when `relative`; `slack` is a difference, in the unit, that never
+    counts.
+    """
+
+    unit: str
+    worse: Literal[1, -1]
+    floor: float
+    least: float
+    relative: bool
+    slack: float = 0.0
+
+    @property
+    def timed(self) -> bool:
+        """Whether it is a time, which comes out differently whenever it is really taken."""
+        return self.unit in ("s", "ms")
+
+
+_COSINE = _Kind("", -1, floor=5e-5, least=1e-3, relative=False)
+_TASK = _Kind("fraction", -1, floor=3e-4, least=4e-3, relative=False)
+_SIZE = _Kind("bytes", 1, floor=8e-4, least=0.01, relative=True)
+_BUILD = _Kind("s", 1, floor=0.02, least=0.1, relative=True, slack=2.0)
+_LATENCY = _Kind("ms", 1, floor=0.02, least=0.1, relative=True, slack=0.05)
+_SAMPLES_THAT_MATTER = 3
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One figure of one release; `slack` as in `_Kind`."""
+
+    kind: _Kind
+    value: float
+    slack: float
+
+
+_Key = tuple[str, str]
+"""What a figure is called, and the circumstances that must be the same for two to be comparable."""
+
+
+def findings(history: Sequence[Manifest], new: Manifest, k: int = WINDOW) -> list[Finding]:
+    """Hold every figure of `new` against the last `k` comparable releases of its model in `history`, in any order."""
+    before: defaultdict[_Key, list[float]] = defaultdict(list)
+    for manifest in sorted(history, key=lambda manifest: manifest.version):
+        if manifest.model == new.model and manifest.version < new.version and not manifest.rejected:
+            for key, reading in _readings(manifest).items():
+                before[key].append(reading.value)
+    return [_judge(key[0], reading, before[key], k) for key, reading in _readings(new).items()]
+
+
+def sentence(finding: Finding) -> str:
+    """A finding in words: `build time on onnxruntime: 61 s, regression: typically 40 s, at most 50 s (10 releases)`."""
+    start = f"{finding.figure}: {_shown(finding.value, finding.unit)}"
+    if finding.typical is None or finding.limit is None:
+        return f"{start}, too few comparable releases to judge ({finding.n})"
+    bound = "at most" if finding.limit > finding.typical else "at least"
+    words = f"typically {_shown(finding.typical, finding.unit)}, {bound} {_shown(finding.limit, finding.unit)}"
+    return f"{start}, {finding.verdict}: {words} ({finding.n} releases)"
+
+
+def _shown(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e6:,.2f} MB"
+    if unit == "fraction":
+        return f"{value * 100:+.2f} points"
+    return f"{value:.5g} {unit}".strip()
+
+
+# --- the rule ----------------------------------------------------------------------------------------------------
+
+
+def _judge(figure: str, reading: _Reading, before: Sequence[float], k: int) -> Finding:
+    kind, value = reading.kind, reading.value
+    # A step that was found in the cache brings its old time along: that is one measurement, however often it is told.
+    known = [x for x in dict.fromkeys(before) if x != value] if kind.timed else list(before)
+    window = known[-k:]
+    if len(window) < FEWEST:
+        return Finding(figure, value, None, None, kind.unit, "too few", len(window))
+    typical, allowed = median(window), _allowed(reading, window, _WIDE)
+    limit = typical + kind.worse * allowed
+    return Finding(figure, value, typical, limit, kind.unit, _verdict(reading, window, allowed), len(window))
+
+
+def _verdict(reading: _Reading, window: Sequence[float], allowed: float) -> Verdict:
+    worse = reading.kind.worse * (reading.value - median(window))
+    if worse > allowed:
+        return "regression"
+    if worse < -allowed:
+        return "improved"
+    return "drift" if worse > 0 and (_is_lasting(reading, window) or _is_trend(reading, window)) else "steady"
+
+
+def _is_lasting(reading: _Reading, window: Sequence[float]) -> bool:
+    """Whether the last three, this one included, are all worse than what went before."""
+    earlier, last = window[: 1 - _LASTING], [*window[1 - _LASTING :], reading.value]
+    if len(earlier) < FEWEST:
+        return False
+    usual = median(earlier)
+    return min(reading.kind.worse * (x - usual) for x in last) > _allowed(reading, earlier, _NARROW)
+
+
+def _is_trend(reading: _Reading, window: Sequence[float]) -> bool:
+    """Whether it gets worse from release to release, by enough over the window."""
+    from scipy.stats import kendalltau, theilslopes
+
+    values = [reading.kind.worse * x for x in (*window, reading.value)]
+    place = range(len(values))
+    if float(kendalltau(place, values, alternative="greater").pvalue) >= _SIGNIFICANT:
+        return False
+    return float(theilslopes(values, place).slope) * len(window) > _least(reading, window)
+
+
+def _allowed(reading: _Reading, window: Sequence[float], deviations: float) -> float:
+    """How much worse than the median may be noise; a short window knows its own noise badly and allows more."""
+    typical = median(window)
+    unit = abs(typical) if reading.kind.relative else 1.0
+    noise = max(_MAD_TO_SIGMA * median(abs(x - typical) for x in window), reading.kind.floor * unit)
+    return max(deviations * max(1.0, WINDOW / len(window)) * noise, _least(reading, window))
+
+
+def _least(reading: _Reading, window: Sequence[float]) -> float:
+    unit = abs(median(window)) if reading.kind.relative else 1.0
+    return max(reading.kind.least * unit, reading.slack)
+
+
+# --- the figures -------------------------------------------------------------------------------------------------
+
+
+def _readings(manifest: Manifest) -> dict[_Key, _Reading]:
+    found = (*_accuracy(manifest), *_sizes(manifest), *_builds(manifest), *_latencies(manifest))
+    recipe = manifest.provenance.recipe
+    return {(figure, f"{recipe} {circumstances}"): reading for figure, circumstances, reading in found}
+
+
+_Found = Iterator[tuple[str, str, _Reading]]
+
+
+def _accuracy(manifest: Manifest) -> _Found:
+    """Of FP8: mean cosines, and what the task loses against FP16 and FP32."""
+    data = manifest.provenance.evaluation.digest
+    for row in manifest.tables.get("accuracy", ()):
+        value, metric = number(row, "value"), str(row["metric"])
+        if value is None or row["precision"] != "fp8":
+            continue
+        if metric == "cosine_mean":
+            name = f"cosine of {_words(row, 'encoder', 'precision')} with {row['reference']} on {row['target']}"
+            yield name, data, _Reading(_COSINE, value, 0.0)
+        elif metric.endswith("_difference"):
+            # One picture more or less is no finding, however few there are.
+            slack = _SAMPLES_THAT_MATTER / max(number(row, "samples") or 1.0, 1.0)
+            name = f"{metric.removesuffix('_difference')} of fp8 against {row['reference']} on {row['target']}"
+            yield name, data, _Reading(_TASK, value, slack)
+
+
+def _sizes(manifest: Manifest) -> _Found:
+    for row in manifest.tables.get("sizes", ()):
+        value = number(row, "bytes")
+        if value is not None:
+            yield f"size of {_words(row, 'encoder', 'precision', 'target')}", "", _Reading(_SIZE, value, 0.0)
+
+
+def _builds(manifest: Manifest) -> _Found:
+    """All engines of a target together, when the same ones were built."""
+    parts: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for row in manifest.tables.get("stages", ()):
+        value = number(row, "wall_s")
+        if row["step"] == "build" and value is not None:
+            parts[str(row["target"])][_words(row, "encoder", "precision")] = value
+    for target, times in parts.items():
+        circumstances = f"{sorted(times)} {_machine(manifest)}"
+        yield f"build time on {target}", circumstances, _Reading(_BUILD, sum(times.values()), _BUILD.slack)
+
+
+def _latencies(manifest: Manifest) -> _Found:
+    """Medians of what ran on hardware for its precision and undisturbed: neither emulated nor invalid."""
+    for row in manifest.tables.get("latency", ()):
+        value = number(row, "median_ms")
+        if row["status"] == MEASURED and value is not None:
+            name = f"latency of {_words(row, 'encoder', 'precision', 'target')}, batch {row['batch']}"
+            circumstances = f"{row['device']} {_machine(manifest)}"
+            yield name, circumstances, _Reading(_LATENCY, value, _LATENCY.slack)
+
+
+def _words(row: Row, *columns: str) -> str:
+    return " ".join(str(row[column]) for column in columns)
+
+
+def _machine(manifest: Manifest) -> str:
+    """What times depend on: the machine, and the batch sizes that engines are built for."""
+    provenance = manifest.provenance
+    about = {"device": provenance.device, "profile": provenance.parameters.get("profile")}
+    return json.dumps(about, sort_keys=True)

@@ -1,0 +1,124 @@
+"""Gate results as people read them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
+
+from artifacts.manifest import GateResult, GateStatus
+from artifacts.release import number_words as show
+from artifacts.release.sample_size import POWER
+from artifacts.schema import OVER_CHANCE
+
+ORDER: tuple[GateStatus, ...] = get_args(GateStatus)
+"""Statuses, the most urgent first."""
+
+_LABELS = {
+    "min_cosine_mean": "mean cosine with FP32",
+    "min_cosine_worst": "worst sample's cosine with FP32",
+    "max_top1_drop": "zero-shot top-1 drop",
+    "max_class_recall_drop": "mean per-class recall drop",
+    "max_recall_drop": "recall@1 drop",
+    "max_fp16_change": "change of FP16's own accuracy",
+    "above_chance": "FP32's zero-shot top-1 above chance",
+    OVER_CHANCE[1]: "FP32's image-to-text recall@1 above chance",
+    "max_size_ratio": "FP8 ONNX file as a share of FP16's",
+}
+_POINTS = " points"
+_IN_POINTS = ("_drop", "_change", "_chance")
+_DIRECTIONS = {
+    "recall@1_image_to_text_difference": "image-to-text ",
+    "recall@1_text_to_image_difference": "text-to-image ",
+}
+
+
+_NEEDS = {
+    "max_top1_drop": "an evaluation set with labels, and FP8",
+    "max_class_recall_drop": "an evaluation set with labels, and FP8",
+    "max_recall_drop": "an evaluation set with captions and without labels, and FP8",
+    "max_fp16_change": "an evaluation set with labels or captions, and FP16",
+    "above_chance": "an evaluation set with labels or captions",
+    "max_size_ratio": "both FP16 and FP8",
+}
+
+
+class GateWords(NamedTuple):
+    """What was judged, of what, the measured value, its 95 % interval (or nothing), and the bound."""
+
+    what: str
+    where: str
+    measured: str
+    interval: str
+    bound: str
+
+
+def words(result: GateResult) -> GateWords:
+    """One result in plain words; a gate that this version does not know goes by its name."""
+    metric = result.metric or ""
+    what = _DIRECTIONS.get(metric, "") + _LABELS.get(metric, _LABELS.get(result.name, result.name))
+    if result.reference and result.name.endswith(("_drop", "_change")):
+        what += f" against {result.reference.upper()}"
+    side, bound = ("at least", result.min) if result.max is None else ("at most", result.max)
+    return GateWords(
+        what=what,
+        where=", ".join(place for place in (result.encoder, result.target) if place),
+        measured=_number(result.name, result.value),
+        interval=_interval(result),
+        bound=f"{side} {_bound(result.name, bound)}",
+    )
+
+
+def sentence(result: GateResult) -> str:
+    """`max_top1_drop failed: ...`, with what was measured and what was asked for, and what would decide it."""
+    said = words(result)
+    of = f" ({said.where})" if said.where else ""
+    found = f"{result.name} {result.status}: {said.what}{of}"
+    if result.value is None:
+        return f"{found}, asked for {said.bound}, needs {_NEEDS.get(result.name, 'FP8')}"
+    interval = f" (95 % interval {said.interval})" if said.interval else ""
+    return f"{found} is {said.measured}{interval}, asked for {said.bound}{_outlook(result)}"
+
+
+def tally(results: Sequence[GateResult]) -> str:
+    """`1 failed, 3 passed`: the most urgent first."""
+    counts = Counter(result.status for result in results)
+    return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+
+
+def _outlook(result: GateResult) -> str:
+    if result.name == "above_chance" and result.status == "failed":
+        pairs = "labels belong to these pictures and class names"
+        if result.metric == OVER_CHANCE[1]:
+            pairs = "captions belong to these pictures"
+        return f": accuracy is at chance; do the {pairs}?"
+    if result.status != "undecided" or result.samples is None:
+        return ""
+    if result.needed is None:
+        return "; no number of samples would settle it: what was measured is the bound itself"
+    more = f"{result.needed - result.samples:,} more samples than these {result.samples:,}"
+    return f"; {more} would settle it with a probability of {POWER:.0%}, if they are like these"
+
+
+def _interval(result: GateResult) -> str:
+    if result.low is None or result.high is None:
+        return ""
+    low, high = (_number(result.name, end) for end in (result.low, result.high))
+    return f"{low.removesuffix(_POINTS)} to {high.removesuffix(_POINTS)}"
+
+
+def _bound(name: str, value: float | None) -> str:
+    """As short as people write it."""
+    if value is None:
+        return show.NONE
+    if name.endswith(_IN_POINTS):
+        return f"{value * 100:.6g}{_POINTS}"
+    return f"{value * 100:.6g} %" if name == "max_size_ratio" else f"{value:.6g}"
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return show.NONE
+    if name.endswith(_IN_POINTS):
+        return show.loss(value)
+    return show.percent(value) if name == "max_size_ratio" else show.metric(name.partition("_")[2], value)

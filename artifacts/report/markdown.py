@@ -1,0 +1,127 @@
+"""One release as pages of markdown for Prefect's UI: the report with its plots inside, and the precision map.
+
+The UI loads pictures from nowhere, so they are `data:` URIs. Its artifacts are rows of a database: a page stays small.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+
+from artifacts.manifest import Manifest
+from artifacts.release import number_words as show
+from artifacts.release.evidence import Evidence
+from artifacts.report import plots
+from artifacts.report.gate_words import sentence, words
+from artifacts.report.precision_map import precision_map_svg
+from artifacts.report.sufficiency import sentences
+from artifacts.report.verdict import findings, verdict
+
+LARGEST_PAGE = 900_000
+"""Bytes; what does not fit is named instead of shown."""
+_MARGIN = 14
+
+
+def report_page(manifest: Manifest, evidence: Evidence) -> str:
+    """The verdict, what it rests on, the gates and the plots.
+
+    Raises:
+        TableError, NumericError: a table of the manifest does not keep to its schema.
+    """
+    source, recipe = manifest.provenance.source, manifest.provenance.recipe
+    found = findings(manifest.tables, manifest.gates)
+    rejections = [f"- {_text(sentence(result))}" for result in manifest.gates if result.rejects]
+    parts = [
+        f"# {_text(manifest.ref)}",
+        _text(f"{source.name} at {source.revision[:12]}, recipe {recipe}, published {manifest.created}"),
+        *(
+            ["**Rejected.** An alias can point to this release by force only.", "\n".join(rejections)]
+            * bool(rejections)
+        ),
+        f"**{_text(verdict(found))}**",
+        "\n".join(f"- **{_text(f.title)}**: {_text(f.figure)}. {_text(f.detail)}" for f in found),
+        *_gates(manifest),
+        *_calibration(manifest),
+    ]
+    return _filled(parts, _figures(manifest, evidence))
+
+
+def precision_page(manifest: Manifest) -> str:
+    """What every module of the FP8 graphs computes in: a map per encoder."""
+    rows = [row for row in manifest.tables.get("coverage", ()) if row["precision"] == "fp8"]
+    encoders = dict.fromkeys(str(row["encoder"]) for row in rows)
+    parts = [f"# Precision map of {_text(manifest.ref)}", "Read back from the exported FP8 graphs."]
+    if not rows:
+        parts.append("No FP8 graph was audited.")
+    maps = (
+        (f"{name} encoder", _white(precision_map_svg([r for r in rows if r["encoder"] == name]))) for name in encoders
+    )
+    return _filled(parts, maps)
+
+
+def _gates(manifest: Manifest) -> list[str]:
+    if not manifest.gates:
+        return []
+    rows = [
+        tuple(map(_text, (result.name, said.where, result.status, said.measured, said.interval, said.bound)))
+        for result in manifest.gates
+        for said in (words(result),)
+    ]
+    return ["## Gates", _table(("gate", "of", "result", "measured", "95 % interval", "asked for"), rows)]
+
+
+def _calibration(manifest: Manifest) -> list[str]:
+    """Whether the samples sufficed, where the run was asked for it; the comparison is a table of its own in the UI."""
+    found = sentences(manifest.tables.get("sufficiency", ()))
+    return ["## Calibration samples", "\n".join(f"- {_text(sentence)}" for sentence in found)] if found else []
+
+
+def _figures(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, str]]:
+    tables = manifest.tables
+    latency = tables.get("latency", ())
+    figures = {
+        "Sizes": plots.sizes_plot(tables.get("sizes", ())),
+        "Agreement with FP32": plots.cosine_plot(evidence.cosines),
+        "Latency": plots.latency_plot(evidence.latencies_ms, latency),
+        "Calibration": plots.convergence_plot(evidence.convergence),
+        "Sufficiency": plots.sufficiency_plot(tables.get("sufficiency", ())),
+        "Steps": plots.stages_plot(tables.get("stages", ())),
+    }
+    yield from ((title, source) for title, source in figures.items() if source is not None)
+
+
+def _filled(parts: Sequence[str], figures: Iterator[tuple[str, str]]) -> str:
+    """The parts, then each picture under its title while there is room."""
+    page = "\n\n".join(parts)
+    for title, source in figures:
+        figure = f"\n\n## {_text(title)}\n\n![{_text(title)}]({source})"
+        if len(page) + len(figure) > LARGEST_PAGE:
+            figure = f"\n\n## {_text(title)}\n\nToo large for this page: see the report's file."
+        page += figure
+    return page + "\n"
+
+
+def _white(svg: str) -> str:
+    """As a `data:` URI, with a white ground and margins of its own: the UI may be dark."""
+    root = ET.fromstring(svg)
+    _, _, width, height = map(float, root.attrib["viewBox"].split())
+    width, height = width + 2 * _MARGIN, height + 2 * _MARGIN
+    root.set("viewBox", f"{-_MARGIN} {-_MARGIN} {width:g} {height:g}")
+    root.set("width", f"{width:g}")
+    root.set("height", f"{height:g}")
+    root.set("style", "background:#ffffff")
+    return f"data:image/svg+xml;base64,{base64.b64encode(ET.tostring(root)).decode()}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(text: str) -> str:
+    """Text that may hold anything, so that markdown and HTML show it as it is."""
+    escaped = html.escape(show.printable(" ".join(text.split())), quote=False)
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)

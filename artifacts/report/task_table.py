@@ -1,0 +1,77 @@
+"""The task's accuracy in FP32, FP16 and FP8, and what the rounding changes: one line per metric and target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from artifacts.release.number_words import NONE, metric, points, points_range
+from artifacts.schema import Tables, number
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Cell, Row
+
+HEADS = ("metric", "target", "FP32", "FP16", "FP8", "FP16 - FP32", "FP8 - FP32", "FP8 - FP16")
+"""Differences are in percentage points."""
+PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
+"""What is compared with what."""
+_WORDS = {
+    "top1": "zero-shot top-1",
+    "top5": "zero-shot top-5",
+    "mean_class_recall": "mean per-class recall",
+    **{f"recall@{k}_image_to_text": f"image-to-text recall@{k}" for k in (1, 5, 10)},
+    **{f"recall@{k}_text_to_image": f"text-to-image recall@{k}" for k in (1, 5, 10)},
+}
+
+
+class TaskLine(NamedTuple):
+    """One line, in words, in the order of `HEADS`; a difference has its 95 % interval and McNemar's p."""
+
+    metric: str
+    target: str
+    fp32: str
+    fp16: str
+    fp8: str
+    fp16_change: str
+    fp8_change: str
+    fp8_against_fp16: str
+
+
+def task_lines(tables: Tables) -> list[TaskLine]:
+    """A line for each metric and target that has one of the task's rates."""
+    rows = [row for row in tables.get("accuracy", ()) if row["metric"] in _WORDS]
+    targets = dict.fromkeys(str(row["target"]) for row in rows if row["precision"] != "fp32")
+    metrics = dict.fromkeys(str(row["metric"]) for row in rows)
+    accuracy = tables.get("accuracy", ())
+    return [_line(accuracy, name, target) for target in targets for name in metrics]
+
+
+def _line(accuracy: Sequence[Row], name: str, target: str) -> TaskLine:
+    rates = [_rate(accuracy, name, target, precision) for precision in ("fp32", "fp16", "fp8")]
+    changes = [_change(accuracy, name, target, *pair) for pair in PAIRS]
+    return TaskLine(_WORDS[name], target, *rates, *changes)
+
+
+def _rate(accuracy: Sequence[Row], name: str, target: str, precision: str) -> str:
+    """FP32 ran in PyTorch, whatever the target."""
+    found = [
+        row
+        for row in accuracy
+        if (row["metric"], row["precision"]) == (name, precision) and (precision == "fp32" or row["target"] == target)
+    ]
+    return metric(name, number(found[0], "value")) if found else NONE
+
+
+def _change(accuracy: Sequence[Row], name: str, target: str, precision: str, reference: str) -> str:
+    wanted = (target, precision, reference)
+    rows: dict[Cell, Row] = {
+        row["metric"]: row for row in accuracy if (row["target"], row["precision"], row["reference"]) == wanted
+    }
+    row = rows.get(f"{name}_difference", {})
+    value, low, high = (number(row, column) for column in ("value", "low", "high"))
+    if value is None:
+        return NONE
+    inside = [] if low is None or high is None else [points_range(low, high, 2)]
+    p = number(rows.get(f"{name}_mcnemar_p", {}), "value")
+    inside += [] if p is None else [f"p {p:.2g}"]
+    return points(value, 2).removesuffix(" points") + (f" ({'; '.join(inside)})" if inside else "")

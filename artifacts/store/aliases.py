@@ -1,0 +1,136 @@
+"""Aliases: names that move from release to release. Each move is one immutable, numbered entry; the last one counts.
+
+An entry is created under the next free number, which only one process can take: that is the compare-and-swap, and the
+entries are the alias's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts.errors import AliasNotFound, DamagedAlias
+from artifacts.names import AliasName, ModelName
+from artifacts.records import parse
+from artifacts.refs import Sha256
+from artifacts.store import layout
+
+
+class AliasEntry(BaseModel):
+    """One move: the alias points to `version`, whose manifest's bytes have the sha256 `manifest`.
+
+    `forced` moves were made although a gate had failed or a signature was missing; `why` says why.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    model: ModelName
+    alias: AliasName
+    number: int = Field(ge=1)
+    action: Literal["promote", "rollback"]
+    version: int = Field(ge=1)
+    manifest: Sha256
+    who: str
+    why: str | None
+    forced: bool
+    created: str
+
+    @property
+    def ref(self) -> str:
+        """The release it points to, as `model@version`."""
+        return f"{self.model}@{self.version}"
+
+
+def names(root: Path) -> list[tuple[str, str]]:
+    """Every (model, alias) of a store."""
+    folders = [path for model in layout.listed(root / "aliases") for path in layout.listed(model)]
+    return [(path.parent.name, path.name) for path in folders if layout.numbers(path)]
+
+
+def read(root: Path, model: str, alias: str, number: int) -> AliasEntry:
+    """One entry.
+
+    Raises:
+        DamagedAlias: it cannot be read, or is not the entry of its place.
+    """
+    path = layout.alias_folder(root, model, alias) / f"{number}.json"
+    entry = parse(AliasEntry, path.read_bytes(), where=path, error=DamagedAlias, what="an entry of the alias")
+    if (entry.model, entry.alias, entry.number) != (model, alias, number):
+        raise DamagedAlias(f"the entry of {entry.model}:{entry.alias} is not in its place", where=path)
+    return entry
+
+
+def current(root: Path, model: str, alias: str) -> AliasEntry:
+    """The entry that counts.
+
+    Raises:
+        AliasNotFound: the model has no such alias.
+        DamagedAlias: the entry cannot be read.
+    """
+    known = layout.numbers(layout.alias_folder(root, model, alias))
+    if not known:
+        others = ", ".join(f"{m}:{a}" for m, a in names(root)) or "none"
+        raise AliasNotFound(
+            f"{model} has no alias {alias!r}",
+            where=root / "aliases",
+            expected=f"one of: {others}",
+            fix=f"`clipsmith promote {model}@VERSION --alias {alias}` makes it",
+        )
+    return read(root, model, alias, known[-1])
+
+
+def history(root: Path, model: str, alias: str) -> list[AliasEntry]:
+    """Every entry, oldest first.
+
+    Raises:
+        AliasNotFound, DamagedAlias.
+    """
+    last = current(root, model, alias).number
+    known = layout.numbers(layout.alias_folder(root, model, alias))
+    if len(known) < last:
+        lost = next(number for number in range(1, last) if number not in known)
+        folder = layout.alias_folder(root, model, alias)
+        raise DamagedAlias(f"entry {lost} of {model}:{alias} is missing", where=folder)
+    return [read(root, model, alias, number) for number in known]
+
+
+def rollback_target(entries: Sequence[AliasEntry]) -> AliasEntry | None:
+    """The entry whose release a rollback goes back to: a promotion is undone once, and then the one before it."""
+    stack: list[AliasEntry] = []
+    for entry in entries:
+        if entry.action == "promote":
+            stack.append(entry)
+        else:
+            stack.pop()
+    return stack[-2] if len(stack) > 1 else None
+
+
+def held(root: Path) -> dict[tuple[str, int], list[str]]:
+    """The releases that aliases hold, current or to roll back to, with the aliases' names.
+
+    Raises:
+        DamagedAlias: what an alias holds cannot be known.
+    """
+    found: dict[tuple[str, int], list[str]] = {}
+    for model, alias in names(root):
+        entries = history(root, model, alias)
+        for entry in (entries[-1], rollback_target(entries)):
+            if entry is not None:
+                found.setdefault((model, entry.version), []).append(alias)
+    return found
+
+
+def pointing_to(root: Path) -> dict[tuple[str, int], list[str]]:
+    """The aliases of every release that has some; damaged ones are left out (`verify` reports them)."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for model, alias in names(root):
+        try:
+            entry = current(root, model, alias)
+        except DamagedAlias:
+            continue
+        found.setdefault((model, entry.version), []).append(alias)
+    return found

@@ -1,0 +1,106 @@
+"""The index: a summary of every release, so that lists need not parse every manifest; rebuilt when in doubt.
+
+An entry counts only while its manifest's inode, size and times are those it was made from; a damaged or foreign index
+is made anew. Nothing is decided by it alone: whoever uses a release reads and verifies the manifest itself.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.errors import ClipsmithError, DamagedManifest
+from artifacts.manifest import Manifest
+from artifacts.records import dump, parse
+from artifacts.store import layout
+from artifacts.store.summary import summary
+
+_VERSION = 1
+Summary = dict[str, Any]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stat: tuple[int, int, int, int]
+    summary: Summary
+
+
+class _Index(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    entries: dict[str, _Entry]
+
+
+def summaries(root: Path, *, save: bool) -> tuple[list[Summary], list[DamagedManifest]]:
+    """A summary of every release, newest first, and what is wrong with the manifests that have none.
+
+    `save` keeps what was parsed for the next call.
+    """
+    path = root / "cache" / "index.json"
+    before = _load(path)
+    entries: dict[str, _Entry] = {}
+    damaged: list[DamagedManifest] = []
+    for manifest_path in layout.manifests(root):
+        key = manifest_path.relative_to(root / "releases").as_posix()
+        stat = _signature(manifest_path)
+        if stat is None:  # retired since the folder was listed
+            continue
+        entry = before.get(key)
+        if entry is None or entry.stat != stat:
+            try:
+                entry = _Entry(stat=stat, summary=summary(load(root, manifest_path)))
+            except DamagedManifest as error:
+                damaged.append(error)
+                continue
+            except FileNotFoundError:
+                continue
+        entries[key] = entry
+    if save and entries != before:
+        _save(path, entries)
+    found = sorted((entry.summary for entry in entries.values()), key=lambda s: (s["sequence"], s["model"]))
+    return found[::-1], damaged
+
+
+def load(root: Path, path: Path) -> Manifest:
+    """A manifest, verified against its own digest and its place.
+
+    Raises:
+        DamagedManifest, FileNotFoundError.
+    """
+    manifest = Manifest.from_bytes(path.read_bytes(), where=path)
+    if path != layout.manifest_path(root, manifest.model, manifest.version):
+        raise DamagedManifest(f"the manifest of {manifest.ref} is not in its place", where=path, fix="move it back")
+    return manifest
+
+
+def _signature(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _load(path: Path) -> dict[str, _Entry]:
+    try:
+        index = parse(_Index, path.read_bytes(), where=path, error=ClipsmithError, what="the index")
+    except (OSError, ClipsmithError):
+        return {}
+    return index.entries if index.version == _VERSION else {}
+
+
+def _save(path: Path, entries: dict[str, _Entry]) -> None:
+    """Best effort: a store that cannot be written can still be listed."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(6).hex()}")
+    with suppress(OSError):
+        try:
+            temporary.write_bytes(dump(_Index(version=_VERSION, entries=entries)))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""The ledger: one numbered entry per record that was put into the store, so that a copy that lost some is found out.
+
+A manifest, alias entry, tombstone or signature that is simply gone leaves no trace otherwise. An entry is written
+after its record: a crash in between leaves a record without an entry, which is no damage.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from artifacts import fs
+from artifacts.errors import DamagedLedger
+from artifacts.records import dump, parse
+from artifacts.refs import RelativePath, Sha256, digest_file
+from artifacts.store import layout
+
+_SHARD = 1000
+
+
+class LedgerEntry(BaseModel):
+    """`path`, relative to the store, was written with these bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    number: int = Field(ge=1)
+    path: RelativePath
+    sha256: Sha256
+
+
+def append(root: Path, path: Path) -> None:
+    """Note that `path`, a record that is durable by now, was put into the store in `root`."""
+    relative, digest = path.relative_to(root).as_posix(), digest_file(path)
+    while True:
+        number = last(root) + 1
+        place, before = entry_path(root, number), entry_path(root, number - 1).parent
+        fs.durable_folder(place.parent, root)
+        if before != place.parent and before.is_dir():
+            fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
+        try:
+            entry = LedgerEntry(number=number, path=relative, sha256=digest)
+            fs.write_exclusive(place, dump(entry), root / "staging")
+        except FileExistsError:
+            continue  # another process noted something at the same time
+        return
+
+
+def ensure(root: Path, path: Path) -> None:
+    """Note `path` durably unless it is noted: who put it into the store may have been killed before it did."""
+    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
+    places = (entry_path(root, number) for number in numbers(root))
+    noted = next((place for place in places if place.exists() and wanted in place.read_bytes()), None)
+    if noted is None:
+        append(root, path)
+    else:
+        fs.keep(noted, root)
+
+
+def last(root: Path) -> int:
+    """The number of the newest entry, 0 without any."""
+    shards = sorted((int(path.name) for path in layout.listed(root / "ledger") if path.name.isdecimal()), reverse=True)
+    return next((numbers[-1] for shard in shards if (numbers := layout.numbers(root / "ledger" / str(shard)))), 0)
+
+
+def entry_path(root: Path, number: int) -> Path:
+    """Where an entry is: a thousand a folder, so that appending stays cheap."""
+    return root / "ledger" / str(number // _SHARD) / f"{number}.json"
+
+
+def read(root: Path, number: int) -> LedgerEntry:
+    """One entry.
+
+    Raises:
+        DamagedLedger: it cannot be read, or is not the entry of its place.
+        FileNotFoundError: it is not there.
+    """
+    path = entry_path(root, number)
+    entry = parse(LedgerEntry, path.read_bytes(), where=path, error=DamagedLedger, what="an entry of the ledger")
+    if entry.number != number:
+        raise DamagedLedger(f"entry {entry.number} of the ledger is not in its place", where=path)
+    return entry
+
+
+def numbers(root: Path) -> list[int]:
+    """The numbers of the entries that are there, in order."""
+    return sorted(number for shard in layout.listed(root / "ledger") for number in layout.numbers(shard))

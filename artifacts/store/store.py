@@ -1,0 +1,587 @@
+"""A local store: immutable content-addressed objects, the releases that refer to them, and the aliases of releases.
+
+store/store.json                       format and identity; its flock keeps the collector and everybody else apart
+store/objects/ab/abcd.../<files>       one folder per object, named by its digest, read-only
+store/releases/<model>/<n>.json        one manifest per release, written last and once; `<n>.retired` when it is gone
+store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
+store/signatures/<model>/<version>/    signatures of a release
+store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
+store/policy.yaml                      what promotion asks for; written by people
+store/bucket.json                      the bucket that this store is the working copy of (see artifacts.copies.shared)
+store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
+store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and
+                                       what a step had done when it was killed (see artifacts.store.unfinished)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts import fs, locks
+from artifacts.errors import (
+    AmbiguousReference,
+    ClipsmithError,
+    ConfigError,
+    DamagedManifest,
+    DiskFull,
+    NotAStore,
+    ObjectDamaged,
+    ObjectMissing,
+    ReleaseConflict,
+    ReleaseNotFound,
+    StoreError,
+    StoreReadOnly,
+)
+from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.names import Reference, parse_reference
+from artifacts.records import dump, parse
+from artifacts.refs import ArtifactRef, FileEntry, digest_file
+from artifacts.store import aliases, index, layout, ledger, tombstones
+from artifacts.store.mounts import refuse_network
+
+FORMAT: Literal[1] = 1
+BUCKET_VARIABLE = "CLIPSMITH_BUCKET"
+_MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again, or `clipsmith pull` it from a copy"
+_Signature = tuple[tuple[str, int, int, int, int], ...]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    id: str
+
+
+class Store:
+    """A store in a local folder. Use `Store.open`."""
+
+    def __init__(self, root: Path, identity: str, *, writable: bool) -> None:
+        self.root = root
+        self.id = identity
+        self.writable = writable
+        self._verified: dict[str, _Signature] = {}
+        self._lease: locks.Lease | None = None
+        self._mutex = threading.Lock()
+
+    # --- opening -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, root: Path | str, *, writable: bool = True) -> Store:
+        """Open the store in `root`; when `writable`, make an empty one where there is none.
+
+        A writable store is a working copy of the bucket that $CLIPSMITH_BUCKET names, if it names one.
+
+        Raises:
+            NotAStore: the folder holds something else, a store of another format, or (read-only) nothing.
+            StoreReadOnly: `writable` and the folder cannot be written.
+            UnsupportedFileSystem: `writable` and the folder is on a network file system.
+            ReplicaError: the bucket cannot be reached.
+            ConfigError: the store is the working copy of a bucket, and $CLIPSMITH_BUCKET names none, or another.
+        """
+        root = Path(root).expanduser().absolute()
+        if writable:
+            _prepare(root)
+        header = root / layout.HEADER
+        try:
+            content = parse(_Header, header.read_bytes(), where=header, error=NotAStore, what="the store's header")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotAStore(
+                "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"
+            ) from error
+        except OSError as error:
+            raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
+        if writable and (url := os.environ.get(BUCKET_VARIABLE)):
+            from artifacts.copies.shared import SharedStore
+
+            return SharedStore.join(root, url)
+        if writable and (root / layout.BUCKET).exists():
+            raise ConfigError(
+                f"the store is the working copy of a bucket, and ${BUCKET_VARIABLE} does not name it",
+                where=root / layout.BUCKET,
+                fix=f"set {BUCKET_VARIABLE} to the bucket's URL, or give another --store",
+            )
+        return cls(root, content.id, writable=writable)
+
+    def refresh(self) -> None:
+        """Bring in what others have published; there are no others unless the store is shared (artifacts.copies.shared)."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """While inside, no collector removes anything: for whoever reads several files of a release."""
+        return locks.shared(self.root / layout.HEADER)
+
+    def alone(self, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold the store alone, for the collector. Raises: StoreBusy."""
+        return locks.exclusive(self.root / layout.HEADER, timeout_s)
+
+    @property
+    def lease(self) -> locks.Lease:
+        """What this process holds; take it and add to it inside `reading()`."""
+        with self._mutex:
+            if self._lease is None:
+                self._lease = locks.Lease(self.root / "leases")
+            return self._lease
+
+    def close(self) -> None:
+        """Let go of everything this process holds in the store."""
+        with self._mutex:
+            if self._lease is not None:
+                self._lease.close()
+            self._lease = None
+
+    # --- objects -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder inside the store to write into; gone afterwards unless `add` took it.
+
+        Raises:
+            DiskFull: what was done inside failed for want of room.
+        """
+        with self.reading(), room(self.root):
+            folder = self.root / "staging" / f"{self.lease.id}-{uuid.uuid4().hex}"
+            fs.make_folder(folder)
+        try:
+            with room(self.root):
+                yield folder
+        finally:
+            fs.discard_tree(folder)
+
+    def add(self, kind: str, folder: Path) -> ArtifactRef:
+        """Take the files below `folder` (inside `staging()`) as one immutable object and return its reference.
+
+        An equal object that is already there and sound is kept; a damaged one is replaced.
+
+        Raises:
+            DiskFull, OSError: it could not be made durable; nothing was added.
+        """
+        ref = describe(kind, folder)
+        final = layout.object_folder(self.root, ref.digest)
+        with room(self.root), self.reading():
+            self.lease.hold([ref.digest])
+            if final.exists() and self._is_sound(ref):
+                fs.keep(final, self.root)
+                return ref
+            if final.exists():
+                self._set_aside(ref, final)
+            try:
+                fs.commit_tree(folder, final, self.root)
+            except FileExistsError:
+                self._check(ref)
+                fs.keep(final, self.root)
+            self._verified[ref.digest] = self._signature(ref)
+        return ref
+
+    def _set_aside(self, ref: ArtifactRef, final: Path) -> None:
+        """Move a damaged object out of its place, unless another process has put a good one there meanwhile."""
+        with locks.exclusive(self.root / "quarantine"):
+            if final.exists() and not self._is_sound(ref):
+                fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
+
+    def check(self, ref: ArtifactRef) -> None:
+        """Make sure the object is here with the right bytes, and hold it; files untouched since the last check of this
+        process (inode, size, both times) are not read again.
+
+        Raises:
+            ObjectMissing: the object or one of its files is not in this store.
+            ObjectDamaged: a file's bytes do not match.
+            DiskFull: there is no room to note that it is held.
+        """
+        with room(self.root), self.reading():
+            if self.writable:
+                self.lease.hold([ref.digest])
+            self._check(ref)
+
+    def path(self, ref: ArtifactRef, member: str | None = None) -> Path:
+        """The verified folder of an object, or the path of one of its files. Read only; never write there."""
+        self.check(ref)
+        folder = layout.object_folder(self.root, ref.digest)
+        return folder if member is None else folder / ref.entry(member).path
+
+    def _check(self, ref: ArtifactRef) -> None:
+        signature = self._signature(ref)
+        if self._verified.get(ref.digest) == signature:
+            return
+        for entry in ref.files:
+            path = layout.object_folder(self.root, ref.digest) / entry.path
+            if path.stat().st_size != entry.size or digest_file(path) != entry.sha256:
+                raise ObjectDamaged(
+                    f"{ref.kind} object {ref.digest[:12]} is damaged",
+                    where=path,
+                    expected=f"{entry.size} bytes with sha256 {entry.sha256[:12]}...",
+                    fix=_MAKE_AGAIN,
+                )
+        self._verified[ref.digest] = signature
+
+    def _is_sound(self, ref: ArtifactRef) -> bool:
+        try:
+            self._check(ref)
+        except (ObjectDamaged, ObjectMissing):
+            return False
+        return True
+
+    def _signature(self, ref: ArtifactRef) -> _Signature:
+        rows = []
+        for entry in ref.files:
+            path = layout.object_folder(self.root, ref.digest) / entry.path
+            try:
+                stat = path.lstat()
+            except FileNotFoundError as error:
+                raise ObjectMissing(
+                    f"{ref.kind} object {ref.digest[:12]} is not in this store",
+                    where=path,
+                    fix=_MAKE_AGAIN,
+                ) from error
+            rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        return tuple(rows)
+
+    # --- publishing ----------------------------------------------------------------------------------------
+
+    def publish(self, model: str, identity: str, build: Callable[[int, int], Manifest]) -> tuple[Manifest, bool]:
+        """Publish one release; the manifest appears last, in one step, once everything it refers to is durable.
+
+        `build(version, sequence)` makes the manifest for the next version. A release of `model` with the same
+        `identity` is returned instead when there is one; the flag says whether a new one was made.
+
+        Raises:
+            ObjectMissing, DiskFull, OSError: nothing was published.
+        """
+        with room(self.root), locks.exclusive(self.root / layout.PUBLISH_LOCK), self.reading():
+            while True:
+                self.refresh()
+                known, _ = index.summaries(self.root, save=True)
+                for summary in known:
+                    if summary["model"] == model and summary["identity"] == identity:
+                        manifest = self._load(model, summary["version"])
+                        self.keep_record(self._manifest_path(manifest))
+                        return manifest, False
+                sequence = 1 + max((summary["sequence"] for summary in known), default=0)
+                folder = layout.manifest_path(self.root, model, 1).parent
+                version = 1 + max(layout.numbers(folder, retired=True), default=0)
+                manifest = build(version, sequence)
+                try:
+                    self._commit(manifest)
+                except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
+                    continue
+                return manifest, True
+
+    def insert(self, manifest: Manifest) -> bool:
+        """Put a release of another store here under its own version; whether it was new.
+
+        Raises:
+            ReleaseConflict: another release has, or had, this name and version here.
+            ObjectMissing: an object of it is not here.
+        """
+        with room(self.root), self.reading():
+            path = self._manifest_path(manifest)
+            self._refuse_retired(manifest)
+            try:
+                self._commit(manifest)
+            except FileExistsError:
+                if path.read_bytes() == manifest.to_bytes():
+                    self.keep_record(path)
+                    return False
+                raise self.conflict(manifest) from None
+            return True
+
+    def conflict(self, manifest: Manifest) -> ReleaseConflict:
+        """What to raise when another release has the name and version of `manifest` here."""
+        return ReleaseConflict(
+            f"this store has another release named {manifest.ref}",
+            where=self._manifest_path(manifest),
+            expected=f"identity {manifest.identity[:12]}",
+            fix="versions are immutable: keep the two in different stores",
+        )
+
+    def _refuse_retired(self, manifest: Manifest) -> None:
+        """A version that was retired may only come back as what it was."""
+        path = layout.tombstone_path(self.root, manifest.model, manifest.version)
+        if path.exists() and tombstones.read(path).manifest != hashlib.sha256(manifest.to_bytes()).hexdigest():
+            raise ReleaseConflict(
+                f"another release named {manifest.ref} was retired here",
+                where=path,
+                expected=f"identity {manifest.identity[:12]}",
+                fix="versions are never used again: keep the two in different stores",
+            )
+
+    def fetch(self, ref: ArtifactRef) -> None:
+        """Get an object that is not here from where others put it; there are no others unless the store is shared."""
+
+    def require_objects(self, manifest: Manifest) -> None:
+        """Make sure that every file of a release is here with its size; bytes are checked when they are read.
+
+        Raises:
+            ObjectMissing.
+        """
+        for file in manifest.files:
+            path = layout.object_folder(self.root, file.object) / file.member
+            if not path.is_file() or path.stat().st_size != file.size:
+                raise ObjectMissing(
+                    f"{manifest.ref} refers to {file.path}, which is not in the store",
+                    where=path,
+                    expected=f"{file.size} bytes",
+                    fix=_MAKE_AGAIN,
+                )
+
+    def _commit(self, manifest: Manifest) -> None:
+        self.require_objects(manifest)
+        for ref in manifest.objects():
+            fs.keep(layout.object_folder(self.root, ref.digest), self.root)
+        self.write_record(self._manifest_path(manifest), manifest.to_bytes())
+
+    def write_record(self, path: Path, data: bytes) -> None:
+        """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
+
+        Raises:
+            FileExistsError: there is one in its place; nothing was changed.
+        """
+        fs.durable_folder(path.parent, self.root)
+        fs.write_exclusive(path, data, self.root / "staging")
+        ledger.append(self.root, path)
+
+    def keep_record(self, path: Path) -> None:
+        """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""
+        fs.keep(path, self.root)
+        ledger.ensure(self.root, path)
+
+    # --- releases ------------------------------------------------------------------------------------------
+
+    def releases(self) -> list[Manifest]:
+        """Every release, parsed and verified, newest first; `summaries` is faster.
+
+        Raises:
+            DamagedManifest.
+        """
+        manifests = [index.load(self.root, path) for path in layout.manifests(self.root)]
+        return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
+
+    def summaries(self) -> tuple[list[index.Summary], list[DamagedManifest]]:
+        """A line on every release, newest first, and what is wrong with the manifests that have none."""
+        return index.summaries(self.root, save=self.writable or os.access(self.root / "cache", os.W_OK))
+
+    def find(self, reference: str) -> Manifest:
+        """The release that `reference` names (see `artifacts.names.parse_reference`).
+
+        Raises:
+            BadName, ReleaseNotFound, AliasNotFound, AmbiguousReference, DamagedManifest, DamagedAlias.
+        """
+        wanted = parse_reference(reference)
+        self.refresh()
+        if wanted.model is not None and wanted.alias is not None:
+            return self._behind(aliases.current(self.root, wanted.model, wanted.alias))
+        if wanted.model is not None:
+            folder = layout.manifest_path(self.root, wanted.model, 1).parent
+            versions = layout.numbers(folder)
+            if wanted.version in versions:
+                return self._load(wanted.model, wanted.version or 0)
+            if versions and wanted.version is None:
+                return self._load(wanted.model, versions[-1])
+        if wanted.digest_prefix is not None:
+            return self._by_digest(wanted.digest_prefix)
+        raise self._not_found(reference, wanted)
+
+    def _behind(self, entry: aliases.AliasEntry) -> Manifest:
+        manifest = self._load(entry.model, entry.version)
+        if hashlib.sha256(manifest.to_bytes()).hexdigest() != entry.manifest:
+            raise DamagedManifest(
+                f"{entry.ref} is not the release that {entry.model}:{entry.alias} was promoted to",
+                where=self._manifest_path(manifest),
+                expected=f"a manifest with sha256 {entry.manifest[:12]}...",
+                fix="run `clipsmith verify`, and promote a release that you trust",
+            )
+        return manifest
+
+    def _by_digest(self, prefix: str) -> Manifest:
+        known, _ = self.summaries()
+        found = [summary for summary in known if summary["identity"].startswith(prefix)]
+        if not found:
+            raise self._not_found(prefix, Reference(digest_prefix=prefix))
+        if len(found) > 1:
+            raise AmbiguousReference(
+                f"{len(found)} releases have an identity that starts with {prefix!r}",
+                where=self.root,
+                expected=f"one of: {', '.join(summary['ref'] for summary in found[:10])}",
+                fix="give more digits, or model@version",
+            )
+        return self._load(found[0]["model"], found[0]["version"])
+
+    def _not_found(self, reference: str, wanted: Reference) -> ReleaseNotFound:
+        if wanted.model is not None and wanted.version is not None:
+            tombstone = layout.tombstone_path(self.root, wanted.model, wanted.version)
+            if tombstone.exists():
+                return ReleaseNotFound(f"{reference} was retired by `clipsmith gc`", where=tombstone)
+        known, _ = self.summaries()
+        refs = ", ".join(summary["ref"] for summary in known[:10]) or "none"
+        return ReleaseNotFound(
+            f"no release {reference!r}", where=self.root, expected=f"one of: {refs}", fix="see `clipsmith releases`"
+        )
+
+    def _load(self, model: str, version: int) -> Manifest:
+        try:
+            return index.load(self.root, layout.manifest_path(self.root, model, version))
+        except FileNotFoundError as error:
+            raise ReleaseNotFound(f"{model}@{version} is not in this store", where=self.root) from error
+
+    def _manifest_path(self, manifest: Manifest) -> Path:
+        return layout.manifest_path(self.root, manifest.model, manifest.version)
+
+    # --- reading releases ----------------------------------------------------------------------------------
+
+    def read(self, manifest: Manifest, path: str) -> Path:
+        """The verified path in the store of one file of a release; KeyError when the release has no such file."""
+        for file in manifest.files:
+            if file.path == path:
+                with self.reading():
+                    location = self._location(manifest, file)
+                    if digest_file(location) != file.sha256:
+                        raise self._damaged(manifest, file)
+                return location
+        raise KeyError(f"{manifest.ref} has no file {path!r}")
+
+    def copy_out(self, manifest: Manifest, file: ReleaseFile, target: Path) -> None:
+        """Copy one file of a release; what was copied is what was verified.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._location(manifest, file), target)
+        if digest_file(target) != file.sha256:
+            raise self._damaged(manifest, file)
+
+    def _location(self, manifest: Manifest, file: ReleaseFile) -> Path:
+        location = layout.object_folder(self.root, file.object) / file.member
+        if not location.is_file():
+            raise ObjectMissing(f"{manifest.ref} has lost {file.path}", where=location, fix=_MAKE_AGAIN)
+        return location
+
+    def _damaged(self, manifest: Manifest, file: ReleaseFile) -> ObjectDamaged:
+        location = layout.object_folder(self.root, file.object) / file.member
+        return ObjectDamaged(
+            f"{manifest.ref}: {file.path} is damaged",
+            where=location,
+            expected=f"{file.size} bytes with sha256 {file.sha256[:12]}...",
+            fix=_MAKE_AGAIN,
+        )
+
+
+def describe(kind: str, folder: Path) -> ArtifactRef:
+    """The reference of the object that the files below `folder` make; several files are hashed at once.
+
+    Raises:
+        StoreError: no files, or something that is not a plain file.
+    """
+    paths = list(fs.files_below(folder))
+    strange = [path for path in paths if path.is_symlink() or not path.is_file()]
+    if strange or not paths:
+        what = "with something that is not a plain file" if strange else "without files"
+        raise StoreError(f"a {kind} object {what}", where=strange[0] if strange else folder)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = list(pool.map(digest_file, paths))
+    return ArtifactRef.of(
+        kind,
+        [
+            FileEntry(path=path.relative_to(folder).as_posix(), sha256=digest, size=path.stat().st_size)
+            for path, digest in zip(paths, digests, strict=True)
+        ],
+    )
+
+
+@contextmanager
+def room(root: Path) -> Iterator[None]:
+    """Say plainly that the disk is full, whatever library ran into it."""
+    try:
+        yield
+    except ClipsmithError:
+        raise
+    except Exception as error:
+        if not fs.is_full(error):
+            raise
+        raise DiskFull(
+            "the disk is full",
+            where=root,
+            expected=f"more than the {fs.free_bytes(root) / 1e6:.0f} MB that are free",
+            fix="free space (`clipsmith gc` removes what no release needs), or give another --store; then run again: "
+            "finished steps are kept",
+        ) from error
+
+
+def _prepare(root: Path) -> None:
+    """Make an empty store where there is none, and prove that the store can be written."""
+    try:
+        # In this order: another process may put the header there, and more after it, while we look.
+        if root.exists() and _strangers(root) and not (root / layout.HEADER).exists():
+            raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
+        _refuse_read_only(root)
+        refuse_network(root)
+        if not (root / layout.HEADER).exists():  # once there is one, all around it is durable
+            fs.durable_folder(root, next(path for path in root.parents if path.exists()))
+        for folder in layout.FOLDERS:
+            if not (root / folder).is_dir() or not (root / layout.HEADER).exists():
+                fs.durable_folder(root / folder, root)
+        if not (root / layout.HEADER).exists():
+            _write_header(root)
+        (root / layout.PUBLISH_LOCK).touch()
+        probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink(missing_ok=True)  # a collector may have been faster
+    except OSError as error:
+        raise StoreReadOnly(
+            f"the store cannot be written: {error.strerror or error}",
+            where=root,
+            fix="free space, change the folder's permissions, or give another --store",
+        ) from error
+
+
+def _write_header(root: Path) -> None:
+    try:
+        fs.write_exclusive(root / layout.HEADER, dump(_Header(id=uuid.uuid4().hex)), root / "staging")
+    except (FileExistsError, FileNotFoundError):  # another process was first, and may have collected our temporary
+        if not (root / layout.HEADER).exists():
+            raise
+        fs.flush_folder(root)  # its header counts
+
+
+def _strangers(root: Path) -> bool:
+    """Whether the folder holds anything but a store that another process is just making."""
+    return any(path.name not in layout.FOLDERS for path in root.iterdir())
+
+
+def _refuse_read_only(root: Path) -> None:
+    """Root may write anywhere, so the permission bits are what says that a folder is meant to be read-only."""
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if existing == root and not existing.stat().st_mode & 0o222:
+        raise StoreReadOnly("the store is read-only", where=root, fix="make it writable or give another --store")
+
+
+_active: ContextVar[Store | None] = ContextVar("clipsmith_store", default=None)
+
+
+@contextmanager
+def activate(store: Store) -> Iterator[Store]:
+    """Make `store` the one in which references are looked up and verified; what is used of it is held until the end."""
+    token = _active.set(store)
+    try:
+        yield store
+    finally:
+        _active.reset(token)
+        store.close()
+
+
+def active_store() -> Store:
+    """The store of the running flow; StoreError outside `activate`."""
+    store = _active.get()
+    if store is None:
+        raise StoreError("no store is active", fix="run inside `with activate(Store.open(...))`")
+    return store

@@ -1,0 +1,71 @@
+"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there.
+
+cache/partial/<key>/<n>-<sha256>    one chunk of bytes, written durably and whole; the step gives them their meaning
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from artifacts import fs
+from artifacts.store.layout import PARTIAL
+from artifacts.store.store import Store, room
+
+_NAME = re.compile(r"([0-9]{9})-([0-9a-f]{64})")
+
+
+class Partial:
+    """The chunks of one piece of work, in order; one process at a time may add to them."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        """`key` is a digest of everything that decides what the chunks hold. While this process lives, the collector
+        leaves them alone."""
+        self._store = store
+        self._folder = store.root / PARTIAL / key
+        with store.reading():
+            store.lease.hold([key])
+
+    def chunks(self) -> Iterator[bytes]:
+        """Those that are whole, up to the first that is missing or damaged; the rest is removed."""
+        found = {} if not self._folder.is_dir() else {path.name: path for path in self._folder.iterdir()}
+        whole = 0
+        for number, name in enumerate(sorted(name for name in found if _NAME.fullmatch(name))):
+            data = found[name].read_bytes()
+            if name != _name(number, data):
+                break
+            whole += 1
+            del found[name]
+            yield data
+        for path in found.values():
+            fs.unlink(path)
+        self._count = whole
+
+    def add(self, data: bytes) -> None:
+        """Keep one more, after `chunks` was read to its end.
+
+        Raises:
+            DiskFull.
+        """
+        with room(self._store.root):
+            fs.durable_folder(self._folder, self._store.root)
+            fs.write_exclusive(self._folder / _name(self._count, data), data, self._store.root / "staging")
+        self._count += 1
+
+    def read(self, number: int) -> bytes:
+        """One that was added or read by now."""
+        (path,) = self._folder.glob(f"{number:09d}-*")
+        return path.read_bytes()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def discard(self) -> None:
+        """Remove all of them: what they were for is done."""
+        if self._folder.is_dir():
+            fs.discard_tree(self._folder)
+
+
+def _name(number: int, data: bytes) -> str:
+    return f"{number:09d}-{hashlib.sha256(data).hexdigest()}"

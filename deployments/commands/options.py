@@ -1,0 +1,68 @@
+"""What the commands share: their options, how they open the store, and how they print a document."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, overload
+
+import typer
+
+from artifacts.store.store import BUCKET_VARIABLE, Store
+from flows.defaults import default_store
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of the release store ($CLIPSMITH_STORE, .clipsmith/store).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Ref = Annotated[
+    str, typer.Argument(help="model (its newest), model@version, model:alias, or 8 or more digits of an identity.")
+]
+AliasOption = Annotated[str, typer.Option("--alias", help="The alias, as production.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model.")]
+WhyOption = Annotated[str | None, typer.Option("--why", help="Why, for the alias's history.")]
+
+
+def store_path(store: Path | None) -> Path:
+    """The folder of the store that was asked for."""
+    return Path(store or default_store())
+
+
+def open_store(store: Path | None) -> Store:
+    """Open the store to read it; a bucket's working copy also to bring in what other hosts have published."""
+    return Store.open(store_path(store), writable=bool(os.environ.get(BUCKET_VARIABLE)))
+
+
+def open_to_change(store: Path | None) -> Store:
+    """Open a store that exists to change it; a wrong path must not make a new one."""
+    return Store.open(open_store(store).root)
+
+
+@overload
+def listed(text: str) -> list[str]: ...
+
+
+@overload
+def listed(text: None) -> None: ...
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The parts of an option that takes several, by commas; None where it was not given."""
+    return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
+
+
+def per_encoder(text: str | None) -> dict[str, str]:
+    """A value for both encoders, or `encoder=value` parts by commas; validation names an unknown encoder."""
+    parts = [part.partition("=") for part in listed(text) or ()]
+    return {
+        name: value if given else encoder
+        for encoder, given, value in parts
+        for name in ((encoder,) if given else ("image", "text"))
+    }
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print the one document of a command with --json."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")

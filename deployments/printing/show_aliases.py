@@ -1,0 +1,47 @@
+"""Aliases and their moves, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+
+from artifacts.keeping.promotion import Move
+from artifacts.store.aliases import AliasEntry
+from deployments.printing.console import moment, plain_table, stdout
+
+
+def entry_document(entry: AliasEntry) -> dict[str, Any]:
+    """One move of an alias."""
+    return {"ref": entry.ref} | entry.model_dump(mode="json", exclude={"format"})
+
+
+def move_document(move: Move) -> dict[str, Any]:
+    """What a promotion or rollback did."""
+    before = None if move.before is None else entry_document(move.before)
+    return {"moved": move.moved, "before": before, "after": entry_document(move.after)}
+
+
+def print_move(move: Move) -> None:
+    """What a promotion or rollback did, in a line."""
+    after = move.after
+    name = f"[bold]{after.model}:{after.alias}[/]"
+    if not move.moved:
+        text = f"{name} points to {after.ref} already"
+    else:
+        was = f" (before: {move.before.ref})" if move.before is not None else ""
+        text = f"{name} now points to {after.ref}{was}{', forced' if after.forced else ''}"
+    stdout().print(text, soft_wrap=True)
+
+
+def print_aliases(entries: Sequence[AliasEntry]) -> None:
+    """A line per entry."""
+    table = plain_table(None, "alias", ">move", "to", "by", "when", "who", "why", whole=("alias", "to", "when"))
+    for entry in entries:
+        action = f"{entry.action}, forced" if entry.forced else entry.action
+        name = f"{entry.model}:{entry.alias}"
+        why = escape(entry.why or "")
+        when = moment(entry.created)
+        table.add_row(name, str(entry.number), f"@{entry.version}", action, when, escape(entry.who), why)
+    stdout().print(table if entries else "no aliases yet: `clipsmith promote REF --alias NAME` makes one")

@@ -1,0 +1,80 @@
+"""How the bench's report is printed: what was measured as a table, and below it why the rest was not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from deployments.printing.console import print_list, stdout
+from deployments.printing.show_bench_accuracy import print_accuracy
+from tasks.bench.proof import rejected, rejection
+
+if TYPE_CHECKING:
+    from tasks.bench.report import BenchReport, BenchRow, Machine
+
+_HEADS = (
+    "encoder",
+    ">batch",
+    "target",
+    "precision",
+    ">median ms",
+    ">p95",
+    ">p99",
+    ">per s",
+    ">FP8 against FP16 (95 %)",
+    ">of limit",
+    ">FP8 products",
+    "",
+)
+
+
+def print_bench(report: BenchReport) -> None:
+    """A row that was measured on a shared or throttled GPU says so at its end."""
+    console = stdout()
+    console.print(f"{report.folder}: {_where(report.machine)}\n")
+    timed = [row for row in report.rows if row.status != "not run"]
+    if timed:
+        print_list(console, _HEADS, [_cells(row) for row in timed])
+    print_accuracy(console, report)
+    for row in rejected(report.rows):
+        console.print(f"gate: {rejection(row, report.min_fp8_share)}", style="red")
+    for reason, rows in _reasons(report.rows).items():
+        console.print(f"not run, {reason}:", style="bold")
+        for line in rows:
+            console.print(f"  {line}")
+
+
+def _where(machine: Machine) -> str:
+    gpu = f"{machine.gpu} ({machine.capability}), driver {machine.driver}, CUDA {machine.cuda}"
+    return f"{gpu if machine.gpu else 'no GPU'}, PyTorch {machine.torch}, Python {machine.python}"
+
+
+def _cells(row: BenchRow) -> tuple[str, ...]:
+    times = [_number(value, 3) for value in (row.median_ms, row.p95_ms, row.p99_ms)]
+    speedup = "" if row.speedup is None else f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
+    shares = [_percent(row.limit_share), _percent(row.fp8_gemm_share)]
+    doubt = f"{row.status}: {row.note}" if row.status == "invalid" else row.note or ""
+    named = (row.encoder, str(row.batch), row.target, row.precision)
+    return (*named, *times, _number(row.throughput, 0), speedup, *shares, doubt)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _reasons(rows: Sequence[BenchRow]) -> dict[str, list[str]]:
+    """What was not measured, by reason: one line for each encoder and target."""
+    found: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for row in rows:
+        if row.status == "not run":
+            found.setdefault(row.note or "", {}).setdefault((row.encoder, row.target), []).append(
+                f"{row.precision} at {row.batch}"
+            )
+    return {
+        reason: [f"{encoder} {target}: {', '.join(which)}" for (encoder, target), which in lines.items()]
+        for reason, lines in found.items()
+    }

@@ -1,0 +1,46 @@
+"""How the bench's accuracy is printed: closeness to FP32 and the task in a line each, and whether bits are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from deployments.printing.console import print_list
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from artifacts.manifest import Cell, Row
+    from tasks.bench.report import BenchReport
+
+    _Found = dict[tuple[Cell, ...], Row]
+
+_HEADS = ("encoder", "target", "precision", ">mean cosine with FP32", ">least", "the same bits again")
+_TASKS = ("top1", "recall@1_image_to_text", "recall@1_text_to_image")
+
+
+def print_accuracy(console: Console, report: BenchReport) -> None:
+    """What was scored, and why the rest was not."""
+    keys = ("encoder", "target", "precision", "reference", "metric")
+    found: _Found = {tuple(row[key] for key in keys): row for row in report.accuracy}
+    if report.stability:
+        console.print()
+        print_list(console, _HEADS, list(_lines(report, found)))
+    for row in report.accuracy:
+        if row["metric"] in _TASKS:
+            console.print(
+                f"{row['metric']} of {row['precision']}, {row['target']}: {row['value']:.4f} ({row['samples']} samples)"
+            )
+    for reason in report.unscored:
+        console.print(f"accuracy not measured: {reason}")
+
+
+def _lines(report: BenchReport, found: _Found) -> Iterator[tuple[str, ...]]:
+    from tasks.bench.stability import AGAIN
+
+    for item in report.stability:
+        if item.compared == AGAIN:
+            named = (item.encoder, item.target, item.precision)
+            cosines = (f"{found[*named, 'fp32', metric]['value']:.6f}" for metric in ("cosine_mean", "cosine_min"))
+            different = f"{item.differing:,} of {item.elements:,} elements differ"
+            yield (*named, *cosines, different if item.differing else f"yes, in {item.runs} runs")

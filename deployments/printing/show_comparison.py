@@ -1,0 +1,133 @@
+"""What differs between two releases, for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from artifacts.release import number_words as words
+from artifacts.release.comparison import Change, Comparison, MetricChange
+from artifacts.release.measurements import Measurement
+from deployments.printing.console import is_wide, plain_table, stdout
+
+_SCALE = re.compile(r"(?:input|weight)_scale")
+_DIGEST = re.compile(r"[0-9a-f]{40,64}")
+
+
+def print_comparison(found: Comparison) -> None:
+    """A table per subject, then one per table of metrics; what is equal is not there."""
+    console = stdout()
+    console.print(f"[bold]{found.before}[/] and [bold]{found.after}[/]", soft_wrap=True)
+    if not found.sections and not found.metrics:
+        console.print("nothing differs")
+    names = _names(found)
+    for name, changes in found.sections.items():
+        console.print()
+        console.print(_changes(name, changes, names))
+    for name in dict.fromkeys(change.about.table for change in found.metrics):
+        rows = [change for change in found.metrics if change.about.table == name]
+        scales = [row for row in rows if _SCALE.search(row.about.metric)]
+        others = [row for row in rows if row not in scales]
+        for table in (_scales(scales), _metrics(name, others, names, ends=is_wide(console))):
+            if table.row_count:
+                console.print()
+                console.print(table)
+
+
+def _names(found: Comparison) -> tuple[str, str]:
+    """How the two are called in headings: versions of one model by their number."""
+    (model, _, before), (other, _, after) = (ref.rpartition("@") for ref in (found.before, found.after))
+    return (f"@{before}", f"@{after}") if model == other else (found.before, found.after)
+
+
+def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Table:
+    table = plain_table(name, "what", *names)
+    for column in table.columns:
+        column.overflow = "fold"
+    for change in changes:
+        table.add_row(escape(change.name), _value(change.before), _value(change.after))
+    return table
+
+
+def _value(value: Any) -> str:
+    """A value on one side; digests are cut as elsewhere."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict) and value.keys() == {"sha256", "size"}:
+        return f"{value['sha256'][:12]}, {words.megabytes(value['size'])}"
+    if isinstance(value, str):
+        return escape(value[:12] if _DIGEST.fullmatch(value) else value)
+    return escape(json.dumps(value, ensure_ascii=False))
+
+
+def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool) -> Table:
+    """`ends` adds the 95 % intervals."""
+    before, after = names
+    table = plain_table(
+        name, "of", "metric", f">{before}", f">{after}", ">change", whole=("of", before, after, "change")
+    )
+    for row in rows:
+        about = row.about
+        of = ", ".join(part for part in (about.encoder, about.precision, about.target) if part)
+        against = f" against {about.reference}" if about.reference else ""
+        cells = (_number(row.before, ends), _number(row.after, ends), _change(row))
+        table.add_row(escape(of), escape(f"{about.metric}{against}"), *cells)
+    return table
+
+
+def _scales(rows: Sequence[MetricChange]) -> Table:
+    """Every calibration moves every scale a little: how many and how far says it all."""
+    groups: dict[tuple[str, str], list[MetricChange]] = {}
+    for row in rows:
+        kind = row.about.metric.rpartition(" ")[2]
+        groups.setdefault((f"{row.about.encoder}, {row.about.precision}", kind), []).append(row)
+    table = plain_table("scales", "of", "what", ">modules", ">least", ">most")
+    for (of, kind), changes in groups.items():
+        shares = sorted(share for change in changes if (share := _share(change)) is not None)
+        ends = (_signed(shares[0]), _signed(shares[-1])) if shares else ("-", "-")
+        table.add_row(of, kind, str(len(changes)), *ends)
+    return table
+
+
+def _number(side: Measurement | None, ends: bool) -> str:
+    if side is None:
+        return "-"
+    text = _plain(side, side.value)
+    if not ends or side.low is None or side.high is None:
+        return text
+    low, high = (_plain(side, end).removesuffix(" points").removesuffix(" %") for end in (side.low, side.high))
+    return f"{text} ({low} to {high})"
+
+
+def _plain(side: Measurement, value: float) -> str:
+    if side.table == "accuracy":
+        return words.metric(side.metric, value)
+    whole = side.unit in ("", "bytes") and value.is_integer()
+    return words.quantity(int(value) if whole else value, side.unit)
+
+
+def _change(row: MetricChange) -> str:
+    """Rates in points, cosines and signal-to-noise ratios as they are, everything else in percent."""
+    if row.change is None:
+        return "-"
+    if row.about.unit == "fraction":
+        return words.points(row.change, 2)
+    share = _share(row)
+    if row.about.table == "accuracy" or share is None:
+        return f"{row.change:+.4g}".replace("-", words.MINUS)
+    return _signed(share)
+
+
+def _share(row: MetricChange) -> float | None:
+    if row.before is None or row.after is None or not row.before.value:
+        return None
+    return row.after.value / row.before.value - 1
+
+
+def _signed(share: float) -> str:
+    return f"{share * 100:+.1f} %".replace("-", words.MINUS)

@@ -1,0 +1,39 @@
+"""What copying releases did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from artifacts.copies.replica import Copied
+from artifacts.manifest import Manifest
+from artifacts.release import number_words as words
+from deployments.printing.console import counted, stdout
+
+
+def print_packed(manifest: Manifest, file: Path, size: int) -> None:
+    """Where an archive went."""
+    stdout().print(f"{manifest.ref}: {words.megabytes(size)} in {escape(str(file))}", soft_wrap=True)
+
+
+def print_arrived(ref: str, new: bool) -> None:
+    """Whether the release was new."""
+    stdout().print(f"[bold]{ref}[/]{' (new)' if new else ' (unchanged: it was here before)'}", soft_wrap=True)
+
+
+def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
+    """Counts of a push or pull."""
+    return {"ref": ref} | asdict(copied)
+
+
+def print_copied(ref: str, copied: Copied) -> None:
+    """Counts of a push or pull."""
+    new = "new release" if copied.release else "release known already"
+    text = f"[bold]{ref}[/]: {new}; {counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
+    text += f", {copied.skipped_files} there already ({words.megabytes(copied.skipped_bytes)})"
+    if copied.signatures:
+        text += f", {counted(copied.signatures, 'new signature')}"
+    stdout().print(text, soft_wrap=True)

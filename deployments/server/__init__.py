@@ -1,0 +1,1 @@
+"""`clipsmith up` and `deploy`: the Prefect server, its worker, deployments, schedules and automations."""

@@ -1,0 +1,48 @@
+"""The process of the embedded API server: `python -m deployments.server.api_process SOCKET`; see `deployments.server.embedded_api`.
+
+SOCKET is the number of an inherited, listening socket. Standard input is a pipe that the parent holds and never writes
+to: it ends when the parent does, whatever ended it, and then this process ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+
+import uvicorn
+
+from deployments.server.collect_aside import collect_aside
+from deployments.server.embedded_api import GRACE_S
+from deployments.server.home_lock import home_lock
+
+
+class _Server(uvicorn.Server):
+    """Servers of one Prefect home start one after the other: two that migrate a new database at once break it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        with home_lock("api"):
+            await super().startup(sockets)
+        collect_aside()
+
+
+def main() -> None:
+    """Serve Prefect's API on the socket until the parent is gone."""
+    app = "prefect.server.api.server:create_app"
+    server = _Server(uvicorn.Config(app, factory=True, log_level="error", lifespan="on"))
+    threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+def _end_with_parent(server: _Server) -> None:
+    os.read(sys.stdin.fileno(), 1)
+    if server.started:
+        server.should_exit = True
+        time.sleep(GRACE_S)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

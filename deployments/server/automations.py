@@ -1,0 +1,131 @@
+"""What the server does by itself: it notices dead runs, and tells a webhook what somebody should look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore
+
+HEARTBEAT_S = 30
+"""How often a run says that it lives: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, of which this is the least."""
+MISSED = 3
+WEBHOOK_VARIABLE = "CLIPSMITH_WEBHOOK_URL"
+WEBHOOK_BLOCK = "clipsmith"
+TELL_OF_RUNS = "clipsmith: tell of a run that failed or crashed"
+TELL_OF_REGRESSIONS = "clipsmith: tell of a regression"
+
+_RUN = """{
+  "event": "{{ event.event }}",
+  "flow": {{ flow.name | tojson }},
+  "run": {{ flow_run.name | tojson }},
+  "id": "{{ flow_run.id }}",
+  "state": {{ flow_run.state.name | tojson }},
+  "message": {{ (flow_run.state.message or "") | tojson }},
+  "url": {{ (flow_run | ui_url) | tojson }}
+}"""
+_REGRESSION = """{
+  "event": "{{ event.event }}",
+  "model": {{ event.resource.id | tojson }},
+  "release": {{ event.payload.release | tojson }},
+  "message": {{ event.payload.message | tojson }}
+}"""
+
+
+def apply_automations(client: SyncPrefectClient) -> list[str]:
+    """Create or update them by their names; the ones that call the webhook are deleted when CLIPSMITH_WEBHOOK_URL is
+    not set. One that somebody has paused stays paused.
+
+    Returns: their names.
+    """
+    wanted = [_mark_crashed()]
+    url = os.environ.get(WEBHOOK_VARIABLE)
+    if url:
+        wanted += _notifications(_webhook(url))
+    else:
+        _delete(client, TELL_OF_RUNS, TELL_OF_REGRESSIONS)
+    for automation in wanted:
+        _put(client, automation)
+    return [automation.name for automation in wanted]
+
+
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    for existing in client.read_automations_by_name(automation.name):
+        client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))
+        return
+    client.create_automation(automation)
+
+
+def _delete(client: SyncPrefectClient, *names: str) -> None:
+    for name in names:
+        for existing in client.read_automations_by_name(name):
+            client.delete_automation(existing.id)
+
+
+def _mark_crashed() -> AutomationCore:
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    return AutomationCore(
+        name="clipsmith: a run that gives no sign of life has crashed",
+        description=f"Its process, its worker or its machine died: {MISSED} heartbeats are missing.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=HEARTBEAT_S * MISSED),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                force=False,
+                name="Crashed",
+                message=f"no sign of life for {HEARTBEAT_S * MISSED} s: its process, worker or machine died",
+            )
+        ],
+    )
+
+
+def _webhook(url: str) -> UUID:
+    """The block that holds the address, which may be a secret: the server encrypts it."""
+    from prefect.blocks.webhook import Webhook
+    from prefect.types import SecretDict
+    from pydantic import SecretStr
+
+    block = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
+    return cast("UUID", block.save(WEBHOOK_BLOCK, overwrite=True))
+
+
+def _notifications(webhook: UUID) -> Iterator[AutomationCore]:
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    from tasks.prefect_ui.nightly_summary import REGRESSION_EVENT
+
+    yield AutomationCore(
+        name=TELL_OF_RUNS,
+        description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+        ),
+        actions=[CallWebhook(block_document_id=webhook, payload=_RUN)],
+    )
+    yield AutomationCore(
+        name=TELL_OF_REGRESSIONS,
+        description=f"Calls the webhook of ${WEBHOOK_VARIABLE}.",
+        trigger=EventTrigger(expect={REGRESSION_EVENT}, for_each={"prefect.resource.id"}, posture=Posture.Reactive),
+        actions=[CallWebhook(block_document_id=webhook, payload=_REGRESSION)],
+    )

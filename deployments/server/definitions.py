@@ -1,0 +1,146 @@
+"""What `prefect.yaml` defines, and how it is applied to a server: work pool, deployments and their schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from deployments.server.schedules import CronLine, existing_schedules, merged, variant_schedules
+from flows.variants import read_variants, variants_folder
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.flows import Flow
+
+PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"
+POOL = "clipsmith"
+POOL_TYPE = "process"
+NIGHTLY = "nightly"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class WorkPoolUse(_Strict):
+    """Where a deployment runs, and with what settings."""
+
+    name: str
+    job_variables: dict[str, Any] = {}
+
+
+class ConcurrencyLimit(_Strict):
+    """How many runs of a deployment there may be at once, and what happens to more."""
+
+    limit: int
+    collision_strategy: str
+
+
+class Definition(_Strict):
+    """One deployment as the file writes it."""
+
+    name: str
+    entrypoint: str
+    tags: list[str] = []
+    work_pool: WorkPoolUse
+    concurrency_limit: ConcurrencyLimit | None = None
+    schedules: list[CronLine] = []
+
+    def flow(self) -> Flow:
+        """The flow it runs."""
+        from prefect.flows import load_flow_from_entrypoint
+
+        return load_flow_from_entrypoint(self.entrypoint)
+
+
+class PrefectFile(BaseModel):
+    """`prefect.yaml`, with the environment's variables filled in."""
+
+    pull: list[dict[str, Any]]
+    deployments: list[Definition]
+
+
+def read_definitions(path: Path = PREFECT_FILE) -> PrefectFile:
+    """Read the file as `prefect deploy` does: `{{ $NAME }}` is this environment's variable, empty ones are left out.
+
+    The pull steps stay as they are, for the worker that takes them.
+    """
+    from prefect.utilities.templating import apply_values
+
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    deployments = [Definition.model_validate(apply_values(entry, {})) for entry in content["deployments"]]
+    for deployment in deployments:
+        variables = deployment.work_pool.job_variables
+        deployment.work_pool.job_variables = {name: value for name, value in variables.items() if value != ""}
+    return PrefectFile(pull=content["pull"], deployments=deployments)
+
+
+def apply_definitions(client: SyncPrefectClient, *, pool: str = POOL, environment: dict[str, str]) -> list[str]:
+    """Create or update the pool, every deployment and its schedules; doing it again changes nothing.
+
+    `environment` is added to that of the flow runs.
+
+    Returns: the full names of the deployments, `flow/deployment`.
+    """
+    _require_pool(client, pool)
+    content = read_definitions()
+    for definition in content.deployments:
+        definition.work_pool.job_variables.setdefault("env", {}).update(environment)
+    return [_apply(client, definition, content.pull, pool) for definition in content.deployments]
+
+
+def _require_pool(client: SyncPrefectClient, name: str) -> None:
+    """Create a process pool unless there is one of that name, of whatever type: it stays as it is."""
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+
+    try:
+        client.create_work_pool(WorkPoolCreate(name=name, type=POOL_TYPE))
+    except ObjectAlreadyExists:
+        return
+
+
+def _schedules(definition: Definition) -> list[CronLine]:
+    """What the file says; of the nightly run, what the variants say."""
+    if definition.name != NIGHTLY:
+        return definition.schedules
+    return variant_schedules(read_variants(variants_folder()))
+
+
+def form(flow: Flow[..., Any]) -> dict[str, Any]:
+    """The schema of a flow's form, without the default of `store`: the running machine's counts, not the deployer's."""
+    from prefect.utilities.callables import parameter_schema
+
+    schema: dict[str, Any] = parameter_schema(flow).model_dump_for_openapi()
+    for parameter in schema["properties"].values():
+        parameter.get("default", {}).pop("store", None)
+    return schema
+
+
+def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[str, Any]], pool: str) -> str:
+    from prefect.client.schemas.objects import ConcurrencyOptions
+
+    flow = definition.flow()
+    full_name = f"{flow.name}/{definition.name}"
+    limit = definition.concurrency_limit
+    # The API replaces a deployment that exists already, its schedules included: nothing is duplicated.
+    client.create_deployment(
+        flow_id=client.create_flow_from_name(flow.name),
+        name=definition.name,
+        entrypoint=definition.entrypoint,
+        description=flow.description,
+        version=flow.version,
+        tags=definition.tags,
+        work_pool_name=pool,
+        job_variables=definition.work_pool.job_variables,
+        pull_steps=pull,
+        schedules=merged(_schedules(definition), existing_schedules(client, full_name)),
+        concurrency_limit=limit.limit if limit else None,
+        concurrency_options=ConcurrencyOptions.model_validate(limit.model_dump(exclude={"limit"})) if limit else None,
+        parameter_openapi_schema=form(flow),
+        enforce_parameter_schema=True,
+    )
+    return full_name

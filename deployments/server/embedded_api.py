@@ -1,0 +1,79 @@
+"""Prefect's API for the length of one command, as a child process that ends with it.
+
+Prefect would start such a server by itself, but leaves it running for ever when the command is killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+
+from artifacts.errors import ApiNotReady
+from deployments.server.child_process import end, server_problem
+
+GRACE_S = 5.0
+"""How long the server may take to store what it has received before it is cut off, in seconds."""
+_HOST = "127.0.0.1"
+_STDERR = 2
+# What Prefect tells the server that it starts itself.
+_SERVER = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+class EmbeddedApi:
+    """A server that is starting; `wait` for it before Prefect is used."""
+
+    def __init__(self) -> None:
+        from prefect.settings import get_current_settings
+
+        settings = get_current_settings()
+        self._start_limit = settings.server.ephemeral.startup_timeout_seconds
+        # The kernel chooses the port, and requests wait in the socket's queue until the server takes them.
+        with socket.create_server((_HOST, 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "deployments.server.api_process", str(listener.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=_STDERR,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C is for the command, which still has things to report
+                env=os.environ | _SERVER | settings.to_environment_variables(exclude_unset=True),
+            )
+        atexit.register(self.stop)
+
+    @classmethod
+    def start(cls) -> EmbeddedApi | None:
+        """Start a server unless the user has named one (`PREFECT_API_URL`, in the environment or a profile)."""
+        from prefect.settings import get_current_settings
+
+        return None if get_current_settings().api.url else cls()
+
+    def wait(self) -> None:
+        """Wait until the server answers and make it the API of this process.
+
+        Raises:
+            ApiNotReady: it died, or did not answer within `PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS`.
+        """
+        from prefect.context import refresh_global_settings_context
+
+        from tasks.device.device_turn import EMBEDDED_API
+
+        problem = server_problem(_HOST, self.port, self._start_limit)
+        if problem is not None:
+            self._process.kill()
+            self.stop()
+            raise ApiNotReady(
+                f"Prefect's embedded API server {problem}",
+                where=f"{_HOST}:{self.port}",
+                fix="see its messages above; raise PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS on a slow machine, "
+                "or set PREFECT_API_URL to a running server",
+            )
+        os.environ["PREFECT_API_URL"] = os.environ[EMBEDDED_API] = f"http://{_HOST}:{self.port}/api"
+        os.environ.setdefault("PREFECT_UI_URL", "")  # it has no pages to point to
+        refresh_global_settings_context()
+
+    def stop(self) -> None:
+        """End the server, giving it time to store what it has received."""
+        end(self._process, GRACE_S)

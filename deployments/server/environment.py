@@ -1,0 +1,83 @@
+"""Process-wide settings, made before the libraries they concern are imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+from artifacts.errors import ClipsmithError
+
+_DEFAULTS = {
+    # Prefect: nothing leaves the machine, and a slow start under load is not an error.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
+    # The embedded server shares our stderr, and logs tracebacks of its own shutdown.
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    # ONNX Runtime 1.32 reports its use to its maker's servers unless told not to.
+    "ORT_DISABLE_TELEMETRY": "1",
+    # transformers and tokenizers: progress bars of their own would break ours.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+_CHATTY = ("torch.onnx", "onnxscript", "onnx_ir", "modelopt", "httpx", "torch.onnx._internal.exporter._registration")
+
+
+def prepare_prefect() -> None:
+    """Set defaults in the environment; what the user has set stays."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+def prepare_up(address: str) -> None:
+    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`."""
+    from deployments.server.automations import HEARTBEAT_S
+    from flows.defaults import default_store
+
+    port = address.rpartition(":")[2]
+    # Flow runs work elsewhere: what is relative starts where `up` was started.
+    os.environ["CLIPSMITH_STORE"] = str(Path(default_store()).absolute())
+    defaults = {"CLIPSMITH_WORKDIR": str(Path.cwd()), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
+    defaults |= {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
+    # How often the server looks for leases that have ended: a killed benchmark's is a minute long.
+    defaults |= {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2"}
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    prepare_prefect()
+    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
+    os.environ |= {
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_UI_URL": address,
+        "PREFECT_SERVER_API_PORT": port,  # the pages call the API at this port
+        # A limit's slot that a killed process held is free again after the lease, also across restarts.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' chatter, and errors that the command line prints itself, out of the progress."""
+    warnings.filterwarnings("ignore")
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from prefect.logging.configuration import setup_logging
+
+    setup_logging()
+    for handler in logging.getLogger().handlers:  # the console; what the API records for the UI stays whole
+        handler.addFilter(_not_an_expected_error)
+    for name in ("prefect.task_runs", "prefect"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
+
+
+def _not_an_expected_error(record: logging.LogRecord) -> bool:
+    """Expected errors are printed once, by the command line, without a traceback."""
+    expected = record.exc_info is not None and isinstance(record.exc_info[1], ClipsmithError)
+    return not expected and not record.getMessage().startswith("Finished in state Failed")

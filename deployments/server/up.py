@@ -1,0 +1,249 @@
+"""Everything on one machine: a Prefect server, what it should know, and a worker; all of it ends together.
+
+The server and the worker hold one end of a pipe whose other end is here: they end with this process, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from artifacts.errors import AlreadyUp, ApiNotReady, PortTaken, ProcessDied
+from deployments.server import show_fleet
+from deployments.server.apply import apply_all, load_flows
+from deployments.server.child_process import end, server_problem
+from deployments.server.definitions import POOL
+from deployments.server.descendants import adopt_orphans, kill_descendants
+from deployments.server.environment import prepare_up
+from deployments.server.orphans import crash_orphans
+from deployments.server.worker_process import worker_name
+
+HOST = "127.0.0.1"
+START_S = 60.0
+"""How long the server, and then the worker, may take to start, in seconds."""
+_STOP_S = {"server": 3.0, "worker": 5.0}
+"""How long each may take to end before it is killed; with what killing takes it is less than 10 seconds."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """The server or the worker."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+
+    def go(self) -> None:
+        """Tell it that the server is there; one that has died is noticed by what waits for it."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            os.write(self.process.stdin.fileno(), b"1")
+
+    def stop(self) -> None:
+        """Close its pipe, wait, and kill it when it takes too long."""
+        end(self.process, _STOP_S[self.name])
+
+    def require_alive(self) -> None:
+        """Raises ProcessDied when it has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise ProcessDied(
+                f"the {self.name} has ended by itself (exit code {code}), so everything else was stopped",
+                fix="see its messages above, then start `clipsmith up` again: nothing that was computed is lost",
+            )
+
+
+def address(port: int) -> str:
+    """Where the UI is."""
+    return f"http://{HOST}:{port}"
+
+
+def up(port: int) -> None:
+    """Start everything, print where it is once a run can start, and stay until Ctrl-C or SIGTERM. When that is running
+    here already, only apply the definitions again.
+
+    Raises:
+        AlreadyUp: it is running on another port.
+        PortTaken: another program has the port.
+        ApiNotReady: the server, or the worker, did not start.
+        ProcessDied: one of them ended.
+    """
+    where = address(port)
+    prepare_up(where)
+    with _only_one(port) as running:
+        if running:
+            _join(port)
+            apply_all()
+            show_fleet.print_up(where, again=True)
+            return
+        with _listen(port) as listener, _stopped_by_signals():
+            show_fleet.print_starting(where)
+            _run(port, listener)
+    show_fleet.print_stopped()
+
+
+def _run(port: int, listener: socket.socket) -> None:
+    adopt_orphans()
+    with ExitStack() as stack:
+        stack.callback(kill_descendants)
+        server = _start("server", "deployments.server.api_process", inherited=listener.fileno())
+        stack.callback(server.stop)
+        listener.close()
+        worker, started = _start_worker()
+        stack.callback(worker.stop)
+        load_flows()  # while both are starting
+        _wait_for_server(port)
+        apply_all()
+        _forget_the_dead()
+        worker.go()
+        _wait_for_worker(worker, started)
+        show_fleet.print_up(address(port), again=False)
+        while True:
+            server.require_alive()
+            worker.require_alive()
+            time.sleep(0.2)
+
+
+def _forget_the_dead() -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        show_fleet.print_orphans(crash_orphans(client, worker_name()))
+
+
+def _start_worker() -> tuple[Child, int]:
+    """A worker that waits for `go`; the number is of a pipe that can be read when it asks for work."""
+    reading, writing = os.pipe()
+    child = _start("worker", "deployments.server.worker_process", POOL, inherited=writing)
+    os.close(writing)
+    return child, reading
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block without an error; a second one does not disturb the cleaning up."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _only_one(port: int) -> Iterator[bool]:
+    """Hold the lock of this Prefect home, or tell that another `up` has it, which must be on the same port.
+
+    Raises:
+        AlreadyUp: it is on another one.
+    """
+    from prefect.settings import get_current_settings
+
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "clipsmith-up.lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _require_same_port(lock, port, home)
+            yield True
+            return
+        lock.truncate(0)
+        lock.write(str(port))
+        lock.flush()
+        yield False
+
+
+def _require_same_port(lock: TextIO, port: int, home: Path) -> None:
+    deadline = time.monotonic() + 1.0
+    while not (other := _text(lock)) and time.monotonic() < deadline:  # it is just about to write it
+        time.sleep(0.02)
+    if other != str(port):
+        raise AlreadyUp(
+            f"`clipsmith up` runs here already, on port {other}",
+            where=home,
+            expected=f"nothing, or the same on port {port}",
+            fix=f"use http://{HOST}:{other}, end it first, or set another PREFECT_HOME for a second one",
+        )
+
+
+def _text(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise PortTaken(
+            f"the port cannot be used: {error.strerror}",
+            where=f"{HOST}:{port}",
+            expected="a free port: another program has this one",
+            fix="choose another with --port, or end that program; for a Prefect server that runs already set "
+            "PREFECT_API_URL and use `clipsmith deploy`",
+        ) from error
+
+
+def _start(name: str, module: str, *arguments: object, inherited: int) -> Child:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, *map(str, arguments), str(inherited)],
+        stdin=subprocess.PIPE,
+        pass_fds=[inherited],
+        start_new_session=True,  # Ctrl-C is for `up`, which ends them in order
+    )
+    return Child(name, process)
+
+
+def _join(port: int) -> None:
+    """Wait for the server of an `up` that may itself be starting at this moment."""
+    deadline = time.monotonic() + START_S
+    while not _listens(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _wait_for_server(port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _wait_for_server(port: int) -> None:
+    problem = server_problem(HOST, port, START_S)
+    if problem is not None:
+        raise _not_ready("server", problem)
+
+
+def _wait_for_worker(worker: Child, started: int) -> None:
+    readable, _, _ = select.select([started], [], [], START_S)
+    said = os.read(started, 1) if readable else b""
+    os.close(started)
+    if not said:
+        raise _not_ready("worker", "it ended" if readable else f"no answer within {START_S:.0f} s")
+    worker.require_alive()
+
+
+def _not_ready(name: str, problem: str) -> ApiNotReady:
+    return ApiNotReady(
+        f"the {name} did not start: {problem}",
+        fix="see its messages above; with PostgreSQL check PREFECT_API_DATABASE_CONNECTION_URL",
+    )

@@ -1,0 +1,66 @@
+"""Patience with the Hugging Face hub: what may pass by itself is tried again; any other answer is final."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from tasks.runs.run_log import say
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 4
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 30.0
+_BUSY = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses that say "not now": request timeout, too many requests, and those of a server in trouble."""
+
+
+def patiently(fetch: Callable[[], Result]) -> Result:
+    """What `fetch` returns, asked for up to 4 times, 2 to 30 s apart, while the hub times out or is busy.
+
+    Raises:
+        Whatever `fetch` raises, at once where waiting does not help: no such model, no access, no network.
+    """
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential_jitter(initial=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+        before_sleep=_say_so,
+        reraise=True,
+    )
+    return retrying(fetch)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a time-out, a broken connection or a busy server is behind an error of the hub's libraries."""
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError
+
+    passing = (httpx.TimeoutException, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, TimeoutError)
+    for cause in _causes(error):
+        if isinstance(cause, passing):
+            return True
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in _BUSY:
+            return True
+    return False
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it was raised from: the libraries wrap it in words of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _say_so(attempt: RetryCallState) -> None:
+    assert attempt.outcome is not None and attempt.next_action is not None
+    say(
+        f"the hub does not answer now ({type(attempt.outcome.exception()).__name__}): "
+        f"asked again in {attempt.next_action.sleep:.0f} s"
+    )

@@ -1,0 +1,158 @@
+"""Read safetensors one tensor at a time, or a few rows of one.
+
+Format: https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON header, raw tensors).
+The library validates each file when it is opened; reading goes by our own offsets because the library cannot give
+bfloat16 to NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import BadWeights
+from artifacts.strict_json import strict_json
+from tasks.clip.base import Piece
+
+_DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+_CHUNK_BYTES = 4 << 20
+"""Stored bytes that `chunks` reads at a time: small beside the interpreter, and still fast to read."""
+_INFINITY_BITS = 0x7C00
+"""FP16 bits, without the sign, of infinity; NaN lies above."""
+
+FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece]]
+
+
+class WeightReader:
+    """The parameters in one or more safetensors files, by the model's names.
+
+    `find_pieces` says which parameters are stored under another name or as part of another tensor (see
+    `ClipFamily.pieces`); all other tensors keep their names.
+
+    Raises (on opening):
+        BadWeights: a file is not valid safetensors, or two files hold the same tensor.
+    """
+
+    def __init__(self, files: Iterable[Path], find_pieces: FindPieces | None = None) -> None:
+        self._where: dict[str, tuple[Path, int, dict[str, Any]]] = {}
+        for path in files:
+            base, header = _header(path)
+            for name, entry in header.items():
+                if name in self._where:
+                    raise BadWeights(f"tensor {name} is in two files", where=path)
+                self._where[name] = (path, base, entry)
+        shapes = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
+        named = {} if find_pieces is None else find_pieces(shapes)
+        used = {piece.stored for piece in named.values()}
+        self._pieces = {name: Piece(name) for name in shapes if name not in used} | dict(named)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pieces)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._pieces
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The parameter's shape."""
+        piece = self._pieces[name]
+        shape = tuple(self._where[piece.stored][2]["shape"])
+        if piece.rows is not None:
+            shape = (piece.rows[1] - piece.rows[0], *shape[1:])
+        return shape[::-1] if piece.transposed else shape
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A parameter in its stored float type; bfloat16 comes as float32, which holds it exactly.
+
+        Raises:
+            BadWeights: the tensor is not floating point.
+        """
+        piece = self._pieces[name]
+        values = self._rows(piece.stored, *self._range(piece))
+        return values.T if piece.transposed else values
+
+    def chunks(self, name: str) -> Iterator[tuple[int, NDArray[np.float16]]]:
+        """A parameter in FP16, a few of its stored rows at a time: (index of the first row, rows).
+
+        The rows of a `transposed` parameter are its columns: see `is_transposed`.
+
+        Raises:
+            BadWeights: a value overflows FP16, or the tensor is not floating point.
+        """
+        piece = self._pieces[name]
+        start, end = self._range(piece)
+        path, _, entry = self._where[piece.stored]
+        row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(entry["shape"][1:])
+        step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+        for first in range(start, end, step):
+            rows = self._rows(piece.stored, first, min(first + step, end))
+            yield first - start, _to_fp16(rows, name, path)
+
+    def is_transposed(self, name: str) -> bool:
+        """Whether `chunks` yields columns of the parameter."""
+        return self._pieces[name].transposed
+
+    def _range(self, piece: Piece) -> tuple[int, int]:
+        if piece.rows is not None:
+            return piece.rows
+        shape = self._where[piece.stored][2]["shape"]
+        return 0, shape[0] if shape else 1
+
+    def _rows(self, stored: str, start: int, end: int) -> NDArray[Any]:
+        """Rows `start` to `end` of a stored tensor; a scalar has one row."""
+        path, base, entry = self._where[stored]
+        dtype = np.dtype(_dtype(stored, entry, path))
+        shape = tuple(entry["shape"])
+        row = math.prod(shape[1:])
+        with path.open("rb") as stream:
+            stream.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)
+            values = np.fromfile(stream, dtype, (end - start) * row)
+        values = values.reshape((end - start, *shape[1:]) if shape else ())
+        if entry["dtype"] == "BF16":
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values
+
+
+def _dtype(name: str, entry: Mapping[str, Any], path: Path) -> type:
+    dtype = _DTYPES.get(entry["dtype"])
+    if dtype is None:
+        raise BadWeights(f"tensor {name} has dtype {entry['dtype']}", where=path, expected="F32, F16, BF16 or F64")
+    return dtype
+
+
+def _to_fp16(values: NDArray[Any], name: str, path: Path) -> NDArray[np.float16]:
+    if values.dtype == np.float16:
+        return values
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    magnitudes = half.view(np.uint16) & 0x7FFF
+    if magnitudes.size and magnitudes.max() >= _INFINITY_BITS:
+        raise BadWeights(
+            f"{name} has values that do not fit FP16 (such as {float(np.abs(values).max()):.4g})",
+            where=path,
+            expected="magnitudes below 65504",
+        )
+    return half
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise BadWeights(f"not a valid safetensors file: {error}", where=path, fix="download it again") from error
+    with path.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0]
+        try:
+            header = strict_json(stream.read(length))
+        except ValueError as error:
+            raise BadWeights(f"the safetensors header is not sound JSON: {error}", where=path) from error
+    header.pop("__metadata__", None)
+    return 8 + length, header

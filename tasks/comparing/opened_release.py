@@ -1,0 +1,116 @@
+"""One side of a comparison: the engines of a release in one precision, ready to be run again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from artifacts.errors import CheckpointError, CheckpointNotFound
+from artifacts.manifest import Encoder, Manifest
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import Store
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.engines import BatchProfile
+from tasks.engines.record import release_profile
+from tasks.graph.skeleton import Precision
+from tasks.pipeline.checkpoint import calibration_samples, image_hashes, resolve
+
+
+@dataclass(frozen=True)
+class ReleaseSide:
+    """`snapshot` says what the model is; where `no_fp32` gives a reason it has no weights to make a reference from."""
+
+    manifest: Manifest
+    precision: Precision
+    snapshot: Snapshot
+    no_fp32: str | None
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return f"{self.manifest.ref} {self.precision}"
+
+    @property
+    def encoders(self) -> list[str]:
+        """The encoders that it has in this precision."""
+        files = self.manifest.files
+        return [f.encoder for f in files if f.encoder and (f.kind, f.precision) == ("onnx", self.precision)]
+
+    @property
+    def profile(self) -> BatchProfile:
+        """The batch sizes that its engines were built for."""
+        return release_profile(self.manifest)
+
+    @property
+    def preprocess(self) -> ArtifactRef:
+        """Its tokenizer and image processor."""
+        found = find_object(self.manifest, "preprocess")
+        assert found is not None  # every release has it
+        return found
+
+    def onnx(self, encoder: Encoder) -> ArtifactRef | None:
+        """Its graph of an encoder."""
+        return find_object(self.manifest, "onnx", encoder, self.precision)
+
+    def engine(self, encoder: Encoder, target: str) -> ArtifactRef | None:
+        """Its engine of an encoder for a target."""
+        return find_object(self.manifest, "engine", encoder, self.precision, target)
+
+
+def find_object(
+    manifest: Manifest, kind: str, encoder: str | None = None, precision: str | None = None, target: str | None = None
+) -> ArtifactRef | None:
+    """The object of a release that holds such a file."""
+    wanted = (kind, encoder, precision, target)
+    for file in manifest.files:
+        if (file.kind, file.encoder, file.precision, file.target) == wanted:
+            return next(ref for ref in manifest.objects() if ref.digest == file.object)
+    return None
+
+
+def release_side(store: Store, reference: str, precision: Precision) -> ReleaseSide:
+    """Look up a release and its checkpoint; without the checkpoint, the release's own says what the model is.
+
+    Raises:
+        ReleaseNotFound, BadName, AmbiguousReference, DamagedManifest.
+        CheckpointNotFound: neither can be had.
+    """
+    manifest = store.find(reference)
+    source = manifest.provenance.source
+    try:
+        snapshot = resolve(source.name, source.revision if source.kind == "hub" else None, store)
+        if snapshot.digest == source.digest:
+            return ReleaseSide(manifest, precision, snapshot, None)
+        reason = f"{source.name} is not what it was when {manifest.ref} was made"
+    except CheckpointError as error:
+        reason = error.what
+    return ReleaseSide(manifest, precision, _without_weights(store, manifest, reason), reason)
+
+
+def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
+    source, kept = manifest.provenance.source, find_object(manifest, "checkpoint")
+    if kept is None:
+        raise CheckpointNotFound(
+            f"the checkpoint of {manifest.ref} cannot be had, and the release holds none: {reason}",
+            where=source.name,
+            expected=f"a checkpoint with digest {source.digest[:12]}",
+            fix="put the checkpoint back where it was",
+        )
+    config: dict[str, Any] = json.loads(store.path(kept, "config.json").read_text(encoding="utf-8"))
+    return Snapshot(
+        kind=source.kind,
+        name=source.name,
+        model=manifest.model,
+        folder=str(store.path(kept)),
+        revision=source.revision,
+        digest=source.digest,
+        family=source.family,
+        stored_config=config,
+        files=(),
+    )
+
+
+def calibrated_on(store: Store, manifest: Manifest) -> set[str]:
+    """The hashes of the pictures that a release was calibrated on."""
+    return image_hashes(store.read(manifest, path) for path in calibration_samples(manifest))

@@ -1,0 +1,131 @@
+"""Whether a GPU was fit to be timed: free of other work before, not slowed down under load. Read from NVML."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tasks.runs.run_log import say
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+_BUSY_PERCENT = 5
+_PATIENCE_S = 2.0
+"""NVML's utilization is that of the last second or less: our own work before the timing must have time to leave it."""
+_PAUSE_S = 0.1
+_ATTEMPTS = 4
+_BACK_OFF_S = 5.0
+"""Other work ends some time: looked at again after so long, then twice as long, and so on; 35 s in all."""
+_SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "too hot", 0x40: "too hot (hardware)", 0x80: "power brake"}
+"""Bits of NVML's clock event reasons. A software power cap (0x04) is how a GPU runs at full load: not a fault."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """One reading: utilization in percent, SM clock in MHz, and NVML's reasons for a lower clock (bits)."""
+
+    utilization: int
+    clock_mhz: int
+    reasons: int
+
+
+def when_idle(read: Callable[[], GpuState | None]) -> GpuState | None:
+    """The first reading that shows an idle device; of one that others keep busy, the last one before patience ended."""
+    from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
+
+    retrying = Retrying(
+        retry=retry_if_result(_is_busy),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(_BACK_OFF_S),
+        before_sleep=_say_that_it_is_busy,
+        retry_error_callback=lambda last: last.outcome.result() if last.outcome else None,
+    )
+    return retrying(settled, read)
+
+
+def settled(read: Callable[[], GpuState | None]) -> GpuState | None:
+    """The first reading that shows an idle device, or the last one once our own work must have left NVML's window."""
+    deadline = time.monotonic() + _PATIENCE_S
+    state = read()
+    while _is_busy(state) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_S)
+        state = read()
+    return state
+
+
+def _is_busy(state: GpuState | None) -> bool:
+    return state is not None and state.utilization > _BUSY_PERCENT
+
+
+def _say_that_it_is_busy(attempt: RetryCallState) -> None:
+    say(f"the GPU is busy with other work: looking again in {attempt.upcoming_sleep:.0f} s")
+
+
+def why_invalid(idle: GpuState | None, loaded: GpuState | None) -> str | None:
+    """Why times are not valid, from a reading before any work and one under load; None when they are.
+
+    A device that nothing can be read of is not doubted.
+    """
+    if idle is not None and _is_busy(idle):
+        return f"the GPU was busy with other work: {idle.utilization} % before timing began"
+    if loaded is not None:
+        slowed = [name for bit, name in _SLOWDOWNS.items() if loaded.reasons & bit]
+        if slowed:
+            return f"the GPU was throttled to {loaded.clock_mhz} MHz: {', '.join(slowed)}"
+    return None
+
+
+def read_gpu_state() -> GpuState | None:
+    """A reading of the first CUDA device, or None where there is no driver or NVML does not tell."""
+
+    def read(nvml: Any, device: Any) -> GpuState:
+        return GpuState(
+            utilization=nvml.nvmlDeviceGetUtilizationRates(device).gpu,
+            clock_mhz=nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM),
+            reasons=nvml.nvmlDeviceGetCurrentClocksEventReasons(device),
+        )
+
+    return _ask(read)
+
+
+def gpu_uuid() -> str | None:
+    """The first CUDA device's UUID (`GPU-...`), or None where there is no driver or NVML does not tell."""
+
+    def read(nvml: Any, device: Any) -> str:
+        uuid: str = nvml.nvmlDeviceGetUUID(device)
+        return uuid
+
+    return _ask(read)
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, or None as above."""
+    return _ask(lambda nvml, _: str(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _ask(read: Callable[[Any, Any], T]) -> T | None:
+    """What `read(nvml, device)` finds about the first CUDA device."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        try:
+            return read(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(_pci_bus_id()))
+        finally:
+            pynvml.nvmlShutdown()
+    except (pynvml.NVMLError, OSError):
+        return None
+
+
+def _pci_bus_id() -> bytes:
+    """Of the first device that CUDA sees; NVML numbers devices in another order."""
+    driver, text = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(32)
+    driver.cuInit(0)
+    driver.cuDeviceGetPCIBusId(text, len(text), 0)
+    return text.value

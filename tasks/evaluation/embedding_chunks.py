@@ -1,0 +1,86 @@
+"""The rows of an embedding run as they are made: kept in chunks, so that memory stays fixed and a kill costs little."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.store.unfinished import Partial
+
+CHUNK_ROWS = 256
+"""Rows after which a chunk is kept: under a second of work of a GPU, and minutes of a large model on a CPU."""
+
+
+class Chunk(NamedTuple):
+    """Rows (n, d) with the keys they are kept under; `done`: how many inputs are dealt with once it is."""
+
+    keys: list[Any]
+    rows: NDArray[np.float32]
+    done: int
+
+
+class EmbeddingChunks:
+    """Chunks on disk, those of an earlier run that was killed included, and the last one, which is not full yet."""
+
+    def __init__(self, partial: Partial) -> None:
+        self._partial = partial
+        self._keys: list[Any] = []
+        self._rows: list[NDArray[np.float32]] = []
+        self.done = self.count = 0
+        for chunk in map(_unpack, partial.chunks()):
+            self.done, self.count = chunk.done, self.count + len(chunk.keys)
+
+    def add(self, keys: list[Any], rows: NDArray[np.float32], done: int) -> None:
+        """Take one batch; `done` as for `Chunk`."""
+        self._keys += keys
+        self._rows.append(rows)
+        self.done, self.count = done, self.count + len(keys)
+        if len(self._keys) >= CHUNK_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keep what there is so far."""
+        if self._keys:
+            self._partial.add(_pack(Chunk(self._keys, np.concatenate(self._rows), self.done)))
+            self._keys, self._rows = [], []
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """All of them, after `flush`, one at a time in memory."""
+        for number in range(len(self._partial)):
+            yield _unpack(self._partial.read(number))
+
+    def discard(self) -> None:
+        """Remove them."""
+        self._partial.discard()
+
+    def write(self, rows_file: Path, keys_file: Path) -> None:
+        """The rows of all as one .npy file, the bytes that `numpy.save` would write, and their keys as JSON."""
+        keys: list[Any] = []
+        with rows_file.open("wb") as stream:
+            for chunk in self:
+                if not keys:
+                    shape = (self.count, chunk.rows.shape[1])
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(np.ascontiguousarray(chunk.rows, "<f4").tobytes())
+                keys += chunk.keys
+        keys_file.write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
+
+
+def _pack(chunk: Chunk) -> bytes:
+    stream = io.BytesIO()
+    about = json.dumps({"keys": chunk.keys, "done": chunk.done})
+    np.savez(stream, rows=chunk.rows, about=np.frombuffer(about.encode(), np.uint8))
+    return stream.getvalue()
+
+
+def _unpack(data: bytes) -> Chunk:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        return Chunk(about["keys"], arrays["rows"], about["done"])

@@ -1,0 +1,63 @@
+"""All embeddings of one evaluation set by encoder, target and precision, aligned on the samples that were decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.manifest import Encoder, Row
+from tasks.data import Dataset
+from tasks.evaluation.kept_embeddings import Embedded, rows_of
+from tasks.evaluation.question import task_of
+from tasks.evaluation.question_statistics import Side, task_statistics
+from tasks.evaluation.scoring import Task
+from tasks.pipeline.embedding import REFERENCE
+
+Key = tuple[str, str, str]
+"""Encoder, target, precision."""
+
+
+class EmbeddingTable:
+    """FP32 PyTorch's, which is the reference, and those of every target; `indices` says which pictures they are of."""
+
+    def __init__(self, dataset: Dataset, arrays: Mapping[Key, Embedded]) -> None:
+        self.dataset = dataset
+        decoded = [keys for (encoder, _, _), (keys, _) in arrays.items() if encoder == "image"]
+        self.indices: list[int] = sorted(set.intersection(*map(set, decoded))) if decoded else []
+        # Pictures that every runtime decoded: a file that could not be read once is in none.
+        self.arrays = {
+            key: (self.indices, rows_of(found, self.indices)) if key[0] == "image" else found
+            for key, found in arrays.items()
+        }
+
+    @property
+    def task(self) -> Task:
+        """Zero-shot classification where there are labels, retrieval where there are only captions."""
+        return task_of(self.dataset, self.indices)
+
+    def targets(self) -> list[str]:
+        """Those beside the reference, in order."""
+        return list(dict.fromkeys(target for _, target, _ in self.arrays if target != REFERENCE))
+
+    def sides(self, target: str) -> dict[str, Side]:
+        """By precision: FP32, and what `target` ran of FP16 and FP8."""
+        precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
+        return {"fp32": self._side(REFERENCE, "fp32")} | {p: self._side(target, p) for p in precisions}
+
+    def task_rows(self) -> Iterator[Row]:
+        """Both encoders together, on every target; FP32's own rows once."""
+        task = self.task
+        for number, target in enumerate(self.targets()):
+            for row in task_statistics(task, target, REFERENCE, self.sides(target)):
+                if number == 0 or row["target"] != REFERENCE:
+                    yield row
+
+    def _side(self, target: str, precision: str) -> Side:
+        return Side(self._encoder("image", target, precision), self._encoder("text", target, precision))
+
+    def _encoder(self, encoder: Encoder, target: str, precision: str) -> NDArray[np.float32]:
+        """One encoder's embeddings; FP32 stands in for an encoder that is not optimized."""
+        array = self.arrays.get((encoder, target, precision)) or self.arrays[encoder, REFERENCE, "fp32"]
+        return array[1]

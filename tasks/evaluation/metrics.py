@@ -1,0 +1,234 @@
+"""Accuracy metrics on embeddings: pure functions of arrays."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.evaluation.relevance import Relevance
+
+Array = NDArray[np.float32]
+_Float = TypeVar("_Float", np.float32, np.float64)
+_RESAMPLES = 10_000
+_SEED = 20_240_229
+_QUERIES = 512  # whose similarities are held at a time,
+_SIMILARITIES = 1 << 24  # but no more of them than these: 64 MB
+
+
+def normalise(rows: NDArray[_Float]) -> NDArray[_Float]:
+    """Rows (n, d) scaled to unit length."""
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def cosine(first: Array, second: Array) -> NDArray[np.float64]:
+    """Cosine similarity row by row, (n,)."""
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    return np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+def snr_db(reference: Array, other: Array) -> float | None:
+    """10 log10(|reference|^2 / |reference - other|^2) over all elements, in dB; None when they are equal."""
+    noise = float(np.sum((reference.astype(np.float64) - other) ** 2))
+    return None if noise == 0 else 10 * float(np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
+
+
+def class_embeddings(prompts: Array, classes: int) -> Array:
+    """Prompt ensembling (Radford et al. 2021, section 3.1.4): mean of normalised prompt embeddings, normalised again.
+
+    `prompts` is (classes * templates, d), class by class; the result (classes, d).
+    """
+    grouped = normalise(prompts).reshape(classes, -1, prompts.shape[1])
+    return normalise(grouped.mean(axis=1))
+
+
+def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Whether the right class is among the k most similar, per image, (n,); ties count against it."""
+    hits = []
+    for start in range(0, len(images), _QUERIES):
+        scores = normalise(images[start : start + _QUERIES]) @ classes.T
+        right = np.take_along_axis(scores, labels[start : start + _QUERIES, None], axis=1)
+        hits.append((scores >= right).sum(axis=1) <= k)
+    return np.concatenate(hits)
+
+
+def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArray[np.int64]:
+    """How many items come before the first relevant one, per query, (n,); each query has one or more.
+
+    A rank below k is a hit of recall@k: a query counts as soon as one of its items is found, as CLIP_benchmark does it.
+    Of items that are equally similar the first comes first, as in a stable sort.
+    """
+    targets, places = normalise(items).T, np.arange(len(items))
+    ranks = []
+    size = max(1, min(_QUERIES, _SIMILARITIES // len(items)))
+    for start in range(0, len(queries), size):
+        scores = normalise(queries[start : start + size]) @ targets
+        best = np.where(relevant.rows(start, size), scores, -np.inf).argmax(axis=1)[:, None]
+        reached = np.take_along_axis(scores, best, axis=1)
+        ranks.append((scores > reached).sum(axis=1) + ((scores == reached) & (places < best)).sum(axis=1))
+    return np.concatenate(ranks)
+
+
+def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
+    """The most similar class of each image, (n,)."""
+    parts = [images[start : start + _QUERIES] for start in range(0, len(images), _QUERIES)]
+    return np.concatenate([(normalise(part) @ classes.T).argmax(axis=1) for part in parts]).astype(np.int64)
+
+
+def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """The share of each class's samples that are hits, (classes,); NaN for a class without samples."""
+    counts = np.bincount(labels, minlength=classes)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(labels, weights=hits, minlength=classes) / counts
+
+
+def paired_difference(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    groups: NDArray[np.int64] | None = None,
+    *,
+    identical: bool = False,
+) -> tuple[float, float, float]:
+    """mean(first) - mean(second) over the same samples with its 95 % percentile bootstrap interval (Efron 1979).
+
+    Resampling pairs of 0/1 outcomes with replacement is drawing counts of the differences -1, 0, +1. They are drawn
+    with half a sample more in each cell of the 2 x 2 table (Agresti and Min 2005): where few samples differ, or none,
+    the plain bootstrap is far too sure. Only `identical` embeddings leave nothing open: they agree on any sample.
+
+    Samples of one group, `groups` (n,), stand or fall with what they share, and are drawn together (a cluster
+    bootstrap, Davison and Hinkley 1997, section 3.8); what is added to the table is groups of the usual size.
+    """
+    if identical:
+        return 0.0, 0.0, 0.0
+    rng, value = np.random.default_rng(_SEED), float(first.mean() - second.mean())
+    if groups is None:
+        n = len(first)
+        return _with_interval(value, rng.multinomial(n, _smoothed(first, second), size=_RESAMPLES) @ _SIGNS / n)
+    sizes, changes = _by_group(first, second, groups)
+    kinds, counts = np.unique(np.stack([sizes, changes], axis=1), axis=0, return_counts=True)
+    kinds = np.concatenate([kinds, sizes.mean() * np.stack([np.ones(3), _SIGNS], axis=1)])
+    shares = np.concatenate([counts, _HALF_EACH])
+    drawn = rng.multinomial(len(sizes), shares / shares.sum(), size=_RESAMPLES)
+    return _with_interval(value, (drawn @ kinds[:, 1]) / (drawn @ kinds[:, 0]))
+
+
+def class_recall_difference(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], labels: NDArray[np.int64], *, identical: bool = False
+) -> tuple[float, float, float]:
+    """The difference of two mean per-class recalls with its interval, as `paired_difference`.
+
+    Samples are drawn within their class, so that no class is ever empty, and share what is added to the table.
+    """
+    if identical:
+        return 0.0, 0.0, 0.0
+    rng, present = np.random.default_rng(_SEED), np.unique(labels)
+    means, value = np.zeros(_RESAMPLES), 0.0
+    for label in present:
+        one, other = first[labels == label], second[labels == label]
+        shares = _smoothed(one, other, 1 / len(present))
+        means += rng.multinomial(len(one), shares, size=_RESAMPLES) @ _SIGNS / len(one)
+        value += one.mean() - other.mean()
+    return _with_interval(float(value / len(present)), means / len(present))
+
+
+def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> float:
+    """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better.
+
+    Samples of one group, `groups` (n,), change sides together: the same question of the groups' net changes, whose
+    signs are all equally likely then (the exact permutation test of clustered pairs); of groups of one it is McNemar's.
+    """
+    if groups is not None:
+        return _sign_flip_p(_by_group(first, second, groups)[1])
+    lost, _, won = (int(count) for count in _counts(first, second))
+    pairs = lost + won
+    tail = ways = 1
+    for count in range(min(lost, won)):
+        ways = ways * (pairs - count) // (count + 1)  # the binomial coefficient of the next count
+        tail += ways
+    return min(1.0, float(Fraction(2 * tail, 2**pairs)))
+
+
+def over_chance(
+    hits: NDArray[np.bool_], predicted: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[float, float, float]:
+    """How far top-1 is above chance, with its exact 95 % interval (Clopper and Pearson 1934), chance taken as known.
+
+    Chance is what the same predictions score on shuffled labels, on average: the sum over classes of the share of
+    labels times the share of predictions, as in Cohen's kappa.
+    """
+    n, classes = len(labels), int(max(labels.max(), predicted.max())) + 1
+    chance = float(np.bincount(labels, minlength=classes) @ np.bincount(predicted, minlength=classes)) / n**2
+    return _share_over(hits, chance)
+
+
+def retrieval_over_chance(hits: NDArray[np.bool_], relevant: Relevance) -> tuple[float, float, float]:
+    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself.
+
+    Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
+    relevant. Queries count as independent, as pictures do that have captions of their own.
+    """
+    return _share_over(hits, relevant.share)
+
+
+def _share_over(hits: NDArray[np.bool_], chance: float) -> tuple[float, float, float]:
+    from scipy.stats import binomtest
+
+    ends = binomtest(int(hits.sum()), len(hits)).proportion_ci()
+    return float(hits.mean()) - chance, float(ends.low) - chance, float(ends.high) - chance
+
+
+def _by_group(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each group's size, and how many more of it are right in `first`."""
+    _, place = np.unique(groups, return_inverse=True)
+    changes = np.bincount(place, weights=first.astype(np.int64) - second.astype(np.int64))
+    return np.bincount(place), np.rint(changes).astype(np.int64)
+
+
+def _sign_flip_p(changes: NDArray[np.int64]) -> float:
+    """The probability that the sum of `changes` with random signs is as far from 0 as the sum itself, or farther.
+
+    Changes of one size s sum to s (2 B - k) for k of them, B binomial; sizes are few, and their sums are independent.
+    """
+    ways = np.ones(1)
+    for size, number in zip(*np.unique(np.abs(changes[changes != 0]), return_counts=True), strict=True):
+        steps = np.arange(1, number + 1)
+        logs = np.concatenate([[0.0], np.cumsum(np.log((number - steps + 1) / steps))]) - number * np.log(2)
+        sums = np.zeros(2 * size * number + 1)
+        sums[:: 2 * size] = np.exp(logs)
+        ways = np.convolve(ways, sums)
+    middle = len(ways) // 2
+    distance = abs(int(changes.sum()))
+    return 1.0 if distance == 0 else min(1.0, 2 * float(ways[middle + distance :].sum()))
+
+
+_SIGNS = np.array([-1, 0, 1])
+_HALF_EACH = np.array([0.5, 1.0, 0.5])  # two of the four cells of the table are differences of 0
+
+
+def _counts(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many samples differ by -1, 0 and +1."""
+    return np.bincount(first.astype(np.int64) - second.astype(np.int64) + 1, minlength=3)
+
+
+def _smoothed(first: NDArray[np.bool_], second: NDArray[np.bool_], part: float = 1.0) -> NDArray[np.float64]:
+    """The shares of -1, 0 and +1 with `part` of half a sample more in each cell."""
+    counts = _counts(first, second) + part * _HALF_EACH
+    return np.asarray(counts / counts.sum())
+
+
+def _with_interval(value: float, means: NDArray[np.float64]) -> tuple[float, float, float]:
+    low, high = np.percentile(means, [2.5, 97.5])
+    return value, min(float(low), value), max(float(high), value)
+
+
+def ratio_interval(slow: NDArray[np.float64], fast: NDArray[np.float64]) -> tuple[float, float, float]:
+    """median(slow) / median(fast) of measurements taken in pairs, with a 95 % bootstrap interval over the pairs."""
+    rng = np.random.default_rng(_SEED)
+    picks = rng.integers(0, len(slow), size=(_RESAMPLES, len(slow)))
+    ratios = np.median(slow[picks], axis=1) / np.median(fast[picks], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(np.median(slow) / np.median(fast)), float(low), float(high)

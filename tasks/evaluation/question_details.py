@@ -1,0 +1,107 @@
+"""What rounding does to single classes and samples: too much for the tables, kept as evidence for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.manifest import Row
+from tasks.data.texts import evaluation_texts
+from tasks.evaluation.embedding_table import EmbeddingTable
+from tasks.evaluation.metrics import class_embeddings, class_recall, normalise
+from tasks.evaluation.question_statistics import Side
+from tasks.evaluation.scoring import Classification, Task
+from tasks.evaluation.thumbnails import thumbnail
+
+_SHOWN_SAMPLES = 10
+_SHOWN_RANKS = 3
+_CHUNK = 1024  # pictures whose similarities are held at a time
+
+
+def class_rows(table: EmbeddingTable) -> Iterator[Row]:
+    """A row for each class with samples and each target: how many, and the recall in each precision (or None)."""
+    task = table.task
+    if not isinstance(task, Classification) or table.dataset.classes is None:
+        return
+    names, counts = table.dataset.classes.names, np.bincount(task.labels, minlength=task.classes)
+    for target in table.targets():
+        hits = {precision: task.hits(*side) for precision, side in table.sides(target).items()}
+        recalls = {p: class_recall(h["top1"], task.labels, task.classes) for p, h in hits.items() if "top1" in h}
+        for label in np.flatnonzero(counts):
+            values = {p: float(recalls[p][label]) if p in recalls else None for p in ("fp32", "fp16", "fp8")}
+            yield {"target": target, "class": names[label], "samples": int(counts[label]), **values}
+
+
+class _Standing(NamedTuple):
+    """Of each picture: by how much the best right answer beats the best wrong one in cosine, (n,), and the best answers
+    in order, (n, k)."""
+
+    margin: NDArray[np.float64]
+    best: NDArray[np.int64]
+
+
+def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
+    """The samples that FP8 changes most against FP32, on every target, with the best answers in both.
+
+    First those that become right or wrong, then by how far the margin of the right answer moves.
+    """
+    task = table.task
+    names, truths, places = _answers(table, task)
+    for target in table.targets():
+        sides = table.sides(target)
+        if "fp8" not in sides or len(names) < 2:
+            continue
+        before, after = (_standing(task, sides[precision]) for precision in ("fp32", "fp8"))
+        flipped = (before.margin > 0) != (after.margin > 0)
+        for row in np.lexsort((-abs(after.margin - before.margin), ~flipped))[:_SHOWN_SAMPLES]:
+            yield {
+                "target": target,
+                "sample": table.dataset.samples[places[row]].id,
+                "thumbnail": thumbnail(table.dataset, places[row]),
+                "truth": truths[row],
+                "fp32": _ranking(names, before.best[row]),
+                "fp8": _ranking(names, after.best[row]),
+                "fp32_margin": float(before.margin[row]),
+                "fp8_margin": float(after.margin[row]),
+            }
+
+
+def _ranking(names: Sequence[str], best: NDArray[np.int64]) -> str:
+    return " > ".join(names[item] for item in best)
+
+
+def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], Sequence[str], list[int]]:
+    """All possible answers, and of each picture the right ones and its place in the data set."""
+    if isinstance(task, Classification):
+        assert table.dataset.classes is not None
+        names: Sequence[str] = table.dataset.classes.names
+        return names, [names[label] for label in task.labels], table.indices
+    texts = evaluation_texts(table.dataset)
+    captions, relevant = [texts[row] for row in task.captions], task.relevant
+    truths = [" / ".join(captions[column] for column in relevant.items(row)) for row in range(len(task.pictures))]
+    return captions, truths, [table.indices[row] for row in task.pictures]
+
+
+def _standing(task: Task, side: Side) -> _Standing:
+    if isinstance(task, Classification):
+        pictures, answers = side.images, class_embeddings(side.texts[task.prompts], task.classes)
+    else:
+        pictures, answers = side.images[task.pictures], normalise(side.texts[task.captions])
+    margins, best = [], []
+    for start in range(0, len(pictures), _CHUNK):
+        scores = normalise(pictures[start : start + _CHUNK]) @ answers.T  # (chunk, answers)
+        right = _right(task, start, len(scores))
+        margins.append(np.where(right, scores, -2).max(axis=1) - np.where(right, -2, scores).max(axis=1))
+        best.append(np.argsort(-scores, axis=1, kind="stable")[:, :_SHOWN_RANKS])
+    return _Standing(np.concatenate(margins).astype(np.float64), np.concatenate(best))
+
+
+def _right(task: Task, start: int, count: int) -> NDArray[np.bool_]:
+    """Which answers are right for `count` pictures from `start` on: (count, answers)."""
+    if isinstance(task, Classification):
+        labels = task.labels[start : start + count]
+        return np.asarray(labels[:, None] == np.arange(task.classes))
+    return task.relevant.rows(start, count)

@@ -1,0 +1,103 @@
+"""What FP32, FP16 and FP8 make of one task, sample by sample: rates, paired differences with intervals, and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.report.task_table import PAIRS
+from artifacts.schema import OVER_CHANCE
+from tasks.evaluation.metrics import (
+    class_embeddings,
+    class_recall,
+    class_recall_difference,
+    mcnemar_p,
+    over_chance,
+    paired_difference,
+    predicted_classes,
+    retrieval_over_chance,
+)
+from tasks.evaluation.rank_agreement import rank_agreement
+from tasks.evaluation.scoring import Classification, Hits, Rankings, Retrieval, Task, accuracy_row, hit_rows
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Row
+
+_IMAGE_TO_TEXT = "recall@1_image_to_text"
+
+
+class Side(NamedTuple):
+    """The embeddings of one precision: pictures (n, d) and texts (t, d)."""
+
+    images: NDArray[np.float32]
+    texts: NDArray[np.float32]
+
+    def is_same(self, other: Side) -> bool:
+        """Whether both are the same numbers: then so is every outcome, on these samples and on any."""
+        return all(np.array_equal(mine, its) for mine, its in zip(self, other, strict=True))
+
+
+def task_statistics(
+    task: Task, target: str, reference_target: str, sides: Mapping[str, Side], *, chance: bool = True
+) -> Iterator[Row]:
+    """Rows of the accuracy table; `sides` by precision, FP32's of `reference_target` and all others of `target`.
+
+    Only `chance`, how far above it FP32 is, needs SciPy.
+    """
+    hits = {precision: task.hits(*side) for precision, side in sides.items()}
+    rankings = {precision: task.rankings(*side) for precision, side in sides.items()}
+    for precision, found in hits.items():
+        place = reference_target if precision == "fp32" else target
+        yield from hit_rows(place, precision, task.reference, found)
+        if isinstance(task, Classification) and "top1" in found:
+            yield _recall_row(task, place, precision, found)
+    if chance and _IMAGE_TO_TEXT in hits.get("fp32", {}) and not isinstance(task, Classification):
+        yield _retrieval_chance_row(task, reference_target, hits["fp32"])
+    if chance and isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
+        yield _chance_row(task, reference_target, sides["fp32"], hits["fp32"])
+    for precision, baseline in PAIRS:
+        if precision in hits and baseline in hits:
+            identical = sides[precision].is_same(sides[baseline])
+            yield from _paired_rows(task, (target, precision, baseline), hits[precision], hits[baseline], identical)
+            yield from _rank_rows((target, precision, baseline), rankings[precision], rankings[baseline])
+
+
+def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
+    """The mean of the classes' own recalls: of those that have samples, each counts the same."""
+    recall = float(np.nanmean(class_recall(hits["top1"], task.labels, task.classes)))
+    return accuracy_row("both", target, precision, task.reference, "mean_class_recall", recall, len(task.labels))
+
+
+def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Row:
+    predicted = predicted_classes(side.images, class_embeddings(side.texts[task.prompts], task.classes))
+    value, low, high = over_chance(hits["top1"], predicted, task.labels)
+    return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[0], value, len(task.labels), low, high)
+
+
+def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
+    """Of pictures: captions of one picture are found, or not, together, so they would count as more than they are."""
+    value, low, high = retrieval_over_chance(hits[_IMAGE_TO_TEXT], task.relevant)
+    return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
+
+
+def _rank_rows(which: tuple[str, str, str], side: Rankings, baseline: Rankings) -> Iterator[Row]:
+    """`which` is target, precision and what it is compared with."""
+    for metric, ranked in side.items():
+        value = rank_agreement(ranked, baseline[metric])
+        yield accuracy_row("both", *which, metric, value, len(ranked.queries))
+
+
+def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:
+    """`which` is target, precision and what it is compared with."""
+    for metric, outcome in hits.items():
+        groups = task.groups(metric)
+        value, low, high = paired_difference(outcome, baseline[metric], groups, identical=identical)
+        yield accuracy_row("both", *which, f"{metric}_difference", value, len(outcome), low, high)
+        p = mcnemar_p(outcome, baseline[metric], groups)
+        yield accuracy_row("both", *which, f"{metric}_mcnemar_p", p, len(outcome))
+    if isinstance(task, Classification) and "top1" in hits:
+        value, low, high = class_recall_difference(hits["top1"], baseline["top1"], task.labels, identical=identical)
+        yield accuracy_row("both", *which, "mean_class_recall_difference", value, len(task.labels), low, high)

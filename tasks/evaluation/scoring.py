@@ -1,0 +1,172 @@
+"""Rows of the accuracy table from embeddings: how close they are, and what it does to the task.
+
+NumPy alone, so that a GPU machine that has little more than PyTorch fills the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.evaluation.metrics import class_embeddings, cosine, retrieval_ranks, snr_db, top_k_hits
+from tasks.evaluation.rank_agreement import QUERIES, Ranked, neighbour_agreement
+from tasks.evaluation.relevance import Relevance
+
+if TYPE_CHECKING:
+    from artifacts.manifest import Row
+
+_TOP_K = (1, 5)
+_RECALL_K = (1, 5, 10)
+_TO_IMAGE = "_text_to_image"
+Hits = dict[str, NDArray[np.bool_]]
+"""Hit or miss per sample, by metric."""
+Rankings = dict[str, Ranked]
+"""What ranks what, by metric."""
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Zero-shot classification: the class of every picture (n,), and of every prompt, class by class, its row among the
+    texts (classes * templates,)."""
+
+    classes: int
+    prompts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    reference = "labels"
+
+    def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
+        """Of embeddings (n, d) and (texts, d)."""
+        classes = class_embeddings(texts[self.prompts], self.classes)
+        return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
+
+    def groups(self, metric: str) -> None:
+        """None: every picture is drawn by itself."""
+        del metric
+
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
+        """Pictures rank the classes; thinned."""
+        return {"rank_agreement": Ranked(images, class_embeddings(texts[self.prompts], self.classes)).thinned()}
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Retrieval among pictures and captions, each different one once, by their rows (p,) and (c,); `pairs` (n, 2) are
+    those that belong together, by their places among these, sorted by picture."""
+
+    pictures: NDArray[np.int64]
+    captions: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+    reference = "captions"
+
+    @property
+    def relevant(self) -> Relevance:
+        """The captions that answer a picture."""
+        return Relevance(self.pairs, (len(self.pictures), len(self.captions)))
+
+    def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
+        """Of embeddings (n, d) and (texts, d)."""
+        pictures, words = images[self.pictures], texts[self.captions]
+        relevant = self.relevant
+        to_text = retrieval_ranks(pictures, words, relevant)
+        to_image = retrieval_ranks(words, pictures, relevant.swapped)
+        found: Hits = {}
+        for k in _RECALL_K:
+            if k < min(relevant.shape):
+                found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}{_TO_IMAGE}": to_image < k}
+        return found
+
+    def groups(self, metric: str) -> NDArray[np.int64] | None:
+        """Which of a metric's samples are drawn together: the captions of one picture, whose embedding they share.
+
+        None where each stands alone.
+        """
+        if not metric.endswith(_TO_IMAGE):
+            return None
+        swapped = self.relevant.swapped.pairs
+        found = swapped[np.searchsorted(swapped[:, 0], np.arange(len(self.captions))), 1]
+        return None if len(np.unique(found)) == len(found) else found
+
+    def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
+        """Pictures rank the captions, and captions the pictures; thinned."""
+        pictures, words = images[self.pictures], texts[self.captions]
+        return {
+            "rank_agreement_image_to_text": Ranked(pictures, words).thinned(),
+            "rank_agreement_text_to_image": Ranked(words, pictures).thinned(),
+        }
+
+
+Task = Classification | Retrieval
+
+
+def fidelity_rows(
+    pair: tuple[str, str, str],
+    reference: str,
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    max_abs: float,
+) -> Iterator[Row]:
+    """How close `second`, embeddings (n, d) of `pair` (encoder, target, precision), is to `first`, those of
+    `reference`; `max_abs` is the largest absolute difference."""
+    similarity = cosine(first, second)
+    values = {
+        "cosine_mean": float(similarity.mean()),
+        "cosine_min": float(similarity.min()),
+        "max_abs": max_abs,
+        "snr_db": snr_db(first, second),
+        "nonfinite": float((~np.isfinite(second)).sum()),
+    }
+    for metric, value in values.items():
+        yield accuracy_row(*pair, reference, metric, value, len(second))
+    agreement, ranked = neighbour_agreement(first, second), min(len(second), QUERIES)
+    yield accuracy_row(*pair, reference, "rank_agreement", agreement, ranked)
+
+
+def all_fidelity_rows(
+    arrays: Mapping[tuple[str, str, str], NDArray[np.float32]], fp32: Mapping[str, NDArray[np.float32]]
+) -> Iterator[Row]:
+    """Every one of `arrays`, by encoder, target and precision, against `fp32`, by encoder; FP8 against FP16 too."""
+    for (encoder, target, precision), array in arrays.items():
+        against = {"fp32": fp32[encoder]}
+        fp16 = arrays.get((encoder, target, "fp16"))
+        if precision == "fp8" and fp16 is not None:
+            against["fp16"] = fp16
+        for reference, first in against.items():
+            most = float(np.abs(first - array).max())
+            yield from fidelity_rows((encoder, target, precision), reference, first, array, most)
+
+
+def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterator[Row]:
+    """The share of hits of both encoders together."""
+    for metric, outcome in hits.items():
+        yield accuracy_row("both", target, precision, reference, metric, float(outcome.mean()), len(outcome))
+
+
+def accuracy_row(
+    encoder: str,
+    target: str,
+    precision: str,
+    reference: str,
+    metric: str,
+    value: float | None,
+    samples: int,
+    low: float | None = None,
+    high: float | None = None,
+) -> Row:
+    """A row as `artifacts.schema` describes it."""
+    return {
+        "encoder": encoder,
+        "target": target,
+        "precision": precision,
+        "reference": reference,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "samples": samples,
+    }

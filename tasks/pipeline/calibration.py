@@ -1,0 +1,309 @@
+"""Step 2: calibration data -> per-quantizer amax, with the evidence that the data sufficed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
+from tasks.clip import family_named
+from tasks.data.pinned import DataRef
+from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, parts, torch_device
+from tasks.quantizing.modelopt import (
+    PACKAGES,
+    activation_quantizers,
+    insert_quantizers,
+    load_exposed,
+    read_amax,
+    require_usable,
+)
+from tasks.quantizing.recipe import Algorithm, Recipe
+from tasks.runs.progress import progress
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from tasks.clip import ClipFamily, EncoderSpec
+    from tasks.quantizing.activation_histogram import ActivationHistogram
+
+MIN_BATCHES = 4
+"""Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
+_BARE_RUNS = 3
+MAX_POINTS = 32
+"""Points of a convergence curve, at even distances: its size does not depend on the number of samples."""
+FEW_POINTS = 8
+"""The same where each point is chosen from histograms, which takes milliseconds for each quantizer."""
+
+
+class Calibration(StepOutput):
+    """The amax of one encoder's quantizers.
+
+    `table` holds `amax.parquet` (quantizer, amax), `convergence.parquet` (quantizer, samples, amax: the running
+    amax, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
+    share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
+    saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
+    `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
+    model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it.
+    """
+
+    encoder: Encoder
+    table: ArtifactRef
+    samples: int
+    skipped: int
+    truncated: int
+    quantizers: int
+    device: str
+    throughput: float
+    bare_throughput: float | None
+
+    def speed(self) -> str:
+        """Both in words."""
+        made = f"{self.throughput:,.1f} samples/s on {self.device}"
+        if self.bare_throughput is None:
+            return made
+        share = self.throughput / self.bare_throughput
+        return f"{made}, {share:.0%} of the bare forward loop's {self.bare_throughput:,.1f}"
+
+
+def calibration_device() -> str:
+    """What calibration runs on here: the GPU's name where PyTorch can use one, otherwise `cpu`.
+
+    For the cache key: a GPU sums in another order, so an amax may differ in its last digits.
+    """
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def calibrate(
+    snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
+) -> Calibration:
+    """Run the encoder over the samples once, in FP32, on a GPU if there is one; the amax is as the recipe's algorithm.
+
+    An algorithm other than max lets values saturate: the share of the last batch's that do is in the evidence.
+
+    Raises:
+        BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
+        BadSample: too many samples cannot be decoded.
+    """
+    with measured() as meter:
+        store = active_store()
+        dataset = data.open()
+        family = family_named(snapshot.family)
+        spec = family.encoder_spec(snapshot.config, encoder)
+        size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
+        processor = Preprocess(store.path(preprocess), family, snapshot.config)
+        captions = [sample.caption for sample in dataset.samples]
+        watch = _Watch(spec, len(dataset.samples), recipe.quantize.algorithm)
+        device = torch_device()
+        # Decoding starts here, while the model loads.
+        with feed(dataset, processor, spec, size, device) as inputs, full_precision():
+            model, _ = load_exposed(snapshot)
+            model.to(device)
+            bare = None
+            if device.type == "cuda":  # which does it in passing; on a CPU it would be a good part of the step
+                first = next(inputs)
+                bare = _bare_throughput(model, family, encoder, first)
+                inputs = chain([first], inputs)
+            insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
+        amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
+        amax |= {name: require_usable(name, value) for name, value in watch.chosen().items()}
+        table = _keep(amax, watch, dataset.samples)
+    return Calibration(
+        encoder=encoder,
+        table=table,
+        samples=watch.seen,
+        skipped=len(dataset.samples) - watch.seen,
+        truncated=sum(map(processor.truncated, parts(captions, size))) if encoder == "text" else 0,
+        quantizers=len(amax),
+        device=calibration_device(),
+        throughput=watch.seen / watch.seconds,
+        bare_throughput=bare,
+        stats=meter.stats,
+    )
+
+
+def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: Inputs) -> float:
+    """Samples per second of the model as it is, on one batch that is on the device."""
+    import torch
+
+    with torch.no_grad():
+        family.encode(model, encoder, *batch.tensors)  # libraries load
+        start = _settled_time(batch)
+        for _ in range(_BARE_RUNS):
+            family.encode(model, encoder, *batch.tensors)
+        return _BARE_RUNS * len(batch.indices) / (_settled_time(batch) - start)
+
+
+def _settled_time(batch: Inputs) -> float:
+    """The clock in seconds, once the device has done what it was given."""
+    import torch
+
+    if batch.tensors[0].is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _mark_last(items: Iterator[Inputs]) -> Iterator[tuple[Inputs, bool]]:
+    """Every batch, and whether it is the last: samples left out may be those at the end."""
+    previous: Inputs | None = None
+    for item in items:
+        if previous is not None:
+            yield previous, False
+        previous = item
+    if previous is not None:
+        yield previous, True
+
+
+class _Watch:
+    """Feeds the batches to the model and records how each quantizer's running amax develops."""
+
+    def __init__(self, spec: EncoderSpec, total: int, algorithm: Algorithm = "max") -> None:
+        self.spec = spec
+        self.total = total
+        self.algorithm = algorithm
+        self.points = MAX_POINTS if algorithm == "max" else FEW_POINTS
+        self.histograms: dict[str, ActivationHistogram] = {}
+        self.seen = 0
+        self.seconds = 0.0
+        self.used: list[int] = []
+        self.curve: list[dict[str, Any]] = []
+        self.saturation: dict[str, float] = {}
+
+    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+        quantizers = activation_quantizers(model)
+        encoder = self.spec.encoder
+        start = time.perf_counter()
+        with (
+            self._counting(quantizers),
+            progress(
+                f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
+            ) as advance,
+        ):
+            for batch, last in _mark_last(batches):
+                limits = self._running_amax(quantizers) if last and self.seen else {}
+                with _count_saturation(quantizers, limits, self.saturation):
+                    family.encode(model, self.spec.encoder, *batch.tensors)
+                self._record(quantizers, batch.indices, last)
+                advance(len(batch.indices))
+        self.seconds = time.perf_counter() - start
+
+    def _record(self, quantizers: dict[str, Any], indices: list[int], last: bool) -> None:
+        before = self._points()
+        self.seen += len(indices)
+        self.used += indices
+        if last or self._points() > before:
+            amax = _read(self._running_amax(quantizers))
+            self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
+
+    def _points(self) -> int:
+        """How many points a curve has by now if every batch is small enough to end at each."""
+        return self.seen * self.points // self.total
+
+    @contextmanager
+    def _counting(self, quantizers: dict[str, Any]) -> Iterator[None]:
+        """Count activations for an algorithm that chooses from a histogram; ModelOpt's own calibrator knows the max."""
+        if self.algorithm == "max":
+            yield
+            return
+        from tasks.quantizing.activation_histogram import counted
+
+        with counted(quantizers) as self.histograms:
+            yield
+
+    def _running_amax(self, quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The amax so far of every quantizer that data has reached."""
+        import torch
+
+        if self.algorithm != "max":
+            return {name: torch.tensor(amax) for name, amax in self.chosen().items()}
+        found = {name: quantizer._calibrator.compute_amax() for name, quantizer in quantizers.items()}
+        return {name: amax for name, amax in found.items() if amax is not None}
+
+    def chosen(self) -> dict[str, float]:
+        """By quantizer, the amax that the algorithm takes instead of the maximum."""
+        if self.algorithm == "max":
+            return {}
+        found = {name: histogram.amax(self.algorithm) for name, histogram in self.histograms.items()}
+        return {name: amax for name, amax in found.items() if amax is not None}
+
+
+def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Their values, read from the device all at once."""
+    import torch
+
+    values = torch.stack([scalar.reshape(()) for scalar in scalars.values()]).tolist() if scalars else []
+    return dict(zip(scalars, values, strict=True))
+
+
+@contextmanager
+def _count_saturation(
+    quantizers: dict[str, Any], limits: dict[str, torch.Tensor], result: dict[str, float]
+) -> Iterator[None]:
+    """Record the share of a quantizer's inputs beyond its limit; those without one are left alone."""
+    shares: dict[str, torch.Tensor] = {}
+
+    def watch(name: str, limit: torch.Tensor) -> Any:
+        def hook(_: Any, inputs: tuple[Any, ...]) -> None:
+            shares[name] = (inputs[0].abs() > limit).float().mean()
+
+        return quantizers[name].register_forward_pre_hook(hook)
+
+    # The calibrator replaces its maximum and does not write into it: these stay what they are.
+    handles = [watch(name, limit) for name, limit in limits.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    result.update(_read(shares))
+
+
+def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
+    import pandas as pd
+
+    store = active_store()
+    used = [samples[index] for index in watch.used]
+    frames = {
+        AMAX_FILE: pd.DataFrame({"quantizer": list(amax), "amax": list(amax.values())}),
+        "convergence.parquet": pd.DataFrame(watch.curve, columns=["quantizer", "samples", "amax"]),
+        "saturation.parquet": pd.DataFrame(
+            {"quantizer": list(watch.saturation), "share": list(watch.saturation.values())}
+        ),
+        "samples.parquet": pd.DataFrame(
+            {
+                "id": [s.id for s in used],
+                "image_hash": [s.image_hash for s in used],
+                "caption": [s.caption for s in used],
+            }
+        ),
+    }
+    with store.staging() as folder:
+        for name, frame in frames.items():
+            frame.to_parquet(folder / name, index=False)
+        return store.add("calibration", folder)
+
+
+@cached_step("calibrate", version=5, packages=PACKAGES)
+def calibrate_task(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    recipe: Recipe,
+    encoder: Encoder,
+    batch_size: int,
+    device: str,
+) -> Calibration:
+    """`device` is `calibration_device()`: part of the cache key."""
+    del device
+    return calibrate(snapshot, preprocess, data, recipe, encoder, batch_size)

@@ -1,0 +1,388 @@
+"""Before calibrating: which method keeps an encoder closest to FP32 on held-out samples, and when more data is no help.
+
+One pass over the samples. Those that are held out are calibrated on by none of the candidates; every candidate's scales
+are then put into the fake-quantized encoder and judged by the embeddings of the held-out samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import TooFewSamples
+from artifacts.manifest import Encoder, Row
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import family_named
+from tasks.data.pictures import Selected
+from tasks.data.pinned import DataRef
+from tasks.evaluation.metrics import cosine, snr_db
+from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, torch_device
+from tasks.quantizing.modelopt import (
+    PACKAGES,
+    activation_quantizers,
+    insert_quantizers,
+    load_exposed,
+    read_amax,
+    require_usable,
+)
+from tasks.quantizing.recipe import Algorithm, Percentile, Recipe, name_of
+from tasks.runs.progress import progress
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from torch import nn
+
+    from tasks.clip import ClipFamily, EncoderSpec
+    from tasks.quantizing.activation_histogram import ActivationHistogram
+
+_SEED = 20_261_128
+_HELD_OUT_SHARE = 0.2
+_MOST_HELD_OUT = 64
+"""Held-out inputs stay in memory, and are embedded once for every point of the study."""
+_FEWEST_INPUTS = 10
+_SMALLEST_POINT = 4
+SIGNIFICANCE = 0.025
+SETTLED = 1 / 8
+"""One step of E4M3's three bits of mantissa: an amax that moves by less moves no value by more than a rounding step."""
+
+Amax = dict[str, float]
+
+
+class CalibrationStudy(StepOutput):
+    """What was found for one encoder.
+
+    `comparison` and `sufficiency` are rows of the tables `calibration` and `sufficiency`; `table` keeps both as
+    Parquet, with `held_out.parquet` (id of the sample, method, samples calibrated on, cosine).
+    """
+
+    encoder: Encoder
+    method: str
+    comparison: tuple[Row, ...]
+    sufficiency: tuple[Row, ...]
+    table: ArtifactRef
+
+
+@dataclass(frozen=True)
+class Split:
+    """Places of samples: `held_out` ones have different inputs, which no sample of `fit` has. Both in random order."""
+
+    held_out: tuple[int, ...]
+    fit: tuple[int, ...]
+
+
+def split(inputs: Sequence[str]) -> Split:
+    """A fifth of the different inputs, 64 at most, is held out; the same ones for the same inputs.
+
+    Raises:
+        TooFewSamples: fewer than ten different inputs.
+    """
+    first = list({text: place for place, text in reversed(list(enumerate(inputs)))}.values())
+    if len(first) < _FEWEST_INPUTS:
+        raise TooFewSamples(
+            f"the calibration samples have only {len(first)} different inputs for the encoder",
+            expected=f"at least {_FEWEST_INPUTS}, to hold some of them out",
+            fix="add samples, or choose a calibration method other than auto and no sufficiency report",
+        )
+    rng = np.random.default_rng(_SEED)
+    count = min(_MOST_HELD_OUT, round(_HELD_OUT_SHARE * len(first)))
+    held_out = tuple(rng.permutation(sorted(first))[:count].tolist())
+    taken = {inputs[place] for place in held_out}
+    order = rng.permutation(len(inputs)).tolist()
+    return Split(held_out, tuple(place for place in order if inputs[place] not in taken))
+
+
+def points(samples: int) -> list[int]:
+    """Where the study looks: all samples, half of them, a quarter and so on; the fewest first."""
+    found = [samples]
+    while found[-1] // 2 >= _SMALLEST_POINT:
+        found.append(found[-1] // 2)
+    return found[::-1]
+
+
+def p_lower(errors: NDArray[np.float64], than: NDArray[np.float64]) -> float | None:
+    """How likely errors on the same samples are this much lower on average by chance: a paired one-sided t-test.
+
+    None where there is nothing to test: a single sample, or no difference.
+    """
+    from scipy.stats import ttest_rel
+
+    if len(errors) < 2 or np.array_equal(errors, than):
+        return None
+    return float(ttest_rel(errors, than, alternative="less").pvalue)
+
+
+def is_lower(errors: NDArray[np.float64], than: NDArray[np.float64]) -> bool:
+    """Whether errors are lower by more than chance: E4M3's rounding flips alone would make one method the luckiest."""
+    p = p_lower(errors, than)
+    return p is not None and p < SIGNIFICANCE
+
+
+def best_of(errors: Mapping[str, NDArray[np.float64]]) -> str:
+    """The first method, unless others have lower errors than it; then the lowest of these."""
+    first, *others = errors
+    better = [name for name in others if is_lower(errors[name], errors[first])]
+    return min(better, key=lambda name: float(errors[name].mean())) if better else first
+
+
+def study(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    recipe: Recipe,
+    encoder: Encoder,
+    batch_size: int,
+    algorithms: tuple[Algorithm, ...],
+) -> CalibrationStudy:
+    """Compare `algorithms`, of which the first wins ties, and follow the best over the number of samples.
+
+    Raises:
+        TooFewSamples: nothing can be held out.
+        BadAmax: an algorithm gives a quantizer an amax of zero.
+        BadSample: too many samples cannot be decoded.
+    """
+    with measured() as meter:
+        dataset = data.open()
+        inputs = [s.image_hash if encoder == "image" else s.caption for s in dataset.samples]
+        made = split(inputs)
+        arranged = Selected(dataset, made.held_out + made.fit)
+        family = family_named(snapshot.family)
+        spec = family.encoder_spec(snapshot.config, encoder)
+        processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+        device = torch_device()
+        with feed(arranged, processor, spec, batch_size, device) as batches, full_precision():
+            model, _ = load_exposed(snapshot)
+            model.to(device)
+            held_out, batches = _taken(batches, len(made.held_out))
+            judge = _Judge(family, encoder, held_out, [_embedded(model, family, encoder, b) for b in held_out])
+            scales = _Scales(spec, len(made.fit), algorithms)
+            insert_quantizers(model, snapshot, recipe, (encoder,), lambda m: scales.collect(m, family, batches))
+            read_amax(model, recipe)
+            found = _judged(model, scales, judge)
+        best, _ = list(found)[-1]
+        comparison = _comparison(encoder, scales, found, best)
+        sufficiency = _sufficiency(encoder, scales, found, best)
+        ids = [arranged.samples[place].id for batch in held_out for place in batch.indices]
+        table = _kept(comparison, sufficiency, _per_sample(found, ids))
+    return CalibrationStudy(
+        encoder=encoder,
+        method=best,
+        comparison=tuple(comparison),
+        sufficiency=tuple(sufficiency),
+        table=table,
+        stats=meter.stats,
+    )
+
+
+def _taken(batches: Iterator[Inputs], count: int) -> tuple[list[Inputs], Iterator[Inputs]]:
+    """The batches of the first `count` places, and the others; the batch that has both is cut in two."""
+    taken: list[Inputs] = []
+    for batch in batches:
+        own = sum(place < count for place in batch.indices)
+        if own:
+            taken.append(_part(batch, 0, own))
+        if own < len(batch.indices):
+            return taken, chain([_part(batch, own, len(batch.indices))], batches)
+    return taken, batches
+
+
+def _part(batch: Inputs, start: int, end: int) -> Inputs:
+    return Inputs(batch.indices[start:end], [tensor[start:end] for tensor in batch.tensors])
+
+
+def _embedded(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: Inputs) -> NDArray[np.float32]:
+    import torch
+
+    with torch.no_grad():
+        made: torch.Tensor = family.encode(model, encoder, *batch.tensors)
+        embeddings: NDArray[np.float32] = made.float().cpu().numpy()
+    return embeddings
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Held-out embeddings against FP32's."""
+
+    cosines: NDArray[np.float64]
+    snr: float | None
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        return 1 - self.cosines
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """The held-out samples on the device, and what FP32 makes of them."""
+
+    family: ClipFamily
+    encoder: Encoder
+    held_out: list[Inputs]
+    reference: list[NDArray[np.float32]]
+
+    def judge(self, model: nn.Module, amax: Amax) -> _Found:
+        """The model with these scales."""
+        import torch
+
+        for name, quantizer in activation_quantizers(model).items():
+            quantizer.amax = torch.tensor(require_usable(name, amax.get(name)))
+        made = np.concatenate([_embedded(model, self.family, self.encoder, batch) for batch in self.held_out])
+        reference = np.concatenate(self.reference)
+        return _Found(cosine(reference, made), snr_db(reference, made))
+
+
+class _Scales:
+    """Every algorithm's amax at every point, from one pass over the samples."""
+
+    def __init__(self, spec: EncoderSpec, total: int, algorithms: tuple[Algorithm, ...]) -> None:
+        self.spec = spec
+        self.total = total
+        self.algorithms = {name_of(algorithm): algorithm for algorithm in algorithms}
+        self.seen = 0
+        self.amax: dict[tuple[str, int], Amax] = {}
+
+    def collect(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+        from tasks.quantizing.activation_histogram import counted
+
+        encoder = self.spec.encoder
+        quantizers = activation_quantizers(model)
+        with (
+            counted(quantizers) as histograms,
+            progress(f"clipsmith-progress-study-{encoder}", self.total, "sample", f"study {encoder}") as advance,
+        ):
+            for part in self._parts(batches):
+                family.encode(model, encoder, *part.tensors)
+                self.seen += len(part.indices)
+                advance(len(part.indices))
+                if self.seen in points(self.total):
+                    self._note(quantizers, histograms)
+            if self.seen not in points(self.total):  # samples were left out
+                self._note(quantizers, histograms)
+
+    def _parts(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
+        """The batches, cut where a point is."""
+        done = 0
+        for batch in batches:
+            size = len(batch.indices)
+            cuts = [point - done for point in points(self.total) if done < point < done + size]
+            for start, end in zip([0, *cuts], [*cuts, size], strict=True):
+                yield _part(batch, start, end)
+            done += size
+
+    def _note(self, quantizers: dict[str, Any], histograms: dict[str, ActivationHistogram]) -> None:
+        for name, algorithm in self.algorithms.items():
+            found = {
+                key: float(quantizer._calibrator.compute_amax())
+                if algorithm == "max"
+                else require_usable(key, histograms[key].amax(algorithm))
+                for key, quantizer in quantizers.items()
+            }
+            self.amax[name, self.seen] = found
+
+
+def _judged(model: nn.Module, scales: _Scales, judge: _Judge) -> dict[tuple[str, int], _Found]:
+    """Every algorithm after all samples, and the best one of them, named last, at every point."""
+    found = {name: judge.judge(model, scales.amax[name, scales.seen]) for name in scales.algorithms}
+    best = best_of({name: result.errors for name, result in found.items()})
+    counts = [samples for name, samples in scales.amax if name == best]
+    last = {(name, scales.seen): result for name, result in found.items() if name != best}
+    curve = {(best, n): judge.judge(model, scales.amax[best, n]) for n in counts if n != scales.seen}
+    return last | curve | {(best, scales.seen): found[best]}
+
+
+def _comparison(encoder: Encoder, scales: _Scales, found: dict[tuple[str, int], _Found], best: str) -> list[Row]:
+    first = found[next(iter(scales.algorithms)), scales.seen]
+    rows: list[Row] = []
+    for name, algorithm in scales.algorithms.items():
+        one = found[name, scales.seen]
+        rows.append(
+            {
+                "encoder": encoder,
+                "method": name,
+                "percentile": algorithm.percentile if isinstance(algorithm, Percentile) else None,
+                "samples": scales.seen,
+                "held_out": len(one.cosines),
+                "cosine_mean": float(one.cosines.mean()),
+                "cosine_min": float(one.cosines.min()),
+                "snr_db": one.snr,
+                "p": None if one is first else p_lower(one.errors, first.errors),
+                "chosen": "yes" if name == best else "no",
+            }
+        )
+    return rows
+
+
+def _sufficiency(encoder: Encoder, scales: _Scales, found: dict[tuple[str, int], _Found], best: str) -> list[Row]:
+    """A row for each point of the best algorithm."""
+    curve = sorted((samples, one) for (name, samples), one in found.items() if name == best)
+    final, last = scales.amax[best, scales.seen], curve[-1][1]
+    rows: list[Row] = []
+    for samples, one in curve:
+        change, quantizer = largest_change(scales.amax[best, samples], final)
+        helps = change > SETTLED or is_lower(last.errors, one.errors)
+        rows.append(
+            {
+                "encoder": encoder,
+                "samples": samples,
+                "method": best,
+                "cosine_mean": float(one.cosines.mean()),
+                "snr_db": one.snr,
+                "amax_change": change,
+                "quantizer": quantizer,
+                "more_helped": None if samples == scales.seen else "yes" if helps else "no",
+            }
+        )
+    return rows
+
+
+def largest_change(amax: Amax, final: Amax) -> tuple[float, str]:
+    """How far the amax that is furthest from its final value is from it, relative to the smaller, and whose it is."""
+    changes = {name: max(value / final[name], final[name] / value) - 1 for name, value in amax.items()}
+    name = max(changes, key=lambda key: changes[key])
+    return changes[name], name
+
+
+def _per_sample(found: dict[tuple[str, int], _Found], ids: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    parts = [
+        pd.DataFrame({"id": ids, "method": name, "samples": samples, "cosine": one.cosines})
+        for (name, samples), one in found.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _kept(comparison: list[Row], sufficiency: list[Row], held_out: pd.DataFrame) -> ArtifactRef:
+    import pandas as pd
+
+    store = active_store()
+    frames = {"comparison": pd.DataFrame(comparison), "sufficiency": pd.DataFrame(sufficiency), "held_out": held_out}
+    with store.staging() as folder:
+        for name, frame in frames.items():
+            frame.to_parquet(folder / f"{name}.parquet", index=False)
+        return store.add("calibration-study", folder)
+
+
+@cached_step("study-calibration", version=1, packages=PACKAGES)
+def study_task(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    recipe: Recipe,
+    encoder: Encoder,
+    batch_size: int,
+    algorithms: tuple[Algorithm, ...],
+    device: str,
+) -> CalibrationStudy:
+    """`device` is that of calibration: part of the cache key."""
+    del device
+    return study(snapshot, preprocess, data, recipe, encoder, batch_size, algorithms)

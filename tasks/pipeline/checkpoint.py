@@ -1,0 +1,413 @@
+"""Step 1: resolve a model id or folder to a pinned snapshot, and refuse what cannot be trusted or is not CLIP."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prefect import task
+
+from artifacts.errors import (
+    BadWeights,
+    CheckpointError,
+    CheckpointNotFound,
+    ConfigError,
+    NotClip,
+    ObjectDamaged,
+    ObjectMissing,
+    UnsafeCheckpoint,
+)
+from artifacts.manifest import Manifest
+from artifacts.names import model_name_from
+from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
+from artifacts.store.store import Store, active_store
+from artifacts.strict_json import strict_json
+from tasks.checkpoints.hub_retries import patiently
+from tasks.checkpoints.preprocess import save_preprocess
+from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
+from tasks.clip import ClipFamily, family_for, family_named, openclip
+from tasks.clip.weights import WeightReader
+from tasks.demo import SNAPSHOT as DEMO
+from tasks.quantizing.recipe import Recipe, owner_of
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+_BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
+_SOUND = "JSON in UTF-8 without NaN, each key once"
+_OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
+_UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+class CheckedCheckpoint(StepOutput):
+    """A snapshot whose tensors are complete and finite; `preprocess` is its tokenizer and image processor."""
+
+    preprocess: ArtifactRef
+    tensors: int
+    parameters: int
+
+
+# --- resolve ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
+    """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
+
+    Raises:
+        CheckpointNotFound: neither a folder nor a reachable hub id; or `revision` given for a folder.
+        UnsafeCheckpoint: pickled weights only, a foreign ModelOpt state, or torch's safe loading switched off.
+        NotClip, MissingEncoder: not a two-encoder model of a known family.
+    """
+    if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
+        raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
+    folder, kind, commit = _locate(model, revision)
+    family, config = _identify(folder)
+    _refuse_pickles(folder)
+    files = _pin(folder)
+    digest = digest_json([[file.path, file.sha256] for file in files])
+    name = model_name_from("demo" if kind == "demo" else model if kind == "hub" else folder.name)
+    parent: Manifest | None = None
+    if (folder / STATE_FILE).exists():
+        parent, vouched = _publisher(folder, files, store)
+        kind, name = "published", parent.model
+        if not vouched:
+            files = tuple(file for file in files if file.path != STATE_FILE)
+    return Snapshot(
+        kind=kind,
+        name=model,
+        model=name,
+        folder=str(folder),
+        revision=commit or digest,
+        digest=digest,
+        family=family.name,
+        stored_config=config,
+        files=files,
+        parents=() if parent is None else (parent.identity,),
+        calibration=None if parent is None else parent.provenance.calibration,
+    )
+
+
+def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
+    """The folder, the kind of source, and the hub commit where there is one."""
+    folder = DEMO if model == "demo" else _folder(model)
+    if folder is not None:
+        if revision is not None:
+            raise CheckpointNotFound(
+                "a local model has no revisions",
+                where=folder,
+                expected="a revision for Hugging Face ids only",
+                fix="leave --revision out",
+            )
+        return folder, "demo" if model == "demo" else "folder", None
+    if not _HUB_ID.fullmatch(model) or Path(model).exists():
+        raise CheckpointNotFound(
+            f"no model {model!r}",
+            where=Path.cwd(),
+            expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo",
+            fix="check the spelling; a relative folder starts here",
+        )
+    return _download(model, revision)
+
+
+def _folder(model: str) -> Path | None:
+    """The folder that `model` names, or None; a text that cannot be a path (too long, no such user) names nothing."""
+    try:
+        path = Path(model).expanduser()
+        return path.resolve() if path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["model*.safetensors", *(pattern for pattern in _BESIDES_WEIGHTS if pattern != STATE_FILE)]
+    try:
+        folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
+        if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
+            patterns = [*wanted, openclip.WEIGHTS_FILE]
+            folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointNotFound(
+            f"model {model!r} cannot be had: {type(error).__name__}",
+            where=f"revision {revision or 'main'}",
+            expected="a local folder, or a Hugging Face id that this machine can reach or has cached",
+            fix="check the name and revision; set HF_TOKEN for gated models; or give a local folder",
+        ) from error
+    return folder, "hub", folder.name  # the cache names snapshots by commit
+
+
+def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
+    """The family, and the stored configuration in the form of a `config.json`."""
+    if openclip.is_native(folder):
+        return family_named("openclip"), openclip.read_config(folder)
+    config = _read_config(folder)
+    return family_for(config, where=folder / "config.json"), config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise NotClip(
+            "not a CLIP checkpoint: there is no config.json",
+            where=folder,
+            expected="a folder as save_pretrained writes it",
+            fix=_OWN_FILES,
+        )
+    try:
+        config = strict_json(path.read_bytes())
+    except ValueError as error:
+        raise NotClip(f"config.json is not JSON: {error}", where=path, expected=_SOUND, fix=_OWN_FILES) from error
+    if not isinstance(config, dict):
+        raise NotClip("config.json is not an object", where=path, expected=_SOUND, fix=_OWN_FILES)
+    return config
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise UnsafeCheckpoint(
+            f"the weights are pickles ({', '.join(pickles[:3])}), which run code when they are loaded",
+            where=folder,
+            expected="model.safetensors",
+            fix="convert them once in a sandbox: AutoModel.from_pretrained(...).save_pretrained(..., "
+            "safe_serialization=True), or take the safetensors revision",
+        )
+    raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that the model's library would load: one file, or the shards that an index names."""
+    if openclip.is_native(folder):
+        return [folder / openclip.WEIGHTS_FILE]
+    if (folder / _SINGLE).is_file():
+        return [folder / _SINGLE]
+    try:
+        names = sorted(set(strict_json((folder / _INDEX).read_bytes())["weight_map"].values()))
+    except FileNotFoundError as error:
+        raise BadWeights(f"there is no {_SINGLE} and no {_INDEX}", where=folder) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadWeights(
+            f"the index cannot be read: {error!r}",
+            where=folder / _INDEX,
+            expected=f"{_SOUND}, with a weight_map",
+            fix=_OWN_FILES,
+        ) from error
+    for name in names:
+        if Path(str(name)).name != name or not (folder / name).is_file():
+            raise BadWeights(f"the index names {name!r}", where=folder / _INDEX, expected="a shard in the same folder")
+    return [folder / name for name in names]
+
+
+def _pin(folder: Path) -> tuple[PinnedFile, ...]:
+    found = (path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
+    besides = {path for path in found if _PLAIN.fullmatch(path.name)}  # no tokenizer has a file with another name
+    paths = sorted({*_weight_files(folder), *besides})
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        digests = list(pool.map(digest_file, paths))
+    return tuple(_pinned(path, digest) for path, digest in zip(paths, digests, strict=True))
+
+
+def _pinned(path: Path, digest: str) -> PinnedFile:
+    stat = path.stat()
+    return PinnedFile(path=path.name, sha256=digest, size=stat.st_size, inode=stat.st_ino, mtime_ns=stat.st_mtime_ns)
+
+
+def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tuple[Manifest, bool]:
+    """The release that recorded exactly this checkpoint, and whether this store vouches for it.
+
+    `modelopt_state.pth` is a pickle. It is passed on only when a release of this store records its digest. The manifest
+    beside an exported checkpoint could have been written by anyone: it says which release this is, and the state
+    is made anew from the weights and the recorded amax.
+    """
+    digests = {file.path: file.sha256 for file in files}
+    known = [(manifest, True) for manifest in store.releases()]
+    for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
+        recorded = {
+            file.path.removeprefix("checkpoint/"): file.sha256
+            for file in manifest.files
+            if file.path.startswith("checkpoint/")
+        }
+        if all(recorded.get(path) == digest for path, digest in digests.items()):
+            return manifest, vouched
+    raise UnsafeCheckpoint(
+        f"{STATE_FILE} is a pickle that no release vouches for",
+        where=folder / STATE_FILE,
+        expected="a checkpoint folder as `clipsmith export` wrote it, unchanged",
+        fix=f"delete {STATE_FILE} to quantize the weights afresh, or give the --store that published it",
+    )
+
+
+def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
+    """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
+    ours = [manifest for manifest in store.releases() if manifest.identity in snapshot.parents]
+    paths = [store.read(manifest, path) for manifest in ours for path in calibration_samples(manifest)]
+    for manifest in _exported_manifest(snapshot.root):
+        exported = (snapshot.root.parent / path for path in calibration_samples(manifest))
+        paths += [path for path in exported if path.is_file()]
+    return image_hashes(paths)
+
+
+def image_hashes(paths: Iterable[Path]) -> set[str]:
+    """The hashes of the pictures that these `samples.parquet` list."""
+    import pandas as pd
+
+    return {digest for path in paths for digest in pd.read_parquet(path)["image_hash"]}
+
+
+def calibration_samples(manifest: Manifest) -> list[str]:
+    """Where a release keeps the lists of what it was calibrated on."""
+    files = manifest.files
+    return [file.path for file in files if file.kind == "calibration" and file.member == "samples.parquet"]
+
+
+def _exported_manifest(folder: Path) -> Iterator[Manifest]:
+    path = folder.parent / "manifest.json"
+    if folder.name == "checkpoint" and path.is_file():
+        yield Manifest.from_bytes(path.read_bytes(), where=path)
+
+
+# --- check -----------------------------------------------------------------------------------------------------------
+
+
+def check(snapshot: Snapshot) -> CheckedCheckpoint:
+    """Prove that the tensors are the configured model's and finite, and keep its preprocessing.
+
+    Raises:
+        BadWeights: missing, extra, misshapen, NaN or Inf tensors; the message names the first and counts them.
+        CheckpointError: no usable configuration, tokenizer or image processor.
+    """
+    with measured() as meter:
+        folder = snapshot.open_folder()
+        _check_json(snapshot)
+        family = family_named(snapshot.family)
+        reader = snapshot.weights()
+        expected = _expected_tensors(snapshot, folder)
+        _check_names(reader, expected, folder)
+        for name in expected:
+            _check_finite(name, reader.read(name), folder)
+        store = active_store()
+        with store.staging() as staging:
+            save_preprocess(folder, family, snapshot.config, staging)
+            preprocess = store.add("preprocess", staging)
+    parameters = sum(int(np.prod(shape)) for shape in expected.values())
+    return CheckedCheckpoint(preprocess=preprocess, tensors=len(expected), parameters=parameters, stats=meter.stats)
+
+
+def _check_json(snapshot: Snapshot) -> None:
+    """Of a key that a file has twice, libraries take one without a word, and not all the same one."""
+    for file in snapshot.files:
+        if file.path.endswith(".json"):
+            path = snapshot.root / file.path
+            try:
+                strict_json(path.read_bytes())
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{file.path} is not sound JSON: {error}",
+                    where=path,
+                    expected=_SOUND,
+                    fix=_OWN_FILES,
+                ) from error
+
+
+def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    with sound_config(snapshot.family, folder), torch.device("meta"):
+        model = family_named(snapshot.family).build(snapshot.config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _check_names(reader: WeightReader, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
+    missing = [name for name in expected if name not in reader]
+    extra = [name for name in reader if name not in expected and not _harmless(name)]
+    wrong = [name for name, shape in expected.items() if name in reader and reader.shape(name) != shape]
+    for problem, names in (("missing", missing), ("not part of the model", extra), ("of another shape", wrong)):
+        if names:
+            raise BadWeights(
+                f"{len(names)} tensors are {problem}, the first is {names[0]}",
+                where=folder,
+                expected="the tensors that config.json describes",
+                fix="check that weights and config.json belong together",
+            )
+
+
+def _harmless(name: str) -> bool:
+    """Index buffers that old checkpoints carry, and the amax buffers of a ModelOpt checkpoint."""
+    return name.endswith("position_ids") or "_quantizer." in name
+
+
+def _check_finite(name: str, values: np.ndarray, folder: Path) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise BadWeights(
+            f"tensor {name} has {int((~finite).sum())} NaN or Inf values of {values.size}",
+            where=folder,
+            expected="finite weights",
+            fix="train or download the checkpoint again",
+        )
+
+
+def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
+    """Refuse a recipe that leaves off what a published checkpoint quantizes.
+
+    Raises:
+        ConfigError.
+    """
+    import pandas as pd
+
+    names = pd.read_parquet(snapshot.root / AMAX_FILE)["quantizer"]
+    foreign = [name for name in names if recipe.rule_for(name, owner_of(name)) is None]
+    if foreign:
+        raise ConfigError(
+            f"the checkpoint was calibrated for another recipe: {recipe.name!r} leaves {foreign[0]} off",
+            where=snapshot.root,
+            fix="give the --recipe that made the checkpoint, or start from the original weights",
+        )
+
+
+def keep_published(snapshot: Snapshot) -> ArtifactRef:
+    """Take a published checkpoint folder into the store as it is."""
+    store = active_store()
+    entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
+    ref = ArtifactRef.of("checkpoint", entries)
+    try:
+        store.check(ref)
+    except (ObjectMissing, ObjectDamaged):
+        with store.staging() as staging:
+            for file in snapshot.files:
+                shutil.copyfile(snapshot.root / file.path, staging / file.path)
+            return store.add("checkpoint", staging)
+    return ref
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@task(name="resolve", persist_result=False)
+def resolve_task(model: str, revision: str | None) -> Snapshot:
+    """Uncached: what a name means can change."""
+    return resolve(model, revision, active_store())
+
+
+@cached_step("check", version=4, packages=("transformers", "tokenizers"))
+def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
+    return check(snapshot)
+
+
+@task(name="keep-published", persist_result=False)
+def keep_published_task(snapshot: Snapshot) -> ArtifactRef:
+    """Uncached: it only copies what is not in the store yet."""
+    return keep_published(snapshot)

@@ -1,0 +1,53 @@
+"""Whether the disk has room for a run, asked before any work is done."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifacts.errors import NotEnoughSpace
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip.weights import WeightReader
+from tasks.graph.skeleton import Precision
+
+MARGIN = 2
+"""Work in progress lies beside what is kept, and an estimate is an estimate."""
+_CHECKPOINT_BYTES = 4.0
+"""Per parameter: the ModelOpt checkpoint holds FP32."""
+_GRAPH_BYTES: dict[Precision, float] = {"fp16": 2.0, "fp8": 1.4}
+"""Per parameter: FP8 keeps embeddings and norms in FP16 (1.0 for a large image encoder, 1.3 for text was seen)."""
+_KERNEL_BYTES = 4_000_000
+"""Per engine of a GPU: what is not weights."""
+_EVIDENCE_BYTES = 16_000_000
+"""Tables, embeddings, preprocessing, cached results."""
+
+
+def estimate_bytes(parameters: int, precisions: Sequence[Precision], targets: Sequence[str]) -> int:
+    """What a run keeps of a model with so many parameters, both encoders."""
+    checkpoint = _CHECKPOINT_BYTES * parameters if "fp8" in precisions else 0
+    graphs = sum(_GRAPH_BYTES[precision] for precision in precisions) * parameters * (1 + len(targets))
+    kernels = 2 * len(precisions) * sum(target != "onnxruntime" for target in targets) * _KERNEL_BYTES
+    return math.ceil(checkpoint + graphs + kernels + _EVIDENCE_BYTES)
+
+
+def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precision], targets: Sequence[str]) -> None:
+    """Make sure that the disk of `store` has `MARGIN` times the room that the run is estimated to need.
+
+    Raises:
+        NotEnoughSpace.
+        BadWeights: the checkpoint's files cannot be read.
+    """
+    weights = WeightReader(snapshot.weight_files())
+    parameters = sum(math.prod(weights.shape(name)) for name in weights)
+    needed = MARGIN * estimate_bytes(parameters, precisions, targets)
+    free = shutil.disk_usage(store).free
+    if free < needed:
+        raise NotEnoughSpace(
+            f"{free / 1e6:,.0f} MB are free, the run may need {needed / 1e6:,.0f} MB",
+            where=store,
+            expected=f"{MARGIN} times the estimate for {parameters:,} parameters, {len(precisions)} precisions "
+            f"and {len(targets)} targets",
+            fix="free space, give a --store on another disk, or ask for fewer --targets",
+        )

@@ -1,0 +1,224 @@
+"""Step 7a: the evaluation set through one runtime: FP32 PyTorch, an ONNX file or an engine, by a Polygraphy runner.
+
+Outputs are kept, so that accuracy can be judged again without running anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import NumericError
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from artifacts.store.unfinished import Partial
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import family_named
+from tasks.data.batches import Done, stream_batches
+from tasks.data.pictures import Selected, picture_places
+from tasks.data.pinned import DataRef
+from tasks.data.texts import evaluation_texts
+from tasks.engines import backend_for
+from tasks.engines.checked import filled, halved
+from tasks.engines.onnx_runtime import cpu_name
+from tasks.evaluation.embedding_chunks import EmbeddingChunks
+from tasks.runs.progress import progress
+from tasks.runs.steps import StepOutput, cached_step, measured, step_key
+
+if TYPE_CHECKING:
+    from polygraphy.backend.base import BaseRunner
+
+REFERENCE = "pytorch"
+EMBEDDINGS_FILE = "embeddings.npy"
+KEYS_FILE = "keys.json"
+_STEP, _VERSION = "embed", 4
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
+
+
+class Embeddings(StepOutput):
+    """What one runtime made of the evaluation set.
+
+    `outputs` holds `embeddings.npy` (float32, (n, embedding_dim), not normalised) and `keys.json`: the sample indices
+    (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample.
+    `skipped` counts pictures that could not be decoded, `truncated` counts texts longer than the context.
+    """
+
+    encoder: Encoder
+    precision: Literal["fp32", "fp16", "fp8"]
+    target: str
+    outputs: ArtifactRef
+    rows: int
+    skipped: int
+    truncated: int
+
+
+def batch_and_device(target: str, batch: int, largest: int) -> tuple[int, str]:
+    """The batch size and the device of a run of `embed`: an engine takes `largest` at most, all else runs on the CPU.
+
+    Both are part of the step's cache key.
+    """
+    if target in (REFERENCE, "onnxruntime"):
+        return batch, cpu_name()
+    return min(batch, largest), backend_for(target).device()
+
+
+def embed(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    encoder: Encoder,
+    precision: Literal["fp32", "fp16", "fp8"],
+    target: str,
+    engine: ArtifactRef | None,
+    batch_size: int,
+) -> Embeddings:
+    """Run the evaluation set through `engine` on `target`, or through FP32 PyTorch when `target` is "pytorch".
+
+    Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
+
+    Raises:
+        NumericError: an output is NaN or Inf.
+        BadSample: too many samples cannot be decoded.
+    """
+    with measured() as meter:
+        store = active_store()
+        dataset = data.open()
+        processor = Preprocess(store.path(preprocess), family_named(snapshot.family), snapshot.config)
+        smallest = 1
+        if engine is None:
+            runner: BaseRunner = _torch_runner(snapshot, encoder)
+        else:
+            runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
+            smallest = runner.smallest
+        places, texts = picture_places(dataset), evaluation_texts(dataset)
+        total = len(places if encoder == "image" else texts)
+        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *_where(target, batch_size))
+        chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
+        feeds = (
+            _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
+            if encoder == "image"
+            else _text_feeds(texts, processor, batch_size, chunks.done)
+        )
+        _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
+        outputs = _keep(chunks, runner.name, encoder)
+    return Embeddings(
+        encoder=encoder,
+        precision=precision,
+        target=target,
+        outputs=outputs,
+        rows=chunks.count,
+        skipped=total - chunks.count if encoder == "image" else 0,
+        truncated=processor.truncated(texts) if encoder == "text" else 0,
+        stats=meter.stats,
+    )
+
+
+class _Feed(NamedTuple):
+    """One batch: what its rows are kept under, the model's inputs, and how many samples or texts are dealt with once
+    it is."""
+
+    keys: list[Any]
+    inputs: dict[str, NDArray[Any]]
+    done: int
+
+
+class _Work(NamedTuple):
+    """What is run, for messages and for how far it is; `smallest` is the smallest batch that the engine takes."""
+
+    encoder: Encoder
+    precision: str
+    target: str
+    total: int
+    smallest: int
+
+
+def _where(target: str, batch_size: int) -> tuple[int, str]:
+    return batch_and_device(target, batch_size, batch_size)
+
+
+def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:
+    done = Done(chunks.done, chunks.done - chunks.count)
+    for batch in stream_batches(pictures, processor, size, done=done):
+        keys = [pictures.places[index] for index in batch.indices]
+        yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1)
+
+
+def _text_feeds(texts: list[str], processor: Preprocess, size: int, done: int) -> Iterator[_Feed]:
+    for start in range(done, len(texts), size):
+        part = texts[start : start + size]
+        yield _Feed(part, processor.text_inputs(part), start + len(part))
+
+
+def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks) -> None:
+    """What `feeds` bring after what `chunks` hold already, which they then hold too."""
+    label = f"{work.encoder} {work.precision} {work.target}"
+    key = "clipsmith-progress-embed-" + label.replace(" ", "-")
+    with runner, progress(key, work.total, "sample", f"evaluate {label}") as advance:
+        advance(chunks.done)
+        for feed in feeds:
+            inputs = feed.inputs
+            if work.precision != "fp32":
+                inputs = halved(inputs)
+            (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
+            before = chunks.done
+            chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done)
+            advance(feed.done - before)
+    chunks.flush()
+
+
+def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> ArtifactRef:
+    """All rows as one object; what was kept on the way is removed.
+
+    Raises:
+        NumericError: a row is NaN or Inf.
+    """
+    _require_finite(chunks, runner, encoder)
+    store = active_store()
+    with store.staging() as folder:
+        chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
+        outputs = store.add("embeddings", folder)
+    chunks.discard()
+    return outputs
+
+
+def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> None:
+    bad = [key for keys, rows, _ in chunks for key, row in zip(keys, rows, strict=True) if not np.isfinite(row).all()]
+    if bad:
+        chunks.discard()  # or a second run would find them again, whatever was the cause
+        raise NumericError(
+            f"{len(bad)} of {chunks.count} {encoder} embeddings of {runner} are NaN or Inf",
+            where=f"first sample: {bad[0]!r}",
+            expected="finite embeddings",
+            fix="the FP16 range is too small for this model, or the calibration is off: see the coverage table",
+        )
+
+
+def _torch_runner(snapshot: Snapshot, encoder: Encoder) -> BaseRunner:
+    """FP32 PyTorch as a Polygraphy runner."""
+    from tasks.quantizing.modelopt import load_plain
+    from tasks.quantizing.torch_runner import TorchRunner
+
+    model, family = load_plain(snapshot, "sdpa")
+    return TorchRunner(model, family, family.encoder_spec(snapshot.config, encoder))
+
+
+@cached_step(_STEP, version=_VERSION, packages=_PACKAGES)
+def embed_task(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    encoder: Encoder,
+    precision: Literal["fp32", "fp16", "fp8"],
+    target: str,
+    engine: ArtifactRef | None,
+    batch_size: int,
+    device: str,
+) -> Embeddings:
+    """`device` is what runs the engine: part of the cache key."""
+    del device
+    return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size)

@@ -1,0 +1,128 @@
+"""Step 6: ONNX -> engine, one per encoder, precision and target, each built in a child process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from artifacts.errors import EngineUnavailable, Fp8Unavailable
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.device.device_turn import device_key, device_turn
+from tasks.engines import BatchProfile, backend_for
+from tasks.engines.child import Job, build_in_child
+from tasks.engines.record import is_record, write_record
+from tasks.file_names import BUILD_LOG, engine_name, onnx_name
+from tasks.graph.skeleton import Precision
+from tasks.runs.steps import StepOutput, cached_step
+
+_MEMORY_PER_BYTE = 6
+_MEMORY_OF_A_BUILDER = 500_000_000
+"""What a builder was seen to take at its peak, in bytes: at most so much, and so many times the graph's file."""
+
+
+class BuiltEngine(StepOutput):
+    """An engine object and what its builder printed (`build.log`).
+
+    The object holds `<precision>.<target>.engine` and, beside it, the record of what it was built for.
+    """
+
+    encoder: Encoder
+    precision: Precision
+    target: str
+    engine: ArtifactRef
+    log: ArtifactRef
+
+    @property
+    def size(self) -> int:
+        """Bytes of the engine, without its record."""
+        return sum(entry.size for entry in self.engine.files if not is_record(entry.path))
+
+
+def require_target(target: str, *precisions: Precision) -> None:
+    """Make sure that this installation can build engines of these precisions for `target`.
+
+    Raises:
+        UnknownTarget, EngineUnavailable.
+        Fp8Unavailable: FP8 is asked of a GPU generation that has none; it would fail in the builder, late and darkly.
+    """
+    backend = backend_for(target)
+    reason = backend.why_no_fp8(target) if "fp8" in precisions else None
+    if reason is not None:
+        raise Fp8Unavailable(
+            f"no FP8 engine for target {target}: {reason}",
+            expected="a target with FP8, or precisions: [fp16]",
+            fix="leave the target out, or run it alone with --precisions fp16",
+        )
+    reason = backend.why_not_build(target)
+    if reason is not None:
+        raise EngineUnavailable(
+            f"target {target} cannot be built here: {reason}", fix="install what is missing, or leave the target out"
+        )
+
+
+def build(
+    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile
+) -> BuiltEngine:
+    """Build one engine.
+
+    Raises:
+        UnknownTarget, EngineUnavailable, BuildError, BuilderCrash.
+    """
+    require_target(target, precision)
+    store = active_store()
+    with store.staging() as folder:
+        job = Job(
+            onnx=store.path(onnx_ref, onnx_name(precision)),
+            engine=folder / engine_name(precision, target),
+            target=target,
+            profile=profile,
+        )
+        with _turn(target):
+            stats, log = build_in_child(job)
+        write_record(job.engine, target, backend_for(target).platform(target), profile)
+        engine = store.add("engine", folder)
+    with store.staging() as folder:
+        (folder / "build.log").write_text(log + "\n", encoding="utf-8")
+        kept_log = store.add(BUILD_LOG, folder)
+    return BuiltEngine(
+        encoder=encoder,
+        precision=precision,
+        target=target,
+        engine=engine,
+        log=kept_log,
+        stats=stats,
+    )
+
+
+def _turn(target: str) -> AbstractContextManager[None]:
+    """The device's, for a builder that is a benchmark itself."""
+    backend = backend_for(target)
+    return device_turn(device_key(backend)) if backend.times_kernels else nullcontext()
+
+
+def builds_at_once(sizes: Sequence[int]) -> int:
+    """How many builds of graphs of these sizes (bytes) this machine has cores and free memory for; at least one."""
+    largest = max(sizes, default=0) * _MEMORY_PER_BYTE + _MEMORY_OF_A_BUILDER
+    return max(1, min(len(os.sched_getaffinity(0)), _free_memory() // largest))
+
+
+def _free_memory() -> int:
+    """Bytes that programs can have without swapping (proc(5): MemAvailable)."""
+    info = Path("/proc/meminfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@cached_step("build", version=5, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+def build_task(
+    onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
+) -> BuiltEngine:
+    """`device` is what the engine is good for: part of the cache key."""
+    del device
+    return build(onnx_ref, encoder, precision, target, profile)

@@ -1,0 +1,109 @@
+"""Step 2b: would an encoder overflow FP16? A baseline that does would flatter FP8.
+
+The model is run in FP32 with the arithmetic of the exported graph (see `tasks.clip.attention`), and the largest
+magnitude of every intermediate result is held against FP16's largest value. Runtimes that compute FP16 graphs in
+FP32, as ONNX Runtime does on CPUs, would not show an overflow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import HalfOverflow
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import attention
+from tasks.data.batches import Batch, stream_batches
+from tasks.data.pinned import DataRef
+from tasks.quantizing.modelopt import PACKAGES, load_plain
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FP16_MAX = 65504.0
+SAMPLES = 16
+"""Activations that come near the limit are large for every picture and text, so that a few show them."""
+
+
+_SCORES = 1000.0
+"""Masked scores lie this close to the mask's value."""
+
+
+class Fp16Range(StepOutput):
+    """`table` holds `range.parquet` (module, operation, largest magnitude); the largest but the mask is named here."""
+
+    encoder: Encoder
+    table: ArtifactRef
+    largest: float
+    module: str
+
+
+def check_range(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
+    """Run the encoder over `SAMPLES` samples and compare every intermediate result with FP16's range.
+
+    Raises:
+        HalfOverflow: a result is larger than FP16 can hold, or not finite; the message names the module.
+    """
+    with measured() as meter:
+        frame = _magnitudes(snapshot, preprocess, data, encoder)
+        refuse_overflow(frame, encoder)
+        store = active_store()
+        with store.staging() as folder:
+            frame.to_parquet(folder / "range.parquet", index=False)
+            table = store.add("range", folder)
+    # The attention mask and what it is added to say nothing about the model.
+    first = frame[(frame["largest"] + attention.MASKED).abs() > _SCORES].iloc[0]
+    return Fp16Range(encoder=encoder, table=table, largest=first["largest"], module=first["module"], stats=meter.stats)
+
+
+def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> pd.DataFrame:
+    """Columns module, operation, largest; the largest first."""
+    import pandas as pd
+    import torch
+
+    from tasks.quantizing.largest_values import largest_magnitudes
+
+    attention.register()
+    model, family = load_plain(snapshot, attention.NAME)
+    family.expose(model)
+    processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+    batch = _first_batch(data, processor)
+    inputs = [torch.from_numpy(batch.input(i.name)) for i in family.encoder_spec(snapshot.config, encoder).inputs]
+    found = largest_magnitudes(model, lambda: family.encode(model, encoder, *inputs))
+    rows: list[Any] = [(*key, value) for key, value in found.items()]
+    frame = pd.DataFrame(rows, columns=["module", "operation", "largest"])
+    return frame.sort_values("largest", ascending=False, ignore_index=True)
+
+
+def _first_batch(data: DataRef, processor: Preprocess) -> Batch:
+    batches = stream_batches(data.open(), processor, SAMPLES)
+    try:
+        return next(batches)
+    finally:
+        batches.close()
+
+
+def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
+    """Raise for the first row beyond FP16.
+
+    Raises:
+        HalfOverflow.
+    """
+    beyond = frame[~(frame["largest"] <= FP16_MAX)]
+    if len(beyond):
+        first = beyond.iloc[0]
+        raise HalfOverflow(
+            f"the {encoder} encoder overflows FP16 in {first['module']} ({first['operation']}): "
+            f"magnitude {first['largest']:.4g}, {len(beyond)} such results",
+            expected=f"at most {FP16_MAX:.0f}, so that an FP16 baseline means something",
+            fix="serve this model in BF16 or FP32, or scale the weights of that module",
+        )
+
+
+@cached_step("fp16-range", version=1, packages=PACKAGES)
+def range_task(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
+    return check_range(snapshot, preprocess, data, encoder)

@@ -1,0 +1,113 @@
+"""Step 3: recipe + calibrated amax -> a ModelOpt checkpoint in Hugging Face layout that restores to the same amax."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import RoundTripError
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
+from tasks.clip import family_for
+from tasks.quantizing.modelopt import (
+    EAGER,
+    PACKAGES,
+    enable_checkpointing,
+    hidden_modules,
+    insert_quantizers,
+    load_plain,
+    read_amax,
+    read_channels,
+    write_amax,
+)
+from tasks.quantizing.recipe import Recipe
+from tasks.runs.stdout_to_log import prints_to_log
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+
+class QuantizedCheckpoint(StepOutput):
+    """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor.
+
+    `amax.parquet` is complete; of a quantizer with an amax for each channel it has the largest, and the weights say the
+    others. ModelOpt's state lacks the quantizers of what an `nn.MultiheadAttention` hides (SigLIP's pooling attention):
+    the checkpoint keeps the layout that transformers loads.
+    """
+
+    checkpoint: ArtifactRef
+    quantizers: int
+    beyond: tuple[str, ...]
+    """Modules whose scales are in `amax.parquet` alone."""
+
+
+def quantize(
+    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: Mapping[Encoder, ArtifactRef]
+) -> QuantizedCheckpoint:
+    """Write the checkpoint, restore it once, and compare every amax.
+
+    Raises:
+        RoundTripError: the restored checkpoint is not what was written.
+    """
+    import pandas as pd
+
+    with measured() as meter:
+        store = active_store()
+        frames = [pd.read_parquet(store.path(ref, AMAX_FILE)) for ref in dict.fromkeys(tables.values())]
+        frame = pd.concat(frames, ignore_index=True)
+        amax = dict(zip(frame["quantizer"], frame["amax"], strict=True))
+        model, _ = load_plain(snapshot, EAGER)
+        insert_quantizers(model, snapshot, recipe, tuple(tables), None)
+        hidden = hidden_modules(model)
+        visible = {name: v for name, v in amax.items() if not name.startswith(tuple(f"{h}." for h in hidden))}
+        write_amax(model, visible)
+        channels = read_channels(model)
+        enable_checkpointing()
+        with store.staging() as folder:
+            save: Any = model.save_pretrained  # nn.Module hides its type
+            with prints_to_log():
+                save(folder)
+            del model, save
+            _check_round_trip(folder, recipe, visible, channels)
+            frame.to_parquet(folder / AMAX_FILE, index=False)
+            for file in store.path(preprocess).iterdir():
+                shutil.copyfile(file, folder / file.name)
+            checkpoint = store.add("checkpoint", folder)
+    return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), beyond=tuple(hidden), stats=meter.stats)
+
+
+def _check_round_trip(
+    folder: Path, recipe: Recipe, amax: Mapping[str, float], channels: Mapping[str, list[float]]
+) -> None:
+    stored = json.loads((folder / "config.json").read_bytes())
+    family = family_for(stored, where=folder)
+    with prints_to_log():
+        model = family.load(folder, family.resolve_config(stored), EAGER)
+    restored = read_amax(model, recipe)
+    if restored != dict(amax):
+        odd = sorted(name for name in restored.keys() | amax.keys() if restored.get(name) != amax.get(name))
+        raise RoundTripError(
+            f"{len(odd)} quantizers restore to another amax, the first is {odd[0]}: "
+            f"wrote {amax.get(odd[0])}, read {restored.get(odd[0])}",
+            where=folder,
+        )
+    if read_channels(model) != channels:
+        raise RoundTripError("the amax of channels restore to others than were written", where=folder)
+
+
+def keep_amax(snapshot: Snapshot) -> ArtifactRef:
+    """The amax that a published checkpoint brings, as an object of its own."""
+    store = active_store()
+    with store.staging() as folder:
+        shutil.copyfile(snapshot.root / AMAX_FILE, folder / AMAX_FILE)
+        return store.add("amax", folder)
+
+
+@cached_step("quantize", version=2, packages=PACKAGES)
+def quantize_task(
+    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: dict[Encoder, ArtifactRef]
+) -> QuantizedCheckpoint:
+    return quantize(snapshot, preprocess, recipe, tables)

@@ -1,0 +1,135 @@
+"""Promotion from the UI: what a person who approves must see, the move itself, and a record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.errors import DamagedAlias, DamagedManifest, ReleaseNotFound, ReleaseRejected
+from artifacts.keeping import history
+from artifacts.keeping.promotion import promote
+from artifacts.manifest import Manifest
+from artifacts.release.measurements import Measurement
+from artifacts.report.gate_words import sentence, tally
+from artifacts.store import layout
+from artifacts.store.store import Store
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Proposal(BaseModel):
+    """A promotion before it is made.
+
+    `release` is pinned (`model@version`); `seen` is the number of the alias's entry that counted (0: none), and `now`
+    the release it pointed to. `text` says in markdown what speaks for and against it.
+    """
+
+    model_config = _FROZEN
+
+    release: str
+    alias: str
+    now: str | None
+    seen: int
+    text: str
+
+
+class Promoted(BaseModel):
+    """What a promotion did; `moved` is False when the alias pointed there already."""
+
+    model_config = _FROZEN
+
+    release: str
+    alias: str
+    before: str | None
+    moved: bool
+
+
+def propose(store: Store, reference: str, alias: str) -> Proposal:
+    """Look at what is to be promoted, and at what `alias` points to.
+
+    Raises:
+        ReleaseNotFound, BadName, DamagedManifest: there is no such release.
+        ReleaseRejected: it failed a gate; nobody need be asked.
+    """
+    with store.reading():
+        manifest = store.find(reference)
+        if manifest.rejected:
+            raise ReleaseRejected(
+                f"{manifest.ref} was rejected:\n{_gates(manifest)}",
+                where=store.root,
+                expected="a release whose gates hold",
+                fix="promote another release; `clipsmith promote --force --why TEXT` is for emergencies",
+            )
+        known = layout.numbers(layout.alias_folder(store.root, manifest.model, alias))
+        now, doubt = _behind(store, manifest.model, alias) if known else (None, None)
+    lines = [
+        f"## Promote {manifest.ref} to {alias}?",
+        f"Made {manifest.created}, recipe {manifest.provenance.recipe}, {manifest.provenance.source.name} at "
+        f"{manifest.provenance.source.revision[:12]}.",
+        _gates(manifest),
+        doubt or f"**{alias}** points to {'nothing yet' if now is None else now.ref} now.",
+        *_figures(now, manifest),
+    ]
+    return Proposal(
+        release=manifest.ref,
+        alias=alias,
+        now=None if now is None else now.ref,
+        seen=known[-1] if known else 0,
+        text="\n\n".join(lines),
+    )
+
+
+def _behind(store: Store, model: str, alias: str) -> tuple[Manifest | None, str | None]:
+    """What the alias points to, or why that cannot be read: which must not keep anybody from pointing it elsewhere."""
+    try:
+        return store.find(f"{model}:{alias}"), None
+    except (DamagedAlias, DamagedManifest, ReleaseNotFound) as error:
+        return None, f"**What {alias} points to now cannot be read:** {error.what}."
+
+
+def _gates(manifest: Manifest) -> str:
+    """The tally of the gates, and a line for each that is not passed."""
+    if not manifest.gates:
+        return "No gates were judged."
+    lines = [f"Gates: {tally(manifest.gates)}."]
+    return "\n".join([*lines, *(f"- {sentence(result)}" for result in manifest.gates if result.status != "passed")])
+
+
+def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
+    """A table of the main figures of both."""
+    figures = [point.figures for point in (history.points([m])[0] for m in (now, new) if m is not None)]
+    names = list(dict.fromkeys(name for found in figures for name in found))
+    if names:
+        heads = [m.ref for m in (now, new) if m is not None]
+        rows = [f"| {name} | " + " | ".join(_shown(found.get(name)) for found in figures) + " |" for name in names]
+        yield "\n".join([f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|", *rows])
+
+
+def _shown(figure: Measurement | None) -> str:
+    if figure is None:
+        return ""
+    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.6g} to {figure.high:.6g})"
+    return f"{figure.value:.10g}{interval}" if figure.unit == "bytes" else f"{figure.value:.6g}{interval}"
+
+
+def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:
+    """Move the alias, unless somebody has moved it since the proposal was made.
+
+    Raises:
+        AliasMoved, ReleaseNotFound, ObjectMissing, SignatureRequired.
+    """
+    before, after, moved = promote(store, proposal.release, proposal.alias, why=why, seen=proposal.seen)
+    return Promoted(release=after.ref, alias=after.alias, before=None if before is None else before.ref, moved=moved)
+
+
+@task(name="promote", persist_result=False)
+def promote_task(store: str, proposal: Proposal, why: str | None) -> Promoted:
+    """Uncached: aliases move. What was done stays visible in the UI."""
+    promoted = carry_out(Store.open(store), proposal, why)
+    done = f"from {promoted.before or 'nothing'} to" if promoted.moved else "had pointed already to"
+    parts = (f"# {promoted.alias}: {done} {promoted.release}", why or "No reason was given.", proposal.text)
+    create_markdown_artifact(markdown="\n\n".join(parts), key="clipsmith-promotion")
+    return promoted

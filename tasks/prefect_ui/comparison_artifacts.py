@@ -1,0 +1,45 @@
+"""A re-measured pair of releases as Prefect artifacts."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from artifacts.manifest import Row
+from tasks.prefect_ui.cells import cell
+
+
+def words(before: str, after: str, accuracy: list[Row], latency: list[Row], notes: list[str]) -> str:
+    """The comparison in a few lines of markdown."""
+    head = [f"# {after} against {before}", *(f"> {note}" for note in notes)]
+    scores = [f"- {row['metric']} on {row['target']}: {_difference(row)}" for row in accuracy if row["low"] is not None]
+    speed = [f"- {_about(row)}: {_speedup(row)}" for row in latency if row["speedup"] is not None]
+    reasons = dict.fromkeys(
+        f"- {row['target']}: latency {row['status']}: {row['note']}" for row in latency if row["note"]
+    )
+    return "\n\n".join([*head, "\n".join([*scores, *speed, *reasons])])
+
+
+def _about(row: Row) -> str:
+    return f"{row['encoder']} on {row['target']}, batch {row['batch']}"
+
+
+def _speedup(row: Row) -> str:
+    return f"{row['speedup']:.3g} times as fast (95 %: {row['low']:.3g} to {row['high']:.3g})"
+
+
+def _difference(row: Row) -> str:
+    before, after, low, high = (100 * float(row[name] or 0) for name in ("before", "after", "low", "high"))
+    return f"{before:.2f} % before, {after:.2f} % after: {after - before:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
+
+
+@task(name="show-comparison", persist_result=False)
+def show_comparison_task(before: str, after: str, accuracy: list[Row], latency: list[Row], notes: list[str]) -> None:
+    """Tables and a summary."""
+    pair = f"{after} against {before}"
+    for name, rows in (("accuracy", accuracy), ("latency", latency)):
+        if rows:
+            shown = [{key: cell(value) for key, value in row.items()} for row in rows]
+            create_table_artifact(table=shown, key=f"clipsmith-compare-{name}", description=f"{name}, {pair}")
+    markdown = words(before, after, accuracy, latency, notes)
+    create_markdown_artifact(markdown=markdown, key="clipsmith-compare")

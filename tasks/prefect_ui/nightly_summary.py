@@ -1,0 +1,132 @@
+"""What became of the variants of a night: a table that a manager can read, and events that people are told of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.events import emit_event
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.keeping import history
+from artifacts.manifest import Manifest
+
+REGRESSION_EVENT = "clipsmith.regression"
+_TASKS = ("top1", "recall@1_image_to_text")
+_LONGEST = 300  # characters of an error in the table
+
+
+class Outcome(BaseModel):
+    """What became of one variant; figures are those of its release, and of the one in production before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: str
+    result: Literal["unchanged", "released", "promoted", "rejected", "failed"]
+    release: str | None = None
+    production: str | None = None
+    error: str | None = None
+    figures: dict[str, float] = {}
+    before: dict[str, float] = {}
+    alarms: tuple[str, ...] = ()
+
+    @classmethod
+    def failed(cls, variant: str, error: str) -> Outcome:
+        """There is no release."""
+        return cls(variant=variant, result="failed", error=error)
+
+    @classmethod
+    def of(
+        cls,
+        variant: str,
+        release: Manifest,
+        production: Manifest | None,
+        *,
+        changed: bool,
+        promoted: bool,
+        alarms: list[str],
+    ) -> Outcome:
+        """There is a release, made now (`changed`) or before."""
+        made: Literal["released", "unchanged"] = "released" if changed else "unchanged"
+        return cls(
+            variant=variant,
+            result="rejected" if release.rejected else "promoted" if promoted else made,
+            release=release.ref,
+            production=None if production is None else production.ref,
+            figures=_figures(release),
+            before={} if production is None else _figures(production),
+            alarms=tuple(alarms),
+        )
+
+    @property
+    def bad(self) -> bool:
+        """Whether the night failed because of it."""
+        return self.result in ("failed", "rejected")
+
+    def sentence(self) -> str:
+        """In words."""
+        if self.error is not None:
+            return self.error
+        words = f"{self.release} {self.result}"
+        return "; ".join([words, *self.alarms])
+
+
+def _figures(release: Manifest) -> dict[str, float]:
+    return {name: m.value for name, m in history.points([release])[0].figures.items()}
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    now, before = outcome.figures, outcome.before
+    name = next((name for name in _TASKS if f"{name} fp8" in now), None)
+    return {
+        "variant": outcome.variant,
+        "result": outcome.result,
+        "release": outcome.release or "",
+        "FP8 accuracy": "" if name is None else f"{now[f'{name} fp8']:.2%} {name.partition('_')[0]}",
+        "against FP16": _points(now.get(f"{name} difference")),
+        "FP8 size": _share(now.get("ratio")),
+        "speedup": f"{now['speedup']:.2f}x" if "speedup" in now else "not measured",
+        "production": outcome.production or "none",
+        "accuracy against production": _points(_difference(now, before, f"{name} fp8")),
+        "regressions": "; ".join(outcome.alarms) or "none",
+        "remark": (outcome.error or "")[:_LONGEST],
+    }
+
+
+def _difference(now: dict[str, float], before: dict[str, float], name: str) -> float | None:
+    return now[name] - before[name] if name in now and name in before else None
+
+
+def _points(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:+.2f} points"
+
+
+def _share(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.1%} of FP16"
+
+
+@task(name="show-summary", persist_result=False)
+def show_summary_task(outcomes: list[Outcome]) -> None:
+    """The night as one table and one page."""
+    counts = {name: sum(outcome.result == name for outcome in outcomes) for name in ("failed", "rejected")}
+    rows = [_row(outcome) for outcome in outcomes]
+    if rows:
+        create_table_artifact(table=rows, key="clipsmith-nightly", description="what became of each variant")
+    lines = [f"- **{outcome.variant}**: {outcome.sentence()}" for outcome in outcomes]
+    variants = "1 variant" if len(outcomes) == 1 else f"{len(outcomes)} variants"
+    head = f"{variants}, {counts['failed']} failed, {counts['rejected']} rejected"
+    create_markdown_artifact(markdown="\n".join([f"# {head}", "", *lines]), key="clipsmith-nightly-summary")
+
+
+def report_regressions(release: Manifest, alarms: list[str]) -> None:
+    """Emit one event for a release that is worse than its history; automations turn it into a notification."""
+    if alarms:
+        emit_event(
+            event=REGRESSION_EVENT,
+            resource={
+                "prefect.resource.id": f"clipsmith.model.{release.model}",
+                "prefect.resource.name": release.ref,
+            },
+            payload={"release": release.ref, "message": "\n".join(alarms)},
+        )

@@ -1,0 +1,86 @@
+"""The release as Prefect artifacts, for people who look at the run in the UI: tables, gates, report, precision map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from artifacts.keeping.render import evidence_of
+from artifacts.manifest import Cell, GateResult, Manifest, Row
+from artifacts.report.gate_words import sentence, tally, words
+from artifacts.report.markdown import precision_page, report_page
+from artifacts.store.store import active_store
+from tasks.pipeline.publish import Draft
+from tasks.prefect_ui.cells import cell
+
+
+def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
+    """Without the columns that are empty in every row: the UI's page is narrow."""
+    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    return [{name: cell(row[name]) for name in columns} for row in rows]
+
+
+def _gate(result: GateResult) -> dict[str, str]:
+    return {"gate": result.name, "result": result.status, **words(result)._asdict()}
+
+
+def _verdict(draft: Draft) -> str:
+    """One line on the gates, and one for each that is not passed."""
+    if not draft.gates:
+        return "No gates were judged."
+    state = "**Rejected**" if any(result.rejects for result in draft.gates) else "Accepted"
+    lines = [f"{state}: gates {tally(draft.gates)}."]
+    lines += [f"- {sentence(result)}" for result in draft.gates if result.status != "passed"]
+    return "\n".join(lines)
+
+
+@task(name="show-tables", persist_result=False)
+def show_tables_task(draft: Draft) -> None:
+    """One table artifact per table, before publishing: nothing may fail after it."""
+    release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
+    for name, rows in draft.tables.items():
+        if not rows:
+            continue  # the UI has nothing to show for an empty table
+        shown = _shown(rows)
+        create_table_artifact(table=shown, key=f"clipsmith-{name}", description=f"{name} of {release}")
+    if draft.gates:
+        gates = [_gate(result) for result in draft.gates]
+        create_table_artifact(table=gates, key="clipsmith-gates", description=f"gates of {release}")
+    command = f"--store {active_store().root}"
+    create_markdown_artifact(
+        markdown=f"# {release}\n\n{_verdict(draft)}\n\n"
+        f"`clipsmith show {draft.identity()[:12]} {command}` prints this release, "
+        f"`clipsmith report {draft.identity()[:12]} {command}` where its report is.\n",
+        key="clipsmith-release",
+        description=f"the verdict on {release}",
+    )
+
+
+def _where(manifest: Manifest) -> str:
+    """Where the release's files are, and the commands that get at them."""
+    store = active_store()
+    options = f"--store {store.root}"
+    return (
+        "## Files\n\nThe whole report, with every table, is a page of its own; open it in a browser:\n\n"
+        f"```\n{store.read(manifest, 'report.html')}\n```\n\n"
+        "From a terminal, where the report is, the release in short, and all its files as a plain folder:\n\n"
+        "```\n"
+        f"clipsmith report {manifest.ref} {options}\n"
+        f"clipsmith show {manifest.ref} {options}\n"
+        f"clipsmith export {manifest.ref} FOLDER {options}\n"
+        "```\n"
+    )
+
+
+@task(name="show-release", persist_result=False)
+def show_release_task(ref: str) -> None:
+    """The report and the precision map of a published release as pages of the UI."""
+    store = active_store()
+    manifest = store.find(ref)
+    report = f"{report_page(manifest, evidence_of(store, manifest))}\n{_where(manifest)}"
+    create_markdown_artifact(markdown=report, key="clipsmith-report", description=f"report of {ref}")
+    create_markdown_artifact(
+        markdown=precision_page(manifest), key="clipsmith-precision-map", description=f"precision map of {ref}"
+    )

@@ -1,0 +1,1 @@
+"""FP8 recipes, the amax of activations and weights, and what is asked of ModelOpt."""

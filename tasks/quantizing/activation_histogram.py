@@ -1,0 +1,129 @@
+"""How large an encoder's activations are, counted in one pass, and ModelOpt's choices of an amax from the counts.
+
+ModelOpt's `HistogramCalibrator` collects linear bins. They do not serve here: a value beyond the first batch's maximum
+adds bins without end, counts are float32 (a bin stops at 2^24), and E4M3 has a floating point. So the counts are
+collected here, and only what ModelOpt computes from them is ModelOpt's.
+
+ModelOpt 0.47 offers three methods for activations in FP8: max; percentile (`HistogramCalibrator`); and MSE, through its
+`MseCalibrator`: `HistogramCalibrator`'s own MSE calls its E4M3 operator with too few arguments. Entropy is computed
+over integer levels and fails for E4M3.
+
+Imported inside functions only: it subclasses ModelOpt's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from modelopt.torch.quantization.calib import HistogramCalibrator, MseCalibrator
+from modelopt.torch.quantization.tensor_quant import scaled_e4m3
+from numpy.typing import NDArray
+
+from tasks.quantizing.recipe import Mse, Percentile
+
+E4M3 = (4, 3)
+_SHIFT = 16
+_BINS = 1 << (31 - _SHIFT)
+_INFINITY = 0x7F80_0000 >> _SHIFT
+_PIECE = 1 << 22
+"""Values counted at a time: their bin numbers take four bytes each."""
+_OCTAVES = 4
+_PER_OCTAVE = 16
+
+
+class ActivationHistogram:
+    """Counts of |x| by the upper half of its float32 bits: 128 bins to every power of two, each below 0.8 % wide.
+
+    The memory is fixed (256 KiB), zeros have a bin of their own, and the order of the values does not matter.
+    """
+
+    def __init__(self) -> None:
+        self._counts: torch.Tensor | None = None  # int64 [_BINS]
+        self._largest = torch.zeros(())  # max |x|, exactly
+
+    def add(self, values: torch.Tensor) -> None:
+        """Count float32 values of any shape."""
+        if self._counts is None:
+            self._counts = torch.zeros(_BINS, dtype=torch.int64, device=values.device)
+            self._largest = self._largest.to(values.device)
+        flat = values.detach().reshape(-1)
+        for start in range(0, len(flat), _PIECE):
+            piece = flat[start : start + _PIECE].abs()
+            self._counts += torch.bincount(piece.view(torch.int32) >> _SHIFT, minlength=_BINS)
+            self._largest = torch.maximum(self._largest, piece.max())
+
+    def amax(self, algorithm: Percentile | Mse) -> float | None:
+        """ModelOpt's choice, never above the largest value; None before the first value."""
+        if self._counts is None:
+            return None
+        counts = self._counts[:_INFINITY].cpu().numpy()
+        counts = counts[: int(np.flatnonzero(counts).max(initial=0)) + 1]
+        edges = _edges(len(counts))
+        if isinstance(algorithm, Percentile):
+            return _percentile(counts, edges, algorithm.percentile)
+        return _mse(counts, edges, self._largest.cpu())
+
+
+@contextmanager
+def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHistogram]]:
+    """Histograms of what reaches each quantizer inside the block, by its name."""
+    histograms = {name: ActivationHistogram() for name in quantizers}
+
+    def watch(name: str) -> Any:
+        return quantizers[name].register_forward_pre_hook(lambda _, inputs: histograms[name].add(inputs[0]))
+
+    handles = [watch(name) for name in quantizers]
+    try:
+        yield histograms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _edges(bins: int) -> NDArray[np.float32]:
+    """The lower edges of so many bins, and the upper edge of the last, (bins + 1,)."""
+    return (np.arange(bins + 1, dtype=np.uint32) << _SHIFT).view(np.float32)
+
+
+def _percentile(counts: NDArray[np.int64], edges: NDArray[np.float32], percentile: float) -> float:
+    """The lower edge of the bin that holds the percentile: a value just above it saturates by less than 0.8 %."""
+    calibrator = _Counted(counts, edges)
+    return float(calibrator.compute_amax("percentile", percentile=percentile))
+
+
+def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.Tensor) -> float:
+    centres = torch.from_numpy((edges[1:].astype(np.float64) + edges[:-1]) / 2).float()
+    centres[-1] = largest  # an outlier alone in its bin decides: no rounding of it
+    weights = torch.from_numpy(counts.astype(np.float64))
+    found = np.flatnonzero(counts)
+    calibrator = _OctaveSearch(
+        largest,
+        quant_func=lambda values, amax: scaled_e4m3(values, amax, None, *E4M3),
+        error_func=lambda values, quantized: weights[found] * (values - quantized).double() ** 2,
+    )
+    calibrator.collect(centres[found])
+    amax: Any = calibrator.compute_amax()
+    return float(amax)
+
+
+class _Counted(HistogramCalibrator):  # type: ignore[misc]
+    """ModelOpt's calibrator, given its histogram. As NumPy arrays: tensors it would turn into int32."""
+
+    def __init__(self, counts: NDArray[np.int64], edges: NDArray[np.float32]) -> None:
+        super().__init__(num_bits=E4M3, axis=None)
+        self._calib_hist, self._calib_bin_edges = counts, edges
+
+
+class _OctaveSearch(MseCalibrator):  # type: ignore[misc]
+    """ModelOpt's search with candidates at even ratios, from the maximum down to a sixteenth of it.
+
+    A sixteenth is where ModelOpt's histogram search starts. E4M3's error repeats with every power of two until values
+    saturate, so what matters is where in its octave the amax lies.
+    """
+
+    def _generate_candidates(self, device: torch.device) -> torch.Tensor:
+        return 2.0 ** -(torch.arange(_OCTAVES * _PER_OCTAVE + 1, device=device) / _PER_OCTAVE)

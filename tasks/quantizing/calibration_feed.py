@@ -1,0 +1,104 @@
+"""The samples of a calibration as an encoder's inputs: read, preprocessed and put on the device ahead of their use."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.data.base import Dataset
+from tasks.data.batches import Batch, stream_batches
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.clip import EncoderSpec
+
+
+def torch_device() -> torch.device:
+    """A GPU where PyTorch can use one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 in convolutions, where PyTorch allows it by default: 10 bits of mantissa in the patch embedding."""
+    import torch
+
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples."""
+
+    indices: list[int]
+    tensors: list[torch.Tensor]
+
+
+@contextmanager
+def feed(
+    dataset: Dataset, processor: Preprocess, spec: EncoderSpec, size: int, device: torch.device
+) -> Iterator[Iterator[Inputs]]:
+    """Batches of `size` good samples on `device`, in order; decoding starts at once, and nothing outlives the block."""
+    captions = [sample.caption for sample in dataset.samples]
+    images = spec.encoder == "image"
+    batches = stream_batches(dataset, processor, size) if images else _captions(captions, processor, size)
+    with _made_ahead(_on_device(batches, spec, device)) as inputs:
+        yield inputs
+
+
+def _on_device(
+    batches: Generator[Batch, None, None], spec: EncoderSpec, device: torch.device
+) -> Generator[Inputs, None, None]:
+    with closing(batches):
+        for batch in batches:
+            yield Inputs(batch.indices, [_moved(batch.input(item.name), device) for item in spec.inputs])
+
+
+def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """As a tensor on `device`; a copy to a GPU is only begun: what computes with it there comes after it."""
+    import torch
+
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+@contextmanager
+def _made_ahead(items: Generator[Inputs, None, None]) -> Iterator[Iterator[Inputs]]:
+    """The same items, each made by a thread while the one before it is used, the first one at once.
+
+    Stacking, tokenizing and copying to the device overlap the model's work like decoding does.
+    """
+    with closing(items), ThreadPoolExecutor(1, thread_name_prefix="clipsmith-feed") as pool:
+        yield _as_made(pool, items, pool.submit(next, items, None))
+
+
+def _as_made(pool: ThreadPoolExecutor, items: Iterator[Inputs], coming: Future[Inputs | None]) -> Iterator[Inputs]:
+    while (item := coming.result()) is not None:
+        coming = pool.submit(next, items, None)
+        yield item
+
+
+def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
+    """Token batches alone: a text encoder is calibrated without decoding a single picture."""
+    done = 0
+    for part in parts(captions, size):
+        tokens, mask = processor.text(part)
+        yield Batch(list(range(done, done + len(part))), np.empty((len(part), 0, 0, 0), np.float32), tokens, mask)
+        done += len(part)
+
+
+def parts(captions: list[str], size: int) -> Iterator[list[str]]:
+    """The captions batch by batch."""
+    for start in range(0, len(captions), size):
+        yield captions[start : start + size]

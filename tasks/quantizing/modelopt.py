@@ -1,0 +1,211 @@
+"""The few things we ask of ModelOpt, through its public API (`modelopt.torch.quantization`, `modelopt.torch.opt`)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts.errors import BadAmax, ConfigError
+from artifacts.manifest import Encoder
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.graph.channels import require_largest
+from tasks.quantizing.recipe import Recipe, owner_of
+from tasks.runs.stdout_to_log import prints_to_log
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PACKAGES = ("torch", "transformers", "tokenizers", "nvidia-modelopt", "numpy", "pillow")
+_CONFIG_FILES = ("config.json", "open_clip_config.json")
+EAGER = "eager"
+"""The attention that ModelOpt's Hugging Face plugin can quantize: with fused kernels the softmax is out of reach."""
+
+
+def insert_quantizers(
+    model: nn.Module,
+    snapshot: Snapshot,
+    recipe: Recipe,
+    encoders: tuple[Encoder, ...],
+    forward_loop: Callable[[Any], None] | None,
+) -> None:
+    """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
+
+    What an `nn.MultiheadAttention` hides stays unquantized: a model that is to be saved is not `expose`d.
+    """
+    import modelopt.torch.quantization as mtq
+    import torch
+
+    family = family_named(snapshot.family)
+    config = recipe.modelopt_config()
+    for encoder in ENCODERS:
+        if encoder not in encoders:
+            for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
+                config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
+    for name in hidden_modules(model):
+        config["quant_cfg"].append({"quantizer_name": f"{name}.*", "enable": False})
+
+    # A wrong recipe fails before any time is spent on calibration.
+    loop = None if forward_loop is None else _after_check(recipe, forward_loop)
+    with torch.no_grad(), prints_to_log():
+        mtq.quantize(model, config, loop)
+    _check_scope(model, recipe)
+
+
+def _after_check(recipe: Recipe, forward_loop: Callable[[Any], None]) -> Callable[[Any], None]:
+    def loop(quantized: Any) -> None:
+        _check_scope(quantized, recipe)
+        forward_loop(quantized)
+
+    return loop
+
+
+def _check_scope(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse quantizers that the exported graph has no place for: the checkpoint and the graph would differ.
+
+    Raises:
+        ConfigError: the recipe enables something other than linear inputs and weights and attention operands.
+    """
+    from torch import nn
+
+    supported: set[str] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            supported |= {f"{name}.input_quantizer", f"{name}.weight_quantizer"}
+        elif isinstance(module, nn.Embedding):
+            supported.add(f"{name}.weight_quantizer")
+        elif hasattr(module, "p_bmm_quantizer"):
+            supported |= {f"{name}.{operand}_bmm_quantizer" for operand in "qkvp"}
+    strangers = sorted(enabled_quantizers(model).keys() - supported)
+    if strangers:
+        raise ConfigError(
+            f"recipe {recipe.name!r} enables {strangers[0]} ({len(strangers)} such quantizers)",
+            expected="quantizers of nn.Linear inputs and weights, of attention q, k, v and p, and of embedding tables",
+            fix="restrict the rule, for example with `parent_class: nn.Linear`",
+        )
+
+
+def hidden_modules(model: nn.Module) -> list[str]:
+    """Modules whose products ModelOpt cannot quantize."""
+    from torch import nn
+
+    return [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+
+
+def enabled_quantizers(model: nn.Module) -> dict[str, Any]:
+    """Every enabled `TensorQuantizer` by its dotted name."""
+    from modelopt.torch.quantization.nn import TensorQuantizer
+
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, TensorQuantizer) and module.is_enabled
+    }
+
+
+def activation_quantizers(model: nn.Module) -> dict[str, Any]:
+    """The enabled quantizers that data decides: neither weights nor the softmax, whose amax is known."""
+    return {
+        name: quantizer
+        for name, quantizer in enabled_quantizers(model).items()
+        if not name.endswith(("weight_quantizer", "p_bmm_quantizer"))
+    }
+
+
+def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """The amax of every enabled quantizer; of one with an amax for each channel, the largest.
+
+    Raises:
+        BadAmax: zero, NaN, infinite, or never reached by the calibration data; the message names the layer.
+    """
+    import torch
+
+    table: dict[str, float] = {}
+    for name, quantizer in enabled_quantizers(model).items():
+        rule = recipe.rule_for(name, owner_of(name))
+        constant = rule.constant_amax if rule is not None else None
+        amax = quantizer.amax if constant is None else constant
+        table[name] = require_usable(name, None if amax is None else float(torch.as_tensor(amax).max()))
+    return table
+
+
+def read_channels(model: nn.Module) -> dict[str, list[float]]:
+    """The amax of each output channel, of the enabled quantizers that have one for each.
+
+    The weights alone decide it: ModelOpt takes max |row|, which may be 0.
+    """
+    found = {name: quantizer for name, quantizer in enabled_quantizers(model).items() if quantizer.axis is not None}
+    return {name: quantizer.amax.flatten().tolist() for name, quantizer in found.items()}
+
+
+def require_usable(name: str, amax: float | None) -> float:
+    """The amax of a quantizer.
+
+    Raises:
+        BadAmax: zero, NaN, infinite or missing.
+    """
+    if amax is None or not 0 < amax < float("inf"):
+        raise BadAmax(
+            f"the calibrated amax of {name} is {'missing' if amax is None else amax}",
+            where=name.rpartition(".")[0],
+            expected="a positive finite number",
+            fix="check the weights of this layer, and calibrate with more varied samples, or by max",
+        )
+    return amax
+
+
+def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
+    """Set calibrated amax values; those by channel are the weights' and stay, with the table's as their largest.
+
+    Raises:
+        BadAmax: the enabled quantizers are not those of the table, or the weights of one are others.
+    """
+    import torch
+
+    quantizers = enabled_quantizers(model)
+    if quantizers.keys() != table.keys():
+        odd = sorted(quantizers.keys() ^ table.keys())
+        raise BadAmax(
+            f"{len(odd)} quantizers do not match the amax table, the first is {odd[0]}", fix="calibrate again"
+        )
+    for name, quantizer in quantizers.items():
+        if quantizer.axis is not None:
+            require_largest(name, float(quantizer.amax.max()), table[name])
+        elif quantizer.amax is None or float(quantizer.amax) != table[name]:
+            quantizer.amax = torch.tensor(table[name])
+
+
+def enable_checkpointing() -> None:
+    """Let `save_pretrained` and `from_pretrained` carry quantizers; without it they are dropped silently."""
+    import modelopt.torch.opt as mto
+
+    with prints_to_log():
+        mto.enable_huggingface_checkpointing()
+
+
+@contextmanager
+def plain_folder(snapshot: Snapshot) -> Iterator[Path]:
+    """The snapshot's configuration and weights alone, so that no ModelOpt state can be restored from it."""
+    source = snapshot.open_folder()
+    with tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
+        for file in snapshot.files:
+            if file.path.endswith((".safetensors", ".safetensors.index.json")) or file.path in _CONFIG_FILES:
+                (Path(name) / file.path).symlink_to(source / file.path)
+        yield Path(name)
+
+
+def load_plain(snapshot: Snapshot, attention: str) -> tuple[nn.Module, ClipFamily]:
+    """The unquantized FP32 model, as its own library runs it, and its adapter."""
+    family = family_named(snapshot.family)
+    with plain_folder(snapshot) as folder:
+        return family.load(folder, snapshot.config, attention), family
+
+
+def load_exposed(snapshot: Snapshot) -> tuple[nn.Module, ClipFamily]:
+    """The unquantized FP32 model in the form that the graphs have, with all its products within quantizers' reach."""
+    model, family = load_plain(snapshot, EAGER)
+    family.expose(model)
+    return model, family

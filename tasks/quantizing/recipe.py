@@ -1,0 +1,202 @@
+"""Quantization recipes: ModelOpt's `quant_cfg` as data, checked strictly and matched without ModelOpt.
+
+The rules are ModelOpt's own: read top to bottom, the last one that matches a quantizer decides
+(`modelopt.torch.quantization.config`, "quant_cfg" as a list).
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifacts.errors import ConfigError, UnknownRecipe
+from artifacts.refs import digest_json
+
+BUILTIN = Path(__file__).parent / "recipes"
+Owner = Literal["nn.Linear", "nn.Embedding", "nn.Conv2d", "attention"]
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Fp8(BaseModel):
+    """FP8 E4M3 with static scales; `constant_amax` fixes the amax instead of calibrating it.
+
+    One scale per tensor or, with `axis: 0`, one for each output channel of a linear layer's weight.
+    """
+
+    model_config = _STRICT
+
+    num_bits: Literal["e4m3"]
+    axis: int | None = Field(default=None, ge=0, le=0)  # Literal[0] would take `false`
+    constant_amax: float | None = Field(default=None, gt=0)
+
+
+class Rule(BaseModel):
+    """One line of `quant_cfg`: which quantizers, and what they become (`cfg`) or that they are off (`enable`)."""
+
+    model_config = _STRICT
+
+    quantizer_name: str = Field(min_length=1)
+    parent_class: Literal["nn.Linear", "nn.Embedding"] | None = None
+    enable: Literal[False] | None = None
+    cfg: Fp8 | None = None
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Rule:
+        if (self.cfg is None) == (self.enable is None):
+            raise ValueError("a rule has exactly one of `cfg` and `enable`")
+        return self
+
+    @model_validator(mode="after")
+    def _channels_of_linear_weights(self) -> Rule:
+        if self.cfg is None or self.cfg.axis is None:
+            return self
+        if self.parent_class != "nn.Linear" or not self.quantizer_name.endswith("weight_quantizer"):
+            raise ValueError(
+                "`axis: 0`, a scale for each output channel, is for weights of linear layers: "
+                "end `quantizer_name` in weight_quantizer, and add `parent_class: nn.Linear`"
+            )
+        if self.cfg.constant_amax is not None:
+            raise ValueError("`constant_amax` is one number, and `axis: 0` asks for one for each output channel")
+        return self
+
+
+class Percentile(BaseModel):
+    """An amax that this share of an activation's values, in percent, do not exceed; the others saturate."""
+
+    model_config = _STRICT
+
+    method: Literal["percentile"] = "percentile"
+    percentile: float = Field(gt=0, lt=100)
+
+
+class Mse(BaseModel):
+    """The amax with the least mean squared error of an activation's values in E4M3."""
+
+    model_config = _STRICT
+
+    method: Literal["mse"] = "mse"
+
+
+Algorithm = Literal["max"] | Percentile | Mse
+"""How the amax of activations is chosen. Weights are all there, and keep their maximum."""
+
+
+def name_of(algorithm: Algorithm) -> str:
+    """max, percentile or mse."""
+    return algorithm if isinstance(algorithm, str) else algorithm.method
+
+
+class Quantize(BaseModel):
+    """The `quantize` section: calibration algorithm and rules."""
+
+    model_config = _STRICT
+
+    algorithm: Algorithm
+    quant_cfg: list[Rule] = Field(min_length=1)
+
+
+class Metadata(BaseModel):
+    """The `metadata` section."""
+
+    model_config = _STRICT
+
+    recipe_type: Literal["ptq"]
+    description: str
+
+
+class Recipe(BaseModel):
+    """A post-training quantization recipe, in the layout of ModelOpt's recipe files."""
+
+    model_config = _STRICT
+
+    name: str
+    metadata: Metadata
+    quantize: Quantize
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the recipe does; its name and description do not count."""
+        return digest_json(self.quantize.model_dump(mode="json"))
+
+    def cache_identity(self) -> str:
+        """What a cache key sees: what the recipe does."""
+        return self.digest
+
+    def calibrated_by(self, algorithm: Algorithm) -> Recipe:
+        """The same rules, calibrated by `algorithm`."""
+        return self.model_copy(update={"quantize": self.quantize.model_copy(update={"algorithm": algorithm})})
+
+    def rule_for(self, quantizer: str, owner: Owner) -> Fp8 | None:
+        """What `quantizer` (its dotted name in the model) of a module of class `owner` becomes; None when it is off."""
+        effect: Fp8 | None = None
+        for rule in self.quantize.quant_cfg:
+            if rule.parent_class not in (None, owner):
+                continue
+            if fnmatchcase(quantizer, rule.quantizer_name):
+                effect = rule.cfg
+        return effect
+
+    def modelopt_config(self) -> dict[str, Any]:
+        """The configuration for `modelopt.torch.quantization.quantize`."""
+        rules = []
+        for rule in self.quantize.quant_cfg:
+            entry: dict[str, Any] = {"quantizer_name": rule.quantizer_name}
+            if rule.parent_class is not None:
+                entry["parent_class"] = rule.parent_class
+            if rule.cfg is None:
+                entry["enable"] = rule.enable
+            else:
+                entry["cfg"] = {"num_bits": (4, 3), "axis": rule.cfg.axis}
+                if rule.cfg.constant_amax is not None:
+                    entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
+            rules.append(entry)
+        # ModelOpt's configuration has no name for other choices of an activation's amax (`tasks.quantizing.activation_histogram`).
+        return {"quant_cfg": rules, "algorithm": "max"}
+
+
+def owner_of(quantizer: str) -> Owner:
+    """The class of the module that an enabled quantizer belongs to, by the names that all families use."""
+    module, _, own = quantizer.rpartition(".")
+    if own not in ("weight_quantizer", "input_quantizer"):
+        return "attention"
+    return "nn.Embedding" if re.search(r"(?<!patch)_embeddings?$", module) else "nn.Linear"
+
+
+def builtin_names() -> list[str]:
+    """The recipes that ship with clipsmith."""
+    return sorted(path.stem for path in BUILTIN.glob("*.yaml"))
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A built-in recipe by name, or one from a YAML file.
+
+    Raises:
+        UnknownRecipe: neither a built-in name nor a file.
+        ConfigError: the file is not a recipe; the message names the field.
+    """
+    path = BUILTIN / f"{name_or_file}.yaml"
+    if name_or_file not in builtin_names():
+        path = Path(name_or_file)
+        if not path.is_file():
+            raise UnknownRecipe(
+                f"no recipe {name_or_file!r}", expected=f"one of {', '.join(builtin_names())}, or a YAML file"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("the file is not a mapping")
+        if "name" in content:
+            raise ValueError("a recipe is named after its file; remove `name`")
+        recipe = Recipe.model_validate({"name": path.stem, **content})
+        if recipe.quantize.algorithm != "max":
+            raise ValueError("`algorithm` is max: other methods are asked for in the run's `calibration`, per encoder")
+        return recipe
+    except (yaml.YAMLError, ValidationError, ValueError) as error:
+        raise ConfigError(
+            f"the recipe cannot be used: {error}", where=path, fix=f"compare with {BUILTIN / 'fp8.yaml'}"
+        ) from error

@@ -1,0 +1,1 @@
+"""How a cached step runs: its cache key, lock, time limit, cost, progress and log."""

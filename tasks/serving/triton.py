@@ -1,0 +1,176 @@
+"""A release as a model repository of Triton Inference Server: one model per encoder.
+
+    DIR/<model>-image/config.pbtxt           DIR/<model>-text/...
+    DIR/<model>-image/1/model.plan           an engine of target `tensorrt`; model.onnx for ONNX Runtime
+    DIR/<model>-image/preprocess/            what makes its inputs; the server ignores it
+
+`config.pbtxt` keeps to `ModelConfig` of triton-inference-server/common, protobuf/model_config.proto.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from artifacts.copies.exporting import new_folder
+from artifacts.errors import EngineUnavailable, ProfileError
+from artifacts.manifest import Encoder, Manifest, ReleaseFile
+from artifacts.store.store import Store
+from tasks.clip import ENCODERS
+from tasks.engines.base import BatchProfile
+from tasks.engines.record import is_record, read_record, release_profile
+from tasks.file_names import onnx_name
+
+_TENSORRT, _ONNX_RUNTIME = "tensorrt", "onnxruntime"
+_PRECISIONS = ("fp8", "fp16")
+"""Best first."""
+_TYPES = {"FLOAT16": "TYPE_FP16", "FLOAT": "TYPE_FP32", "INT64": "TYPE_INT64", "INT32": "TYPE_INT32"}
+"""Triton's names of ONNX's tensor types."""
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    type: str
+    dims: tuple[int, ...]
+    """Without the batch."""
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One model of the repository; `graph` is the ONNX file, `files` are what goes into its version's folder."""
+
+    encoder: Encoder
+    graph: ReleaseFile
+    files: tuple[ReleaseFile, ...]
+
+
+def export_triton(
+    store: Store, manifest: Manifest, destination: Path, target: str | None, precision: str | None
+) -> list[str]:
+    """Write the repository and return the paths of its files; on any failure there is no folder.
+
+    Without `target`, a TensorRT engine is taken where the release has one; without `precision`, FP8.
+
+    Raises:
+        EngineUnavailable: the release has no such engine, or Triton has no backend for it.
+        ProfileError: the engine refuses single requests, which the server may send.
+        ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged: as for a plain folder.
+    """
+    target, models = _choose(manifest, target, precision)
+    beside = [file for file in manifest.files if file.kind == "preprocess"]
+    with store.reading(), new_folder(destination) as folder:
+        for model in models:
+            home = folder / f"{manifest.model}-{model.encoder}"
+            for file in model.files:
+                store.copy_out(manifest, file, home / "1" / _served_name(file))
+            for file in beside:
+                store.copy_out(manifest, file, home / "preprocess" / file.member)
+            (home / "config.pbtxt").write_text(_config(store, manifest, model, target), encoding="utf-8")
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _choose(manifest: Manifest, target: str | None, precision: str | None) -> tuple[str, list[_Model]]:
+    """The target, and one model per encoder that the release has.
+
+    Raises:
+        EngineUnavailable.
+    """
+    for name in [target] if target else [_TENSORRT, _ONNX_RUNTIME]:
+        for wanted in [precision] if precision else _PRECISIONS:
+            models = [model for encoder in ENCODERS for model in _models(manifest, encoder, name, wanted)]
+            if models:
+                return name, models
+    made = {file.target for file in manifest.files if file.kind == "engine" and file.target == _TENSORRT}
+    raise EngineUnavailable(
+        f"{manifest.ref} has nothing that Triton can run for target {target or 'any'}, precision {precision or 'any'}",
+        expected=f"target {' or '.join(sorted({_ONNX_RUNTIME, *map(str, made)}))}, precision fp8 or fp16",
+        fix="leave --target and --precision out, or make it: Triton has a backend for neither trtrtx nor torch-fp8",
+    )
+
+
+def _models(manifest: Manifest, encoder: Encoder, target: str, precision: str) -> list[_Model]:
+    mine = [file for file in manifest.files if (file.encoder, file.precision) == (encoder, precision)]
+    graphs = [file for file in mine if file.kind == "onnx"]
+    served = graphs if target == _ONNX_RUNTIME else [f for f in mine if (f.kind, f.target) == ("engine", target)]
+    if not graphs or not served or target not in (_TENSORRT, _ONNX_RUNTIME):
+        return []
+    graph = next(file for file in graphs if file.member == onnx_name("fp8" if precision == "fp8" else "fp16"))
+    return [_Model(encoder, graph, tuple(file for file in served if not is_record(file.member)))]
+
+
+def _served_name(file: ReleaseFile) -> str:
+    """The name that the server looks for; external data keeps the name that its graph knows."""
+    if file.kind == "engine":
+        return "model.plan"
+    return "model.onnx" if file.member.endswith(".onnx") else file.member
+
+
+def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str:
+    """`config.pbtxt` of one model."""
+    inputs, outputs = _tensors(store.read(manifest, model.graph.path))
+    profile = _profile(store, manifest, model, target)
+    engine = target == _TENSORRT
+    group = 'kind: KIND_GPU, count: 1, profile: [ "0" ]' if engine else "kind: KIND_CPU, count: 1"
+    preferred = ", ".join(str(size) for size in dict.fromkeys((profile.opt, profile.max)))
+    traced = {"release": manifest.ref, "identity": manifest.identity, "precision": str(model.graph.precision)}
+    lines = [
+        f"name: {json.dumps(f'{manifest.model}-{model.encoder}')}",
+        f"platform: {json.dumps('tensorrt_plan' if engine else 'onnxruntime_onnx')}",
+        f"backend: {json.dumps(target)}",
+        f"max_batch_size: {profile.max}",
+        *_described("input", inputs),
+        *_described("output", outputs),
+        f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] }}",
+        f"instance_group [ {{ {group} }} ]",
+        *(
+            f'parameters {{ key: "clipsmith.{k}", value {{ string_value: {json.dumps(v)} }} }}'
+            for k, v in traced.items()
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _described(field: str, tensors: Sequence[_Tensor]) -> list[str]:
+    return [
+        f"{field} [ {{ name: {json.dumps(tensor.name)}, data_type: {tensor.type}, dims: {list(tensor.dims)} }} ]"
+        for tensor in tensors
+    ]
+
+
+def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> BatchProfile:
+    """The batches that the model takes: an engine's own, else those that the release was made for.
+
+    Raises:
+        ProfileError: not a single one.
+    """
+    if target == _ONNX_RUNTIME:
+        return release_profile(manifest)
+    profile = read_record(store.read(manifest, model.files[0].path)).profile
+    if profile.min > 1:
+        raise ProfileError(
+            f"the {model.encoder} engine takes batches of {profile.min} to {profile.max}",
+            where=manifest.ref,
+            expected="an engine that takes a batch of 1: Triton cannot be told of a smallest batch",
+            fix="build it with `profile: {min: 1}`",
+        )
+    return profile
+
+
+def _tensors(path: Path) -> tuple[list[_Tensor], list[_Tensor]]:
+    """Inputs and outputs of an ONNX file."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    return [_tensor(item) for item in graph.input], [_tensor(item) for item in graph.output]
+
+
+def _tensor(item: Any) -> _Tensor:
+    import onnx
+
+    kind = item.type.tensor_type
+    dims = tuple(size.dim_value for size in kind.shape.dim[1:])
+    return _Tensor(item.name, _TYPES[onnx.TensorProto.DataType.Name(kind.elem_type)], dims)

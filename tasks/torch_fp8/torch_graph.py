@@ -1,0 +1,343 @@
+"""One of our ONNX encoders as a `torch.nn.Module`: weights as buffers, one call a step.
+
+`load(path, device)` gives what a GPU should run: FP8 products through `torch._scaled_mm`, attention through
+scaled_dot_product_attention, the rest plain PyTorch that a compiler fuses. `fused=False` gives every node for itself,
+dequantized, to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import NodeProto
+
+from artifacts.errors import UnknownOperator
+from tasks.torch_fp8.onnx_graph import FP8, OnnxGraph, Scale, attribute
+from tasks.torch_fp8.patterns import ActivatedLinear, Attention, Linear, LinearGroup, Plan, fused_plan, literal_plan
+
+if TYPE_CHECKING:
+    import torch
+
+_ALIGNMENT = 8
+"""FP16 elements that rows of a product's operands should be a multiple of, for 16-byte loads."""
+_SHAPE_SIZE = 8
+"""At most so many elements: a constant of integers is a shape or a list of axes where one is asked for."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An encoder ready to run, with the graph and the plan that it came from."""
+
+    module: torch.nn.Module
+    graph: OnnxGraph
+    plan: Plan
+    tensors: dict[str, str]
+    """ONNX tensor names by the names of the module's graph nodes (`torch.fx`)."""
+
+
+def load(path: Path, device: str, *, fused: bool = True, kernels: bool = False) -> Loaded:
+    """Read an ONNX file and put it on a device; `kernels` says whether our own Triton kernels may be used.
+
+    Raises:
+        UnknownOperator: the graph has a node that clipsmith's export does not write.
+    """
+    graph = OnnxGraph.load(path)
+    plan = fused_plan(graph, kernels=kernels) if fused else literal_plan(graph)
+    emitter = _Emitter(graph, device)
+    module = emitter.run(plan)
+    return Loaded(module, graph, plan, emitter.tensor_names())
+
+
+class _Emitter:
+    """Writes a `torch.fx` graph, a call a step; values are graph nodes, or Python lists and numbers of sizes."""
+
+    def __init__(self, graph: OnnxGraph, device: str) -> None:
+        import torch
+
+        from tasks.torch_fp8 import torch_ops
+
+        self.ops = torch_ops
+        self.source = graph
+        self.device = device
+        self.root = torch.nn.Module()
+        self.fx = torch.fx.Graph()
+        self.values: dict[str, Any] = {}
+        self.buffers: dict[str, Any] = {}
+
+    def run(self, plan: Plan) -> torch.nn.Module:
+        import torch
+
+        for port in self.source.inputs:
+            self.values[port.name] = self.fx.placeholder(port.name)
+        for step in plan.steps:
+            if isinstance(step, Linear):
+                self._linear(step)
+            elif isinstance(step, LinearGroup):
+                self._group(step)
+            elif isinstance(step, ActivatedLinear):
+                self._activated(step)
+            elif isinstance(step, Attention):
+                self._attention(step)
+            else:
+                self._node(step)
+        self.fx.output(self._tensor(self.source.outputs[0].name))
+        self.fx.eliminate_dead_code()
+        module = torch.fx.GraphModule(self.root, self.fx, "Encoder")
+        module.delete_all_unused_submodules()
+        self._drop_unused_buffers(module)
+        return module.eval()
+
+    def tensor_names(self) -> dict[str, str]:
+        """ONNX tensor names by graph node names."""
+        return {value.name: name for name, value in self.values.items() if hasattr(value, "name")}
+
+    # --- values
+
+    def _tensor(self, name: str) -> Any:
+        """A tensor value; a constant becomes a buffer when it is first asked for."""
+        if name not in self.values:
+            self.values[name] = self._buffer(name, self._torch_constant(name))
+        return self.values[name]
+
+    def _torch_constant(self, name: str) -> torch.Tensor:
+        import torch
+
+        values = self.source.array(name)
+        if self.source.constants[name].data_type == FP8:
+            return torch.from_numpy(values.view(np.uint8).copy()).view(torch.float8_e4m3fn)
+        return torch.from_numpy(np.array(values))
+
+    def _buffer(self, name: str, values: torch.Tensor) -> Any:
+        key = f"w{len(self.buffers)}_{''.join(c if c.isalnum() else '_' for c in name)}"
+        self.root.register_buffer(key, values.to(self.device))
+        self.buffers[key] = self.fx.get_attr(key)
+        return self.buffers[key]
+
+    def _operand(self, name: str) -> Any:
+        """A tensor, or the plain number that a scalar constant is."""
+        scalar = self.source.scalar(name)
+        if scalar is None:
+            return self._tensor(name)
+        return int(scalar) if self.source.constants[name].data_type == 7 else scalar
+
+    def _sizes(self, name: str) -> list[Any]:
+        """A list of sizes or axes."""
+        if name in self.values:
+            return self.values[name]
+        return [int(value) for value in self.source.array(name).reshape(-1)]
+
+    def _is_sizes(self, name: str) -> bool:
+        if name in self.values:
+            return isinstance(self.values[name], list)
+        tensor = self.source.constants[name]
+        return tensor.data_type == 7 and len(tensor.dims) == 1 and tensor.dims[0] <= _SHAPE_SIZE
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self.fx.call_function(function, arguments)
+
+    # --- steps
+
+    def _linear(self, step: Linear) -> None:
+        self.values[step.output] = self._product([step], step.weight_scale)
+
+    def _group(self, step: LinearGroup) -> None:
+        """One product; each member's output is a slice of it, `factor` times too large."""
+        own = [member.weight_scale for member in step.members]
+        channels = tuple(scale for scales in own if isinstance(scales, tuple) for scale in scales)
+        product = self._product(step.members, channels or own[-1], step.factors)
+        start = 0
+        for member in step.members:
+            end = start + int(self.source.constants[member.weight].dims[1])
+            self.values[member.output] = self.fx.call_method("narrow", (product, -1, start, end - start))
+            start = end
+
+    def _product(self, members: Sequence[Linear], scale: Scale | None, factors: tuple[float, ...] = (1.0,)) -> Any:
+        """One product for all members; `scale` is that of the weights as the kernel shall take them."""
+        weight, bias = self._weights(members, factors)
+        first = members[0]
+        if not first.fp8:
+            return self._call(self.ops.linear, self._tensor(first.x), weight, bias)
+        product = self.ops.linear_fp8_by_channel if isinstance(scale, tuple) else self.ops.linear_fp8
+        scales = (self._scale(f"{first.module}.x_scale", first.x_scale), self._scale(f"{first.module}.scale", scale))
+        return self._call(product, self._tensor(first.x), weight, *scales, bias)
+
+    def _weights(self, members: Sequence[Linear], factors: tuple[float, ...]) -> tuple[Any, Any]:
+        """Buffers of (all out, in) weights and of the biases, those `factor` times as large."""
+        import torch
+
+        first = members[0]
+        dtype = torch.float8_e4m3fn if first.fp8 else torch.float16
+        # FP8 is moved about as bytes: few operations know it.
+        parts = [self._torch_constant(m.weight).view(torch.uint8 if first.fp8 else torch.float16).t() for m in members]
+        weight = self._buffer(first.weight, torch.cat(parts).contiguous().view(dtype))
+        named = [(self._torch_constant(m.bias), f) for m, f in zip(members, factors, strict=True) if m.bias is not None]
+        if not named:
+            return weight, None
+        return weight, self._buffer(f"{first.module}.bias", torch.cat([(b.float() * f).half() for b, f in named]))
+
+    def _scale(self, name: str, value: Scale | None) -> Any:
+        import torch
+
+        return self._buffer(name, torch.tensor(value, dtype=torch.float32))
+
+    def _multiplier(self, name: str, scale: Scale) -> Any:
+        """A plain number where one scale will do."""
+        return self._scale(name, scale) if isinstance(scale, tuple) else scale
+
+    def _activated(self, step: ActivatedLinear) -> None:
+        from tasks.torch_fp8.fused_ops import linear_activated
+
+        linear = step.linear
+        weight, bias = self._weights([linear], (1.0,))
+        assert linear.x_scale is not None and isinstance(linear.weight_scale, float)  # or it would not be this step
+        scale = linear.x_scale * linear.weight_scale
+        x = self._tensor(linear.x)
+        self.values[step.output] = self._call(linear_activated, x, weight, bias, scale, step.out_scale, step.activation)
+
+    def _attention(self, step: Attention) -> None:
+        q, k, v = (self._tensor(name) for name in (step.q, step.k_transposed, step.v))
+        if step.tokens:
+            from tasks.torch_fp8.fused_ops import attention_tokens
+
+            self.values[step.output] = self._call(attention_tokens, q, k, v, step.scale, step.causal, step.out_scale)
+            return
+        mask = None if step.mask is None else self._tensor(step.mask)
+        self.values[step.output] = self._call(self.ops.attention, q, k, v, mask, step.scale, step.causal)
+
+    def _node(self, node: NodeProto) -> None:
+        if node.op_type in self.ops.BINARY:
+            first, second = (self._operand(name) for name in node.input)
+            value = self._call(self.ops.BINARY[node.op_type], first, second)
+        elif node.op_type in self.ops.UNARY:
+            value = self._call(self.ops.UNARY[node.op_type], self._tensor(node.input[0]))
+        else:
+            emit = getattr(self, f"_emit_{node.op_type.lower()}", None)
+            if emit is None:
+                raise UnknownOperator(
+                    f"operator {node.op_type} has no counterpart in torch-fp8 yet",
+                    where=node.name,
+                    expected="a graph that clipsmith exported",
+                    fix="export the model with this version of clipsmith",
+                )
+            value = emit(node)
+        self.values[node.output[0]] = value
+
+    # --- nodes: sizes
+
+    def _emit_shape(self, node: NodeProto) -> Any:
+        start, end = attribute(node, "start", 0), attribute(node, "end", None)
+        x = self._tensor(node.input[0])
+        return [self.fx.call_method("size", (x, axis)) for axis in range(start, end)]
+
+    def _emit_squeeze(self, node: NodeProto) -> Any:
+        if self._is_sizes(node.input[0]):
+            return self._sizes(node.input[0])[0]
+        (axis,) = self._sizes(node.input[1])
+        return self.fx.call_method("squeeze", (self._tensor(node.input[0]), axis))
+
+    def _emit_concat(self, node: NodeProto) -> Any:
+        import torch
+
+        if all(self._is_sizes(name) for name in node.input):
+            return [size for name in node.input for size in self._sizes(name)]
+        return self._call(torch.cat, [self._tensor(name) for name in node.input], attribute(node, "axis", 0))
+
+    def _emit_range(self, node: NodeProto) -> Any:
+        import torch
+
+        bounds = tuple(self.values.get(name) or int(self.source.array(name)) for name in node.input)
+        return self.fx.call_function(torch.arange, bounds, {"device": self.device})
+
+    # --- nodes: form
+
+    def _emit_reshape(self, node: NodeProto) -> Any:
+        return self.fx.call_method("reshape", (self._tensor(node.input[0]), self._sizes(node.input[1])))
+
+    def _emit_transpose(self, node: NodeProto) -> Any:
+        return self.fx.call_method("permute", (self._tensor(node.input[0]), list(attribute(node, "perm", []))))
+
+    def _emit_expand(self, node: NodeProto) -> Any:
+        return self._call(self.ops.expand, self._tensor(node.input[0]), self._sizes(node.input[1]))
+
+    def _emit_tile(self, node: NodeProto) -> Any:
+        return self.fx.call_method("repeat", (self._tensor(node.input[0]), self._sizes(node.input[1])))
+
+    def _emit_unsqueeze(self, node: NodeProto) -> Any:
+        return self._call(self.ops.unsqueeze, self._tensor(node.input[0]), self._sizes(node.input[1]))
+
+    def _emit_cast(self, node: NodeProto) -> Any:
+        return self.fx.call_method("to", (self._tensor(node.input[0]), self.ops.ONNX_DTYPES[attribute(node, "to", 1)]))
+
+    def _emit_gather(self, node: NodeProto) -> Any:
+        axis = attribute(node, "axis", 0)
+        scaled = self.source.dequantized(node.input[0])
+        if scaled is not None and scaled.tensor in self.source.constants:
+            table, ids = self._tensor(scaled.tensor), self._tensor(node.input[1])
+            return self._call(self.ops.look_up_fp8, table, ids, self._multiplier(node.input[0], scaled.scale))
+        row = self.source.scalar(node.input[1])
+        if row is not None:
+            return self.fx.call_method("select", (self._tensor(node.input[0]), axis, int(row)))
+        return self._call(self.ops.gather, self._tensor(node.input[0]), self._tensor(node.input[1]), axis)
+
+    def _emit_gatherelements(self, node: NodeProto) -> Any:
+        x, indices = (self._tensor(name) for name in node.input)
+        return self._call(self.ops.gather_elements, x, indices, attribute(node, "axis", 0))
+
+    def _emit_gathernd(self, node: NodeProto) -> Any:
+        return self._call(self.ops.gather_nd, *(self._tensor(name) for name in node.input))
+
+    # --- nodes: arithmetic
+
+    def _emit_quantizelinear(self, node: NodeProto) -> Any:
+        return self._call(self.ops.quantize, self._tensor(node.input[0]), self.source.scalar(node.input[1]))
+
+    def _emit_dequantizelinear(self, node: NodeProto) -> Any:
+        scale = self._multiplier(node.input[1], self.source.scale_of(node))
+        return self._call(self.ops.dequantize, self._tensor(node.input[0]), scale)
+
+    def _emit_layernormalization(self, node: NodeProto) -> Any:
+        operands = [self._tensor(name) for name in node.input]
+        bias = operands[2] if len(operands) > 2 else None
+        return self._call(self.ops.layer_norm, operands[0], operands[1], bias, attribute(node, "epsilon", 1e-5))
+
+    def _emit_softmax(self, node: NodeProto) -> Any:
+        return self._call(self.ops.softmax, self._tensor(node.input[0]), attribute(node, "axis", -1))
+
+    def _emit_gelu(self, node: NodeProto) -> Any:
+        approximate = attribute(node, "approximate", b"none").decode()
+        return self._call(self.ops.gelu, self._tensor(node.input[0]), approximate)
+
+    def _emit_argmax(self, node: NodeProto) -> Any:
+        axis, keep = attribute(node, "axis", 0), bool(attribute(node, "keepdims", 1))
+        return self._call(self.ops.arg_max, self._tensor(node.input[0]), axis, keep)
+
+    def _emit_cumsum(self, node: NodeProto) -> Any:
+        import torch
+
+        return self._call(torch.cumsum, self._tensor(node.input[0]), int(self.source.array(node.input[1])))
+
+    def _emit_conv(self, node: NodeProto) -> Any:
+        x, bias = self._tensor(node.input[0]), self._tensor(node.input[2]) if len(node.input) > 2 else None
+        kernel, stride = attribute(node, "kernel_shape", []), attribute(node, "strides", [])
+        pads = attribute(node, "pads", [0, 0, 0, 0])
+        if kernel == stride and not any(pads):
+            weight = self._torch_constant(node.input[1]).flatten(1)
+            columns = -weight.shape[1] % _ALIGNMENT
+            padded = self._buffer(node.input[1], _pad_columns(weight, columns))
+            return self._call(self.ops.patches, x, padded, bias, tuple(kernel))
+        return self._call(self.ops.convolve, x, self._tensor(node.input[1]), bias, stride, pads[:2])
+
+    def _drop_unused_buffers(self, module: torch.nn.Module) -> None:
+        used = {node.target for node in self.fx.nodes if node.op == "get_attr"}
+        for key in [name for name, _ in module.named_buffers() if name not in used]:
+            delattr(module, key)
+
+
+def _pad_columns(weight: torch.Tensor, columns: int) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.pad(weight, (0, columns))

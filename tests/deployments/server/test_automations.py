@@ -1,0 +1,72 @@
+"""Which automations a server is left with; a real server is told in tests/system/test_up.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import create_autospec
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from deployments.server import automations
+from deployments.server.automations import apply_automations
+
+CRASHED = "clipsmith: a run that gives no sign of life has crashed"
+WEBHOOK = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell of a regression"}
+
+
+class Server:
+    """A server that has the automations of these names, and perhaps paused ones."""
+
+    def __init__(self, *names: str, enabled: bool = True) -> None:
+        self.has = {uuid4(): (name, enabled) for name in names}
+        self.client: Any = create_autospec(SyncPrefectClient, instance=True)
+        self.client.read_automations_by_name.side_effect = self._read
+        self.client.create_automation.side_effect = lambda new: self.has.update({uuid4(): (new.name, new.enabled)})
+        self.client.update_automation.side_effect = self._update
+        self.client.delete_automation.side_effect = self.has.pop
+
+    def _read(self, wanted: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(id=key, enabled=on) for key, (name, on) in self.has.items() if name == wanted]
+
+    def _update(self, key: UUID, new: Any) -> None:
+        sent = new.model_dump(exclude_unset=True)  # as the client does: the server takes defaults for the rest
+        self.has[key] = (sent["name"], sent.get("enabled", True))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(name for name, _ in self.has.values())
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", "http://127.0.0.1:9/hook")
+    monkeypatch.setattr(automations, "_webhook", lambda _url: uuid4())
+
+
+@pytest.mark.usefixtures("webhook")
+@pytest.mark.parametrize("known", [(), (CRASHED,), (CRASHED, *WEBHOOK)], ids=["new", "without", "with"])
+def test_with_an_address_there_is_one_of_each(known: tuple[str, ...]) -> None:
+    server = Server(*known)
+    before = set(server.has)
+    assert sorted(apply_automations(server.client)) == server.names == sorted({CRASHED, *WEBHOOK})
+    assert before <= set(server.has), "updated in place"
+
+
+@pytest.mark.parametrize("address", [None, ""])
+def test_without_an_address_nobody_is_called_any_more(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    monkeypatch.delenv("CLIPSMITH_WEBHOOK_URL", raising=False)
+    if address is not None:
+        monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", address)
+    server = Server(CRASHED, *WEBHOOK, "somebody's own")
+    assert apply_automations(server.client) == [CRASHED]
+    assert server.names == sorted([CRASHED, "somebody's own"])
+
+
+@pytest.mark.usefixtures("webhook")
+def test_what_somebody_has_paused_stays_paused() -> None:
+    server = Server(CRASHED, *WEBHOOK, enabled=False)
+    apply_automations(server.client)
+    assert not any(enabled for _, enabled in server.has.values())

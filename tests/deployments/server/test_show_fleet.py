@@ -1,0 +1,23 @@
+"""What `clipsmith up` says about the variants that it has scheduled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.server.show_fleet import print_up
+
+
+def test_variants_are_named_with_their_times_and_a_wrong_file_with_its_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shop-search.yaml").write_text('schedule: {cron: "0 3 * * *", timezone: Europe/Berlin}\n')
+    (tmp_path / "typo.yaml").write_text('shedule: {cron: "0 3 * * *"}\n')
+    monkeypatch.setenv("CLIPSMITH_VARIANTS", str(tmp_path))
+    monkeypatch.setenv("CLIPSMITH_STORE", "/srv/store")
+    print_up("http://127.0.0.1:4200", again=False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert f"Every night   the variants in {tmp_path}:" in lines
+    assert "shop-search  0 3 * * * Europe/Berlin" in lines
+    assert any(line.startswith("typo: wrong variant: shedule") for line in lines)

@@ -1,0 +1,161 @@
+"""Tensors are read as safetensors and torch read them; what is not sound is BadWeights and named."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from artifacts.errors import BadWeights
+from tasks.clip.weights import WeightReader
+from tasks.demo import SNAPSHOT
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def save(path: Path, **tensors: torch.Tensor) -> Path:
+    save_file(tensors, path)
+    return path
+
+
+def raw(path: Path, header: dict[str, Any], data: bytes) -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def fp16(reader: WeightReader, name: str) -> np.ndarray:
+    """A parameter as its chunks make it up."""
+    rows = [values for _, values in reader.chunks(name)]
+    whole = np.concatenate(rows) if rows and rows[0].ndim else np.array(rows[0] if rows else [], np.float16)
+    return whole.T if reader.is_transposed(name) else whole
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_are_torchs(dtype: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tensor = (torch.randn(37, 19) * torch.logspace(-7, 4, 19)).to(DTYPES[dtype])
+    reader = WeightReader([save(tmp_path / "m.safetensors", first=torch.zeros(3), w=tensor, last=torch.ones(5))])
+    assert reader.shape("w") == (37, 19)
+    got = reader.read("w")
+    wide = torch.float64 if dtype == "F64" else torch.float32
+    assert np.array_equal(got.astype(np.float64), tensor.to(wide).double().numpy())
+    assert fp16(reader, "w").dtype == np.float16
+    # float64 holds float32's values here, so torch's detour over float32 rounds only once
+    assert np.array_equal(fp16(reader, "w"), tensor.half().numpy())
+
+
+def test_every_bfloat16_in_range_is_exact(tmp_path: Path) -> None:
+    tensor = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    tensor = tensor[torch.isfinite(tensor)]
+    reader = WeightReader([save(tmp_path / "m.safetensors", w=tensor)])
+    assert np.array_equal(reader.read("w"), tensor.float().numpy())
+
+
+def test_fp16_keeps_its_bits(tmp_path: Path) -> None:
+    tensor = torch.arange(0, 31744, dtype=torch.int16).view(torch.float16)  # zero, subnormals, normals
+    reader = WeightReader([save(tmp_path / "m.safetensors", w=tensor)])
+    assert np.array_equal(fp16(reader, "w").view(np.int16), tensor.view(torch.int16).numpy())
+
+
+def test_scalar_and_empty_tensors(tmp_path: Path) -> None:
+    reader = WeightReader([save(tmp_path / "m.safetensors", s=torch.tensor(2.5), e=torch.zeros(0, 3))])
+    assert reader.read("s") == 2.5 and reader.shape("s") == ()
+    assert reader.read("e").shape == (0, 3)
+
+
+def test_the_demo_reads_as_the_library_reads_it() -> None:
+    from safetensors.numpy import load_file
+
+    reader, tensors = WeightReader([SNAPSHOT / "model.safetensors"]), load_file(SNAPSHOT / "model.safetensors")
+    assert set(reader) == set(tensors)
+    for name, values in tensors.items():
+        assert np.array_equal(reader.read(name), values)
+
+
+def test_shards_make_one_namespace(tmp_path: Path) -> None:
+    one = save(tmp_path / "1.safetensors", a=torch.ones(2), b=torch.full((2,), 2.0))
+    two = save(tmp_path / "2.safetensors", c=torch.full((3,), 3.0))
+    reader = WeightReader([one, two])
+    assert sorted(reader) == ["a", "b", "c"]
+    assert [reader.read(name)[0] for name in "abc"] == [1, 2, 3]
+    assert "a" in reader and "d" not in reader
+
+
+def test_duplicate_tensor_is_named(tmp_path: Path) -> None:
+    one = save(tmp_path / "1.safetensors", a=torch.ones(2), twice=torch.ones(2))
+    two = save(tmp_path / "2.safetensors", twice=torch.zeros(2))
+    with pytest.raises(BadWeights, match="twice"):
+        WeightReader([one, two])
+
+
+@pytest.mark.parametrize("dtype", ["F64", "F32", "BF16"])
+@pytest.mark.parametrize("value", [65520.0, -1e5, float("inf"), float("nan")])
+def test_overflow_is_named(dtype: str, value: float, tmp_path: Path) -> None:
+    """65520 is the smallest magnitude that IEEE 754 rounds to infinity in half precision; bfloat16 makes it 65536."""
+    tensor = torch.ones(10)
+    tensor[3] = value
+    reader = WeightReader([save(tmp_path / "m.safetensors", fine=torch.ones(1), large=tensor.to(DTYPES[dtype]))])
+    with pytest.raises(BadWeights, match="large has values that do not fit"):
+        fp16(reader, "large")
+    assert fp16(reader, "fine") == 1
+
+
+def test_the_largest_fp16_fits(tmp_path: Path) -> None:
+    reader = WeightReader([save(tmp_path / "m.safetensors", w=torch.tensor([65519.0, -65504.0]))])
+    assert fp16(reader, "w").tolist() == [65504.0, -65504.0]
+
+
+def test_integers_are_refused(tmp_path: Path) -> None:
+    reader = WeightReader([save(tmp_path / "m.safetensors", ids=torch.arange(5))])
+    with pytest.raises(BadWeights, match="ids has dtype I64"):
+        reader.read("ids")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00" * 7,
+        struct.pack("<Q", 1 << 62),
+        struct.pack("<Q", 100) + b"{}",
+        struct.pack("<Q", 9) + b'{"a": 1, ',
+        struct.pack("<Q", 2) + b"[]",
+        b"PK\x03\x04 a pickle in a zip, say" * 10,
+    ],
+    ids=["empty", "seven bytes", "huge header", "short header", "cut JSON", "list", "zip"],
+)
+def test_malformed_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(BadWeights, match=r"m\.safetensors"):
+        WeightReader([tmp_path / "m.safetensors"])
+
+
+@pytest.mark.parametrize("offsets", [[0, 12], [4, 20], [-4, 12], [16, 0]])
+def test_false_offsets(offsets: list[int], tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [4], "data_offsets": offsets}
+    with pytest.raises(BadWeights):
+        WeightReader([raw(tmp_path / "m.safetensors", {"w": entry}, b"\0" * 16)])
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", w=torch.ones(100))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadWeights, match=r"m\.safetensors"):
+        WeightReader([path])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(BadWeights, match=r"none\.safetensors"):
+        WeightReader([tmp_path / "none.safetensors"])
+
+
+def test_metadata_is_not_a_tensor(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(1)}, tmp_path / "m.safetensors", metadata={"format": "pt"})
+    assert list(WeightReader([tmp_path / "m.safetensors"])) == ["w"]

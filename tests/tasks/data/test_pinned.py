@@ -1,0 +1,143 @@
+"""Pinned data: the digest is of contents, and data that changed is not opened."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from artifacts.errors import DataError, DataOverlap, DegenerateData, TooFewSamples
+from tasks.data.pinned import pin_both, pin_data
+from tests.tasks.data.support import labelled, noise, zero_shot
+
+
+def photographs(folder: Path, count: int, seed: int = 0) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    lines = ["file,caption"]
+    for index in range(count):
+        Image.fromarray(rng.integers(0, 256, (8, 9, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,number {index}")
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_the_place_does_not_matter_and_the_content_does(tmp_path: Path) -> None:
+    first, _ = pin_data(str(photographs(tmp_path / "a", 9)), "calibration", None)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    second, _ = pin_data(str(tmp_path / "b"), "calibration", None)
+    assert first.cache_identity() == second.cache_identity()
+    assert first.open().samples == second.open().samples
+    other, _ = pin_data(str(photographs(tmp_path / "c", 9, seed=1)), "calibration", None)
+    fewer, _ = pin_data(str(tmp_path / "a"), "calibration", 8)
+    assert len({first.digest, other.digest, fewer.digest}) == 3
+    assert (first.samples, fewer.samples) == (9, 8)
+
+
+@pytest.mark.parametrize("change", ["picture", "caption", "row"])
+def test_changed_data_is_not_opened(change: str, tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "a", 9)
+    ref, _ = pin_data(str(folder), "calibration", None)
+    table = folder / "captions.csv"
+    if change == "picture":
+        Image.new("RGB", (4, 4)).save(folder / "3.png")
+    elif change == "caption":
+        table.write_text(table.read_text().replace("number 3", "number three"))
+    else:
+        table.write_text(table.read_text().rpartition("\n")[0])
+    with pytest.raises(DataError, match="changed"):
+        ref.open()
+
+
+def test_asking_for_more_than_there_are_uses_all() -> None:
+    ref, dataset = pin_data("digits", "calibration", 10_000)
+    assert ref.samples == len(dataset.samples) == 1297
+
+
+@pytest.mark.parametrize(("count", "fine"), [(7, False), (8, True)])
+def test_eight_samples_are_needed(count: int, fine: bool, tmp_path: Path) -> None:
+    folder = str(photographs(tmp_path / "a", count))
+    if fine:
+        assert pin_data(folder, "calibration", None)[0].samples == 8
+    else:
+        with pytest.raises(TooFewSamples):
+            pin_data(folder, "calibration", None)
+
+
+def test_overlap_and_degenerate_sets(tmp_path: Path) -> None:
+    first, second = photographs(tmp_path / "a", 9), photographs(tmp_path / "b", 9, seed=1)
+    pinned = pin_both(str(first), 512, str(second), 512, [])
+    assert pinned.calibration is not None
+    assert pinned.calibration.digest != pinned.evaluation.digest
+    shutil.copyfile(first / "0.png", second / "8.png")
+    with pytest.raises(DataOverlap, match=r"1 of 9 .*8\.png"):
+        pin_both(str(first), 512, str(second), 512, [])
+    with pytest.raises(DataOverlap):
+        pin_both(str(first), 512, str(first), 512, [])
+    assert pin_both(None, 512, str(first), 512, []).calibration is None
+    for index in range(9):
+        shutil.copyfile(first / "0.png", first / f"{index}.png") if index else None
+    with pytest.raises(DegenerateData):
+        pin_both(str(first), 512, str(second), 512, [])
+
+
+def test_the_digits_do_not_overlap() -> None:
+    pinned = pin_both("digits", 10_000, "digits", 512, [])
+    assert pinned.calibration is not None
+    assert (pinned.calibration.samples, pinned.evaluation.samples) == (1297, 500)
+
+
+def test_what_a_published_model_was_calibrated_on_counts_as_overlap(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "a", 9)
+    seen = pin_data(str(folder), "evaluation", 512)[1].samples[4].image_hash
+    with pytest.raises(DataOverlap, match=r"1 of 9 (?s:.*)calibrated on"):
+        pin_both(None, 512, str(folder), 512, [seen])
+
+
+def test_the_text_encoder_sees_texts_alone(tmp_path: Path) -> None:
+    """Other pictures of the same classes: the classifier is the same."""
+    classes, templates = "cat\ndog\n", "a {c}\n"
+    refs = []
+    for name, first, use in (("a", 0, templates), ("b", 50, templates), ("c", 0, "the {c}\n")):
+        members = labelled([noise(first + n) for n in range(9)], [n % 2 for n in range(9)])
+        refs.append(pin_data(str(zero_shot(tmp_path / name, [members], classes, use)), "evaluation", None)[0])
+    texts = [ref.seen_by("text").cache_identity() for ref in refs]
+    assert texts[0] == texts[1] != texts[2]
+    assert len({ref.seen_by("image").cache_identity() for ref in refs}) == 3
+    assert refs[0].seen_by("text").open().samples == refs[0].open().samples
+
+
+def test_one_class_is_not_evaluated_on_but_calibrated_on(tmp_path: Path) -> None:
+    folder, other = tmp_path / "one", tmp_path / "two"
+    zero_shot(folder, [labelled([noise(n) for n in range(9)], [0] * 9)], names="cat\n")
+    zero_shot(other, [labelled([noise(n + 50) for n in range(9)], [n % 2 for n in range(9)])])
+    assert pin_both(str(folder), 512, str(other), 512, []).evaluation.samples == 9
+    with pytest.raises(DegenerateData, match="all 9 samples are of one class, 'cat'"):
+        pin_both(str(other), 512, str(folder), 512, [])
+
+
+def test_overlap_of_shards_and_of_datasets(tmp_path: Path) -> None:
+    """The same files in two kinds of source are the same pictures."""
+    files = [noise(n) for n in range(12)]
+    shards = str(zero_shot(tmp_path / "shards", [labelled(files[:9], [n % 2 for n in range(9)])]))
+    for number, data in enumerate(files):
+        (tmp_path / f"{number}.png").write_bytes(data)
+
+    def saved(name: str, numbers: range) -> str:
+        pictures = [str(tmp_path / f"{n}.png") for n in numbers]
+        table = datasets.Dataset.from_dict({"image": pictures, "text": [f"number {n}" for n in numbers]})
+        embedded = table.cast_column("image", datasets.Image()).map(lambda row: row)
+        embedded.save_to_disk(str(tmp_path / name))
+        return f"datasets:{tmp_path / name}"
+
+    first, second = saved("first", range(8)), saved("second", range(3, 12))
+    with pytest.raises(DataOverlap, match=r"8 of 9 .*s0000000"):
+        pin_both(first, 512, shards, 512, [])
+    with pytest.raises(DataOverlap, match=r"5 of 9 evaluation samples"):
+        pin_both(first, 512, second, 512, [])
+    with pytest.raises(DataOverlap, match="6 of 9 evaluation samples"):
+        pin_both(shards, 512, second, 512, [])

@@ -1,0 +1,53 @@
+"""Which samples of a task are drawn together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.evaluation.metrics import mcnemar_p, paired_difference
+from tasks.evaluation.question_statistics import Side, task_statistics
+from tasks.evaluation.scoring import Classification, Retrieval
+
+PICTURES, CAPTIONS_EACH = 40, 5
+
+
+def retrieval(shared: bool = True) -> Retrieval:
+    """Five captions of each picture, or one; rows are places."""
+    each = CAPTIONS_EACH if shared else 1
+    pairs = [(picture, picture * each + number) for picture in range(PICTURES) for number in range(each)]
+    return Retrieval(np.arange(PICTURES), np.arange(PICTURES * each), np.array(pairs))
+
+
+def test_captions_are_drawn_with_their_picture() -> None:
+    groups = retrieval().groups("recall@5_text_to_image")
+    assert groups is not None
+    np.testing.assert_array_equal(groups, np.repeat(np.arange(PICTURES), CAPTIONS_EACH))
+    assert retrieval().groups("recall@5_image_to_text") is None
+    assert retrieval(shared=False).groups("recall@1_text_to_image") is None
+    assert Classification(2, np.arange(2), np.array([0, 1])).groups("top1") is None
+
+
+def test_a_caption_of_two_pictures_is_drawn_with_the_first() -> None:
+    task = Retrieval(np.arange(3), np.arange(3), np.array([[0, 2], [1, 0], [1, 1], [2, 0], [2, 2]]))
+    np.testing.assert_array_equal(task.groups("recall@1_text_to_image"), [1, 1, 0])
+
+
+def test_rows_of_captions_have_the_interval_and_the_test_of_groups() -> None:
+    task, rng = retrieval(), np.random.default_rng(4)
+    pictures = rng.standard_normal((PICTURES, 8)).astype(np.float32)
+    alike = pictures + 0.9 * rng.standard_normal(pictures.shape).astype(np.float32)
+    texts = np.repeat(alike, CAPTIONS_EACH, axis=0)
+    moved = pictures + 0.6 * rng.standard_normal(pictures.shape).astype(np.float32)
+    sides = {"fp32": Side(pictures, texts), "fp8": Side(moved, texts)}
+    rows = {row["metric"]: row for row in task_statistics(task, "ort", "pytorch", sides) if row["reference"] == "fp32"}
+    for way in ("text_to_image", "image_to_text"):
+        metric = f"recall@1_{way}"
+        hits = [task.hits(*sides[precision])[metric] for precision in ("fp8", "fp32")]
+        expected = paired_difference(*hits, task.groups(metric))
+        row = rows[f"{metric}_difference"]
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(expected)
+        assert rows[f"{metric}_mcnemar_p"]["value"] == pytest.approx(mcnemar_p(*hits, task.groups(metric)))
+    plain = paired_difference(*(task.hits(*sides[p])["recall@1_text_to_image"] for p in ("fp8", "fp32")))
+    of_captions = rows["recall@1_text_to_image_difference"]
+    assert of_captions["high"] - of_captions["low"] > 1.5 * (plain[2] - plain[1])

@@ -1,0 +1,294 @@
+"""Kept outputs are those of the model on the evaluation set, row by row."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from artifacts.errors import BadSample, NumericError
+from artifacts.store.store import Store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.clip import family_named
+from tasks.data.batches import stream_batches
+from tasks.data.pinned import DataRef, pin_data
+from tasks.data.texts import evaluation_texts, prompts_of
+from tasks.data.webdataset import WebDataset
+from tasks.engines import BatchProfile
+from tasks.engines.checked import CheckedRunner
+from tasks.evaluation import embedding_chunks
+from tasks.evaluation.question import task_of
+from tasks.evaluation.scoring import Retrieval
+from tasks.pipeline import embedding
+from tasks.pipeline.embedding import Embeddings, embed
+from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot
+
+pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+
+
+@pytest.fixture
+def data() -> DataRef:
+    return pin_data("digits", "evaluation", 20)[0]
+
+
+def run(prepared: Any, data: DataRef, encoder: Any, batch: int = 7) -> Embeddings:
+    return embed(prepared.snapshot, prepared.checked.preprocess, data, encoder, "fp32", "pytorch", None, batch)
+
+
+def load(store: Store, result: Embeddings) -> tuple[list[Any], np.ndarray]:
+    folder = store.path(result.outputs)
+    return json.loads((folder / "keys.json").read_text()), np.load(folder / "embeddings.npy")
+
+
+def test_images_are_those_of_plain_transformers(prepared: Any, in_store: Store, data: DataRef) -> None:
+    import torch
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    keys, array = load(in_store, run(prepared, data, "image"))
+    dataset = data.open()
+    model = CLIPModel.from_pretrained(prepared.snapshot.root, attn_implementation="eager").eval()
+    images = CLIPImageProcessor.from_pretrained(prepared.snapshot.root)
+    pixels = images(images=[dataset.image(index) for index in range(20)], return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = model.get_image_features(pixels).pooler_output.numpy()
+    assert keys == list(range(20))
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array, expected, atol=2e-5)
+    assert np.linalg.norm(array, axis=1).std() > 1e-3  # not normalised
+
+
+def test_texts_are_those_of_plain_transformers(prepared: Any, in_store: Store, data: DataRef) -> None:
+    import torch
+    from transformers import AutoTokenizer, CLIPModel
+
+    keys, array = load(in_store, run(prepared, data, "text"))
+    dataset = data.open()
+    assert keys == evaluation_texts(dataset)
+    assert set(keys) >= {sample.caption for sample in dataset.samples}
+    assert len(keys) == len(set(keys))
+    tokenizer = AutoTokenizer.from_pretrained(prepared.snapshot.root)
+    tokens = tokenizer(keys, padding="max_length", truncation=True, max_length=16)["input_ids"]
+    model = CLIPModel.from_pretrained(prepared.snapshot.root, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = model.get_text_features(torch.tensor(tokens)).pooler_output.numpy()
+    np.testing.assert_allclose(array, expected, atol=2e-5)
+
+
+def test_batches_do_not_matter(prepared: Any, in_store: Store, data: DataRef) -> None:
+    first, second = (load(in_store, run(prepared, data, "image", batch))[1] for batch in (1, 20))
+    np.testing.assert_allclose(first, second, atol=2e-5)
+
+
+def test_prompts_come_class_by_class(data: DataRef) -> None:
+    dataset = data.open()
+    assert dataset.classes is not None
+    prompts = prompts_of(dataset)
+    names, templates = dataset.classes.names, dataset.classes.templates
+    assert prompts == [template.replace("{}", name) for name in names for template in templates]
+
+
+class Runner:
+    """An engine that gives NaN for one sample."""
+
+    name = "fp8 broken"
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def infer(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        out = np.ones((len(feed["pixel_values"]), 4), np.float32)
+        if len(out) == 6:  # the last batch of 20 in batches of 7
+            out[2, 1] = self.value
+        return {"image_embeds": out}
+
+    value = np.nan
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_single_bad_output_is_an_error(
+    value: float, prepared: Any, data: DataRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Runner, "value", value)
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Runner())
+    with pytest.raises(NumericError, match="1 of 20 image embeddings") as caught:
+        run(prepared, data, "image")
+    assert caught.value.where == "first sample: 16"
+
+
+class Means:
+    """Stands for an engine: each picture gives the means of its three channels."""
+
+    name = "fp16 small"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __enter__(self) -> Means:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def get_input_metadata(self, **_: object) -> dict[str, Any]:
+        dtype = SimpleNamespace(numpy=lambda: np.dtype(np.float16))
+        return {"pixel_values": (dtype, ("batch", 3, "height", "width"))}
+
+    def infer(self, feed: dict[str, np.ndarray], **_: object) -> dict[str, np.ndarray]:
+        self.batches.append(len(feed["pixel_values"]))
+        return {"image_embeds": feed["pixel_values"].astype(np.float32).mean(axis=(2, 3))}
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "batches"), [(7, 7, [7, 7, 7]), (6, 4, [6, 6, 6, 4]), (20, 32, [32]), (10, 2, [10, 10])]
+)
+def test_a_batch_smaller_than_the_engine_takes_is_filled_up(
+    size: int, smallest: int, batches: list[int], prepared: Any, in_store: Store, data: DataRef, monkeypatch: Any
+) -> None:
+    engine = Means()
+    runner = CheckedRunner(engine, BatchProfile(min=smallest, opt=32, max=32))
+    monkeypatch.setattr(embedding, "backend_for", lambda _target: SimpleNamespace(runner=lambda *_: runner, device=str))
+    preprocess = prepared.checked.preprocess
+    made = embed(prepared.snapshot, preprocess, data, "image", "fp16", "engine", preprocess, size)
+    keys, array = load(in_store, made)
+    assert engine.batches == batches
+    assert (keys, made.rows) == (list(range(20)), 20)
+    processor = Preprocess(in_store.path(preprocess), family_named("clip"), prepared.snapshot.config)
+    pictures = [processor.image(data.open().image(index)) for index in range(20)]
+    expected = [picture.astype(np.float16).astype(np.float32).mean(axis=(1, 2)) for picture in pictures]
+    np.testing.assert_allclose(array, expected, atol=1e-6)
+
+
+# --- chunks --------------------------------------------------------------------------------------------------
+
+
+class Slow(Means):
+    """Takes its time, so that it can be killed."""
+
+    def infer(self, feed: dict[str, np.ndarray], **_: object) -> dict[str, np.ndarray]:
+        time.sleep(0.05)
+        return super().infer(feed)
+
+
+def chunk_files(store: Store) -> list[Path]:
+    return sorted(store.root.glob("cache/partial/*/*-*"))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> DataRef:
+    """40 pictures in two shards, one of which cannot be decoded: a share that is tolerated here."""
+    pictures = [noise(n) for n in range(40)]
+    pictures[5] = pictures[5][:50]
+    labels = [n % 2 for n in range(40)]
+    folder = zero_shot(
+        tmp_path / "set", [labelled(pictures[:30], labels[:30]), labelled(pictures[30:], labels[30:], 30)]
+    )
+    return pin_data(str(folder), "evaluation", None)[0]
+
+
+def test_a_run_that_was_killed_is_gone_on_with(
+    prepared: Any, in_store: Store, shards: DataRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Slow())
+    tolerant = partial(stream_batches, max_bad_share=0.05)
+    monkeypatch.setattr(embedding, "stream_batches", tolerant)
+    child = multiprocessing.get_context("fork").Process(target=run, args=(prepared, shards, "image", 4))
+    child.start()
+    deadline = time.monotonic() + 60
+    while len(chunk_files(in_store)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    kept = len(chunk_files(in_store))
+    assert 2 <= kept < 5
+    decoded: list[int] = []
+    real = WebDataset.image
+    monkeypatch.setattr(WebDataset, "image", lambda self, index: (decoded.append(index), real(self, index))[1])
+    made = run(prepared, shards, "image", 4)
+    # The first chunk ends with the ninth picture, as the sixth is broken.
+    assert sorted(decoded) == list(range(8 * kept + 1, 40))
+    assert (made.rows, made.skipped) == (39, 1)
+    assert chunk_files(in_store) == []
+    decoded.clear()
+    assert run(prepared, shards, "image", 4).outputs == made.outputs
+    assert sorted(decoded) == list(range(40))
+    keys, array = load(in_store, made)
+    assert keys == [n for n in range(40) if n != 5]
+    processor = Preprocess(in_store.path(prepared.checked.preprocess), family_named("clip"), prepared.snapshot.config)
+    dataset = shards.open()
+    expected = [processor.image(dataset.image(index)).mean(axis=(1, 2)) for index in keys]
+    np.testing.assert_allclose(array, expected, atol=1e-6)
+    header = io.BytesIO()
+    np.save(header, array)
+    assert (in_store.path(made.outputs) / "embeddings.npy").read_bytes() == header.getvalue()
+
+
+def test_too_many_bad_samples_are_counted_over_both_runs(
+    prepared: Any, in_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [noise(n) if n not in (3, 30) else b"broken" for n in range(40)]
+    folder = zero_shot(tmp_path / "set", [labelled(pictures, [n % 2 for n in range(40)])])
+    data = pin_data(str(folder), "evaluation", None)[0]
+    monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Means())
+    monkeypatch.setattr(embedding, "stream_batches", partial(stream_batches, max_bad_share=0.03))
+    for _ in range(2):
+        with pytest.raises(BadSample, match="2 of 40 samples"):
+            run(prepared, data, "image", 4)
+        assert chunk_files(in_store)
+    shutil.rmtree(in_store.root / "cache" / "partial")
+
+
+def test_a_damaged_chunk_is_made_again(
+    prepared: Any, in_store: Store, data: DataRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Means):
+        def infer(self, feed: dict[str, np.ndarray], **_: object) -> dict[str, np.ndarray]:
+            if len(self.batches) == 4:
+                raise OSError("the machine went away")
+            return super().infer(feed)
+
+    monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 4)
+    whole, engine = Means(), Means()
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: whole)
+    expected = run(prepared, data, "image", 4).outputs
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Failing())
+    with pytest.raises(OSError, match="went away"):
+        run(prepared, data, "image", 4)
+    assert len(chunk_files(in_store)) == 4
+    second = chunk_files(in_store)[1]
+    second.chmod(0o600)
+    second.write_bytes(second.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: engine)
+    assert run(prepared, data, "image", 4).outputs == expected
+    assert engine.batches == [4, 4, 4, 4]  # all but the first of five
+
+
+def test_pictures_with_several_captions_are_embedded_once(
+    prepared: Any, in_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"one of {n}\ntwo of {n}" for n in range(9)]
+    folder = retrieval(tmp_path / "set", [captioned([noise(n) for n in range(9)], texts)])
+    data = pin_data(str(folder), "evaluation", None)[0]
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Means())
+    made = run(prepared, data, "image", 4)
+    assert (data.samples, made.rows, made.skipped) == (18, 9, 0)
+    assert load(in_store, made)[0] == list(range(0, 18, 2))
+    task = task_of(data.open(), list(range(0, 18, 2)))
+    assert isinstance(task, Retrieval)
+    np.testing.assert_array_equal(task.relevant.rows(0, 9), np.kron(np.eye(9), np.ones((1, 2))).astype(bool))

@@ -1,0 +1,69 @@
+"""What a long step tells the UI, and that it never costs the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+import tasks.runs.progress as module
+from tasks.runs.progress import progress
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The percentages that the UI heard of, in a run, each call one clock tick of 0.4 s after the other."""
+    told: list[float] = []
+    clock = iter(tick * 0.4 for tick in range(1000))
+    monkeypatch.setattr(module.FlowRunContext, "get", classmethod(lambda _: object()))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(module, "create_progress_artifact", lambda progress, **_: told.append(progress) or uuid4())
+    monkeypatch.setattr(module, "update_progress_artifact", lambda _, progress: told.append(progress))
+    return told
+
+
+def test_the_ui_hears_at_most_once_a_second_and_of_the_end(heard: list[float]) -> None:
+    with progress("key", 20, "sample", "calibrate") as advance:
+        for _ in range(20):
+            advance(1)
+    assert heard[:2] == [0.0, 5.0]
+    assert heard[-1] == 100.0
+    assert len(heard) == 1 + 7 + 1  # of 20 ticks of 0.4 s every third, and the last one
+    assert heard == sorted(heard)
+
+
+def test_nothing_to_do_is_not_shown(heard: list[float]) -> None:
+    with progress("key", 0, "engine", "build"):
+        pass
+    assert heard == []
+
+
+def test_outside_a_run_there_is_no_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "create_progress_artifact", lambda **_: pytest.fail("no run, no artifact"))
+    with progress("key", 2, "sample", "calibrate") as advance:
+        advance(2)
+
+
+@pytest.mark.parametrize("broken", ["create_progress_artifact", "update_progress_artifact"])
+def test_a_server_that_is_away_costs_only_the_progress(
+    broken: str, heard: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def away(*arguments: Any, **_: Any) -> Any:
+        calls.append(arguments)
+        raise httpx.ConnectError("away")
+
+    said: list[str] = []
+    logger: Callable[[], Any] = lambda: type("Log", (), {"warning": lambda _, text, why: said.append(text % why)})()  # noqa: E731
+    monkeypatch.setattr(module, "get_run_logger", logger)
+    monkeypatch.setattr(module, broken, away)
+    with progress("key", 20, "sample", "calibrate") as advance:
+        for _ in range(20):
+            advance(1)
+    assert len(calls) == 1, "it asks no more"
+    assert said == ["no progress is shown from here on: away"]
+    assert heard in ([], [0.0])

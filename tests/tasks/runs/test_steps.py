@@ -1,0 +1,120 @@
+"""Cache keys are made of contents; a cached output counts only with its objects; cost is measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from artifacts.errors import ObjectDamaged, ObjectMissing
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import Store, activate
+from tasks.runs.step_cost import StepStats, peak_rss_mb
+from tasks.runs.steps import StepCache, StepOutput, identity, measured
+from tasks.runs.versions import package_version
+
+STATS = StepStats(wall_s=1.0, peak_rss_mb=2.0)
+
+
+class Output(StepOutput):
+    thing: ArtifactRef
+    count: int = 1
+
+
+def thing(store: Store, content: bytes = b"x") -> ArtifactRef:
+    with store.staging() as folder:
+        (folder / "f").write_bytes(content)
+        return store.add("thing", folder)
+
+
+def key(policy: StepCache | None = None, **inputs: Any) -> str:
+    return (policy or StepCache(step="s", version=1)).compute_key(None, inputs, None)
+
+
+def test_key_sees_contents_and_not_costs(store: Store) -> None:
+    first = Output(thing=thing(store), stats=STATS)
+    dearer = Output(thing=thing(store), stats=StepStats(wall_s=9.0, peak_rss_mb=9.0))
+    other = Output(thing=thing(store, b"y"), stats=STATS)
+    assert key(a=first) == key(a=dearer)
+    assert len({key(a=first), key(a=other), key(b=first), key(a=[first]), key(a=first.count), key()}) == 6
+
+
+def test_key_sees_step_version_store_and_packages(store: Store, tmp_path: Path) -> None:
+    keys = [
+        key(StepCache(step="s", version=1)),
+        key(StepCache(step="t", version=1)),
+        key(StepCache(step="s", version=2)),
+        key(StepCache(step="s", version=1, packages=("numpy",))),
+        key(StepCache(step="s", version=1, packages=("no-such-package",))),
+    ]
+    with activate(Store.open(tmp_path / "other")):
+        keys.append(key())
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == key()
+    assert store.id != ""
+
+
+def test_key_changes_with_a_package(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.id
+    policy = StepCache(step="s", version=1, packages=("numpy",))
+    before = key(policy)
+    monkeypatch.setattr("tasks.runs.steps.package_version", lambda _name: "0.0.1")
+    assert key(policy) != before
+    assert package_version("numpy") == np.__version__
+    assert package_version("no-such-package") == "not installed"
+
+
+@pytest.mark.parametrize("value", [Path("/x"), {1, 2}, object(), b"x", np.zeros(2), [Path("/x")], {"a": object()}])
+def test_what_has_no_content_is_refused(value: Any) -> None:
+    """Prefect would run such a step uncached without a word."""
+    with pytest.raises(TypeError, match="cannot be part of a cache key"):
+        identity(value)
+
+
+def test_identity_of_plain_values() -> None:
+    class Settings(BaseModel):
+        a: int = 1
+
+    class Speaks(BaseModel):
+        path: str
+
+        def cache_identity(self) -> str:
+            return "content"
+
+    assert identity((1, "a", None, True, 1.5, {"k": [2]})) == [1, "a", None, True, 1.5, {"k": [2]}]
+    assert identity(Settings()) == {"a": 1}
+    assert identity(Speaks(path="/a")) == identity(Speaks(path="/b")) == "content"
+
+
+def test_a_stored_output_is_believed_only_with_its_objects(store: Store, tmp_path: Path) -> None:
+    ref = thing(store)
+    text = Output(thing=ref, stats=STATS).model_dump_json()
+    assert Output.model_validate_json(text).thing == ref
+    with activate(Store.open(tmp_path / "other")), pytest.raises(ObjectMissing):
+        Output.model_validate_json(text)
+    path = store.root / "objects" / ref.digest[:2] / ref.digest / "f"
+    path.chmod(0o644)
+    path.write_bytes(b"y")
+    with pytest.raises(ObjectDamaged):
+        Output.model_validate_json(text)
+    path.unlink()
+    with pytest.raises(ObjectMissing):
+        Output.model_validate_json(text)
+
+
+def test_measured_time_and_memory() -> None:
+    with measured() as meter:
+        block = np.ones(30_000_000)  # 229 MiB, touched
+        time.sleep(0.05)
+        during = peak_rss_mb()
+    assert 0.05 <= meter.stats.wall_s < 5
+    assert meter.stats.peak_rss_mb >= 229
+    assert meter.stats.peak_rss_mb == pytest.approx(during, rel=0.2)
+    assert block.size
+    wall = meter.stats.wall_s
+    time.sleep(0.02)
+    assert meter.stats.wall_s == wall
