@@ -20,10 +20,10 @@ up: $(STAMP)
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(STAMP) lint
-	$(BIN)/pytest $(SPREAD) -m "not heavy" tests
+	$(BIN)/pytest $(SPREAD) --durations 10 -m "not heavy" tests
 
 test-heavy: $(STAMP)
-	$(BIN)/pytest $(SPREAD) --durations 12 -m heavy tests
+	$(BIN)/pytest $(SPREAD) --durations 10 -m heavy tests
 
 # Longer campaigns, every family as a whole release, every graph built for every GPU, before a release.
 test-thorough:

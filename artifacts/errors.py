@@ -5,11 +5,13 @@ Every message says what happened, where, what was expected and what to do next.
 
 from __future__ import annotations
 
+from artifacts.exit_codes import ExitCode
+
 
 class ClipsmithError(Exception):
     """Base of every error clipsmith raises on purpose; the command line prints it and exits with `exit_code`."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
     def __init__(self, what: str, *, where: object = None, expected: str | None = None, fix: str | None = None) -> None:
         self.what = what
@@ -44,7 +46,7 @@ def _rebuild(
 class ConfigError(ClipsmithError):
     """A parameter, configuration file or recipe is malformed."""
 
-    exit_code = 2
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class UnknownTarget(ConfigError):
@@ -72,6 +74,8 @@ class KeyUnusable(ConfigError):
 
 class CheckpointError(ClipsmithError):
     """Base of everything wrong with a checkpoint."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class CheckpointNotFound(CheckpointError):
@@ -101,6 +105,8 @@ class BadWeights(CheckpointError):
 class CheckpointChanged(CheckpointError):
     """A file of the checkpoint changed between being digested and being read."""
 
+    exit_code = ExitCode.FAILED
+
 
 # --- data --------------------------------------------------------------------------------------------------
 
@@ -108,9 +114,17 @@ class CheckpointChanged(CheckpointError):
 class DataError(ClipsmithError):
     """Base of everything wrong with calibration or evaluation data."""
 
+    exit_code = ExitCode.WRONG_INPUT
+
 
 class DataNotFound(DataError):
     """The data source does not exist or has no captions file."""
+
+
+class DataChanged(DataError):
+    """The data is not what it was when it was pinned."""
+
+    exit_code = ExitCode.FAILED
 
 
 class TooFewSamples(DataError):
@@ -123,6 +137,8 @@ class DegenerateData(DataError):
 
 class BadSample(DataError):
     """A sample that cannot be decoded, or more of them than the tolerated share."""
+
+    exit_code = ExitCode.FAILED
 
 
 class CaptionTooLong(DataError):
@@ -174,6 +190,8 @@ class StepTimedOut(ClipsmithError):
 
 class EngineUnavailable(ClipsmithError):
     """A target whose runtime is not installed, or that needs hardware this machine lacks."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class Fp8Unavailable(EngineUnavailable):
@@ -239,7 +257,7 @@ class NoServer(ClipsmithError):
 class GateFailed(ClipsmithError):
     """A gate rejects the release: it is published as `release` (`model@version`); `new` says whether just now."""
 
-    exit_code = 3
+    exit_code = ExitCode.GATE
     release: str = ""
     new: bool = False
 
@@ -254,7 +272,7 @@ class GateFailed(ClipsmithError):
 class NoRecipe(ClipsmithError):
     """A search found no recipe that meets the gates within its budget."""
 
-    exit_code = 3
+    exit_code = ExitCode.GATE
 
 
 class VariantsFailed(ClipsmithError):
@@ -270,6 +288,8 @@ class StoreError(ClipsmithError):
 
 class StoreReadOnly(StoreError):
     """The store cannot be written."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class NotEnoughSpace(StoreError):
@@ -287,13 +307,19 @@ class StoreBusy(StoreError):
 class UnsupportedFileSystem(StoreError):
     """A store on a network file system, where file locks do not keep their promises."""
 
+    exit_code = ExitCode.WRONG_INPUT
+
 
 class NotAStore(StoreError):
     """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
 
+    exit_code = ExitCode.WRONG_INPUT
+
 
 class NotARelease(StoreError):
     """A folder that `clipsmith export` did not write."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class ObjectMissing(StoreError):
@@ -307,9 +333,13 @@ class ObjectDamaged(StoreError):
 class ReleaseNotFound(StoreError):
     """No release matches the reference."""
 
+    exit_code = ExitCode.WRONG_INPUT
+
 
 class AmbiguousReference(StoreError):
     """A digest prefix that several releases share."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class ReleaseConflict(StoreError):
@@ -319,7 +349,7 @@ class ReleaseConflict(StoreError):
 class ReleaseRejected(StoreError):
     """A release that failed a gate was to be promoted without force."""
 
-    exit_code = 3
+    exit_code = ExitCode.GATE
 
 
 class SignatureRequired(StoreError):
@@ -345,9 +375,13 @@ class AliasMoved(StoreError):
 class AliasNotFound(StoreError):
     """The model has no such alias."""
 
+    exit_code = ExitCode.WRONG_INPUT
+
 
 class NothingToRollBack(StoreError):
     """The alias has no earlier release to go back to."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class DamagedAlias(StoreError):
@@ -364,6 +398,8 @@ class DamagedSignature(StoreError):
 
 class BadArchive(StoreError):
     """A packed release that is truncated, altered or holds what it must not."""
+
+    exit_code = ExitCode.WRONG_INPUT
 
 
 class ReplicaError(StoreError):
@@ -384,3 +420,5 @@ class ExportFailed(StoreError):
 
 class ExportTargetExists(StoreError):
     """The folder to export to exists and is not empty."""
+
+    exit_code = ExitCode.WRONG_INPUT

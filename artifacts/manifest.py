@@ -16,6 +16,8 @@ FORMAT: Literal[1] = 1
 RESERVED = ("manifest.json", "provenance.intoto.json", "signatures")
 """What an export adds to a release's own files."""
 Encoder = Literal["image", "text"]
+Precision = Literal["fp16", "fp8"]
+"""What an exported graph computes in."""
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 GateStatus = Literal["failed", "not measured", "undecided", "passed"]

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
-from artifacts.store.store import Store
 from deployments.commands import aliases, bench, copies, fleet, judge, releases, search, signing, upkeep
 from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
 from deployments.printing import show
@@ -85,7 +85,7 @@ def optimize(
         ref, new = published.ref, published.new
     except GateFailed as error:
         ref, new, rejection = error.release, error.new, error
-    opened = Store.open(parameters.store, writable=False)
+    opened = open_store(parameters.store, writable=False)
     manifest = opened.find(ref)
     if as_json:
         print_json(show.release_document(manifest, new=new))

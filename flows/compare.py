@@ -8,10 +8,11 @@ from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import ConfigError, EngineMismatch
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import Encoder, Precision, Row
 from artifacts.prefect_forms import for_forms
-from artifacts.store.store import Store, activate, active_store
+from artifacts.store.store import activate, active_store
 from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
@@ -22,9 +23,9 @@ from tasks.comparing.paired_latency import blank_row, latency_rows
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
-from tasks.graph.skeleton import Precision
+from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.pipeline.captions import require_whole_captions
-from tasks.pipeline.embedding import REFERENCE, Embeddings, batch_and_device, embed_task
+from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
 from tasks.prefect_ui.comparison_artifacts import show_comparison_task
 
 NOT_RUN = "not run"
@@ -91,7 +92,7 @@ def compare(parameters: CompareParameters = DEFAULTS) -> Remeasured:
     Args:
         parameters: The two releases, and what to measure them on.
     """
-    with activate(Store.open(parameters.store)) as store:
+    with activate(open_store(parameters.store)) as store:
         before = release_side(store, parameters.before, parameters.precision_before)
         after = release_side(store, parameters.after, parameters.precision_after)
         found = _Comparison(parameters, before, after).run()

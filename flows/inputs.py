@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # A step is registered when its module is imported. All are, or the plan would depend on who asks for it.
 import tasks.pipeline.accuracy
 import tasks.pipeline.calibration
@@ -61,7 +63,14 @@ def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, s
 
 
 def plan(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, data: PinnedData) -> str:
-    """The digest of everything that decides what a run makes: contents, parameters, steps and packages.
+    """The digest of everything that decides what a run makes."""
+    return digest_json(plan_content(parameters, recipe, snapshot, data))
+
+
+def plan_content(
+    parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, data: PinnedData
+) -> dict[str, Any]:
+    """Everything that decides what a run makes, as JSON: contents, parameters, steps and packages.
 
     Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
     when something else makes them run.
@@ -69,17 +78,15 @@ def plan(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapsh
     settings = parameters.model_dump(mode="json", exclude={"model", "revision", "recipe", "step_minutes", "store"})
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
-    return digest_json(
-        {
-            "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
-            "calibration": data.calibration and data.calibration.digest,
-            "evaluation": data.evaluation.digest,
-            "recipe": recipe and recipe.digest,
-            "settings": settings,
-            "steps": {
-                name: [version, {package: package_version(package) for package in packages}]
-                for name, (version, packages) in STEPS.items()
-            },
-            "clipsmith": package_version("clipsmith"),
-        }
-    )
+    return {
+        "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
+        "calibration": data.calibration and data.calibration.digest,
+        "evaluation": data.evaluation.digest,
+        "recipe": recipe and recipe.digest,
+        "settings": settings,
+        "steps": {
+            name: {"version": version, "result": result, "packages": {each: package_version(each) for each in packages}}
+            for name, (version, packages, result) in STEPS.items()
+        },
+        "clipsmith": package_version("clipsmith"),
+    }

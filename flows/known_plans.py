@@ -4,7 +4,7 @@ this."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultStore, get_default_result_storage
@@ -40,6 +40,20 @@ class KnownPlans:
         """The release that a flow run led to."""
         return self._read(_run_key(run))
 
+    def remember_variant(self, variant: str, content: dict[str, Any]) -> None:
+        """Keep what decided the last release of a variant: `flows.inputs.plan_content`."""
+        if self.variant(variant) != content:
+            self._results.write(content, key=self._variant_key(variant))
+
+    def variant(self, variant: str) -> dict[str, Any] | None:
+        """What decided a variant's last release; None where that is not known, as of versions that did not keep it."""
+        key = self._variant_key(variant)
+        try:
+            found = self._results.read(key).result if self._results.exists(key) else None
+        except ValidationError:  # damaged
+            return None
+        return found if isinstance(found, dict) else None
+
     def judged(self, identity: str) -> bool:
         """Whether a release has been compared with its history."""
         return bool(self._results.exists(self._judged_key(identity)))
@@ -50,6 +64,9 @@ class KnownPlans:
 
     def _judged_key(self, identity: str) -> str:
         return f"judged-{self._store}-{identity}"
+
+    def _variant_key(self, variant: str) -> str:
+        return f"variant-{self._store}-{variant}"
 
     def _plan_key(self, plan: str) -> str:
         return f"plan-{self._store}-{plan}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import indent
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -12,19 +12,22 @@ from prefect.deployments import run_deployment
 from prefect.runtime import deployment
 from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
 from artifacts.prefect_forms import for_forms
+from artifacts.refs import digest_json
 from artifacts.release.regression import findings, sentence
-from artifacts.store import aliases
+from artifacts.store import aliases, layout
 from artifacts.store.store import Store, activate
 from flows.defaults import STORE, default_store
-from flows.inputs import pin_arguments, plan, recipe_of
+from flows.inputs import pin_arguments, plan_content, recipe_of
 from flows.known_plans import KnownPlans
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
+from flows.plan_changes import changes
 from flows.side_by_side import side_by_side
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
 from tasks.data.pinned import pin_both
@@ -63,7 +66,7 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
         parameters: Which variants, and where their releases live.
     """
     variants = _chosen(read_variants(variants_folder()), parameters.variants)
-    store = Store.open(parameters.store)
+    store = open_store(parameters.store)
     with activate(store):
         outcomes = _Night(parameters, store).run(variants)
     show_summary_task(outcomes)
@@ -92,6 +95,16 @@ def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant
     return [variant for variant in found if not names or variant.name in names]
 
 
+class _Look(NamedTuple):
+    """A variant with what decides its release, the release that this led to before if there is one, and else why the
+    variant is made."""
+
+    variant: Variant
+    content: dict[str, Any]
+    before: Manifest | None
+    why: str
+
+
 class _Night:
     """One nightly run."""
 
@@ -105,22 +118,33 @@ class _Night:
         looked = list(side_by_side(self._look, variants, _READERS))
         return list(side_by_side(self._finish, looked, self.parameters.at_once, builders_stopped))
 
-    def _look(self, variant: Variant | BadVariant) -> Outcome | tuple[Variant, Manifest | None]:
-        """What is wrong with a variant, or it and the release that its inputs led to before, if there is one."""
+    def _look(self, variant: Variant | BadVariant) -> Outcome | _Look:
+        """What is wrong with a variant, or what decides its release."""
         if isinstance(variant, BadVariant):
             return Outcome.failed(variant.name, str(variant.error))
         try:
-            before = self.plans.known(self._plan(variant.parameters))
-            return variant, None if before is None else self._whole(before)
+            content = self._content(variant.parameters)
+            known = self.plans.known(digest_json(content))
+            before = None if known is None else self._whole(known)
+            return _Look(variant, content, before, "" if before else self._why(variant.name, content))
         except Exception as error:  # noqa: BLE001  (whatever is wrong with one does not stop the others)
             return _failure(variant, error)
 
-    def _plan(self, parameters: OptimizeParameters) -> str:
+    def _why(self, variant: str, content: dict[str, Any]) -> str:
+        """Why a variant is made, whose inputs led to no release that is there."""
+        last = self.plans.variant(variant)
+        if last is not None:
+            return changes(last, content) or "its release is gone or damaged"
+        if any(layout.manifests(self.store.root, content["source"]["model"])):
+            return "no night of this version of clipsmith has made it before"
+        return "it is new"
+
+    def _content(self, parameters: OptimizeParameters) -> dict[str, Any]:
         """Reads, and digests, the checkpoint and the data."""
         recipe = recipe_of(parameters)
         snapshot = resolve(parameters.model, parameters.revision, self.store)
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, self.store))
-        return plan(parameters, recipe, snapshot, data)
+        return plan_content(parameters, recipe, snapshot, data)
 
     def _whole(self, published: Published) -> Manifest | None:
         """The release, if all of it is still there; what is lost is made again."""
@@ -132,14 +156,19 @@ class _Night:
             return None
         return manifest if manifest.identity == published.identity else None
 
-    def _finish(self, looked: Outcome | tuple[Variant, Manifest | None]) -> Outcome:
+    def _finish(self, looked: Outcome | _Look) -> Outcome:
         if isinstance(looked, Outcome):
             return looked
-        variant, before = looked
+        variant = looked.variant
         try:
-            if before is not None:
-                return self._judge(variant, before, changed=False)
-            return self._make(variant)
+            if looked.before is None:
+                get_run_logger().info("%s is made: %s", variant.name, looked.why)
+                outcome = self._make(variant)
+            else:
+                outcome = self._judge(variant, looked.before, changed=False)
+            if outcome.release is not None:
+                self.plans.remember_variant(variant.name, looked.content)
+            return outcome.model_copy(update={"why": looked.why})
         except Exception as error:  # noqa: BLE001  (as above)
             return _failure(variant, error)
 

@@ -19,13 +19,12 @@ from pydantic import (
 )
 
 from artifacts.errors import ConfigError, ProfileError
-from artifacts.manifest import Encoder
+from artifacts.manifest import Encoder, Precision
 from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
-from tasks.graph.skeleton import Precision
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)

@@ -11,9 +11,9 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import NotApproved
 from artifacts.prefect_forms import NullAsBlank, for_forms
-from artifacts.store.store import Store
 from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
 from tasks.prefect_ui.approval import Promoted, Proposal, promote_task, propose
@@ -79,7 +79,7 @@ def promote(parameters: PromoteParameters = DEFAULTS) -> Promoted:
     Args:
         parameters: The release, the alias, and whether to ask.
     """
-    proposal = propose(Store.open(parameters.store), parameters.release, parameters.alias)
+    proposal = propose(open_store(parameters.store), parameters.release, parameters.alias)
     why = parameters.why
     if parameters.approval and proposal.now != proposal.release:
         why = reason_of(_ask(proposal, parameters.approval_timeout_hours * _HOUR), proposal, why)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import ConfigError, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.release.gates import Gates
-from artifacts.store.store import Store, activate, active_store
+from artifacts.store.store import activate, active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from tasks.checkpoints.preprocess import Preprocess
@@ -28,11 +29,11 @@ from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import PinnedData, pin_both
 from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
-from tasks.evaluation.kept_embeddings import Embedded, load_embedded
+from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 from tasks.graph.replicate import trace_by_block
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
-from tasks.pipeline.embedding import REFERENCE, embed
+from tasks.pipeline.embedding import embed
 from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
@@ -104,7 +105,7 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
     """
     recipe = load_recipe(parameters.recipe)
     _require_file(settings.out)
-    with activate(Store.open(parameters.store)):
+    with activate(open_store(parameters.store)):
         inputs = _Inputs.of(parameters, recipe)
         journal = Journal(settings.journal, inputs.digest(settings))
         source = _Source(parameters, settings, recipe, inputs, journal)

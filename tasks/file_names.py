@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.graph.skeleton import Precision
+from artifacts.manifest import Precision
 
 SKELETON_FILE = "skeleton.onnx"
 PRECISION_KEY = "clipsmith.precision"

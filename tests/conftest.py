@@ -62,12 +62,20 @@ FIRST = (
 """One file that trains the demo, and those that take longest."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, so that none is left alone at the end; others of the demo last, when it has been made.
+LIMIT_S, HEAVY_LIMIT_S = 240, 900
+"""A test that takes longer hangs, also on a slow machine; fixtures that it has to make count."""
 
-    Files go to the processes in this order (`--dist loadfile`); within a file tests stay shuffled.
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its time limit, and put long files first, so that none is left alone at the end.
+
+    Other files of the demo come last, when it has been made. Files go to the processes in this order (`--dist
+    loadfile`); within a file tests stay shuffled.
     """
     of_demo = {item.path for item in items if "demo_store" in getattr(item, "fixturenames", ())}
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(HEAVY_LIMIT_S if item.get_closest_marker("heavy") else LIMIT_S))
 
     def place(item: pytest.Item) -> int:
         file = item.path.relative_to(TESTS).as_posix()

@@ -6,59 +6,109 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("artifacts", "tasks", "flows", "deployments")
+TOPS = ("artifacts", "tasks", "flows", "deployments")
+ROOMS = (
+    "artifacts",
+    "artifacts.release",
+    "artifacts.store",
+    "artifacts.copies",
+    "artifacts.report",
+    "artifacts.keeping",
+    "tasks",
+    "tasks.clip",
+    "tasks.torch_fp8",
+    "tasks.runs",
+    "tasks.checkpoints",
+    "tasks.device",
+    "tasks.data",
+    "tasks.engines",
+    "tasks.demo",
+    "tasks.quantizing",
+    "tasks.graph",
+    "tasks.evaluation",
+    "tasks.runtime",
+    "tasks.bench",
+    "tasks.serving",
+    "tasks.pipeline",
+    "tasks.comparing",
+    "tasks.prefect_ui",
+    "tasks.search",
+    "flows",
+    "deployments.printing",
+    "deployments.server",
+    "deployments.commands",
+    "deployments",
+)
+"""Every room, in an order in which each imports only rooms before it: nothing runs upwards, and there is no circle.
+
+A room is a package; files right below a top folder are a room too. CONTRIBUTING shows the same list as a map.
+"""
 HEAVY = ("torch", "modelopt", "tensorrt", "tensorrt_rtx", "onnxruntime", "transformers")
 STEP_MARKS = {"task", "cached_step"}
 
 # A module with a task in it may be imported by another such module only for the data it defines.
 ALLOWED = {
-    # The reference to a pinned data set is what steps hand each other, as `tasks.checkpoints.snapshot` is for checkpoints.
+    # The reference to a pinned data set is what steps hand each other, as `snapshot` is for checkpoints.
     ("tasks.pipeline.calibration", "tasks.data.pinned"): {"DataRef"},
     ("tasks.pipeline.calibration_study", "tasks.data.pinned"): {"DataRef"},
     ("tasks.pipeline.embedding", "tasks.data.pinned"): {"DataRef"},
     ("tasks.pipeline.fp16_range", "tasks.data.pinned"): {"DataRef"},
     ("tasks.pipeline.accuracy", "tasks.data.pinned"): {"DataRef"},
-    # Accuracy reads what embedding kept: its result model, and its file names.
-    ("tasks.pipeline.accuracy", "tasks.pipeline.embedding"): {
-        "EMBEDDINGS_FILE",
-        "KEYS_FILE",
-        "REFERENCE",
-        "Embeddings",
-    },
+    # Accuracy reads what embedding kept: its result model.
+    ("tasks.pipeline.accuracy", "tasks.pipeline.embedding"): {"Embeddings"},
     ("tasks.prefect_ui.release_artifacts", "tasks.pipeline.publish"): {"Draft"},
 }
 
 
-def sources(*rooms: str) -> dict[str, Path]:
-    """Every module of these rooms by its dotted name."""
+@cache
+def sources() -> dict[str, Path]:
+    """Every module by its dotted name."""
     found = {}
-    for room in rooms:
-        for path in (ROOT / room).rglob("*.py"):
+    for top in TOPS:
+        for path in (ROOT / top).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 
-def imports(path: Path) -> Iterator[tuple[str, str | None]]:
-    """(module, name) for every import in a file, nested ones included; the name is None for `import module`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def room_of(module: str) -> str:
+    """The room that a module of ours lies in."""
+    return ".".join(sources()[module].parent.relative_to(ROOT).parts)
+
+
+@cache
+def syntax(name: str) -> ast.Module:
+    """A module's syntax tree."""
+    return ast.parse(sources()[name].read_text(encoding="utf-8"))
+
+
+def imports(name: str) -> Iterator[tuple[str, str | None]]:
+    """(module, name) for every import in a module, nested ones included; the name is None for `import module`."""
+    for node in ast.walk(syntax(name)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
+            assert node.level == 0, f"{name} has a relative import"
             yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def imported_modules(name: str) -> set[str]:
+    """The modules of ours that a module imports."""
+    named = {f"{module}.{member}" if f"{module}.{member}" in sources() else module for module, member in imports(name)}
+    return named & sources().keys()
 
 
 def step_modules() -> set[str]:
     """The modules of tasks/ that define a Prefect task."""
     found = set()
-    for name, path in sources("tasks").items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name in sources():
+        for node in ast.walk(syntax(name)) if name.startswith("tasks.") else ():
             for mark in getattr(node, "decorator_list", []):
                 function = mark.func if isinstance(mark, ast.Call) else mark
                 if getattr(function, "id", None) in STEP_MARKS:
@@ -66,25 +116,34 @@ def step_modules() -> set[str]:
     return found
 
 
+def test_every_room_is_listed_once() -> None:
+    assert sorted(ROOMS) == sorted({room_of(name) for name in sources()})
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_rooms_before_it(room: str) -> None:
-    forbidden = set(ROOMS[ROOMS.index(room) + 1 :]) | {"tests"}
-    assert sources(room)
+    later = ROOMS[ROOMS.index(room) + 1 :]
     wrong = [
         f"{name} imports {module}"
-        for name, path in sources(room).items()
-        for module, _ in imports(path)
-        if module.split(".")[0] in forbidden
+        for name in sources()
+        if room_of(name) == room
+        for module in imported_modules(name)
+        if room_of(module) in later
     ]
     assert wrong == []
+
+
+def test_nothing_imports_the_tests() -> None:
+    assert [name for name in sources() for module, _ in imports(name) if module.split(".")[0] == "tests"] == []
 
 
 def test_artifacts_know_neither_torch_nor_tensorrt_nor_prefect() -> None:
     foreign = {*HEAVY, "onnx", "prefect", "polygraphy"}
     wrong = [
         f"{name} imports {module}"
-        for name, path in sources("artifacts").items()
-        for module, _ in imports(path)
+        for name in sources()
+        if name.startswith("artifacts.")
+        for module, _ in imports(name)
         if module.split(".")[0] in foreign
     ]
     assert wrong == []
@@ -94,14 +153,14 @@ def test_step_modules_are_found() -> None:
     wanted = (
         "checkpoint calibration quantization onnx_export graph_audit engine_build embedding accuracy latency publish"
     )
-    assert {f"tasks.{name}" for name in wanted.split()} <= step_modules()
+    assert {f"tasks.pipeline.{name}" for name in wanted.split()} <= step_modules()
 
 
 def test_step_modules_do_not_import_each_other() -> None:
     steps = step_modules()
     found: dict[tuple[str, str], set[str]] = {}
     for name in steps:
-        for module, member in imports(sources("tasks")[name]):
+        for module, member in imports(name):
             target = module if module in steps else f"{module}.{member}"
             if target in steps and target != name:
                 found.setdefault((name, target), set()).add(member or "*")
@@ -110,18 +169,29 @@ def test_step_modules_do_not_import_each_other() -> None:
     assert ALLOWED.keys() <= found.keys(), "an exception that nothing needs any more"
 
 
-def test_only_publish_publishes() -> None:
-    callers = {
+def callers(*called: str) -> set[str]:
+    """The modules that call `<anything>.<called[0]>`, or `<called[0]>.<called[1]>`."""
+    return {
         name
-        for name, path in sources(*ROOMS).items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "publish"
+        for name in sources()
+        for node in ast.walk(syntax(name))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-len(called) :] == list(called)
+        if isinstance(node.func, ast.Attribute)
     }
-    assert callers == {"tasks.pipeline.publish"}
+
+
+def test_only_publish_publishes() -> None:
+    assert callers("publish") == {"tasks.pipeline.publish"}
+
+
+def test_users_stores_are_opened_where_buckets_are_known() -> None:
+    below = ("artifacts.store.", "artifacts.copies.opening")
+    assert {name for name in callers("Store", "open") if not name.startswith(below)} == set()
+    assert callers("Store", "open")
 
 
 def test_no_module_is_named_like_one_of_the_standard_library() -> None:
-    names = {part for name in sources(*ROOMS) for part in name.split(".")}
+    names = {part for name in sources() for part in name.split(".")}
     assert names & set(sys.stdlib_module_names) == set()
 
 
@@ -135,7 +205,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_command_line_starts_without_heavy_packages() -> None:
     loaded = loaded_by("import deployments.cli")
     assert "typer" in loaded
-    assert loaded & {*HEAVY, "prefect", "onnx", "pandas", "numpy", "matplotlib"} == set()
+    assert loaded & {*HEAVY, "prefect", "onnx", "pandas", "numpy", "matplotlib", "fsspec"} == set()
 
 
 def test_help_is_printed_without_heavy_packages() -> None:
@@ -149,19 +219,15 @@ def test_help_is_printed_without_heavy_packages() -> None:
 def test_no_module_loads_heavy_packages_when_imported() -> None:
     # These subclass classes of Polygraphy, torch and ModelOpt, or register operators with torch, and are themselves
     # imported inside functions.
-    lazy = {
-        "tasks.quantizing.torch_runner",
-        "tasks.clip.pooling",
-        "tasks.quantizing.largest_values",
-        "tasks.quantizing.activation_histogram",
-    }
-    lazy |= {f"tasks.bench.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
-    names = [name for name in sources("artifacts", "tasks", "flows", "deployments") if name not in lazy]
+    lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "activation_histogram")}
+    lazy |= {f"tasks.torch_fp8.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
+    lazy |= {"tasks.clip.pooling"}
+    names = [name for name in sources() if name not in lazy]
     assert loaded_by(f"import {', '.join(names)}") & {*HEAVY, "polygraphy", "pandas"} == set()
 
 
 def test_modules_that_are_only_imported_lazily_are_so() -> None:
-    for name, path in sources(*ROOMS).items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for name in sources():
+        for node in syntax(name).body:
             if isinstance(node, ast.ImportFrom):
                 assert node.module != "tasks.quantizing.torch_runner", name

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DamagedManifest, ExportFailed
 from artifacts.manifest import Manifest
+from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement, measurements
 from artifacts.store import index, layout
 from artifacts.store.store import Store
@@ -43,21 +44,6 @@ FIGURES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 """The main figures that are measurements themselves: what such a measurement is."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """The main figures of one release by name, those that it has.
-
-    Beside `FIGURES` there may be `onnx fp16` and `onnx fp8` (all encoders together), their `ratio`, and `speedup` (the
-    best that was measured).
-    """
-
-    ref: str
-    version: int
-    created: str
-    status: str
-    figures: dict[str, Measurement]
 
 
 def read(store: Store, model: str) -> tuple[list[Manifest], list[DamagedManifest]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from artifacts.keeping.history import Point
+from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.canvas import FP_COLOURS, QUIET, Axes, drawing
 

@@ -53,6 +53,7 @@ from artifacts.store.mounts import refuse_network
 
 FORMAT: Literal[1] = 1
 BUCKET_VARIABLE = "CLIPSMITH_BUCKET"
+"""Environment variable: the URL of the bucket that this host's store is a working copy of."""
 _MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it again, or `clipsmith pull` it from a copy"
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 
@@ -81,41 +82,25 @@ class Store:
     def open(cls, root: Path | str, *, writable: bool = True) -> Store:
         """Open the store in `root`; when `writable`, make an empty one where there is none.
 
-        A writable store is a working copy of the bucket that $CLIPSMITH_BUCKET names, if it names one.
+        Commands and flows open stores with `artifacts.copies.opening.open_store`, which also joins buckets.
 
         Raises:
             NotAStore: the folder holds something else, a store of another format, or (read-only) nothing.
             StoreReadOnly: `writable` and the folder cannot be written.
             UnsupportedFileSystem: `writable` and the folder is on a network file system.
-            ReplicaError: the bucket cannot be reached.
-            ConfigError: the store is the working copy of a bucket, and $CLIPSMITH_BUCKET names none, or another.
+            ConfigError: `writable` and the store is a bucket's working copy, which only `open_store` may write.
         """
-        root = Path(root).expanduser().absolute()
-        if writable:
-            _prepare(root)
-        header = root / layout.HEADER
-        try:
-            content = parse(_Header, header.read_bytes(), where=header, error=NotAStore, what="the store's header")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NotAStore(
-                "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"
-            ) from error
-        except OSError as error:
-            raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
-        if writable and (url := os.environ.get(BUCKET_VARIABLE)):
-            from artifacts.copies.shared import SharedStore
-
-            return SharedStore.join(root, url)
+        root, identity = look_into(root, writable=writable)
         if writable and (root / layout.BUCKET).exists():
             raise ConfigError(
                 f"the store is the working copy of a bucket, and ${BUCKET_VARIABLE} does not name it",
                 where=root / layout.BUCKET,
                 fix=f"set {BUCKET_VARIABLE} to the bucket's URL, or give another --store",
             )
-        return cls(root, content.id, writable=writable)
+        return cls(root, identity, writable=writable)
 
     def refresh(self) -> None:
-        """Bring in what others have published; there are no others unless the store is shared (artifacts.copies.shared)."""
+        """Bring in what others have published: there are none, unless the store is shared (artifacts.copies.shared)."""
 
     def reading(self) -> AbstractContextManager[None]:
         """While inside, no collector removes anything: for whoever reads several files of a release."""
@@ -515,6 +500,27 @@ def room(root: Path) -> Iterator[None]:
             fix="free space (`clipsmith gc` removes what no release needs), or give another --store; then run again: "
             "finished steps are kept",
         ) from error
+
+
+def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
+    """The absolute path and the identity of the store in `root`; when `writable`, an empty one is made if need be.
+
+    Raises:
+        NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
+    """
+    root = Path(root).expanduser().absolute()
+    if writable:
+        _prepare(root)
+    header = root / layout.HEADER
+    try:
+        content = parse(_Header, header.read_bytes(), where=header, error=NotAStore, what="the store's header")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotAStore(
+            "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"
+        ) from error
+    except OSError as error:
+        raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
+    return root, content.id
 
 
 def _prepare(root: Path) -> None:

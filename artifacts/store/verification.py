@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -189,21 +188,24 @@ def _ledger(root: Path) -> Iterator[Problem]:
     """Everything that was noted is there, with the bytes it had, unless a tombstone took its place."""
     if not (root / "ledger").is_dir() and any(layout.manifests(root)):
         yield Problem("missing", "ledger", "the store's ledger is not there")
-    for number in _lost(ledger.numbers(root)):
+    known = ledger.numbers(root)
+    for number in _lost(known):
         path = ledger.entry_path(root, number)
         yield Problem("missing", _relative(root, path), "an entry of the ledger is not there")
-    for number in ledger.numbers(root):
+    entries: list[ledger.LedgerEntry] = []
+    for number in known:
         path = ledger.entry_path(root, number)
         try:
-            entry = ledger.read(root, number)
+            entries.append(ledger.read(root, number))
         except (DamagedLedger, OSError) as error:
             yield _damaged(root, path, error)
-            continue
+    noted = {entry.path for entry in entries}
+    for entry in entries:
         subject = root / entry.path
         if subject.exists():
             if _digest(subject) != entry.sha256:
                 yield Problem("damaged", entry.path, "not what was written there")
-        elif not _is_retired(root, subject):
+        elif not _is_retired(root, subject, noted):
             yield Problem("missing", entry.path, "it was put into this store and is not there")
 
 
@@ -213,23 +215,18 @@ def _lost(known: Sequence[int]) -> Iterator[int]:
         yield from range(before + 1, after if after - before < _LONG_GAP else min(after, before + 2))
 
 
-def _is_retired(root: Path, subject: Path) -> bool:
-    """Whether a record went with its release, as it should; that the tombstone is there is an entry of its own."""
+def _is_retired(root: Path, subject: Path, noted: set[str]) -> bool:
+    """Whether a record went with its release, as it should; that the tombstone is there is an entry of its own.
+
+    `noted` are the paths that the ledger has.
+    """
     model, version = subject.parent.name, subject.stem
     if subject.suffix == ".json" and subject.is_relative_to(root / "signatures"):
         model, version = subject.parts[-3], subject.parts[-2]
     elif subject.suffix != ".json" or not subject.is_relative_to(root / "releases"):
         return False
     tombstone = layout.tombstone_path(root, model, int(version))
-    return tombstone.exists() or _is_noted(root, tombstone)
-
-
-def _is_noted(root: Path, path: Path) -> bool:
-    for number in ledger.numbers(root):
-        with suppress(DamagedLedger, OSError):  # reported on its own
-            if ledger.read(root, number).path == _relative(root, path):
-                return True
-    return False
+    return tombstone.exists() or _relative(root, tombstone) in noted
 
 
 def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:

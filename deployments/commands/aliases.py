@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from artifacts.errors import ConfigError, DamagedAlias
+from artifacts.exit_codes import ExitCode
 from artifacts.keeping.promotion import Move
 from artifacts.keeping.promotion import promote as move_to
 from artifacts.keeping.promotion import rollback as move_back
@@ -21,8 +22,8 @@ from deployments.commands.options import (
     Ref,
     StoreOption,
     WhyOption,
-    open_store,
     open_to_change,
+    open_to_read,
     print_json,
 )
 from deployments.printing import show_aliases
@@ -69,7 +70,7 @@ def aliases(
     as_json: JsonOption = False,
 ) -> None:
     """Tell where the aliases point, since when, who moved them and why."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     wanted = None if model is None else check_model_name(model)
     entries: list[AliasEntry] = []
     damaged: list[DamagedAlias] = []
@@ -87,7 +88,7 @@ def aliases(
     else:
         show_aliases.print_aliases(entries)
     print_errors(damaged)
-    raise typer.Exit(1 if damaged else 0)
+    raise typer.Exit(ExitCode.FAILED if damaged else ExitCode.DONE)
 
 
 def _only_model(store: Store) -> str:

@@ -13,12 +13,13 @@ import typer
 
 from artifacts.copies import exporting
 from artifacts.errors import ConfigError, DataError, ReleaseNotFound
+from artifacts.exit_codes import ExitCode
 from artifacts.manifest import Manifest
 from artifacts.store.store import Store, activate
-from deployments.commands.options import JsonOption, StoreOption, listed, open_store, store_path
+from deployments.commands.options import JsonOption, StoreOption, listed, open_to_read, store_path
 from deployments.printing.show_bench import print_bench
 from deployments.server.environment import prepare_prefect
-from tasks.bench.gate import FAILED_EXIT_CODE, MIN_FP8_SHARE
+from tasks.bench.gate import MIN_FP8_SHARE
 from tasks.bench.proof import rejected
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def bench(
     else:
         print_bench(report)
     if rejected(report.rows):
-        raise typer.Exit(FAILED_EXIT_CODE)
+        raise typer.Exit(ExitCode.GATE)
 
 
 def _measure(model: str, settings: BenchSettings, command: str, store: Path | None) -> BenchReport:
@@ -84,13 +85,13 @@ def _measure(model: str, settings: BenchSettings, command: str, store: Path | No
         folder = Path(work) / manifest.ref
         exporting.export(opened, manifest, folder)
         _add_evaluation(folder)
-        with activate(opened), device_turn(device_key(backend_for("tensorrt"))):
+        with activate(opened), device_turn(device_key(backend_for("tensorrt").device())):
             return measure(folder, settings, command)
 
 
 def _add_evaluation(folder: Path) -> None:
     """So that accuracy is measured too; where the data is gone, only latency is, and the reason is said."""
-    from tasks.bench.evaluation_file import write_evaluation
+    from tasks.serving.evaluation_file import write_evaluation
 
     try:
         write_evaluation(folder)
@@ -102,7 +103,7 @@ def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
     """The release that is named, or that `optimize` makes of the model."""
     if store_path(store).exists():
         with contextlib.suppress(ReleaseNotFound):
-            opened = open_store(store)
+            opened = open_to_read(store)
             return opened, opened.find(model)
     prepare_prefect()
     from deployments.server.run_optimize import run_optimize
@@ -110,7 +111,7 @@ def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
 
     values = {"model": model, "store": str(store_path(store)), "targets": []}
     published = run_optimize(parse_parameters(values, where="command line"))
-    opened = open_store(store)
+    opened = open_to_read(store)
     return opened, opened.find(published.ref)
 
 

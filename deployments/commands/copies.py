@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from artifacts.copies import archive, replica
-from artifacts.store.store import Store
-from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, print_json, store_path
+from artifacts.copies.opening import open_store
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json, store_path
 from deployments.printing import show_copies
 from deployments.printing.console import progress
 
@@ -26,7 +26,7 @@ def pack(
     as_json: JsonOption = False,
 ) -> None:
     """Write a release and its signatures as one portable archive, a plain tar."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     archive.pack(opened, manifest, file)
     size = file.expanduser().stat().st_size
@@ -43,7 +43,7 @@ def unpack(
     as_json: JsonOption = False,
 ) -> None:
     """Put a packed release into the store, all of it verified first; a store is made where there is none."""
-    manifest, new = archive.unpack(Store.open(store_path(store)), file)
+    manifest, new = archive.unpack(open_store(store_path(store)), file)
     if as_json:
         print_json({"ref": manifest.ref, "new": new})
     else:
@@ -53,7 +53,7 @@ def unpack(
 @app.command(rich_help_panel=_PANEL)
 def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Copy a release to a remote copy: only what is missing there, verified; run it again to go on after a failure."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     with progress("copying", sum(part.size for part in manifest.objects())) as advance:
         copied = replica.push(opened, manifest, url, advance)
@@ -64,7 +64,7 @@ def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = Fa
 def pull(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Copy a release from a remote copy: only what is missing or damaged here; a store is made where there is none."""
     with progress("copying", None) as advance:
-        manifest, copied = replica.pull(Store.open(store_path(store)), ref, url, advance)
+        manifest, copied = replica.pull(open_store(store_path(store)), ref, url, advance)
     _print(manifest.ref, copied, as_json)
 
 

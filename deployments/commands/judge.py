@@ -11,7 +11,7 @@ from artifacts.errors import GateFailed
 from artifacts.release.gates import judge as judge_tables
 from artifacts.report.gate_words import sentence
 from artifacts.report.task_table import task_lines
-from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, print_json
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show
 from deployments.printing.console import stdout
 
@@ -30,7 +30,7 @@ def judge(
     from tasks.evaluation.saved_accuracy import saved_accuracy
 
     wanted = parse_gates(read_config(gates), where=gates)
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     scored = saved_accuracy(opened, manifest)
     tables = dict(manifest.tables) if scored is None else manifest.tables | {"accuracy": tuple(scored)}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, overload
 
 import typer
 
+from artifacts.copies.opening import open_store
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from flows.defaults import default_store
 
@@ -30,14 +31,14 @@ def store_path(store: Path | None) -> Path:
     return Path(store or default_store())
 
 
-def open_store(store: Path | None) -> Store:
+def open_to_read(store: Path | None) -> Store:
     """Open the store to read it; a bucket's working copy also to bring in what other hosts have published."""
-    return Store.open(store_path(store), writable=bool(os.environ.get(BUCKET_VARIABLE)))
+    return open_store(store_path(store), writable=bool(os.environ.get(BUCKET_VARIABLE)))
 
 
 def open_to_change(store: Path | None) -> Store:
     """Open a store that exists to change it; a wrong path must not make a new one."""
-    return Store.open(open_store(store).root)
+    return open_store(open_to_read(store).root)
 
 
 @overload

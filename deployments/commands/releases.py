@@ -10,11 +10,12 @@ import typer
 
 from artifacts.copies import exporting
 from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
+from artifacts.exit_codes import ExitCode
 from artifacts.keeping import history
 from artifacts.names import check_model_name
 from artifacts.release.comparison import compare
 from artifacts.store import aliases, signatures
-from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_store, print_json
+from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show, show_comparison, show_releases
 from deployments.printing.console import print_errors
 
@@ -27,7 +28,7 @@ _HISTORY = Path(".clipsmith/history")
 @app.command(rich_help_panel=_PANEL)
 def releases(model: ModelOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the releases, newest first."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     wanted = None if model is None else check_model_name(model)
     known, damaged = opened.summaries()
     named = aliases.pointing_to(opened.root)
@@ -47,7 +48,7 @@ def releases(model: ModelOption = None, store: StoreOption = None, as_json: Json
 @app.command("show", rich_help_panel=_PANEL)
 def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show one release: its aliases, gates, tables, files, signatures and provenance."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     standing = show.Standing(
         aliases=aliases.pointing_to(opened.root).get((manifest.model, manifest.version), []),
@@ -62,7 +63,7 @@ def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = Fals
 @app.command(rich_help_panel=_PANEL)
 def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Tell what differs between two releases: what they were made from, what is in them, and every metric."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     found = compare(opened.find(before), opened.find(after))
     if as_json:
         print_json(found.document())
@@ -80,7 +81,7 @@ def show_history(
     as_json: JsonOption = False,
 ) -> None:
     """Follow every metric over a model's releases: a table here, all numbers as Parquet, and a plot as SVG."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifests, damaged = history.read(opened, check_model_name(model))
     if not manifests and not damaged:
         raise ReleaseNotFound(f"no release of {model!r}", where=opened.root, fix="see `clipsmith releases`")
@@ -112,7 +113,7 @@ def export(
     if layout == "plain" and (target or precision):
         raise ConfigError("a plain folder holds every target and precision", fix="leave --target and --precision out")
     destination = folder or to or Path()
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     if layout == "triton":
         from tasks.serving.triton import export_triton
@@ -129,7 +130,7 @@ def export(
 @app.command(rich_help_panel=_PANEL)
 def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Print where a release's HTML report is."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     path = opened.read(manifest, "report.html")
     if as_json:
@@ -140,4 +141,4 @@ def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> 
 
 def _finish(errors: Sequence[ClipsmithError]) -> None:
     print_errors(errors)
-    raise typer.Exit(1 if errors else 0)
+    raise typer.Exit(ExitCode.FAILED if errors else ExitCode.DONE)

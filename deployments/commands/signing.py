@@ -10,7 +10,7 @@ import typer
 
 from artifacts.store import signatures
 from artifacts.store.signatures import SignatureRecord
-from deployments.commands.options import JsonOption, Ref, StoreOption, open_store, open_to_change, print_json
+from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
 from deployments.printing.console import moment, stdout
 
 app = typer.Typer()
@@ -39,7 +39,7 @@ def check_signature(
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether the owner of a key signed a release; exit with 1 if not. `verify` is for the bytes."""
-    opened = open_store(store)
+    opened = open_to_read(store)
     manifest = opened.find(ref)
     record = signatures.require_signature(opened, manifest, [key])
     text = f"[bold]{manifest.ref}[/] is signed by the owner of {key.name}: signature {record.number}"

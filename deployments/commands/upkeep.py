@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from artifacts import fs
+from artifacts.copies.opening import open_store
+from artifacts.exit_codes import ExitCode
 from artifacts.keeping.repair import Repaired, repair
 from artifacts.store.garbage import collect
-from artifacts.store.store import Store
 from artifacts.store.verification import Verification
 from artifacts.store.verification import verify as look
 from deployments.commands.options import JsonOption, StoreOption, open_to_change, print_json, store_path
@@ -35,13 +36,13 @@ def verify(
         found: Verification = look(root, advance)
     if mend and found.problems:
         with show_upkeep.waiting("repairing"):
-            repaired = repair(Store.open(root))
+            repaired = repair(open_store(root))
         found = repaired.after
     if as_json:
         print_json(show_upkeep.verification_document(found, repaired))
     else:
         show_upkeep.print_verification(found, repaired)
-    raise typer.Exit(1 if found.problems else 0)
+    raise typer.Exit(ExitCode.FAILED if found.problems else ExitCode.DONE)
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from artifacts.keeping.history import Point
 from artifacts.release import number_words as words
+from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import ORDER
 from deployments.printing.console import is_wide, moment, print_list, stdout

@@ -1,4 +1,4 @@
-"""The process of the embedded API server: `python -m deployments.server.api_process SOCKET`; see `deployments.server.embedded_api`.
+"""The process of the embedded API server: `python -m deployments.server.api_process SOCKET`; see `embedded_api`.
 
 SOCKET is the number of an inherited, listening socket. Standard input is a pipe that the parent holds and never writes
 to: it ends when the parent does, whatever ended it, and then this process ends too.

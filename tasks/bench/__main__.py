@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tasks.bench.gate import FAILED_EXIT_CODE
+from artifacts.exit_codes import ExitCode
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.proof import rejected, rejection
 from tasks.bench.report import markdown
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     bad = rejected(report.rows)
     for row in bad:
         print(rejection(row, settings.min_fp8_share), file=sys.stderr)
-    return FAILED_EXIT_CODE if bad else 0
+    return ExitCode.GATE if bad else ExitCode.DONE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,8 +6,6 @@ from typing import Literal
 
 Verdict = Literal["passed", "failed", "unverifiable"]
 MIN_FP8_SHARE = 0.9
-FAILED_EXIT_CODE = 3
-"""Of the commands, as for a release that a gate rejects."""
 
 
 def judge(precision: str, share: float | None, least: float) -> Verdict | None:

@@ -8,7 +8,7 @@ from typing import Literal
 from tasks.bench.gate import MIN_FP8_SHARE
 from tasks.bench.gpu_timing import TimingSettings
 
-Precision = Literal["fp16", "fp8"]
+Precision = Literal["fp16", "fp8"]  # not artifacts.manifest's: the bench runs where there is no pydantic
 ENCODERS = ("image", "text")
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp8")
 

@@ -10,7 +10,7 @@ from tasks.bench import machine
 from tasks.bench.evidence import profile, weigh
 from tasks.bench.gpu_timing import capture, plain
 from tasks.bench.variant import Prepared
-from tasks.torch_fp8.aot import own_kernels
+from tasks.torch_fp8.aot import own_kernels, why_no_fp8
 from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
@@ -21,17 +21,11 @@ if TYPE_CHECKING:
 TARGET = "torch-fp8"
 EAGER = "torch-eager"
 BASELINES = (EAGER, "torch-compile")
-_FIRST_FP8 = (8, 9)
 
 
 def why_not(target: str) -> str | None:
     """Why a target of PyTorch's cannot run here; None when it can."""
-    import torch
-
-    capability = torch.cuda.get_device_capability()
-    if target == TARGET and capability < _FIRST_FP8:
-        return "sm{}{} has no FP8 arithmetic (8.9 or newer has)".format(*capability)
-    return None
+    return why_no_fp8() if target == TARGET else None
 
 
 class TorchVariant:

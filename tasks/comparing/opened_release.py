@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from artifacts.errors import CheckpointError, CheckpointNotFound
-from artifacts.manifest import Encoder, Manifest
+from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.engines import BatchProfile
 from tasks.engines.record import release_profile
-from tasks.graph.skeleton import Precision
 from tasks.pipeline.checkpoint import calibration_samples, image_hashes, resolve
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.manifest import Row
+from artifacts.manifest import Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED
 from artifacts.store.store import active_store
@@ -20,7 +20,6 @@ from tasks.device.interleaved import LatencySettings, interleaved, random_feed
 from tasks.engines import Backend, backend_for
 from tasks.evaluation.metrics import ratio_interval
 from tasks.file_names import engine_name
-from tasks.graph.skeleton import Precision
 
 Pair = Mapping[str, tuple[Precision, ArtifactRef]]
 """The engines by "before" and "after"."""
@@ -37,7 +36,7 @@ def latency_rows(
     """
     backend, store = backend_for(target), active_store()
     rows = []
-    with device_turn(device_key(backend)), ExitStack() as stack:
+    with device_turn(device_key(backend.device())), ExitStack() as stack:
         idle = when_idle(backend.state)
         runners: dict[str, Any] = {}
         for side, (precision, ref) in pair.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from artifacts.errors import DataError
+from artifacts.errors import DataChanged
 from artifacts.manifest import Encoder
 from artifacts.refs import Sha256, digest_json
 from tasks.data import (
@@ -51,11 +51,11 @@ class DataRef(BaseModel):
         """Open the source again.
 
         Raises:
-            DataError: its content is not what it was when it was pinned.
+            DataChanged: its content is not what it was when it was pinned.
         """
         dataset = open_dataset(self.spec, self.role, self.limit)
         if dataset_digest(dataset) != self.digest:
-            raise DataError(
+            raise DataChanged(
                 "the data changed while it was being used",
                 where=self.spec,
                 expected=f"samples with digest {self.digest}",

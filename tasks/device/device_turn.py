@@ -18,9 +18,9 @@ from prefect.settings import get_current_settings
 
 from artifacts.errors import DeviceTurnError
 from artifacts.locks import is_at
+from tasks.device.gpu import gpu_name
 from tasks.device.gpu_state import gpu_uuid
 from tasks.device.server_turn import server_slot
-from tasks.engines.base import Backend, gpu_name
 from tasks.runs.run_log import say
 
 EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
@@ -30,9 +30,9 @@ _FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfil
 """The same for every process of the host, whatever its user, HOME or TMPDIR."""
 
 
-def device_key(backend: Backend) -> str:
-    """The device that a backend's engines run on here: `gpu-<UUID>`, `gpu` where the driver does not tell, or `cpu`."""
-    if backend.device() != gpu_name():
+def device_key(device: str) -> str:
+    """The key of a device that a backend names: `gpu-<UUID>`, `gpu` where the driver does not tell, or `cpu`."""
+    if device != gpu_name():
         return CPU
     uuid = gpu_uuid()
     return GPU if uuid is None else f"{GPU}-{uuid.removeprefix('GPU-').lower()}"

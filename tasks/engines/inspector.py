@@ -16,12 +16,12 @@ from artifacts.errors import NotDetailed
 from artifacts.strict_json import strict_json
 
 Kind = Literal["gemm", "attention", "other"]
-Precision = Literal["fp8", "fp16", "bf16", "fp32", "int8", "mixed", "unknown"]
+LayerPrecision = Literal["fp8", "fp16", "bf16", "fp32", "int8", "mixed", "unknown"]
 
 _FUSED = re.compile(r"_mha|fmha|flash", re.IGNORECASE)
 _GEMM = re.compile(r"gemm|matmul|matrix_?multiply|nvjet", re.IGNORECASE)
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-_WORDS: tuple[tuple[re.Pattern[str], Precision], ...] = (
+_WORDS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
     (re.compile(r"fp8|float8|e4m3|e5m2", re.IGNORECASE), "fp8"),
     (re.compile(r"bfloat16|bf16", re.IGNORECASE), "bf16"),
     (re.compile(r"half|fp16|float16", re.IGNORECASE), "fp16"),
@@ -29,7 +29,7 @@ _WORDS: tuple[tuple[re.Pattern[str], Precision], ...] = (
     (re.compile(r"float|fp32", re.IGNORECASE), "fp32"),
 )
 """What a tensor's type is called; the more special names first, as `float` is in most of them."""
-_KERNELS: tuple[tuple[re.Pattern[str], Precision], ...] = (
+_KERNELS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
     # The first type in a kernel's name is that of both operands: github.com/NVIDIA/TransformerEngine/issues/1391.
     (re.compile(r"gemm_(e4m3|e5m2)|nvjet_sm\d+_qq"), "fp8"),
     (re.compile(r"gemm_bf16"), "bf16"),
@@ -48,7 +48,7 @@ class Layer:
 
     name: str
     kind: Kind
-    precision: Precision
+    precision: LayerPrecision
     tactic: str
     modules: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class FallBack:
     """A module that the graph quantizes and the engine computes in another precision, by which kernel."""
 
     module: str
-    precision: Precision
+    precision: LayerPrecision
     tactic: str
 
 
@@ -94,7 +94,7 @@ def fp8_share(layers: Iterable[Layer], kind: Kind, milliseconds: Mapping[str, fl
     return fp8 / total if total else None
 
 
-def fused_attention(layers: Iterable[Layer]) -> dict[str, Precision]:
+def fused_attention(layers: Iterable[Layer]) -> dict[str, LayerPrecision]:
     """The modules whose attention is one fused kernel, and that kernel's precision."""
     fused = (layer for layer in layers if layer.kind == "attention")
     return {module: layer.precision for layer in fused for module in layer.modules}
@@ -135,7 +135,7 @@ def _kind(document: Mapping[str, Any], tactic: str) -> Kind:
     return "gemm"
 
 
-def _precision(document: Mapping[str, Any], kind: Kind, tactic: str) -> Precision:
+def _precision(document: Mapping[str, Any], kind: Kind, tactic: str) -> LayerPrecision:
     named = next((precision for pattern, precision in _KERNELS if pattern.search(tactic)), None)
     if kind == "gemm" and named is not None:
         return named
@@ -146,7 +146,7 @@ def _precision(document: Mapping[str, Any], kind: Kind, tactic: str) -> Precisio
     return operands[0] if len(set(operands)) == 1 else "mixed"
 
 
-def _types(tensors: Any) -> list[Precision]:
+def _types(tensors: Any) -> list[LayerPrecision]:
     """The types of a layer's tensors; a mask or a scale that comes after the operands is left to the caller."""
     listed = tensors if isinstance(tensors, list) else []
     words = (str(t.get("Datatype") or t.get("Format/Datatype") or "") for t in listed if isinstance(t, dict))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
+from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
 from tasks.device.gpu_state import GpuState, read_gpu_state
-from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_count, gpu_name
+from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine

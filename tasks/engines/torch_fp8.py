@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
+from tasks.device.gpu import gpu_capability, gpu_name
 from tasks.device.gpu_state import GpuState, read_gpu_state
-from tasks.engines.base import BatchProfile, Platform, gpu_capability, gpu_name
+from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.checked import Form, check_inputs
 from tasks.engines.record import read_engine
 
@@ -55,9 +56,9 @@ class TorchFp8:
             return f"PyTorch {torch.__version__} is too old, it needs {_OLDEST} or newer"
         if not torch.cuda.is_available():
             return f"no CUDA device is visible to PyTorch {torch.__version__}"
-        from tasks.bench.torch_target import why_not
+        from tasks.torch_fp8.aot import why_no_fp8
 
-        return why_not(self.name)
+        return why_no_fp8()
 
     def why_no_fp8(self, target: str) -> str | None:
         """A GPU without it is not served at all: see `why_not_build`."""

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
 from tasks.data import Dataset
-from tasks.evaluation.kept_embeddings import Embedded, rows_of
+from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, rows_of
 from tasks.evaluation.question import task_of
 from tasks.evaluation.question_statistics import Side, task_statistics
 from tasks.evaluation.scoring import Task
-from tasks.pipeline.embedding import REFERENCE
 
 Key = tuple[str, str, str]
 """Encoder, target, precision."""

@@ -1,4 +1,4 @@
-"""What the embedding step has kept, read back."""
+"""What the embedding step keeps, by name, and how it is read back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
-from tasks.pipeline.embedding import EMBEDDINGS_FILE, KEYS_FILE
+
+REFERENCE = "pytorch"
+"""What stands for a target where FP32 PyTorch ran."""
+EMBEDDINGS_FILE = "embeddings.npy"
+KEYS_FILE = "keys.json"
 
 Embedded = tuple[list[Any], NDArray[np.float32]]
 """The sample indices (image) or texts (text) of the rows, and the rows."""

@@ -12,8 +12,7 @@ from artifacts.manifest import Manifest, Row
 from artifacts.store.store import Store, activate
 from tasks.data.base import Classes, Sample
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
-from tasks.evaluation.kept_embeddings import Embedded, load_embedded
-from tasks.pipeline.embedding import REFERENCE
+from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 
 if TYPE_CHECKING:
     from PIL.Image import Image

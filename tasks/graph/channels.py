@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.errors import BadAmax
 from tasks.clip.weights import WeightReader
 from tasks.graph.skeleton import Skeleton, Weight, module_of
+from tasks.quantizing.amax import require_largest
 from tasks.quantizing.recipe import Recipe
 
 Amax = float | NDArray[np.float32]
@@ -30,20 +30,6 @@ def with_channels(
     for name, channels in found.items():
         require_largest(name, float(channels.max()), amax.get(name))
     return {**amax, **found}
-
-
-def require_largest(quantizer: str, found: float, recorded: float | None) -> None:
-    """
-    Raises:
-        BadAmax: the largest amax of a weight's channels is another one than the table has.
-    """
-    if found != recorded:
-        raise BadAmax(
-            f"the largest weight that {quantizer} sees is {found}, and the amax table says {recorded}",
-            where=quantizer.rpartition(".")[0],
-            expected="the table of these weights",
-            fix="calibrate again",
-        )
 
 
 def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:

@@ -11,7 +11,8 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from tasks.graph.skeleton import Precision, module_of
+from artifacts.manifest import Precision
+from tasks.graph.skeleton import module_of
 
 _FP8 = onnx.TensorProto.FLOAT8E4M3FN
 _WEIGHT_SUFFIXES = (".weight.T", ".weight")

@@ -11,14 +11,13 @@ from typing import Literal
 import onnx
 from pydantic import BaseModel, ConfigDict
 
-from artifacts.manifest import Encoder
+from artifacts.manifest import Encoder, Precision
 
 OPSET = 20
 IR_VERSION = 10
 _KEY = "clipsmith.skeleton"
 
 ModuleKind = Literal["linear", "attention", "conv", "embedding"]
-Precision = Literal["fp16", "fp8"]
 
 
 class Weight(BaseModel):

@@ -16,11 +16,11 @@ from artifacts.store.store import active_store
 from tasks.data import Dataset
 from tasks.data.pinned import DataRef
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
-from tasks.evaluation.kept_embeddings import Embedded, load_embedded
+from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 from tasks.evaluation.metrics import cosine
 from tasks.evaluation.question_details import changed_rows, class_rows
 from tasks.evaluation.scoring import fidelity_rows
-from tasks.pipeline.embedding import REFERENCE, Embeddings
+from tasks.pipeline.embedding import Embeddings
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts.errors import NotEnoughSpace
+from artifacts.manifest import Precision
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.weights import WeightReader
-from tasks.graph.skeleton import Precision
 
 MARGIN = 2
 """Work in progress lies beside what is kept, and an estimate is an estimate."""

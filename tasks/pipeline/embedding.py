@@ -27,15 +27,13 @@ from tasks.engines import backend_for
 from tasks.engines.checked import filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
+from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
 
-REFERENCE = "pytorch"
-EMBEDDINGS_FILE = "embeddings.npy"
-KEYS_FILE = "keys.json"
 _STEP, _VERSION = "embed", 4
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 

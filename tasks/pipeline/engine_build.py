@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from artifacts.errors import EngineUnavailable, Fp8Unavailable
-from artifacts.manifest import Encoder
+from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.device.device_turn import device_key, device_turn
@@ -16,7 +16,6 @@ from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.engines.record import is_record, write_record
 from tasks.file_names import BUILD_LOG, engine_name, onnx_name
-from tasks.graph.skeleton import Precision
 from tasks.runs.steps import StepOutput, cached_step
 
 _MEMORY_PER_BYTE = 6
@@ -101,7 +100,7 @@ def build(
 def _turn(target: str) -> AbstractContextManager[None]:
     """The device's, for a builder that is a benchmark itself."""
     backend = backend_for(target)
-    return device_turn(device_key(backend)) if backend.times_kernels else nullcontext()
+    return device_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
 
 
 def builds_at_once(sizes: Sequence[int]) -> int:

@@ -14,12 +14,12 @@ import onnx
 from google.protobuf.message import DecodeError, Message
 
 from artifacts.errors import AuditError
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.file_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.graph.findings import Found, GraphFindings, read_findings
-from tasks.graph.skeleton import OPSET, Inventory, Precision, Skeleton
+from tasks.graph.skeleton import OPSET, Inventory, Skeleton
 from tasks.graph.strong_typing import type_conflicts
 from tasks.quantizing.recipe import Owner, Recipe
 from tasks.runs.stdout_to_log import quiet_polygraphy

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
 from artifacts.store.store import active_store
@@ -26,7 +26,6 @@ from tasks.device.interleaved import LatencySettings, interleaved, random_feed
 from tasks.engines import Backend, backend_for
 from tasks.evaluation.metrics import ratio_interval
 from tasks.file_names import engine_name
-from tasks.graph.skeleton import Precision
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 
@@ -64,7 +63,7 @@ def measure(
             ]
             samples = _kept({})
         return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
-    with device_turn(device_key(backend)):
+    with device_turn(device_key(backend.device())):
         idle = when_idle(backend.state)
         with measured() as meter:
             spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)

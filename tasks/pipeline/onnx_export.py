@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from artifacts.manifest import Encoder
+from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
@@ -13,7 +13,7 @@ from tasks.file_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
-from tasks.graph.skeleton import Precision, Skeleton
+from tasks.graph.skeleton import Skeleton
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.recipe import Recipe
 from tasks.runs.steps import StepOutput, cached_step, measured

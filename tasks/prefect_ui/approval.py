@@ -8,6 +8,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from pydantic import BaseModel, ConfigDict
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import DamagedAlias, DamagedManifest, ReleaseNotFound, ReleaseRejected
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
@@ -128,7 +129,7 @@ def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:
 @task(name="promote", persist_result=False)
 def promote_task(store: str, proposal: Proposal, why: str | None) -> Promoted:
     """Uncached: aliases move. What was done stays visible in the UI."""
-    promoted = carry_out(Store.open(store), proposal, why)
+    promoted = carry_out(open_store(store), proposal, why)
     done = f"from {promoted.before or 'nothing'} to" if promoted.moved else "had pointed already to"
     parts = (f"# {promoted.alias}: {done} {promoted.release}", why or "No reason was given.", proposal.text)
     create_markdown_artifact(markdown="\n\n".join(parts), key="clipsmith-promotion")

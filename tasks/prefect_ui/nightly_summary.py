@@ -18,7 +18,10 @@ _LONGEST = 300  # characters of an error in the table
 
 
 class Outcome(BaseModel):
-    """What became of one variant; figures are those of its release, and of the one in production before."""
+    """What became of one variant; figures are those of its release, and of the one in production before.
+
+    `why` says why it was made now, and is empty where it was not.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +33,7 @@ class Outcome(BaseModel):
     figures: dict[str, float] = {}
     before: dict[str, float] = {}
     alarms: tuple[str, ...] = ()
+    why: str = ""
 
     @classmethod
     def failed(cls, variant: str, error: str) -> Outcome:
@@ -68,7 +72,7 @@ class Outcome(BaseModel):
         """In words."""
         if self.error is not None:
             return self.error
-        words = f"{self.release} {self.result}"
+        words = f"{self.release} {self.result}" + (f" ({self.why})" if self.why else "")
         return "; ".join([words, *self.alarms])
 
 
@@ -90,6 +94,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "production": outcome.production or "none",
         "accuracy against production": _points(_difference(now, before, f"{name} fp8")),
         "regressions": "; ".join(outcome.alarms) or "none",
+        "made because": outcome.why,
         "remark": (outcome.error or "")[:_LONGEST],
     }
 

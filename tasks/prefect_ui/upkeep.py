@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from artifacts.copies.opening import open_store
 from artifacts.errors import StoreDamaged
 from artifacts.keeping.repair import Repaired, advice, repair
 from artifacts.release import number_words as words
 from artifacts.store.garbage import Collected, collect
-from artifacts.store.store import Store
 from artifacts.store.verification import Problem, Verification, tally, verify
 
 _SHOWN = 1000
@@ -28,7 +28,7 @@ def verify_task(store: str) -> Verification:
 @task(name="repair", persist_result=False)
 def repair_task(store: str) -> Repaired:
     """Restore what can be restored, set the rest aside."""
-    done = repair(Store.open(store))
+    done = repair(open_store(store))
     rows = [{"what": "restored", "where": f"object {digest}"} for digest in done.restored]
     rows += [{"what": "set aside in quarantine/", "where": where} for where in done.quarantined]
     text = f"{len(done.restored)} restored, {len(done.quarantined)} set aside; then {summary(done.after)}"
@@ -40,7 +40,7 @@ def repair_task(store: str) -> Repaired:
 @task(name="gc", persist_result=False)
 def collect_task(store: str, keep: int | None, dry_run: bool) -> Collected:
     """Remove what no release, alias or running process needs."""
-    found = collect(Store.open(store), keep=keep, dry_run=dry_run)
+    found = collect(open_store(store), keep=keep, dry_run=dry_run)
     text = freed(found, dry_run)
     get_run_logger().info(text)
     _table("clipsmith-gc", collected_rows(found), text)

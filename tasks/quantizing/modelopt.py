@@ -12,7 +12,7 @@ from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS, ClipFamily, family_named
-from tasks.graph.channels import require_largest
+from tasks.quantizing.amax import require_largest
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.stdout_to_log import prints_to_log
 

@@ -155,7 +155,7 @@ class Recipe(BaseModel):
                 if rule.cfg.constant_amax is not None:
                     entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
             rules.append(entry)
-        # ModelOpt's configuration has no name for other choices of an activation's amax (`tasks.quantizing.activation_histogram`).
+        # ModelOpt's configuration has no name for other choices of an activation's amax (`activation_histogram`).
         return {"quant_cfg": rules, "algorithm": "max"}
 
 

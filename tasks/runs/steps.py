@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -106,7 +107,8 @@ def identity(value: Any) -> Any:
 
 @dataclass
 class StepCache(CachePolicy):
-    """Cache key: step name and version, the store, the packages that matter, and the inputs' contents.
+    """Cache key: step name and version, the class of the result, the store, the packages that matter, and the inputs'
+    contents.
 
     Of runs that need the same step at once, one computes it and the others wait for its result.
     """
@@ -116,18 +118,29 @@ class StepCache(CachePolicy):
     step: str = ""
     version: int = 0
     packages: tuple[str, ...] = ()
+    result: str = ""
 
     def compute_key(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: Any, **_: Any) -> str:
         del task_ctx, flow_parameters
-        return step_key(self.step, self.version, self.packages, inputs)
+        return step_key(self.step, self.version, self.packages, inputs, self.result)
 
 
-def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[str, Any]) -> str:
-    """A digest of all that decides what a step makes."""
+def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[str, Any], result: str = "") -> str:
+    """A digest of all that decides what a step makes.
+
+    Args:
+        step: The step's name.
+        version: Of the step's work.
+        packages: Names of the packages that the work depends on.
+        inputs: What the step is given, by parameter.
+        result: The dotted path of the class that the step returns. Prefect's JSON names the class by that path: a
+            result that was kept under another path would come back as a plain dict.
+    """
     return digest_json(
         {
             "step": step,
             "version": version,
+            "result": result,
             "store": active_store().id,
             "packages": {name: package_version(name) for name in packages},
             "inputs": {name: identity(value) for name, value in inputs.items()},
@@ -135,12 +148,30 @@ def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[st
     )
 
 
-STEPS: dict[str, tuple[int, tuple[str, ...]]] = {}
-"""Every cached step: its version and the packages that it depends on."""
+STEPS: dict[str, tuple[int, tuple[str, ...], str]] = {}
+"""Every cached step: its version, the packages that it depends on, and the dotted path of its result's class."""
 
 
 def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
     """A Prefect task whose result is kept as JSON and found again by content. Raise `version` when its work changes."""
-    STEPS[name] = (version, packages)
-    policy = StepCache(step=name, version=version, packages=packages)
-    return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        result = _result_path(function)
+        STEPS[name] = (version, packages, result)
+        policy = StepCache(step=name, version=version, packages=packages, result=result)
+        return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")(function)
+
+    return decorate
+
+
+def _result_path(function: Callable[..., Any]) -> str:
+    """The dotted path of the class that a step's function says it returns.
+
+    Raises:
+        TypeError: it says nothing, or something that its module does not know by a plain name.
+    """
+    said = function.__annotations__.get("return")
+    found = function.__globals__.get(said, getattr(builtins, said, None)) if isinstance(said, str) else said
+    if not isinstance(found, type):
+        raise TypeError(f"step {function.__qualname__} must name the class of its result, not {said!r}")
+    return f"{found.__module__}.{found.__qualname__}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tasks.graph.skeleton import Precision
+from artifacts.manifest import Precision
 from tasks.runtime.encoder import ClipEncoder
 from tasks.runtime.folder import ReleaseFolder
 

@@ -23,8 +23,8 @@ from tasks.engines.checked import filled
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from artifacts.manifest import Precision
     from tasks.engines.checked import CheckedRunner
-    from tasks.graph.skeleton import Precision
     from tasks.runtime.folder import ReleaseFolder
 
 _LOG = logging.getLogger("clipsmith.runtime")

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.manifest import Encoder, Row
+from artifacts.manifest import Encoder, Precision, Row
 from tasks.clip.weights import WeightReader
 from tasks.data import Dataset
 from tasks.engines import backend_for
 from tasks.engines.checked import halved
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
+from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.evaluation.scoring import all_fidelity_rows
 from tasks.file_names import onnx_name
 from tasks.graph.channels import Amax, with_channels
 from tasks.graph.quantize import quantize
-from tasks.graph.skeleton import Precision, Skeleton
+from tasks.graph.skeleton import Skeleton
 from tasks.graph.writer import write_onnx
-from tasks.pipeline.embedding import REFERENCE
 from tasks.quantizing.recipe import Recipe
 from tasks.search.choice import Choice
 from tasks.search.feeds import Feed

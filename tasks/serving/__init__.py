@@ -1,1 +1,1 @@
-"""What serves a release: Triton model repositories, and scripts that repeat its steps by hand."""
+"""What others are given to run a release: Triton repositories, scripts by hand, and the bench's evaluation set."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEVICE = "cuda"
 _PORTS = "clipsmith.ports"
+_FIRST_FP8 = (8, 9)
 _HOPPER = (9, 0)
 _SUFFIX = ".pt2"
 _ROUNDS = 100
@@ -61,6 +62,14 @@ def ports(package: Any) -> tuple[tuple[Port, ...], Port]:
         Port(item["name"], item["dtype"], tuple(item["shape"])) for item in json.loads(package.get_metadata()[_PORTS])
     )
     return tuple(inputs), output
+
+
+def why_no_fp8() -> str | None:
+    """Why this machine's GPU cannot compute in FP8; None when it can. PyTorch must see a CUDA device."""
+    import torch
+
+    capability = torch.cuda.get_device_capability()
+    return "sm{}{} has no FP8 arithmetic (8.9 or newer has)".format(*capability) if capability < _FIRST_FP8 else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 
 `linear_activated` quantizes in the epilogue of the product in front of it: the wide hidden layer of an MLP never
 reaches memory in FP16. `attention_tokens` is FP16 attention for lengths that are just above a multiple of a block (257
-tokens of ViT-L/14), and writes tokens, quantized when FP8 is asked for. `tasks.torch_fp8.fused_ops` makes both operators.
+tokens of ViT-L/14), and writes tokens, quantized when FP8 is asked for. `fused_ops` makes both operators.
 """
 
 from __future__ import annotations

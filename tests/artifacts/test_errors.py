@@ -41,7 +41,5 @@ def test_message_holds_every_part_in_order() -> None:
 
 
 @pytest.mark.parametrize("error", CLASSES)
-def test_exit_codes_and_docstrings(error: type[ClipsmithError]) -> None:
+def test_every_class_has_a_docstring(error: type[ClipsmithError]) -> None:
     assert error.__doc__
-    expected = {True: 2, False: 1}[issubclass(error, errors.ConfigError)]
-    assert error.exit_code == (3 if error in (errors.GateFailed, errors.NoRecipe, errors.ReleaseRejected) else expected)

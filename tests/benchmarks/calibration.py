@@ -1,8 +1,8 @@
 """Calibration from files against calibration on ready-decoded tensors: `python -m tests.benchmarks.calibration`.
 
-Both are `tasks.pipeline.calibration.calibrate` on the same photographs, in turn, in one process; the second is handed the
-batches that `stream_batches` made before. Two throughputs, in images per second: of the whole step, which also loads
-the model, and of the feeding alone, from the first batch handed to the model to the last amax read. The first is
+Both are `tasks.pipeline.calibration.calibrate` on the same photographs, in turn, in one process; the second is handed
+the batches that `stream_batches` made before. Two throughputs, in images per second: of the whole step, which also
+loads the model, and of the feeding alone, from the first batch handed to the model to the last amax read. The first is
 flattered by what both have to do, the second by what is decoded while the model loads; the smaller ratio counts.
 Peak memory is the step's own, in a fresh process for each number of samples. There glibc's mmap threshold is fixed:
 left to itself it keeps freed activations in the heap, and the peak differs by 100 MiB between equal runs.

@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,9 +15,16 @@ from artifacts.release.measurements import measurements
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
 from tests.artifacts.support import digest
+from tests.conftest import CommandResult
+from tests.deployments.conftest import Call
 
-pytestmark = pytest.mark.xdist_group("demo")
-Clipsmith = Callable[..., Any]
+Clipsmith = Callable[..., CommandResult]
+
+
+@pytest.fixture
+def clipsmith(call: Call) -> Clipsmith:
+    """The command, in this process."""
+    return lambda *arguments: CommandResult(*call(*arguments))
 
 
 @pytest.fixture(scope="module")

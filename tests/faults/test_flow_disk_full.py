@@ -102,7 +102,7 @@ def unmount(root: Path) -> None:
 @pytest.fixture(autouse=True)
 def no_preflight(monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process the room is not asked for beforehand: it is what happens without it that counts here."""
-    monkeypatch.setattr("flows.optimize.require_space", lambda *_: None)
+    monkeypatch.setattr("flows.wiring.require_space", lambda *_: None)
 
 
 @contextmanager

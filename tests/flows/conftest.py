@@ -7,12 +7,16 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from artifacts.manifest import Manifest
 from artifacts.store.store import Store
+from tests.flows.expected_steps import EVERYTHING
+
+if TYPE_CHECKING:
+    from tests.flows.keyed import Base
 
 # Where the work is really done: the step's function must not even be entered when its result is cached.
 FUNCTIONS = {
@@ -92,3 +96,14 @@ def run() -> Run:
         return Store.open(store, writable=False).find(published.ref), sorted(calls)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def base(small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The small CLIP through the wiring, without Prefect, every step doing its own work."""
+    from tests.flows.keyed import Base, KeyedRunner, StandIns, compute, run_wiring
+
+    runner, store = KeyedRunner({}, compute), Store.open(tmp_path_factory.mktemp("wiring") / "store")
+    run_wiring(runner, small_clip, store)
+    assert sorted(runner.calls) == sorted(EVERYTHING)
+    return Base(small_clip, store, runner.kept, StandIns(runner.outputs))

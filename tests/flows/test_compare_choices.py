@@ -92,7 +92,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         return SimpleNamespace(why_not_run=lambda _target: why, device=lambda: "device")
 
     for name, value in {
-        "Store": SimpleNamespace(open=str),
+        "open_store": str,
         "activate": nullcontext,
         "active_store": lambda: None,
         "release_side": bench.side,

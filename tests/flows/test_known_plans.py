@@ -69,6 +69,19 @@ def test_what_cannot_be_read_is_not_known_and_is_written_again(store: Store, res
     assert KnownPlans(store).known("plan") == published(store)
 
 
+@pytest.mark.parametrize("damage", [None, b"", b"\xff\0"], ids=["whole", "empty", "garbage"])
+def test_what_decided_a_variants_last_release_is_known(store: Store, results: Path, damage: bytes | None) -> None:
+    plans, content = KnownPlans(store), {"steps": {"audit": {"version": 2}}}
+    assert plans.variant("v") is None
+    plans.remember_variant("v", {"steps": {}})
+    plans.remember_variant("v", content)
+    (file,) = results.glob("variant-*")
+    if damage is not None:
+        file.write_bytes(damage)
+    assert KnownPlans(store).variant("v") == (content if damage is None else None)
+    assert plans.variant("w") is None
+
+
 def test_a_release_is_judged_once_in_a_store(store: Store, results: Path, tmp_path: Path) -> None:
     plans = KnownPlans(store)
     assert not plans.judged(SHA)

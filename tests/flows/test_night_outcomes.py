@@ -15,6 +15,7 @@ import pytest
 from artifacts.errors import ConfigError, VariantsFailed
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import GateResult
+from artifacts.refs import digest_json
 from artifacts.release.regression import Finding
 from artifacts.store import aliases
 from artifacts.store.store import Store
@@ -32,6 +33,11 @@ FAILED = GateResult(name="max_size_ratio", status="failed", max=0.98, value=1.2)
 MISSING = GateResult(name="min_speedup", status="not measured", min=1.2)
 
 
+def content(model: str, **changes: Any) -> dict[str, Any]:
+    """What decides the release of a variant of this model."""
+    return {"source": {"model": "a", "digest": model}, "steps": {}} | changes
+
+
 class Night:
     """A store, what is known about plans, and what the runs of `optimize` will do."""
 
@@ -47,6 +53,7 @@ class Night:
         self.judged: set[str] = set()
         self.reported: list[tuple[str, list[str]]] = []
         self.findings: list[Finding] = []
+        self.contents: dict[str, dict[str, Any]] = {}
 
     def release(self, text: str, *gates: GateResult, model: str = "a") -> Published:
         """A new release of its own content."""
@@ -92,7 +99,9 @@ class Night:
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     night = Night(Store.open(tmp_path / "store"))
     plans = SimpleNamespace(
-        known=night.known.get,
+        known=lambda plan: {digest_json(content(name)): made for name, made in night.known.items()}.get(plan),
+        variant=night.contents.get,
+        remember_variant=night.contents.__setitem__,
         made_by=lambda run: night.made.get(run),
         judged=lambda identity: identity in night.judged,
         remember_judged=night.judged.add,
@@ -109,7 +118,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
         "get_run_logger": logging.getLogger,
     }.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module._Night, "_plan", lambda _self, parameters: parameters.model)
+    monkeypatch.setattr(module._Night, "_content", lambda _self, parameters: content(parameters.model))
     return night
 
 
@@ -242,6 +251,37 @@ def test_what_is_known_and_lost_is_made_again(night: Night, lost: Callable[[Nigh
     assert night.started == ["v"]
 
 
+def test_it_is_said_why_a_variant_is_made(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    night.variant("v", lambda: night.release("new"))
+    assert night.run()["v"].why == "it is new"
+    assert "v is made: it is new" in caplog.messages
+    assert night.contents["v"] == content("v")
+
+    del night.contents["v"]  # as after a version that did not remember it
+    assert night.run()["v"].why == "no night of this version of clipsmith has made it before"
+
+    night.contents["v"] = content("other", steps={"audit": {"version": 1, "result": "", "packages": {}}})
+    assert night.run()["v"].sentence() == "a@1 unchanged (changed: the checkpoint, step audit is gone)"
+
+    night.known["v"] = damaged(night, night.release("new"))
+    assert night.run()["v"].why == "its release is gone or damaged"
+
+
+def test_of_what_is_not_made_nothing_is_said(night: Night) -> None:
+    night.variant_that_is_known("v", night.release("new"))
+    outcome = night.run()["v"]
+    assert (outcome.why, outcome.sentence()) == ("", "a@1 unchanged")
+    assert night.contents["v"] == content("v"), "for the night after the next change"
+
+
+def test_what_failed_is_not_remembered(night: Night) -> None:
+    night.variant("v", lambda: None)
+    with pytest.raises(VariantsFailed):
+        night.run()
+    assert night.contents == {}
+
+
 def test_a_run_that_found_its_release_there_already_has_changed_nothing(night: Night) -> None:
     release = night.release("new")
     night.variant("v", lambda: release.model_copy(update={"new": False}))
@@ -296,14 +336,14 @@ def test_whatever_is_wrong_with_one_the_others_are_made(night: Night, monkeypatc
     night.variant("gone", lambda: Published(ref="a@99", identity="", store="", new=True))
     night.variant("good", lambda: night.release("good"), promote="production")
 
-    def plan(_self: object, parameters: OptimizeParameters) -> str:
+    def read(_self: object, parameters: OptimizeParameters) -> dict[str, Any]:
         if parameters.model == "inputs":
             explode()
         if parameters.model == "known":
             raise ConfigError("no calibration data")
-        return parameters.model
+        return content(parameters.model)
 
-    monkeypatch.setattr(module._Night, "_plan", plan)
+    monkeypatch.setattr(module._Night, "_content", read)
     with pytest.raises(VariantsFailed) as failure:
         night.run(at_once=1)
     assert [(outcome.variant, outcome.result) for outcome in night.summary] == [

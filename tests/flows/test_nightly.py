@@ -23,7 +23,6 @@ from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.units import Unit
 from tests.flows.conftest import small_parameters, spied
 
-pytestmark = pytest.mark.xdist_group("nightly")
 Write = Callable[..., None]
 
 

@@ -25,7 +25,6 @@ from artifacts.manifest import Manifest
 from artifacts.store.store import Store
 from tests.spearman import neighbours_spearman
 
-pytestmark = pytest.mark.xdist_group("demo")
 ENCODERS = ("image", "text")
 TARGETS = ("onnxruntime", "trtrtx-sm89", "trtrtx-sm120")
 Run = Callable[..., tuple[Manifest, list[str]]]

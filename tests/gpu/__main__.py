@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from artifacts.exit_codes import ExitCode
 from tasks.bench import machine
-from tasks.bench.gate import FAILED_EXIT_CODE
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.layer_plot import write_layer_plots
 from tasks.bench.proof import rejected
@@ -72,7 +72,7 @@ def main() -> int:
     found.write()
     write_layer_plots([asdict(report) for report in found.reports], options.out)
     print((options.out / "bench-gpu.md").read_text())
-    return FAILED_EXIT_CODE if any(rejected(report.rows) for report in found.reports) else 0
+    return ExitCode.GATE if any(rejected(report.rows) for report in found.reports) else ExitCode.DONE
 
 
 def _accuracy(found: Findings, options: argparse.Namespace, end: float) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from artifacts.copies import exporting
 from artifacts.store.store import Store
 from deployments.server.environment import prepare_prefect
-from tasks.bench.evaluation_file import write_evaluation
 from tasks.bench.settings import ENCODERS, PRECISIONS
+from tasks.serving.evaluation_file import write_evaluation
 
 _HERE = Path(__file__).parents[2] / ".clipsmith" / "gpu" / "demo"
 

@@ -14,8 +14,6 @@ import pytest
 from deployments import cli
 from tests.hostile.support import Bad, Workshop, digits, set_values
 
-pytestmark = pytest.mark.xdist_group("hostile")
-
 
 def infinite_weights(shop: Workshop) -> Bad:
     name = "visual_projection.weight"

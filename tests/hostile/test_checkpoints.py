@@ -16,7 +16,6 @@ from artifacts.store.store import Store
 from tasks.pipeline.checkpoint import check, resolve
 from tests.hostile.support import Bad, Workshop, check_complete, digits, set_values
 
-pytestmark = pytest.mark.xdist_group("hostile-checkpoints")
 Refuse = Callable[[Bad], None]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 

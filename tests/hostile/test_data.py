@@ -28,7 +28,6 @@ from tasks.data.images import MAX_PIXELS, decode_rgb
 from tasks.data.pinned import DataRef, pin_data
 from tests.hostile.support import Bad, Workshop, check_complete, digits, set_values
 
-pytestmark = pytest.mark.xdist_group("hostile-data")
 Refuse = Callable[[Bad], None]
 
 

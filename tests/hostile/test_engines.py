@@ -24,11 +24,12 @@ from artifacts.errors import (
 )
 from artifacts.store.store import Store
 from tasks.device import gpu_state
+from tasks.device.gpu import gpu_count
 from tasks.device.gpu_state import GpuState
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as tensorrt_backend
-from tasks.engines.base import Platform, gpu_count
+from tasks.engines.base import Platform
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine, record_path, write_record
 from tasks.pipeline import engine_build, latency
@@ -36,7 +37,6 @@ from tasks.pipeline.graph_audit import audit_file
 from tasks.quantizing.recipe import load_recipe
 from tests.hostile.support import Bad, Workshop, check_complete, digits
 
-pytestmark = pytest.mark.xdist_group("hostile-engines")
 Refuse = Callable[[Bad], None]
 PROFILE = BatchProfile(min=2, opt=4, max=8)
 
@@ -460,7 +460,7 @@ def test_36_idle_gpu_at_full_power_is_valid(active: Store, monkeypatch: pytest.M
 
 
 def test_36_reading_a_real_gpu() -> None:
-    from tasks.engines.base import gpu_count
+    from tasks.device.gpu import gpu_count
 
     if not gpu_count():
         assert gpu_state.read_gpu_state() is None

@@ -82,7 +82,6 @@ def test_switching_a_quantizer_on_without_saying_how_is_refused(tmp_path: Path) 
         load_recipe(str(tmp_path / "mine.yaml"))
 
 
-@pytest.mark.xdist_group("demo")
 def test_a_lost_report_is_made_again(demo_store: Path, tmp_path: Path, clipsmith: Callable[..., Any]) -> None:
     shutil.copytree(demo_store, tmp_path / "store")
     manifest = Store.open(tmp_path / "store", writable=False).find("demo@1")
@@ -95,7 +94,6 @@ def test_a_lost_report_is_made_again(demo_store: Path, tmp_path: Path, clipsmith
     assert hashlib.sha256(place.read_bytes()).hexdigest() == report.sha256
 
 
-@pytest.mark.xdist_group("demo")
 def test_code_in_the_working_directory_is_not_run(demo_export: Path, tmp_path: Path, monkeypatch: Any) -> None:
     from tasks.engines import BatchProfile
     from tasks.engines.child import Job, build_in_child

@@ -28,8 +28,6 @@ from tasks.pipeline.graph_audit import audit_file
 from tests.artifacts.support import SHA, provenance
 from tests.thorough import amount
 
-pytestmark = pytest.mark.xdist_group("hostile-fuzz")
-
 _CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 _DEADLINE_MS = 60_000
 """A single input that takes longer counts as a hang."""

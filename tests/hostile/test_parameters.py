@@ -15,7 +15,6 @@ from tasks.pipeline.accuracy import score
 from tests.hostile.support import Bad, Workshop, check_complete
 from tests.tasks.support import kept
 
-pytestmark = pytest.mark.xdist_group("hostile-parameters")
 Refuse = Callable[[Bad], None]
 
 

@@ -30,7 +30,6 @@ from tasks.pipeline.checkpoint import resolve
 from tests.artifacts.support import add, digest, make_release
 from tests.hostile.support import Bad, Workshop, check_complete, digits
 
-pytestmark = pytest.mark.xdist_group("hostile-store")
 Refuse = Callable[[Bad], None]
 Usage = namedtuple("Usage", "total used free")
 
@@ -69,7 +68,6 @@ def test_29_twice_the_estimate_is_enough(active: Store, small_clip: Path, monkey
             check_complete(caught.value, f"{parameters:,} parameters")
 
 
-@pytest.mark.xdist_group("demo")
 def test_29_estimate_is_near_what_the_demo_takes(demo_store: Path) -> None:
     used = sum(path.stat().st_size for path in (demo_store / "objects").rglob("*") if path.is_file())
     targets = ("onnxruntime", "trtrtx-sm89", "trtrtx-sm120")

@@ -39,7 +39,7 @@ Interval = tuple[float, float]
 TURN = """
 import sys
 from pathlib import Path
-from tasks import device_turn
+from tasks.device import device_turn
 key, device_turn._FOLDER = sys.argv[1], Path(sys.argv[2])
 print("ready", flush=True)
 with device_turn.device_turn(key):

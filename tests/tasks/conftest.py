@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.snapshot import Snapshot
@@ -23,6 +24,7 @@ from tasks.pipeline.calibration import Calibration
 from tasks.pipeline.checkpoint import CheckedCheckpoint
 from tasks.pipeline.quantization import QuantizedCheckpoint
 from tasks.quantizing.recipe import Recipe
+from tests.benchmarks.architectures import Architecture, Tower
 
 SAMPLES, BATCH = 24, 5
 
@@ -220,3 +222,51 @@ def demo_graph(
         return path
 
     return write
+
+
+# --- for the bench and target torch-fp8 ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_products() -> Iterator[None]:
+    """Eager FP8 products on the CPU are quick: see `quick_scaled_mm`."""
+    from tests.tasks.torch_fp8.scaled_mm import quick_scaled_mm
+
+    with quick_scaled_mm():
+        yield
+
+
+SMALL = Architecture("small", Tower(2, 128, 2, 256), Tower(2, 128, 2, 256), 56, 64, "quick_gelu")
+"""Its heads are of a size that our kernels are written for."""
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FP16 and FP8 of both encoders, random weights; do not change it."""
+    from tests.gpu.exports import make_export
+
+    folder = tmp_path_factory.mktemp("bench")
+    return make_export(folder / "small", SMALL, folder / "skeletons", "cpu")
+
+
+@pytest.fixture(scope="session")
+def by_channel(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The FP8 graphs of `export` with weight scales by channel, drawn over two decades: `<encoder>.onnx`."""
+    folder = tmp_path_factory.mktemp("by-channel")
+    for encoder in ("image", "text"):
+        model = onnx.load(str(export / encoder / "fp8.onnx"))
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        rng = np.random.default_rng(5)
+        for node in model.graph.node:
+            weight = constants.get(node.input[0])
+            if node.op_type == "DequantizeLinear" and weight is not None and len(weight.dims) == 2:
+                columns = weight.dims[1]
+                scale = float(numpy_helper.to_array(constants[node.input[1]]))
+                scales = scale * 10 ** rng.uniform(-1, 1, columns)
+                made = numpy_helper.from_array(scales.astype(np.float16), f"{node.name}.scales")
+                zeros = helper.make_tensor(f"{node.name}.zeros", 17, [columns], bytes(columns), raw=True)
+                model.graph.initializer.extend([made, zeros])
+                node.input[1:] = [made.name, zeros.name]
+                node.attribute.append(helper.make_attribute("axis", 1))
+        onnx.save(model, str(folder / f"{encoder}.onnx"))
+    return folder

@@ -295,7 +295,8 @@ def test_a_killed_push_goes_on_where_it_was(store: Store, release: Manifest, fol
     }[when]
     script = f"""
 import os, sys
-from artifacts import replica, transfer
+from artifacts.copies import replica
+from artifacts.copies import transfer
 from artifacts.copies.remote import Remote
 from artifacts.store.store import Store
 store, url = Store.open(sys.argv[1]), sys.argv[2]

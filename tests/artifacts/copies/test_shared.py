@@ -16,6 +16,7 @@ import pytest
 
 from artifacts.copies import remote
 from artifacts.copies.bucket import Bucket
+from artifacts.copies.opening import open_store
 from artifacts.copies.shared import SharedStore
 from artifacts.errors import AliasMoved, ConfigError, ObjectMissing, ReleaseConflict, ReleaseNotFound, ReplicaError
 from artifacts.keeping.promotion import promote, rollback
@@ -45,12 +46,12 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def hosts(shared: Place, tmp_path: Path) -> tuple[Store, Store]:
     """The stores of two hosts."""
     assert shared.files() == {}
-    return Store.open(tmp_path / "a"), Store.open(tmp_path / "b")
+    return open_store(tmp_path / "a"), open_store(tmp_path / "b")
 
 
 def test_hosts_have_one_identity_and_stores_of_their_own(hosts: tuple[Store, Store], tmp_path: Path) -> None:
     one, two = hosts
-    assert one.id == two.id == Store.open(tmp_path / "c").id
+    assert one.id == two.id == open_store(tmp_path / "c").id
     assert (one.root / layout.HEADER).read_bytes() != (two.root / layout.HEADER).read_bytes()
 
 
@@ -94,7 +95,7 @@ def test_what_is_damaged_in_the_bucket_is_refused_and_replaced_by_who_makes_it_a
     assert list((two.root / "staging").iterdir()) == []
     assert add(two, b"engine") == ref
     assert shared.files()[path] == b"engine"
-    Store.open(tmp_path / "c").check(ref)
+    open_store(tmp_path / "c").check(ref)
 
 
 def test_a_release_of_one_host_is_the_others_too(hosts: tuple[Store, Store], shared: Place) -> None:
@@ -118,7 +119,7 @@ def test_a_release_of_one_host_is_the_others_too(hosts: tuple[Store, Store], sha
 
 @pytest.mark.usefixtures("shared")
 def test_racing_hosts_get_versions_of_their_own(tmp_path: Path) -> None:
-    stores = [Store.open(tmp_path / f"host{n}") for n in range(4)]
+    stores = [open_store(tmp_path / f"host{n}") for n in range(4)]
     barrier = threading.Barrier(len(stores), timeout=60)
 
     def publish(number: int) -> list[int]:
@@ -138,7 +139,7 @@ def test_racing_hosts_get_versions_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("shared")
 def test_of_hosts_that_publish_the_same_one_does(tmp_path: Path) -> None:
-    stores = [Store.open(tmp_path / f"host{n}") for n in range(3)]
+    stores = [open_store(tmp_path / f"host{n}") for n in range(3)]
     refs = [add(store, b"same") for store in stores]
     barrier = threading.Barrier(len(stores), timeout=60)
 
@@ -189,7 +190,7 @@ def test_a_retired_version_stays_taken_on_all_hosts(hosts: tuple[Store, Store], 
         make_release(one, "m", digest(text), add(one, text.encode()))
     two.refresh()
     assert collect(one, keep=1).releases == ("m@1",)
-    fresh = Store.open(tmp_path / "c")
+    fresh = open_store(tmp_path / "c")
     assert [m.ref for m in fresh.releases()] == ["m@2"]
     with pytest.raises(ReleaseNotFound, match="was retired"):
         fresh.find("m@1")
@@ -203,11 +204,11 @@ def test_a_retired_version_stays_taken_on_all_hosts(hosts: tuple[Store, Store], 
 def test_killed_while_publishing(shared: Place, tmp_path: Path, when: str) -> None:
     script = f"""
 import os, sys
-from artifacts import bucket, shared
-from artifacts.store.store import Store
+from artifacts.copies import bucket, shared
+from artifacts.copies.opening import open_store
 from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release
-store = Store.open(sys.argv[1])
+store = open_store(sys.argv[1])
 ref = add(store, b"engine")
 target = bucket.Bucket if {when!r} == "claim" else shared.SharedStore
 setattr(target, {when!r}, lambda *_: os.kill(os.getpid(), 9))
@@ -215,11 +216,11 @@ make_release(store, "m", digest("one"), ref)
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
-    other = Store.open(tmp_path / "b")
+    other = open_store(tmp_path / "b")
     claimed = when == "_keep"  # the moment at which it is published lies between the two
     assert [m.ref for m in other.releases()] == (["m@1"] if claimed else [])
     assert any(name.startswith("objects") for name in shared.files())
-    store = Store.open(tmp_path / "a")
+    store = open_store(tmp_path / "a")
     made, new = make_release(store, "m", digest("one"), add(store, b"engine"))
     assert (made.version, new) == (1, not claimed)
     assert verify(store.root).problems == ()
@@ -229,39 +230,39 @@ def test_no_manifest_without_its_objects(hosts: tuple[Store, Store], shared: Pla
     one, _ = hosts
     ref = add(one, b"engine")
     shared.remove(f"objects/{ref.digest[:2]}/{ref.digest}/a.bin")
-    reopened = Store.open(one.root)
+    reopened = open_store(one.root)
     make_release(reopened, "m", digest("one"), ref)
     assert shared.files()[f"objects/{ref.digest[:2]}/{ref.digest}/a.bin"] == b"engine"
 
 
 def test_a_store_takes_its_releases_along(shared: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(BUCKET_VARIABLE)
-    alone = Store.open(tmp_path / "a")
+    alone = open_store(tmp_path / "a")
     ref = add(alone, b"engine")
     made, _ = make_release(alone, "m", digest("one"), ref)
     promote(alone, "m@1", "production")
     monkeypatch.setenv(BUCKET_VARIABLE, shared.url)
-    assert Store.open(tmp_path / "a").id != alone.id
-    two = Store.open(tmp_path / "b")
+    assert open_store(tmp_path / "a").id != alone.id
+    two = open_store(tmp_path / "b")
     assert two.find("m:production") == made
     two.check(ref)
     monkeypatch.delenv(BUCKET_VARIABLE)
     with pytest.raises(ConfigError, match="working copy of a bucket"):
-        Store.open(tmp_path / "a")
-    assert Store.open(tmp_path / "a", writable=False).releases() == [made]
+        open_store(tmp_path / "a")
+    assert open_store(tmp_path / "a", writable=False).releases() == [made]
 
 
 def test_different_histories_are_not_mixed(shared: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Store.open(tmp_path / "a")
+    first = open_store(tmp_path / "a")
     make_release(first, "m", digest("one"), add(first, b"1"))
     before = shared.files()
     monkeypatch.delenv(BUCKET_VARIABLE)
-    alone = Store.open(tmp_path / "b")
+    alone = open_store(tmp_path / "b")
     ref = add(alone, b"2")
     make_release(alone, "m", digest("two"), ref)
     monkeypatch.setenv(BUCKET_VARIABLE, shared.url)
     with pytest.raises(ReleaseConflict, match="different histories"):
-        Store.open(tmp_path / "b")
+        open_store(tmp_path / "b")
     assert {name: data for name, data in shared.files().items() if ref.digest not in name} == before
 
 
@@ -270,7 +271,7 @@ def test_a_working_copy_belongs_to_one_bucket(
 ) -> None:
     monkeypatch.setenv(BUCKET_VARIABLE, str(tmp_path / "another"))
     with pytest.raises(ConfigError, match="another bucket"):
-        Store.open(hosts[0].root)
+        open_store(hosts[0].root)
 
 
 @pytest.mark.parametrize("name", ["releases/m/1.json", "aliases/m/production/1.json", "bucket.json"])
@@ -280,7 +281,7 @@ def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Place, 
     promote(one, "m", "production")
     shared.write(name, shared.files()[name].replace(b'"format":1', b'"format": 1'))
     with pytest.raises(ReplicaError) as caught:
-        Store.open(tmp_path / "c")
+        open_store(tmp_path / "c")
     assert str(caught.value.where).endswith(name)
 
 
@@ -291,7 +292,7 @@ def test_a_record_elsewhere_than_in_its_place_is_refused(
     make_release(one, "m", digest("one"), add(one, b"1"))
     shared.write("releases/m/2.json", shared.files()["releases/m/1.json"])
     with pytest.raises(ReplicaError, match="not in its place"):
-        Store.open(tmp_path / "c")
+        open_store(tmp_path / "c")
 
 
 @pytest.mark.usefixtures("s3")
@@ -299,7 +300,7 @@ def test_a_bucket_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(remote, "_LONGEST_WAIT_S", 0.0)
     monkeypatch.setenv(BUCKET_VARIABLE, "s3://no-such-bucket/team")
     with pytest.raises(ReplicaError, match="of the bucket cannot be") as caught:
-        Store.open(tmp_path / "a")
+        open_store(tmp_path / "a")
     assert str(caught.value.where).startswith("s3://no-such-bucket/team")
 
 
@@ -324,12 +325,12 @@ def test_a_bucket_that_goes_away(hosts: tuple[Store, Store], monkeypatch: pytest
 )
 def test_what_cannot_be_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, error: type) -> None:
     monkeypatch.chdir(tmp_path)
-    Store.open(tmp_path / "store")
+    open_store(tmp_path / "store")
     with pytest.raises(error):
         Bucket(url)
 
 
 def test_reading_alone_does_not_join(shared: Place, tmp_path: Path) -> None:
-    assert isinstance(Store.open(tmp_path / "a"), SharedStore)
-    assert not isinstance(Store.open(tmp_path / "a", writable=False), SharedStore)
+    assert isinstance(open_store(tmp_path / "a"), SharedStore)
+    assert not isinstance(open_store(tmp_path / "a", writable=False), SharedStore)
     assert os.environ[BUCKET_VARIABLE] == shared.url

@@ -141,6 +141,7 @@ def test_headline_of_nothing_is_empty() -> None:
 
 
 def test_importing_costs_neither_pandas_nor_matplotlib() -> None:
-    code = "import sys, artifacts.report.page; print(sorted({'pandas', 'matplotlib', 'jinja2', 'torch'} & set(sys.modules)))"
+    code = "import sys, artifacts.report.page\n"
+    code += "print(sorted({'pandas', 'matplotlib', 'jinja2', 'torch'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -33,7 +33,7 @@ def test_promote_and_roll_back(call: Call, store: Store) -> None:
     assert (code, json.loads(out)["after"]["ref"]) == (0, f"{MODEL}@1")
     assert points_to(store) == f"{MODEL}@1"
     code, out, err = call("rollback", MODEL, *at)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("NothingToRollBack: ")
 
 
@@ -55,8 +55,8 @@ def test_a_rejected_release_needs_force_and_a_reason(call: Call, store: Store) -
     ("arguments", "error", "exit_code"),
     [
         (["promote", MODEL, "--alias", "Production"], "BadName", 2),
-        (["promote", f"{MODEL}@9", "--alias", "production"], "ReleaseNotFound", 1),
-        (["rollback", MODEL, "--alias", "production"], "AliasNotFound", 1),
+        (["promote", f"{MODEL}@9", "--alias", "production"], "ReleaseNotFound", 2),
+        (["rollback", MODEL, "--alias", "production"], "AliasNotFound", 2),
         (["rollback", "../x", "--alias", "production"], "BadName", 2),
         (["rollback", MODEL, "--model", "other", "--alias", "production"], "ConfigError", 2),
     ],
@@ -87,7 +87,7 @@ def test_a_wrong_path_makes_no_store(call: Call, store: Store) -> None:
     wrong = store.root.parent / "wrong"
     for command in (["promote", MODEL, "--alias", "a"], ["rollback", MODEL, "--alias", "a"], ["gc"], ["aliases"]):
         code, out, err = call(*command, "--store", wrong)
-        assert (code, out) == (1, "")
+        assert (code, out) == (2, "")
         assert err.startswith("NotAStore: ")
     assert not wrong.exists()
 

@@ -35,7 +35,7 @@ def test_pack_and_unpack(call: Call, store: Store, releases: list[Manifest], tmp
     code, out, _ = call("unpack", file, "--store", other)
     assert (code, "unchanged" in out) == (0, True)
     code, out, err = call("pack", f"{MODEL}@2", file, "--store", store.root)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("ExportTargetExists: ")
     assert "MB in" in call("pack", f"{MODEL}@2", tmp_path / "again.tar", "--store", store.root)[1]
 
@@ -47,7 +47,7 @@ def test_an_altered_archive_is_refused(call: Call, store: Store, tmp_path: Path)
     data = file.read_bytes()
     file.write_bytes(data.replace(b"graph 1", b"grapf 1"))
     code, out, err = call("unpack", file, "--store", tmp_path / "other", "--json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("BadArchive: ")
     assert json.loads(call("releases", "--store", tmp_path / "other", "--json")[1])["releases"] == []
 
@@ -70,7 +70,7 @@ def test_push_and_pull(call: Call, store: Store, tmp_path: Path) -> None:
     code, out, _ = call("pull", f"{MODEL}@3", url, "--store", other)
     assert (code, "release known already; 0 files copied" in out) == (0, True)
     code, out, err = call("pull", f"{MODEL}@2", url, "--store", other, "--json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "ReleaseNotFound: " in err
 
 

@@ -8,13 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("demo")
+from tests.deployments.conftest import Call
 
 
 def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
-    clipsmith: Callable[..., Any], demo_store: Path, demo_document: dict[str, Any], tmp_path: Path
+    clipsmith: Callable[..., Any], call: Call, demo_store: Path, demo_document: dict[str, Any], tmp_path: Path
 ) -> None:
     store = Path(shutil.copytree(demo_store, tmp_path / "store"))
     config = tmp_path / "gates.yaml"
@@ -34,7 +32,7 @@ def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
         assert document["tables"][name] == demo_document["tables"][name]
     (error,) = [part for part in done.err.split("\n") if part.startswith("GateFailed: ")]
     assert error == "GateFailed: demo@2 is published as rejected"
-    listed = json.loads(clipsmith("releases", "--store", store, "--json").out)["releases"]
+    listed = json.loads(call("releases", "--store", store, "--json")[1])["releases"]
     assert [(release["ref"], release["status"], release["gates"]) for release in listed] == [
         ("demo@2", "rejected", {"failed": 2, "passed": 3}),
         ("demo@1", "accepted", {"passed": 4}),

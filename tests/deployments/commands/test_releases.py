@@ -101,7 +101,7 @@ def test_show_tells_where_a_release_stands(call: Call, store: Store, releases: l
 @pytest.mark.usefixtures("releases")
 def test_an_alias_that_is_not_there_is_named(call: Call, store: Store) -> None:
     code, out, err = call("show", f"{MODEL}:production", "--store", store.root)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.startswith("AliasNotFound: ")
     assert aliases.names(store.root) == []
 
@@ -183,7 +183,7 @@ def test_history_goes_to_a_folder_of_its_model(
 def test_history_of_nothing_and_of_damage(call: Call, store: Store, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out", "--store", store.root)
     code, printed, err = call("history", "--model", "other", *out)
-    assert (code, printed) == (1, "")
+    assert (code, printed) == (2, "")
     assert err.startswith("ReleaseNotFound: ")
     assert call("history", "--model", "*", *out)[0] == 2
     assert not (tmp_path / "out").exists()

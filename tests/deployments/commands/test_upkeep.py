@@ -77,7 +77,7 @@ def test_what_is_no_damage(call: Call, store: Store, tmp_path: Path) -> None:
         code, out, _ = call("verify", "--store", root)
         assert (code, out.startswith("sound: 0 releases")) == (0, True)
     code, out, err = call("verify", "--repair", "--store", tmp_path / "none", "--json")
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert err.lstrip().startswith("NotAStore: ")
     assert not (tmp_path / "none").exists()
 
@@ -101,7 +101,7 @@ def test_gc_tells_first_and_keeps_what_an_alias_holds(call: Call, store: Store) 
     assert [item["version"] for item in left] == [3, 1]
     assert call("verify", "--store", store.root)[0] == 0
     code, out, err = call("show", f"{MODEL}@2", "--store", store.root)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "retired" in err
 
 

@@ -61,7 +61,7 @@ def test_the_loop_goes_on(where: str, stands_still: bool, tmp_path: Path) -> Non
 
 SERVER = """
 import gc, socket, sys, threading, time
-from deployments import api_process
+from deployments.server import api_process
 
 def report():
     while gc.isenabled() or gc.get_freeze_count() == 0:

@@ -64,7 +64,7 @@ def servers(mark: dict[str, str]) -> list[int]:
 
 
 def test_a_command_uses_its_own_server_and_takes_it_along(start: Start, mark: dict[str, str]) -> None:
-    child = start(after="from tasks import device_turn; print(device_turn._server())")
+    child = start(after="from tasks.device import device_turn; print(device_turn._server())")
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
     port, url, problem, variable, shared = out.split()

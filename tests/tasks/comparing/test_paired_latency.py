@@ -17,7 +17,7 @@ from tests.processes import new_mark
 from tests.tasks.pipeline.test_latency import Fake, engines
 
 LOCKS = Path("/tmp")
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 
 
 class Sides(Fake):
@@ -33,7 +33,7 @@ def test_they_are_timed_while_nobody_else_has_the_device(
     key = f"test-{next(iter(new_mark().values()))}"
     backend = Sides()
     monkeypatch.setattr(paired_latency, "backend_for", lambda _target: backend)
-    monkeypatch.setattr(paired_latency, "device_key", lambda _backend: key)
+    monkeypatch.setattr(paired_latency, "device_key", lambda _device: key)
     refs = engines(in_store, "fp16", "fp8")
     spec = family_named(prepared.snapshot.family).encoder_spec(prepared.snapshot.config, "image")
     pair: Any = {"before": ("fp16", refs["fp16"]), "after": ("fp8", refs["fp8"])}

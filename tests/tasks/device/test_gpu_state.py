@@ -71,7 +71,7 @@ def test_other_work_that_does_not_end_is_told(clock: Clock, said: list[str]) -> 
 
 
 def test_the_uuid_of_a_real_gpu() -> None:
-    from tasks.engines.base import gpu_count
+    from tasks.device.gpu import gpu_count
 
     if not gpu_count():
         assert gpu_state.gpu_uuid() is None

@@ -241,7 +241,7 @@ def test_it_computes_what_the_onnx_file_says(
 def test_a_whole_run_publishes_and_serves_it(small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`optimize` and `load_encoder`; the build runs in this process, which is the one that has the CPU in the GPU's
     place."""
-    import flows.optimize
+    import flows.wiring
     from artifacts.copies.exporting import export
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
@@ -255,7 +255,7 @@ def test_a_whole_run_publishes_and_serves_it(small_clip: Path, tmp_path: Path, m
         return StepStats(wall_s=1.0, peak_rss_mb=1.0), "built"
 
     monkeypatch.setattr(engine_build, "build_in_child", in_this_process)
-    monkeypatch.setattr(flows.optimize, "builds_at_once", lambda _: 1)
+    monkeypatch.setattr(flows.wiring, "builds_at_once", lambda _: 1)
     values = small_parameters(small_clip, tmp_path / "store", targets=[TARGET], encoders=["text"])
     optimize(OptimizeParameters.model_validate(values))
     store = Store.open(tmp_path / "store")

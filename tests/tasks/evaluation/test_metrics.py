@@ -173,7 +173,7 @@ def drawn_groups(
     return first, second, groups
 
 
-@pytest.mark.parametrize("alike", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("alike", [1.0, pytest.param(0.5, marks=pytest.mark.heavy), 0.0])
 @pytest.mark.parametrize(("won", "lost"), [(0.2, 0.1), (0.02, 0.02), (0.0, 0.01)])
 def test_captions_of_one_picture_do_not_count_as_so_many(won: float, lost: float, alike: float) -> None:
     rng, runs, covered, tested = np.random.default_rng(12), 300, 0, 0

@@ -67,7 +67,13 @@ def test_taking_modules_apart_changes_nothing(name: str, checkpoint: Any) -> Non
         assert torch.allclose(first, second, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "encoder"), EACH_ENCODER)
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        pytest.param(*each.values, marks=each.marks if each.values[0] in ("clip", "siglip") else pytest.mark.heavy)
+        for each in EACH_ENCODER
+    ],
+)
 def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any) -> None:
     config = family_named(name).with_layers(CONFIGS[name], encoder, 3)
     once, full = trace_by_block(family_named(name), config, encoder), trace(family_named(name), config, encoder)

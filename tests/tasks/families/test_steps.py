@@ -18,9 +18,10 @@ from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.clip import family_named
 from tasks.data.pinned import DataRef, pin_data
+from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
-from tasks.pipeline.embedding import EMBEDDINGS_FILE, embed
+from tasks.pipeline.embedding import embed
 from tasks.pipeline.graph_audit import audit
 from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.pipeline.quantization import QuantizedCheckpoint, quantize

@@ -11,6 +11,8 @@ from tasks.clip import family_named
 from tasks.torch_fp8.torch_graph import load
 from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, cosines, random_feed, run_onnx
 
+pytestmark = pytest.mark.usefixtures("quick_products")
+
 LEAST = {None: 0.9999, "fp8-compact": 0.985}
 
 

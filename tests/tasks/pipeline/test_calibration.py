@@ -27,7 +27,7 @@ from tasks.pipeline.calibration import MAX_POINTS, Calibration, calibrate, calib
 from tasks.quantizing import calibration_feed as feeding
 from tasks.quantizing.recipe import Recipe
 
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 ENCODERS = ("image", "text")
 SAMPLES, BATCH = 24, 5  # as in conftest.py
 TOWERS = {"image": ("vision_model.", "visual_projection"), "text": ("text_model.", "text_projection")}

@@ -30,7 +30,7 @@ from tasks.pipeline.calibration_study import (
 )
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile
 
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 CANDIDATES: tuple[Algorithm, ...] = ("max", Percentile(percentile=99.9), Mse())
 LAYER = "text_model.encoder.layers.0.mlp.fc1"
 Changed = Callable[..., Any]

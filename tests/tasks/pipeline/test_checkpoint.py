@@ -16,8 +16,6 @@ from artifacts.errors import BadWeights, CheckpointChanged, UnsafeCheckpoint
 from artifacts.store.store import Store
 from tasks.pipeline.checkpoint import check, resolve
 
-pytestmark = pytest.mark.xdist_group("prepared")
-
 
 def copied(clip: Path, target: Path) -> Path:
     return Path(shutil.copytree(clip, target))

@@ -34,7 +34,7 @@ from tasks.pipeline import embedding
 from tasks.pipeline.embedding import Embeddings, embed
 from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot
 
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tasks.pipeline import latency
 from tasks.pipeline.latency import measure
 from tests.processes import new_mark
 
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 
 
 class Engine:
@@ -147,7 +147,7 @@ def test_time_ends_it_but_not_before_a_few_rounds(prepared: Any, monkeypatch: py
 def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The device of `Fake`, which only this test knows."""
     made = f"test-{next(iter(new_mark().values()))}"
-    monkeypatch.setattr(latency, "device_key", lambda _backend: made)
+    monkeypatch.setattr(latency, "device_key", lambda _device: made)
     yield made
     (Path("/tmp") / f"clipsmith-{made}.lock").unlink(missing_ok=True)
 

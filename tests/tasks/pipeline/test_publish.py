@@ -23,8 +23,6 @@ from tasks.pipeline.checkpoint import resolve
 from tasks.pipeline.publish import Draft, Piece, publish
 from tasks.quantizing.recipe import load_recipe
 
-pytestmark = pytest.mark.xdist_group("prepared")
-
 
 def kept(store: Store, name: str, content: bytes) -> ArtifactRef:
     with store.staging() as folder:

@@ -20,7 +20,7 @@ from tasks.pipeline.calibration import Calibration
 from tasks.pipeline.quantization import QuantizedCheckpoint, quantize
 from tasks.quantizing.recipe import Recipe
 
-pytestmark = [pytest.mark.xdist_group("prepared"), pytest.mark.usefixtures("in_store")]
+pytestmark = pytest.mark.usefixtures("in_store")
 
 # Run in a Python that cannot see clipsmith: only what any user of the checkpoint has.
 PLAIN = """

@@ -14,7 +14,7 @@ from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store, activate
 from tasks.runs.step_cost import StepStats, peak_rss_mb
-from tasks.runs.steps import StepCache, StepOutput, identity, measured
+from tasks.runs.steps import STEPS, StepCache, StepOutput, cached_step, identity, measured
 from tasks.runs.versions import package_version
 
 STATS = StepStats(wall_s=1.0, peak_rss_mb=2.0)
@@ -43,13 +43,15 @@ def test_key_sees_contents_and_not_costs(store: Store) -> None:
     assert len({key(a=first), key(a=other), key(b=first), key(a=[first]), key(a=first.count), key()}) == 6
 
 
-def test_key_sees_step_version_store_and_packages(store: Store, tmp_path: Path) -> None:
+def test_key_sees_step_version_result_store_and_packages(store: Store, tmp_path: Path) -> None:
     keys = [
         key(StepCache(step="s", version=1)),
         key(StepCache(step="t", version=1)),
         key(StepCache(step="s", version=2)),
         key(StepCache(step="s", version=1, packages=("numpy",))),
         key(StepCache(step="s", version=1, packages=("no-such-package",))),
+        key(StepCache(step="s", version=1, result="tasks.made.Output")),
+        key(StepCache(step="s", version=1, result="tasks.moved.Output")),
     ]
     with activate(Store.open(tmp_path / "other")):
         keys.append(key())
@@ -118,3 +120,33 @@ def test_measured_time_and_memory() -> None:
     wall = meter.stats.wall_s
     time.sleep(0.02)
     assert meter.stats.wall_s == wall
+
+
+def test_a_step_names_the_class_that_it_returns_and_prefect_reads_it_back_by_that_path() -> None:
+    def work() -> Output:
+        raise AssertionError
+
+    step = cached_step("named", version=1)(work)
+    try:
+        assert step.cache_policy.result == STEPS["named"][2] == f"{__name__}.Output"
+    finally:
+        del STEPS["named"]
+
+
+def test_a_step_that_does_not_say_what_it_returns_is_refused() -> None:
+    def work():  # type: ignore[no-untyped-def]
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="must name the class of its result"):
+        cached_step("unnamed", version=1)(work)
+
+
+def test_every_result_of_the_pipeline_lies_where_its_key_says() -> None:
+    import importlib
+
+    import flows.inputs  # noqa: F401  (imports every step)
+
+    for _, _, path in STEPS.values():
+        module, _, name = path.rpartition(".")
+        assert issubclass(getattr(importlib.import_module(module), name), StepOutput), path
+    assert len(STEPS) > 10

@@ -35,7 +35,6 @@ from tasks.engines.base import BatchProfile
 from tasks.runtime import load_encoder
 from tests.processes import own_environment
 
-pytestmark = pytest.mark.xdist_group("demo")
 TEXTS = [f"a photo of the digit {word}" for word in ("zero", "one", "two", "seven", "nine")]
 
 

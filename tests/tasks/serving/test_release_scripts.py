@@ -18,7 +18,6 @@ from artifacts.manifest import Manifest
 from tasks.serving.release_scripts import write_scripts
 from tests.processes import own_environment
 
-pytestmark = pytest.mark.xdist_group("demo")
 BIN = Path(sys.executable).parent
 
 

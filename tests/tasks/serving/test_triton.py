@@ -21,7 +21,6 @@ from tasks.engines.record import write_record
 from tasks.serving.triton import export_triton
 from tests.artifacts.support import digest, rewrite
 
-pytestmark = pytest.mark.xdist_group("demo")
 PREPROCESS = {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"}
 PROFILE = BatchProfile(min=1, opt=16, max=64)
 

@@ -18,6 +18,8 @@ from tasks.torch_fp8.torch_graph import Loaded, load
 from tasks.torch_fp8.torch_ops import linear_fp8_by_channel
 from tests.tasks.families.support import cosines, run_onnx
 
+pytestmark = pytest.mark.usefixtures("quick_products")
+
 LEAST = {"fp16": 0.99999, "fp8": 0.99}
 """FP8 rounding flips are chaotic: another order of a sum moves a sample this far."""
 

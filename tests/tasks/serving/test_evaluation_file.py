@@ -12,7 +12,7 @@ import pytest
 
 from artifacts.errors import DataError
 from tasks.bench.evaluation import Evaluation
-from tasks.bench.evaluation_file import write_evaluation
+from tasks.serving.evaluation_file import write_evaluation
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from tasks.checkpoints.preprocess import Processor
 from tasks.clip import ENCODERS, MASK
 from tasks.data import Dataset
 from tasks.data.pinned import DataRef
+from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.evaluation.question import task_of
-from tasks.pipeline.embedding import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.runtime.folder import ReleaseFolder
 from tasks.torch_fp8.onnx_graph import OnnxGraph
 

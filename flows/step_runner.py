@@ -1,0 +1,159 @@
+"""What stands between the wiring of a run and Prefect: it calls the steps, logs them, and keeps what they cost."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple, Protocol
+
+from prefect import get_run_logger
+from prefect.task_engine import TaskRunTimeoutError
+
+from artifacts.errors import StepTimedOut
+from artifacts.manifest import Row
+from flows.side_by_side import side_by_side
+from flows.tables import stage_row
+from tasks.engines.child import builders_stopped
+from tasks.prefect_ui import tags
+from tasks.runs.step_cost import StepStats
+from tasks.runs.step_limit import step_limit_s
+from tasks.runs.steps import StepOutput
+
+_CACHED = "Cached"
+
+
+class Ended(Protocol):
+    """How a step ended; Prefect's `State` is one."""
+
+    @property
+    def name(self) -> str | None:
+        """`Cached` where the result was there already."""
+        ...
+
+    def result(self) -> Any:
+        """What the step returned. Raises: what the step raised."""
+        ...
+
+
+class Job(NamedTuple):
+    """A call of a step: its arguments, and the words that tell it from other calls of the step."""
+
+    arguments: tuple[Any, ...]
+    label: dict[str, str]
+
+
+class StepRunner(ABC):
+    """Runs the steps of one run.
+
+    `stages` are the table of what the steps cost, `timings` that of what runs every time and is not cached.
+    """
+
+    def __init__(self) -> None:
+        self.stages: list[Row] = []
+        self.timings: list[Row] = []
+
+    def step(self, name: str, step: Any, *arguments: Any, **label: str) -> Any:
+        """Call a cached step, log it, keep what it cost, and return its output.
+
+        Args:
+            name: How the step is called in the log and in the table of stages.
+            step: The Prefect task, as `cached_step` makes it.
+            arguments: What the step is given.
+            label: What tells this call from others of the step: `encoder`, `precision`, `target`.
+
+        Raises:
+            StepTimedOut: the step took longer than a step may.
+        """
+        return self._output(name, self.call(name, step, Job(arguments, label)), label)
+
+    def side_by_side(self, name: str, step: Any, jobs: Sequence[Job], at_once: int) -> Generator[Any]:
+        """Call a cached step for each job, `at_once` at the same time, and yield the outputs in the jobs' order."""
+        # Closed at once when a call has failed: the exception would keep the generator, and so the calls, alive.
+        with closing(side_by_side(lambda job: self.call(name, step, job), jobs, at_once, builders_stopped)) as ended:
+            for job, end in zip(jobs, ended, strict=True):
+                yield self._output(name, end, job.label)
+
+    def timed(self, name: str, stats: StepStats) -> None:
+        """Keep what something cost that runs every time."""
+        self.timings.append(stage_row(name, stats))
+
+    def _output(self, name: str, ended: Ended, label: dict[str, str]) -> Any:
+        output: StepOutput = ended.result()
+        self.stages.append(stage_row(name, output.stats, **label))
+        words = " ".join([name, *label.values()])
+        cached = "  (cached)" if ended.name == _CACHED else ""
+        self.say(f"{words:<34} {output.stats.wall_s:8.2f} s {output.stats.peak_rss_mb:7.0f} MiB{cached}")
+        return output
+
+    @abstractmethod
+    def call(self, name: str, step: Any, job: Job) -> Ended:
+        """Call a cached step, from any thread."""
+
+    @abstractmethod
+    def plain(self, task: Any, *arguments: Any) -> Any:
+        """Call a task that is not cached, and return what it returns."""
+
+    @abstractmethod
+    def name_run(self, name: str) -> None:
+        """Show the run under this name."""
+
+    @abstractmethod
+    def say(self, message: str) -> None:
+        """Tell whoever watches the run."""
+
+    @abstractmethod
+    def warn(self, message: str) -> None:
+        """Tell whoever watches the run, as a warning."""
+
+
+class PrefectRunner(StepRunner):
+    """Runs steps as Prefect's tasks, inside a flow run; `minutes` is what `step_limit` was set to."""
+
+    def __init__(self, minutes: int) -> None:
+        super().__init__()
+        self._minutes = minutes
+
+    def call(self, name: str, step: Any, job: Job) -> Ended:
+        # Prefect can end a step at its limit in the main thread alone; builds, in others, end their own processes.
+        in_main = threading.current_thread() is threading.main_thread()
+        named = step.with_options(
+            task_run_name="-".join([name, *job.label.values()]),
+            timeout_seconds=step_limit_s() if in_main else None,
+        )
+        state = named(*job.arguments, return_state=True)
+        return _PrefectEnd(state, " ".join([name, *job.label.values()]), self._minutes)
+
+    def plain(self, task: Any, *arguments: Any) -> Any:
+        return task(*arguments)
+
+    def name_run(self, name: str) -> None:
+        tags.name_run(name)
+
+    def say(self, message: str) -> None:
+        get_run_logger().info("%s", message)
+
+    def warn(self, message: str) -> None:
+        get_run_logger().warning("%s", message)
+
+
+class _PrefectEnd:
+    """The state in which Prefect ended a step; a step that took too long is told in our words."""
+
+    def __init__(self, state: Any, step: str, minutes: int) -> None:
+        self._state, self._step, self._minutes = state, step, minutes
+
+    @property
+    def name(self) -> str | None:
+        name: str | None = self._state.name
+        return name
+
+    def result(self) -> Any:
+        try:
+            return self._state.result()
+        except TaskRunTimeoutError as error:
+            raise StepTimedOut(
+                f"the step {self._step} was not done after {self._minutes} min, and was ended",
+                fix="raise `step_minutes`; what was done before is found in the cache",
+            ) from error

@@ -1,0 +1,342 @@
+"""The wiring of `optimize`: which step gets what, in the order of the pipeline."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from artifacts.manifest import DataSource, Encoder, Precision, Row
+from artifacts.refs import ArtifactRef
+from artifacts.release.gates import judge
+from artifacts.schema import present
+from artifacts.store.store import active_store
+from flows.inputs import pin_arguments, plan
+from flows.parameters import OptimizeParameters
+from flows.step_runner import Job, StepRunner
+from flows.tables import coverage_rows, encoder_rows, size_rows
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import ENCODERS
+from tasks.data.pinned import DataRef, PinnedData, pin_data_task
+from tasks.device.gpu import gpu_name
+from tasks.engines import backend_for
+from tasks.engines.onnx_runtime import cpu_name
+from tasks.evaluation.kept_embeddings import REFERENCE
+from tasks.pipeline.accuracy import Accuracy, score_task
+from tasks.pipeline.calibration import Calibration, calibrate_task
+from tasks.pipeline.calibration_study import CalibrationStudy, study_task
+from tasks.pipeline.captions import require_whole_captions
+from tasks.pipeline.checkpoint import CheckedCheckpoint, check_recipe, check_task, keep_published_task, resolve_task
+from tasks.pipeline.disk_space import require_space
+from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
+from tasks.pipeline.engine_build import BuiltEngine, build_task, builds_at_once
+from tasks.pipeline.fp16_range import Fp16Range, range_task
+from tasks.pipeline.graph_audit import GraphAudit, audit_task
+from tasks.pipeline.latency import Latency, latency_task
+from tasks.pipeline.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
+from tasks.pipeline.publish import Draft, Piece
+from tasks.pipeline.quantization import QuantizedCheckpoint, keep_amax, quantize_task
+from tasks.quantizing.recipe import Algorithm, Recipe, name_of
+from tasks.runs.progress import progress
+from tasks.runs.steps import measured
+
+
+class Made(NamedTuple):
+    """What a run made: the release before it is published, and the digest of what decided it."""
+
+    draft: Draft
+    plan: str
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's id or folder."""
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def run_name(parameters: OptimizeParameters, revision: str | None) -> str:
+    """Under which a run is shown: model, revision and recipe, as far as they are known."""
+    parts = (short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
+    return " ".join(part for part in parts if part)
+
+
+@dataclass
+class Wiring:
+    """One run: calls the steps in order and collects what the release is made of."""
+
+    parameters: OptimizeParameters
+    recipe: Recipe | None
+    steps: StepRunner
+    pieces: list[Piece] = field(default_factory=list)
+    studies: list[CalibrationStudy] = field(default_factory=list)
+    unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def run(self) -> Made:
+        """checkpoint -> calibration -> FP8 -> ONNX -> audit -> engines -> accuracy and latency -> a draft."""
+        snapshot, data = self._inputs()
+        preprocess = self._checkpoint(snapshot, data)
+        amax = self._quantize(snapshot, preprocess, data)
+        self._check_range(snapshot, preprocess, data.evaluation)
+        exports, audits = self._graphs(snapshot, amax)
+        engines = self._engines(exports)
+        accuracy = self._accuracy(snapshot, preprocess, data.evaluation, exports, engines)
+        latencies = self._latency(snapshot, engines)
+        draft = self._draft(snapshot, data, self._tables(audits, engines, accuracy, latencies))
+        return Made(draft, plan(self.parameters, self.recipe, snapshot, data))
+
+    # --- steps ---------------------------------------------------------------------------------------------
+
+    def _inputs(self) -> tuple[Snapshot, PinnedData]:
+        """What the names mean today; runs every time."""
+        with measured() as meter:
+            snapshot: Snapshot = self.steps.plain(resolve_task, self.parameters.model, self.parameters.revision)
+            arguments = pin_arguments(self.parameters, self.recipe, snapshot, active_store())
+            data: PinnedData = self.steps.plain(pin_data_task, *arguments)
+        self.steps.timed("resolve", meter.stats)
+        self.steps.say(f"resolve: {snapshot.model}, revision {snapshot.revision[:12]}")
+        self.steps.name_run(run_name(self.parameters, snapshot.revision[:12]))
+        return snapshot, data
+
+    def _checkpoint(self, snapshot: Snapshot, data: PinnedData) -> ArtifactRef:
+        """Check the checkpoint and what a run of it needs; the reference is that of its preprocessing."""
+        require_space(active_store().root, snapshot, self._precisions(), self.parameters.targets)
+        checked: CheckedCheckpoint = self.steps.step("check", check_task, snapshot)
+        self._keep(checked.preprocess, "preprocess")
+        for ref, strict in (
+            (data.calibration, self.parameters.calibration.strict_captions),
+            (data.evaluation, self.parameters.evaluation.strict_captions),
+        ):
+            if ref is not None and strict:
+                require_whole_captions(snapshot, checked.preprocess, ref)
+        return checked.preprocess
+
+    def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
+        """Per encoder, the object that holds its `amax.parquet`."""
+        if self.recipe is None:
+            return {}
+        if snapshot.calibrated:
+            return self._published(snapshot, preprocess)
+        tables: dict[Encoder, ArtifactRef] = {}
+        for encoder in self._encoders():
+            batch = self.parameters.calibration.batch_size
+            algorithm = self._algorithm(snapshot, preprocess, data.calibration, encoder)
+            recipe = self.recipe.calibrated_by(algorithm)
+            calibration: Calibration = self.steps.step(
+                "calibrate",
+                calibrate_task,
+                *(snapshot, preprocess, data.calibration, recipe, encoder, batch, gpu_name() or "cpu"),
+                encoder=encoder,
+            )
+            tables[encoder] = calibration.table
+            self.steps.say(f"calibrate {encoder}: {calibration.speed()}")
+            self._note(data.calibration, calibration.skipped, calibration.truncated)
+            self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
+        quantized: QuantizedCheckpoint = self.steps.step(
+            "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
+        )
+        self._keep(quantized.checkpoint, "checkpoint")
+        for module in quantized.beyond:
+            self.steps.say(f"FP16 in ModelOpt's own checkpoint, FP8 in the graph: {module}")
+        return tables
+
+    def _algorithm(
+        self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef | None, encoder: Encoder
+    ) -> Algorithm:
+        """How an encoder is calibrated: as asked for, or what a study on held-out samples finds."""
+        settings = self.parameters.calibration
+        candidates = settings.of(encoder).candidates()
+        if len(candidates) == 1 and not settings.sufficiency:
+            return candidates[0]
+        found: CalibrationStudy = self.steps.step(
+            "study",
+            study_task,
+            *(snapshot, preprocess, data, self.recipe, encoder, settings.batch_size, candidates, gpu_name() or "cpu"),
+            encoder=encoder,
+        )
+        self._keep(found.table, f"evidence/calibration-study-{encoder}", encoder)
+        self.studies.append(found)
+        self.steps.say(f"calibrate {encoder} by {found.method}")
+        return next(one for one in candidates if name_of(one) == found.method)
+
+    def _published(self, snapshot: Snapshot, preprocess: ArtifactRef) -> dict[Encoder, ArtifactRef]:
+        """A checkpoint that brings its amax: nothing is calibrated; its ModelOpt state is passed on only if ours."""
+        assert self.recipe is not None
+        check_recipe(snapshot, self.recipe)
+        amax = keep_amax(snapshot)
+        if snapshot.carries_state:
+            checkpoint: ArtifactRef = self.steps.plain(keep_published_task, snapshot)
+        else:
+            tables = dict.fromkeys(self._encoders(), amax)
+            rebuilt: QuantizedCheckpoint = self.steps.step(
+                "restore", quantize_task, snapshot, preprocess, self.recipe, tables
+            )
+            checkpoint = rebuilt.checkpoint
+        self._keep(checkpoint, "checkpoint")
+        return dict.fromkeys(self._encoders(), amax)
+
+    def _check_range(self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
+        """Refuse a model whose FP16 graphs would overflow: nothing could be compared with them."""
+        for encoder in self._encoders():
+            found: Fp16Range = self.steps.step(
+                "fp16-range", range_task, snapshot, preprocess, data, encoder, encoder=encoder
+            )
+            self.steps.say(f"largest FP16 value: {found.largest:.4g} of 65504 in {found.module or encoder}")
+            self._keep(found.table, f"evidence/fp16-range-{encoder}", encoder)
+
+    def _graphs(
+        self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]
+    ) -> tuple[list[ExportedOnnx], list[GraphAudit]]:
+        exports: list[ExportedOnnx] = []
+        audits: list[GraphAudit] = []
+        for encoder in self._encoders():
+            traced: TracedEncoder = self.steps.step(
+                "trace", trace_task, snapshot.family, snapshot.stored_config, encoder, encoder=encoder
+            )
+            for precision in self._precisions():
+                label = {"encoder": encoder, "precision": precision}
+                if precision == "fp16":
+                    exported = self.steps.step("export", export_fp16_task, snapshot, traced.skeleton, encoder, **label)
+                else:
+                    arguments = (snapshot, traced.skeleton, encoder, self.recipe, tables[encoder])
+                    exported = self.steps.step("export", export_fp8_task, *arguments, **label)
+                exports.append(exported)
+                self._keep(exported.onnx, encoder, encoder, precision)
+                recipe = self.recipe if precision == "fp8" else None  # FP16 does not depend on it
+                audits.append(
+                    self.steps.step("audit", audit_task, exported.onnx, traced.skeleton, precision, recipe, **label)
+                )
+        return exports, audits
+
+    def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
+        """Each in a process of its own, as many at once as there are cores and memory for."""
+        engines: list[BuiltEngine] = []
+        jobs = [self._build(export, target) for export in exports for target in self.parameters.targets]
+        at_once = builds_at_once([export.onnx.size for export in exports])
+        with progress("clipsmith-progress-build", len(jobs), "engine", "build") as built_so_far:
+            for built in self.steps.side_by_side("build", build_task, jobs, at_once):
+                engines.append(built)
+                of = (built.encoder, built.precision, built.target)
+                self._keep(built.engine, built.encoder, *of)
+                self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
+                built_so_far(1)
+        return engines
+
+    def _build(self, export: ExportedOnnx, target: str) -> Job:
+        device = backend_for(target).built_for(target)
+        arguments = (export.onnx, export.encoder, export.precision, target, self.parameters.profile, device)
+        return Job(arguments, {"encoder": export.encoder, "precision": export.precision, "target": target})
+
+    def _accuracy(
+        self,
+        snapshot: Snapshot,
+        preprocess: ArtifactRef,
+        data: DataRef,
+        exports: list[ExportedOnnx],
+        engines: list[BuiltEngine],
+    ) -> Accuracy:
+        """FP32 PyTorch, then the ONNX files in ONNX Runtime, then every other engine that this machine can run."""
+        jobs: list[tuple[Encoder, str, str, ArtifactRef | None]] = [(e, "fp32", REFERENCE, None) for e in ENCODERS]
+        jobs += [(e.encoder, e.precision, "onnxruntime", e.onnx) for e in exports]
+        jobs += [
+            (e.encoder, e.precision, e.target, e.engine)
+            for e in engines
+            if e.target != "onnxruntime" and backend_for(e.target).why_not_run(e.target) is None
+        ]
+        embeddings: list[Embeddings] = []
+        for encoder, precision, target, engine in jobs:
+            label = {"encoder": encoder, "precision": precision, "target": target}
+            where = batch_and_device(target, self.parameters.evaluation.batch, self.parameters.profile.max)
+            seen = data.seen_by(encoder)
+            arguments = (snapshot, preprocess, seen, encoder, precision, target, engine, *where)
+            made: Embeddings = self.steps.step("embed", embed_task, *arguments, **label)
+            embeddings.append(made)
+            if target == REFERENCE:
+                self._note(data, made.skipped, made.truncated)
+            self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
+        accuracy: Accuracy = self.steps.step("score", score_task, data, embeddings)
+        self._keep(accuracy.cosines, "evidence")
+        self._keep(accuracy.details, "evidence")
+        self._keep(accuracy.evaluation, "evidence/evaluation")
+        return accuracy
+
+    def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:
+        found: list[Latency] = []
+        for encoder in self._encoders():
+            for target in self.parameters.targets:
+                mine = {e.precision: e.engine for e in engines if (e.encoder, e.target) == (encoder, target)}
+                device = backend_for(target).device()
+                arguments = (snapshot, encoder, target, mine, self.parameters.latency, device)
+                latency: Latency = self.steps.step("latency", latency_task, *arguments, encoder=encoder, target=target)
+                found.append(latency)
+                self._keep(latency.samples, f"evidence/latency-{encoder}-{target}", encoder, None, target)
+        return found
+
+    # --- the draft -----------------------------------------------------------------------------------------
+
+    def _tables(
+        self, audits: list[GraphAudit], engines: list[BuiltEngine], accuracy: Accuracy, latencies: list[Latency]
+    ) -> dict[str, list[Row]]:
+        rows = {
+            "encoders": encoder_rows(audits),
+            "sizes": size_rows(audits, engines),
+            "coverage": coverage_rows(audits),
+            "accuracy": list(accuracy.rows),
+            "latency": [row for latency in latencies for row in latency.rows],
+            "calibration": [row for study in self.studies for row in study.comparison],
+            "sufficiency": [row for study in self.studies for row in study.sufficiency],
+            "stages": self.steps.stages,
+        }
+        return {name: rows[name] for name in present(rows)}
+
+    def _draft(self, snapshot: Snapshot, data: PinnedData, rows: dict[str, list[Row]]) -> Draft:
+        return Draft(
+            snapshot=snapshot,
+            calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
+            evaluation=self._source(data.evaluation),
+            recipe=self.recipe,
+            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"}),
+            device={"cpu": cpu_name(), "cores": os.cpu_count()},
+            pieces=tuple(self.pieces),
+            tables={name: tuple(table) for name, table in rows.items()},
+            gates=judge(self.parameters.gates.gates(), rows),
+            timings=tuple(self.steps.timings),
+        )
+
+    # --- helpers -------------------------------------------------------------------------------------------
+
+    def _note(self, data: DataRef | None, skipped: int, truncated: int) -> None:
+        """Remember, and say, how many samples of a set could not be used whole."""
+        if data is None:
+            return
+        before = self.unusable.get(data.digest, (0, 0))
+        self.unusable[data.digest] = (max(before[0], skipped), max(before[1], truncated))
+        for count, what in ((skipped, "cannot be decoded"), (truncated, "have texts longer than the context")):
+            if count:
+                self.steps.warn(f"{count} {data.role} samples {what}")
+
+    def _source(self, data: DataRef) -> DataSource:
+        skipped, truncated = self.unusable.get(data.digest, (0, 0))
+        return DataSource(
+            source=f"{data.spec} ({data.role})",
+            digest=data.digest,
+            samples=data.samples,
+            skipped=skipped,
+            truncated=truncated,
+        )
+
+    def _encoders(self) -> list[Encoder]:
+        return [encoder for encoder in ENCODERS if encoder in self.parameters.encoders]
+
+    def _precisions(self) -> list[Precision]:
+        precisions: tuple[Precision, ...] = ("fp16", "fp8")
+        return [precision for precision in precisions if precision in self.parameters.precisions]
+
+    def _keep(
+        self,
+        ref: ArtifactRef,
+        folder: str,
+        encoder: Encoder | None = None,
+        precision: str | None = None,
+        target: str | None = None,
+    ) -> None:
+        self.pieces.append(Piece(object=ref, folder=folder, encoder=encoder, precision=precision, target=target))

@@ -1,0 +1,211 @@
+"""What is recomputed when something changes, and what is not: the real wiring and keys, without Prefect."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from artifacts.store.store import Store
+from tests.flows.expected_steps import (
+    AUDITS,
+    BUILDS,
+    CALIBRATION,
+    EMBEDS,
+    FP8,
+    LATENCY,
+    RANGES,
+    TEXT_FP16,
+    TEXT_FP16_STEPS,
+    WEIGHTS,
+    each,
+)
+from tests.flows.keyed import Base, KeyedRunner, compute, run_wiring
+
+
+@pytest.fixture
+def mine(base: Base, tmp_path: Path) -> Store:
+    """A copy of `base.store`, to be damaged."""
+    return Store.open(shutil.copytree(base.store.root, tmp_path / "store"))
+
+
+def photographs(folder: Path) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    lines = ["file,caption"]
+    for index in range(12):
+        Image.fromarray(rng.integers(0, 256, (33, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+        lines.append(f"{index}.png,a photo of number {index}")
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return folder
+
+
+def renamed_recipe(folder: Path) -> Path:
+    """The rules of `fp8` under another name and description."""
+    from tasks.quantizing.recipe import BUILTIN
+
+    text = (BUILTIN / "fp8.yaml").read_text().replace("W8A8 FP8 E4M3", "Mine:")
+    (folder / "mine.yaml").write_text(text)
+    return folder / "mine.yaml"
+
+
+REAL = {"calibration batch", "sufficiency report"}
+"""What is said of them is that equal bits come out, or that a step runs which has no stand-in."""
+CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing": ({}, []),
+    "encoders": ({"encoders": ["image"]}, ["quantize", "score"]),
+    "encoders in another order": ({"encoders": ["text", "image"]}, []),
+    "precisions: FP16 alone": ({"precisions": ["fp16"]}, [*LATENCY, "score"]),
+    "precisions: FP8 alone": ({"precisions": ["fp8"]}, [*LATENCY, "score"]),
+    "recipe": (
+        {"recipe": "fp8-no-attention"},
+        FP8,
+    ),
+    "targets: none": ({"targets": []}, []),
+    "targets: one more": (
+        {"targets": ["onnxruntime", "trtrtx-sm89"]},
+        each("build {} fp16 trtrtx-sm89", "build {} fp8 trtrtx-sm89", "latency {} trtrtx-sm89"),
+    ),
+    "calibration samples": ({"calibration__samples": 64}, FP8),
+    # Maxima do not depend on the batch; the evidence does. The graph is the same, so nothing that reads it runs.
+    "calibration batch": ({"calibration__batch": 3}, CALIBRATION),
+    "calibration method of one encoder": (
+        {"calibration__image": {"method": "percentile", "percentile": 99.0}},
+        [
+            *(step for step in FP8 if " image" in step),
+            *("quantize", "audit fp8", "score"),
+        ],
+    ),
+    "sufficiency report": ({"calibration__sufficiency": True}, each("study-calibration {}")),
+    # Batches of 8 instead of 4, but 16 samples are split into four batches anyway.
+    "calibration preset": ({"calibration__preset": "published"}, []),
+    # The prompts of the classes are the same texts.
+    "evaluation samples": ({"evaluation__samples": 30}, [*(e for e in EMBEDS if "image" in e), *RANGES, "score"]),
+    # An engine carries the profile it was built for, so a changed one is another engine.
+    "profile opt": ({"profile__opt": 16}, [*BUILDS, *LATENCY]),
+    "latency rounds": ({"latency__rounds": 6}, LATENCY),
+    "latency batches": ({"latency__batches": [1, 2]}, LATENCY),
+    "gates": ({"gates__min_cosine_mean": 0.5}, []),
+    "time limit": ({"step_minutes": 30}, []),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changing_one_parameter_recomputes_what_depends_on_it(name: str, base: Base) -> None:
+    changes, expected = CHANGES[name]
+    if name == "targets: one more":
+        pytest.importorskip("tensorrt_rtx")
+    assert base.calls(make=compute if name in REAL else None, **changes) == sorted(expected)
+
+
+def test_every_parameter_is_in_the_table() -> None:
+    """A new parameter must say here what it makes stale."""
+    from flows.parameters import OptimizeParameters
+
+    covered = {key.partition("__")[0] for changes, _ in CHANGES.values() for key in changes}
+    elsewhere = {"model", "revision", "store"}  # the tests below
+    assert covered | elsewhere == set(OptimizeParameters.model_fields)
+
+
+def test_evaluation_batch(base: Base) -> None:
+    calls = base.calls(make=compute, evaluation__batch=5)
+    assert [call for call in calls if call != "score"] == sorted(EMBEDS)  # equal bits need no new score
+
+
+def test_another_calibration_source(base: Base, tmp_path: Path) -> None:
+    source = photographs(tmp_path / "photos")
+    made, runner = base.run(calibration__source=str(source))
+    assert sorted(runner.calls) == sorted(FP8)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(source, moved)
+    again = KeyedRunner(runner.kept, base.stand_in)
+    run_wiring(again, base.model, base.store, calibration__source=str(moved))
+    assert again.calls == []
+    lines = (moved / "captions.csv").read_text().splitlines()
+    (moved / "captions.csv").write_text("\n".join([*lines[:-1], "11.png,art of the digit seven"]))
+    other, runner = base.run(calibration__source=str(moved))
+    assert sorted(runner.calls) == sorted(FP8)
+    assert made.draft.calibration != other.draft.calibration
+
+
+def test_another_evaluation_source(base: Base, tmp_path: Path) -> None:
+    source = str(photographs(tmp_path / "photos"))
+    assert base.calls(evaluation__source=source, evaluation__samples=None) == sorted([*EMBEDS, *RANGES, "score"])
+
+
+def test_a_recipe_of_another_name_that_does_the_same(base: Base, tmp_path: Path) -> None:
+    assert base.calls(recipe=str(renamed_recipe(tmp_path))) == []
+
+
+def test_other_weights(base: Base, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base.model, tmp_path / "small"))
+    tensors = dict(load_file(folder / "model.safetensors"))
+    for name in ("text_projection.weight", "visual_projection.weight"):
+        tensors[name] = tensors[name] * np.float32(1.25)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert base.calls(model=folder) == sorted(WEIGHTS)  # the graphs' shape is that of the configuration: no trace
+
+
+def test_another_configuration(base: Base, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base.model, tmp_path / "small"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_act"] = config["vision_config"]["hidden_act"] = "quick_gelu"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert base.calls(model=folder, **TEXT_FP16) == TEXT_FP16_STEPS
+
+
+def test_another_store_shares_nothing(base: Base, tmp_path: Path) -> None:
+    """Not even where both keep their records in one place."""
+    assert base.calls(store=Store.open(tmp_path / "fresh"), **TEXT_FP16) == TEXT_FP16_STEPS
+
+
+def test_another_version_of_a_package_makes_again_what_depends_on_it(
+    base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.runs import steps
+
+    version = steps.package_version
+    monkeypatch.setattr(steps, "package_version", lambda name: "0" if name == "onnx_graphsurgeon" else version(name))
+    assert base.calls() == AUDITS
+
+
+DAMAGE = {
+    "preprocess": ["check"],
+    "calibration": each("calibrate {}"),
+    "checkpoint": ["quantize"],
+    "range": RANGES,
+    "embeddings": EMBEDS,
+    "cosines": ["score"],
+    "onnx": each("export-fp16 {}", "export-fp8 {}"),
+}
+"""Kind of object -> the steps that make it again; equal bytes come back, so nothing after them runs."""
+
+
+def flip(path: Path) -> None:
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("how", ["deleted", "flipped"])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_object_is_recomputed_not_believed(kind: str, how: str, base: Base, mine: Store) -> None:
+    refs = {piece.object.digest: piece.object for piece in base.run()[0].draft.pieces if piece.object.kind == kind}
+    assert refs
+    for ref in refs.values():
+        path = mine.root / "objects" / ref.digest[:2] / ref.digest / ref.files[0].path
+        if how == "deleted":
+            path.unlink()
+        else:
+            flip(path)
+    made, runner = base.run(store=mine, make=compute)
+    assert sorted(runner.calls) == sorted(DAMAGE[kind])
+    for piece in made.draft.pieces:
+        mine.check(piece.object)  # every object is sound again
