@@ -82,6 +82,12 @@ class CheckpointNotFound(CheckpointError):
     """The model id or folder, or the asked revision of it, does not exist or cannot be reached."""
 
 
+class CheckpointUnreachable(CheckpointNotFound):
+    """The hub does not answer, and the checkpoint is not here."""
+
+    exit_code = ExitCode.FAILED
+
+
 class NotClip(CheckpointError):
     """The checkpoint is not a model family that clipsmith knows."""
 
@@ -121,8 +127,20 @@ class DataNotFound(DataError):
     """The data source does not exist or has no captions file."""
 
 
+class DataUnreachable(DataNotFound):
+    """The hub does not answer, and the data is not here."""
+
+    exit_code = ExitCode.FAILED
+
+
 class DataChanged(DataError):
     """The data is not what it was when it was pinned."""
+
+    exit_code = ExitCode.FAILED
+
+
+class BadBatch(DataError):
+    """A preprocessor made something that the model does not take."""
 
     exit_code = ExitCode.FAILED
 
@@ -192,6 +210,12 @@ class EngineUnavailable(ClipsmithError):
     """A target whose runtime is not installed, or that needs hardware this machine lacks."""
 
     exit_code = ExitCode.WRONG_INPUT
+
+
+class EngineConflict(EngineUnavailable):
+    """Two runtimes that one process cannot have."""
+
+    exit_code = ExitCode.FAILED
 
 
 class Fp8Unavailable(EngineUnavailable):
@@ -314,6 +338,12 @@ class NotAStore(StoreError):
     """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
 
     exit_code = ExitCode.WRONG_INPUT
+
+
+class DamagedHeader(NotAStore):
+    """A store's own record of what it is cannot be read."""
+
+    exit_code = ExitCode.FAILED
 
 
 class NotARelease(StoreError):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 # A step is registered when its module is imported. All are, or the plan would depend on who asks for it.
 import tasks.pipeline.accuracy
 import tasks.pipeline.calibration
@@ -19,6 +17,7 @@ from artifacts.errors import ConfigError
 from artifacts.refs import digest_json
 from artifacts.store.store import Store
 from flows.parameters import OptimizeParameters
+from flows.plan_changes import Content
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.pinned import PinnedData
 from tasks.pipeline.checkpoint import calibrated_on
@@ -69,7 +68,7 @@ def plan(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapsh
 
 def plan_content(
     parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, data: PinnedData
-) -> dict[str, Any]:
+) -> Content:
     """Everything that decides what a run makes, as JSON: contents, parameters, steps and packages.
 
     Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
@@ -80,9 +79,9 @@ def plan_content(
         settings[section].pop("source")
     return {
         "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
-        "calibration": data.calibration and data.calibration.digest,
+        "calibration": None if data.calibration is None else data.calibration.digest,
         "evaluation": data.evaluation.digest,
-        "recipe": recipe and recipe.digest,
+        "recipe": None if recipe is None else recipe.digest,
         "settings": settings,
         "steps": {
             name: {"version": version, "result": result, "packages": {each: package_version(each) for each in packages}}

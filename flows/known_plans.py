@@ -4,7 +4,7 @@ this."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from prefect.filesystems import WritableFileSystem
 from prefect.results import ResultStore, get_default_result_storage
@@ -12,6 +12,7 @@ from prefect.serializers import JSONSerializer
 from pydantic import ValidationError
 
 from artifacts.store.store import Store
+from flows.plan_changes import Content, read_content
 from tasks.pipeline.publish import Published
 
 
@@ -40,19 +41,18 @@ class KnownPlans:
         """The release that a flow run led to."""
         return self._read(_run_key(run))
 
-    def remember_variant(self, variant: str, content: dict[str, Any]) -> None:
+    def remember_variant(self, variant: str, content: Content) -> None:
         """Keep what decided the last release of a variant: `flows.inputs.plan_content`."""
         if self.variant(variant) != content:
-            self._results.write(content, key=self._variant_key(variant))
+            self._results.write(dict(content), key=self._variant_key(variant))
 
-    def variant(self, variant: str) -> dict[str, Any] | None:
-        """What decided a variant's last release; None where that is not known, as of versions that did not keep it."""
+    def variant(self, variant: str) -> Content | None:
+        """What decided a variant's last release; None where no version that is known kept it."""
         key = self._variant_key(variant)
         try:
-            found = self._results.read(key).result if self._results.exists(key) else None
+            return read_content(self._results.read(key).result) if self._results.exists(key) else None
         except ValidationError:  # damaged
             return None
-        return found if isinstance(found, dict) else None
 
     def judged(self, identity: str) -> bool:
         """Whether a release has been compared with its history."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textwrap import indent
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
@@ -20,14 +20,14 @@ from artifacts.manifest import Manifest
 from artifacts.prefect_forms import for_forms
 from artifacts.refs import digest_json
 from artifacts.release.regression import findings, sentence
-from artifacts.store import aliases, layout
+from artifacts.store import aliases
 from artifacts.store.store import Store, activate
 from flows.defaults import STORE, default_store
 from flows.inputs import pin_arguments, plan_content, recipe_of
 from flows.known_plans import KnownPlans
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
-from flows.plan_changes import changes
+from flows.plan_changes import Content, changes
 from flows.side_by_side import side_by_side
 from flows.variants import BadVariant, Variant, read_variants, variants_folder
 from tasks.data.pinned import pin_both
@@ -100,7 +100,7 @@ class _Look(NamedTuple):
     variant is made."""
 
     variant: Variant
-    content: dict[str, Any]
+    content: Content
     before: Manifest | None
     why: str
 
@@ -126,20 +126,21 @@ class _Night:
             content = self._content(variant.parameters)
             known = self.plans.known(digest_json(content))
             before = None if known is None else self._whole(known)
-            return _Look(variant, content, before, "" if before else self._why(variant.name, content))
+            why = "" if before else self._why(variant.name, content, lost=known is not None)
+            return _Look(variant, content, before, why)
         except Exception as error:  # noqa: BLE001  (whatever is wrong with one does not stop the others)
             return _failure(variant, error)
 
-    def _why(self, variant: str, content: dict[str, Any]) -> str:
-        """Why a variant is made, whose inputs led to no release that is there."""
+    def _why(self, variant: str, content: Content, *, lost: bool) -> str:
+        """Why a variant is made whose inputs led to no release that is there; `lost` when they led to one that was."""
+        if lost:
+            return "its release is gone or damaged"
         last = self.plans.variant(variant)
-        if last is not None:
-            return changes(last, content) or "its release is gone or damaged"
-        if any(layout.manifests(self.store.root, content["source"]["model"])):
-            return "no night of this version of clipsmith has made it before"
-        return "it is new"
+        if last is None:
+            return "nothing is remembered of an earlier night"
+        return changes(last, content) or "nothing is remembered of its release"
 
-    def _content(self, parameters: OptimizeParameters) -> dict[str, Any]:
+    def _content(self, parameters: OptimizeParameters) -> Content:
         """Reads, and digests, the checkpoint and the data."""
         recipe = recipe_of(parameters)
         snapshot = resolve(parameters.model, parameters.revision, self.store)
@@ -167,10 +168,17 @@ class _Night:
             else:
                 outcome = self._judge(variant, looked.before, changed=False)
             if outcome.release is not None:
-                self.plans.remember_variant(variant.name, looked.content)
+                self._remember(variant.name, looked.content)
             return outcome.model_copy(update={"why": looked.why})
         except Exception as error:  # noqa: BLE001  (as above)
-            return _failure(variant, error)
+            return _failure(variant, error).model_copy(update={"why": looked.why})
+
+    def _remember(self, variant: str, content: Content) -> None:
+        """For the night after the next change; the release is there, whatever becomes of this."""
+        try:
+            self.plans.remember_variant(variant, content)
+        except Exception as error:  # noqa: BLE001
+            get_run_logger().warning("%s: the next night cannot say what has changed: %s", variant, error)
 
     def _make(self, variant: Variant) -> Outcome:
         wanted = variant.parameters.model_copy(update={"store": str(self.store.root)})

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
 _MOST = 4
 """So many changes are told; of more, how many there are."""
 _CONTENTS = {
@@ -13,30 +16,60 @@ _CONTENTS = {
     "evaluation": "the evaluation data",
     "recipe": "the recipe",
 }
+_ABSENT = object()
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two contents of `flows.inputs.plan_content`, as one sentence; empty where nothing does."""
+class Step(TypedDict):
+    """What of a step decides: its version, the class of its result, and the versions of its packages."""
+
+    version: int
+    result: str
+    packages: dict[str, str]
+
+
+class Content(TypedDict):
+    """What `flows.inputs.plan_content` makes."""
+
+    source: dict[str, Any]
+    calibration: str | None
+    evaluation: str
+    recipe: str | None
+    settings: dict[str, Any]
+    steps: dict[str, Step]
+    clipsmith: str
+
+
+_READER = TypeAdapter(Content)
+
+
+def read_content(value: object) -> Content | None:
+    """A content that was recorded; None where another version of clipsmith wrote it in another form."""
+    try:
+        return _READER.validate_python(value, strict=True)
+    except ValidationError:
+        return None
+
+
+def changes(before: Content, now: Content) -> str:
+    """What differs between two contents, in words; empty where nothing does."""
     found = list(_changes(before, now))
-    if not found:
-        return ""
-    told = found if len(found) <= _MOST else [*found[: _MOST - 1], f"{len(found) - _MOST + 1} more"]
-    return f"changed: {', '.join(told)}"
+    if len(found) > _MOST:
+        found = [*found[: _MOST - 1], f"{len(found) - _MOST + 1} more"]
+    return ", ".join(found)
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name, words in _CONTENTS.items():
-        if before.get(name) != now.get(name):
-            yield words
-    yield from _differences(before.get("settings"), now.get("settings"), ())
-    yield from _steps(before.get("steps") or {}, now.get("steps") or {})
-    if before.get("clipsmith") != now.get("clipsmith"):
-        yield f"clipsmith {before.get('clipsmith')} -> {now.get('clipsmith')}"
+def _changes(before: Content, now: Content) -> Iterator[str]:
+    if before["clipsmith"] != now["clipsmith"]:
+        yield f"clipsmith {before['clipsmith']} -> {now['clipsmith']}"
+    old, new = dict(before), dict(now)
+    yield from (f"{words} changed" for name, words in _CONTENTS.items() if old[name] != new[name])
+    yield from _differences(before["settings"], now["settings"], ())
+    yield from _steps(before["steps"], now["steps"])
 
 
-def _steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _steps(before: Mapping[str, Step], now: Mapping[str, Step]) -> Iterator[str]:
     """Steps whose work changed, and each package once, however many steps depend on it."""
-    packages: dict[str, tuple[Any, Any]] = {}
+    packages: dict[str, str] = {}
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if old is None or new is None:
@@ -45,19 +78,21 @@ def _steps(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         if old["version"] != new["version"]:
             yield f"step {name} {old['version']} -> {new['version']}"
         elif old["result"] != new["result"] or old["packages"].keys() != new["packages"].keys():
-            yield f"step {name}"
+            yield f"step {name} changed"
         for package in sorted(old["packages"].keys() & new["packages"].keys()):
             if old["packages"][package] != new["packages"][package]:
-                packages[package] = (old["packages"][package], new["packages"][package])
-    yield from (f"{package} {old or 'absent'} -> {new or 'absent'}" for package, (old, new) in packages.items())
+                packages[package] = f"{package} {old['packages'][package]} -> {new['packages'][package]}"
+    yield from packages.values()
 
 
 def _differences(before: Any, now: Any, place: tuple[str, ...]) -> Iterator[str]:
     """Parameters that differ, by their path."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(name), now.get(name), (*place, name))
-    elif before != now:
+            yield from _differences(before.get(name, _ABSENT), now.get(name, _ABSENT), (*place, name))
+    elif before is _ABSENT or now is _ABSENT:
+        yield f"{'.'.join(place)} is {'new' if before is _ABSENT else 'gone'}"
+    elif (type(before), before) != (type(now), now):
         yield f"{'.'.join(place)} {_short(before)} -> {_short(now)}"
 
 

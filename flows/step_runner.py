@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from typing import Any, NamedTuple, Protocol
 
 from prefect import get_run_logger
@@ -15,7 +15,6 @@ from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
 from flows.side_by_side import side_by_side
 from flows.tables import stage_row
-from tasks.engines.child import builders_stopped
 from tasks.prefect_ui import tags
 from tasks.runs.step_cost import StepStats
 from tasks.runs.step_limit import step_limit_s
@@ -68,10 +67,19 @@ class StepRunner(ABC):
         """
         return self._output(name, self.call(name, step, Job(arguments, label)), label)
 
-    def side_by_side(self, name: str, step: Any, jobs: Sequence[Job], at_once: int) -> Generator[Any]:
-        """Call a cached step for each job, `at_once` at the same time, and yield the outputs in the jobs' order."""
-        # Closed at once when a call has failed: the exception would keep the generator, and so the calls, alive.
-        with closing(side_by_side(lambda job: self.call(name, step, job), jobs, at_once, builders_stopped)) as ended:
+    def side_by_side(
+        self,
+        name: str,
+        step: Any,
+        jobs: Sequence[Job],
+        at_once: int,
+        stopped: Callable[[], AbstractContextManager[None]],
+    ) -> Generator[Any]:
+        """Call a cached step for each job, `at_once` at the same time, and yield the outputs in the jobs' order.
+
+        `stopped` is entered while calls are waited for that a signal ends: see `flows.side_by_side`.
+        """
+        with closing(side_by_side(lambda job: self.call(name, step, job), jobs, at_once, stopped)) as ended:
             for job, end in zip(jobs, ended, strict=True):
                 yield self._output(name, end, job.label)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from tasks.clip import ENCODERS
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.gpu import gpu_name
 from tasks.engines import backend_for
+from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.pipeline.accuracy import Accuracy, score_task
@@ -42,7 +44,7 @@ from tasks.runs.progress import progress
 from tasks.runs.steps import measured
 
 
-class Made(NamedTuple):
+class Drafted(NamedTuple):
     """What a run made: the release before it is published, and the digest of what decided it."""
 
     draft: Draft
@@ -71,7 +73,7 @@ class Wiring:
     studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def run(self) -> Made:
+    def run(self) -> Drafted:
         """checkpoint -> calibration -> FP8 -> ONNX -> audit -> engines -> accuracy and latency -> a draft."""
         snapshot, data = self._inputs()
         preprocess = self._checkpoint(snapshot, data)
@@ -82,7 +84,7 @@ class Wiring:
         accuracy = self._accuracy(snapshot, preprocess, data.evaluation, exports, engines)
         latencies = self._latency(snapshot, engines)
         draft = self._draft(snapshot, data, self._tables(audits, engines, accuracy, latencies))
-        return Made(draft, plan(self.parameters, self.recipe, snapshot, data))
+        return Drafted(draft, plan(self.parameters, self.recipe, snapshot, data))
 
     # --- steps ---------------------------------------------------------------------------------------------
 
@@ -212,8 +214,12 @@ class Wiring:
         engines: list[BuiltEngine] = []
         jobs = [self._build(export, target) for export in exports for target in self.parameters.targets]
         at_once = builds_at_once([export.onnx.size for export in exports])
-        with progress("clipsmith-progress-build", len(jobs), "engine", "build") as built_so_far:
-            for built in self.steps.side_by_side("build", build_task, jobs, at_once):
+        # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
+        with (
+            progress("clipsmith-progress-build", len(jobs), "engine", "build") as built_so_far,
+            closing(self.steps.side_by_side("build", build_task, jobs, at_once, builders_stopped)) as outputs,
+        ):
+            for built in outputs:
                 engines.append(built)
                 of = (built.encoder, built.precision, built.target)
                 self._keep(built.engine, built.encoder, *of)

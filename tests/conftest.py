@@ -62,7 +62,7 @@ FIRST = (
 """One file that trains the demo, and those that take longest."""
 
 
-LIMIT_S, HEAVY_LIMIT_S = 240, 900
+LIMIT_S, HEAVY_LIMIT_S = 480, 900
 """A test that takes longer hangs, also on a slow machine; fixtures that it has to make count."""
 
 

@@ -14,7 +14,14 @@ from pathlib import Path
 
 from artifacts import fs
 from artifacts.copies.bucket import Bucket, BucketHeader, in_order
-from artifacts.errors import ConfigError, NotAStore, ObjectDamaged, ObjectMissing, ReleaseConflict, ReplicaError
+from artifacts.errors import (
+    ConfigError,
+    DamagedHeader,
+    ObjectDamaged,
+    ObjectMissing,
+    ReleaseConflict,
+    ReplicaError,
+)
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef
@@ -49,7 +56,7 @@ class SharedStore(Store):
             store._offer_all()
             with suppress(FileExistsError):  # another process of this host was faster
                 fs.write_exclusive(mark, dump(store.bucket.header), root / "staging")
-        mine = parse(BucketHeader, mark.read_bytes(), where=mark, error=NotAStore, what="the mark of the bucket")
+        mine = parse(BucketHeader, mark.read_bytes(), where=mark, error=DamagedHeader, what="the mark of the bucket")
         if mine != store.bucket.header:
             raise ConfigError(
                 f"the store is the working copy of another bucket than {store.bucket.url}",

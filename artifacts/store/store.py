@@ -15,6 +15,7 @@ store/quarantine/ cache/               damaged things that were moved out of the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -34,6 +35,7 @@ from artifacts.errors import (
     AmbiguousReference,
     ClipsmithError,
     ConfigError,
+    DamagedHeader,
     DamagedManifest,
     DiskFull,
     NotAStore,
@@ -85,7 +87,8 @@ class Store:
         Commands and flows open stores with `artifacts.copies.opening.open_store`, which also joins buckets.
 
         Raises:
-            NotAStore: the folder holds something else, a store of another format, or (read-only) nothing.
+            NotAStore: the folder holds something else, or (read-only) nothing.
+            DamagedHeader: the store is of another format, or its header is damaged.
             StoreReadOnly: `writable` and the folder cannot be written.
             UnsupportedFileSystem: `writable` and the folder is on a network file system.
             ConfigError: `writable` and the store is a bucket's working copy, which only `open_store` may write.
@@ -95,7 +98,7 @@ class Store:
             raise ConfigError(
                 f"the store is the working copy of a bucket, and ${BUCKET_VARIABLE} does not name it",
                 where=root / layout.BUCKET,
-                fix=f"set {BUCKET_VARIABLE} to the bucket's URL, or give another --store",
+                fix=f"set {BUCKET_VARIABLE} to the bucket's URL, or give another --store; in Python, use open_store",
             )
         return cls(root, identity, writable=writable)
 
@@ -513,13 +516,13 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         _prepare(root)
     header = root / layout.HEADER
     try:
-        content = parse(_Header, header.read_bytes(), where=header, error=NotAStore, what="the store's header")
+        content = parse(_Header, header.read_bytes(), where=header, error=DamagedHeader, what="the store's header")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotAStore(
             "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"
         ) from error
     except OSError as error:
-        raise NotAStore(f"the store's header cannot be read: {error}", where=header) from error
+        raise DamagedHeader(f"the store's header cannot be read: {error}", where=header) from error
     return root, content.id
 
 
@@ -543,6 +546,10 @@ def _prepare(root: Path) -> None:
         probe.touch()
         probe.unlink(missing_ok=True)  # a collector may have been faster
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                "there is no room to make the store", where=root, fix="free space, or give another --store"
+            ) from error
         raise StoreReadOnly(
             f"the store cannot be written: {error.strerror or error}",
             where=root,
@@ -589,5 +596,5 @@ def active_store() -> Store:
     """The store of the running flow; StoreError outside `activate`."""
     store = _active.get()
     if store is None:
-        raise StoreError("no store is active", fix="run inside `with activate(Store.open(...))`")
+        raise StoreError("no store is active", fix="run inside `with activate(open_store(...))`")
     return store

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from artifacts.errors import BadSample, ConfigError, DataError
+from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class Batch:
         """A model input by its name.
 
         Raises:
-            DataError: the preprocessor made no such input.
+            BadBatch: the preprocessor made no such input.
         """
         value: np.ndarray | None = getattr(self, name)
         if value is None:
-            raise DataError(f"the tokenizer made no {name}", expected="what the model's text encoder takes")
+            raise BadBatch(f"the tokenizer made no {name}", expected="what the model's text encoder takes")
         return value
 
 
@@ -177,7 +177,7 @@ def _next_batch(
 
 def _checked(pixels: np.ndarray, sample: str) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != "float32":
-        raise DataError(
+        raise BadBatch(
             f"the preprocessor gave {pixels.dtype} {list(pixels.shape)}",
             where=sample,
             expected="float32 [3, H, W]",
@@ -191,7 +191,7 @@ def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
 
     shapes = {pixels.shape for pixels in pictures}
     if len(shapes) > 1:
-        raise DataError(
+        raise BadBatch(
             f"the preprocessor gave pictures of different sizes: {sorted(shapes)}",
             expected="one size",
             fix=_OWN_PROCESSOR,
@@ -201,7 +201,7 @@ def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
 
 def _tokens(values: np.ndarray, rows: int) -> np.ndarray:
     if values.ndim != 2 or len(values) != rows or values.dtype.kind not in "iu":
-        raise DataError(
+        raise BadBatch(
             f"the tokenizer gave {values.dtype} {list(values.shape)}",
             expected=f"whole numbers [{rows}, S]",
             fix=_OWN_PROCESSOR,

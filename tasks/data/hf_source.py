@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import ConfigError, DataError, DataNotFound
-from tasks.checkpoints.hub_retries import patiently
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
+from tasks.checkpoints.hub_retries import is_transient, patiently
 
 PREFIX = "datasets:"
 _SPLIT = r"\w[\w.-]*(?:\[[^\]]*\])?"  # a name, or a slice such as train[:100]
@@ -63,7 +63,7 @@ def load_source(source: HfSource) -> tuple[Any, str]:
             return _load_folder(source.folder, source.split)
         return patiently(partial(_load_hub, source))
     except (OSError, httpx.HTTPError) as error:
-        raise DataNotFound(
+        raise (DataUnreachable if is_transient(error) else DataNotFound)(
             f"the data set cannot be found or reached: {error}",
             where=f"{PREFIX}{source.place}",
             expected=_FORM,

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.errors import BadSample, DataError
+from artifacts.errors import BadSample, DataChanged
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,11 +86,11 @@ def decode_unchanged(data: bytes, image_hash: str, where: str) -> Image:
     """`decode_rgb`, after checking that the bytes are still those that were hashed when the set was opened.
 
     Raises:
-        DataError: the bytes changed; the digest of the set would no longer describe what was used.
+        DataChanged: the bytes changed; the digest of the set would no longer describe what was used.
         BadSample: as for `decode_rgb`.
     """
     if hashlib.sha256(data).hexdigest() != image_hash:
-        raise DataError(
+        raise DataChanged(
             "the image changed after the data set was opened",
             where=where,
             expected=f"bytes with sha256 {image_hash}",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from artifacts.errors import ConfigError, DataError, DataNotFound
-from tasks.checkpoints.hub_retries import patiently
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
+from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.data.rows import read_utf8
 
 PREFIX = "wds:"
@@ -81,7 +81,7 @@ def _download(place: str, split: str) -> Path:
     try:
         return Path(patiently(fetch))
     except (OSError, ValueError, httpx.HTTPError) as error:
-        raise DataNotFound(
+        raise (DataUnreachable if is_transient(error) else DataNotFound)(
             f"the data set cannot be found or reached: {error}",
             where=f"{PREFIX}{place}",
             expected=_FORM,

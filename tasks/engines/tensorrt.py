@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
+from artifacts.errors import BuildError, EngineConflict, EngineFailed
 from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
 from tasks.device.gpu_state import GpuState, read_gpu_state
 from tasks.engines.base import BatchProfile, Platform
@@ -264,12 +264,12 @@ def _choose_flavour(*, rtx: bool) -> None:
     """Point Polygraphy at one TensorRT flavour; it can be chosen once per process.
 
     Raises:
-        EngineUnavailable: this process uses the other flavour already.
+        EngineConflict: this process uses the other flavour already.
     """
     from polygraphy import config
 
     if "polygraphy.backend.trt" in sys.modules and rtx != config.USE_TENSORRT_RTX:
-        raise EngineUnavailable(
+        raise EngineConflict(
             "TensorRT and TensorRT for RTX cannot run in one process", fix="run their targets one after the other"
         )
     config.USE_TENSORRT_RTX = rtx

@@ -18,6 +18,7 @@ from artifacts.errors import (
     BadWeights,
     CheckpointError,
     CheckpointNotFound,
+    CheckpointUnreachable,
     ConfigError,
     NotClip,
     ObjectDamaged,
@@ -29,7 +30,7 @@ from artifacts.names import model_name_from
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
 from artifacts.strict_json import strict_json
-from tasks.checkpoints.hub_retries import patiently
+from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
 from tasks.clip import ClipFamily, family_for, family_named, openclip
@@ -138,7 +139,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
             patterns = [*wanted, openclip.WEIGHTS_FILE]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointNotFound(
+        raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
             f"model {model!r} cannot be had: {type(error).__name__}",
             where=f"revision {revision or 'main'}",
             expected="a local folder, or a Hugging Face id that this machine can reach or has cached",

@@ -1,1 +1,1 @@
-"""What Prefect's UI shows: tables, tags, the night's summary, and what a person sees who approves a promotion."""
+"""What people see and start in Prefect's UI: tables, tags, the night's summary, upkeep, and approving a promotion."""

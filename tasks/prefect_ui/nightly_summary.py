@@ -20,7 +20,7 @@ _LONGEST = 300  # characters of an error in the table
 class Outcome(BaseModel):
     """What became of one variant; figures are those of its release, and of the one in production before.
 
-    `why` says why it was made now, and is empty where it was not.
+    `why` says why it was made in this night, and is empty where it was not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Outcome(BaseModel):
         """In words."""
         if self.error is not None:
             return self.error
-        words = f"{self.release} {self.result}" + (f" ({self.why})" if self.why else "")
+        words = f"{self.release} {self.result}" + (f"; why it was made: {self.why}" if self.why else "")
         return "; ".join([words, *self.alarms])
 
 

@@ -27,6 +27,7 @@ WRONG_INPUT = {
         "BadArchive",
     ),
 }
+"""Told before anything is computed. What may pass by itself, or is found in the middle of the work, is FAILED."""
 GATE = {"GateFailed", "NoRecipe", "ReleaseRejected"}
 
 

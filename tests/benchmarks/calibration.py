@@ -201,7 +201,7 @@ def _fed_with(ready: list[Batch] | None) -> Iterator[None]:
     if ready is None:
         yield
     else:
-        with mock.patch("tasks.pipeline.calibration.stream_batches", lambda *_: (batch for batch in ready)):
+        with mock.patch("tasks.quantizing.calibration_feed.stream_batches", lambda *_: (batch for batch in ready)):
             yield
 
 

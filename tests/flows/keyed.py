@@ -23,7 +23,7 @@ from artifacts.store.store import Store, activate, active_store
 from flows.inputs import recipe_of
 from flows.parameters import OptimizeParameters
 from flows.step_runner import Ended, Job, StepRunner
-from flows.wiring import Made, Wiring
+from flows.wiring import Drafted, Wiring
 from tasks.runs.steps import StepOutput
 from tests.flows.conftest import LABELS, small_parameters
 
@@ -127,7 +127,7 @@ def own_object(like: ArtifactRef, text: str) -> ArtifactRef:
         return store.add(like.kind, folder)
 
 
-def run_wiring(runner: StepRunner, model: Path, store: Store, **changes: Any) -> Made:
+def run_wiring(runner: StepRunner, model: Path, store: Store, **changes: Any) -> Drafted:
     """Run the wiring of `optimize` with `small_parameters`; nothing is published."""
     parameters = OptimizeParameters.model_validate(small_parameters(model, store.root, **changes))
     with activate(store):
@@ -145,7 +145,7 @@ class Base:
 
     def run(
         self, model: Path | None = None, store: Store | None = None, make: Make | None = None, **changes: Any
-    ) -> tuple[Made, KeyedRunner]:
+    ) -> tuple[Drafted, KeyedRunner]:
         """Run again with what is in the cache; what is not there is a stand-in, or is made by `make`."""
         runner = KeyedRunner(dict(self.kept), make or self.stand_in)
         return run_wiring(runner, model or self.model, store or self.store, **changes), runner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from artifacts.errors import GateFailed, ReleaseRejected
+import flows.wiring
+import tasks.pipeline.engine_build
+from artifacts.errors import BuildError, GateFailed, ReleaseRejected
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import GateResult, Manifest
 from artifacts.store.store import Store
+from tasks.engines.child import build_in_child
 from tests.flows.expected_steps import EVERYTHING, TEXT_FP16
 
 Run = Callable[..., tuple[Manifest, list[str]]]
@@ -86,17 +90,57 @@ def test_a_second_run_is_the_same_release_and_prefect_says_cached(run: Run, smal
     assert len(runs) == len(EVERYTHING) + len(uncached)
 
 
+def flip(path: Path) -> None:
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
 def objects(manifest: Manifest, kind: str) -> list[Any]:
     return [file for file in manifest.files if file.kind == kind]
 
 
-def test_a_damaged_graph_is_written_again(run: Run, small_clip: Path, mine: Path) -> None:
+@pytest.mark.parametrize("how", ["deleted", "flipped"])
+def test_a_damaged_graph_is_written_again(run: Run, small_clip: Path, mine: Path, how: str) -> None:
     manifest = Store.open(mine, writable=False).find("small@1")
     (file,) = [file for file in manifest.files if file.path == "text/fp8.onnx"]
-    shutil.rmtree(mine / "objects" / file.object[:2] / file.object)
+    folder = mine / "objects" / file.object[:2] / file.object
+    if how == "deleted":
+        shutil.rmtree(folder)
+    else:
+        flip(folder / file.member)
     again, calls = run(small_clip, mine)
     assert calls == ["export-fp8 text"]
     assert [f.sha256 for f in again.files if f.path == "text/fp8.onnx"] == [file.sha256]
+
+
+def test_builds_overlap(run: Run, small_clip: Path, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)  # breaks unless two builds are there at once
+
+    def at_once(job: Any) -> Any:
+        together.wait(timeout=60)
+        return build_in_child(job)
+
+    monkeypatch.setattr(flows.wiring, "builds_at_once", lambda _: 2)
+    monkeypatch.setattr(tasks.pipeline.engine_build, "build_in_child", at_once)
+    release, _ = run(small_clip, mine, profile__opt=16)
+    builds = [row for row in release.tables["stages"] if row["step"] == "build"]
+    assert [(row["encoder"], row["precision"]) for row in builds] == [
+        (encoder, precision) for encoder in ("image", "text") for precision in ("fp16", "fp8")
+    ]
+
+
+def test_a_build_that_fails_publishes_nothing(
+    run: Run, small_clip: Path, mine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_job: Any) -> Any:
+        raise BuildError("the builder refuses the graph")
+
+    monkeypatch.setattr(tasks.pipeline.engine_build, "build_in_child", refuse)
+    with pytest.raises(BuildError, match="refuses the graph"):
+        run(small_clip, mine, profile__opt=16)
+    assert [release.ref for release in Store.open(mine, writable=False).releases()] == ["small@1"]
 
 
 def flow_state(store: Path) -> Any:

@@ -11,6 +11,7 @@ from prefect.filesystems import LocalFileSystem
 from artifacts.store.store import Store
 from flows import known_plans
 from flows.known_plans import KnownPlans
+from flows.plan_changes import read_content
 from tasks.pipeline.publish import Published
 from tests.artifacts.support import SHA
 
@@ -69,15 +70,22 @@ def test_what_cannot_be_read_is_not_known_and_is_written_again(store: Store, res
     assert KnownPlans(store).known("plan") == published(store)
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"\xff\0"], ids=["whole", "empty", "garbage"])
-def test_what_decided_a_variants_last_release_is_known(store: Store, results: Path, damage: bytes | None) -> None:
-    plans, content = KnownPlans(store), {"steps": {"audit": {"version": 2}}}
+@pytest.mark.parametrize("damage", [None, b"", b"\xff\0", "foreign"], ids=["whole", "empty", "garbage", "foreign"])
+def test_what_decided_a_variants_last_release_is_known(store: Store, results: Path, damage: bytes | str | None) -> None:
+    plans = KnownPlans(store)
+    content = read_content(
+        {"source": {}, "calibration": None, "evaluation": "1", "recipe": None, "settings": {}, "steps": {}}
+        | {"clipsmith": "0.1.0"}
+    )
+    assert content is not None
     assert plans.variant("v") is None
-    plans.remember_variant("v", {"steps": {}})
+    plans.remember_variant("v", content | {"clipsmith": "0.0.9"})  # type: ignore[typeddict-item]
     plans.remember_variant("v", content)
     (file,) = results.glob("variant-*")
-    if damage is not None:
+    if isinstance(damage, bytes):
         file.write_bytes(damage)
+    elif damage == "foreign":  # another version kept something else
+        file.write_bytes(file.read_bytes().replace(b"evaluation", b"evaluations"))
     assert KnownPlans(store).variant("v") == (content if damage is None else None)
     assert plans.variant("w") is None
 

@@ -33,9 +33,10 @@ FAILED = GateResult(name="max_size_ratio", status="failed", max=0.98, value=1.2)
 MISSING = GateResult(name="min_speedup", status="not measured", min=1.2)
 
 
-def content(model: str, **changes: Any) -> dict[str, Any]:
+def content(model: str, **changes: Any) -> Any:
     """What decides the release of a variant of this model."""
-    return {"source": {"model": "a", "digest": model}, "steps": {}} | changes
+    names = {"calibration": None, "evaluation": "1", "recipe": None, "settings": {}, "steps": {}, "clipsmith": "0.1.0"}
+    return {"source": {"model": "a", "digest": model}} | names | changes
 
 
 class Night:
@@ -53,7 +54,8 @@ class Night:
         self.judged: set[str] = set()
         self.reported: list[tuple[str, list[str]]] = []
         self.findings: list[Finding] = []
-        self.contents: dict[str, dict[str, Any]] = {}
+        self.contents: dict[str, Any] = {}
+        self.plans: Any = None
 
     def release(self, text: str, *gates: GateResult, model: str = "a") -> Published:
         """A new release of its own content."""
@@ -106,6 +108,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
         judged=lambda identity: identity in night.judged,
         remember_judged=night.judged.add,
     )
+    night.plans = plans
     start = SimpleNamespace(with_options=lambda **_: lambda *arguments, **_: night.run_optimize(*arguments))
     reported = night.reported
     for name, value in {
@@ -254,18 +257,31 @@ def test_what_is_known_and_lost_is_made_again(night: Night, lost: Callable[[Nigh
 def test_it_is_said_why_a_variant_is_made(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     night.variant("v", lambda: night.release("new"))
-    assert night.run()["v"].why == "it is new"
-    assert "v is made: it is new" in caplog.messages
+    assert night.run()["v"].why == "nothing is remembered of an earlier night"
+    assert "v is made: nothing is remembered of an earlier night" in caplog.messages
     assert night.contents["v"] == content("v")
 
-    del night.contents["v"]  # as after a version that did not remember it
-    assert night.run()["v"].why == "no night of this version of clipsmith has made it before"
-
     night.contents["v"] = content("other", steps={"audit": {"version": 1, "result": "", "packages": {}}})
-    assert night.run()["v"].sentence() == "a@1 unchanged (changed: the checkpoint, step audit is gone)"
+    sentence = "a@1 unchanged; why it was made: the checkpoint changed, step audit is gone"
+    assert night.run()["v"].sentence() == sentence
+    assert night.run()["v"].why == "nothing is remembered of its release"
 
     night.known["v"] = damaged(night, night.release("new"))
     assert night.run()["v"].why == "its release is gone or damaged"
+
+
+def test_a_release_counts_though_its_record_cannot_be_written(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    night.variant("v", lambda: night.release("new"))
+    night.plans.remember_variant = explode
+    assert night.run()["v"].result == "released"
+    assert "the next night cannot say what has changed" in caplog.text
+
+
+def test_why_is_told_of_what_failed_too(night: Night) -> None:
+    night.variant("v", explode)
+    with pytest.raises(VariantsFailed):
+        night.run()
+    assert night.summary[0].why == "nothing is remembered of an earlier night"
 
 
 def test_of_what_is_not_made_nothing_is_said(night: Night) -> None:
@@ -336,7 +352,7 @@ def test_whatever_is_wrong_with_one_the_others_are_made(night: Night, monkeypatc
     night.variant("gone", lambda: Published(ref="a@99", identity="", store="", new=True))
     night.variant("good", lambda: night.release("good"), promote="production")
 
-    def read(_self: object, parameters: OptimizeParameters) -> dict[str, Any]:
+    def read(_self: object, parameters: OptimizeParameters) -> Any:
         if parameters.model == "inputs":
             explode()
         if parameters.model == "known":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import Any
 
 import pytest
 
-from flows.plan_changes import changes
+from flows.plan_changes import changes, read_content
 
 STEPS = {
     name: {"version": 1, "result": f"tasks.{name}.Made", "packages": {"torch": "2.13.0", "onnx": "1.23.0"}}
@@ -37,22 +38,22 @@ def changed(*place: str, to: Any) -> dict[str, Any]:
     ("now", "told"),
     [
         (PLAN, ""),
-        (changed("source", "digest", to="0"), "changed: the checkpoint"),
-        (changed("calibration", to=None), "changed: the calibration data"),
-        (changed("evaluation", to="0"), "changed: the evaluation data"),
-        (changed("recipe", to="0"), "changed: the recipe"),
-        (changed("settings", "gates", "min_cosine_mean", to=0.95), "changed: gates.min_cosine_mean 0.9 -> 0.95"),
-        (changed("settings", "gates", "max_size_ratio", to=0.6), "changed: gates.max_size_ratio none -> 0.6"),
+        (changed("source", "digest", to="0"), "the checkpoint changed"),
+        (changed("calibration", to=None), "the calibration data changed"),
+        (changed("evaluation", to="0"), "the evaluation data changed"),
+        (changed("recipe", to="0"), "the recipe changed"),
+        (changed("settings", "gates", "min_cosine_mean", to=0.95), "gates.min_cosine_mean 0.9 -> 0.95"),
+        (changed("settings", "gates", "max_size_ratio", to=0.6), "gates.max_size_ratio none -> 0.6"),
         (
             changed("settings", "targets", to=["onnxruntime", "trtrtx-sm89"]),
-            "changed: targets onnxruntime -> onnxruntime,trtrtx-sm89",
+            "targets onnxruntime -> onnxruntime,trtrtx-sm89",
         ),
-        (changed("steps", "audit", "version", to=2), "changed: step audit 1 -> 2"),
-        (changed("steps", "audit", "result", to="tasks.moved.Made"), "changed: step audit"),
-        (changed("steps", "audit", "packages", to={"onnx": "1.23.0"}), "changed: step audit"),
-        (changed("steps", "study", to=STEPS["audit"]), "changed: step study is new"),
-        (changed("steps", to={"audit": STEPS["audit"]}), "changed: step export is gone"),
-        (changed("clipsmith", to="0.2.0"), "changed: clipsmith 0.1.0 -> 0.2.0"),
+        (changed("steps", "audit", "version", to=2), "step audit 1 -> 2"),
+        (changed("steps", "audit", "result", to="tasks.moved.Made"), "step audit changed"),
+        (changed("steps", "audit", "packages", to={"onnx": "1.23.0"}), "step audit changed"),
+        (changed("steps", "study", to=STEPS["audit"]), "step study is new"),
+        (changed("steps", to={"audit": STEPS["audit"]}), "step export is gone"),
+        (changed("clipsmith", to="0.2.0"), "clipsmith 0.1.0 -> 0.2.0"),
     ],
 )
 def test_each_kind(now: dict[str, Any], told: str) -> None:
@@ -63,13 +64,34 @@ def test_a_package_is_named_once_for_all_its_steps() -> None:
     now = deepcopy(PLAN)
     for step in now["steps"].values():
         step["packages"]["torch"] = "2.14.0"
-    assert changes(PLAN, now) == "changed: torch 2.13.0 -> 2.14.0"
+    assert changes(PLAN, now) == "torch 2.13.0 -> 2.14.0"
 
 
 def test_many_are_counted() -> None:
     now = PLAN | {"settings": PLAN["settings"] | {f"p{n}": n for n in range(9)}}
-    assert changes(PLAN, now) == "changed: p0 none -> 0, p1 none -> 1, p2 none -> 2, 6 more"
+    assert changes(PLAN, now) == "p0 is new, p1 is new, p2 is new, 6 more"
 
 
-def test_what_an_older_version_left_out_is_new() -> None:
-    assert changes({}, {"steps": {"audit": STEPS["audit"]}}) == "changed: step audit is new"
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({}, {"new": None}, "new is new"),
+        ({"old": 1}, {}, "old is gone"),
+        ({"flag": 1}, {"flag": True}, "flag 1 -> True"),
+        ({"section": {"a": 1}}, {"section": {"a": 1, "b": {}}}, "section.b is new"),
+    ],
+)
+def test_a_parameter_that_came_or_went(before: dict[str, Any], now: dict[str, Any], told: str) -> None:
+    assert changes(PLAN | {"settings": before}, PLAN | {"settings": now}) == told
+
+
+def test_an_upgrade_is_told_first() -> None:
+    now = PLAN | {"clipsmith": "0.2.0", "settings": {f"p{n}": n for n in range(9)}}
+    assert changes(PLAN, now).startswith("clipsmith 0.1.0 -> 0.2.0, ")
+
+
+def test_what_was_recorded_is_read_back_and_another_form_is_not() -> None:
+    assert read_content(json.loads(json.dumps(PLAN))) == PLAN
+    for steps in ({"a": [1, {}]}, {"a": {"version": 1, "packages": {}}}, [1], None):
+        assert read_content(PLAN | {"steps": steps}) is None
+    assert read_content([PLAN]) is None

@@ -41,7 +41,7 @@ print(f"{{engine.name}}: {{stats.wall_s:.1f}} s, {{stats.peak_rss_mb:.0f}} MB")
 BUILD_PLAIN = """
 import os, sys
 from pathlib import Path
-from tasks.bench import aot
+from tasks.torch_fp8 import aot
 from tasks.torch_fp8.cuda_toolkit import cuda_environment
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.record import write_record

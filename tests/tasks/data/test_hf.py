@@ -17,6 +17,8 @@ from PIL import Image
 from skimage import data as pictures
 
 from artifacts.errors import BadSample, ConfigError, DataError, DataNotFound
+from artifacts.exit_codes import ExitCode
+from tasks.checkpoints import hub_retries
 from tasks.data.hf import HfDataset
 from tasks.data.hf_source import HfSource, parse_source
 from tasks.data.pictures import picture_places
@@ -265,9 +267,13 @@ def test_hub_with_several_splits_loads_nothing(monkeypatch: pytest.MonkeyPatch, 
     "failure", [ConnectionError("offline"), DatasetNotFoundError("gone"), httpx.ConnectTimeout("slow")]
 )
 def test_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> None:
+    monkeypatch.setattr(hub_retries, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(hub_retries, "_LONGEST_WAIT_S", 0.0)
     _Hub(monkeypatch, [], failure)
-    with pytest.raises(DataNotFound, match=str(failure)):
+    with pytest.raises(DataNotFound, match=str(failure)) as caught:
         HfDataset("datasets:org/photos:train")
+    passing = isinstance(failure, httpx.TimeoutException)
+    assert caught.value.exit_code == (ExitCode.FAILED if passing else ExitCode.WRONG_INPUT)
 
 
 @pytest.mark.parametrize("failure", [ValueError("Unknown split"), RuntimeError("scripts are no longer supported")])
