@@ -21,5 +21,7 @@ MEANINGS: dict[ExitCode, str] = {
         "The input is wrong, and that was told before anything was computed: parameters, paths, data, references, the "
         "store, targets, or a model that is refused."
     ),
-    ExitCode.GATE: "A gate: the release was made and is rejected, or no recipe meets the gates.",
+    ExitCode.GATE: (
+        "A gate: a release is rejected, no recipe meets the gates, or FP8 was asked for and not proven to run."
+    ),
 }

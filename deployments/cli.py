@@ -10,11 +10,12 @@ import typer
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
-from deployments.commands import aliases, bench, copies, fleet, judge, releases, search, signing, upkeep
+from deployments.commands import aliases, bench, copies, fleet, judge, panels, releases, search, signing, upkeep
 from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
 from deployments.printing import show
 from deployments.printing.console import print_error
 from deployments.server.environment import prepare_prefect
+from tasks.quantizing.recipe import builtin_names
 
 app = typer.Typer(
     name="clipsmith",
@@ -25,13 +26,15 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(rich_help_panel=panels.MAKE)
 def optimize(
     model: Annotated[str | None, typer.Argument(help="A Hugging Face id, a local folder, or demo.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A built-in FP8 recipe (fp8, fp8-no-attention) or a file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help=f"A built-in FP8 recipe ({', '.join(builtin_names())}) or a file.")
+    ] = None,
     targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, tensorrt, torch-fp8, ...")] = None,
     calibration: Annotated[
         str | None, typer.Option(help="digits, a folder, datasets:NAME[:split] or wds:NAME[:split].")

@@ -15,6 +15,7 @@ from artifacts.names import check_model_name
 from artifacts.store import aliases as alias_log
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.store import Store
+from deployments.commands import panels
 from deployments.commands.options import (
     AliasOption,
     JsonOption,
@@ -30,10 +31,9 @@ from deployments.printing import show_aliases
 from deployments.printing.console import print_errors
 
 app = typer.Typer()
-_PANEL = "Aliases"
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RELEASE)
 def promote(
     ref: Ref,
     alias: AliasOption,
@@ -46,7 +46,7 @@ def promote(
     _print(move_to(open_to_change(store), ref, alias, force=force, why=why), as_json)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RELEASE)
 def rollback(
     alias: AliasOption,
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed when there are several.")] = None,
@@ -62,7 +62,7 @@ def rollback(
     _print(move_back(opened, check_model_name(name or model or _only_model(opened)), alias, why=why), as_json)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RELEASE)
 def aliases(
     model: ModelOption = None,
     history: Annotated[bool, typer.Option("--history", help="Every move, with who and why.")] = False,

@@ -16,6 +16,7 @@ from artifacts.errors import ConfigError, DataError, ReleaseNotFound
 from artifacts.exit_codes import ExitCode
 from artifacts.manifest import Manifest
 from artifacts.store.store import Store, activate
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, StoreOption, listed, open_to_read, store_path
 from deployments.printing.show_bench import print_bench
 from deployments.server.environment import prepare_prefect
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="Releases")
+@app.command(rich_help_panel=panels.COMPARE)
 def bench(
     model: Annotated[
         str, typer.Argument(metavar="MODEL|REF", help="A release, or a model as for optimize, which is then run.")

@@ -9,16 +9,16 @@ import typer
 
 from artifacts.copies import archive, replica
 from artifacts.copies.opening import open_store
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json, store_path
 from deployments.printing import show_copies
 from deployments.printing.console import progress
 
 app = typer.Typer()
-_PANEL = "Copies"
 Url = Annotated[str, typer.Argument(metavar="URL", help="A folder, or any fsspec URL: s3://bucket/folder.")]
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def pack(
     ref: Ref,
     file: Annotated[Path, typer.Argument(help="The archive to write; it must not exist.")],
@@ -36,7 +36,7 @@ def pack(
         show_copies.print_packed(manifest, file, size)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def unpack(
     file: Annotated[Path, typer.Argument(help="An archive that pack wrote.")],
     store: StoreOption = None,
@@ -50,7 +50,7 @@ def unpack(
         show_copies.print_arrived(manifest.ref, new)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Copy a release to a remote copy: only what is missing there, verified; run it again to go on after a failure."""
     opened = open_to_read(store)
@@ -60,7 +60,7 @@ def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = Fa
     _print(manifest.ref, copied, as_json)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def pull(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Copy a release from a remote copy: only what is missing or damaged here; a store is made where there is none."""
     with progress("copying", None) as advance:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from deployments.commands import panels
 from deployments.server.environment import prepare_prefect
 
 app = typer.Typer()
-_PANEL = "Prefect"
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RUN)
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
 ) -> None:
@@ -22,7 +22,7 @@ def up(
     start_everything(port)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RUN)
 def deploy(
     pool: Annotated[str, typer.Option(help="The work pool; made as a process pool if there is none.")] = "clipsmith",
 ) -> None:

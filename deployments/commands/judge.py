@@ -11,6 +11,7 @@ from artifacts.errors import GateFailed
 from artifacts.release.gates import judge as judge_tables
 from artifacts.report.gate_words import sentence
 from artifacts.report.task_table import task_lines
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show
 from deployments.printing.console import stdout
@@ -18,7 +19,7 @@ from deployments.printing.console import stdout
 app = typer.Typer()
 
 
-@app.command(rich_help_panel="Releases")
+@app.command(rich_help_panel=panels.COMPARE)
 def judge(
     ref: Ref,
     gates: Annotated[Path, typer.Option(help="A YAML file with a `gates:` block, as for optimize.")],

@@ -15,17 +15,17 @@ from artifacts.keeping import history
 from artifacts.names import check_model_name
 from artifacts.release.comparison import compare
 from artifacts.store import aliases, signatures
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show, show_comparison, show_releases
 from deployments.printing.console import print_errors
 
 app = typer.Typer()
-_PANEL = "Releases"
 Layout = Literal["plain", "triton"]
 _HISTORY = Path(".clipsmith/history")
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.LOOK)
 def releases(model: ModelOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the releases, newest first."""
     opened = open_to_read(store)
@@ -45,7 +45,7 @@ def releases(model: ModelOption = None, store: StoreOption = None, as_json: Json
     _finish(errors)
 
 
-@app.command("show", rich_help_panel=_PANEL)
+@app.command("show", rich_help_panel=panels.LOOK)
 def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show one release: its aliases, gates, tables, files, signatures and provenance."""
     opened = open_to_read(store)
@@ -60,7 +60,7 @@ def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = Fals
         show.print_release(manifest, opened, standing=standing)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.COMPARE)
 def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Tell what differs between two releases: what they were made from, what is in them, and every metric."""
     opened = open_to_read(store)
@@ -71,7 +71,7 @@ def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption
         show_comparison.print_comparison(found)
 
 
-@app.command("history", rich_help_panel=_PANEL)
+@app.command("history", rich_help_panel=panels.LOOK)
 def show_history(
     model: Annotated[str, typer.Option("--model", help="The model whose releases to follow.")],
     out: Annotated[
@@ -94,7 +94,7 @@ def show_history(
     _finish(damaged)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.SERVE)
 def export(
     ref: Ref,
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="An empty or new folder.")] = None,
@@ -127,7 +127,7 @@ def export(
         show.print_exported(manifest, files, destination)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.LOOK)
 def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Print where a release's HTML report is."""
     opened = open_to_read(store)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from artifacts.errors import ConfigError
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, StoreOption, print_json
 from deployments.printing import show_search
 from deployments.server.environment import prepare_prefect, quiet_libraries
@@ -17,7 +18,7 @@ from deployments.server.environment import prepare_prefect, quiet_libraries
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=panels.MAKE)
 def search(
     model: Annotated[str, typer.Argument(help="As for optimize: a Hugging Face id, a local folder, or demo.")],
     gate: Annotated[

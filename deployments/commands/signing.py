@@ -10,15 +10,15 @@ import typer
 
 from artifacts.store import signatures
 from artifacts.store.signatures import SignatureRecord
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
 from deployments.printing.console import moment, stdout
 
 app = typer.Typer()
-_PANEL = "Signatures"
 PASSWORD_VARIABLE = "CLIPSMITH_KEY_PASSWORD"
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.RELEASE)
 def sign(
     ref: Ref,
     key: Annotated[Path, typer.Option("--key", help="Private key, PEM; its password: $CLIPSMITH_KEY_PASSWORD.")],
@@ -31,7 +31,7 @@ def sign(
     _print(record, f"signed: signature {record.number} of [bold]{record.model}@{record.version}[/]", as_json)
 
 
-@app.command("check-signature", rich_help_panel=_PANEL)
+@app.command("check-signature", rich_help_panel=panels.RELEASE)
 def check_signature(
     ref: Ref,
     key: Annotated[Path, typer.Option("--key", help="Public key, PEM, of whoever must have signed.")],

@@ -15,15 +15,15 @@ from artifacts.keeping.repair import Repaired, repair
 from artifacts.store.garbage import collect
 from artifacts.store.verification import Verification
 from artifacts.store.verification import verify as look
+from deployments.commands import panels
 from deployments.commands.options import JsonOption, StoreOption, open_to_change, print_json, store_path
 from deployments.printing import show_upkeep
 from deployments.printing.console import progress
 
 app = typer.Typer()
-_PANEL = "The store"
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def verify(
     mend: Annotated[bool, typer.Option("--repair", help="Restore what can be restored, set the rest aside.")] = False,
     store: StoreOption = None,
@@ -45,7 +45,7 @@ def verify(
     raise typer.Exit(ExitCode.FAILED if found.problems else ExitCode.DONE)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command(rich_help_panel=panels.KEEP)
 def gc(
     keep: Annotated[
         int | None, typer.Option(help="Retire all but this many releases of each model; aliased ones stay.")

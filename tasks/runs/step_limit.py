@@ -1,4 +1,4 @@
-"""How long a step may take: of the run that is going on here, for steps that work in a process of their own."""
+"""Carries the step limit of the run that is going on here to steps that work in a process of their own."""
 
 from __future__ import annotations
 

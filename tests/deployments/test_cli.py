@@ -204,3 +204,19 @@ def test_every_command_on_releases_takes_a_store_and_prints_json(call: Any) -> N
         assert code == 0
         assert "--store" in out
         assert "--json" in out
+
+
+def test_help_groups_the_commands_by_what_people_do(call: Any) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    groups = [line.split()[1] for line in out.splitlines() if line.startswith("╭─")]
+    assert sorted(groups) == sorted(["Options", "Make", "Look", "Compare", "Release", "Keep", "Serve", "Run"])
+
+
+def test_help_names_the_recipes_that_there_are(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.quantizing.recipe import builtin_names
+
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = call("optimize", "--help")
+    assert len(builtin_names()) >= 3
+    assert f"({', '.join(builtin_names())})" in out
