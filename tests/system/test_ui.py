@@ -113,7 +113,8 @@ def set_number(number: Locator, value: str) -> None:
 def await_completed(page: Page) -> str:
     """From the form, over the deployment's runs, to the finished run; the run's page."""
     page.wait_for_url(re.compile(r"/deployments/deployment/[0-9a-f-]{36}($|\?)"))
-    page.locator("a[href*='/runs/flow-run/']").first.click()
+    # The page asks for runs once it is open, and then every half a minute: one that it misses first comes that late.
+    page.locator("a[href*='/runs/flow-run/']").first.click(timeout=_RUN_S * 1000)
     page.wait_for_url(re.compile(r"/runs/flow-run/[0-9a-f-]{36}"))
     ended = page.locator(".page-heading-flow-run__meta .state-badge", has_text=re.compile("Completed|Failed|Crashed"))
     ended.wait_for(timeout=_RUN_S * 1000)
