@@ -64,6 +64,14 @@ def _recorder(name: str, function: Callable[..., Any], calls: list[str]) -> Call
     return call
 
 
+def flip(path: Path) -> None:
+    """Change one bit of a stored file."""
+    path.chmod(0o644)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
 def small_parameters(model: Path | str, store: Path, **changes: Any) -> dict[str, Any]:
     """Parameters for a run of a few seconds; `section__field=value` changes a field of a section."""
     values: dict[str, Any] = {

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,7 +51,7 @@ class KeyedRunner(StepRunner):
         key = step.cache_policy.compute_key(None, inputs, {})
         words = words_of(step, inputs)
         try:
-            output = result_class(step).model_validate_json(self.kept[key])
+            output = resolve_name(step.cache_policy.result).model_validate_json(self.kept[key])
             cached = True
         except (KeyError, ValidationError, ObjectDamaged, ObjectMissing):  # as Prefect does with what it cannot read
             self.calls.append(words)
@@ -84,11 +85,6 @@ class Failed:
 
     def result(self) -> Any:
         raise self.error
-
-
-def result_class(step: Any) -> type[StepOutput]:
-    """The class that a step returns."""
-    return step.fn.__globals__[step.fn.__annotations__["return"]]
 
 
 def words_of(step: Any, inputs: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from artifacts.keeping.promotion import promote
 from artifacts.manifest import GateResult, Manifest
 from artifacts.store.store import Store
 from tasks.engines.child import build_in_child
+from tests.flows.conftest import flip
 from tests.flows.expected_steps import EVERYTHING, TEXT_FP16
 
 Run = Callable[..., tuple[Manifest, list[str]]]
@@ -88,13 +89,6 @@ def test_a_second_run_is_the_same_release_and_prefect_says_cached(run: Run, smal
     uncached = {run.name.rpartition("-")[0] for run in runs if run.state_name != "Cached"}
     assert uncached == {"resolve", "pin-data", "publish", "show-tables", "show-release"}
     assert len(runs) == len(EVERYTHING) + len(uncached)
-
-
-def flip(path: Path) -> None:
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
 
 
 def objects(manifest: Manifest, kind: str) -> list[Any]:

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from artifacts.store.store import Store
+from tests.flows.conftest import flip
 from tests.flows.expected_steps import (
     AUDITS,
     BUILDS,
@@ -187,13 +188,6 @@ DAMAGE = {
     "onnx": each("export-fp16 {}", "export-fp8 {}"),
 }
 """Kind of object -> the steps that make it again; equal bytes come back, so nothing after them runs."""
-
-
-def flip(path: Path) -> None:
-    path.chmod(0o644)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
 
 
 @pytest.mark.parametrize("how", ["deleted", "flipped"])
