@@ -10,7 +10,7 @@ from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, InputSpec, 
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
 from tasks.clip.metaclip2 import MetaClip2
-from tasks.clip.openclip import OpenClip
+from tasks.clip.openclip import KINDS
 from tasks.clip.siglip import Siglip
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "family_named",
 ]
 
-FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), ChineseClip(), AltClip(), OpenClip())
+FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), ChineseClip(), AltClip(), *KINDS)
 
 _REFUSED = {
     "siglip2": "SigLIP 2 NaFlex: its image size varies with the picture, so that it has no graph of fixed sizes",

@@ -43,11 +43,18 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose."""
+    """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose.
+
+    `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
+    leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
+    each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
+    """
 
     stored: str
     rows: tuple[int, int] | None = None
     transposed: bool = False
+    shape: tuple[int, ...] | None = None
+    scale: str | None = None
 
 
 class ClipFamily(Protocol):
@@ -119,8 +126,11 @@ class ClipFamily(Protocol):
         """Replace modules whose products quantizers cannot reach by equivalent ones made of `nn.Linear`, in place."""
         ...
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
-        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes."""
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
+        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes.
+
+        None under a stored name: the tensor is no parameter of the model and changes no embedding.
+        """
         ...
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:

@@ -148,7 +148,7 @@ class HuggingFaceFamily:
     def expose(self, model: nn.Module) -> None:
         """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """Checkpoints store these models' parameters under their own names."""
         del stored
         return {}

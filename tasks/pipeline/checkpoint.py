@@ -151,7 +151,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
 def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
     if openclip.is_native(folder):
-        return family_named("openclip"), openclip.read_config(folder)
+        return openclip.identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
 
@@ -192,7 +192,7 @@ def _refuse_pickles(folder: Path) -> None:
 def _weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
     if openclip.is_native(folder):
-        return [folder / openclip.WEIGHTS_FILE]
+        return [openclip.weights_file(folder)]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:
