@@ -21,7 +21,9 @@ from tasks.clip.openclip_document import (
     weights_file,
 )
 from tasks.clip.openclip_kind import OpenClipKind
+from tasks.clip.openclip_metaclip2 import OpenClipMetaClip2
 from tasks.clip.openclip_plain import OpenClip
+from tasks.clip.openclip_siglip import OpenClipSiglip
 
 __all__ = [
     "CONFIG_FILE",
@@ -35,7 +37,7 @@ __all__ = [
     "weights_file",
 ]
 
-KINDS: tuple[OpenClipKind, ...] = (OpenClip(),)
+KINDS: tuple[OpenClipKind, ...] = (OpenClip(), OpenClipSiglip(), OpenClipMetaClip2())
 """In the order in which they are asked: kinds that are one of transformers' models come before towers of our own."""
 
 

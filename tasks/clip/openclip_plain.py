@@ -16,8 +16,8 @@ from tasks.clip.clip import Clip
 from tasks.clip.openclip_document import Document
 from tasks.clip.openclip_kind import OpenClipFiles
 
-VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size")
-TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio")
+VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
+TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")
 _LARGEST_ID = 2
 """With this `eos_token_id` transformers' CLIP pools the text at its largest id, as OpenCLIP does."""
 
@@ -61,7 +61,7 @@ class OpenClip(OpenClipFiles, Clip):
 
     def why_not(self, document: Document) -> str | None:
         """Any setting beyond sizes."""
-        return document.strange(vision=(*VISION_KEYS, "ls_init_value"), text=(*TEXT_KEYS, "ls_init_value"))
+        return document.strange(vision=VISION_KEYS, text=TEXT_KEYS) or odd_size(document)
 
     def read(self, document: Document, folder: Path) -> dict[str, Any]:
         """In the form of CLIP's `config.json`."""
@@ -69,25 +69,8 @@ class OpenClip(OpenClipFiles, Clip):
         return plain_config(document) | {"model_type": "clip"}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under CLIP's name; models with `custom_text` keep their text encoder under `text.`.
-
-        A layer scale (`ls_1.gamma`) multiplies what a projection gives: it becomes part of that projection.
-        """
-        pieces: dict[str, Piece | None] = {}
-        for name, shape in stored.items():
-            plain = name.removeprefix("text.")
-            if plain in _OUTSIDE:
-                pieces[_OUTSIDE[plain]] = Piece(name, transposed=plain in _TRANSPOSED)
-            elif match := _STACK.fullmatch(plain):
-                size = shape[0] // 3
-                for index, projection in enumerate(("q_proj", "k_proj", "v_proj")):
-                    target = f"{_layer(match[1], match[2])}.self_attn.{projection}.{match[3]}"
-                    pieces[target] = Piece(name, rows=(index * size, (index + 1) * size))
-            elif (match := _BLOCK.fullmatch(plain)) and match[3] in _IN_BLOCK:
-                gamma = f"{name[: match.start(3) - len(plain)]}{_SCALES.get(match[3])}"
-                target = f"{_layer(match[1], match[2])}.{_IN_BLOCK[match[3]]}.{match[4]}"
-                pieces[target] = Piece(name, scale=gamma if gamma in stored else None)
-        return pieces | logits(stored)
+        """Every parameter under CLIP's name; there is no `logit_bias`."""
+        return plain_pieces(stored)
 
     def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
         """CLIP's tokenizer, from `vocab.json` and `merges.txt` or from `tokenizer.json`: these models have no other."""
@@ -97,14 +80,49 @@ class OpenClip(OpenClipFiles, Clip):
         return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True, padding_side="right")
 
 
-def logits(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece | None]:
-    """`logit_scale`, which some models keep with an axis of its own, and no `logit_bias`, which CLIP has not."""
-    scale: dict[str, Piece | None] = {name: Piece(name, shape=()) for name in stored if name == "logit_scale"}
-    return scale | dict.fromkeys(name for name in stored if name == "logit_bias")
+def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece | None]:
+    """Where the parameters of CLIP's class are; `logit_scale` may have an axis of its own, `logit_bias` has no use."""
+    pieces: dict[str, Piece | None] = {**layer_pieces(stored)}
+    for name in stored:
+        plain = name.removeprefix("text.")
+        if plain in _OUTSIDE:
+            pieces[_OUTSIDE[plain]] = Piece(name, transposed=plain in _TRANSPOSED)
+        elif name == "logit_scale":
+            pieces[name] = Piece(name, shape=())
+        elif name == "logit_bias":
+            pieces[name] = None
+    return pieces
+
+
+def layer_pieces(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    """The parameters of the blocks of OpenCLIP's own towers under the names of transformers' CLIP.
+
+    Models with `custom_text` keep their text encoder under `text.`. q, k and v are thirds of one stack. A layer scale
+    (`ls_1.gamma`) multiplies what a projection gives: it becomes part of that projection.
+    """
+    pieces: dict[str, Piece] = {}
+    for name, shape in stored.items():
+        plain = name.removeprefix("text.")
+        if match := _STACK.fullmatch(plain):
+            size = shape[0] // 3
+            for index, projection in enumerate(("q_proj", "k_proj", "v_proj")):
+                target = f"{_layer(match[1], match[2])}.self_attn.{projection}.{match[3]}"
+                pieces[target] = Piece(name, rows=(index * size, (index + 1) * size))
+        elif (match := _BLOCK.fullmatch(plain)) and match[3] in _IN_BLOCK:
+            gamma = f"{name[: match.start(3) - len(plain)]}{_SCALES.get(match[3])}"
+            target = f"{_layer(match[1], match[2])}.{_IN_BLOCK[match[3]]}.{match[4]}"
+            pieces[target] = Piece(name, scale=gamma if gamma in stored else None)
+    return pieces
 
 
 def _layer(visual: str | None, index: str) -> str:
     return f"{'vision_model' if visual else 'text_model'}.encoder.layers.{index}"
+
+
+def odd_size(document: Document) -> str | None:
+    """What transformers' class has no room for: an image that is no square."""
+    height, width = document.image_size
+    return None if height == width else f"vision_cfg.image_size {[height, width]}, which is no square"
 
 
 def plain_config(document: Document) -> dict[str, Any]:
@@ -116,14 +134,14 @@ def plain_config(document: Document) -> dict[str, Any]:
         "vision_config": shared
         | _transformer(vision, vision["width"] // vision["head_width"])
         | {"image_size": document.image_size[0], "patch_size": vision["patch_size"]},
-        "text_config": shared
-        | _transformer(text, text["heads"])
-        | {
-            "max_position_embeddings": text["context_length"],
-            "vocab_size": text["vocab_size"],
-            "eos_token_id": _LARGEST_ID,
-        },
+        "text_config": shared | text_sizes(text) | {"eos_token_id": _LARGEST_ID},
     }
+
+
+def text_sizes(text: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a text tower of OpenCLIP's own, in the words of transformers' configurations."""
+    sizes = _transformer(text, text["heads"])
+    return sizes | {"max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"]}
 
 
 def _transformer(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
