@@ -10,6 +10,7 @@ from tasks.clip.buffers import index_buffer
 from tasks.clip.hugging_face import HuggingFaceFamily
 from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
 from tasks.clip.openclip_preprocess import image_settings
+from tasks.clip.openclip_tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +36,7 @@ class OpenClipKind(ClipFamily, Protocol):
 
 
 class OpenClipFiles(HuggingFaceFamily):
-    """Weights and image processor of kinds that are run by one of transformers' classes."""
+    """Weights, tokenizer and image processor of kinds that are run by one of transformers' classes."""
 
     model_types: ClassVar[tuple[str, ...]] = ()
 
@@ -61,6 +62,12 @@ class OpenClipFiles(HuggingFaceFamily):
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
         """The parameters of the `expose`d model under the names of the class as transformers has it."""
         return state
+
+    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
+        """What the document says; in a folder without one, what transformers finds."""
+        if document_file(folder) is None:
+            return super().tokenizer(folder, None)
+        return load_tokenizer(folder, read_document(folder), config)
 
     def image_processor(self, folder: Path) -> Any:
         """The image processor with the settings of `preprocess_cfg`."""

@@ -15,6 +15,7 @@ from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
 from tasks.clip.openclip_document import Document
 from tasks.clip.openclip_kind import OpenClipFiles
+from tasks.clip.openclip_tokenizer import odd_tokenizer
 
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
 TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")
@@ -61,7 +62,11 @@ class OpenClip(OpenClipFiles, Clip):
 
     def why_not(self, document: Document) -> str | None:
         """Any setting beyond sizes."""
-        return document.strange(vision=VISION_KEYS, text=TEXT_KEYS) or odd_size(document)
+        return (
+            document.strange(vision=VISION_KEYS, text=(*TEXT_KEYS, "tokenizer_kwargs"))
+            or odd_size(document)
+            or odd_tokenizer(document)
+        )
 
     def read(self, document: Document, folder: Path) -> dict[str, Any]:
         """In the form of CLIP's `config.json`."""
@@ -71,13 +76,6 @@ class OpenClip(OpenClipFiles, Clip):
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """Every parameter under CLIP's name; there is no `logit_bias`."""
         return plain_pieces(stored)
-
-    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
-        """CLIP's tokenizer, from `vocab.json` and `merges.txt` or from `tokenizer.json`: these models have no other."""
-        from transformers import CLIPTokenizerFast
-
-        del config
-        return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True, padding_side="right")
 
 
 def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece | None]:
