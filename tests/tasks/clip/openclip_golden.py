@@ -49,3 +49,23 @@ def shrink(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         openclip_siglip.TOWERS[name], **{renamed.get(key, key): value for key, value in sizes.items()}
     )
     monkeypatch.setitem(openclip_siglip.TOWERS, name, tower)  # type: ignore[arg-type]
+
+
+def add_tokenizer(name: str, folder: Path) -> None:
+    """A tokenizer of the sort that the kind has, with as many tokens as the golden model."""
+    import transformers
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    if name == "layer_scale":
+        words = [*letters, *(f"{letter}</w>" for letter in letters)]
+        vocabulary = {word: place for place, word in enumerate(words)} | {"<|startoftext|>": 62, "<|endoftext|>": 63}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        (folder / "merges.txt").write_text("#version: 0.2\n")
+        return
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if name == "worldwide" else ["<pad>", "</s>", "<unk>"]
+    pieces = [(piece, -float(place)) for place, piece in enumerate([*special, "\u2581", *letters])]
+    if name == "worldwide":
+        made: Any = transformers.XLMRobertaTokenizer(vocab=pieces)
+    else:
+        made = transformers.T5Tokenizer(vocab=pieces, extra_ids=0, pad_token="</s>")
+    made.save_pretrained(folder)
