@@ -58,6 +58,8 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
         for half, missing in _HALVES.items():
             if model_type == f"{kind}_{half}":
                 raise _missing(missing, f"model_type is {model_type!r}", where)
+    if model_type is None and isinstance(config.get("architecture"), str) and "num_classes" in config:
+        raise _missing("text", f"config.json is timm's, of the image encoder {config['architecture']} alone", where)
     if isinstance(model_type, str) and model_type in _REFUSED:
         raise UnsupportedVariant(
             f"model_type {model_type!r} is {_REFUSED[model_type]}",

@@ -13,6 +13,7 @@ from typing import Any
 from tasks.clip.openclip_document import (
     CONFIG_FILE,
     WEIGHTS_FILE,
+    WEIGHTS_FILES,
     Document,
     is_native,
     read_document,
@@ -24,16 +25,23 @@ from tasks.clip.openclip_kind import OpenClipKind
 from tasks.clip.openclip_metaclip2 import OpenClipMetaClip2
 from tasks.clip.openclip_plain import OpenClip
 from tasks.clip.openclip_siglip import OpenClipSiglip
+from tasks.clip.openclip_tokenizer import SOURCE as TOKENIZER_SOURCE
+from tasks.clip.openclip_tokenizer import TOKENIZER_FILES, has_tokenizer, tokenizer_repository
 
 __all__ = [
     "CONFIG_FILE",
     "KINDS",
+    "TOKENIZER_FILES",
+    "TOKENIZER_SOURCE",
     "WEIGHTS_FILE",
+    "WEIGHTS_FILES",
     "OpenClip",
+    "has_tokenizer",
     "identify",
     "is_native",
     "kind_for",
     "read_config",
+    "tokenizer_elsewhere",
     "weights_file",
 ]
 
@@ -75,3 +83,8 @@ def identify(folder: Path) -> tuple[OpenClipKind, dict[str, Any]]:
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration alone."""
     return identify(folder)[1]
+
+
+def tokenizer_elsewhere(folder: Path) -> str | None:
+    """The repository of the tokenizer of a folder's model; None if it lies beside the weights, or is not known."""
+    return None if has_tokenizer(folder) else tokenizer_repository(read_document(folder))

@@ -13,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
+from artifacts.errors import BadWeights, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.strict_json import strict_json
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
+WEIGHTS_FILES = (WEIGHTS_FILE, "open_clip_pytorch_model.safetensors")
+"""Both towers' weights under the names that OpenCLIP gives them, the first that is there; see `weights_file`."""
 
+_PICKLE = "open_clip_pytorch_model.bin"
 _PLAIN_CONFIG = "config.json"
 _BLOCK = {
     "block_type": None,
@@ -237,13 +240,28 @@ def is_native(folder: Path) -> bool:
     """
     if document_file(folder) is None:
         return False
-    weights = any(folder.glob("model*.safetensors"))
-    return not weights or ("model_type" not in _config_json(folder) and (folder / WEIGHTS_FILE).is_file())
+    return "model_type" not in _config_json(folder) or not any(folder.glob("model*.safetensors"))
 
 
 def weights_file(folder: Path) -> Path:
-    """The file that holds both towers."""
-    return folder / WEIGHTS_FILE
+    """The file that holds both towers; `model.safetensors` is one where timm's `config.json` does not claim it.
+
+    Raises:
+        UnsafeCheckpoint: OpenCLIP's weights are a pickle.
+        BadWeights: there are none.
+    """
+    names = WEIGHTS_FILES if "architecture" in _config_json(folder) else (*WEIGHTS_FILES, "model.safetensors")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    if (folder / _PICKLE).is_file():
+        raise UnsafeCheckpoint(
+            f"the weights of both towers are a pickle ({_PICKLE}), which runs code when it is loaded",
+            where=folder,
+            expected=WEIGHTS_FILE,
+            fix="convert it once in a sandbox, or take a revision with safetensors",
+        )
+    raise BadWeights(f"there is no {WEIGHTS_FILE}", where=folder, expected="the weights of both towers")
 
 
 def _config_json(folder: Path) -> dict[str, Any]:

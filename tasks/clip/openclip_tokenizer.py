@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tasks.clip.openclip_document import Document
+from tasks.clip.openclip_document import TEXT_DEFAULTS, Document
 
 TOKENIZER_KEYS = ("hf_tokenizer_name", "tokenizer_kwargs")
 SOURCE = "openclip_tokenizer"
@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "tokenizer.model",
 )
+_CLIPS = "openai/clip-vit-base-patch32"
 _VOCABULARIES = frozenset(TOKENIZER_FILES) - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
 _CLEANINGS = ("canonicalize", "lower", "whitespace")
 _KWARGS = {"clean", "strip_sep_token"}
@@ -63,6 +64,17 @@ def odd_tokenizer(document: Document) -> str | None:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a tokenizer's vocabulary lies in a folder."""
     return any((folder / name).is_file() for name in _VOCABULARIES)
+
+
+def tokenizer_repository(document: Document) -> str | None:
+    """Where a document's tokenizer is published: what it names, or CLIP's, which OpenCLIP brings along.
+
+    None for a vocabulary of another size, of which nothing is said.
+    """
+    name: str | None = document.text["hf_tokenizer_name"]
+    if name is None and document.text["vocab_size"] == TEXT_DEFAULTS["vocab_size"]:
+        return _CLIPS
+    return name and name.removeprefix("hf-hub:")
 
 
 def load_tokenizer(folder: Path, document: Document, config: dict[str, Any] | None) -> Any:

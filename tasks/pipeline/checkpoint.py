@@ -30,6 +30,7 @@ from artifacts.names import model_name_from
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
 from artifacts.strict_json import strict_json
+from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
@@ -73,8 +74,9 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
     folder, kind, commit = _locate(model, revision)
     family, config = _identify(folder)
     _refuse_pickles(folder)
+    config = with_tokenizer(folder, config)
     files = _pin(folder)
-    digest = digest_json([[file.path, file.sha256] for file in files])
+    digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])
     name = model_name_from("demo" if kind == "demo" else model if kind == "hub" else folder.name)
     parent: Manifest | None = None
     if (folder / STATE_FILE).exists():
@@ -136,7 +138,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
         if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
-            patterns = [*wanted, openclip.WEIGHTS_FILE]
+            patterns = [*wanted, *openclip.WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(

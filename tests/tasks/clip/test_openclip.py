@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as pictures
 
-from artifacts.errors import CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
+from artifacts.errors import BadWeights, CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.clip import openclip
@@ -251,6 +251,30 @@ def test_timms_files_beside_openclips_are_not_the_model(native: Path, tmp_path: 
     snapshot = resolve(str(folder), None, store)
     assert snapshot.family == "openclip" and [f.name for f in snapshot.weight_files()] == [openclip.WEIGHTS_FILE]
     assert check(snapshot).tensors == check(resolve(str(native), None, store)).tensors
+
+
+def test_a_pickle_beside_timms_weights_is_refused(native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(native, folder)
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "num_classes": 48}))
+    (folder / openclip.WEIGHTS_FILE).rename(folder / "model.safetensors")
+    with pytest.raises(BadWeights, match="no open_clip_model"):
+        resolve(str(folder), None, store)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
+        resolve(str(folder), None, store)
+    (folder / openclip.CONFIG_FILE).unlink()
+    with pytest.raises(MissingEncoder, match="of the image encoder vit_tiny alone"):
+        resolve(str(folder), None, store)
+
+
+@pytest.mark.parametrize("name", [openclip.WEIGHTS_FILES[1], "model.safetensors"])
+def test_weights_have_the_names_that_openclip_knows(name: str, native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "renamed"
+    shutil.copytree(native, folder)
+    (folder / openclip.WEIGHTS_FILE).rename(folder / name)
+    snapshot = resolve(str(folder), None, store)
+    assert [file.name for file in snapshot.weight_files()] == [name] and check(snapshot).tensors
 
 
 @pytest.mark.parametrize("whole", [True, False])
