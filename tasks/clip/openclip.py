@@ -24,6 +24,7 @@ from tasks.clip.openclip_document import (
 from tasks.clip.openclip_kind import OpenClipKind
 from tasks.clip.openclip_metaclip2 import OpenClipMetaClip2
 from tasks.clip.openclip_plain import OpenClip
+from tasks.clip.openclip_preprocess import odd_preprocess
 from tasks.clip.openclip_siglip import OpenClipSiglip
 from tasks.clip.openclip_tokenizer import SOURCE as TOKENIZER_SOURCE
 from tasks.clip.openclip_tokenizer import TOKENIZER_FILES, has_tokenizer, tokenizer_repository
@@ -58,6 +59,9 @@ def kind_for(document: Document) -> OpenClipKind:
             looks like, or else the first.
     """
     refuse_others(document)
+    odd = odd_preprocess(document)
+    if odd is not None:
+        raise refusal(document, f"has {odd}")
     reason = None
     for kind in KINDS:
         why_not = kind.why_not(document)

@@ -31,6 +31,7 @@ from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
 from artifacts.strict_json import strict_json
 from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
+from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
@@ -71,6 +72,7 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
     """
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
+    model = typed_name(model)
     folder, kind, commit = _locate(model, revision)
     family, config = _identify(folder)
     _refuse_pickles(folder)

@@ -299,10 +299,20 @@ def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"resize_mode": "longest"}, {"interpolation": "random"}])
+@pytest.mark.parametrize(
+    "settings", [{"resize_mode": "longest"}, {"interpolation": "lanczos"}, {"mode": "L"}], ids=lambda s: next(iter(s))
+)
 def test_unknown_preprocessing_is_refused(settings: dict[str, str], changed: Any) -> None:
-    with pytest.raises(UnsupportedVariant):
-        OpenClip().image_processor(changed(preprocess_cfg=settings))
+    ((key, value),) = settings.items()
+    with pytest.raises(UnsupportedVariant, match=f"preprocess_cfg.{key} '{value}'"):
+        read_config(changed(preprocess_cfg=settings))
+
+
+def test_settings_of_preprocessing_that_change_nothing(changed: Any) -> None:
+    settings = {"interpolation": "random", "mean": 0.5, "std": None, "fill_color": 0, "size": 512, "resize_mode": None}
+    made = OpenClip().image_processor(changed(preprocess_cfg=settings))
+    assert (made.resample, dict(made.crop_size)) == (3, {"height": 32, "width": 32})
+    assert list(made.image_mean) == [0.5] * 3 and made.image_std[0] == 0.26862954
 
 
 # --- from the hub ------------------------------------------------------------------------------------------
