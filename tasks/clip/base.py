@@ -48,6 +48,7 @@ class Piece:
     `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
     leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
     each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
+    `neutral` parameters are stored nowhere: an identity matrix, or a vector of zeros, of `shape`.
     """
 
     stored: str
@@ -55,6 +56,7 @@ class Piece:
     transposed: bool = False
     shape: tuple[int, ...] | None = None
     scale: str | None = None
+    neutral: bool = False
 
 
 class ClipFamily(Protocol):

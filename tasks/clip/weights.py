@@ -51,7 +51,7 @@ class WeightReader:
         found = {} if find_pieces is None else find_pieces(shapes)
         named = {name: piece for name, piece in found.items() if piece is not None}
         used = {piece.stored for piece in named.values()} | {piece.scale for piece in named.values()}
-        used |= found.keys() - named.keys()
+        used |= found.keys() - named.keys()  # neutral pieces have no stored name: theirs is empty
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
     def __iter__(self) -> Iterator[str]:
@@ -88,9 +88,8 @@ class WeightReader:
         """
         piece = self._pieces[name]
         start, end = self._range(piece)
-        path, _, entry = self._where[piece.stored]
-        row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(self._shape(piece)[1:])
-        step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+        path = Path() if piece.neutral else self._where[piece.stored][0]
+        step = max(1, _CHUNK_BYTES // max(1, self._itemsize(piece) * math.prod(self._shape(piece)[1:])))
         for first in range(start, end, step):
             rows = self._rows(piece, first, min(first + step, end))
             yield first - start, _to_fp16(rows, name, path)
@@ -98,6 +97,13 @@ class WeightReader:
     def is_transposed(self, name: str) -> bool:
         """Whether `chunks` yields columns of the parameter."""
         return self._pieces[name].transposed
+
+    def _itemsize(self, piece: Piece) -> int:
+        """Bytes of a stored value."""
+        if piece.neutral:
+            return np.dtype(np.float16).itemsize
+        path, _, entry = self._where[piece.stored]
+        return np.dtype(_dtype(piece.stored, entry, path)).itemsize
 
     def _shape(self, piece: Piece) -> tuple[int, ...]:
         """The whole tensor's shape as it is read."""
@@ -111,6 +117,10 @@ class WeightReader:
 
     def _rows(self, piece: Piece, start: int, end: int) -> NDArray[Any]:
         """Rows `start` to `end` of a stored tensor, scaled; a scalar has one row."""
+        if piece.neutral:
+            width = self._shape(piece)[1:]
+            made: NDArray[Any] = np.eye(end - start, width[0], start) if width else np.zeros(end - start)
+            return made.astype(np.float16)
         path, base, entry = self._where[piece.stored]
         dtype = np.dtype(_dtype(piece.stored, entry, path))
         shape = self._shape(piece)

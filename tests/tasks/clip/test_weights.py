@@ -79,11 +79,15 @@ def test_pieces_are_reshaped_cut_scaled_and_left_out(tmp_path: Path) -> None:
         "rows": Piece("stack", rows=(2, 5), shape=(6, 5)),
         "scaled": Piece("w", scale="gamma"),
         "part": Piece("w", rows=(1, 3), scale="gamma", transposed=True),
+        "eye": Piece("", shape=(3, 3), neutral=True),
+        "part_of_eye": Piece("", rows=(1, 3), shape=(3, 3), neutral=True),
+        "zeros": Piece("", shape=(4,), neutral=True),
         "bias": None,
     }
     reader = WeightReader([path], lambda _: pieces)
     expected = {"rows": stack[0, 2:5], "scaled": stack[0, :4] * gamma[:, None]}
     expected["part"] = expected["scaled"][1:3].T
+    expected |= {"eye": torch.eye(3), "part_of_eye": torch.eye(3)[1:], "zeros": torch.zeros(4)}
     assert set(reader) == expected.keys()
     for name, values in expected.items():
         assert reader.shape(name) == tuple(values.shape)
