@@ -30,6 +30,9 @@ app = typer.Typer(
 def optimize(
     model: Annotated[str | None, typer.Argument(help="A Hugging Face id, a local folder, or demo.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the store calls the model; by default as its hub id or folder.")
+    ] = None,
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[
@@ -63,6 +66,7 @@ def optimize(
     given: dict[tuple[str, ...], Any] = {
         ("model",): model,
         ("revision",): revision,
+        ("name",): name,
         ("encoders",): listed(encoders),
         ("precisions",): listed(precisions),
         ("recipe",): recipe,

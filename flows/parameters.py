@@ -20,6 +20,7 @@ from pydantic import (
 
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
+from artifacts.names import ModelName
 from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
@@ -199,6 +200,12 @@ class OptimizeParameters(BaseModel):
     )
     revision: Annotated[str | None, NullAsBlank()] = Field(
         default=None, description="Branch, tag or commit of a Hugging Face model. Empty: its main branch."
+    )
+    name: Annotated[ModelName | None, NullAsBlank()] = Field(
+        default=None,
+        title="Name of the model",
+        description="What the store calls the model: a-z 0-9 . _ -. Empty: the Hugging Face id, or the folder's name, "
+        "with the one above it where that says nothing, as checkpoint-500.",
     )
     encoders: list[Encoder] = Field(
         default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=ONCE

@@ -34,6 +34,7 @@ from tasks.graph.replicate import trace_by_block
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
 from tasks.pipeline.embedding import embed
+from tasks.pipeline.parity import check_parity
 from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
@@ -185,8 +186,10 @@ class _Inputs:
                 fix="leave them out",
             )
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, active_store()))
+        checked = check(snapshot)
+        check_parity(snapshot, checked.preprocess)
         # What is judged, how it is built and what it is called do not change what is measured.
-        return cls(snapshot, check(snapshot), data, plan(_measured_by(parameters), recipe, snapshot, data))
+        return cls(snapshot, checked, data, plan(_measured_by(parameters), recipe, snapshot, data))
 
     def digest(self, settings: SearchSettings) -> str:
         """Of everything that decides what the journal holds; gates and budget are only what is made of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -72,6 +72,11 @@ class ClipFamily(Protocol):
         """Whether its library takes a section of `config.json` under its old name too, `text_config_dict`."""
         ...
 
+    @property
+    def attends_to_padding(self) -> bool:
+        """Whether texts are embedded with their padding up to the context, as the family was trained."""
+        ...
+
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The configuration that the family's library makes of a stored one, complete; `stored` is left as it is.
 
@@ -113,6 +118,14 @@ class ClipFamily(Protocol):
 
         The configuration in the folder is not read.
         """
+        ...
+
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module | None:
+        """The model that the family's own library makes of the folder by itself, in FP32; None if that is not here."""
+        ...
+
+    def ignores(self, name: str, modules: Collection[str]) -> bool:
+        """Whether a stored tensor that is no parameter of the model changes no embedding; `modules` has the model's."""
         ...
 
     def expose(self, model: nn.Module) -> None:

@@ -20,7 +20,6 @@ class ChineseClip(HuggingFaceFamily):
     name = "chinese_clip"
     model_types = ("chinese_clip",)
     architecture = "ChineseCLIP"
-    processor = "ChineseCLIPImageProcessorPil"
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
         """Token ids and their mask: 1 for a token, 0 for padding."""

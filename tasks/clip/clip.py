@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
 
 _OLD_END = 2
 
@@ -27,4 +27,4 @@ class Clip(HuggingFaceFamily):
         """`eos_token_id`; old configurations say 2 and mean the largest id, which is the tokenizer's own end token."""
         if self.pools_at_highest_id(config):
             return tokenizer.eos_token_id
-        return self.full_config(config).text_config.eos_token_id
+        return stated_end(self.full_config(config))

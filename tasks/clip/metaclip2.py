@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
 
 
 class MetaClip2(HuggingFaceFamily):
@@ -20,4 +20,4 @@ class MetaClip2(HuggingFaceFamily):
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
         """`eos_token_id`."""
         del tokenizer
-        return self.full_config(config).text_config.eos_token_id
+        return stated_end(self.full_config(config))

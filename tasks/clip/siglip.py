@@ -28,8 +28,8 @@ class Siglip(HuggingFaceFamily):
     name = "siglip"
     model_types = ("siglip",)
     architecture = "Siglip"
-    processor = "SiglipImageProcessorPil"
     repeats_sections = False
+    attends_to_padding = True
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
     def full_config(self, config: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ bfloat16 to NumPy.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,8 +30,38 @@ _INFINITY_BITS = 0x7C00
 FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece]]
 
 
+_WRAPPED = re.compile(
+    r"((?:module\.|_orig_mod\.|model\.|clip\.|clip_model\.)+)(?:text_model|vision_model|visual|transformer)\."
+)
+"""An encoder's tensor under what trainers put before every name: PyTorch's wrappers, or the attribute of the model."""
+_PLAIN = ("text_model.", "vision_model.", "visual.", "transformer.")
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """The one prefix of all tensors of the encoders, such as `module.` or `module._orig_mod.`; empty if there is none.
+
+    What lies beside the wrapped model, such as a head, may be without it.
+    """
+    listed = list(names)
+    found = {match[1] for match in map(_WRAPPED.match, listed) if match}
+    if len(found) != 1 or any(name.startswith(_PLAIN) for name in listed):
+        return ""
+    return found.pop()
+
+
+def stored_names(files: Iterable[Path]) -> list[str]:
+    """The names of all tensors as the files have them.
+
+    Raises:
+        BadWeights: a file is not valid safetensors.
+    """
+    return [name for path in files for name in _header(path)[1]]
+
+
 class WeightReader:
     """The parameters in one or more safetensors files, by the model's names.
+
+    A wrapper's prefix before the names is dropped (`prefix` says which).
 
     `find_pieces` says which parameters are stored under another name or as part of another tensor (see
     `ClipFamily.pieces`); all other tensors keep their names.
@@ -40,13 +71,15 @@ class WeightReader:
     """
 
     def __init__(self, files: Iterable[Path], find_pieces: FindPieces | None = None) -> None:
-        self._where: dict[str, tuple[Path, int, dict[str, Any]]] = {}
+        where: dict[str, tuple[Path, int, dict[str, Any]]] = {}
         for path in files:
             base, header = _header(path)
             for name, entry in header.items():
-                if name in self._where:
+                if name in where:
                     raise BadWeights(f"tensor {name} is in two files", where=path)
-                self._where[name] = (path, base, entry)
+                where[name] = (path, base, entry)
+        self.prefix = wrapper_prefix(where)
+        self._where = {name.removeprefix(self.prefix): place for name, place in where.items()}
         shapes = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
         named = {} if find_pieces is None else find_pieces(shapes)
         used = {piece.stored for piece in named.values()}

@@ -159,3 +159,30 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_metadata_is_not_a_tensor(tmp_path: Path) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / "m.safetensors", metadata={"format": "pt"})
     assert list(WeightReader([tmp_path / "m.safetensors"])) == ["w"]
+
+
+# --- a wrapper's prefix -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "clip.", "clip_model.", "module._orig_mod."])
+def test_a_prefix_before_the_encoders_is_dropped(prefix: str, tmp_path: Path) -> None:
+    names = ("text_model.final_layer_norm.weight", "vision_model.post_layernorm.weight", "logit_scale")
+    tensors = {f"{prefix}{name}": torch.full((3,), float(place)) for place, name in enumerate(names)}
+    reader = WeightReader([save(tmp_path / "m.safetensors", **tensors, **{"head.weight": torch.ones(2)})])
+    assert reader.prefix == prefix
+    assert sorted(reader) == sorted([*names, "head.weight"])
+    assert [reader.read(name)[0] for name in names] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("text_model.a", "vision_model.b", "module.c"),
+        ("module.text_model.a", "text_model.a"),
+        ("module.text_model.a", "clip.vision_model.b"),
+        ("encoder.text_model.a", "encoder.vision_model.b"),
+    ],
+)
+def test_names_without_one_common_wrapper_are_left(names: tuple[str, ...], tmp_path: Path) -> None:
+    reader = WeightReader([save(tmp_path / "m.safetensors", **{name: torch.ones(1) for name in names})])
+    assert reader.prefix == "" and set(reader) == set(names)

@@ -14,6 +14,7 @@ import pytest
 
 from artifacts.manifest import Encoder
 from tasks.clip import ClipFamily, family_named
+from tasks.clip.image_processor import processor_class
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.quantizing.recipe import Recipe
@@ -229,11 +230,10 @@ def save_processor(name: str, folder: Path) -> None:
     """The kind of tokenizer and image processor that the family has, of the sizes that `CONFIGS` asks for."""
     import transformers
 
-    family: Any = family_named(name)
     side = CONFIGS[name]["vision_config"]["image_size"]
     size = {"height": side, "width": side}
     extra = {} if name == "siglip" else {"crop_size": size}
-    getattr(transformers, family.processor)(size=size, **extra).save_pretrained(folder)
+    processor_class({}, name)(size=size, **extra).save_pretrained(folder)
     if name == "chinese_clip":
         words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *" ".join(_WORDS).split()]
         (folder / "vocab.txt").write_text("\n".join(words))
