@@ -48,6 +48,11 @@ class Piece:
     stored: str
     rows: tuple[int, int] | None = None
     transposed: bool = False
+    patch: int | None = None
+    """Stored rows are flat square patches of this side, (side, side, channels); the parameter's are (channels, side,
+    side)."""
+    grid: tuple[int, int] | None = None
+    """Stored rows are positions on a square grid; the parameter's are interpolated to this one (rows, columns)."""
 
 
 class ClipFamily(Protocol):
