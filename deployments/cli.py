@@ -30,6 +30,10 @@ app = typer.Typer(
 def optimize(
     model: Annotated[str | None, typer.Argument(help="A Hugging Face id, a local folder, or demo.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="For a model that takes pictures of any size: SigLIP 2 NaFlex."),
+    ] = None,
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[
@@ -63,6 +67,7 @@ def optimize(
     given: dict[tuple[str, ...], Any] = {
         ("model",): model,
         ("revision",): revision,
+        ("image_size",): None if image_size is None else list(image_size),
         ("encoders",): listed(encoders),
         ("precisions",): listed(precisions),
         ("recipe",): recipe,

@@ -80,6 +80,7 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
             do not get the end token that the model pools at, or cannot be padded without changing their embedding.
     """
     tokenizer, images = _load(folder, family, config)
+    images = family.fixed_processor(images, config)
     (pixels,) = family.encoder_spec(config, "image").inputs
     wanted = pixels.shape[1:]
     made = _image_size(images)

@@ -33,7 +33,7 @@ from artifacts.strict_json import strict_json
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip import ClipFamily, family_for, family_named, openclip
+from tasks.clip import ClipFamily, ImageSize, family_for, family_named, openclip
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.quantizing.recipe import Recipe, owner_of
@@ -60,10 +60,13 @@ class CheckedCheckpoint(StepOutput):
 # --- resolve ---------------------------------------------------------------------------------------------------------
 
 
-def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
+def resolve(model: str, revision: str | None, store: Store, image_size: ImageSize | None = None) -> Snapshot:
     """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
 
+    `image_size` is for models that leave it open; None: the one that they were trained around.
+
     Raises:
+        ConfigError: `image_size` for a model that has its own, or one that is not made of whole patches.
         CheckpointNotFound: neither a folder nor a reachable hub id; or `revision` given for a folder.
         UnsafeCheckpoint: pickled weights only, a foreign ModelOpt state, or torch's safe loading switched off.
         NotClip, MissingEncoder: not a two-encoder model of a known family.
@@ -72,6 +75,8 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     folder, kind, commit = _locate(model, revision)
     family, config = _identify(folder)
+    with sound_config(family.name, folder):
+        config, chosen = family.at_size(config, image_size, where=folder)
     _refuse_pickles(folder)
     files = _pin(folder)
     digest = digest_json([[file.path, file.sha256] for file in files])
@@ -94,6 +99,7 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
         files=files,
         parents=() if parent is None else (parent.identity,),
         calibration=None if parent is None else parent.provenance.calibration,
+        image_size=chosen,
     )
 
 
@@ -398,9 +404,9 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
 
 
 @task(name="resolve", persist_result=False)
-def resolve_task(model: str, revision: str | None) -> Snapshot:
+def resolve_task(model: str, revision: str | None, image_size: ImageSize | None) -> Snapshot:
     """Uncached: what a name means can change."""
-    return resolve(model, revision, active_store())
+    return resolve(model, revision, active_store(), image_size)
 
 
 @cached_step("check", version=4, packages=("transformers", "tokenizers"))
