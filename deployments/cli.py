@@ -33,6 +33,10 @@ def optimize(
     name: Annotated[
         str | None, typer.Option(help="What the store calls the model; by default as its hub id or folder.")
     ] = None,
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="For a model that takes pictures of any size: SigLIP 2 NaFlex."),
+    ] = None,
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[
@@ -67,6 +71,7 @@ def optimize(
         ("model",): model,
         ("revision",): revision,
         ("name",): name,
+        ("image_size",): None if image_size is None else list(image_size),
         ("encoders",): listed(encoders),
         ("precisions",): listed(precisions),
         ("recipe",): recipe,

@@ -82,6 +82,9 @@ def plan_content(
     )
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
+    del settings["image_size"]  # as it was resolved, and only of a model that has none of its own
+    if snapshot.image_size is not None:
+        settings["image_size"] = list(snapshot.image_size)
     return {
         "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
         "calibration": None if data.calibration is None else data.calibration.digest,

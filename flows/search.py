@@ -171,7 +171,7 @@ class _Inputs:
         Raises:
             ConfigError: the checkpoint brings its own scales, or parameters ask for what a search cannot judge.
         """
-        snapshot = resolve(parameters.model, parameters.revision, active_store())
+        snapshot = resolve(parameters.model, parameters.revision, active_store(), image_size=parameters.chosen_size)
         if snapshot.calibrated:
             raise ConfigError(
                 "this checkpoint brings the scales of the recipe that made it",
@@ -198,7 +198,7 @@ class _Inputs:
 
 def _measured_by(parameters: OptimizeParameters) -> OptimizeParameters:
     """The parameters without those that no measurement of a search depends on."""
-    kept = parameters.model_dump(include={"model", "revision", "recipe", "calibration", "evaluation"})
+    kept = parameters.model_dump(include={"model", "revision", "image_size", "recipe", "calibration", "evaluation"})
     return OptimizeParameters.model_validate(kept | {"targets": []})
 
 

@@ -94,13 +94,18 @@ class Wiring:
         """What the names mean today; runs every time."""
         with measured() as meter:
             asked = self.parameters
-            snapshot: Snapshot = self.steps.plain(resolve_task, asked.model, asked.revision, asked.name)
+            snapshot: Snapshot = self.steps.plain(
+                resolve_task, asked.model, asked.revision, asked.name, asked.chosen_size
+            )
             arguments = pin_arguments(self.parameters, self.recipe, snapshot, active_store())
             data: PinnedData = self.steps.plain(pin_data_task, *arguments)
         self.steps.timed("resolve", meter.stats)
         self.steps.say(f"resolve: {snapshot.model}, revision {snapshot.revision[:12]}")
         if others := other_weights(snapshot, active_store()):
             self.steps.warn(others)
+        if snapshot.image_size is not None:
+            height, width = snapshot.image_size
+            self.steps.say(f"image size: {height} x {width} for every picture; those of another shape are squashed")
         self.steps.name_run(run_name(self.parameters, snapshot.revision[:12]))
         return snapshot, data
 
@@ -313,7 +318,8 @@ class Wiring:
             calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
             evaluation=self._source(data.evaluation),
             recipe=self.recipe,
-            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"}),
+            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"})
+            | {"image_size": None if snapshot.image_size is None else list(snapshot.image_size)},
             device={"cpu": cpu_name(), "cores": os.cpu_count()},
             pieces=tuple(self.pieces),
             tables={name: tuple(table) for name, table in rows.items()},

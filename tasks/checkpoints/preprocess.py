@@ -85,6 +85,7 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
             changing their embedding.
     """
     tokenizer, images = _load(folder, family, config)
+    images = family.fixed_processor(images, config)
     _check_pictures(images, family.encoder_spec(config, "image").inputs[0].shape, folder)
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
     context = family.encoder_spec(config, "text").inputs[0].shape[0]

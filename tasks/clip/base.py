@@ -41,6 +41,10 @@ class EncoderSpec:
     """State-dict prefixes of the encoder's weights, its projection included."""
 
 
+ImageSize = tuple[int, int]
+"""Height and width in pixels."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose."""
@@ -48,6 +52,11 @@ class Piece:
     stored: str
     rows: tuple[int, int] | None = None
     transposed: bool = False
+    patch: int | None = None
+    """Stored rows are flat square patches of this side, (side, side, channels); the parameter's are (channels, side,
+    side)."""
+    grid: tuple[int, int] | None = None
+    """Stored rows are positions on a square grid; the parameter's are interpolated to this one (rows, columns)."""
 
 
 class ClipFamily(Protocol):
@@ -75,6 +84,24 @@ class ClipFamily(Protocol):
     @property
     def attends_to_padding(self) -> bool:
         """Whether texts are embedded with their padding up to the context, as the family was trained."""
+        ...
+
+    @property
+    def unquantized(self) -> tuple[str, ...]:
+        """Modules that are an `nn.Linear` as checkpoints store them and none in the graph: no recipe reaches them."""
+        ...
+
+    def at_size(
+        self, stored: dict[str, Any], size: ImageSize | None, *, where: object
+    ) -> tuple[dict[str, Any], ImageSize | None]:
+        """The stored configuration at the image size that was asked for, and that size, `where` for messages.
+
+        The size is None where the checkpoint fixes it; then the configuration is left as it is.
+
+        Raises:
+            ConfigError: the checkpoint fixes another size or any, or the size is not made of whole patches.
+            UnsupportedVariant: as `resolve_config`.
+        """
         ...
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +163,10 @@ class ClipFamily(Protocol):
         """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes."""
         ...
 
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> dict[str, Piece]:
+        """`pieces` of a model at the image size that `at_size` gave; None: at its own."""
+        ...
+
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
         """Projected, not normalised embeddings (batch, embedding_dim); `inputs` are those of the encoder's spec."""
         ...
@@ -150,4 +181,8 @@ class ClipFamily(Protocol):
 
     def image_processor(self, folder: Path) -> Any:
         """The checkpoint's image processor, on Pillow."""
+        ...
+
+    def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
+        """The image processor that makes pictures of the model's size, of one that leaves it open; else as it is."""
         ...

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from artifacts.errors import UnsupportedVariant
+from artifacts.errors import ConfigError, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, InputSpec, Piece
+from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Piece
 from tasks.clip.image_processor import load_image_processor
 from tasks.clip.lean import model_class
 from tasks.clip.weights import stored_names, wrapper_prefix
@@ -56,6 +56,7 @@ class HuggingFaceFamily:
     """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
     repeats_sections: ClassVar[bool] = True
     attends_to_padding: ClassVar[bool] = False
+    unquantized: ClassVar[tuple[str, ...]] = ()
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {
         "image": ("vision_model.", "visual_projection."),
         "text": ("text_model.", "text_projection."),
@@ -93,6 +94,25 @@ class HuggingFaceFamily:
         """`<architecture>Config` of a configuration; `config` is left as it is."""
         # A copy: `CLIPConfig` writes into the sections that it is given.
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
+
+    def at_size(
+        self, stored: dict[str, Any], size: ImageSize | None, *, where: object
+    ) -> tuple[dict[str, Any], ImageSize | None]:
+        """The position embeddings are for one size: no other can be asked for.
+
+        Raises:
+            ConfigError.
+        """
+        if size is None:
+            return stored, None
+        (pixels,) = self.encoder_spec(self.resolve_config(stored), "image").inputs
+        _, height, width = pixels.shape
+        raise ConfigError(
+            f"image_size was given, and this {self.name} model has one of its own: {height} x {width}",
+            where=where,
+            expected="image_size for models that leave it open alone, SigLIP 2 NaFlex",
+            fix="leave image_size out",
+        )
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
         """Pixels at the size the position embeddings are for; clipsmith takes models of three channels alone."""
@@ -184,6 +204,11 @@ class HuggingFaceFamily:
         del stored
         return {}
 
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> dict[str, Piece]:
+        """There is one size."""
+        del size
+        return self.pieces(stored)
+
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
         """Projected, not normalised embeddings, (batch, embedding_dim)."""
         features: Any = model.get_image_features if encoder == "image" else model.get_text_features
@@ -202,6 +227,11 @@ class HuggingFaceFamily:
     def image_processor(self, folder: Path) -> Any:
         """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""
         return load_image_processor(folder, self.model_types[0])
+
+    def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
+        """It has the model's size."""
+        del config
+        return images
 
 
 def stated_end(full: Any) -> int:

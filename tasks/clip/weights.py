@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from artifacts.errors import BadWeights
 from artifacts.strict_json import strict_json
 from tasks.clip.base import Piece
+from tasks.clip.positions import interpolated
 
 _DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _CHUNK_BYTES = 4 << 20
@@ -97,16 +98,20 @@ class WeightReader:
         shape = tuple(self._where[piece.stored][2]["shape"])
         if piece.rows is not None:
             shape = (piece.rows[1] - piece.rows[0], *shape[1:])
+        if piece.patch is not None:
+            shape = (shape[0], math.prod(shape[1:]) // piece.patch**2, piece.patch, piece.patch)
+        if piece.grid is not None:
+            shape = (math.prod(piece.grid), *shape[1:])
         return shape[::-1] if piece.transposed else shape
 
     def read(self, name: str) -> NDArray[Any]:
-        """A parameter in its stored float type; bfloat16 comes as float32, which holds it exactly.
+        """A parameter in its stored float type; bfloat16, and what is interpolated, comes as float32.
 
         Raises:
             BadWeights: the tensor is not floating point.
         """
         piece = self._pieces[name]
-        values = self._rows(piece.stored, *self._range(piece))
+        values = _of_piece(self._rows(piece.stored, *self._range(piece)), piece)
         return values.T if piece.transposed else values
 
     def chunks(self, name: str) -> Iterator[tuple[int, NDArray[np.float16]]]:
@@ -122,8 +127,10 @@ class WeightReader:
         path, _, entry = self._where[piece.stored]
         row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(entry["shape"][1:])
         step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+        if piece.grid is not None:  # made of all stored rows; a grid of positions is small
+            step = end - start
         for first in range(start, end, step):
-            rows = self._rows(piece.stored, first, min(first + step, end))
+            rows = _of_piece(self._rows(piece.stored, first, min(first + step, end)), piece)
             yield first - start, _to_fp16(rows, name, path)
 
     def is_transposed(self, name: str) -> bool:
@@ -149,6 +156,15 @@ class WeightReader:
         if entry["dtype"] == "BF16":
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values
+
+
+def _of_piece(rows: NDArray[Any], piece: Piece) -> NDArray[Any]:
+    """Stored rows in the parameter's own layout."""
+    if piece.patch is not None:
+        rows = rows.reshape(len(rows), piece.patch, piece.patch, -1).transpose(0, 3, 1, 2)
+    if piece.grid is not None:
+        rows = interpolated(rows, piece.grid)
+    return rows
 
 
 def _dtype(name: str, entry: Mapping[str, Any], path: Path) -> type:

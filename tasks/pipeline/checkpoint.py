@@ -36,7 +36,7 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip import ENCODERS, ClipFamily, family_for, family_named, openclip
+from tasks.clip import ENCODERS, ClipFamily, ImageSize, family_for, family_named, openclip
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.quantizing.recipe import Recipe, owner_of
@@ -77,12 +77,16 @@ class CheckedCheckpoint(StepOutput):
 # --- resolve ---------------------------------------------------------------------------------------------------------
 
 
-def resolve(model: str, revision: str | None, store: Store, name: str | None = None) -> Snapshot:
+def resolve(
+    model: str, revision: str | None, store: Store, name: str | None = None, image_size: ImageSize | None = None
+) -> Snapshot:
     """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
 
-    `name` is what the store is to call it; by default that follows from where it was found.
+    `name` is what the store is to call it; by default that follows from where it was found. `image_size` is for models
+    that leave it open; None: the one that they were trained around.
 
     Raises:
+        ConfigError: `image_size` for a model that has its own, or one that is not made of whole patches.
         CheckpointNotFound: neither a folder nor a reachable hub id; or `revision` given for a folder.
         UnsafeCheckpoint: pickled weights only, a foreign ModelOpt state, or torch's safe loading switched off.
         NotClip, MissingEncoder: not a two-encoder model of a known family.
@@ -92,6 +96,8 @@ def resolve(model: str, revision: str | None, store: Store, name: str | None = N
     folder, kind, commit = _locate(model, revision)
     _refuse_adapters(folder)
     family, config = _identify(folder)
+    with sound_config(family.name, folder):
+        config, chosen = family.at_size(config, image_size, where=folder)
     _refuse_pickles(folder)
     files = _pin(folder)
     digest = digest_json([[file.path, file.sha256] for file in files])
@@ -114,6 +120,7 @@ def resolve(model: str, revision: str | None, store: Store, name: str | None = N
         files=files,
         parents=() if parent is None else (parent.identity,),
         calibration=None if parent is None else parent.provenance.calibration,
+        image_size=chosen,
     )
 
 
@@ -487,9 +494,9 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
 
 
 @task(name="resolve", persist_result=False)
-def resolve_task(model: str, revision: str | None, name: str | None) -> Snapshot:
+def resolve_task(model: str, revision: str | None, name: str | None, image_size: ImageSize | None) -> Snapshot:
     """Uncached: what a name means can change."""
-    return resolve(model, revision, active_store(), name)
+    return resolve(model, revision, active_store(), name, image_size)
 
 
 @cached_step("check", version=5, packages=("transformers", "tokenizers"))

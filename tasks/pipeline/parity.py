@@ -164,11 +164,11 @@ def _reference_images(
     family: ClipFamily, snapshot: Snapshot, model: Any, pictures: dict[str, Image]
 ) -> Iterator[Reference]:
     """Each picture as it is, turned to RGB only for a processor that would leave that to its caller."""
-    images = family.image_processor(snapshot.root)
+    images = family.fixed_processor(family.image_processor(snapshot.root), snapshot.config)
     for name, picture in pictures.items():
         given = picture if getattr(images, "do_convert_rgb", None) else picture.convert("RGB")
         pixels = images(images=given, return_tensors="pt")["pixel_values"]
-        yield Reference(name, pixels[0].numpy(), model.get_image_features(pixel_values=pixels).pooler_output[0].numpy())
+        yield Reference(name, pixels[0].numpy(), family.encode(model, "image", pixels)[0].numpy())
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def insert_quantizers(
         if encoder not in encoders:
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
-    for name in hidden_modules(model):
+    for name in (*hidden_modules(model), *family.unquantized):
         config["quant_cfg"].append({"quantizer_name": f"{name}.*", "enable": False})
 
     # A wrong recipe fails before any time is spent on calibration.

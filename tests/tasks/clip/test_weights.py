@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from artifacts.errors import BadWeights
+from tasks.clip import weights
+from tasks.clip.base import Piece
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
 
@@ -186,3 +188,32 @@ def test_a_prefix_before_the_encoders_is_dropped(prefix: str, tmp_path: Path) ->
 def test_names_without_one_common_wrapper_are_left(names: tuple[str, ...], tmp_path: Path) -> None:
     reader = WeightReader([save(tmp_path / "m.safetensors", **{name: torch.ones(1) for name in names})])
     assert reader.prefix == "" and set(reader) == set(names)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flat_patches_come_as_a_convolution(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_CHUNK_BYTES", 200)  # a few rows at a time
+    stored = torch.randn(7, 4 * 4 * 3).to(DTYPES[dtype])
+    path = save(tmp_path / "m.safetensors", w=stored)
+    reader = WeightReader([path], lambda _: {"conv": Piece("w", patch=4)})
+    wanted = stored.float().reshape(7, 4, 4, 3).permute(0, 3, 1, 2).numpy()
+    assert reader.shape("conv") == (7, 3, 4, 4) and list(reader) == ["conv"]
+    assert np.allclose(reader.read("conv"), wanted)
+    assert len(list(reader.chunks("conv"))) > 1 and not reader.is_transposed("conv")
+    assert np.array_equal(fp16(reader, "conv"), reader.read("conv").astype(np.float16))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_positions_come_on_another_grid(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded to FP16 once, after they were interpolated, however few rows are read at a time."""
+    monkeypatch.setattr(weights, "_CHUNK_BYTES", 8)
+    stored = torch.randn(16, 5).to(DTYPES[dtype])
+    reader = WeightReader(
+        [save(tmp_path / "m.safetensors", w=stored)], lambda _: {"on another": Piece("w", grid=(6, 3))}
+    )
+    image = stored.float().reshape(1, 4, 4, 5).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(image, size=(6, 3), mode="bilinear", align_corners=False, antialias=True)
+    assert reader.shape("on another") == (18, 5)
+    got = reader.read("on another")
+    assert got.dtype == np.float32 and np.abs(got - wanted.flatten(2)[0].T.numpy()).max() < 2e-6
+    assert np.array_equal(fp16(reader, "on another"), got.astype(np.float16))
