@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,12 +99,30 @@ def test_where_the_weights_of_a_size_come_from() -> None:
 def test_the_processor_makes_pictures_of_the_size() -> None:
     from transformers import Siglip2ImageProcessorPil, SiglipImageProcessorPil
 
-    settings = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "resample": 3, "rescale_factor": 1 / 200}
+    settings = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "resample": 1, "rescale_factor": 1 / 200}
     own = Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16, **settings)
     config, _ = FAMILY.at_size(CONFIG, (48, 32), where="m")
     made = FAMILY.fixed_processor(own, config)
     assert isinstance(made, SiglipImageProcessorPil)
     assert made(images=Image.new("RGB", (99, 17)), return_tensors="np")["pixel_values"].shape == (1, 3, 48, 32)
     assert {name: made.to_dict()[name] for name in settings} == {name: own.to_dict()[name] for name in settings}
-    assert (made.resample, list(made.image_mean), list(made.image_std)) == (3, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+    assert (made.resample, list(made.image_mean), list(made.image_std)) == (1, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
     assert FAMILY.fixed_processor(made, config) is made
+
+
+def test_a_folder_has_the_processor_that_it_names(tmp_path: Path) -> None:
+    """Google's files name a class that wants torchvision, and no size; what a release hands on names SigLIP's."""
+    from transformers import Siglip2ImageProcessorPil, SiglipImageProcessorPil
+
+    content = {"image_processor_type": "Siglip2ImageProcessorFast", "resample": 2, "max_num_patches": 256}
+    content |= {"patch_size": 16, "do_convert_rgb": None, "processor_class": "Siglip2Processor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    own = FAMILY.image_processor(tmp_path)
+    assert isinstance(own, Siglip2ImageProcessorPil)
+    made = FAMILY.fixed_processor(own, FAMILY.at_size(CONFIG, (48, 32), where="m")[0])
+    made.save_pretrained(tmp_path)
+    again = FAMILY.image_processor(tmp_path)
+    assert isinstance(again, SiglipImageProcessorPil)
+    assert again.to_dict() == made.to_dict()
+    transparent = Image.new("RGBA", (20, 10), (255, 0, 0, 0))
+    assert again(images=transparent, return_tensors="np")["pixel_values"].shape == (1, 3, 48, 32)
