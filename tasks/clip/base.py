@@ -48,6 +48,8 @@ class Piece:
     `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
     leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
     each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
+    `batch_norm` is the name, without its last part, of a batch norm in evaluation mode that follows a convolution and
+    becomes part of it: `stored` is the convolution's weight, or the norm's own bias, which becomes the convolution's.
     """
 
     stored: str
@@ -55,6 +57,7 @@ class Piece:
     transposed: bool = False
     shape: tuple[int, ...] | None = None
     scale: str | None = None
+    batch_norm: str | None = None
 
 
 class ClipFamily(Protocol):
