@@ -151,9 +151,12 @@ def _as_text(shape: tuple[int, ...]) -> str:
 
 
 def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
-    """A tokenizer that finds no vocabulary file loads all the same, and makes one text of all texts."""
+    """A tokenizer that finds no vocabulary file loads all the same, and makes one text of all texts.
+
+    One that reads no file of its own has been put together from another, which was found.
+    """
     names = sorted(tokenizer.vocab_files_names.values())
-    if not any((folder / name).is_file() for name in names):
+    if names and not any((folder / name).is_file() for name in names):
         raise CheckpointError(
             "the tokenizer has no vocabulary", where=folder, expected=f"one of {', '.join(names)}", fix=_SAVE_PROCESSOR
         )

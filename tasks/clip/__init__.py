@@ -10,7 +10,7 @@ from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, 
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
 from tasks.clip.metaclip2 import MetaClip2
-from tasks.clip.openclip import OpenClip
+from tasks.clip.openclip import KINDS
 from tasks.clip.siglip import Siglip
 from tasks.clip.siglip2 import Siglip2
 
@@ -27,7 +27,7 @@ __all__ = [
     "family_named",
 ]
 
-FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), ChineseClip(), AltClip(), OpenClip())
+FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), ChineseClip(), AltClip(), *KINDS)
 
 _HALVES = {"text_model": "image", "vision_model": "text"}
 
@@ -56,6 +56,8 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
         for half, missing in _HALVES.items():
             if model_type == f"{kind}_{half}":
                 raise _missing(missing, f"model_type is {model_type!r}", where)
+    if model_type is None and isinstance(config.get("architecture"), str) and "num_classes" in config:
+        raise _missing("text", f"config.json is timm's, of the image encoder {config['architecture']} alone", where)
     known = ", ".join(sorted(kind for family in FAMILIES for kind in family.model_types))
     raise NotClip(
         f"not a CLIP model: model_type is {model_type!r}",

@@ -47,7 +47,14 @@ ImageSize = tuple[int, int]
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose."""
+    """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose.
+
+    `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
+    leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
+    each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
+    `batch_norm` is the name, without its last part, of a batch norm in evaluation mode that follows a convolution and
+    becomes part of it: `stored` is the convolution's weight, or the norm's own bias, which becomes the convolution's.
+    """
 
     stored: str
     rows: tuple[int, int] | None = None
@@ -57,6 +64,9 @@ class Piece:
     side)."""
     grid: tuple[int, int] | None = None
     """Stored rows are positions on a square grid; the parameter's are interpolated to this one (rows, columns)."""
+    shape: tuple[int, ...] | None = None
+    scale: str | None = None
+    batch_norm: str | None = None
 
 
 class ClipFamily(Protocol):
@@ -159,11 +169,14 @@ class ClipFamily(Protocol):
         """Replace modules whose products quantizers cannot reach by equivalent ones made of `nn.Linear`, in place."""
         ...
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
-        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes."""
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
+        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes.
+
+        None under a stored name: the tensor is no parameter of the model and changes no embedding.
+        """
         ...
 
-    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> dict[str, Piece]:
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
         """`pieces` of a model at the image size that `at_size` gave; None: at its own."""
         ...
 

@@ -199,12 +199,12 @@ class HuggingFaceFamily:
     def expose(self, model: nn.Module) -> None:
         """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """Checkpoints store these models' parameters under their own names."""
         del stored
         return {}
 
-    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> dict[str, Piece]:
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
         """There is one size."""
         del size
         return self.pieces(stored)
@@ -226,7 +226,7 @@ class HuggingFaceFamily:
 
     def image_processor(self, folder: Path) -> Any:
         """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""
-        return load_image_processor(folder, self.model_types[0])
+        return load_image_processor(folder, next(iter(self.model_types), "clip"))
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
         """It has the model's size."""

@@ -13,7 +13,7 @@ def load_image_processor(folder: Path, model_type: str) -> Any:
 
     `preprocessor_config.json`, or `processor_config.json` as transformers 5 writes it, names the class as
     `image_processor_type` or by the older `feature_extractor_type`; one with a name ending in `Fast` computes the same.
-    A file that names none means the class that transformers has for the model's type.
+    A file that names none means the class that transformers has for the model's type, or CLIP's if it has none.
 
     Raises:
         OSError: there is no such file, or it is not JSON.
@@ -36,7 +36,8 @@ def processor_class(settings: dict[str, Any], model_type: str) -> Any:
     known = {forms.get("torchvision"): forms.get("pil") for forms in IMAGE_PROCESSOR_MAPPING_NAMES.values()}
     named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     if named is None:
-        return model_class(str(IMAGE_PROCESSOR_MAPPING_NAMES[model_type]["pil"]))
+        default = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type, IMAGE_PROCESSOR_MAPPING_NAMES["clip"])
+        return model_class(str(default["pil"]))
     plain = str(named).replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
     if plain not in known:
         raise ValueError(f"transformers has no image processor {named!r}")

@@ -5,7 +5,7 @@ Chuang et al., "MetaCLIP 2: A Worldwide Scaling Recipe", 2025.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
 
@@ -14,7 +14,7 @@ class MetaClip2(HuggingFaceFamily):
     """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
 
     name = "metaclip_2"
-    model_types = ("metaclip_2",)
+    model_types: ClassVar[tuple[str, ...]] = ("metaclip_2",)
     architecture = "MetaClip2"
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:

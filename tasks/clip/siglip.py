@@ -26,7 +26,7 @@ class Siglip(HuggingFaceFamily):
     """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
 
     name = "siglip"
-    model_types = ("siglip",)
+    model_types: ClassVar[tuple[str, ...]] = ("siglip",)
     architecture = "Siglip"
     repeats_sections = False
     attends_to_padding = True
@@ -60,9 +60,9 @@ class Siglip(HuggingFaceFamily):
         head: Any = model.get_submodule(POOLING.rpartition(".")[0])
         head.attention = PoolingAttention(head.attention, model.get_submodule("vision_model").config)
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """q, k and v of the pooling attention are thirds of one stored stack."""
-        pieces = {}
+        pieces: dict[str, Piece | None] = {}
         for stack in _STACKED:
             name = f"{POOLING}.{stack}"
             if name in stored:

@@ -101,13 +101,13 @@ class Siglip2(Siglip):
         side = vision.config.patch_size
         vision.embeddings = PatchGrid(vision.embeddings, (height // side, width // side))
 
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """At the size that the position embeddings are stored for."""
         return self.pieces_at(stored, None)
 
-    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> dict[str, Piece]:
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
         """As for SigLIP; the convolution over patches is stored as a linear layer, positions on another grid."""
-        pieces = super().pieces(stored)
+        pieces: dict[str, Piece | None] = dict(super().pieces(stored))
         weight = f"{_PATCHES}.weight"
         if weight not in stored or _POSITIONS not in stored:
             return pieces

@@ -28,7 +28,10 @@ _CHUNK_BYTES = 4 << 20
 _INFINITY_BITS = 0x7C00
 """FP16 bits, without the sign, of infinity; NaN lies above."""
 
-FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece]]
+_BATCH_NORM_EPS = 1e-5
+"""PyTorch's; timm leaves it as it is."""
+
+FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece | None]]
 
 
 _WRAPPED = re.compile(
@@ -64,8 +67,8 @@ class WeightReader:
 
     A wrapper's prefix before the names is dropped (`prefix` says which).
 
-    `find_pieces` says which parameters are stored under another name or as part of another tensor (see
-    `ClipFamily.pieces`); all other tensors keep their names.
+    `find_pieces` says which parameters are stored under another name or as part of another tensor, and which tensors
+    are no parameters (see `ClipFamily.pieces`); all other tensors keep their names.
 
     Raises (on opening):
         BadWeights: a file is not valid safetensors, or two files hold the same tensor.
@@ -82,9 +85,12 @@ class WeightReader:
         self.prefix = wrapper_prefix(where)
         self._where = {name.removeprefix(self.prefix): place for name, place in where.items()}
         shapes = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
-        named = {} if find_pieces is None else find_pieces(shapes)
-        used = {piece.stored for piece in named.values()}
-        self._pieces = {name: Piece(name) for name in shapes if name not in used} | dict(named)
+        found = {} if find_pieces is None else find_pieces(shapes)
+        named = {name: piece for name, piece in found.items() if piece is not None}
+        used = {piece.stored for piece in named.values()} | {piece.scale for piece in named.values()}
+        used |= {name for piece in named.values() for name in _batch_norm(piece).values()}
+        used |= found.keys() - named.keys()
+        self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pieces)
@@ -95,7 +101,7 @@ class WeightReader:
     def shape(self, name: str) -> tuple[int, ...]:
         """The parameter's shape."""
         piece = self._pieces[name]
-        shape = tuple(self._where[piece.stored][2]["shape"])
+        shape = self._shape(piece)
         if piece.rows is not None:
             shape = (piece.rows[1] - piece.rows[0], *shape[1:])
         if piece.patch is not None:
@@ -111,7 +117,7 @@ class WeightReader:
             BadWeights: the tensor is not floating point.
         """
         piece = self._pieces[name]
-        values = _of_piece(self._rows(piece.stored, *self._range(piece)), piece)
+        values = _of_piece(self._rows(piece, *self._range(piece)), piece)
         return values.T if piece.transposed else values
 
     def chunks(self, name: str) -> Iterator[tuple[int, NDArray[np.float16]]]:
@@ -125,37 +131,61 @@ class WeightReader:
         piece = self._pieces[name]
         start, end = self._range(piece)
         path, _, entry = self._where[piece.stored]
-        row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(entry["shape"][1:])
+        row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(self._shape(piece)[1:])
         step = max(1, _CHUNK_BYTES // max(1, row_bytes))
         if piece.grid is not None:  # made of all stored rows; a grid of positions is small
             step = end - start
         for first in range(start, end, step):
-            rows = _of_piece(self._rows(piece.stored, first, min(first + step, end)), piece)
+            rows = _of_piece(self._rows(piece, first, min(first + step, end)), piece)
             yield first - start, _to_fp16(rows, name, path)
 
     def is_transposed(self, name: str) -> bool:
         """Whether `chunks` yields columns of the parameter."""
         return self._pieces[name].transposed
 
+    def _shape(self, piece: Piece) -> tuple[int, ...]:
+        """The whole tensor's shape as it is read."""
+        return tuple(self._where[piece.stored][2]["shape"]) if piece.shape is None else piece.shape
+
     def _range(self, piece: Piece) -> tuple[int, int]:
         if piece.rows is not None:
             return piece.rows
-        shape = self._where[piece.stored][2]["shape"]
+        shape = self._shape(piece)
         return 0, shape[0] if shape else 1
 
-    def _rows(self, stored: str, start: int, end: int) -> NDArray[Any]:
-        """Rows `start` to `end` of a stored tensor; a scalar has one row."""
-        path, base, entry = self._where[stored]
-        dtype = np.dtype(_dtype(stored, entry, path))
-        shape = tuple(entry["shape"])
+    def _rows(self, piece: Piece, start: int, end: int) -> NDArray[Any]:
+        """Rows `start` to `end` of a stored tensor, scaled; a scalar has one row."""
+        path, base, entry = self._where[piece.stored]
+        dtype = np.dtype(_dtype(piece.stored, entry, path))
+        shape = self._shape(piece)
         row = math.prod(shape[1:])
         with path.open("rb") as stream:
             stream.seek(base + entry["data_offsets"][0] + start * row * dtype.itemsize)
-            values = np.fromfile(stream, dtype, (end - start) * row)
+            values: NDArray[Any] = np.fromfile(stream, dtype, (end - start) * row)
         values = values.reshape((end - start, *shape[1:]) if shape else ())
         if entry["dtype"] == "BF16":
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        if piece.batch_norm is not None:
+            return self._normed(values, piece, start, end)
+        if piece.scale is None:
+            return values
+        factors = self._rows(Piece(piece.scale), start, end).astype(np.float32)
+        return values.astype(np.float32) * factors.reshape(-1, *(1,) * (values.ndim - 1))
+
+    def _normed(self, values: NDArray[Any], piece: Piece, start: int, end: int) -> NDArray[np.float32]:
+        """Rows of a convolution with its batch norm: w becomes w f, and the bias b - mean f, with f = g / deviation."""
+        named = _batch_norm(piece)
+        norm = {key: self._rows(Piece(name), start, end).astype(np.float64) for key, name in named.items()}
+        factors = norm["weight"] / np.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
+        if piece.stored == named["bias"]:
+            return (norm["bias"] - norm["running_mean"] * factors).astype(np.float32)
+        return (values * factors.reshape(-1, *(1,) * (values.ndim - 1))).astype(np.float32)
+
+
+def _batch_norm(piece: Piece) -> dict[str, str]:
+    """The tensors of the batch norm that becomes part of a piece."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {} if piece.batch_norm is None else {part: f"{piece.batch_norm}.{part}" for part in parts}
 
 
 def _of_piece(rows: NDArray[Any], piece: Piece) -> NDArray[Any]:

@@ -32,6 +32,8 @@ from artifacts.names import model_name_from
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
 from artifacts.strict_json import strict_json
+from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
+from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
@@ -93,14 +95,16 @@ def resolve(
     """
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
+    model = typed_name(model)
     folder, kind, commit = _locate(model, revision)
     _refuse_adapters(folder)
     family, config = _identify(folder)
     with sound_config(family.name, folder):
         config, chosen = family.at_size(config, image_size, where=folder)
     _refuse_pickles(folder)
+    config = with_tokenizer(folder, config)
     files = _pin(folder)
-    digest = digest_json([[file.path, file.sha256] for file in files])
+    digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])
     default = folder_name(folder) if kind == "folder" else model_name_from(model)
     parent: Manifest | None = None
     if (folder / STATE_FILE).exists():
@@ -163,7 +167,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
         if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
-            patterns = [*wanted, openclip.WEIGHTS_FILE]
+            patterns = [*wanted, *openclip.WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
@@ -178,7 +182,7 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
 def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
     if openclip.is_native(folder):
-        return family_named("openclip"), openclip.read_config(folder)
+        return openclip.identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
 
@@ -255,7 +259,7 @@ def _refuse_pickles(folder: Path) -> None:
 def _weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
     if openclip.is_native(folder):
-        return [folder / openclip.WEIGHTS_FILE]
+        return [openclip.weights_file(folder)]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as pictures
 
-from artifacts.errors import CheckpointError, NotClip, UnsafeCheckpoint, UnsupportedVariant
+from artifacts.errors import BadWeights, CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.clip import openclip
@@ -79,6 +79,35 @@ def test_graphs_compute_what_openclip_computes(quick: bool, custom_text: bool, t
         got = run_onnx(path, feeds[encoder])
         assert cosines(got, expected[encoder]).min() >= 0.99999
         assert cosines(got, np.roll(expected[encoder], 1, axis=0)).max() < 0.999
+
+
+def test_layer_scale_becomes_part_of_the_projection(native: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(native, tmp_path / "model")
+    model = reference(CONFIG["model_cfg"])
+    state = {name: values.clone() for name, values in model.state_dict().items()}
+    for block, prefix in ((model.visual.transformer, "visual."), (model.transformer, "")):
+        for index, part in enumerate(block.resblocks):
+            for scale, layer in (("ls_1", part.attn.out_proj), ("ls_2", part.mlp.c_proj)):
+                gamma = torch.rand(layer.weight.shape[0]) + 0.5
+                state[f"{prefix}transformer.resblocks.{index}.{scale}.gamma"] = gamma
+                with torch.no_grad():
+                    layer.weight.mul_(gamma[:, None])
+                    layer.bias.mul_(gamma)
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    loaded = OpenClip().load(folder, OpenClip().resolve_config(read_config(folder)), "eager")
+    pixels = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(OpenClip().encode(loaded, "image", pixels), model.encode_image(pixels), atol=1e-4)
+        tokens = torch.from_numpy(ids(3))
+        assert torch.allclose(OpenClip().encode(loaded, "text", tokens), model.encode_text(tokens), atol=1e-4)
+
+
+def test_the_logits_parameters_change_no_embedding(native: Path, tmp_path: Path, store: Store) -> None:
+    folder = shutil.copytree(native, tmp_path / "model")
+    state = reference(CONFIG["model_cfg"]).state_dict()
+    state |= {"logit_scale": torch.tensor([2.6]), "logit_bias": torch.tensor(-10.0)}
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    assert check(resolve(str(folder), None, store)).tensors == check(resolve(str(native), None, store)).tensors
 
 
 def test_it_resolves_checks_and_loads(native: Path, store: Store) -> None:
@@ -165,23 +194,102 @@ def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path: Pat
     [
         ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"timm_model_name": "vit"}}, "timm_model_name"),
         ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"layers": [3, 4, 6, 3]}}, "ResNet"),
-        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"attentional_pool": True}}, "attentional_pool"),
-        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"pool_type": "avg"}}, "avg"),
-        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"ls_init_value": 1e-5}}, "ls_init_value"),
-        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"hf_model_name": "xlm-roberta-base"}}, "hf_model_name"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"attentional_pool": "cascade"}}, "attentional_pool"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"pool_type": "none"}}, "none"),
+        ({"vision_cfg": CONFIG["model_cfg"]["vision_cfg"] | {"qk_norm": True}}, "qk_norm true"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"of_tomorrow": 3}}, "text_cfg.of_tomorrow 3"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"hf_model_name": "google/mt5-base"}}, "hf_model_name.*mt5"),
         ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"embed_cls": True}}, "embed_cls"),
-        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"pool_type": "last"}}, "last"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"pool_type": "none"}}, "none"),
         ({"multimodal_cfg": {"width": 512}}, "multimodal_cfg"),
     ],
 )
-def test_models_that_are_not_plain_clip_are_named(sections: dict[str, Any], what: str, changed: Any) -> None:
+def test_models_that_no_kind_takes_are_named(sections: dict[str, Any], what: str, changed: Any) -> None:
     with pytest.raises(UnsupportedVariant, match=what):
         read_config(changed(**sections))
 
 
 def test_settings_that_are_off_change_nothing(changed: Any) -> None:
-    vision = CONFIG["model_cfg"]["vision_cfg"] | {"attentional_pool": False, "timm_model_name": None}
-    assert read_config(changed(vision_cfg=vision)) == read_config(changed())
+    vision = {"attentional_pool": False, "attn_pooler_heads": 12, "no_ln_pre": False, "pos_embed_type": "learnable"}
+    vision |= {"timm_model_name": None, "timm_pool": None, "timm_proj": None, "act_kwargs": None, "norm_kwargs": {}}
+    text = {"proj_type": "linear", "pad_id": 1, "no_causal_mask": False, "eos_id": 5, "hf_proj_type": "linear"}
+    text |= {"of_tomorrow": False, "output_tokens": True}
+    vision, text = CONFIG["model_cfg"]["vision_cfg"] | vision, CONFIG["model_cfg"]["text_cfg"] | text
+    assert read_config(changed(vision_cfg=vision, text_cfg=text)) == read_config(changed())
+
+
+@pytest.mark.parametrize(
+    ("sections", "what"),
+    [
+        ({"audio_cfg": {}, "vision_cfg": None}, "audio encoder"),
+        ({"genlip_cfg": {}}, "generative"),
+        ({"vision_cfg": {"timm_model_name": "convnext_base"}}, "convolutional: timm's convnext_base"),
+        ({"vision_cfg": {"timm_model_name": "fastvit_mci1"}}, "hybrid"),
+        ({"vision_cfg": {"timm_model_name": "naflexvit_base_patch16_siglip"}}, "NaFlex"),
+        ({"text_cfg": CONFIG["model_cfg"]["text_cfg"] | {"text_arch": "modern"}}, "text_arch 'modern'"),
+    ],
+)
+def test_what_no_kind_can_do_is_named(sections: dict[str, Any], what: str, changed: Any) -> None:
+    with pytest.raises(UnsupportedVariant, match=what):
+        read_config(changed(**sections))
+
+
+@pytest.mark.parametrize(("section", "encoder"), [("vision_cfg", "image"), ("text_cfg", "text")])
+def test_one_tower_alone_is_named(section: str, encoder: str, changed: Any) -> None:
+    with pytest.raises(MissingEncoder, match=f"no {encoder} encoder"):
+        read_config(changed(**{section: None}))
+
+
+# --- where the configuration lies --------------------------------------------------------------------------
+
+
+def test_timms_files_beside_openclips_are_not_the_model(native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(native, folder)
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "num_classes": 48}))
+    save_file({"cls_token": torch.zeros(1, 1, 8)}, folder / "model.safetensors")
+    snapshot = resolve(str(folder), None, store)
+    assert snapshot.family == "openclip" and [f.name for f in snapshot.weight_files()] == [openclip.WEIGHTS_FILE]
+    assert check(snapshot).tensors == check(resolve(str(native), None, store)).tensors
+
+
+def test_a_pickle_beside_timms_weights_is_refused(native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(native, folder)
+    (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "num_classes": 48}))
+    (folder / openclip.WEIGHTS_FILE).rename(folder / "model.safetensors")
+    with pytest.raises(BadWeights, match="no open_clip_model"):
+        resolve(str(folder), None, store)
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
+        resolve(str(folder), None, store)
+    (folder / openclip.CONFIG_FILE).unlink()
+    with pytest.raises(MissingEncoder, match="of the image encoder vit_tiny alone"):
+        resolve(str(folder), None, store)
+
+
+@pytest.mark.parametrize("name", [openclip.WEIGHTS_FILES[1], "model.safetensors"])
+def test_weights_have_the_names_that_openclip_knows(name: str, native: Path, tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "renamed"
+    shutil.copytree(native, folder)
+    (folder / openclip.WEIGHTS_FILE).rename(folder / name)
+    snapshot = resolve(str(folder), None, store)
+    assert [file.name for file in snapshot.weight_files()] == [name] and check(snapshot).tensors
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("name", ["config.json", openclip.CONFIG_FILE])
+def test_the_configuration_may_be_bare_or_under_another_name(
+    name: str, whole: bool, native: Path, tmp_path: Path, store: Store
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(native, folder)
+    (folder / openclip.CONFIG_FILE).unlink()
+    (folder / name).write_text(json.dumps(CONFIG if whole else CONFIG["model_cfg"]))
+    snapshot = resolve(str(folder), None, store)
+    assert (snapshot.family, snapshot.config) == ("openclip", resolve(str(native), None, store).config)
+    mean = OpenClip().image_processor(folder).image_mean
+    assert list(mean) == pytest.approx([0.5] * 3 if whole else [0.48145466, 0.4578275, 0.40821073])
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {"vision_cfg": {}}}'])
@@ -191,10 +299,20 @@ def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"resize_mode": "longest"}, {"interpolation": "random"}])
+@pytest.mark.parametrize(
+    "settings", [{"resize_mode": "longest"}, {"interpolation": "lanczos"}, {"mode": "L"}], ids=lambda s: next(iter(s))
+)
 def test_unknown_preprocessing_is_refused(settings: dict[str, str], changed: Any) -> None:
-    with pytest.raises(UnsupportedVariant):
-        OpenClip().image_processor(changed(preprocess_cfg=settings))
+    ((key, value),) = settings.items()
+    with pytest.raises(UnsupportedVariant, match=f"preprocess_cfg.{key} '{value}'"):
+        read_config(changed(preprocess_cfg=settings))
+
+
+def test_settings_of_preprocessing_that_change_nothing(changed: Any) -> None:
+    settings = {"interpolation": "random", "mean": 0.5, "std": None, "fill_color": 0, "size": 512, "resize_mode": None}
+    made = OpenClip().image_processor(changed(preprocess_cfg=settings))
+    assert (made.resample, dict(made.crop_size)) == (3, {"height": 32, "width": 32})
+    assert list(made.image_mean) == [0.5] * 3 and made.image_std[0] == 0.26862954
 
 
 # --- from the hub ------------------------------------------------------------------------------------------

@@ -72,6 +72,26 @@ def test_scalar_and_empty_tensors(tmp_path: Path) -> None:
     assert reader.read("e").shape == (0, 3)
 
 
+def test_pieces_are_reshaped_cut_scaled_and_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    stack, gamma = torch.randn(1, 6, 5), torch.rand(4) + 0.5
+    path = save(tmp_path / "m.safetensors", stack=stack, w=stack[0, :4].clone(), gamma=gamma, bias=torch.ones(()))
+    pieces = {
+        "rows": Piece("stack", rows=(2, 5), shape=(6, 5)),
+        "scaled": Piece("w", scale="gamma"),
+        "part": Piece("w", rows=(1, 3), scale="gamma", transposed=True),
+        "bias": None,
+    }
+    reader = WeightReader([path], lambda _: pieces)
+    expected = {"rows": stack[0, 2:5], "scaled": stack[0, :4] * gamma[:, None]}
+    expected["part"] = expected["scaled"][1:3].T
+    assert set(reader) == expected.keys()
+    for name, values in expected.items():
+        assert reader.shape(name) == tuple(values.shape)
+        assert np.array_equal(reader.read(name), values.numpy())
+        assert np.array_equal(fp16(reader, name), values.half().numpy())
+
+
 def test_the_demo_reads_as_the_library_reads_it() -> None:
     from safetensors.numpy import load_file
 

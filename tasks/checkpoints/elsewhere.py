@@ -1,0 +1,50 @@
+"""What a checkpoint in OpenCLIP's layout leaves in another repository: its tokenizer, pinned by commit."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import CheckpointNotFound, CheckpointUnreachable
+from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.clip import openclip
+
+
+def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration, and in its `text_config` where the tokenizer is if it does not lie in the folder.
+
+    Raises:
+        CheckpointNotFound, CheckpointUnreachable: the repository cannot be had.
+    """
+    repository = openclip.tokenizer_elsewhere(folder) if openclip.is_native(folder) else None
+    if repository is None:
+        return stored
+    source = {"repository": repository, "commit": _download(repository, folder).name}
+    return stored | {"text_config": stored["text_config"] | {openclip.TOKENIZER_SOURCE: source}}
+
+
+def pinned_elsewhere(stored: dict[str, Any]) -> list[list[str]]:
+    """What belongs to a checkpoint's identity beside its files: name and commit of the tokenizer's repository."""
+    source = (stored.get("text_config") or {}).get(openclip.TOKENIZER_SOURCE)
+    return [[source["repository"], source["commit"]]] if source else []
+
+
+def _download(repository: str, folder: Path) -> Path:
+    """The tokenizer's files; the cache names snapshots by commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        fetch = partial(snapshot_download, repository, allow_patterns=[*openclip.TOKENIZER_FILES])
+        found = Path(patiently(fetch))
+        if not openclip.has_tokenizer(found):
+            raise OSError("no tokenizer in it")
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
+            f"the checkpoint's tokenizer is that of {repository!r}, which cannot be had: {type(error).__name__}",
+            where=folder,
+            expected="a tokenizer beside the weights, or a repository that this machine can reach or has cached",
+            fix=f"copy the tokenizer's files from https://huggingface.co/{repository} into the folder",
+        ) from error
+    return found

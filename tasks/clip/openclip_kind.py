@@ -1,0 +1,85 @@
+"""What a kind of model in OpenCLIP's layout has beyond its family, and what all such kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from tasks.clip.base import ClipFamily
+from tasks.clip.buffers import fill_buffers
+from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
+from tasks.clip.openclip_preprocess import image_settings
+from tasks.clip.openclip_tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class OpenClipKind(ClipFamily, Protocol):
+    """A family whose checkpoints are OpenCLIP's files; `tasks.clip.openclip.KINDS` lists them."""
+
+    def looks_like(self, document: Document) -> bool:
+        """Whether a model that no kind takes is told this kind's reason: of several, the last one's."""
+        ...
+
+    def why_not(self, document: Document) -> str | None:
+        """What this kind cannot do about a document ("vision_cfg.qk_norm true"); None when it takes the model.
+
+        Nothing but the document is needed: no weights, no network.
+        """
+        ...
+
+    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+        """The stored configuration, in the form of a `config.json`, of a document that this kind takes."""
+        ...
+
+
+class OpenClipFiles(HuggingFaceFamily):
+    """Weights, tokenizer and image processor of kinds that are run by one of transformers' classes."""
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+
+    def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
+        """The class with the folder's weights under its names; a folder in Hugging Face layout loads as such."""
+        if document_file(folder) is None:
+            return super().load(folder, config, attention)
+        import torch
+
+        from tasks.clip.weights import WeightReader
+
+        reader = WeightReader([weights_file(folder)], self.pieces)
+        state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
+        with torch.device("meta"):
+            model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
+        model.load_state_dict(self.as_built(state), assign=True)
+        fill_buffers(model)
+        return model.eval()
+
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> None:
+        """None: OpenCLIP and timm are no dependencies. Golden files that they made hold these kinds in the tests."""
+        del folder, stored
+
+    def ignores(self, name: str, modules: Collection[str]) -> bool:
+        """No: `pieces` knows what has no use, and another name may be part of an encoder."""
+        del name, modules
+        return False
+
+    def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The parameters of the `expose`d model under the names of the class as transformers has it."""
+        return state
+
+    def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
+        """What the document says; in a folder without one, what transformers finds."""
+        if document_file(folder) is None:
+            return super().tokenizer(folder, None)
+        return load_tokenizer(folder, read_document(folder), config)
+
+    def image_processor(self, folder: Path) -> Any:
+        """The image processor with the settings of `preprocess_cfg`."""
+        if document_file(folder) is None:
+            return super().image_processor(folder)
+        from transformers import CLIPImageProcessorPil
+
+        return CLIPImageProcessorPil(**image_settings(read_document(folder)))

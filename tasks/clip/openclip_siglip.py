@@ -1,0 +1,223 @@
+"""SigLIP and SigLIP 2 in OpenCLIP's layout: timm's vision transformer with attention pooling, and OpenCLIP's text.
+
+It is the arithmetic of transformers' `SiglipModel`; names, stacked weights and some shapes differ. Layout: timm
+(`vision_transformer.py`, `attention_pool.py`) and https://github.com/mlfoundations/open_clip (`transformer.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks.clip.base import Piece
+from tasks.clip.openclip_document import Document
+from tasks.clip.openclip_kind import OpenClipFiles
+from tasks.clip.openclip_plain import TEXT_KEYS, layer_pieces, text_sizes
+from tasks.clip.openclip_tokenizer import TOKENIZER_KEYS, odd_tokenizer
+from tasks.clip.siglip import POOLING, Siglip
+
+_EPS, _OPENCLIP_EPS = 1e-6, 1e-5
+_EXACT, _TANH = "gelu", "gelu_pytorch_tanh"
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What timm's name of an architecture stands for."""
+
+    width: int
+    layers: int
+    heads: int
+    patch_size: int
+    image_size: int
+    mlp_ratio: float = 4.0
+    activation: str = _EXACT
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """In the form of a `vision_config`."""
+        return {
+            "hidden_size": self.width,
+            "intermediate_size": int(self.width * self.mlp_ratio),
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "hidden_act": self.activation,
+            "layer_norm_eps": _EPS,
+        }
+
+
+_B, _L, _SO, _G = (768, 12, 12), (1024, 24, 16), (1152, 27, 16), (1536, 40, 16)
+_SO_RATIO = 3.7362
+TOWERS: Mapping[str, Tower] = {
+    "vit_base_patch32_siglip_256": Tower(*_B, 32, 256, activation=_TANH),
+    "vit_base_patch16_siglip_224": Tower(*_B, 16, 224),
+    "vit_base_patch16_siglip_256": Tower(*_B, 16, 256),
+    "vit_base_patch16_siglip_384": Tower(*_B, 16, 384),
+    "vit_base_patch16_siglip_512": Tower(*_B, 16, 512),
+    "vit_large_patch16_siglip_256": Tower(*_L, 16, 256),
+    "vit_large_patch16_siglip_384": Tower(*_L, 16, 384),
+    "vit_large_patch16_siglip_512": Tower(*_L, 16, 512, activation=_TANH),
+    "vit_so400m_patch14_siglip_224": Tower(*_SO, 14, 224, _SO_RATIO),
+    "vit_so400m_patch14_siglip_378": Tower(*_SO, 14, 378, _SO_RATIO),
+    "vit_so400m_patch14_siglip_384": Tower(*_SO, 14, 384, _SO_RATIO),
+    "vit_so400m_patch16_siglip_256": Tower(*_SO, 16, 256, _SO_RATIO, _TANH),
+    "vit_so400m_patch16_siglip_384": Tower(*_SO, 16, 384, _SO_RATIO, _TANH),
+    "vit_so400m_patch16_siglip_512": Tower(*_SO, 16, 512, _SO_RATIO, _TANH),
+    "vit_giantopt_patch16_siglip_256": Tower(*_G, 16, 256, activation=_TANH),
+    "vit_giantopt_patch16_siglip_384": Tower(*_G, 16, 384, activation=_TANH),
+}
+"""timm's architectures by name (timm 1.0): which of them have the exact GELU follows no rule but the list itself."""
+
+_TRUNK = "visual.trunk."
+_OUTSIDE = {
+    "patch_embed.proj": "vision_model.embeddings.patch_embedding",
+    "norm": "vision_model.post_layernorm",
+    "attn_pool.q": f"{POOLING}.q_proj",
+    "attn_pool.proj": f"{POOLING}.out_proj",
+    "attn_pool.norm": "vision_model.head.layernorm",
+    "attn_pool.mlp.fc1": "vision_model.head.mlp.fc1",
+    "attn_pool.mlp.fc2": "vision_model.head.mlp.fc2",
+}
+_IN_BLOCK = {
+    "norm1": "layer_norm1",
+    "norm2": "layer_norm2",
+    "attn.proj": "self_attn.out_proj",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
+_TEXT = {
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection.weight": "text_model.head.weight",
+    "text_projection.bias": "text_model.head.bias",
+}
+_PARAMETER = re.compile(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)")
+
+
+class OpenClipSiglip(OpenClipFiles, Siglip):
+    """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
+
+    name = "openclip_siglip"
+    model_types: ClassVar[tuple[str, ...]] = ()
+
+    def looks_like(self, document: Document) -> bool:
+        """timm's name says so."""
+        return "siglip" in str(document.vision["timm_model_name"])
+
+    def why_not(self, document: Document) -> str | None:
+        """Another image tower, another pooling or projection, or any setting beyond sizes and activation."""
+        strange = document.strange(
+            vision=("timm_model_name", "timm_pool", "timm_proj", "image_size"),
+            text=(*TEXT_KEYS, *TOKENIZER_KEYS, *_TEXT_SETTINGS, "act_kwargs", "norm_kwargs"),
+        )
+        return strange or _odd_vision(document) or _odd_text(document) or odd_tokenizer(document)
+
+    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+        """In the form of SigLIP's `config.json`."""
+        del folder
+        text = document.text
+        approximate = (text["act_kwargs"] or {}).get("approximate") == "tanh"
+        return {
+            "model_type": "siglip",
+            "vision_config": TOWERS[timm_name(document)].config,
+            "text_config": text_sizes(text)
+            | {
+                "hidden_act": _TANH if approximate else document.activation,
+                "layer_norm_eps": (text["norm_kwargs"] or {}).get("eps", _OPENCLIP_EPS),
+                "projection_size": document.embed_dim,
+                "bos_token_id": None,
+                "eos_token_id": 1,
+            },
+        }
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
+        """Every parameter under SigLIP's name; q, k and v of an image block, and k and v of the pooling, are stacks."""
+        pieces: dict[str, Piece | None] = {}
+        for name, shape in stored.items():
+            plain = name.removeprefix("text.")
+            if name in ("logit_scale", "logit_bias"):
+                pieces[name] = Piece(name, shape=(1,))
+            elif plain in _TEXT:
+                pieces[_TEXT[plain]] = Piece(name)
+            elif name == f"{_TRUNK}pos_embed":
+                pieces["vision_model.embeddings.position_embedding.weight"] = Piece(name, shape=shape[1:])
+            elif name == f"{_TRUNK}attn_pool.latent":
+                pieces["vision_model.head.probe"] = Piece(name)
+            elif name.startswith(_TRUNK) and (match := _PARAMETER.fullmatch(name.removeprefix(_TRUNK))):
+                pieces |= _trunk_pieces(name, shape, match)
+        return pieces | {
+            target: piece for target, piece in layer_pieces(stored).items() if target.startswith("text_model.")
+        }
+
+    def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
+        """`SiglipModel` itself has q, k and v of the pooling in one stack (see `expose`)."""
+        import torch
+
+        state = dict(state)
+        for kind in ("weight", "bias"):
+            parts = [state.pop(f"{POOLING}.{projection}.{kind}") for projection in ("q_proj", "k_proj", "v_proj")]
+            state[f"{POOLING}.in_proj_{kind}"] = torch.cat(parts)
+        return state
+
+
+def _trunk_pieces(name: str, shape: tuple[int, ...], match: re.Match[str]) -> dict[str, Piece]:
+    """The parameters that one tensor of timm's tower holds; none if it is unknown."""
+    block, module, kind = match.groups()
+    if block is None:
+        if module == "attn_pool.kv":
+            return _stack(name, shape, kind, POOLING, ("k_proj", "v_proj"))
+        return {f"{_OUTSIDE[module]}.{kind}": Piece(name)} if module in _OUTSIDE else {}
+    layer = f"vision_model.encoder.layers.{block}"
+    if module == "attn.qkv":
+        return _stack(name, shape, kind, f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj"))
+    return {f"{layer}.{_IN_BLOCK[module]}.{kind}": Piece(name)} if module in _IN_BLOCK else {}
+
+
+def _stack(name: str, shape: tuple[int, ...], kind: str, owner: str, projections: tuple[str, ...]) -> dict[str, Piece]:
+    size = shape[0] // len(projections)
+    return {
+        f"{owner}.{projection}.{kind}": Piece(name, rows=(index * size, (index + 1) * size))
+        for index, projection in enumerate(projections)
+    }
+
+
+_TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+"""What SigLIP's text tower has: every token sees every other, and the last place is projected, with a bias."""
+
+
+def timm_name(document: Document) -> str:
+    """timm's name of the image tower."""
+    name: str = document.vision["timm_model_name"]
+    return name
+
+
+def _odd_vision(document: Document) -> str | None:
+    vision = document.vision
+    tower = TOWERS.get(vision["timm_model_name"])
+    if tower is None:
+        return f"vision_cfg.timm_model_name {vision['timm_model_name']!r}"
+    if vision["timm_pool"] != "map" or vision["timm_proj"] != "none":
+        return f"vision_cfg.timm_pool {vision['timm_pool']!r} with timm_proj {vision['timm_proj']!r}"
+    if document.image_size != (tower.image_size,) * 2:
+        return f"vision_cfg.image_size {vision['image_size']!r} for timm's {vision['timm_model_name']}"
+    if document.embed_dim != tower.width:
+        return f"embed_dim {document.embed_dim} for an image tower of width {tower.width} that is not projected"
+    return None if document.model.get("init_logit_bias") is not None else "no init_logit_bias"
+
+
+def _odd_text(document: Document) -> str | None:
+    text = document.text
+    for key, value in _TEXT_SETTINGS.items():
+        if text[key] != value:
+            return f"text_cfg.{key} {text[key]!r} beside a SigLIP image tower"
+    if text["act_kwargs"] not in (None, {"approximate": "tanh"}, {"approximate": "none"}):
+        return f"text_cfg.act_kwargs {text['act_kwargs']!r}"
+    if text["norm_kwargs"] and set(text["norm_kwargs"]) != {"eps"}:
+        return f"text_cfg.norm_kwargs {text['norm_kwargs']!r}"
+    return None
