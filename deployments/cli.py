@@ -10,7 +10,7 @@ import typer
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
-from deployments.commands import aliases, bench, copies, fleet, judge, panels, releases, search, signing, upkeep
+from deployments.commands import aliases, bench, copies, fleet, judge, models, panels, releases, search, signing, upkeep
 from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
 from deployments.printing import show
 from deployments.printing.console import print_error
@@ -107,7 +107,7 @@ def optimize(
         raise rejection
 
 
-for group in (search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (models, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

@@ -32,6 +32,16 @@ class Processor:
         self.context = context
         self._masked = masked
 
+    @property
+    def tokenizer_class(self) -> str:
+        """The name of transformers' class."""
+        return type(self._tokenizer).__name__
+
+    @property
+    def image_processor_class(self) -> str:
+        """The name of transformers' class, without what says that it runs on Pillow."""
+        return _name(self._images)
+
     def image(self, picture: Image) -> NDArray[np.float32]:
         """One RGB picture to pixel values (3, H, W)."""
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]

@@ -6,7 +6,7 @@ from typing import Any
 
 from artifacts.errors import MissingEncoder, NotClip
 from tasks.clip.altclip import AltClip
-from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, InputSpec, Piece
+from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, InputSpec, Oracle, Piece
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
 from tasks.clip.metaclip2 import MetaClip2
@@ -22,6 +22,7 @@ __all__ = [
     "EncoderSpec",
     "ImageSize",
     "InputSpec",
+    "Oracle",
     "Piece",
     "family_for",
     "family_named",

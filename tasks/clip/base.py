@@ -41,6 +41,8 @@ class EncoderSpec:
     """State-dict prefixes of the encoder's weights, its projection included."""
 
 
+Oracle = Literal["transformers", "golden files"]
+
 ImageSize = tuple[int, int]
 """Height and width in pixels."""
 
@@ -79,6 +81,21 @@ class ClipFamily(Protocol):
     @property
     def name(self) -> str:
         """What the registry and manifests call the family."""
+        ...
+
+    @property
+    def covers(self) -> str:
+        """Whose checkpoints these are, for people."""
+        ...
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Published models, by the names that people give, whose configurations go through the tests."""
+        ...
+
+    @property
+    def oracle(self) -> Oracle:
+        """What its embeddings are held to: transformers in every run, or in the tests golden files of its library."""
         ...
 
     @property
@@ -157,8 +174,8 @@ class ClipFamily(Protocol):
         """
         ...
 
-    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module | None:
-        """The model that the family's own library makes of the folder by itself, in FP32; None if that is not here."""
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
+        """The model that plain transformers makes of the folder by itself, in FP32, where that is the oracle."""
         ...
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:

@@ -18,6 +18,8 @@ class ChineseClip(HuggingFaceFamily):
     """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
 
     name = "chinese_clip"
+    covers = "ChineseCLIP"
+    known = ("OFA-Sys/chinese-clip-vit-base-patch16",)
     model_types = ("chinese_clip",)
     architecture = "ChineseCLIP"
 

@@ -16,6 +16,13 @@ class Clip(HuggingFaceFamily):
     """Adapter for `transformers.CLIPModel`. Causal text attention, end-token pooling, no attention mask needed."""
 
     name = "clip"
+    covers = "OpenAI, LAION, DataComp, DFN, MetaCLIP and other CLIPModel checkpoints"
+    known: ClassVar[tuple[str, ...]] = (
+        "openai/clip-vit-base-patch32",
+        "openai/clip-vit-large-patch14",
+        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        "facebook/metaclip-b32-400m",
+    )
     model_types: ClassVar[tuple[str, ...]] = ("clip",)
     architecture = "CLIP"
 

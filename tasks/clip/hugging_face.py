@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import ConfigError, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Piece
+from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece
 from tasks.clip.image_processor import load_image_processor
 from tasks.clip.lean import model_class
 from tasks.clip.weights import stored_names, wrapper_prefix
@@ -51,6 +51,9 @@ class HuggingFaceFamily:
     """
 
     name: ClassVar[str]
+    covers: ClassVar[str]
+    known: ClassVar[tuple[str, ...]]
+    oracle: ClassVar[Oracle] = "transformers"
     model_types: ClassVar[tuple[str, ...]]
     architecture: ClassVar[str]
     """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
@@ -167,7 +170,7 @@ class HuggingFaceFamily:
         )
         return model.eval()
 
-    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module | None:
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
         """What transformers' own `AutoConfig` and `AutoModel` make of the folder."""
         import torch
 

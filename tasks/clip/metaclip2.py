@@ -14,6 +14,8 @@ class MetaClip2(HuggingFaceFamily):
     """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
 
     name = "metaclip_2"
+    covers = "MetaCLIP 2"
+    known = ("facebook/metaclip-2-worldwide-huge-quickgelu",)
     model_types: ClassVar[tuple[str, ...]] = ("metaclip_2",)
     architecture = "MetaClip2"
 

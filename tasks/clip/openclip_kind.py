@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tasks.clip.base import ClipFamily
+from tasks.clip.base import ClipFamily, Oracle
 from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
 from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
@@ -39,6 +39,7 @@ class OpenClipKind(ClipFamily, Protocol):
 class OpenClipFiles(HuggingFaceFamily):
     """Weights, tokenizer and image processor of kinds that are run by one of transformers' classes."""
 
+    oracle: ClassVar[Oracle] = "golden files"
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
@@ -56,10 +57,6 @@ class OpenClipFiles(HuggingFaceFamily):
         model.load_state_dict(self.as_built(state), assign=True)
         fill_buffers(model)
         return model.eval()
-
-    def plain_model(self, folder: Path, stored: dict[str, Any]) -> None:
-        """None: OpenCLIP and timm are no dependencies. Golden files that they made hold these kinds in the tests."""
-        del folder, stored
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
         """No: `pieces` knows what has no use, and another name may be part of an encoder."""

@@ -104,6 +104,12 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
     """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
 
     name = "openclip_siglip"
+    covers = "OpenCLIP layout: SigLIP and SigLIP 2 with a timm tower"
+    known: ClassVar[tuple[str, ...]] = (
+        "ViT-B-16-SigLIP",
+        "ViT-SO400M-14-SigLIP-384",
+        "ViT-gopt-16-SigLIP2-384",
+    )
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:

@@ -26,6 +26,15 @@ class OpenClipTowers(OpenClipFiles):
     """Adapter for `tasks.clip.tower_model.OpenClipTowersModel`."""
 
     name = "openclip_towers"
+    covers = "OpenCLIP layout: EVA-CLIP, PE-Core, CLIPA, CoCa, MobileCLIP (ViT), BERT and RoBERTa text"
+    known: ClassVar[tuple[str, ...]] = (
+        "EVA02-L-14",
+        "PE-Core-L-14-336",
+        "ViT-L-14-CLIPA",
+        "coca_ViT-L-14",
+        "MobileCLIP-B",
+        "xlm-roberta-large-ViT-H-14",
+    )
     model_types: ClassVar[tuple[str, ...]] = (_MODEL_TYPE,)
     repeats_sections = False
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}

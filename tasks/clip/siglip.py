@@ -26,6 +26,12 @@ class Siglip(HuggingFaceFamily):
     """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
 
     name = "siglip"
+    covers = "SigLIP, and SigLIP 2 at a fixed resolution"
+    known: ClassVar[tuple[str, ...]] = (
+        "google/siglip-base-patch16-224",
+        "google/siglip-so400m-patch14-384",
+        "google/siglip2-base-patch16-224",
+    )
     model_types: ClassVar[tuple[str, ...]] = ("siglip",)
     architecture = "Siglip"
     repeats_sections = False

@@ -30,6 +30,8 @@ class Siglip2(Siglip):
     """Adapter for `transformers.Siglip2Model` whose pictures all have one size."""
 
     name = "siglip2"
+    covers = "SigLIP 2 NaFlex, at one image size"
+    known = ("google/siglip2-so400m-patch16-naflex",)
     model_types = ("siglip2",)
     architecture = "Siglip2"
     unquantized = (_PATCHES,)

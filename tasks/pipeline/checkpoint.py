@@ -96,13 +96,9 @@ def resolve(
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     model = typed_name(model)
-    folder, kind, commit = _locate(model, revision)
-    _refuse_adapters(folder)
-    family, config = _identify(folder)
-    with sound_config(family.name, folder):
-        config, chosen = family.at_size(config, image_size, where=folder)
+    folder, kind, commit = locate(model, revision)
+    family, config, chosen = describe(folder, image_size)
     _refuse_pickles(folder)
-    config = with_tokenizer(folder, config)
     files = _pin(folder)
     digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])
     default = folder_name(folder) if kind == "folder" else model_name_from(model)
@@ -128,8 +124,29 @@ def resolve(
     )
 
 
-def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
-    """The folder, the kind of source, and the hub commit where there is one."""
+def describe(
+    folder: Path, image_size: ImageSize | None, *, weights: bool = True
+) -> tuple[ClipFamily, dict[str, Any], ImageSize | None]:
+    """The family of the model in a folder, its stored configuration, and the image size if it was left open.
+
+    Of the weights only the names of the files are looked at, and not even these if there are no `weights` yet.
+
+    Raises:
+        As `resolve`, but for what it says of weights.
+    """
+    _refuse_adapters(folder)
+    family, config = _identify(folder, weights=weights)
+    with sound_config(family.name, folder):
+        config, chosen = family.at_size(config, image_size, where=folder)
+    return family, with_tokenizer(folder, config), chosen
+
+
+def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[Path, Any, str | None]:
+    """The folder, the kind of source, and the hub commit where there is one; from the hub without `weights` if asked.
+
+    Raises:
+        CheckpointNotFound, CheckpointUnreachable.
+    """
     folder = DEMO if model == "demo" else _folder(model)
     if folder is not None:
         if revision is not None:
@@ -147,7 +164,7 @@ def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
             expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo",
             fix="check the spelling; a relative folder starts here",
         )
-    return _download(model, revision)
+    return _download(model, revision, weights=weights)
 
 
 def _folder(model: str) -> Path | None:
@@ -159,14 +176,16 @@ def _folder(model: str) -> Path | None:
         return None
 
 
-def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
+def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path, Any, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["model*.safetensors", _INDEX, *(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
+    small = [_INDEX, *(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
+    wanted = ["model*.safetensors", *small] if weights else small
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
-        if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
+        # Many repositories hold the same weights in both layouts: one is enough.
+        if weights and openclip.is_native(folder):
             patterns = [*wanted, *openclip.WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -179,9 +198,9 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     return folder, "hub", folder.name  # the cache names snapshots by commit
 
 
-def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
+def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
-    if openclip.is_native(folder):
+    if openclip.is_native(folder, weights=weights):
         return openclip.identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
@@ -256,7 +275,7 @@ def _refuse_pickles(folder: Path) -> None:
     raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
     if openclip.is_native(folder):
         return [openclip.weights_file(folder)]
@@ -281,7 +300,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
     besides = [folder / name for name in _BESIDES_WEIGHTS if (folder / name).is_file()]
-    paths = sorted({*_weight_files(folder), *besides})
+    paths = sorted({*weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = list(pool.map(digest_file, paths))
     return tuple(_pinned(path, digest) for path, digest in zip(paths, digests, strict=True))
@@ -361,9 +380,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
         _check_json(snapshot)
         family = family_named(snapshot.family)
         reader = snapshot.weights()
-        model = _empty_model(snapshot, folder)
-        expected = _expected_tensors(snapshot, model, reader)
-        unused = _check_names(reader, expected, _unused_by(family, model), folder)
+        expected, weight_notes = check_names(snapshot, reader)
         for name in expected:
             _check_finite(name, reader.read(name), folder)
         store = active_store()
@@ -374,9 +391,22 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
         preprocess=preprocess,
         tensors=len(expected),
         parameters=sum(math.prod(shape) for shape in expected.values()),
-        notes=(*_weight_notes(reader, unused), *notes),
+        notes=(*weight_notes, *notes),
         stats=meter.stats,
     )
+
+
+def check_names(snapshot: Snapshot, reader: WeightReader) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """The shapes of the model's tensors by name, all of them there, and what to say of the others. No values are read.
+
+    Raises:
+        BadWeights: tensors are missing, of another shape, or would change embeddings and are not part of the model.
+        UnsupportedVariant: there are tensors of an adapter.
+    """
+    model = _empty_model(snapshot)
+    expected = _expected_tensors(snapshot, model, reader)
+    unused = _check_names(reader, expected, _unused_by(family_named(snapshot.family), model), snapshot.root)
+    return expected, list(_weight_notes(reader, unused))
 
 
 def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
@@ -402,10 +432,10 @@ def _check_json(snapshot: Snapshot) -> None:
                 ) from error
 
 
-def _empty_model(snapshot: Snapshot, folder: Path) -> nn.Module:
+def _empty_model(snapshot: Snapshot) -> nn.Module:
     import torch
 
-    with sound_config(snapshot.family, folder), torch.device("meta"):
+    with sound_config(snapshot.family, snapshot.root), torch.device("meta"):
         return family_named(snapshot.family).build(snapshot.config)
 
 

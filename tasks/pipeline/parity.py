@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ENCODERS, MASK, ClipFamily, attention, family_named
+from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
 from tasks.data.images import opened_rgb
 from tasks.quantizing.modelopt import PACKAGES, plain_folder
 from tasks.runs.steps import StepOutput, cached_step, measured
@@ -35,14 +35,13 @@ PARITY_FILE = "parity.json"
 _SIDES = {"image": "image processor", "text": "tokenizer"}
 _SAME_PIXELS = 1e-4
 """Normalised pixels that differ by less than this are the same: half a step of 8 bits is 0.007."""
-Oracle = Literal["transformers", "golden files"]
 
 
 class Parity(StepOutput):
     """`table` holds `parity.json`: the oracle, and the cosine of each sample by encoder.
 
-    The oracle is transformers, or for models that transformers has no class for the golden files that this version of
-    clipsmith was tested with; then there are no cosines.
+    The oracle is transformers; or, for a layout that transformers does not read, golden files that the model's own
+    library made, to which this version of clipsmith is held by its tests. Then there are no cosines.
     """
 
     oracle: Oracle
@@ -52,7 +51,9 @@ class Parity(StepOutput):
     def words(self) -> str:
         """One line for people."""
         if self.oracle != "transformers":
-            return "no class of transformers to compare with: this kind of model is held to golden files by the tests"
+            return (
+                "transformers does not read this layout: the tests hold it to golden files of the model's own library"
+            )
         cosines = ", ".join(f"{encoder} {self.smallest[encoder]:.6f}" for encoder in ENCODERS)
         return f"cosine with plain transformers, the smallest: {cosines}"
 
@@ -78,9 +79,9 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
 
     with measured() as meter, torch.inference_mode():
         family = family_named(snapshot.family)
-        model = _plain_model(family, snapshot)
         cosines: dict[Encoder, dict[str, float]] = {}
-        if model is not None:
+        if family.oracle == "transformers":
+            model = _plain_model(family, snapshot)
             processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
             texts, pictures = text_samples(processor), picture_samples()
             references = {
@@ -92,13 +93,12 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
             inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}
             for encoder in ENCODERS:
                 cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
-        oracle: Oracle = "golden files" if model is None else "transformers"
         with active_store().staging() as folder:
-            content = {"oracle": oracle, "family": family.name, "cosines": cosines}
+            content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
             (folder / PARITY_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
             table = active_store().add("parity", folder)
     smallest = {encoder: min(values.values()) for encoder, values in cosines.items()}
-    return Parity(oracle=oracle, table=table, smallest=smallest, stats=meter.stats)
+    return Parity(oracle=family.oracle, table=table, smallest=smallest, stats=meter.stats)
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def picture_samples() -> dict[str, Image]:
 # --- transformers ----------------------------------------------------------------------------------------------------
 
 
-def _plain_model(family: ClipFamily, snapshot: Snapshot) -> nn.Module | None:
+def _plain_model(family: ClipFamily, snapshot: Snapshot) -> nn.Module:
     with plain_folder(snapshot) as folder:
         return family.plain_model(folder, snapshot.stored_config)
 
