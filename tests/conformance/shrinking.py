@@ -15,10 +15,28 @@ from tests.conformance.vocabularies import write_json
 _TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
 _PATCHES = {14: 2, 16: 2, 32: 4}
 """Patches of few pixels; pictures shrink with them, so that there are as many as in the model."""
-_LARGEST_VOCABULARY = 50_000
-_VOCABULARIES = {"sentence_pieces": 200, "gemma": 400, "word_pieces": 250, "xlm_roberta": 250, "byte_level": 49408}
+_VOCABULARIES = {"sentence_pieces": 200, "gemma": 400, "word_pieces": 250, "xlm_roberta": 250, "byte_level": 522}
 _DIMS = ("projection_dim", "project_dim", "projection_size")
 _SECTIONS = ("text_config", "vision_config", "text_config_dict", "vision_config_dict")
+
+
+_NUMBERS = {49406: 520, 49407: 521}
+
+
+def _dim(width: int) -> int:
+    """What is unequal stays unequal."""
+    return 16 if width == 512 else 24
+
+
+def _leaves_its_end_token_out(published: Published) -> bool:
+    """The defaults, 49407 of 49408 tokens, hold for such a file: its vocabulary cannot be made small."""
+    sections = [published.config.get(name) for name in ("text_config_dict", "text_config")]
+    return "eos_token_id" not in next(section for section in sections if section is not None)
+
+
+def _ends(published: Published) -> tuple[int, int]:
+    """The numbers of a byte-level vocabulary's start and end."""
+    return (49406, 49407) if _leaves_its_end_token_out(published) else (520, 521)
 
 
 def pixels(published: Published, side: int) -> int:
@@ -32,7 +50,7 @@ def pixels(published: Published, side: int) -> int:
 def small_config(published: Published) -> Json:
     """The configuration with small sizes in every section that it has; no key goes, and the sizes are in all."""
     config = copy.deepcopy(published.config)
-    config |= {key: config[key] // 32 for key in _DIMS if key in config}
+    config |= {key: _dim(config[key]) for key in _DIMS if key in config}
     for name in _SECTIONS:
         section = config.get(name)
         if section is not None:
@@ -41,16 +59,21 @@ def small_config(published: Published) -> Json:
 
 
 def _small_section(published: Published, section: Json, vision: bool) -> Json:
-    section |= {key: section[key] // 32 for key in _DIMS if key in section} | _TOWER
+    section |= {key: _dim(section[key]) for key in _DIMS if key in section} | _TOWER
     if published.config["model_type"] == "siglip" and "projection_size" in section:
         section["projection_size"] = _TOWER["hidden_size"]
-    if not vision and "vocab_size" in section:
+    if not vision and published.tokens == "byte_level":
+        if not _leaves_its_end_token_out(published):
+            section["vocab_size"] = _VOCABULARIES["byte_level"]
+            section |= {key: _NUMBERS.get(section[key], section[key]) for key in ("bos_token_id", "eos_token_id")}
+    elif not vision and "vocab_size" in section:
         section["vocab_size"] = _VOCABULARIES[published.tokens]
     if vision and "image_size" in section:
         section["image_size"] = pixels(published, section["image_size"])
     whole = published.config["vision_config"]
     if vision and "patch_size" in section and "image_size" in whole:
         section["patch_size"] = _PATCHES[section["patch_size"]]
+        section["image_size"] = pixels(published, whole["image_size"])
     return section
 
 
@@ -113,7 +136,7 @@ def _store_as_then(published: Published, folder: Path) -> None:
 
 def _tokenizer(published: Published, folder: Path) -> None:
     if published.tokens == "byte_level":
-        vocabularies.byte_level(folder, 49406, 49407)
+        vocabularies.byte_level(folder, *_ends(published))
     else:
         writers = {
             "sentence_pieces": vocabularies.siglip_pieces,
@@ -123,6 +146,11 @@ def _tokenizer(published: Published, folder: Path) -> None:
         }
         writers[published.tokens](folder)
     if published.tokenizer is not None:
-        _write(published, folder / "tokenizer_config.json", published.tokenizer)
+        settings = copy.deepcopy(published.tokenizer)
+        if published.tokens == "byte_level" and "added_tokens_decoder" in settings:
+            numbers = dict(zip(("49406", "49407"), map(str, _ends(published)), strict=True))
+            added = settings["added_tokens_decoder"]
+            settings["added_tokens_decoder"] = {numbers.get(key, key): token for key, token in added.items()}
+        _write(published, folder / "tokenizer_config.json", settings)
     if published.special is not None:
         write_json(folder / "special_tokens_map.json", published.special)

@@ -27,6 +27,7 @@ def byte_level_vocabulary(start: int, end: int) -> dict[str, int]:
 
     letters = sorted(ByteLevel.alphabet())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(merge.replace(" ", "") for merge in MERGES)]
+    tokens += [f"<|{number}|>" for number in range(len(tokens), max(start, end) - 1)]  # nothing is merged into these
     places = iter(number for number in range(len(tokens) + 2) if number not in (start, end))
     return {token: next(places) for token in tokens} | {START: start, END: end}
 
