@@ -35,17 +35,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
-_IN_NO_GRAPH = ("initializer", "dropout", "pooler", "logit_scale", "bos_token", "heads", "layers", "output_past")
-
-
-def in_the_graph(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration, or a section of one, without what weights were made with and what no family reads."""
-    left_out = ("directionality", "direct_kd", "num_layers", "text_config", "vision_config", "classifier_dropout")
-    return {
-        key: value
-        for key, value in values.items()
-        if key not in left_out and (key.startswith("num_") or not any(part in key for part in _IN_NO_GRAPH))
-    }
+_BOTH = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "hidden_act", "layer_norm_eps")
+_WIDTHS = ("project_dim", "projection_size")
+_GRAPH = {
+    "image": (*_BOTH, "image_size", "patch_size", "num_channels"),
+    "text": (*_BOTH, "vocab_size", "max_position_embeddings", "eos_token_id", "pad_token_id", *_WIDTHS),
+}
+"""What of a section a graph depends on."""
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +53,9 @@ def skeleton() -> Trace:
         family = ours.snapshot.family
         config = ours.snapshot.config
         section = config["vision_config" if encoder == "image" else "text_config"]
-        key = json.dumps([family, encoder, in_the_graph(config), in_the_graph(section)], sort_keys=True)
+        values = [config.get("projection_dim"), *(section.get(name) for name in _GRAPH[encoder])]
+        key = json.dumps([family, encoder, *values])
         if key not in made:
-            print("traced", key)
             made[key] = trace_encoder(family, ours.snapshot.stored_config, encoder).skeleton
         return made[key]
 
