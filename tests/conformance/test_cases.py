@@ -377,7 +377,7 @@ PROCESSORS = [
     case("squashing by the fast name", processor(**SQUASH | {"image_processor_type": "ViTImageProcessorFast"})),
     case(
         "squashing, sizes left to the class",
-        processor(image_processor_type="ViTImageProcessor", size=32, crop_size=...),
+        processor(**SQUASH | {"size": 32}),
     ),
     case("another family's that crops", processor(image_processor_type="BitImageProcessor")),
     case("DeiT's", processor(image_processor_type="DeiTImageProcessor", size=SQUARE, crop_size=SQUARE)),

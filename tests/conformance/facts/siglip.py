@@ -19,9 +19,9 @@ def _config(text: Json, vision: Json, version: str = "4.37.0.dev0", /, **more: A
     )
 
 
-def _second(vision: Json) -> Json:
-    """SigLIP 2: no class named, a vocabulary of 256,000, and nothing else."""
-    made = _config({"vocab_size": 256000}, vision, "4.49.0.dev0")
+def _second(vision: Json, text: Json | None = None) -> Json:
+    """SigLIP 2: no class named, and a vocabulary of 256,000."""
+    made = _config({"vocab_size": 256000} | (text or {}), vision, "4.49.0.dev0")
     return {key: value for key, value in made.items() if key != "architectures"}
 
 
@@ -84,7 +84,9 @@ SIGLIP_1_AND_2 = (
     Published("siglip2-base-patch16-512", _second({"image_size": 512}), **_GEMMA, processor=squashing(512, **_NEW)),
     Published(
         "siglip2-so400m-patch14-384",
-        _second(_SO | _EXPLICIT | {"image_size": 384, "num_channels": 3, "patch_size": 14}),
+        _second(
+            _SO | _EXPLICIT | {"image_size": 384, "num_channels": 3, "patch_size": 14}, _SO | {"projection_size": 1152}
+        ),
         **_GEMMA,
         processor=squashing(384, **_NEW),
     ),
