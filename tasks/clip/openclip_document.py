@@ -97,6 +97,7 @@ _UNUSED_WITHOUT = {
 }
 """Settings that change nothing unless another is on; a text tower of OpenCLIP's own knows padding only with a token of
 its own for the whole text (`embed_cls`), and Hugging Face's have a padding token of their own."""
+_TOWER_NAMES = ("timm_model_name", "hf_model_name")
 _MODEL_KEYS = frozenset(
     (
         "embed_dim",
@@ -192,7 +193,7 @@ class Document:
         ):
             unused = {n for switch, names in _UNUSED_WITHOUT.items() if not values.get(switch) for n in names}
             unused |= _TRAINING | (set() if values.get("pool_type") == "eos" else {"eos_id"})
-            for key in sorted(values.keys() - known - unused):
+            for key in sorted(values.keys() - known - unused, key=lambda key: (key not in _TOWER_NAMES, key)):
                 value = values[key]
                 if value != defaults.get(key) and not (key not in defaults and value in (None, False)):
                     return f"{section}.{key} {_shown(value)}"
