@@ -49,6 +49,8 @@ class Piece:
     leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
     each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
     `neutral` parameters are stored nowhere: an identity matrix, or a vector of zeros, of `shape`.
+    `batch_norm` is the name, without its last part, of a batch norm in evaluation mode that follows a convolution and
+    becomes part of it: `stored` is the convolution's weight, or the norm's own bias, which becomes the convolution's.
     """
 
     stored: str
@@ -57,6 +59,7 @@ class Piece:
     shape: tuple[int, ...] | None = None
     scale: str | None = None
     neutral: bool = False
+    batch_norm: str | None = None
 
 
 class ClipFamily(Protocol):

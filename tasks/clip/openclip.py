@@ -28,6 +28,7 @@ from tasks.clip.openclip_preprocess import odd_preprocess
 from tasks.clip.openclip_siglip import OpenClipSiglip, OpenClipSiglipUnprojected
 from tasks.clip.openclip_tokenizer import SOURCE as TOKENIZER_SOURCE
 from tasks.clip.openclip_tokenizer import TOKENIZER_FILES, has_tokenizer, tokenizer_repository
+from tasks.clip.openclip_towers import OpenClipTowers
 
 __all__ = [
     "CONFIG_FILE",
@@ -51,6 +52,7 @@ KINDS: tuple[OpenClipKind, ...] = (
     OpenClipSiglip(),
     OpenClipSiglipUnprojected(),
     OpenClipMetaClip2(),
+    OpenClipTowers(),
 )
 """In the order in which they are asked: kinds that are one of transformers' models come before towers of our own."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tasks.clip.base import ClipFamily
-from tasks.clip.buffers import index_buffer
+from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
 from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
 from tasks.clip.openclip_preprocess import image_settings
@@ -53,10 +53,7 @@ class OpenClipFiles(HuggingFaceFamily):
         with torch.device("meta"):
             model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
         model.load_state_dict(self.as_built(state), assign=True)
-        for name, buffer in list(model.named_buffers()):
-            values = torch.from_numpy(index_buffer(name, tuple(buffer.shape)))
-            owner, _, own = name.rpartition(".")
-            setattr(model.get_submodule(owner), own, values)
+        fill_buffers(model)
         return model.eval()
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ _CHUNK_BYTES = 4 << 20
 _INFINITY_BITS = 0x7C00
 """FP16 bits, without the sign, of infinity; NaN lies above."""
 
+_BATCH_NORM_EPS = 1e-5
+"""PyTorch's; timm leaves it as it is."""
+
 FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece | None]]
 
 
@@ -51,6 +54,7 @@ class WeightReader:
         found = {} if find_pieces is None else find_pieces(shapes)
         named = {name: piece for name, piece in found.items() if piece is not None}
         used = {piece.stored for piece in named.values()} | {piece.scale for piece in named.values()}
+        used |= {name for piece in named.values() for name in _batch_norm(piece).values()}
         used |= found.keys() - named.keys()  # neutral pieces have no stored name: theirs is empty
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
@@ -131,10 +135,27 @@ class WeightReader:
         values = values.reshape((end - start, *shape[1:]) if shape else ())
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
+        if piece.batch_norm is not None:
+            return self._normed(values, piece, start, end)
         if piece.scale is None:
             return values
         factors = self._rows(Piece(piece.scale), start, end).astype(np.float32)
         return values.astype(np.float32) * factors.reshape(-1, *(1,) * (values.ndim - 1))
+
+    def _normed(self, values: NDArray[Any], piece: Piece, start: int, end: int) -> NDArray[np.float32]:
+        """Rows of a convolution with its batch norm: w becomes w f, and the bias b - mean f, with f = g / deviation."""
+        named = _batch_norm(piece)
+        norm = {key: self._rows(Piece(name), start, end).astype(np.float64) for key, name in named.items()}
+        factors = norm["weight"] / np.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
+        if piece.stored == named["bias"]:
+            return (norm["bias"] - norm["running_mean"] * factors).astype(np.float32)
+        return (values * factors.reshape(-1, *(1,) * (values.ndim - 1))).astype(np.float32)
+
+
+def _batch_norm(piece: Piece) -> dict[str, str]:
+    """The tensors of the batch norm that becomes part of a piece."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {} if piece.batch_norm is None else {part: f"{piece.batch_norm}.{part}" for part in parts}
 
 
 def _dtype(name: str, entry: Mapping[str, Any], path: Path) -> type:

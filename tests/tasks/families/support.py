@@ -185,6 +185,9 @@ def rounded(model: Any, amax: dict[str, float]) -> Any:
     model = copy.deepcopy(model)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.data = buffer.data.half().float()
     for name, module in model.named_modules():
         if isinstance(module, TensorQuantizer) and module.is_enabled:
             scale = max(amax[name] / 448, 2.0**-14)  # never subnormal in FP16

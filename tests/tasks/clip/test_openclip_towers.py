@@ -1,0 +1,183 @@
+"""Towers of our own compute what OpenCLIP's and timm's classes compute: in FP32, as FP16 graphs, and in FP8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from tasks.clip.weights import WeightReader
+from tasks.file_names import RECIPE_KEY
+from tasks.graph.quantize import quantize
+from tasks.graph.replicate import trace_by_block
+from tasks.graph.skeleton import Skeleton
+from tasks.graph.tracing import trace
+from tasks.graph.writer import write_onnx
+from tasks.pipeline.graph_audit import audit_file
+from tasks.quantizing.recipe import load_recipe
+from tests.tasks.clip.goldens import Golden, golden
+from tests.tasks.families.layers import Recording, cut, in_fp32
+from tests.tasks.families.support import Quantized, cosines, run_onnx, simulate, snr_db, tensors
+
+KINDS = (
+    "biomed",
+    "clipa",
+    "coca",
+    "coca_base",
+    "coca_square",
+    "eva01",
+    "eva02",
+    "eva02_e",
+    "mobileclip2_l",
+    "mobileclip_b",
+    "openvision",
+    "pe_core",
+    "pe_core_g",
+    "roberta",
+    "roberta_cls",
+    "xlm_roberta",
+)
+GRAPHS = (
+    ("eva02", "image"),
+    ("coca", "text"),
+    *(
+        pytest.param(name, encoder, marks=pytest.mark.heavy)
+        for name, encoder in (
+            ("biomed", "image"),
+            ("biomed", "text"),
+            ("clipa", "image"),
+            ("clipa", "text"),
+            ("coca", "image"),
+            ("eva01", "image"),
+            ("eva01", "text"),
+            ("eva02_e", "image"),
+            ("mobileclip2_l", "image"),
+            ("mobileclip2_l", "text"),
+            ("mobileclip_b", "image"),
+            ("pe_core", "image"),
+            ("pe_core_g", "image"),
+            ("roberta", "text"),
+            ("roberta_cls", "text"),
+        )
+    ),
+)
+"""Every tower once: many kinds have one of theirs in common with others."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Golden]:
+    """`made(kind)`: unpacked once; do not change it."""
+    return cache(lambda name: golden(name, tmp_path_factory.mktemp("golden") / name))
+
+
+@pytest.fixture(scope="module")
+def skeleton(made: Callable[[str], Golden]) -> Callable[[str, Any], Skeleton]:
+    """`skeleton(kind, encoder)`: traced once; do not change it."""
+    return cache(lambda name, encoder: trace_by_block(made(name).kind, made(name).config, encoder))
+
+
+@pytest.fixture(scope="module")
+def simulated(made: Callable[[str], Golden]) -> Callable[[str], Quantized]:
+    """`simulated(kind)`: FP8 by ModelOpt, once; do not change it."""
+    return cache(
+        lambda name: simulate("openclip_towers", made(name).config, made(name).folder, load_recipe("fp8"), batch=8)
+    )
+
+
+def write(source: Skeleton, given: Golden, path: Path, properties: dict[str, str]) -> Path:
+    weights = WeightReader([given.folder / "open_clip_model.safetensors"], given.kind.pieces)
+    write_onnx(source, weights, path, properties)
+    return path
+
+
+# --- FP32 ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_towers_are_the_librarys(name: str, made: Callable[[str], Golden]) -> None:
+    given = made(name)
+    assert given.kind.name == "openclip_towers"
+    model = given.kind.load(given.folder, given.config, "eager")
+    for encoder in ("image", "text"):
+        with torch.no_grad():
+            got = given.kind.encode(model, encoder, *tensors(given.feeds[encoder])).numpy()
+        expected = given.expected[encoder]
+        assert np.abs(got - expected).max() < 1e-5
+        assert cosines(got, expected).min() >= 0.99999
+        assert cosines(got, np.roll(expected, 1, axis=0)).max() < 0.999
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_parameter_is_found_in_the_file(name: str, made: Callable[[str], Golden]) -> None:
+    """With its shape, and with nothing left over."""
+    given = made(name)
+    weights = WeightReader([given.folder / "open_clip_model.safetensors"], given.kind.pieces)
+    with torch.device("meta"):
+        state = given.kind.build(given.config).state_dict()
+    assert {parameter: weights.shape(parameter) for parameter in weights} == {
+        parameter: tuple(values.shape) for parameter, values in state.items()
+    }
+
+
+# --- graphs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "encoder"), GRAPHS)
+def test_graphs_compute_the_same(
+    name: str, encoder: Any, made: Callable[[str], Golden], skeleton: Any, tmp_path: Path
+) -> None:
+    """In FP16, with all products where the audit expects them, and one element type throughout."""
+    given = made(name)
+    path = write(skeleton(name, encoder), given, tmp_path / "fp16.onnx", {})
+    audit_file(path, skeleton(name, encoder).inventory, None)
+    for batch in (1, 5):
+        feed = {key: values[:batch] for key, values in given.feeds[encoder].items()}
+        got = run_onnx(path, feed)
+        assert got.dtype == np.float16
+        assert cosines(got, given.expected[encoder][:batch]).min() >= 0.9999
+
+
+@pytest.mark.parametrize(("name", "encoder"), GRAPHS)
+def test_fp8_is_modelopts(
+    name: str, encoder: Any, made: Callable[[str], Golden], skeleton: Any, simulated: Any, tmp_path: Path
+) -> None:
+    """Every product is quantized, with ModelOpt's quantizers; each layer, given the same input, gives the same."""
+    given, source, quantized = made(name), skeleton(name, encoder), simulated(name)
+    modules = [module for module in source.inventory.modules if module.kind in ("linear", "attention")]
+    tower = {"image": "vision_model.", "text": "text_model."}[encoder]
+    assert {key.rpartition(".")[0] for key in quantized.amax if key.startswith(tower)} == {m.name for m in modules}
+    rewritten = quantize(source, quantized.recipe, quantized.amax)
+    path = write(rewritten, given, tmp_path / "fp8.onnx", {RECIPE_KEY: quantized.recipe.digest})
+    onnx.checker.check_model(path, full_check=True)
+    findings = audit_file(path, source.inventory, quantized.recipe)
+    assert {kind for (_, kind), f in findings.products.items() if f[0].precision == "fp16"} <= {"conv", "embedding"}
+    feed = given.feeds[encoder]
+    assert cosines(run_onnx(path, feed), given.expected[encoder]).min() >= 0.95
+    teacher = Recording(quantized.rounded(), given.kind, encoder, feed)
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    for module in modules:
+        piece, inputs, expected = cut(model, module, teacher, feed)
+        assert snr_db(expected, run_onnx(in_fp32(piece), inputs).reshape(expected.shape)) >= 45, module.name
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [
+        pytest.param("eva02", "image", marks=pytest.mark.heavy),
+        pytest.param("coca", "text", marks=pytest.mark.heavy),
+        pytest.param("roberta", "text", marks=pytest.mark.heavy),
+    ],
+)
+def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any, made: Callable[[str], Golden]) -> None:
+    given = made(name)
+    config = given.kind.with_layers(given.config, encoder, 3)
+    once, full = trace_by_block(given.kind, config, encoder), trace(given.kind, config, encoder)
+    assert once.model.SerializeToString(deterministic=True) == full.model.SerializeToString(deterministic=True)
+    assert list(once.weights.items()) == list(full.weights.items())
+    assert once.inventory == full.inventory
