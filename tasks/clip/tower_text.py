@@ -74,8 +74,8 @@ class TextTower(nn.Module):
         if self.class_embedding is None:
             return mask
         padding = (ids == self.part["pad_token_id"]).to(dtype) * MASKED  # (B, T - 1)
-        padding = nn.functional.pad(padding, (1, 0))[:, None, None, :]  # (B, 1, 1, T)
-        return padding if mask is None else mask + padding
+        shifted = torch.cat([padding[:, :1] * 0.0, padding], dim=1)[:, None, None, :]  # (B, 1, 1, T)
+        return shifted if mask is None else mask + shifted
 
     def _pooled(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """(B, T, W) to (B, W)."""
@@ -121,9 +121,8 @@ class EncoderTower(nn.Module):
         """(B, T, W) to (B, W): the first token, or the mean of those that are no padding."""
         if self.pool == "first":
             return hidden[:, 0]
-        kept = mask.to(hidden.dtype)
-        shares = kept / kept.sum(dim=-1, keepdim=True)  # before the sum over tokens, which stays small for it
-        return (hidden * shares[..., None]).sum(dim=1)
+        kept = mask.to(hidden.dtype)  # sums would be exported with a detour through FP32; means are not
+        return (hidden * kept[..., None]).mean(dim=1) / kept.mean(dim=-1, keepdim=True)
 
 
 class Projection(nn.Module):

@@ -21,6 +21,7 @@ from tasks.graph.tracing import trace
 from tasks.graph.writer import write_onnx
 from tasks.pipeline.graph_audit import audit_file
 from tasks.quantizing.recipe import load_recipe
+from tasks.torch_fp8.torch_graph import load
 from tests.tasks.clip.goldens import Golden, golden
 from tests.tasks.families.layers import Recording, cut, in_fp32
 from tests.tasks.families.support import Quantized, cosines, run_onnx, simulate, snr_db, tensors
@@ -132,10 +133,16 @@ def test_every_parameter_is_found_in_the_file(name: str, made: Callable[[str], G
 def test_graphs_compute_the_same(
     name: str, encoder: Any, made: Callable[[str], Golden], skeleton: Any, tmp_path: Path
 ) -> None:
-    """In FP16, with all products where the audit expects them, and one element type throughout."""
+    """In FP16, with all products where the audit expects them, and one element type throughout; and in PyTorch."""
     given = made(name)
     path = write(skeleton(name, encoder), given, tmp_path / "fp16.onnx", {})
     audit_file(path, skeleton(name, encoder).inventory, None)
+    casts = [node for node in onnx.load(path).graph.node if node.op_type == "Cast"]
+    assert not [node.name for node in casts if node.attribute[0].i == onnx.TensorProto.FLOAT]
+    loaded = load(path, "cpu", kernels=True)
+    with torch.no_grad():
+        by_torch = loaded.module(*(torch.from_numpy(values) for values in given.feeds[encoder].values()))
+    assert cosines(by_torch.float().numpy(), given.expected[encoder]).min() >= 0.9999
     for batch in (1, 5):
         feed = {key: values[:batch] for key, values in given.feeds[encoder].items()}
         got = run_onnx(path, feed)
