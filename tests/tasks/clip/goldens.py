@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 from safetensors.numpy import load_file
 
-from tasks.clip import MASK, openclip
+from tasks.clip import MASK, openclip, openclip_siglip
 from tasks.clip import tower_architectures as architectures
 from tasks.clip.openclip_document import read_document
 from tasks.clip.openclip_kind import OpenClipKind
@@ -70,6 +70,8 @@ def shrunk(folder: Path) -> Iterator[None]:
             changes = {_FIELDS[key]: value for key, value in smaller["timm"].items() if key in _FIELDS}
             if "stem" in smaller["timm"]:
                 changes["stem"] = tuple(zip(smaller["timm"]["stem"], _STRIDES, strict=True))
+            if name in openclip_siglip.TOWERS:
+                changes["pool_heads"] = changes["heads"]
             made = dataclasses.replace(architectures.TIMM[name], **changes)
             stack.enter_context(mock.patch.dict(architectures.TIMM, {name: made}))
         if smaller["hf"]:
