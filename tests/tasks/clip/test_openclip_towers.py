@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 
+from tasks.clip import openclip
 from tasks.clip.base import Piece
 from tasks.clip.openclip_document import Document
 from tasks.clip.openclip_towers import OpenClipTowers
@@ -27,7 +28,7 @@ from tasks.graph.writer import write_onnx
 from tasks.pipeline.graph_audit import audit_file
 from tasks.quantizing.recipe import load_recipe
 from tasks.torch_fp8.torch_graph import load
-from tests.tasks.clip.goldens import ARCHIVES, Golden, golden
+from tests.tasks.clip.goldens import ARCHIVES, Golden, golden, shrunk
 from tests.tasks.families.layers import Recording, cut, in_fp32
 from tests.tasks.families.support import Quantized, cosines, run_onnx, simulate, snr_db, tensors
 
@@ -109,7 +110,6 @@ def write(source: Skeleton, given: Golden, path: Path, properties: dict[str, str
 @pytest.mark.parametrize("name", KINDS)
 def test_towers_are_the_librarys(name: str, made: Callable[[str], Golden]) -> None:
     given = made(name)
-    assert given.kind.name == "openclip_towers"
     model = given.kind.load(given.folder, given.config, "eager")
     for encoder in ("image", "text"):
         with torch.no_grad():
@@ -118,6 +118,14 @@ def test_towers_are_the_librarys(name: str, made: Callable[[str], Golden]) -> No
         assert np.abs(got - expected).max() < 1e-5
         assert cosines(got, expected).min() >= 0.99999
         assert cosines(got, np.roll(expected, 1, axis=0)).max() < 0.999
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "siglip_i18n"])
+def test_no_other_kind_takes_them(name: str, made: Callable[[str], Golden]) -> None:
+    with shrunk(made(name).folder):
+        kind, stored = openclip.identify(made(name).folder)
+    assert kind.name == "openclip_towers"
+    assert kind.resolve_config(stored) == made(name).config
 
 
 @pytest.mark.parametrize("name", ["mobileclip2_l", "coca"])
