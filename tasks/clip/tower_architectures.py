@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.clip.openclip_siglip import TOWERS, Tower
+
 
 @dataclass(frozen=True)
 class Rotary:
@@ -44,6 +46,8 @@ class Architecture:
     pool: str = "class"
     """`class`, or `attention` with `pool_heads`."""
     pool_heads: int = 8
+    pool_mlp_ratio: float = 4.0
+    activation: str = "gelu"
     projected_outside: bool = False
     """Whether OpenCLIP's own projection may stand in place of timm's, with the same pooling and norms."""
 
@@ -51,6 +55,11 @@ class Architecture:
     def mlp_width(self) -> int:
         """Rounded down, as timm does."""
         return int(self.width * self.mlp_ratio)
+
+    @property
+    def pool_mlp_width(self) -> int:
+        """The same, of the MLP behind attention pooling."""
+        return int(self.width * self.pool_mlp_ratio)
 
 
 def _eva02(width: int, layers: int, heads: int, patch: int) -> Architecture:
@@ -82,7 +91,22 @@ def _perception(width: int, layers: int, heads: int, patch: int, grid: int) -> A
     )
 
 
-TIMM: dict[str, Architecture] = {
+def _siglip(tower: Tower) -> Architecture:
+    return Architecture(
+        tower.width,
+        tower.layers,
+        tower.heads,
+        tower.patch_size,
+        mlp_ratio=tower.mlp_ratio,
+        class_token=False,
+        pool="attention",
+        pool_heads=tower.heads,
+        pool_mlp_ratio=tower.mlp_ratio,
+        activation=tower.activation,
+    )
+
+
+TIMM: dict[str, Architecture] = {name: _siglip(tower) for name, tower in TOWERS.items()} | {
     "eva_giant_patch14_224": Architecture(1408, 40, 16, 14, mlp_ratio=6144 / 1408, key_bias=False),
     "eva02_base_patch16_clip_224": _eva02(768, 12, 12, 16),
     "eva02_large_patch14_clip_224": _eva02(1024, 24, 16, 14),

@@ -186,6 +186,7 @@ def _own_vision(document: Document) -> dict[str, Any]:
         "pool_heads": vision["attn_pooler_heads"],
         "pool_norms": True,
         "pool_mlp_width": None,
+        "pool_act": None,
         "projection": "plain",
     }
 
@@ -200,7 +201,7 @@ def _timm_vision(document: Document) -> dict[str, Any]:
         "intermediate_size": made.mlp_width,
         "num_hidden_layers": made.layers,
         "num_attention_heads": made.heads,
-        "hidden_act": "silu" if made.gated else "gelu",
+        "hidden_act": "silu" if made.gated else made.activation,
         "layer_norm_eps": made.eps,
         "norm_after": made.norm_after,
         "key_bias": made.key_bias,
@@ -220,7 +221,8 @@ def _timm_vision(document: Document) -> dict[str, Any]:
         "pool_width": made.width,
         "pool_heads": made.pool_heads,
         "pool_norms": False,
-        "pool_mlp_width": made.width * 4,
+        "pool_mlp_width": made.pool_mlp_width,
+        "pool_act": made.activation,
         "projection": None if vision["timm_proj"] == "none" else "biased" if biased else "plain",
     }
 
@@ -237,6 +239,7 @@ def _own_text(document: Document) -> dict[str, Any]:
         "pool": "last" if text["embed_cls"] else _TEXT_POOLS[text["pool_type"]],
         "eos_token_id": text["eos_id"],
         "pad_token_id": text["pad_id"],
+        "blank_padding": not text["hf_tokenizer_name"] and bool(text["no_causal_mask"] or text["embed_cls"]),
         "projection": None if text["proj_type"] == "none" else projection,
     }
 

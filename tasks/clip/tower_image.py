@@ -98,7 +98,7 @@ class AttentionPooling(nn.Module):
         self.mlp: Mlp | None = None
         if part["pool_mlp_width"]:
             self.norm = nn.LayerNorm(width, eps=eps)
-            self.mlp = Mlp(BlockShape(width, part["pool_heads"], part["pool_mlp_width"], "gelu", eps))
+            self.mlp = Mlp(BlockShape(width, part["pool_heads"], part["pool_mlp_width"], part["pool_act"], eps))
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, T, W) to (B, pooled width)."""

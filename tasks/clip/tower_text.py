@@ -56,6 +56,7 @@ class TextTower(nn.Module):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Not normalised. The last norm works token by token, so that only the pooled token needs it."""
+        ids = _blanked(ids) if self.part["blank_padding"] else ids
         hidden = self.token_embedding(ids)
         if self.class_embedding is not None:
             hidden = torch.cat([hidden, self.class_embedding.expand(ids.shape[0], 1, -1)], dim=1)
@@ -88,6 +89,15 @@ class TextTower(nn.Module):
         if pool == "end":
             found = (found == self.part["eos_token_id"]).int()
         return hidden[torch.arange(ids.shape[0], device=ids.device), found.argmax(dim=-1)]
+
+
+def _blanked(ids: torch.Tensor) -> torch.Tensor:
+    """Ids (B, T) with 0 after the end token, which has the largest id: OpenCLIP pads with 0, other tokenizers do not.
+
+    It matters where tokens see what comes after them.
+    """
+    end = ids.to(torch.int).argmax(dim=-1, keepdim=True)  # (B, 1)
+    return ids * (torch.arange(ids.shape[1], device=ids.device) <= end).to(ids.dtype)
 
 
 class EncoderTower(nn.Module):

@@ -18,10 +18,10 @@ from unittest import mock
 import numpy as np
 from safetensors.numpy import load_file
 
-from tasks.clip import MASK, openclip
+from tasks.clip import MASK, openclip_siglip
 from tasks.clip import tower_architectures as architectures
 from tasks.clip.openclip_document import read_document
-from tasks.clip.openclip_kind import OpenClipKind
+from tasks.clip.openclip_towers import OpenClipTowers
 
 ARCHIVES = Path(__file__).parents[2] / "golden" / "openclip"
 _FIELDS = {"embed_dim": "width", "depth": "layers", "num_heads": "heads", "patch_size": "patch"}
@@ -33,7 +33,7 @@ class Golden:
     """A tiny model in OpenCLIP's layout, and what its own library makes of `pixels` and `ids`."""
 
     folder: Path
-    kind: OpenClipKind
+    kind: OpenClipTowers
     config: dict[str, Any]
     """Resolved."""
     expected: dict[str, np.ndarray]
@@ -47,9 +47,11 @@ def golden(name: str, folder: Path) -> Golden:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(ARCHIVES / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
+    kind = OpenClipTowers()
     with shrunk(folder):
-        kind, stored = openclip.identify(folder)
-    config = kind.resolve_config(stored)
+        document = read_document(folder)
+        assert kind.why_not(document) is None
+        config = kind.resolve_config(kind.read(document, folder))
     expected = load_file(folder / "expected.safetensors")
     ids = expected.pop("ids")
     text = {"input_ids": ids}
@@ -70,6 +72,8 @@ def shrunk(folder: Path) -> Iterator[None]:
             changes = {_FIELDS[key]: value for key, value in smaller["timm"].items() if key in _FIELDS}
             if "stem" in smaller["timm"]:
                 changes["stem"] = tuple(zip(smaller["timm"]["stem"], _STRIDES, strict=True))
+            if name in openclip_siglip.TOWERS:
+                changes["pool_heads"] = changes["heads"]
             made = dataclasses.replace(architectures.TIMM[name], **changes)
             stack.enter_context(mock.patch.dict(architectures.TIMM, {name: made}))
         if smaller["hf"]:
