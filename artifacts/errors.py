@@ -170,6 +170,10 @@ class DataOverlap(DataError):
 # --- the work ----------------------------------------------------------------------------------------------
 
 
+class ParityError(ClipsmithError):
+    """A checkpoint does not embed what plain transformers embeds with it; the message names the side that differs."""
+
+
 class BadAmax(ClipsmithError):
     """A quantizer's amax is zero, NaN or infinite; the message names the layer."""
 

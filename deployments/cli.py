@@ -10,7 +10,7 @@ import typer
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
-from deployments.commands import aliases, bench, copies, fleet, judge, panels, releases, search, signing, upkeep
+from deployments.commands import aliases, bench, copies, fleet, judge, models, panels, releases, search, signing, upkeep
 from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
 from deployments.printing import show
 from deployments.printing.console import print_error
@@ -30,6 +30,13 @@ app = typer.Typer(
 def optimize(
     model: Annotated[str | None, typer.Argument(help="A Hugging Face id, a local folder, or demo.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the store calls the model; by default as its hub id or folder.")
+    ] = None,
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="For a model that takes pictures of any size: SigLIP 2 NaFlex."),
+    ] = None,
     encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
     precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
     recipe: Annotated[
@@ -63,6 +70,8 @@ def optimize(
     given: dict[tuple[str, ...], Any] = {
         ("model",): model,
         ("revision",): revision,
+        ("name",): name,
+        ("image_size",): None if image_size is None else list(image_size),
         ("encoders",): listed(encoders),
         ("precisions",): listed(precisions),
         ("recipe",): recipe,
@@ -98,7 +107,7 @@ def optimize(
         raise rejection
 
 
-for group in (search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (models, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

@@ -12,6 +12,7 @@ import tasks.pipeline.fp16_range
 import tasks.pipeline.graph_audit
 import tasks.pipeline.latency
 import tasks.pipeline.onnx_export
+import tasks.pipeline.parity
 import tasks.pipeline.quantization  # noqa: F401
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_json
@@ -25,6 +26,8 @@ from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.runs.steps import STEPS
 from tasks.runs.versions import package_version
 
+_NO_SETTINGS = {"model", "revision", "name", "recipe", "step_minutes", "store"}
+"""Parameters that stand for contents, which a plan has by themselves, and those that change no result."""
 PinArguments = tuple[str | None, int, str, int, list[str]]
 
 
@@ -74,9 +77,14 @@ def plan_content(
     Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
     when something else makes them run.
     """
-    settings = parameters.model_dump(mode="json", exclude={"model", "revision", "recipe", "step_minutes", "store"})
+    settings = parameters.model_dump(
+        mode="json", exclude={"model", "revision", "name", "recipe", "step_minutes", "store"}
+    )
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
+    del settings["image_size"]  # as it was resolved, and only of a model that has none of its own
+    if snapshot.image_size is not None:
+        settings["image_size"] = list(snapshot.image_size)
     return {
         "source": {"model": snapshot.model, "digest": snapshot.digest, "calibrated": snapshot.calibrated},
         "calibration": None if data.calibration is None else data.calibration.digest,

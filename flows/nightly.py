@@ -143,7 +143,7 @@ class _Night:
     def _content(self, parameters: OptimizeParameters) -> Content:
         """Reads, and digests, the checkpoint and the data."""
         recipe = recipe_of(parameters)
-        snapshot = resolve(parameters.model, parameters.revision, self.store)
+        snapshot = resolve(parameters.model, parameters.revision, self.store, parameters.name, parameters.chosen_size)
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, self.store))
         return plan_content(parameters, recipe, snapshot, data)
 

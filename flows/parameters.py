@@ -20,9 +20,11 @@ from pydantic import (
 
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
+from artifacts.names import ModelName
 from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
+from tasks.clip import ImageSize
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names
@@ -51,6 +53,10 @@ Recorded = Annotated[str, AfterValidator(_without_password)]
 OptionalText = Annotated[Recorded | None, NullAsBlank()]
 OptionalCount = Annotated[Annotated[int, Field(ge=8, le=10_000_000)] | None, NullAs("automatic")]
 OptionalBatch = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, NullAs("automatic")]
+Length = Annotated[int, Field(ge=1, le=8192)]
+OptionalSize = Annotated[
+    Annotated[list[Length], Field(min_length=2, max_length=2)] | None, NullAs("automatic", other="height, width")
+]
 Method = Literal["max", "percentile", "mse", "auto"]
 ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 
@@ -200,6 +206,19 @@ class OptimizeParameters(BaseModel):
     revision: Annotated[str | None, NullAsBlank()] = Field(
         default=None, description="Branch, tag or commit of a Hugging Face model. Empty: its main branch."
     )
+    name: Annotated[ModelName | None, NullAsBlank()] = Field(
+        default=None,
+        title="Name of the model",
+        description="What the store calls the model: a-z 0-9 . _ -. Empty: the Hugging Face id, or the folder's name, "
+        "with the one above it where that says nothing, as checkpoint-500.",
+    )
+    image_size: OptionalSize = Field(
+        default=None,
+        title="Image size",
+        description="Height and width in pixels, multiples of the patch size, for a model whose checkpoint leaves them "
+        "open (SigLIP 2 NaFlex); pictures of another shape are squashed. Automatic: the model's own size, and of one "
+        "that leaves it open the square that its position embeddings are stored for, 256 x 256 for those published.",
+    )
     encoders: list[Encoder] = Field(
         default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=ONCE
     )
@@ -232,6 +251,11 @@ class OptimizeParameters(BaseModel):
         description="A step that takes longer is ended, and the run fails. What was done before stays in the cache.",
     )
     store: Recorded = Field(default_factory=default_store, min_length=1, description=STORE)
+
+    @property
+    def chosen_size(self) -> ImageSize | None:
+        """`image_size` as the checkpoint's family takes it."""
+        return None if self.image_size is None else (self.image_size[0], self.image_size[1])
 
     @field_validator("encoders", "precisions", "targets")
     @classmethod

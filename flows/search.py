@@ -34,6 +34,7 @@ from tasks.graph.replicate import trace_by_block
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
 from tasks.pipeline.embedding import embed
+from tasks.pipeline.parity import check_parity
 from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.search.auto_quantize import AutoQuantize, Pairs
@@ -170,7 +171,7 @@ class _Inputs:
         Raises:
             ConfigError: the checkpoint brings its own scales, or parameters ask for what a search cannot judge.
         """
-        snapshot = resolve(parameters.model, parameters.revision, active_store())
+        snapshot = resolve(parameters.model, parameters.revision, active_store(), image_size=parameters.chosen_size)
         if snapshot.calibrated:
             raise ConfigError(
                 "this checkpoint brings the scales of the recipe that made it",
@@ -185,8 +186,10 @@ class _Inputs:
                 fix="leave them out",
             )
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, active_store()))
+        checked = check(snapshot)
+        check_parity(snapshot, checked.preprocess)
         # What is judged, how it is built and what it is called do not change what is measured.
-        return cls(snapshot, check(snapshot), data, plan(_measured_by(parameters), recipe, snapshot, data))
+        return cls(snapshot, checked, data, plan(_measured_by(parameters), recipe, snapshot, data))
 
     def digest(self, settings: SearchSettings) -> str:
         """Of everything that decides what the journal holds; gates and budget are only what is made of it."""
@@ -195,7 +198,7 @@ class _Inputs:
 
 def _measured_by(parameters: OptimizeParameters) -> OptimizeParameters:
     """The parameters without those that no measurement of a search depends on."""
-    kept = parameters.model_dump(include={"model", "revision", "recipe", "calibration", "evaluation"})
+    kept = parameters.model_dump(include={"model", "revision", "image_size", "recipe", "calibration", "evaluation"})
     return OptimizeParameters.model_validate(kept | {"targets": []})
 
 

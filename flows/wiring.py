@@ -17,6 +17,7 @@ from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from flows.step_runner import Job, StepRunner
 from flows.tables import coverage_rows, encoder_rows, size_rows
+from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
@@ -37,6 +38,7 @@ from tasks.pipeline.fp16_range import Fp16Range, range_task
 from tasks.pipeline.graph_audit import GraphAudit, audit_task
 from tasks.pipeline.latency import Latency, latency_task
 from tasks.pipeline.onnx_export import ExportedOnnx, TracedEncoder, export_fp8_task, export_fp16_task, trace_task
+from tasks.pipeline.parity import Parity, parity_task
 from tasks.pipeline.publish import Draft, Piece
 from tasks.pipeline.quantization import QuantizedCheckpoint, keep_amax, quantize_task
 from tasks.quantizing.recipe import Algorithm, Recipe, name_of
@@ -91,11 +93,19 @@ class Wiring:
     def _inputs(self) -> tuple[Snapshot, PinnedData]:
         """What the names mean today; runs every time."""
         with measured() as meter:
-            snapshot: Snapshot = self.steps.plain(resolve_task, self.parameters.model, self.parameters.revision)
+            asked = self.parameters
+            snapshot: Snapshot = self.steps.plain(
+                resolve_task, asked.model, asked.revision, asked.name, asked.chosen_size
+            )
             arguments = pin_arguments(self.parameters, self.recipe, snapshot, active_store())
             data: PinnedData = self.steps.plain(pin_data_task, *arguments)
         self.steps.timed("resolve", meter.stats)
         self.steps.say(f"resolve: {snapshot.model}, revision {snapshot.revision[:12]}")
+        if others := other_weights(snapshot, active_store()):
+            self.steps.warn(others)
+        if snapshot.image_size is not None:
+            height, width = snapshot.image_size
+            self.steps.say(f"image size: {height} x {width} for every picture; those of another shape are squashed")
         self.steps.name_run(run_name(self.parameters, snapshot.revision[:12]))
         return snapshot, data
 
@@ -103,7 +113,12 @@ class Wiring:
         """Check the checkpoint and what a run of it needs; the reference is that of its preprocessing."""
         require_space(active_store().root, snapshot, self._precisions(), self.parameters.targets)
         checked: CheckedCheckpoint = self.steps.step("check", check_task, snapshot)
+        for note in checked.notes:
+            self.steps.say(f"checkpoint: {note}")
         self._keep(checked.preprocess, "preprocess")
+        parity: Parity = self.steps.step("parity", parity_task, snapshot, checked.preprocess)
+        self.steps.say(f"parity: {parity.words()}")
+        self._keep(parity.table, "evidence/parity")
         for ref, strict in (
             (data.calibration, self.parameters.calibration.strict_captions),
             (data.evaluation, self.parameters.evaluation.strict_captions),
@@ -131,6 +146,9 @@ class Wiring:
             )
             tables[encoder] = calibration.table
             self.steps.say(f"calibrate {encoder}: {calibration.speed()}")
+            if calibration.zeros:
+                count, first = len(calibration.zeros), calibration.zeros[0]
+                self.steps.say(f"calibrate {encoder}: {count} quantizers see zeros alone, scale 1, such as {first}")
             self._note(data.calibration, calibration.skipped, calibration.truncated)
             self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
         quantized: QuantizedCheckpoint = self.steps.step(
@@ -300,7 +318,8 @@ class Wiring:
             calibration=snapshot.calibration if data.calibration is None else self._source(data.calibration),
             evaluation=self._source(data.evaluation),
             recipe=self.recipe,
-            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"}),
+            parameters=self.parameters.model_dump(exclude={"step_minutes", "store"})
+            | {"image_size": None if snapshot.image_size is None else list(snapshot.image_size)},
             device={"cpu": cpu_name(), "cores": os.cpu_count()},
             pieces=tuple(self.pieces),
             tables={name: tuple(table) for name, table in rows.items()},

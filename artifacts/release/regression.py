@@ -1,8 +1,8 @@
 """Is a new release worse than the model's last ones? A rule that tells noise from drift, figure by figure.
 
-A release is held against the last comparable ones: accepted, and of the same recipe, encoder, precision and target; for
-accuracy of the same evaluation set, for times of the same machine, and for latency only where it was really measured.
-Three signs count, each only when it is also large enough to matter (`_Kind.least`):
+A release is held against the last comparable ones: accepted, and of the same recipe, image size, encoder, precision and
+target; for accuracy of the same evaluation set, for times of the same machine, and for latency only where it was really
+measured. Three signs count, each only when it is also large enough to matter (`_Kind.least`):
 
 - one value far outside: beyond the median by many times the scaled median absolute deviation (the robust z-score of
   Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), with a floor, as many histories are constant;
@@ -189,8 +189,9 @@ def _least(reading: _Reading, window: Sequence[float]) -> float:
 
 def _readings(manifest: Manifest) -> dict[_Key, _Reading]:
     found = (*_accuracy(manifest), *_sizes(manifest), *_builds(manifest), *_latencies(manifest))
-    recipe = manifest.provenance.recipe
-    return {(figure, f"{recipe} {circumstances}"): reading for figure, circumstances, reading in found}
+    provenance = manifest.provenance
+    made = f"{provenance.recipe} {provenance.parameters.get('image_size')}"
+    return {(figure, f"{made} {circumstances}"): reading for figure, circumstances, reading in found}
 
 
 _Found = Iterator[tuple[str, str, _Reading]]

@@ -33,6 +33,9 @@ def search(
     out: Annotated[Path, typer.Option(help="The recipe file; journal and plot go beside it.")] = Path("recipe.yaml"),
     recipe: Annotated[str | None, typer.Option(help="What to start from; everything in FP8 unless given.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    image_size: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="As for optimize: SigLIP 2 NaFlex alone.")
+    ] = None,
     calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
@@ -61,6 +64,7 @@ def search(
     values: dict[str, Any] = {
         "model": model,
         "revision": revision,
+        "image_size": None if image_size is None else list(image_size),
         "recipe": recipe or WIDEST,
         "gates": _gates(gate or []),
         "store": str(store or default_store()),

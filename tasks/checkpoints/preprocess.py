@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import CheckpointError
+from artifacts.strict_json import strict_json
 from tasks.clip import MASK, ClipFamily
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
+"""Width and height; larger and smaller than what models take, wide and tall."""
+_GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
 
@@ -27,6 +31,16 @@ class Processor:
         self._tokenizer, self._images = _load(folder, family, None)
         self.context = context
         self._masked = masked
+
+    @property
+    def tokenizer_class(self) -> str:
+        """The name of transformers' class."""
+        return type(self._tokenizer).__name__
+
+    @property
+    def image_processor_class(self) -> str:
+        """The name of transformers' class, without what says that it runs on Pillow."""
+        return _name(self._images)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
         """One RGB picture to pixel values (3, H, W)."""
@@ -72,37 +86,78 @@ class Preprocess(Processor):
         super().__init__(folder, family, context=inputs[0].shape[0], masked=masked)
 
 
-def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> None:
-    """Write tokenizer and image-processor files to `destination`.
+def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> list[str]:
+    """Write tokenizer and image-processor files to `destination`; the result says what was changed, line by line.
 
     Raises:
-        CheckpointError: they cannot be loaded, the processor's size is not the model's, the vocabulary is not, texts
-            do not get the end token that the model pools at, or cannot be padded without changing their embedding.
+        CheckpointError: they cannot be loaded, the processor's pictures do not have the model's size, the vocabulary
+            is not the model's, texts do not get the end token that the model pools at, or cannot be padded without
+            changing their embedding.
     """
     tokenizer, images = _load(folder, family, config)
-    (pixels,) = family.encoder_spec(config, "image").inputs
-    wanted = pixels.shape[1:]
-    made = _image_size(images)
-    if made != wanted:
-        raise CheckpointError(
-            f"the image processor makes {made[0]} x {made[1]} pixels, the model takes {wanted[0]} x {wanted[1]}",
-            where=folder / "preprocessor_config.json",
-            expected="the size that config.json gives the image encoder",
-            fix="give the processor that belongs to the checkpoint",
-        )
+    images = family.fixed_processor(images, config)
+    _check_pictures(images, family.encoder_spec(config, "image").inputs[0].shape, folder)
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
     context = family.encoder_spec(config, "text").inputs[0].shape[0]
     _check_end(tokenizer, family.end_token(config, tokenizer), context, folder)
     _check_padding(tokenizer, family.pools_at_highest_id(config), context, folder)
+    notes = []
+    if not getattr(images, "do_convert_rgb", True):
+        images.do_convert_rgb = True
+        notes.append("pictures are turned to RGB, which the checkpoint's image processor leaves to its caller")
+    if _stored_padding_side(folder) == "left":
+        notes.append("texts are padded on the right, where the checkpoint's tokenizer pads on the left")
     tokenizer.save_pretrained(destination)
     images.save_pretrained(destination)
+    return notes
 
 
-def _image_size(images: Any) -> tuple[Any, Any]:
-    """Height and width of what an image processor makes; it crops after it resizes."""
-    size = (images.crop_size if images.do_center_crop else None) or images.size
-    edge = size.get("shortest_edge")
-    return size.get("height", edge), size.get("width", edge)
+def _stored_padding_side(folder: Path) -> str | None:
+    """What `tokenizer_config.json` says."""
+    path = folder / "tokenizer_config.json"
+    return strict_json(path.read_bytes()).get("padding_side") if path.is_file() else None
+
+
+def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
+    """Make pictures of several sizes: only then is it known what a class makes of its settings.
+
+    `wanted` is (channels, height, width).
+    """
+    from PIL import Image
+
+    if wanted[0] != 3:
+        raise CheckpointError(
+            f"the model takes pictures of {wanted[0]} channels",
+            where=folder / "config.json",
+            expected="3: red, green and blue",
+            fix="use a model for RGB pictures",
+        )
+    for size in _PICTURE_SIZES:
+        try:
+            made = np.shape(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
+        except Exception as error:
+            raise CheckpointError(
+                f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {_first_line(error)}",
+                where=folder / "preprocessor_config.json",
+                expected="settings with which transformers' image processor works",
+                fix=_GIVE_PROCESSOR,
+            ) from error
+        if made != (1, *wanted):
+            raise CheckpointError(
+                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes {_as_text(made[1:])}, the model "
+                f"takes {_as_text(wanted)}",
+                where=folder / "preprocessor_config.json",
+                expected="the size that config.json gives the image encoder, for every picture",
+                fix=_GIVE_PROCESSOR,
+            )
+
+
+def _name(images: Any) -> str:
+    return type(images).__name__.removesuffix("Pil")
+
+
+def _as_text(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
@@ -120,6 +175,7 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
         raise CheckpointError(
             f"the tokenizer makes token {largest}, the model has {size} tokens",
             where=folder,
+            expected="tokens that the text encoder's embedding has",
             fix="give the tokenizer that belongs to the checkpoint",
         )
 
@@ -161,12 +217,16 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
         return family.tokenizer(folder, config), family.image_processor(folder)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"the tokenizer or image processor cannot be loaded: {error}",
+            f"the tokenizer or image processor cannot be loaded: {_first_line(error)}",
             where=folder,
             expected="tokenizer files and preprocessor_config.json beside the weights",
             fix=_SAVE_PROCESSOR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,8 @@ class Snapshot(BaseModel):
 
     `digest` covers the names and contents of `files`; `revision` is the hub's commit or, for folders, the digest.
     `calibrated` marks a ModelOpt checkpoint that clipsmith published. `stored_config` is the configuration as the
-    folder has it, in the form of a `config.json`; only `ClipFamily.resolve_config` reads it.
+    folder has it, in the form of a `config.json`, with the image size where one was chosen; only
+    `ClipFamily.resolve_config` reads it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +57,8 @@ class Snapshot(BaseModel):
     parents: tuple[Sha256, ...] = ()
     calibration: DataSource | None = None
     """What a published checkpoint was calibrated on."""
+    image_size: tuple[int, int] | None = None
+    """Height and width that were chosen for a model that leaves them open; `stored_config` has them too."""
 
     @property
     def calibrated(self) -> bool:
@@ -86,7 +89,8 @@ class Snapshot(BaseModel):
 
     def cache_identity(self) -> dict[str, Any]:
         """What a cache key sees: the content, not the place."""
-        return {"digest": self.digest, "calibrated": self.calibrated}
+        chosen = {} if self.image_size is None else {"image_size": self.image_size}
+        return {"digest": self.digest, "calibrated": self.calibrated, **chosen}
 
     def weight_files(self) -> list[Path]:
         """The safetensors files.
@@ -103,7 +107,8 @@ class Snapshot(BaseModel):
             CheckpointChanged: a file was touched since it was digested.
             BadWeights: a file is not valid safetensors.
         """
-        return WeightReader(self.weight_files(), family_named(self.family).pieces)
+        family = family_named(self.family)
+        return WeightReader(self.weight_files(), partial(family.pieces_at, size=self.image_size))
 
     def open_folder(self) -> Path:
         """The folder, once every pinned file has been found untouched.

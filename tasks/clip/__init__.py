@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
+from artifacts.errors import MissingEncoder, NotClip
 from tasks.clip.altclip import AltClip
-from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, InputSpec, Piece
+from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, InputSpec, Oracle, Piece
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
 from tasks.clip.metaclip2 import MetaClip2
 from tasks.clip.openclip import KINDS
 from tasks.clip.siglip import Siglip
+from tasks.clip.siglip2 import Siglip2
 
 __all__ = [
     "ENCODERS",
@@ -19,17 +20,16 @@ __all__ = [
     "MASK",
     "ClipFamily",
     "EncoderSpec",
+    "ImageSize",
     "InputSpec",
+    "Oracle",
     "Piece",
     "family_for",
     "family_named",
 ]
 
-FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), ChineseClip(), AltClip(), *KINDS)
+FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), ChineseClip(), AltClip(), *KINDS)
 
-_REFUSED = {
-    "siglip2": "SigLIP 2 NaFlex: its image size varies with the picture, so that it has no graph of fixed sizes",
-}
 _HALVES = {"text_model": "image", "vision_model": "text"}
 
 
@@ -43,7 +43,6 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
 
     Raises:
         MissingEncoder: a text-only or vision-only model; the message names the missing encoder.
-        UnsupportedVariant: a known relative that clipsmith cannot do; the message says which and why.
         NotClip: anything else that no adapter knows.
     """
     model_type = config.get("model_type")
@@ -60,13 +59,6 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
                 raise _missing(missing, f"model_type is {model_type!r}", where)
     if model_type is None and isinstance(config.get("architecture"), str) and "num_classes" in config:
         raise _missing("text", f"config.json is timm's, of the image encoder {config['architecture']} alone", where)
-    if isinstance(model_type, str) and model_type in _REFUSED:
-        raise UnsupportedVariant(
-            f"model_type {model_type!r} is {_REFUSED[model_type]}",
-            where=where,
-            expected="a checkpoint of fixed resolution",
-            fix="use the fixed-resolution checkpoint of the same model",
-        )
     known = ", ".join(sorted(kind for family in FAMILIES for kind in family.model_types))
     raise NotClip(
         f"not a CLIP model: model_type is {model_type!r}",

@@ -21,6 +21,8 @@ class AltClip(HuggingFaceFamily):
     """Adapter for `transformers.AltCLIPModel`. Bidirectional text attention, so padding must be masked."""
 
     name = "altclip"
+    covers = "AltCLIP"
+    known = ("BAAI/AltCLIP",)
     model_types = ("altclip",)
     architecture = "AltCLIP"
 

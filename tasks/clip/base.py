@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -41,6 +41,12 @@ class EncoderSpec:
     """State-dict prefixes of the encoder's weights, its projection included."""
 
 
+Oracle = Literal["transformers", "golden files"]
+
+ImageSize = tuple[int, int]
+"""Height and width in pixels."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose.
@@ -48,15 +54,21 @@ class Piece:
     `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
     leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
     each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
-    `neutral` parameters are stored nowhere: an identity matrix, or a vector of zeros, of `shape`.
+    `batch_norm` is the name, without its last part, of a batch norm in evaluation mode that follows a convolution and
+    becomes part of it: `stored` is the convolution's weight, or the norm's own bias, which becomes the convolution's.
     """
 
     stored: str
     rows: tuple[int, int] | None = None
     transposed: bool = False
+    patch: int | None = None
+    """Stored rows are flat square patches of this side, (side, side, channels); the parameter's are (channels, side,
+    side)."""
+    grid: tuple[int, int] | None = None
+    """Stored rows are positions on a square grid; the parameter's are interpolated to this one (rows, columns)."""
     shape: tuple[int, ...] | None = None
     scale: str | None = None
-    neutral: bool = False
+    batch_norm: str | None = None
 
 
 class ClipFamily(Protocol):
@@ -72,6 +84,21 @@ class ClipFamily(Protocol):
         ...
 
     @property
+    def covers(self) -> str:
+        """Whose checkpoints these are, for people."""
+        ...
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Published models, by the names that people give, whose configurations go through the tests."""
+        ...
+
+    @property
+    def oracle(self) -> Oracle:
+        """What its embeddings are held to: transformers in every run, or in the tests golden files of its library."""
+        ...
+
+    @property
     def model_types(self) -> tuple[str, ...]:
         """The `model_type` values of `config.json` that belong to it."""
         ...
@@ -79,6 +106,29 @@ class ClipFamily(Protocol):
     @property
     def repeats_sections(self) -> bool:
         """Whether its library takes a section of `config.json` under its old name too, `text_config_dict`."""
+        ...
+
+    @property
+    def attends_to_padding(self) -> bool:
+        """Whether texts are embedded with their padding up to the context, as the family was trained."""
+        ...
+
+    @property
+    def unquantized(self) -> tuple[str, ...]:
+        """Modules that are an `nn.Linear` as checkpoints store them and none in the graph: no recipe reaches them."""
+        ...
+
+    def at_size(
+        self, stored: dict[str, Any], size: ImageSize | None, *, where: object
+    ) -> tuple[dict[str, Any], ImageSize | None]:
+        """The stored configuration at the image size that was asked for, and that size, `where` for messages.
+
+        The size is None where the checkpoint fixes it; then the configuration is left as it is.
+
+        Raises:
+            ConfigError: the checkpoint fixes another size or any, or the size is not made of whole patches.
+            UnsupportedVariant: as `resolve_config`.
+        """
         ...
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +174,14 @@ class ClipFamily(Protocol):
         """
         ...
 
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
+        """The model that plain transformers makes of the folder by itself, in FP32, where that is the oracle."""
+        ...
+
+    def ignores(self, name: str, modules: Collection[str]) -> bool:
+        """Whether a stored tensor that is no parameter of the model changes no embedding; `modules` has the model's."""
+        ...
+
     def expose(self, model: nn.Module) -> None:
         """Replace modules whose products quantizers cannot reach by equivalent ones made of `nn.Linear`, in place."""
         ...
@@ -133,6 +191,10 @@ class ClipFamily(Protocol):
 
         None under a stored name: the tensor is no parameter of the model and changes no embedding.
         """
+        ...
+
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
+        """`pieces` of a model at the image size that `at_size` gave; None: at its own."""
         ...
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
@@ -149,4 +211,8 @@ class ClipFamily(Protocol):
 
     def image_processor(self, folder: Path) -> Any:
         """The checkpoint's image processor, on Pillow."""
+        ...
+
+    def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
+        """The image processor that makes pictures of the model's size, of one that leaves it open; else as it is."""
         ...

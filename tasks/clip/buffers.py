@@ -1,11 +1,40 @@
-"""Values of the index buffers that models make for themselves; on the meta device they have none."""
+"""Values of the buffers that models make for themselves and checkpoints lack; on the meta device they have none."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import ExportError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def buffer_values(model: nn.Module, name: str) -> NDArray[Any]:
+    """What a buffer of `model` holds: indices, or what its module says in `constants()`, by the buffer's own name.
+
+    Raises:
+        ExportError: a buffer that is neither.
+    """
+    owner, _, own = name.rpartition(".")
+    module: Any = model.get_submodule(owner)
+    if hasattr(module, "constants"):
+        values: NDArray[Any] = module.constants()[own]
+        return values
+    return index_buffer(name, tuple(model.get_buffer(name).shape))
+
+
+def fill_buffers(model: nn.Module) -> None:
+    """Give every buffer of `model` its value, on the CPU."""
+    import torch
+
+    for name, buffer in list(model.named_buffers()):
+        owner, _, own = name.rpartition(".")
+        values = torch.from_numpy(buffer_values(model, name).copy())
+        setattr(model.get_submodule(owner), own, values.to(buffer.dtype))
 
 
 def index_buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:

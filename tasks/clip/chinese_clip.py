@@ -18,9 +18,10 @@ class ChineseClip(HuggingFaceFamily):
     """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
 
     name = "chinese_clip"
+    covers = "ChineseCLIP"
+    known = ("OFA-Sys/chinese-clip-vit-base-patch16",)
     model_types = ("chinese_clip",)
     architecture = "ChineseCLIP"
-    processor = "ChineseCLIPImageProcessorPil"
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
         """Token ids and their mask: 1 for a token, 0 for padding."""

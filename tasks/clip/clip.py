@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
 
 _OLD_END = 2
 
@@ -16,6 +16,13 @@ class Clip(HuggingFaceFamily):
     """Adapter for `transformers.CLIPModel`. Causal text attention, end-token pooling, no attention mask needed."""
 
     name = "clip"
+    covers = "OpenAI, LAION, DataComp, DFN, MetaCLIP and other CLIPModel checkpoints"
+    known: ClassVar[tuple[str, ...]] = (
+        "openai/clip-vit-base-patch32",
+        "openai/clip-vit-large-patch14",
+        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        "facebook/metaclip-b32-400m",
+    )
     model_types: ClassVar[tuple[str, ...]] = ("clip",)
     architecture = "CLIP"
 
@@ -27,4 +34,4 @@ class Clip(HuggingFaceFamily):
         """`eos_token_id`; old configurations say 2 and mean the largest id, which is the tokenizer's own end token."""
         if self.pools_at_highest_id(config):
             return tokenizer.eos_token_id
-        return self.full_config(config).text_config.eos_token_id
+        return stated_end(self.full_config(config))

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from artifacts.errors import ConfigError, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, InputSpec, Piece
+from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece
+from tasks.clip.image_processor import load_image_processor
 from tasks.clip.lean import model_class
+from tasks.clip.weights import stored_names, wrapper_prefix
 
 if TYPE_CHECKING:
     from torch import nn
 
+_STACKS = ("embeddings", "encoder", "layers", "layer")
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
 _NOT_ARCHITECTURE = frozenset(
     (
@@ -46,11 +51,15 @@ class HuggingFaceFamily:
     """
 
     name: ClassVar[str]
+    covers: ClassVar[str]
+    known: ClassVar[tuple[str, ...]]
+    oracle: ClassVar[Oracle] = "transformers"
     model_types: ClassVar[tuple[str, ...]]
     architecture: ClassVar[str]
     """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
-    processor: ClassVar[str] = "CLIPImageProcessorPil"
     repeats_sections: ClassVar[bool] = True
+    attends_to_padding: ClassVar[bool] = False
+    unquantized: ClassVar[tuple[str, ...]] = ()
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {
         "image": ("vision_model.", "visual_projection."),
         "text": ("text_model.", "text_projection."),
@@ -82,17 +91,35 @@ class HuggingFaceFamily:
         Raises:
             Whatever transformers raises for values that it does not take.
         """
-        dropped = _NOT_ARCHITECTURE | {field.name for field in dataclasses.fields(model_class("PreTrainedConfig"))}
-        return _without(dropped, self.full_config(_without(dropped, stored)).to_dict())
+        return _architecture(self.full_config(_architecture(stored)).to_dict())
 
     def full_config(self, config: dict[str, Any]) -> Any:
         """`<architecture>Config` of a configuration; `config` is left as it is."""
         # A copy: `CLIPConfig` writes into the sections that it is given.
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
+    def at_size(
+        self, stored: dict[str, Any], size: ImageSize | None, *, where: object
+    ) -> tuple[dict[str, Any], ImageSize | None]:
+        """The position embeddings are for one size: no other can be asked for.
+
+        Raises:
+            ConfigError.
+        """
+        if size is None:
+            return stored, None
+        (pixels,) = self.encoder_spec(self.resolve_config(stored), "image").inputs
+        _, height, width = pixels.shape
+        raise ConfigError(
+            f"image_size was given, and this {self.name} model has one of its own: {height} x {width}",
+            where=where,
+            expected="image_size for models that leave it open alone, SigLIP 2 NaFlex",
+            fix="leave image_size out",
+        )
+
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels at the size the position embeddings are for."""
-        return (InputSpec("pixel_values", "float16", (3, vision.image_size, vision.image_size)),)
+        """Pixels at the size the position embeddings are for; clipsmith takes models of three channels alone."""
+        return (InputSpec("pixel_values", "float16", (vision.num_channels, vision.image_size, vision.image_size)),)
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
         """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
@@ -139,8 +166,35 @@ class HuggingFaceFamily:
             attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
+            key_mapping=_without_prefix(folder),
         )
         return model.eval()
+
+    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
+        """What transformers' own `AutoConfig` and `AutoModel` make of the folder."""
+        import torch
+
+        config = model_class("AutoConfig").for_model(**_architecture(stored))
+        model: nn.Module = model_class("AutoModel").from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            key_mapping=_without_prefix(folder),
+        )
+        return model.eval()
+
+    def ignores(self, name: str, modules: Collection[str]) -> bool:
+        """A part that the model does not have, beside its encoders or at the top of one: a head, a pooler, a bias.
+
+        In a block, in the embeddings, or of a layer that the model has without it, a tensor would change embeddings.
+        """
+        known = name
+        while known and known not in modules:
+            known = known.rpartition(".")[0]
+        inside = any(part.isdigit() or part in _STACKS for part in known.split("."))
+        return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
 
     def _model_class(self) -> Any:
         return model_class(f"{self.architecture}Model")
@@ -152,6 +206,11 @@ class HuggingFaceFamily:
         """Checkpoints store these models' parameters under their own names."""
         del stored
         return {}
+
+    def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
+        """There is one size."""
+        del size
+        return self.pieces(stored)
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
         """Projected, not normalised embeddings, (batch, embedding_dim)."""
@@ -169,8 +228,41 @@ class HuggingFaceFamily:
         )
 
     def image_processor(self, folder: Path) -> Any:
-        """The family's processor; without torchvision, `AutoImageProcessor` does not find it."""
-        return model_class(self.processor).from_pretrained(folder, local_files_only=True)
+        """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""
+        return load_image_processor(folder, next(iter(self.model_types), "clip"))
+
+    def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
+        """It has the model's size."""
+        del config
+        return images
+
+
+def stated_end(full: Any) -> int:
+    """`eos_token_id` of the text encoder, at which it is pooled.
+
+    Raises:
+        UnsupportedVariant: it is not one token.
+    """
+    end = full.text_config.eos_token_id
+    if not isinstance(end, int):
+        raise UnsupportedVariant(
+            f"eos_token_id of the text encoder is {end!r}",
+            expected="the id of the token at which texts are pooled; CLIP's is 49407",
+            fix="write the tokenizer's end token into text_config of config.json",
+        )
+    return end
+
+
+def _without_prefix(folder: Path) -> dict[str, str]:
+    """How transformers is told of a prefix that all names in the folder's weights have (`tasks.clip.weights`)."""
+    prefix = wrapper_prefix(stored_names(sorted(folder.glob("*.safetensors"))))
+    return {f"^{re.escape(prefix)}": ""} if prefix else {}
+
+
+def _architecture(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without the keys that say how and from where somebody ran the model."""
+    shared = {field.name for field in dataclasses.fields(model_class("PreTrainedConfig"))}
+    return _without(_NOT_ARCHITECTURE | shared, config)
 
 
 def _without(keys: frozenset[str] | set[str], config: dict[str, Any]) -> dict[str, Any]:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
 
 
 class MetaClip2(HuggingFaceFamily):
     """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
 
     name = "metaclip_2"
+    covers = "MetaCLIP 2"
+    known = ("facebook/metaclip-2-worldwide-huge-quickgelu",)
     model_types: ClassVar[tuple[str, ...]] = ("metaclip_2",)
     architecture = "MetaClip2"
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
         """`eos_token_id`."""
         del tokenizer
-        return self.full_config(config).text_config.eos_token_id
+        return stated_end(self.full_config(config))

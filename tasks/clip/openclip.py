@@ -25,9 +25,10 @@ from tasks.clip.openclip_kind import OpenClipKind
 from tasks.clip.openclip_metaclip2 import OpenClipMetaClip2
 from tasks.clip.openclip_plain import OpenClip
 from tasks.clip.openclip_preprocess import odd_preprocess
-from tasks.clip.openclip_siglip import OpenClipSiglip, OpenClipSiglipUnprojected
+from tasks.clip.openclip_siglip import OpenClipSiglip
 from tasks.clip.openclip_tokenizer import SOURCE as TOKENIZER_SOURCE
 from tasks.clip.openclip_tokenizer import TOKENIZER_FILES, has_tokenizer, tokenizer_repository
+from tasks.clip.openclip_towers import OpenClipTowers
 
 __all__ = [
     "CONFIG_FILE",
@@ -46,12 +47,7 @@ __all__ = [
     "weights_file",
 ]
 
-KINDS: tuple[OpenClipKind, ...] = (
-    OpenClip(),
-    OpenClipSiglip(),
-    OpenClipSiglipUnprojected(),
-    OpenClipMetaClip2(),
-)
+KINDS: tuple[OpenClipKind, ...] = (OpenClip(), OpenClipSiglip(), OpenClipMetaClip2(), OpenClipTowers())
 """In the order in which they are asked: kinds that are one of transformers' models come before towers of our own."""
 
 

@@ -234,14 +234,15 @@ def document_file(folder: Path) -> Path | None:
     return folder / _PLAIN_CONFIG if any(key.endswith("_cfg") for key in model) else None
 
 
-def is_native(folder: Path) -> bool:
+def is_native(folder: Path, *, weights: bool = True) -> bool:
     """Whether the folder is in OpenCLIP's layout, and not in transformers' too.
 
     timm keeps the image tower beside OpenCLIP's files, with a `config.json` of its own, which has no `model_type`.
+    Where `weights` have not been fetched, a `config.json` of transformers' is taken to come with some.
     """
     if document_file(folder) is None:
         return False
-    return "model_type" not in _config_json(folder) or not any(folder.glob("model*.safetensors"))
+    return "model_type" not in _config_json(folder) or (weights and not any(folder.glob("model*.safetensors")))
 
 
 def weights_file(folder: Path) -> Path:

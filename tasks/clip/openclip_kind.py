@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tasks.clip.base import ClipFamily
-from tasks.clip.buffers import index_buffer
+from tasks.clip.base import ClipFamily, Oracle
+from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
 from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
 from tasks.clip.openclip_preprocess import image_settings
@@ -38,6 +39,7 @@ class OpenClipKind(ClipFamily, Protocol):
 class OpenClipFiles(HuggingFaceFamily):
     """Weights, tokenizer and image processor of kinds that are run by one of transformers' classes."""
 
+    oracle: ClassVar[Oracle] = "golden files"
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
@@ -53,11 +55,13 @@ class OpenClipFiles(HuggingFaceFamily):
         with torch.device("meta"):
             model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
         model.load_state_dict(self.as_built(state), assign=True)
-        for name, buffer in list(model.named_buffers()):
-            values = torch.from_numpy(index_buffer(name, tuple(buffer.shape)))
-            owner, _, own = name.rpartition(".")
-            setattr(model.get_submodule(owner), own, values)
+        fill_buffers(model)
         return model.eval()
+
+    def ignores(self, name: str, modules: Collection[str]) -> bool:
+        """No: `pieces` knows what has no use, and another name may be part of an encoder."""
+        del name, modules
+        return False
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
         """The parameters of the `expose`d model under the names of the class as transformers has it."""

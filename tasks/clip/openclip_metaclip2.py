@@ -18,6 +18,8 @@ class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
     """Adapter for OpenCLIP's own files of MetaCLIP 2; run by `transformers.MetaClip2Model`."""
 
     name = "openclip_metaclip2"
+    covers = "OpenCLIP layout: MetaCLIP 2"
+    known = ("ViT-H-14-worldwide",)
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:

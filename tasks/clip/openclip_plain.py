@@ -54,6 +54,13 @@ class OpenClip(OpenClipFiles, Clip):
     """Adapter for OpenCLIP's own files of models that are CLIP: plain vision transformer, causal text."""
 
     name = "openclip"
+    covers = "OpenCLIP layout: plain CLIP"
+    known: ClassVar[tuple[str, ...]] = (
+        "ViT-B-32",
+        "ViT-L-14",
+        "ViT-H-14",
+        "ViT-bigG-14",
+    )
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:

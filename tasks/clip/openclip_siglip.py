@@ -104,6 +104,12 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
     """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
 
     name = "openclip_siglip"
+    covers = "OpenCLIP layout: SigLIP and SigLIP 2 with a timm tower"
+    known: ClassVar[tuple[str, ...]] = (
+        "ViT-B-16-SigLIP",
+        "ViT-SO400M-14-SigLIP-384",
+        "ViT-gopt-16-SigLIP2-384",
+    )
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
@@ -164,40 +170,6 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
             parts = [state.pop(f"{POOLING}.{projection}.{kind}") for projection in ("q_proj", "k_proj", "v_proj")]
             state[f"{POOLING}.in_proj_{kind}"] = torch.cat(parts)
         return state
-
-
-class OpenClipSiglipUnprojected(OpenClipSiglip):
-    """The same without a projection of the text, which has the embedding's width already.
-
-    `SiglipModel` always projects: here by an identity, which changes nothing. It is a kind of its own, so that a file
-    that has lost the projection of another model is not taken for one of these.
-    """
-
-    name = "openclip_siglip_unprojected"
-
-    def looks_like(self, document: Document) -> bool:
-        """As SigLIP, and the text is not projected."""
-        return super().looks_like(document) and document.text["proj_type"] == "none"
-
-    def why_not(self, document: Document) -> str | None:
-        """As for SigLIP; and a text tower of another width than the embedding."""
-        text = document.text
-        if text["proj_type"] != "none":
-            return f"text_cfg.proj_type {text['proj_type']!r}"
-        if text["width"] != document.embed_dim:
-            return f"text_cfg.width {text['width']} that is not projected to embed_dim {document.embed_dim}"
-        section = {key: value for key, value in text.items() if key != "proj_type"} | {"proj_bias": True}
-        return super().why_not(Document({**document.model, "text_cfg": section}, document.preprocess, document.path))
-
-    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """As for SigLIP, and the identity; a projection that is stored after all is none of the model's names."""
-        width = [shape for name, shape in stored.items() if name.removeprefix("text.") == "ln_final.bias"]
-        head = {
-            "text_model.head.weight": [size for (size,) in width for _ in range(2)],
-            "text_model.head.bias": [size for (size,) in width],
-        }
-        made = {name: Piece("", shape=tuple(shape), neutral=True) for name, shape in head.items() if shape}
-        return {name: piece for name, piece in super().pieces(stored).items() if name not in head} | made
 
 
 def _trunk_pieces(name: str, shape: tuple[int, ...], match: re.Match[str]) -> dict[str, Piece]:

@@ -28,8 +28,11 @@ class PoolingAttention(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (_linear(w, b) for w, b in zip(weights, biases, strict=True))
         self.out_proj = _linear(source.out_proj.weight.detach(), source.out_proj.bias.detach())
 
-    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def forward(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: None = None
+    ) -> tuple[torch.Tensor, None]:
         """query (B, 1, H), key and value (B, T, H) to (B, 1, H); as in the original, weights are not returned."""
+        del attn_mask  # every picture fills its grid
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         q, k, v = (
             self._split(projection(values))

@@ -26,10 +26,16 @@ class Siglip(HuggingFaceFamily):
     """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
 
     name = "siglip"
+    covers = "SigLIP, and SigLIP 2 at a fixed resolution"
+    known: ClassVar[tuple[str, ...]] = (
+        "google/siglip-base-patch16-224",
+        "google/siglip-so400m-patch14-384",
+        "google/siglip2-base-patch16-224",
+    )
     model_types: ClassVar[tuple[str, ...]] = ("siglip",)
     architecture = "Siglip"
-    processor = "SiglipImageProcessorPil"
     repeats_sections = False
+    attends_to_padding = True
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
     def full_config(self, config: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ bfloat16 to NumPy.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from artifacts.errors import BadWeights
 from artifacts.strict_json import strict_json
 from tasks.clip.base import Piece
+from tasks.clip.positions import interpolated
 
 _DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _CHUNK_BYTES = 4 << 20
@@ -26,11 +28,44 @@ _CHUNK_BYTES = 4 << 20
 _INFINITY_BITS = 0x7C00
 """FP16 bits, without the sign, of infinity; NaN lies above."""
 
+_BATCH_NORM_EPS = 1e-5
+"""PyTorch's; timm leaves it as it is."""
+
 FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece | None]]
+
+
+_WRAPPED = re.compile(
+    r"((?:module\.|_orig_mod\.|model\.|clip\.|clip_model\.)+)(?:text_model|vision_model|visual|transformer)\."
+)
+"""An encoder's tensor under what trainers put before every name: PyTorch's wrappers, or the attribute of the model."""
+_PLAIN = ("text_model.", "vision_model.", "visual.", "transformer.")
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """The one prefix of all tensors of the encoders, such as `module.` or `module._orig_mod.`; empty if there is none.
+
+    What lies beside the wrapped model, such as a head, may be without it.
+    """
+    listed = list(names)
+    found = {match[1] for match in map(_WRAPPED.match, listed) if match}
+    if len(found) != 1 or any(name.startswith(_PLAIN) for name in listed):
+        return ""
+    return found.pop()
+
+
+def stored_names(files: Iterable[Path]) -> list[str]:
+    """The names of all tensors as the files have them.
+
+    Raises:
+        BadWeights: a file is not valid safetensors.
+    """
+    return [name for path in files for name in _header(path)[1]]
 
 
 class WeightReader:
     """The parameters in one or more safetensors files, by the model's names.
+
+    A wrapper's prefix before the names is dropped (`prefix` says which).
 
     `find_pieces` says which parameters are stored under another name or as part of another tensor, and which tensors
     are no parameters (see `ClipFamily.pieces`); all other tensors keep their names.
@@ -40,18 +75,21 @@ class WeightReader:
     """
 
     def __init__(self, files: Iterable[Path], find_pieces: FindPieces | None = None) -> None:
-        self._where: dict[str, tuple[Path, int, dict[str, Any]]] = {}
+        where: dict[str, tuple[Path, int, dict[str, Any]]] = {}
         for path in files:
             base, header = _header(path)
             for name, entry in header.items():
-                if name in self._where:
+                if name in where:
                     raise BadWeights(f"tensor {name} is in two files", where=path)
-                self._where[name] = (path, base, entry)
+                where[name] = (path, base, entry)
+        self.prefix = wrapper_prefix(where)
+        self._where = {name.removeprefix(self.prefix): place for name, place in where.items()}
         shapes = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
         found = {} if find_pieces is None else find_pieces(shapes)
         named = {name: piece for name, piece in found.items() if piece is not None}
         used = {piece.stored for piece in named.values()} | {piece.scale for piece in named.values()}
-        used |= found.keys() - named.keys()  # neutral pieces have no stored name: theirs is empty
+        used |= {name for piece in named.values() for name in _batch_norm(piece).values()}
+        used |= found.keys() - named.keys()
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
     def __iter__(self) -> Iterator[str]:
@@ -66,16 +104,20 @@ class WeightReader:
         shape = self._shape(piece)
         if piece.rows is not None:
             shape = (piece.rows[1] - piece.rows[0], *shape[1:])
+        if piece.patch is not None:
+            shape = (shape[0], math.prod(shape[1:]) // piece.patch**2, piece.patch, piece.patch)
+        if piece.grid is not None:
+            shape = (math.prod(piece.grid), *shape[1:])
         return shape[::-1] if piece.transposed else shape
 
     def read(self, name: str) -> NDArray[Any]:
-        """A parameter in its stored float type; bfloat16 comes as float32, which holds it exactly.
+        """A parameter in its stored float type; bfloat16, and what is interpolated, comes as float32.
 
         Raises:
             BadWeights: the tensor is not floating point.
         """
         piece = self._pieces[name]
-        values = self._rows(piece, *self._range(piece))
+        values = _of_piece(self._rows(piece, *self._range(piece)), piece)
         return values.T if piece.transposed else values
 
     def chunks(self, name: str) -> Iterator[tuple[int, NDArray[np.float16]]]:
@@ -88,22 +130,18 @@ class WeightReader:
         """
         piece = self._pieces[name]
         start, end = self._range(piece)
-        path = Path() if piece.neutral else self._where[piece.stored][0]
-        step = max(1, _CHUNK_BYTES // max(1, self._itemsize(piece) * math.prod(self._shape(piece)[1:])))
+        path, _, entry = self._where[piece.stored]
+        row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(self._shape(piece)[1:])
+        step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+        if piece.grid is not None:  # made of all stored rows; a grid of positions is small
+            step = end - start
         for first in range(start, end, step):
-            rows = self._rows(piece, first, min(first + step, end))
+            rows = _of_piece(self._rows(piece, first, min(first + step, end)), piece)
             yield first - start, _to_fp16(rows, name, path)
 
     def is_transposed(self, name: str) -> bool:
         """Whether `chunks` yields columns of the parameter."""
         return self._pieces[name].transposed
-
-    def _itemsize(self, piece: Piece) -> int:
-        """Bytes of a stored value."""
-        if piece.neutral:
-            return np.dtype(np.float16).itemsize
-        path, _, entry = self._where[piece.stored]
-        return np.dtype(_dtype(piece.stored, entry, path)).itemsize
 
     def _shape(self, piece: Piece) -> tuple[int, ...]:
         """The whole tensor's shape as it is read."""
@@ -117,10 +155,6 @@ class WeightReader:
 
     def _rows(self, piece: Piece, start: int, end: int) -> NDArray[Any]:
         """Rows `start` to `end` of a stored tensor, scaled; a scalar has one row."""
-        if piece.neutral:
-            width = self._shape(piece)[1:]
-            made: NDArray[Any] = np.eye(end - start, width[0], start) if width else np.zeros(end - start)
-            return made.astype(np.float16)
         path, base, entry = self._where[piece.stored]
         dtype = np.dtype(_dtype(piece.stored, entry, path))
         shape = self._shape(piece)
@@ -131,10 +165,36 @@ class WeightReader:
         values = values.reshape((end - start, *shape[1:]) if shape else ())
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
+        if piece.batch_norm is not None:
+            return self._normed(values, piece, start, end)
         if piece.scale is None:
             return values
         factors = self._rows(Piece(piece.scale), start, end).astype(np.float32)
         return values.astype(np.float32) * factors.reshape(-1, *(1,) * (values.ndim - 1))
+
+    def _normed(self, values: NDArray[Any], piece: Piece, start: int, end: int) -> NDArray[np.float32]:
+        """Rows of a convolution with its batch norm: w becomes w f, and the bias b - mean f, with f = g / deviation."""
+        named = _batch_norm(piece)
+        norm = {key: self._rows(Piece(name), start, end).astype(np.float64) for key, name in named.items()}
+        factors = norm["weight"] / np.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
+        if piece.stored == named["bias"]:
+            return (norm["bias"] - norm["running_mean"] * factors).astype(np.float32)
+        return (values * factors.reshape(-1, *(1,) * (values.ndim - 1))).astype(np.float32)
+
+
+def _batch_norm(piece: Piece) -> dict[str, str]:
+    """The tensors of the batch norm that becomes part of a piece."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {} if piece.batch_norm is None else {part: f"{piece.batch_norm}.{part}" for part in parts}
+
+
+def _of_piece(rows: NDArray[Any], piece: Piece) -> NDArray[Any]:
+    """Stored rows in the parameter's own layout."""
+    if piece.patch is not None:
+        rows = rows.reshape(len(rows), piece.patch, piece.patch, -1).transpose(0, 3, 1, 2)
+    if piece.grid is not None:
+        rows = interpolated(rows, piece.grid)
+    return rows
 
 
 def _dtype(name: str, entry: Mapping[str, Any], path: Path) -> type:

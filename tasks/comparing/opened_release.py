@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from artifacts.errors import CheckpointError, CheckpointNotFound
+from artifacts.errors import CheckpointError, CheckpointNotFound, ConfigError
 from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store
 from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import ImageSize
 from tasks.engines import BatchProfile
 from tasks.engines.record import release_profile
 from tasks.pipeline.checkpoint import calibration_samples, image_hashes, resolve
@@ -78,13 +79,20 @@ def release_side(store: Store, reference: str, precision: Precision) -> ReleaseS
     manifest = store.find(reference)
     source = manifest.provenance.source
     try:
-        snapshot = resolve(source.name, source.revision if source.kind == "hub" else None, store)
+        size = _image_size(manifest)
+        snapshot = resolve(source.name, source.revision if source.kind == "hub" else None, store, image_size=size)
         if snapshot.digest == source.digest:
             return ReleaseSide(manifest, precision, snapshot, None)
         reason = f"{source.name} is not what it was when {manifest.ref} was made"
-    except CheckpointError as error:
+    except (CheckpointError, ConfigError) as error:
         reason = error.what
     return ReleaseSide(manifest, precision, _without_weights(store, manifest, reason), reason)
+
+
+def _image_size(manifest: Manifest) -> ImageSize | None:
+    """The size that was chosen for a model that leaves it open."""
+    recorded = manifest.provenance.parameters.get("image_size")
+    return (recorded[0], recorded[1]) if isinstance(recorded, list) and len(recorded) == 2 else None
 
 
 def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
@@ -107,6 +115,7 @@ def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
         family=source.family,
         stored_config=config,
         files=(),
+        image_size=_image_size(manifest),
     )
 
 

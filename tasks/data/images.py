@@ -33,9 +33,9 @@ _ORIENTATION_TAG = 0x0112
 def decode_rgb(data: bytes | Path, where: str) -> Image:
     """Decode an image file (its bytes, or a path) to an upright 8-bit RGB picture.
 
-    EXIF orientation is applied; of several frames the first is taken; transparency is composited over white;
-    16-bit greyscale is scaled to 8 bits, not clipped; CMYK, palette and bilevel are converted. Colour profiles
-    are ignored, as the image processors of CLIP models do.
+    EXIF orientation is applied; of several frames the first is taken; 16-bit greyscale is scaled to 8 bits, not
+    clipped. All else is Pillow's conversion to RGB, as in the image processors of CLIP models: the alpha channel is
+    dropped, palette, CMYK and bilevel pictures are converted, colour profiles are ignored.
 
     Raises:
         BadSample: not an image of a known format, truncated or corrupt, or too large to decode safely.
@@ -143,17 +143,8 @@ def _upright(image: Image) -> Image:
 def _to_rgb(image: Image) -> Image:
     if image.mode in _GREY_MODES:
         return _grey_to_8_bit(image).convert("RGB")
-    if image.has_transparency_data:
-        return _over_white(image.convert("RGBA"))
+    image.info.pop("transparency", None)  # of which Pillow warns when it is dropped
     return image.convert("RGB")
-
-
-def _over_white(rgba: Image) -> Image:
-    from PIL import Image as pil
-
-    page = pil.new("RGB", rgba.size, "white")
-    page.paste(rgba, mask=rgba.getchannel("A"))
-    return page
 
 
 def _grey_to_8_bit(image: Image) -> Image:

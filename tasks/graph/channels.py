@@ -21,13 +21,16 @@ def with_channels(
 ) -> Mapping[str, Amax]:
     """The calibrated amax by quantizer; where the recipe says `axis: 0`, max |row| instead (float32, one a channel).
 
-    It is what ModelOpt takes of the same weights; `amax` has the largest of the channels.
+    It is what ModelOpt takes of the same weights; `amax` has the largest of the channels. Of a weight of zeros, all
+    have the one that `amax` has.
 
     Raises:
         BadAmax: the largest is another one, so the table is not that of these weights.
     """
     found = {name: _of_channels(weight, reader) for name, weight in _by_channel(skeleton, recipe)}
     for name, channels in found.items():
+        if not channels.any() and name in amax:
+            channels[:] = amax[name]
         require_largest(name, float(channels.max()), amax.get(name))
     return {**amax, **found}
 

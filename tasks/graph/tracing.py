@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from artifacts.errors import ExportError
 from artifacts.manifest import Encoder
 from tasks.clip.base import ClipFamily, EncoderSpec
-from tasks.clip.buffers import index_buffer
+from tasks.clip.buffers import buffer_values
 from tasks.graph.skeleton import IR_VERSION, OPSET, Inventory, Module, ModuleKind, Skeleton, Weight
 
 if TYPE_CHECKING:
@@ -134,14 +134,15 @@ def _export(wrapper: torch.nn.Module, spec: EncoderSpec) -> Any:
 
 
 def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
-    """Turn weights into graph inputs, give index buffers their values, then optimize and serialise."""
+    """Turn weights into graph inputs, give buffers their values, then optimize and serialise."""
     import onnx_ir as ir
 
-    buffers = {f"{_ROOT}.{name}": buffer for name, buffer in model.named_buffers()}
+    buffers = {f"{_ROOT}.{name}" for name, _ in model.named_buffers()}
     graph = program.model.graph
     for name, value in list(graph.initializers.items()):
         if name in buffers:
-            value.const_value = ir.tensor(index_buffer(name, tuple(buffers[name].shape)), name=name)
+            values = buffer_values(model, name.removeprefix(f"{_ROOT}."))
+            value.const_value = ir.tensor(values.astype(value.dtype.numpy()), name=name)
         elif getattr(getattr(value.const_value, "raw", None), "is_meta", False):
             graph.initializers.pop(name)
             value.const_value = None

@@ -20,6 +20,7 @@ from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, part
 from tasks.quantizing.modelopt import (
     PACKAGES,
     activation_quantizers,
+    enabled_quantizers,
     insert_quantizers,
     load_exposed,
     read_amax,
@@ -53,7 +54,8 @@ class Calibration(StepOutput):
     share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
     saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
     `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
-    model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it.
+    model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it. `zeros` are
+    quantizers that see nothing but zeros, because weights are zeros: they have scale 1.
     """
 
     encoder: Encoder
@@ -65,6 +67,7 @@ class Calibration(StepOutput):
     device: str
     throughput: float
     bare_throughput: float | None
+    zeros: tuple[str, ...] = ()
 
     def speed(self) -> str:
         """Both in words."""
@@ -96,6 +99,8 @@ def calibrate(
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
         BadSample: too many samples cannot be decoded.
     """
+    from tasks.quantizing.zero_weights import zero_quantizers
+
     with measured() as meter:
         store = active_store()
         dataset = data.open()
@@ -117,7 +122,8 @@ def calibrate(
                 inputs = chain([first], inputs)
             insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
-        amax |= {name: require_usable(name, value) for name, value in watch.chosen().items()}
+        zeros = tuple(name for name in zero_quantizers(model, enabled_quantizers(model)) if name in amax)
+        amax |= {name: require_usable(name, value) for name, value in watch.chosen().items() if name not in zeros}
         table = _keep(amax, watch, dataset.samples)
     return Calibration(
         encoder=encoder,
@@ -129,6 +135,7 @@ def calibrate(
         device=calibration_device(),
         throughput=watch.seen / watch.seconds,
         bare_throughput=bare,
+        zeros=zeros,
         stats=meter.stats,
     )
 
@@ -294,7 +301,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=5, packages=PACKAGES)
+@cached_step("calibrate", version=6, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

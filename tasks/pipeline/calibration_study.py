@@ -249,12 +249,15 @@ class _Scales:
         self.algorithms = {name_of(algorithm): algorithm for algorithm in algorithms}
         self.seen = 0
         self.amax: dict[tuple[str, int], Amax] = {}
+        self.zeros: frozenset[str] = frozenset()
 
     def collect(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
         from tasks.quantizing.activation_histogram import counted
+        from tasks.quantizing.zero_weights import zero_quantizers
 
         encoder = self.spec.encoder
         quantizers = activation_quantizers(model)
+        self.zeros = frozenset(zero_quantizers(model, quantizers))
         with (
             counted(quantizers) as histograms,
             progress(f"clipsmith-progress-study-{encoder}", self.total, "sample", f"study {encoder}") as advance,
@@ -279,9 +282,13 @@ class _Scales:
             done += size
 
     def _note(self, quantizers: dict[str, Any], histograms: dict[str, ActivationHistogram]) -> None:
+        from tasks.quantizing.zero_weights import AMAX_OF_ZEROS
+
         for name, algorithm in self.algorithms.items():
             found = {
-                key: float(quantizer._calibrator.compute_amax())
+                key: AMAX_OF_ZEROS
+                if key in self.zeros
+                else float(quantizer._calibrator.compute_amax())
                 if algorithm == "max"
                 else require_usable(key, histograms[key].amax(algorithm))
                 for key, quantizer in quantizers.items()
@@ -372,7 +379,7 @@ def _kept(comparison: list[Row], sufficiency: list[Row], held_out: pd.DataFrame)
         return store.add("calibration-study", folder)
 
 
-@cached_step("study-calibration", version=1, packages=PACKAGES)
+@cached_step("study-calibration", version=2, packages=PACKAGES)
 def study_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import task
@@ -24,6 +25,7 @@ from artifacts.errors import (
     ObjectDamaged,
     ObjectMissing,
     UnsafeCheckpoint,
+    UnsupportedVariant,
 )
 from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
@@ -33,18 +35,29 @@ from artifacts.strict_json import strict_json
 from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
 from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip import ClipFamily, family_for, family_named, openclip
+from tasks.clip import ENCODERS, ClipFamily, ImageSize, family_for, family_named, openclip
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.steps import StepOutput, cached_step, measured
 
-_BESIDES_WEIGHTS = ("*.json", "*.txt", "*.model", AMAX_FILE, STATE_FILE)
+if TYPE_CHECKING:
+    from torch import nn
+
+_CONFIGS = ("config.json", openclip.CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
+_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+)
+_BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE)
+"""What model, tokenizer and image processor read; all else in a folder is none of a run's business."""
+_ADAPTER = re.compile(r"\blora_|\.base_layer\.")
+_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _SOUND = "JSON in UTF-8 without NaN, each key once"
 _OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
@@ -52,20 +65,30 @@ _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 class CheckedCheckpoint(StepOutput):
-    """A snapshot whose tensors are complete and finite; `preprocess` is its tokenizer and image processor."""
+    """A snapshot whose tensors are complete and finite; `preprocess` is its tokenizer and image processor.
+
+    `notes` say what was found in the files and left out or changed, one line each.
+    """
 
     preprocess: ArtifactRef
     tensors: int
     parameters: int
+    notes: tuple[str, ...] = ()
 
 
 # --- resolve ---------------------------------------------------------------------------------------------------------
 
 
-def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
+def resolve(
+    model: str, revision: str | None, store: Store, name: str | None = None, image_size: ImageSize | None = None
+) -> Snapshot:
     """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
 
+    `name` is what the store is to call it; by default that follows from where it was found. `image_size` is for models
+    that leave it open; None: the one that they were trained around.
+
     Raises:
+        ConfigError: `image_size` for a model that has its own, or one that is not made of whole patches.
         CheckpointNotFound: neither a folder nor a reachable hub id; or `revision` given for a folder.
         UnsafeCheckpoint: pickled weights only, a foreign ModelOpt state, or torch's safe loading switched off.
         NotClip, MissingEncoder: not a two-encoder model of a known family.
@@ -73,23 +96,22 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     model = typed_name(model)
-    folder, kind, commit = _locate(model, revision)
-    family, config = _identify(folder)
+    folder, kind, commit = locate(model, revision)
+    family, config, chosen = describe(folder, image_size)
     _refuse_pickles(folder)
-    config = with_tokenizer(folder, config)
     files = _pin(folder)
     digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])
-    name = model_name_from("demo" if kind == "demo" else model if kind == "hub" else folder.name)
+    default = folder_name(folder) if kind == "folder" else model_name_from(model)
     parent: Manifest | None = None
     if (folder / STATE_FILE).exists():
         parent, vouched = _publisher(folder, files, store)
-        kind, name = "published", parent.model
+        kind, default = "published", parent.model
         if not vouched:
             files = tuple(file for file in files if file.path != STATE_FILE)
     return Snapshot(
         kind=kind,
         name=model,
-        model=name,
+        model=name or default,
         folder=str(folder),
         revision=commit or digest,
         digest=digest,
@@ -98,11 +120,33 @@ def resolve(model: str, revision: str | None, store: Store) -> Snapshot:
         files=files,
         parents=() if parent is None else (parent.identity,),
         calibration=None if parent is None else parent.provenance.calibration,
+        image_size=chosen,
     )
 
 
-def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
-    """The folder, the kind of source, and the hub commit where there is one."""
+def describe(
+    folder: Path, image_size: ImageSize | None, *, weights: bool = True
+) -> tuple[ClipFamily, dict[str, Any], ImageSize | None]:
+    """The family of the model in a folder, its stored configuration, and the image size if it was left open.
+
+    Of the weights only the names of the files are looked at, and not even these if there are no `weights` yet.
+
+    Raises:
+        As `resolve`, but for what it says of weights.
+    """
+    _refuse_adapters(folder)
+    family, config = _identify(folder, weights=weights)
+    with sound_config(family.name, folder):
+        config, chosen = family.at_size(config, image_size, where=folder)
+    return family, with_tokenizer(folder, config), chosen
+
+
+def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[Path, Any, str | None]:
+    """The folder, the kind of source, and the hub commit where there is one; from the hub without `weights` if asked.
+
+    Raises:
+        CheckpointNotFound, CheckpointUnreachable.
+    """
     folder = DEMO if model == "demo" else _folder(model)
     if folder is not None:
         if revision is not None:
@@ -120,7 +164,7 @@ def _locate(model: str, revision: str | None) -> tuple[Path, Any, str | None]:
             expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo",
             fix="check the spelling; a relative folder starts here",
         )
-    return _download(model, revision)
+    return _download(model, revision, weights=weights)
 
 
 def _folder(model: str) -> Path | None:
@@ -132,14 +176,16 @@ def _folder(model: str) -> Path | None:
         return None
 
 
-def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
+def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path, Any, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["model*.safetensors", *(pattern for pattern in _BESIDES_WEIGHTS if pattern != STATE_FILE)]
+    small = [_INDEX, *(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
+    wanted = ["model*.safetensors", *small] if weights else small
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
-        if openclip.is_native(folder):  # many repositories hold the same weights in both layouts: one is enough
+        # Many repositories hold the same weights in both layouts: one is enough.
+        if weights and openclip.is_native(folder):
             patterns = [*wanted, *openclip.WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -152,9 +198,9 @@ def _download(model: str, revision: str | None) -> tuple[Path, Any, str]:
     return folder, "hub", folder.name  # the cache names snapshots by commit
 
 
-def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
+def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
-    if openclip.is_native(folder):
+    if openclip.is_native(folder, weights=weights):
         return openclip.identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
@@ -163,12 +209,7 @@ def _identify(folder: Path) -> tuple[ClipFamily, dict[str, Any]]:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        raise NotClip(
-            "not a CLIP checkpoint: there is no config.json",
-            where=folder,
-            expected="a folder as save_pretrained writes it",
-            fix=_OWN_FILES,
-        )
+        raise _no_config(folder)
     try:
         config = strict_json(path.read_bytes())
     except ValueError as error:
@@ -176,6 +217,47 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise NotClip("config.json is not an object", where=path, expected=_SOUND, fix=_OWN_FILES)
     return config
+
+
+def _no_config(folder: Path) -> NotClip:
+    """Collections have their models in folders of their own: sentence-transformers, diffusers, trainers' runs."""
+    inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if (folder / "model_index.json").is_file():
+        return NotClip(
+            f"a diffusers pipeline, not a CLIP checkpoint: its encoders are apart ({', '.join(inside[:4]) or 'none'})",
+            where=folder,
+            expected="a checkpoint with both encoders in one model",
+            fix="give the CLIP model that the pipeline's text encoder was taken from",
+        )
+    if inside:
+        return NotClip(
+            f"not a CLIP checkpoint: there is no config.json here, but one in {', '.join(inside[:4])}",
+            where=folder,
+            expected="the folder that save_pretrained wrote",
+            fix=f"give {folder / inside[0]}",
+        )
+    return NotClip(
+        "not a CLIP checkpoint: there is no config.json",
+        where=folder,
+        expected="a folder as save_pretrained writes it",
+        fix=_OWN_FILES,
+    )
+
+
+def _refuse_adapters(folder: Path) -> None:
+    """An adapter changes what its base computes, and no library that reads the base would look at it."""
+    found = [name for name in _ADAPTERS if (folder / name).is_file()]
+    if found:
+        raise _adapter(f"there is a PEFT adapter in the folder ({found[0]})", folder)
+
+
+def _adapter(what: str, folder: Path) -> UnsupportedVariant:
+    return UnsupportedVariant(
+        what,
+        where=folder,
+        expected="weights that hold everything the model has learned",
+        fix="merge it first: PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder)",
+    )
 
 
 def _refuse_pickles(folder: Path) -> None:
@@ -193,7 +275,7 @@ def _refuse_pickles(folder: Path) -> None:
     raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
     if openclip.is_native(folder):
         return [openclip.weights_file(folder)]
@@ -217,9 +299,8 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
-    found = (path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
-    besides = {path for path in found if _PLAIN.fullmatch(path.name)}  # no tokenizer has a file with another name
-    paths = sorted({*_weight_files(folder), *besides})
+    besides = [folder / name for name in _BESIDES_WEIGHTS if (folder / name).is_file()]
+    paths = sorted({*weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = list(pool.map(digest_file, paths))
     return tuple(_pinned(path, digest) for path, digest in zip(paths, digests, strict=True))
@@ -299,16 +380,40 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
         _check_json(snapshot)
         family = family_named(snapshot.family)
         reader = snapshot.weights()
-        expected = _expected_tensors(snapshot, folder)
-        _check_names(reader, expected, folder)
+        expected, weight_notes = check_names(snapshot, reader)
         for name in expected:
             _check_finite(name, reader.read(name), folder)
         store = active_store()
         with store.staging() as staging:
-            save_preprocess(folder, family, snapshot.config, staging)
+            notes = save_preprocess(folder, family, snapshot.config, staging)
             preprocess = store.add("preprocess", staging)
-    parameters = sum(int(np.prod(shape)) for shape in expected.values())
-    return CheckedCheckpoint(preprocess=preprocess, tensors=len(expected), parameters=parameters, stats=meter.stats)
+    return CheckedCheckpoint(
+        preprocess=preprocess,
+        tensors=len(expected),
+        parameters=sum(math.prod(shape) for shape in expected.values()),
+        notes=(*weight_notes, *notes),
+        stats=meter.stats,
+    )
+
+
+def check_names(snapshot: Snapshot, reader: WeightReader) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """The shapes of the model's tensors by name, all of them there, and what to say of the others. No values are read.
+
+    Raises:
+        BadWeights: tensors are missing, of another shape, or would change embeddings and are not part of the model.
+        UnsupportedVariant: there are tensors of an adapter.
+    """
+    model = _empty_model(snapshot)
+    expected = _expected_tensors(snapshot, model, reader)
+    unused = _check_names(reader, expected, _unused_by(family_named(snapshot.family), model), snapshot.root)
+    return expected, list(_weight_notes(reader, unused))
+
+
+def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
+    if reader.prefix:
+        yield f"every tensor's name begins with {reader.prefix}, which is left out"
+    if unused:
+        yield f"{len(unused)} tensors that no embedding uses are left out, such as {unused[0]}"
 
 
 def _check_json(snapshot: Snapshot) -> None:
@@ -327,17 +432,37 @@ def _check_json(snapshot: Snapshot) -> None:
                 ) from error
 
 
-def _expected_tensors(snapshot: Snapshot, folder: Path) -> dict[str, tuple[int, ...]]:
+def _empty_model(snapshot: Snapshot) -> nn.Module:
     import torch
 
-    with sound_config(snapshot.family, folder), torch.device("meta"):
-        model = family_named(snapshot.family).build(snapshot.config)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    with sound_config(snapshot.family, snapshot.root), torch.device("meta"):
+        return family_named(snapshot.family).build(snapshot.config)
 
 
-def _check_names(reader: WeightReader, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
+def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
+    """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
+    family = family_named(snapshot.family)
+    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
+    tensors = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: shape for name, shape in tensors.items() if name.startswith(used) or name in reader}
+
+
+def _unused_by(family: ClipFamily, model: nn.Module) -> Callable[[str], bool]:
+    """Whether a tensor that is not expected may be left out."""
+    modules = {name for name, _ in model.named_modules()}
+    return lambda name: _harmless(name) or family.ignores(name, modules)
+
+
+def _check_names(
+    reader: WeightReader, expected: dict[str, tuple[int, ...]], unused: Callable[[str], bool], folder: Path
+) -> list[str]:
+    """The tensors that are left out; index buffers and quantizers are not counted."""
+    adapters = [name for name in reader if _ADAPTER.search(name)]
+    if adapters:
+        raise _adapter(f"{len(adapters)} tensors belong to a LoRA adapter, the first is {adapters[0]}", folder)
     missing = [name for name in expected if name not in reader]
-    extra = [name for name in reader if name not in expected and not _harmless(name)]
+    others = [name for name in reader if name not in expected]
+    extra = [name for name in others if not unused(name)]
     wrong = [name for name, shape in expected.items() if name in reader and reader.shape(name) != shape]
     for problem, names in (("missing", missing), ("not part of the model", extra), ("of another shape", wrong)):
         if names:
@@ -347,6 +472,7 @@ def _check_names(reader: WeightReader, expected: dict[str, tuple[int, ...]], fol
                 expected="the tensors that config.json describes",
                 fix="check that weights and config.json belong together",
             )
+    return [name for name in others if not _harmless(name)]
 
 
 def _harmless(name: str) -> bool:
@@ -402,12 +528,12 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
 
 
 @task(name="resolve", persist_result=False)
-def resolve_task(model: str, revision: str | None) -> Snapshot:
+def resolve_task(model: str, revision: str | None, name: str | None, image_size: ImageSize | None) -> Snapshot:
     """Uncached: what a name means can change."""
-    return resolve(model, revision, active_store())
+    return resolve(model, revision, active_store(), name, image_size)
 
 
-@cached_step("check", version=4, packages=("transformers", "tokenizers"))
+@cached_step("check", version=5, packages=("transformers", "tokenizers"))
 def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
     return check(snapshot)
 

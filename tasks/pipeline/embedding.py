@@ -34,7 +34,7 @@ from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
 
-_STEP, _VERSION = "embed", 4
+_STEP, _VERSION = "embed", 5
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 

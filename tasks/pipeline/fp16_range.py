@@ -104,6 +104,6 @@ def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
         )
 
 
-@cached_step("fp16-range", version=1, packages=PACKAGES)
+@cached_step("fp16-range", version=2, packages=PACKAGES)
 def range_task(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
     return check_range(snapshot, preprocess, data, encoder)

@@ -34,10 +34,14 @@ def insert_quantizers(
 ) -> None:
     """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
 
+    What sees nothing but zeros because weights are zeros gets scale 1 (`tasks.quantizing.zero_weights`).
+
     What an `nn.MultiheadAttention` hides stays unquantized: a model that is to be saved is not `expose`d.
     """
     import modelopt.torch.quantization as mtq
     import torch
+
+    from tasks.quantizing.zero_weights import settle_zeros
 
     family = family_named(snapshot.family)
     config = recipe.modelopt_config()
@@ -45,13 +49,14 @@ def insert_quantizers(
         if encoder not in encoders:
             for prefix in family.encoder_spec(snapshot.config, encoder).prefixes:
                 config["quant_cfg"].append({"quantizer_name": f"{prefix}*", "enable": False})
-    for name in hidden_modules(model):
+    for name in (*hidden_modules(model), *family.unquantized):
         config["quant_cfg"].append({"quantizer_name": f"{name}.*", "enable": False})
 
     # A wrong recipe fails before any time is spent on calibration.
     loop = None if forward_loop is None else _after_check(recipe, forward_loop)
     with torch.no_grad(), prints_to_log():
         mtq.quantize(model, config, loop)
+        settle_zeros(model, enabled_quantizers(model))
     _check_scope(model, recipe)
 
 

@@ -269,6 +269,16 @@ class _Emitter:
     def _emit_unsqueeze(self, node: NodeProto) -> Any:
         return self._call(self.ops.unsqueeze, self._tensor(node.input[0]), self._sizes(node.input[1]))
 
+    def _emit_slice(self, node: NodeProto) -> Any:
+        import torch
+
+        value = self._tensor(node.input[0])
+        starts, ends, axes = (self._sizes(name) for name in node.input[1:4])
+        steps = self._sizes(node.input[4]) if len(node.input) > 4 else [1] * len(axes)
+        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+            value = self._call(torch.ops.aten.slice.Tensor, value, axis, start, end, step)
+        return value
+
     def _emit_cast(self, node: NodeProto) -> Any:
         return self.fx.call_method("to", (self._tensor(node.input[0]), self.ops.ONNX_DTYPES[attribute(node, "to", 1)]))
 
@@ -310,6 +320,10 @@ class _Emitter:
     def _emit_gelu(self, node: NodeProto) -> Any:
         approximate = attribute(node, "approximate", b"none").decode()
         return self._call(self.ops.gelu, self._tensor(node.input[0]), approximate)
+
+    def _emit_reducemean(self, node: NodeProto) -> Any:
+        x, axes = self._tensor(node.input[0]), self._sizes(node.input[1])
+        return self.fx.call_method("mean", (x, axes, bool(attribute(node, "keepdims", 1))))
 
     def _emit_argmax(self, node: NodeProto) -> Any:
         axis, keep = attribute(node, "axis", 0), bool(attribute(node, "keepdims", 1))

@@ -158,6 +158,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "Mul": torch.mul,
     "Div": torch.div,
     "Equal": torch.eq,
+    "LessOrEqual": torch.le,
     "MatMul": torch.matmul,
 }
 UNARY: dict[str, Callable[[Any], Any]] = {"Sigmoid": torch.sigmoid, "Not": torch.logical_not, "Tanh": torch.tanh}

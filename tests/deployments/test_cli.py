@@ -138,6 +138,7 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     options = ["m/x", "--revision", "abc", "--encoders", "text", "--precisions", "fp8", "--recipe", "fp8-no-attention"]
     options += ["--targets", "onnxruntime, trtrtx-sm89", "--calibration", "c", "--calibration-samples", "9"]
     options += ["--evaluation", "e", "--evaluation-samples", "10", "--store", str(tmp_path)]
+    options += ["--image-size", "384", "256"]
     parameters = parameters_of(call, monkeypatch, *options)
     assert parameters.model_dump(
         include={"model", "revision", "encoders", "precisions", "recipe", "targets", "store"}
@@ -152,6 +153,7 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     }
     assert (parameters.calibration.source, parameters.calibration.samples) == ("c", 9)
     assert (parameters.evaluation.source, parameters.evaluation.samples) == ("e", 10)
+    assert (parameters.image_size, parameters.chosen_size) == ([384, 256], (384, 256))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Where the work is really done: the step's function must not even be entered when its result is cached.
 FUNCTIONS = {
     "check": ("tasks.pipeline.checkpoint", "check"),
+    "parity": ("tasks.pipeline.parity", "check_parity"),
     "study": ("tasks.pipeline.calibration_study", "study"),
     "calibrate": ("tasks.pipeline.calibration", "calibrate"),
     "quantize": ("tasks.pipeline.quantization", "quantize"),

@@ -27,7 +27,18 @@ FP8 = [
     *LATENCY,
     "score",
 ]
-WEIGHTS = ["check", *RANGES, *CALIBRATION, *each("export-fp16 {}"), *AUDITS, *BUILDS, *EMBEDS, *LATENCY, "score"]
+WEIGHTS = [
+    "check",
+    "parity",
+    *RANGES,
+    *CALIBRATION,
+    *each("export-fp16 {}"),
+    *AUDITS,
+    *BUILDS,
+    *EMBEDS,
+    *LATENCY,
+    "score",
+]
 EVERYTHING = [*WEIGHTS, *TRACES]
 
 TEXT_FP16: dict[str, Any] = {"encoders": ["text"], "precisions": ["fp16"], "targets": []}
@@ -35,6 +46,7 @@ TEXT_FP16_STEPS = sorted(
     [
         *(
             "check",
+            "parity",
             "fp16-range text",
             "trace text",
             "export-fp16 text",

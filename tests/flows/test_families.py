@@ -1,4 +1,4 @@
-"""Every family from checkpoint to release, and SigLIP again from the checkpoint that it published."""
+"""Every family from checkpoint to release, and SigLIP again from the checkpoints that it published."""
 
 from __future__ import annotations
 
@@ -51,12 +51,17 @@ def test_family_is_released_and_cached(name: str, folder: Any, run: Run, tmp_pat
     assert (again.ref, calls) == (manifest.ref, [])
 
 
-def test_a_published_siglip_brings_the_scales_of_its_pooling(folder: Any, run: Run, tmp_path: Path) -> None:
-    """ModelOpt's state cannot hold them; the amax table does, and the graphs come out the same."""
+@pytest.mark.parametrize(("name", "sized"), [("siglip", {}), ("siglip2", {"image_size": [48, 32]})])
+def test_a_published_siglip_brings_the_scales_of_its_pooling(
+    name: str, sized: dict[str, Any], folder: Any, run: Run, tmp_path: Path
+) -> None:
+    """ModelOpt's state cannot hold them; the amax table does, and the graphs come out the same, of the same size."""
     store = tmp_path / "store"
-    first, _ = run(folder("siglip"), store)
+    first, _ = run(folder(name), store, **sized)
+    assert first.provenance.parameters["image_size"] == sized.get("image_size")
     export(Store.open(store, writable=False), first, tmp_path / "export")
     second, calls = run(tmp_path / "export" / "checkpoint", store, calibration__source=None)
     assert not any(call.startswith(("calibrate", "quantize")) for call in calls)
     graphs = [{file.path: file.sha256 for file in m.files if file.path.endswith(".onnx")} for m in (first, second)]
     assert graphs[0] == graphs[1] and len(graphs[0]) == 4
+    assert second.provenance.parameters["image_size"] == sized.get("image_size")

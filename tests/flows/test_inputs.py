@@ -11,7 +11,7 @@ import pytest
 
 import tasks
 from artifacts.store.store import Store
-from flows.inputs import pin_arguments, plan, recipe_of
+from flows.inputs import pin_arguments, plan, plan_content, recipe_of
 from flows.parameters import OptimizeParameters
 from tasks.data.pinned import pin_both
 from tasks.pipeline.checkpoint import resolve
@@ -40,6 +40,16 @@ def plan_of(opened: Store, **changes: Any) -> str:
 )
 def test_what_is_part_of_the_plan(store: Store, changes: dict[str, Any], another: bool) -> None:
     assert (plan_of(store, **changes) != plan_of(store)) == another
+
+
+def test_a_model_of_one_size_has_the_plan_that_it_had(store: Store) -> None:
+    """Nights that were there before this parameter make nothing again for it."""
+    parameters = OptimizeParameters.model_validate({"calibration": {"samples": 16}})
+    recipe, snapshot = recipe_of(parameters), resolve("demo", None, store)
+    data = pin_both(*pin_arguments(parameters, recipe, snapshot, store))
+    assert "image_size" not in plan_content(parameters, recipe, snapshot, data)["settings"]
+    chosen = snapshot.model_copy(update={"image_size": (48, 32)})
+    assert plan_content(parameters, recipe, chosen, data)["settings"]["image_size"] == [48, 32]
 
 
 def test_every_step_is_part_of_it_whoever_asks() -> None:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from artifacts.errors import ConfigError
 from artifacts.store.store import Store
 from tests.flows.conftest import flip
 from tests.flows.expected_steps import (
@@ -19,6 +20,7 @@ from tests.flows.expected_steps import (
     BUILDS,
     CALIBRATION,
     EMBEDS,
+    EVERYTHING,
     FP8,
     LATENCY,
     RANGES,
@@ -28,6 +30,7 @@ from tests.flows.expected_steps import (
     each,
 )
 from tests.flows.keyed import Base, KeyedRunner, compute, run_wiring
+from tests.tasks.families.support import CONFIGS, save_checkpoint, save_processor
 
 
 @pytest.fixture
@@ -60,6 +63,7 @@ REAL = {"calibration batch", "sufficiency report"}
 """What is said of them is that equal bits come out, or that a step runs which has no stand-in."""
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing": ({}, []),
+    "name": ({"name": "another"}, []),
     "encoders": ({"encoders": ["image"]}, ["quantize", "score"]),
     "encoders in another order": ({"encoders": ["text", "image"]}, []),
     "precisions: FP16 alone": ({"precisions": ["fp16"]}, [*LATENCY, "score"]),
@@ -110,7 +114,7 @@ def test_every_parameter_is_in_the_table() -> None:
     from flows.parameters import OptimizeParameters
 
     covered = {key.partition("__")[0] for changes, _ in CHANGES.values() for key in changes}
-    elsewhere = {"model", "revision", "store"}  # the tests below
+    elsewhere = {"model", "revision", "image_size", "store"}  # the tests below
     assert covered | elsewhere == set(OptimizeParameters.model_fields)
 
 
@@ -159,6 +163,28 @@ def test_another_configuration(base: Base, tmp_path: Path) -> None:
     config["text_config"]["hidden_act"] = config["vision_config"]["hidden_act"] = "quick_gelu"
     (folder / "config.json").write_text(json.dumps(config))
     assert base.calls(model=folder, **TEXT_FP16) == TEXT_FP16_STEPS
+
+
+def test_another_image_size_is_another_model(base: Base, tmp_path: Path) -> None:
+    folder = save_checkpoint(CONFIGS["siglip2"], tmp_path / "naflex")
+    save_processor("siglip2", folder)
+    drafted, runner = base.run(model=folder)
+    assert sorted(runner.calls) == sorted(EVERYTHING)
+    assert drafted.draft.parameters["image_size"] == [32, 32]
+    plans = {drafted.plan}
+    for size, expected in (([32, 32], []), ([48, 32], EVERYTHING), ([32, 48], EVERYTHING)):
+        again = KeyedRunner(dict(runner.kept), base.stand_in)
+        other = run_wiring(again, folder, base.store, image_size=size)
+        assert sorted(again.calls) == sorted(expected)
+        assert other.draft.parameters["image_size"] == size
+        assert (other.draft.identity() == drafted.draft.identity()) == (other.plan in plans) == (expected == [])
+        plans.add(other.plan)
+
+
+def test_a_model_of_one_size_records_none(base: Base) -> None:
+    assert base.run()[0].draft.parameters["image_size"] is None
+    with pytest.raises(ConfigError, match="has one of its own"):
+        base.run(image_size=[64, 64])
 
 
 def test_another_store_shares_nothing(base: Base, tmp_path: Path) -> None:

@@ -139,6 +139,18 @@ KINDS: dict[str, Kind] = {
         SIGLIP,
         timm=SMALL | {"embed_dim": 48},
     ),
+    "siglip_i18n": Kind(
+        {
+            "embed_dim": 32,
+            "init_logit_bias": -10,
+            "custom_text": True,
+            "vision_cfg": named("vit_so400m_patch16_siglip_256", "map", "none"),
+            "text_cfg": SIGLIP_TEXT
+            | {"proj_bias": False, "proj_type": "none", "hf_tokenizer_name": "timm/ViT-B-16-SigLIP-i18n-256"},
+        },
+        SIGLIP,
+        timm=SMALL,
+    ),
     "worldwide": Kind(
         {
             "embed_dim": 24,
@@ -392,6 +404,7 @@ def make(name: str, kind: Kind) -> bytes:
     ids = kind.tokens(generator, kind.model["text_cfg"].get("context_length", 12))
     with torch.no_grad():
         image, text = model.encode_image(pixels, normalize=False), model.encode_text(ids, normalize=False)
+    image, text = image.contiguous(), text.contiguous()
     assert image.shape == text.shape == (BATCH, kind.model["embed_dim"])
     state = {key: values.contiguous() for key, values in model.state_dict().items()}
     document = {"model_cfg": kind.model, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}

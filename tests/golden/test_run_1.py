@@ -22,7 +22,7 @@ STEPS = [
     *("audit fp16", "audit fp8", "build text fp16 onnxruntime", "build text fp8 onnxruntime", "calibrate text"),
     *("check", "embed image fp32 pytorch", "embed text fp16 onnxruntime", "embed text fp32 pytorch"),
     *("embed text fp8 onnxruntime", "export-fp16 text", "export-fp8 text", "fp16-range text"),
-    *("latency text onnxruntime", "quantize", "score", "trace text"),
+    *("latency text onnxruntime", "parity", "quantize", "score", "trace text"),
 ]
 
 

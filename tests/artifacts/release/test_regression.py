@@ -222,6 +222,7 @@ def test_only_latency_that_was_measured_counts(status: str) -> None:
 OTHER = {
     "model": {"model": "another"},
     "recipe": {"recipe": "fp8-attention"},
+    "image size": {"parameters": {"profile": {"max": 8}, "image_size": [384, 256]}},
     "rejected": {"gates": (GateResult(name="x", status="failed"),)},
 }
 OTHER_DATA = {"evaluation": DataSource(source="digits", digest=SHA, samples=2000)}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from artifacts.errors import CheckpointError, MissingEncoder
+from artifacts.errors import CheckpointError, ConfigError, MissingEncoder
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS, family_for, family_named
 from tests.published import SWITCHES, published
@@ -112,6 +112,15 @@ def test_switches_are_not_architecture(name: str) -> None:
     family, config = family_named(name), CONFIGS[name]
     switched = config | SWITCHES | {section: config[section] | SWITCHES for section in SECTIONS}
     assert family.resolve_config(switched) == family.resolve_config(config)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"siglip2"}))
+def test_a_model_of_one_size_takes_no_other(name: str) -> None:
+    family, config = family_named(name), CONFIGS[name]
+    assert family.at_size(config, None, where="m") == (config, None)
+    with pytest.raises(ConfigError, match=r"has one of its own: 32 x 32") as caught:
+        family.at_size(config, (64, 64), where="some/folder")
+    assert caught.value.where == "some/folder" and caught.value.fix == "leave image_size out"
 
 
 def test_what_is_no_configuration_is_one_error(tmp_path: Any) -> None:

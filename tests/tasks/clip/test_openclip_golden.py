@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 from transformers import AutoModel
 
 from artifacts.store.store import Store
@@ -96,30 +95,6 @@ def test_everything_becomes_fp8_and_is_published(model: tuple[str, Golden], stor
     with torch.no_grad():
         got = published.get_image_features(torch.from_numpy(given.pixels)).pooler_output.numpy()
     assert cosines(got, given.image).min() >= 0.97
-
-
-def test_a_text_that_is_not_projected_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store
-) -> None:
-    """What the golden model projects, by its own projection."""
-    given = golden("siglip", tmp_path / "model")
-    shrink(given.folder, monkeypatch)
-    add_tokenizer("siglip", given.folder)
-    document = json.loads((given.folder / openclip.CONFIG_FILE).read_text())
-    text = document["model_cfg"]["text_cfg"]
-    del text["proj_bias"]
-    text["proj_type"] = "none"
-    (given.folder / openclip.CONFIG_FILE).write_text(json.dumps(document))
-    state = load_file(given.folder / openclip.WEIGHTS_FILE)
-    weight, bias = (state.pop(f"text.text_projection.{part}") for part in ("weight", "bias"))
-    save_file(state, given.folder / openclip.WEIGHTS_FILE)
-    snapshot = resolve(str(given.folder), None, store)
-    assert snapshot.family == "openclip_siglip_unprojected" and check(snapshot).tensors
-    skeleton = trace_encoder(snapshot.family, snapshot.stored_config, "text").skeleton
-    exported = export_fp16(snapshot, skeleton, "text").onnx
-    audit(exported, skeleton, "fp16", None)
-    got = run_onnx(store.path(exported, "fp16.onnx"), {"input_ids": given.ids}).astype(np.float32)
-    assert cosines(got @ weight.T + bias, given.text).min() >= 0.99999
 
 
 def test_timms_architectures_are_as_timm_builds_them() -> None:

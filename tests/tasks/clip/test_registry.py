@@ -53,6 +53,8 @@ def test_a_missing_section_names_the_encoder(config: dict[str, Any], section: st
         ("clip_vision_model", "text"),
         ("siglip_text_model", "image"),
         ("siglip_vision_model", "text"),
+        ("siglip2_text_model", "image"),
+        ("siglip2_vision_model", "text"),
     ],
 )
 def test_half_a_model_names_the_other_half(kind: str, missing: str) -> None:
@@ -77,19 +79,15 @@ def test_unknown_name() -> None:
         family_named("bert")
 
 
-def test_naflex_is_refused_by_name(config: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedVariant, match="NaFlex"):
-        family_for({**config, "model_type": "siglip2"}, where="here")
-
-
-def test_siglip_without_its_head_is_refused() -> None:
-    config = {"model_type": "siglip", "text_config": {}, "vision_config": {"vision_use_head": False}}
+@pytest.mark.parametrize("kind", ["siglip", "siglip2"])
+def test_siglip_without_its_head_is_refused(kind: str) -> None:
+    config = {"model_type": kind, "text_config": {}, "vision_config": {"vision_use_head": False}}
     family = family_for(config, where="here")
     for call in (family.build, lambda config: family.encoder_spec(config, "image")):
         with pytest.raises(UnsupportedVariant, match="pooling head"):
             call(config)
 
 
-@pytest.mark.parametrize("name", ["clip", "metaclip_2", "siglip", "chinese_clip", "altclip"])
+@pytest.mark.parametrize("name", ["clip", "metaclip_2", "siglip", "siglip2", "chinese_clip", "altclip"])
 def test_every_family_is_found_by_its_type(name: str, config: dict[str, Any]) -> None:
     assert family_for({**config, "model_type": name}, where="here").name == name

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from artifacts.errors import BadWeights
+from tasks.clip import weights
 from tasks.clip.base import Piece
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
@@ -79,15 +80,11 @@ def test_pieces_are_reshaped_cut_scaled_and_left_out(tmp_path: Path) -> None:
         "rows": Piece("stack", rows=(2, 5), shape=(6, 5)),
         "scaled": Piece("w", scale="gamma"),
         "part": Piece("w", rows=(1, 3), scale="gamma", transposed=True),
-        "eye": Piece("", shape=(3, 3), neutral=True),
-        "part_of_eye": Piece("", rows=(1, 3), shape=(3, 3), neutral=True),
-        "zeros": Piece("", shape=(4,), neutral=True),
         "bias": None,
     }
     reader = WeightReader([path], lambda _: pieces)
     expected = {"rows": stack[0, 2:5], "scaled": stack[0, :4] * gamma[:, None]}
     expected["part"] = expected["scaled"][1:3].T
-    expected |= {"eye": torch.eye(3), "part_of_eye": torch.eye(3)[1:], "zeros": torch.zeros(4)}
     assert set(reader) == expected.keys()
     for name, values in expected.items():
         assert reader.shape(name) == tuple(values.shape)
@@ -184,3 +181,59 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_metadata_is_not_a_tensor(tmp_path: Path) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / "m.safetensors", metadata={"format": "pt"})
     assert list(WeightReader([tmp_path / "m.safetensors"])) == ["w"]
+
+
+# --- a wrapper's prefix -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "clip.", "clip_model.", "module._orig_mod."])
+def test_a_prefix_before_the_encoders_is_dropped(prefix: str, tmp_path: Path) -> None:
+    names = ("text_model.final_layer_norm.weight", "vision_model.post_layernorm.weight", "logit_scale")
+    tensors = {f"{prefix}{name}": torch.full((3,), float(place)) for place, name in enumerate(names)}
+    reader = WeightReader([save(tmp_path / "m.safetensors", **tensors, **{"head.weight": torch.ones(2)})])
+    assert reader.prefix == prefix
+    assert sorted(reader) == sorted([*names, "head.weight"])
+    assert [reader.read(name)[0] for name in names] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("text_model.a", "vision_model.b", "module.c"),
+        ("module.text_model.a", "text_model.a"),
+        ("module.text_model.a", "clip.vision_model.b"),
+        ("encoder.text_model.a", "encoder.vision_model.b"),
+    ],
+)
+def test_names_without_one_common_wrapper_are_left(names: tuple[str, ...], tmp_path: Path) -> None:
+    reader = WeightReader([save(tmp_path / "m.safetensors", **{name: torch.ones(1) for name in names})])
+    assert reader.prefix == "" and set(reader) == set(names)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_flat_patches_come_as_a_convolution(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_CHUNK_BYTES", 200)  # a few rows at a time
+    stored = torch.randn(7, 4 * 4 * 3).to(DTYPES[dtype])
+    path = save(tmp_path / "m.safetensors", w=stored)
+    reader = WeightReader([path], lambda _: {"conv": Piece("w", patch=4)})
+    wanted = stored.float().reshape(7, 4, 4, 3).permute(0, 3, 1, 2).numpy()
+    assert reader.shape("conv") == (7, 3, 4, 4) and list(reader) == ["conv"]
+    assert np.allclose(reader.read("conv"), wanted)
+    assert len(list(reader.chunks("conv"))) > 1 and not reader.is_transposed("conv")
+    assert np.array_equal(fp16(reader, "conv"), reader.read("conv").astype(np.float16))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_positions_come_on_another_grid(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded to FP16 once, after they were interpolated, however few rows are read at a time."""
+    monkeypatch.setattr(weights, "_CHUNK_BYTES", 8)
+    stored = torch.randn(16, 5).to(DTYPES[dtype])
+    reader = WeightReader(
+        [save(tmp_path / "m.safetensors", w=stored)], lambda _: {"on another": Piece("w", grid=(6, 3))}
+    )
+    image = stored.float().reshape(1, 4, 4, 5).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(image, size=(6, 3), mode="bilinear", align_corners=False, antialias=True)
+    assert reader.shape("on another") == (18, 5)
+    got = reader.read("on another")
+    assert got.dtype == np.float32 and np.abs(got - wanted.flatten(2)[0].T.numpy()).max() < 2e-6
+    assert np.array_equal(fp16(reader, "on another"), got.astype(np.float16))

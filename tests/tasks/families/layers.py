@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from artifacts.manifest import Encoder
-from tasks.clip import MASK, ClipFamily
+from tasks.clip import ClipFamily
 from tasks.graph.skeleton import Module
 from tests.tasks.families.support import tensors
 
@@ -60,7 +60,7 @@ def cut(
     if after not in teacher.inputs:
         after = f"{module.name.removesuffix('.self')}.output.dense"
     end = _before_quantizer(nodes[f"{after}/MatMul"].input[0], made)
-    masks = {MASK: feed[MASK]} if MASK in feed else {}
+    masks = {name: values for name, values in feed.items() if name != "pixel_values"}  # they are made of ids or a mask
     return _extract(model, [*inputs, *masks], [end]), inputs | masks, teacher.inputs[after]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import onnx
 import pytest
 
 from artifacts.manifest import Encoder
-from tasks.clip import ClipFamily, family_named
+from tasks.clip import ClipFamily, ImageSize, family_named
+from tasks.clip.image_processor import processor_class
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.quantizing.recipe import Recipe
@@ -41,6 +43,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "text_config": {**TEXT, **IDS, "max_position_embeddings": 16, "projection_size": 64},
         "vision_config": VISION,
     },
+    "siglip2": {
+        "model_type": "siglip2",
+        "text_config": {**TEXT, **IDS, "max_position_embeddings": 16, "projection_size": 64},
+        "vision_config": {**TEXT, "num_patches": 16, "patch_size": 8},  # 32 x 32 where no other size is asked for
+    },
     "chinese_clip": {
         "model_type": "chinese_clip",
         "projection_dim": 48,
@@ -55,9 +62,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 NAMES = list(CONFIGS)
+SIGLIPS = ("siglip", "siglip2")
+"""They pool pictures by attention, and their texts attend to their padding."""
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
-_HEAVY = {"metaclip_2", "altclip"}
-"""Their encoders are others' (CLIP's, and of texts ChineseCLIP's) with small changes."""
+_HEAVY = {"metaclip_2", "altclip", "siglip2"}
+"""Their encoders are others' (CLIP's, SigLIP's, and of texts ChineseCLIP's) with small changes."""
 EACH_NAME = [pytest.param(name, marks=[pytest.mark.heavy] if name in _HEAVY else []) for name in NAMES]
 EACH_ENCODER = [pytest.param(*each.values, encoder, marks=each.marks) for each in EACH_NAME for encoder in ENCODERS]
 
@@ -125,12 +134,27 @@ def hf_embeddings(folder: Path, encoder: Encoder, feed: dict[str, np.ndarray]) -
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    if encoder == "image" and hasattr(model.config.vision_config, "num_patches"):
+        feed = cut_up(feed["pixel_values"], model.config.vision_config.patch_size)
     inputs = {
         name: torch.from_numpy(v).float() if v.dtype == np.float16 else torch.from_numpy(v) for name, v in feed.items()
     }
     with torch.no_grad():
         features = model.get_image_features if encoder == "image" else model.get_text_features
         return features(**inputs).pooler_output.numpy()
+
+
+def cut_up(pixels: np.ndarray, patch: int) -> dict[str, np.ndarray]:
+    """Pictures as transformers' image processor of SigLIP 2 gives them to its model, all patches of each."""
+    from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
+
+    batch, _, height, width = pixels.shape
+    grid = (height // patch, width // patch)
+    return {
+        "pixel_values": np.stack([convert_image_to_patches(picture, patch) for picture in pixels]),
+        "pixel_attention_mask": np.ones((batch, grid[0] * grid[1]), np.int64),
+        "spatial_shapes": np.tile(np.array(grid, np.int64), (batch, 1)),
+    }
 
 
 def plain_text_embeddings(folder: Path, texts: list[str], context: int) -> np.ndarray:
@@ -185,6 +209,9 @@ def rounded(model: Any, amax: dict[str, float]) -> Any:
     model = copy.deepcopy(model)
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.data = buffer.data.half().float()
     for name, module in model.named_modules():
         if isinstance(module, TensorQuantizer) and module.is_enabled:
             scale = max(amax[name] / 448, 2.0**-14)  # never subnormal in FP16
@@ -220,20 +247,22 @@ def simulate(name: str, config: dict[str, Any], folder: Path, recipe: Recipe, ba
     return Quantized(family, recipe, model, read_amax(model, recipe))
 
 
-def reader(name: str, folder: Path) -> WeightReader:
+def reader(name: str, folder: Path, size: ImageSize | None = None) -> WeightReader:
     """The checkpoint's parameters under the family's names."""
-    return WeightReader([folder / "model.safetensors"], family_named(name).pieces)
+    return WeightReader([folder / "model.safetensors"], partial(family_named(name).pieces_at, size=size))
 
 
 def save_processor(name: str, folder: Path) -> None:
     """The kind of tokenizer and image processor that the family has, of the sizes that `CONFIGS` asks for."""
     import transformers
 
-    family: Any = family_named(name)
-    side = CONFIGS[name]["vision_config"]["image_size"]
-    size = {"height": side, "width": side}
-    extra = {} if name == "siglip" else {"crop_size": size}
-    getattr(transformers, family.processor)(size=size, **extra).save_pretrained(folder)
+    vision = CONFIGS[name]["vision_config"]
+    if name == "siglip2":
+        settings = {"patch_size": vision["patch_size"], "max_num_patches": vision["num_patches"]}
+    else:
+        size = {"height": vision["image_size"], "width": vision["image_size"]}
+        settings = {"size": size} | ({} if name == "siglip" else {"crop_size": size})
+    processor_class({}, name)(**settings).save_pretrained(folder)
     if name == "chinese_clip":
         words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *" ".join(_WORDS).split()]
         (folder / "vocab.txt").write_text("\n".join(words))

@@ -24,6 +24,7 @@ from tests.tasks.families.support import (
     EACH_ENCODER,
     EACH_NAME,
     ENCODERS,
+    SIGLIPS,
     cosines,
     hf_embeddings,
     random_feed,
@@ -150,9 +151,10 @@ def test_recipe_is_in_the_graph(
     assert (cosines(got, reference) > cosines(got, np.roll(reference, 1, axis=0))).all()
 
 
-def test_siglip_pools_in_fp8(graph: Any, skeleton: Any) -> None:
+@pytest.mark.parametrize("name", [name for name in EACH_NAME if name.values[0] in SIGLIPS])
+def test_siglip_pools_in_fp8(name: str, graph: Any, skeleton: Any) -> None:
     """The pooling head's four projections, its two products and its MLP: nothing of it stays FP16."""
-    findings = audit_file(graph("siglip", "image", "fp8"), skeleton("siglip", "image").inventory, load_recipe("fp8"))
+    findings = audit_file(graph(name, "image", "fp8"), skeleton(name, "image").inventory, load_recipe("fp8"))
     head = {key: found[0].precision for key, found in findings.products.items() if ".head." in key[0]}
     assert sorted(kind for _, kind in head) == ["bmm_pv", "bmm_qk", *["linear"] * 6]
     assert set(head.values()) == {"fp8"}

@@ -30,6 +30,7 @@ from tests.tasks.families.support import (
     CONFIGS,
     EACH_NAME,
     ENCODERS,
+    SIGLIPS,
     cosines,
     plain_text_embeddings,
     random_feed,
@@ -188,7 +189,7 @@ LEFT = [
         for name in EACH_NAME
         for change in (pads_left, stores_padding)
     ),
-    ("siglip", class_pads_left),
+    *((name, class_pads_left) for name in SIGLIPS),
 ]
 
 
@@ -207,7 +208,7 @@ def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(
     for row, text in zip(made["input_ids"], TEXTS, strict=True):
         alone = plain(text, truncation=True, max_length=context)["input_ids"]
         assert list(row) == alone + [plain.pad_token_id] * (context - len(alone))
-    if name != "siglip":  # it attends to its padding, as it was trained: no text stands alone
+    if name not in SIGLIPS:  # they attend to their padding, as they were trained: no text stands alone
         assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, context)).min() >= 0.99999
     # What is handed on says so itself, for whoever loads it without clipsmith.
     handed_on = active.path(checked.preprocess)

@@ -26,6 +26,7 @@ from tasks.quantizing.recipe import builtin_names, load_recipe
 from tests.tasks.families.support import (
     CONFIGS,
     ENCODERS,
+    SIGLIPS,
     cosines,
     hf_embeddings,
     random_feed,
@@ -75,6 +76,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         _size(768, 12, 3072, max_position_embeddings=64, projection_size=768),
         _size(768, 12, 3072, image_size=512, patch_size=16),
     ),
+    "siglip 2 NaFlex so400m/16 at 192 x 352": (
+        "siglip2",
+        _size(1152, 16, 4304, max_position_embeddings=64, projection_size=1152),
+        _size(1152, 16, 4304, image_size=[192, 352], num_patches=256, patch_size=16),
+    ),
     "chinese_clip B/16 at 224": (
         "chinese_clip",
         _size(768, 12, 3072, max_position_embeddings=512, type_vocab_size=2),
@@ -98,7 +104,7 @@ def variant(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @cache
     def make(label: str) -> tuple[str, dict[str, Any], Path]:
         name, text, vision = VARIANTS[label]
-        config = wider(CONFIGS[name], text, vision) | ({} if name == "siglip" else {"projection_dim": 768})
+        config = wider(CONFIGS[name], text, vision) | ({} if name in SIGLIPS else {"projection_dim": 768})
         return name, config, save_checkpoint(config, tmp_path_factory.mktemp("wide") / "model")
 
     return make
@@ -121,6 +127,7 @@ def quantized(variant: Any) -> Any:
 def test_every_graph_passes_everywhere(label: str, encoder: Any, variant: Any, quantized: Any, tmp_path: Path) -> None:
     name, config, folder = variant(label)
     family = family_named(name)
+    size = (192, 352) if name == "siglip2" else None
     skeleton = trace_by_block(family, config, encoder)
     feed = random_feed(family, config, encoder, 2)
     reference = hf_embeddings(folder, encoder, feed)
@@ -129,7 +136,7 @@ def test_every_graph_passes_everywhere(label: str, encoder: Any, variant: Any, q
         if recipe is not None:
             source = quantize(skeleton, load_recipe(recipe), quantized(label, recipe))
             properties = {RECIPE_KEY: load_recipe(recipe).digest}
-        write_onnx(source, reader(name, folder), path, properties)
+        write_onnx(source, reader(name, folder, size), path, properties)
         onnx.checker.check_model(path, full_check=True)
         onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
         audit_file(path, skeleton.inventory, None if recipe is None else load_recipe(recipe))

@@ -1,0 +1,75 @@
+"""What `check` and `models` print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from deployments.printing.console import print_list, stdout
+
+if TYPE_CHECKING:
+    from tasks.clip import ClipFamily
+    from tasks.pipeline.outline import Outline, Tower
+
+
+def print_outline(found: Outline) -> None:
+    """A checkpoint in a dozen lines."""
+    console = stdout()
+    console.print(
+        f"[bold]{escape(found.model)}[/]  family {found.family}, {_parameters(found)} parameters", soft_wrap=True
+    )
+    heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
+    print_list(console, heads, [_row(tower) for tower in found.towers])
+    weights = f"{found.tensors} tensors, all there; values are read by a run"
+    lines = {
+        "tokenizer": f"{found.tokenizer}, {found.vocabulary:,} tokens, texts of up to {found.context} tokens",
+        "pictures": f"{found.image_processor}",
+        "weights": weights if found.tensors is not None else "not looked at",
+        "held to": f"{found.oracle}, {_when(found)}",
+    }
+    for name, value in lines.items():
+        console.print(f"{name:<10} {escape(value)}", soft_wrap=True)
+    for note in found.notes:
+        console.print(f"{'note':<10} {escape(note)}", soft_wrap=True)
+
+
+def _when(found: Outline) -> str:
+    if found.oracle == "transformers":
+        return "in every run: embeddings of cosine 0.9999 or more"
+    return "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
+
+
+def _parameters(found: Outline) -> str:
+    return f"{sum(tower.parameters for tower in found.towers) / 1e6:,.1f} M"
+
+
+def _row(tower: Tower) -> tuple[str, ...]:
+    inputs = " ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in tower.inputs.items())
+    quantized = (
+        f"{tower.linear_fp8} of {tower.linear} linear layers, {tower.attention_fp8} of {tower.attention} products"
+    )
+    return (
+        tower.encoder,
+        str(tower.layers),
+        str(tower.hidden_size),
+        str(tower.heads),
+        str(tower.embedding_dim),
+        f"{tower.parameters / 1e6:,.1f} M",
+        inputs,
+        quantized,
+    )
+
+
+def print_families(families: Iterable[ClipFamily]) -> None:
+    """One line for each family, and its published models below it."""
+    console = stdout()
+    rows = [(family.name, family.covers, family.oracle) for family in families]
+    print_list(console, ("family", "whose checkpoints", "held to"), rows)
+    console.print()
+    for family in families:
+        console.print(f"{family.name:<20} {escape(', '.join(family.known))}", soft_wrap=True)
+    console.print(
+        "\nWhat is not here is refused by its reason; `clipsmith check MODEL` tells it in seconds.", soft_wrap=True
+    )

@@ -1,0 +1,53 @@
+"""What a model is called in the store, and whether that name has a history of other weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from artifacts.errors import ClipsmithError
+from artifacts.names import model_name_from
+from artifacts.store.store import Store
+
+if TYPE_CHECKING:
+    from tasks.checkpoints.snapshot import Snapshot
+
+_COMMON = re.compile(
+    r"(?:model|checkpoint|ckpt|snapshot|export|output|result|weight)s?|final|best|last|latest|main|merged|hf|"
+    r"(?:(?:checkpoint|ckpt|epoch|step|iter)s?[-_=]?)?\d+|\d+_\w+|[0-9a-f]{40}",
+    re.IGNORECASE,
+)
+"""Folder names that say nothing: `checkpoint-500`, a commit's hash, sentence-transformers' `0_CLIPModel`."""
+_HUB_CACHE = re.compile(r"models--(.+)")
+
+
+def folder_name(folder: Path) -> str:
+    """The name of a folder's model: its last part, or its last two where the last is a common word.
+
+    A snapshot in the hub's cache (`models--<organisation>--<name>/snapshots/<commit>`) is called as the hub's model.
+    """
+    last, above = folder.name, folder.parent
+    if above.name == "snapshots" and (cached := _HUB_CACHE.fullmatch(above.parent.name)):
+        return model_name_from(cached[1])
+    if _COMMON.fullmatch(last) and above.name:
+        return model_name_from(f"{above.name}-{last}")
+    return model_name_from(last)
+
+
+def other_weights(snapshot: Snapshot, store: Store) -> str | None:
+    """One line to say if the newest release of the snapshot's name was made of weights from elsewhere.
+
+    The same source with new weights continues its history.
+    """
+    try:
+        newest = store.find(snapshot.model)
+    except ClipsmithError:  # none yet; or damaged, which publishing or `verify` will say
+        return None
+    source = newest.provenance.source
+    if snapshot.kind == "published" or source.digest == snapshot.digest or source.name == snapshot.name:
+        return None
+    return (
+        f"the name {snapshot.model} belongs to other weights: {newest.ref} was made from {source.name}. This run will "
+        "be one more version of it; give --name for a name of its own"
+    )

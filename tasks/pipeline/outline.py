@@ -1,0 +1,143 @@
+"""What a checkpoint is, told in seconds: its towers, preprocessing and what would be FP8, from the small files alone.
+
+Weights are neither downloaded nor read; of those that lie in a folder the names and shapes are compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from artifacts.manifest import Encoder
+from artifacts.names import model_name_from
+from artifacts.refs import digest_json
+from tasks.checkpoints.hub_name import typed_name
+from tasks.checkpoints.model_name import folder_name
+from tasks.checkpoints.preprocess import Preprocess, save_preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import ENCODERS, ImageSize, family_named
+from tasks.clip.weights import WeightReader
+from tasks.graph.skeleton import Inventory
+from tasks.graph.tracing import inventory_of
+from tasks.pipeline.checkpoint import check_names, describe, locate, weight_files
+from tasks.quantizing.recipe import Recipe
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tower(BaseModel):
+    """One encoder: its input without the batch, depth, width, and how many of its products the recipe makes FP8."""
+
+    model_config = _FROZEN
+
+    encoder: Encoder
+    inputs: dict[str, tuple[int, ...]]
+    layers: int
+    hidden_size: int
+    heads: int
+    embedding_dim: int
+    parameters: int
+    linear: int
+    linear_fp8: int
+    attention: int
+    attention_fp8: int
+
+
+class Outline(BaseModel):
+    """What `clipsmith check` tells of a checkpoint; `tensors` is None where its weights are not here.
+
+    `oracle` is what parity is held to in a run: transformers, or golden files.
+    """
+
+    model_config = _FROZEN
+
+    model: str
+    kind: str
+    family: str
+    towers: tuple[Tower, ...]
+    tokenizer: str
+    vocabulary: int
+    context: int
+    image_processor: str
+    oracle: str
+    recipe: str
+    tensors: int | None
+    notes: tuple[str, ...]
+
+
+def outline(model: str, revision: str | None, image_size: ImageSize | None, recipe: Recipe) -> Outline:
+    """Look at a checkpoint without reading its weights.
+
+    Raises:
+        What `resolve` and `check` raise for configuration, tokenizer, image processor and the names of weights.
+    """
+    model = typed_name(model)
+    folder, kind, commit = locate(model, revision, weights=False)
+    weights = any(folder.glob("*.safetensors"))
+    family, stored, chosen = describe(folder, image_size, weights=weights)
+    snapshot = Snapshot(
+        kind=kind,
+        name=model,
+        model=folder_name(folder) if kind == "folder" else model_name_from(model),
+        folder=str(folder),
+        revision=commit or "",
+        digest=digest_json(stored),
+        family=family.name,
+        stored_config=stored,
+        files=(),
+        image_size=chosen,
+    )
+    notes: list[str] = []
+    tensors = None
+    if weights:
+        reader = WeightReader(weight_files(folder), partial(family.pieces_at, size=chosen))
+        expected, notes = check_names(snapshot, reader)
+        tensors = len(expected)
+    with tempfile.TemporaryDirectory(prefix="clipsmith-") as kept:
+        notes += save_preprocess(folder, family, snapshot.config, Path(kept))
+        processor = Preprocess(Path(kept), family, snapshot.config)
+    return Outline(
+        model=snapshot.model,
+        kind=kind,
+        family=family.name,
+        towers=tuple(_tower(snapshot, encoder, recipe) for encoder in ENCODERS),
+        tokenizer=processor.tokenizer_class,
+        vocabulary=family.vocabulary(snapshot.config),
+        context=processor.context,
+        image_processor=processor.image_processor_class,
+        oracle=family.oracle,
+        recipe=recipe.name,
+        tensors=tensors,
+        notes=tuple(notes),
+    )
+
+
+def _tower(snapshot: Snapshot, encoder: Encoder, recipe: Recipe) -> Tower:
+    family = family_named(snapshot.family)
+    spec = family.encoder_spec(snapshot.config, encoder)
+    inventory = inventory_of(family, snapshot.config, encoder)
+    linear, attention = _names(inventory, "linear"), _names(inventory, "attention")
+    return Tower(
+        encoder=encoder,
+        inputs={item.name: item.shape for item in spec.inputs},
+        layers=spec.layers,
+        hidden_size=spec.hidden_size,
+        heads=spec.heads,
+        embedding_dim=spec.embedding_dim,
+        parameters=inventory.parameters,
+        linear=len(linear),
+        linear_fp8=sum(recipe.rule_for(f"{name}.weight_quantizer", "nn.Linear") is not None for name in linear),
+        attention=2 * len(attention),
+        attention_fp8=sum(
+            recipe.rule_for(f"{name}.{operand}_bmm_quantizer", "attention") is not None
+            for name in attention
+            for operand in "qp"
+        ),
+    )
+
+
+def _names(inventory: Inventory, kind: str) -> list[str]:
+    return [module.name for module in inventory.modules if module.kind == kind]

@@ -1,0 +1,266 @@
+"""Step 1b: a checkpoint embeds what plain transformers embeds, before anything else is made of it.
+
+transformers is given the checkpoint's own files: the tokenizer and the image processor that they name, one text at a
+time and unpadded, pictures in the modes that files have. Our side is what every later step works with: the exported
+preprocessing, the resolved configuration, weights by the names and rows of the exporter, and the arithmetic of the
+exported graph, in FP32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts.errors import ParityError
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
+from tasks.data.images import opened_rgb
+from tasks.quantizing.modelopt import PACKAGES, plain_folder
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import nn
+
+MIN_COSINE = 0.9999
+PARITY_FILE = "parity.json"
+_SIDES = {"image": "image processor", "text": "tokenizer"}
+_SAME_PIXELS = 1e-4
+"""Normalised pixels that differ by less than this are the same: half a step of 8 bits is 0.007."""
+
+
+class Parity(StepOutput):
+    """`table` holds `parity.json`: the oracle, and the cosine of each sample by encoder.
+
+    The oracle is transformers; or, for a layout that transformers does not read, golden files that the model's own
+    library made, to which this version of clipsmith is held by its tests. Then there are no cosines.
+    """
+
+    oracle: Oracle
+    table: ArtifactRef
+    smallest: dict[Encoder, float]
+
+    def words(self) -> str:
+        """One line for people."""
+        if self.oracle != "transformers":
+            return (
+                "transformers does not read this layout: the tests hold it to golden files of the model's own library"
+            )
+        cosines = ", ".join(f"{encoder} {self.smallest[encoder]:.6f}" for encoder in ENCODERS)
+        return f"cosine with plain transformers, the smallest: {cosines}"
+
+
+class Reference(NamedTuple):
+    """What transformers makes of one sample: the encoder's input (tokens without padding, or pixels), its embedding."""
+
+    name: str
+    input: NDArray[Any]
+    embedding: NDArray[np.float32]
+
+
+def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
+    """Embed a few texts and pictures with transformers and with our FP32 path, and compare.
+
+    One model is in memory: transformers embeds first, then its weights are held to those that the exporter reads, and
+    the same model runs as it is exported.
+
+    Raises:
+        ParityError: a cosine is below `MIN_COSINE`, or configuration or weights differ; the message names the side.
+    """
+    import torch
+
+    with measured() as meter, torch.inference_mode():
+        family = family_named(snapshot.family)
+        cosines: dict[Encoder, dict[str, float]] = {}
+        if family.oracle == "transformers":
+            model = _plain_model(family, snapshot)
+            processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+            texts, pictures = text_samples(processor), picture_samples()
+            references = {
+                "image": list(_reference_images(family, snapshot, model, pictures)),
+                "text": list(_reference_texts(family, snapshot, model, texts, processor.context)),
+            }
+            _require_same_config(family, snapshot, model)
+            _as_exported(family, snapshot, model)
+            inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}
+            for encoder in ENCODERS:
+                cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
+        with active_store().staging() as folder:
+            content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
+            (folder / PARITY_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+            table = active_store().add("parity", folder)
+    smallest = {encoder: min(values.values()) for encoder, values in cosines.items()}
+    return Parity(oracle=family.oracle, table=table, smallest=smallest, stats=meter.stats)
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def text_samples(processor: Preprocess) -> dict[str, str]:
+    """Texts by what they are for: a word, a sentence, one that fills the context, one that is cut."""
+    words = 1
+    while words < processor.context and not processor.too_long(["a " * (words + 1)]):
+        words += 1
+    return {
+        "a word": "a",
+        "a sentence": "A photo of two dogs, one black & one WHITE; at the Café's beach, in 1987!",
+        "as long as the context": "a " * words,
+        "longer": "a photo of the handwritten digit seven " * processor.context,
+    }
+
+
+def picture_samples() -> dict[str, Image]:
+    """Small pictures by what they are for: wide, tall, grey, with a palette, with transparency."""
+    from PIL import Image
+
+    ramp = np.linspace(0, 255, 96 * 64).reshape(64, 96)
+    waves = 127.5 + 127.5 * np.sin(np.arange(64)[:, None] / 5.0 + np.arange(96)[None] / 3.0)
+    wide = Image.fromarray(np.stack([ramp, waves, 255 - ramp], axis=-1).astype(np.uint8))
+    transparent = wide.convert("RGBA")
+    transparent.putalpha(Image.fromarray(waves.astype(np.uint8)))
+    return {
+        "wide": wide,
+        "tall": wide.transpose(Image.Transpose.ROTATE_90),
+        "grey": wide.convert("L"),
+        "palette": wide.quantize(16),
+        "transparent": transparent,
+    }
+
+
+# --- transformers ----------------------------------------------------------------------------------------------------
+
+
+def _plain_model(family: ClipFamily, snapshot: Snapshot) -> nn.Module:
+    with plain_folder(snapshot) as folder:
+        return family.plain_model(folder, snapshot.stored_config)
+
+
+def _reference_texts(
+    family: ClipFamily, snapshot: Snapshot, model: Any, texts: dict[str, str], context: int
+) -> Iterator[Reference]:
+    """Each text alone; padded by hand only where the model was trained to attend to its padding."""
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        snapshot.root, config=model.config, local_files_only=True, trust_remote_code=False
+    )
+    for name, text in texts.items():
+        tokens = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+        padding = [tokenizer.pad_token_id] * (context - len(tokens)) if family.attends_to_padding else []
+        features = model.get_text_features(input_ids=torch.tensor([tokens + padding]))
+        yield Reference(name, np.asarray(tokens), features.pooler_output[0].numpy())
+
+
+def _reference_images(
+    family: ClipFamily, snapshot: Snapshot, model: Any, pictures: dict[str, Image]
+) -> Iterator[Reference]:
+    """Each picture as it is, turned to RGB only for a processor that would leave that to its caller."""
+    images = family.fixed_processor(family.image_processor(snapshot.root), snapshot.config)
+    for name, picture in pictures.items():
+        given = picture if getattr(images, "do_convert_rgb", None) else picture.convert("RGB")
+        pixels = images(images=given, return_tensors="pt")["pixel_values"]
+        yield Reference(name, pixels[0].numpy(), family.encode(model, "image", pixels)[0].numpy())
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> None:
+    """The model that is traced is built from `snapshot.config`: it must say what transformers read in the files."""
+    theirs, ours = family.resolve_config(model.config.to_dict()), snapshot.config
+    for section in ("text_config", "vision_config"):
+        odd = sorted(key for key, value in ours[section].items() if theirs[section].get(key) != value)
+        if odd:
+            raise _differ(
+                "model",
+                f"{section}.{odd[0]} is {ours[section][odd[0]]!r} here and {theirs[section].get(odd[0])!r} there",
+                snapshot,
+            )
+
+
+def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> None:
+    """Turn the model into what is traced, once its parameters are those that the exporter reads."""
+    family.expose(model)
+    reader, used = (
+        snapshot.weights(),
+        tuple(p for e in ENCODERS for p in family.encoder_spec(snapshot.config, e).prefixes),
+    )
+    for name, parameter in model.named_parameters():
+        if name.startswith(used) and not np.array_equal(reader.read(name).astype(np.float32), parameter.numpy()):
+            raise _differ("model", f"the exporter reads other values of {name}", snapshot)
+    attention.register()
+    for module in model.modules():
+        if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
+            module.config._attn_implementation = attention.NAME
+
+
+def _pixels(processor: Preprocess, pictures: dict[str, Image]) -> dict[str, NDArray[Any]]:
+    made = [processor.image(opened_rgb(picture, name)) for name, picture in pictures.items()]
+    return {"pixel_values": np.stack(made)}
+
+
+def _compare(
+    family: ClipFamily,
+    model: nn.Module,
+    encoder: Encoder,
+    references: list[Reference],
+    inputs: dict[str, NDArray[Any]],
+    snapshot: Snapshot,
+) -> dict[str, float]:
+    """The cosine of each sample.
+
+    Raises:
+        ParityError.
+    """
+    import torch
+
+    found = family.encode(model, encoder, *map(torch.from_numpy, inputs.values())).numpy()
+    cosines: dict[str, float] = {}
+    for row, (reference, embedding) in enumerate(zip(references, found, strict=True)):
+        cosine = _cosine(reference.embedding, embedding)
+        if not cosine >= MIN_COSINE:
+            same = _same_input(reference.input, {name: values[row] for name, values in inputs.items()})
+            raise _differ(
+                "model" if same else _SIDES[encoder],
+                f"the embedding of the {reference.name!r} {encoder} sample has cosine {cosine:.4f}",
+                snapshot,
+            )
+        cosines[reference.name] = cosine
+    return cosines
+
+
+def _same_input(theirs: NDArray[Any], ours: dict[str, NDArray[Any]]) -> bool:
+    if "pixel_values" in ours:
+        made = ours["pixel_values"]
+        return theirs.shape == made.shape and float(np.abs(theirs - made).max()) < _SAME_PIXELS
+    tokens = ours["input_ids"]
+    length = int(ours[MASK].sum()) if MASK in ours else len(theirs)
+    return length == len(theirs) and bool((tokens[: len(theirs)] == theirs).all())
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    one, other = a.astype(np.float64), b.astype(np.float64)
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) or np.nan))
+
+
+def _differ(side: str, what: str, snapshot: Snapshot) -> ParityError:
+    return ParityError(
+        f"the {side} does not do what plain transformers does with this checkpoint: {what}",
+        where=snapshot.root,
+        expected=f"embeddings of cosine {MIN_COSINE} or more with those of transformers",
+        fix="report this checkpoint's configuration files: nothing made from it could be trusted",
+    )
+
+
+@cached_step("parity", version=1, packages=PACKAGES)
+def parity_task(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
+    return check_parity(snapshot, preprocess)

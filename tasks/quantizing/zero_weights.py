@@ -1,0 +1,70 @@
+"""Weights of zeros, as pruning leaves them: what sees nothing but zeros has no amax, and is exported with scale 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+AMAX_OF_ZEROS = 448.0
+"""E4M3's largest value, at which the scale is 1."""
+_PROJECTIONS = {
+    "q_bmm_quantizer": ("q_proj", "query"),
+    "k_bmm_quantizer": ("k_proj", "key"),
+    "v_bmm_quantizer": ("v_proj", "value"),
+}
+_INPUT_COMES_FROM = (
+    (".out_proj", ".v_proj"),
+    (".fc2", ".fc1"),
+    (".attention.output.dense", ".attention.self.value"),
+    (".output.dense", ".intermediate.dense"),
+)
+"""Linear layers that give zeros when another one does: attention mixes zeros, activation functions keep them."""
+
+
+def settle_zeros(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
+    """Give the enabled `quantizers` whose amax is 0 because of weights of zeros the amax of scale 1; their names.
+
+    An amax of 0 that no weight explains is left: calibration refuses it.
+    """
+    import torch
+
+    settled = [name for name in zero_quantizers(model, quantizers) if not _is_positive(quantizers[name].amax)]
+    for name in settled:
+        amax = quantizers[name].amax
+        if amax is not None:
+            quantizers[name].amax = torch.full_like(amax, AMAX_OF_ZEROS)
+    return settled
+
+
+def _is_positive(amax: torch.Tensor | None) -> bool:
+    return amax is not None and bool(amax.max() > 0)
+
+
+def zero_quantizers(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
+    """Those of `quantizers` that see nothing but zeros, whatever the data: weights of zeros, and what these make."""
+    from torch import nn
+
+    weights, silent = set(), set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding) and not module.weight.any():
+            weights.add(name)
+            bias = getattr(module, "bias", None)
+            if bias is None or not bias.any():
+                silent.add(name)
+    return [name for name in quantizers if _sees_zeros(name, weights, silent)]
+
+
+def _sees_zeros(quantizer: str, weights: set[str], silent: set[str]) -> bool:
+    owner, _, kind = quantizer.rpartition(".")
+    if kind == "weight_quantizer":
+        return owner in weights
+    if kind in _PROJECTIONS:
+        return any(f"{owner}.{projection}" in silent for projection in _PROJECTIONS[kind])
+    return any(
+        owner.endswith(reader) and f"{owner.removesuffix(reader)}{source}" in silent
+        for reader, source in _INPUT_COMES_FROM
+    )
