@@ -113,7 +113,7 @@ class HuggingFaceFamily:
             odd = sorted(_architecture(stored.get(section) or {}).keys() - known[section].keys())
             if odd:
                 raise UnsupportedVariant(
-                    f"the model is {named}, a class of the checkpoint's own code, which is not run ({section}.{odd[0]})",
+                    f"the model is {named}, code of the checkpoint's own, which is not run ({section}.{odd[0]})",
                     where=where,
                     expected=f"a model that transformers' {self.architecture}Model computes",
                     fix="use a checkpoint of a published family: `clipsmith models` lists them",

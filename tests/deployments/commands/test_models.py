@@ -1,0 +1,80 @@
+"""`clipsmith check` tells what a checkpoint is without reading its weights; `clipsmith models` lists what goes through."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.exit_codes import ExitCode
+from tasks.clip import FAMILIES
+from tasks.clip.weights import WeightReader
+from tasks.demo import SNAPSHOT
+from tests.deployments.conftest import Call
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The demo's snapshot, to be changed."""
+    return Path(shutil.copytree(SNAPSHOT, tmp_path / "model", copy_function=shutil.copyfile))
+
+
+def test_the_demo_in_a_dozen_lines(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WeightReader, "read", lambda *_: pytest.fail("no values are read"))
+    code, out, err = call("check", "demo")
+    assert (code, err) == (ExitCode.DONE, "")
+    assert "demo  family clip, 1.1 M parameters" in out
+    assert "pixel_values 3 x 32 x 32  19 of 19 linear layers, 6 of 6 products" in out
+    assert "CLIPTokenizer, 603 tokens, texts of up to 16 tokens" in out and "CLIPImageProcessor" in out
+    assert "94 tensors, all there" in out and "transformers, in every run" in out
+
+
+def test_what_becomes_fp8_is_the_recipes(call: Call) -> None:
+    code, out, _ = call("check", "demo", "--recipe", "fp8-no-attention", "--json")
+    towers = {tower["encoder"]: tower for tower in json.loads(out)["towers"]}
+    assert code == ExitCode.DONE
+    assert [(tower["linear_fp8"], tower["attention_fp8"]) for tower in towers.values()] == [(19, 0), (13, 0)]
+
+
+def test_without_weights_the_small_files_are_enough(call: Call, model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    code, out, _ = call("check", model, "--json")
+    found = json.loads(out)
+    assert code == ExitCode.DONE and found["tensors"] is None and found["family"] == "clip"
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_is_changed_is_said(call: Call, model: Path) -> None:
+    change(model / "tokenizer_config.json", padding_side="left")
+    code, out, _ = call("check", model)
+    assert code == ExitCode.DONE and "note       texts are padded on the right" in out
+
+
+def test_a_refusal_has_one_line_for_its_reason(call: Call, model: Path) -> None:
+    change(model / "preprocessor_config.json", do_center_crop=False)
+    code, out, err = call("check", model)
+    assert (code, out) == (ExitCode.WRONG_INPUT, "")
+    assert err.startswith("CheckpointError: of a picture of 128 x 64 pixels CLIPImageProcessor makes 3 x 32 x 64")
+
+
+def test_names_and_shapes_of_weights_are_compared(call: Call, model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    change(model / "config.json", text_config=config["text_config"] | {"num_hidden_layers": 3})
+    code, _, err = call("check", model)
+    assert code == ExitCode.WRONG_INPUT and "tensors are missing" in err
+
+
+def test_every_family_is_listed(call: Call) -> None:
+    code, out, _ = call("models")
+    assert code == ExitCode.DONE
+    for family in FAMILIES:
+        assert f"{family.name} " in out and family.covers in out and family.oracle in out
+        assert all(name in out for name in family.known) and family.known
+    _, document, _ = call("models", "--json")
+    assert [row["family"] for row in json.loads(document)["families"]] == [family.name for family in FAMILIES]
