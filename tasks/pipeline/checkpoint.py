@@ -285,7 +285,13 @@ def weight_files(folder: Path) -> list[Path]:
     try:
         names = sorted(set(strict_json((folder / _INDEX).read_bytes())["weight_map"].values()))
     except FileNotFoundError as error:
-        raise BadWeights(f"there is no {_SINGLE} and no {_INDEX}", where=folder) from error
+        others = sorted(path.name for path in folder.glob("*.safetensors"))
+        raise BadWeights(
+            f"there is no {_SINGLE} and no {_INDEX}, only {', '.join(others[:3]) or 'other files'}",
+            where=folder,
+            expected=f"{_SINGLE}, or shards and their index",
+            fix=f"rename the file to {_SINGLE}, or save the model again without a variant",
+        ) from error
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadWeights(
             f"the index cannot be read: {error!r}",

@@ -140,6 +140,14 @@ MUTANTS = (
         why="After an upgrade of TensorRT or ModelOpt a run still gives what the old version made.",
     ),
     Mutant(
+        name="cache-key-without-image-size",
+        symbol="Snapshot.cache_identity",
+        text='{"image_size": self.image_size}',
+        replacement="{}",
+        tests=("test_image_size.py::test_sizes_share_no_keys",),
+        why="SigLIP 2 NaFlex at another image size is scored and calibrated with the pictures of the first.",
+    ),
+    Mutant(
         name="padding-as-the-tokenizer-says",
         symbol="HuggingFaceFamily.tokenizer",
         text='padding_side="right", ',

@@ -1,4 +1,4 @@
-"""`clipsmith check` tells what a checkpoint is without reading its weights; `clipsmith models` lists what goes through."""
+"""`clipsmith check` tells what a checkpoint is and reads no weights; `clipsmith models` lists what goes through."""
 
 from __future__ import annotations
 
