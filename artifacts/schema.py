@@ -51,6 +51,19 @@ _ENCODER = Column("encoder", "str", "image or text")
 _TARGET = Column("target", "str", "runtime, and the GPU generation where it matters")
 _PRECISION = Column("precision", "str", "number format of the graph")
 
+PLAIN_TRANSFORMERS = "transformers"
+"""The oracle of parity that is asked in every run."""
+_PARITY = Table(
+    "parity",
+    "One row per sample that plain transformers embedded too: how close the FP32 model comes to it.",
+    (
+        _ENCODER,
+        Column("oracle", "str", f"{PLAIN_TRANSFORMERS}, or golden files: then the tests compare, and the run does not"),
+        Column("sample", "str", "which text or picture"),
+        Column("cosine", "float", "cosine of the two embeddings", nullable=True),
+    ),
+    optional=True,
+)
 _ENCODERS = Table(
     "encoders",
     "One row per encoder: its architecture.",
@@ -180,7 +193,7 @@ _STAGES = Table(
     ),
 )
 
-_TABLES = (_ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
+_TABLES = (_PARITY, _ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
 SCHEMAS: Mapping[str, Table] = MappingProxyType({table.name: table for table in _TABLES})
 
 _TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

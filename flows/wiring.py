@@ -72,6 +72,7 @@ class Wiring:
     recipe: Recipe | None
     steps: StepRunner
     pieces: list[Piece] = field(default_factory=list)
+    parity: tuple[Row, ...] = ()
     studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -119,6 +120,7 @@ class Wiring:
         parity: Parity = self.steps.step("parity", parity_task, snapshot, checked.preprocess)
         self.steps.say(f"parity: {parity.words()}")
         self._keep(parity.table, "evidence/parity")
+        self.parity = parity.rows
         for ref, strict in (
             (data.calibration, self.parameters.calibration.strict_captions),
             (data.evaluation, self.parameters.evaluation.strict_captions),
@@ -301,6 +303,7 @@ class Wiring:
         self, audits: list[GraphAudit], engines: list[BuiltEngine], accuracy: Accuracy, latencies: list[Latency]
     ) -> dict[str, list[Row]]:
         rows = {
+            "parity": list(self.parity),
             "encoders": encoder_rows(audits),
             "sizes": size_rows(audits, engines),
             "coverage": coverage_rows(audits),

@@ -12,6 +12,7 @@ from artifacts.schema import SCHEMAS, Column, Table, Tables, number
 
 GROUPS = ("encoder", "target", "precision", "reference")
 _ABOUT = {
+    "parity": ("sample",),
     "coverage": ("module", "kind"),
     "latency": ("batch",),
     "calibration": ("method",),

@@ -1,4 +1,4 @@
-"""What a release says, in plain words: one finding each on gates, size, accuracy, coverage, engines and speed."""
+"""What a release says: a finding each on gates, checkpoint, size, accuracy, coverage, engines and speed, in words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,12 @@ class Finding:
 def findings(tables: Tables, gates: Sequence[GateResult] = ()) -> list[Finding]:
     """The findings in reading order; what was not measured is said to be so. Without gates nothing is said of them."""
     judged = [_gates(gates)] if gates else []
-    return [*judged, *_chance(tables), *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed))]
+    return [
+        *judged,
+        *_parity(tables),
+        *_chance(tables),
+        *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
+    ]
 
 
 def verdict(found: Sequence[Finding]) -> str:
@@ -58,6 +63,19 @@ def _gates(gates: Sequence[GateResult]) -> Finding:
     if undecided:  # of a release made when that was enough
         return Finding("Gates", "undecided", f"accepted, {undecided} being undecided", detail, "attention")
     return Finding("Gates", "accepted", "all gates are passed", detail, "good")
+
+
+def _parity(tables: Tables) -> list[Finding]:
+    """Nothing of a release that was made before it was asked."""
+    rows = tables.get("parity", ())
+    if not rows:
+        return []
+    cosines = [value for row in rows if (value := number(row, "cosine")) is not None]
+    if not cosines:
+        detail = "transformers does not read this layout: clipsmith's tests hold it to golden files of its own library."
+        return [Finding("Checkpoint", "not compared in the run", "the checkpoint is of a kind held by tests", detail)]
+    detail = f"{len(cosines)} texts and pictures against plain transformers: the smallest cosine is {min(cosines):.6f}."
+    return [Finding("Checkpoint", "embeds as transformers does", "it embeds what transformers embeds", detail, "good")]
 
 
 def _chance(tables: Tables) -> list[Finding]:

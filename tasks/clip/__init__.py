@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from artifacts.errors import MissingEncoder, NotClip
+from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
 from tasks.clip.altclip import AltClip
 from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, InputSpec, Oracle, Piece
 from tasks.clip.chinese_clip import ChineseClip
@@ -30,6 +31,9 @@ __all__ = [
 
 FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), ChineseClip(), AltClip(), *KINDS)
 
+_SECTIONS = ("text_config", "vision_config")
+_ONE_TOWER = re.compile(r"\w+(?:For[A-Z]\w+|SafetyChecker)")
+"""Classes that keep one encoder of a model and its type: classifiers, detectors, safety checkers."""
 _HALVES = {"text_model": "image", "vision_model": "text"}
 
 
@@ -48,6 +52,7 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
     model_type = config.get("model_type")
     for family in FAMILIES:
         if model_type in family.model_types:
+            _refuse_other_classes(config, where)
             for encoder, section in (("text", "text_config"), ("image", "vision_config")):
                 old_name = f"{section}_dict" if family.repeats_sections else section
                 if not any(isinstance(config.get(key), dict) for key in (section, old_name)):
@@ -66,6 +71,26 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
         expected=f"a two-encoder checkpoint with model_type one of: {known}",
         fix="give a CLIP checkpoint in Hugging Face layout",
     )
+
+
+def _refuse_other_classes(config: dict[str, Any], where: object) -> None:
+    """Files that say a family's type and hold something else.
+
+    Raises:
+        UnsupportedVariant.
+    """
+    names = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    other = next((name for name in names if _ONE_TOWER.fullmatch(name)), None)
+    code = config.get("auto_map")
+    if other is None and isinstance(code, dict) and not any(isinstance(config.get(key), dict) for key in _SECTIONS):
+        other = f"code of its own, {next(iter(code.values()), '')}"
+    if other is not None:
+        raise UnsupportedVariant(
+            f"config.json is that of {other}",
+            where=where,
+            expected="a two-encoder model that transformers has a class for, or OpenCLIP's files",
+            fix="give the CLIP checkpoint that it was made from; `clipsmith models` lists what goes through",
+        )
 
 
 def _missing(encoder: str, why: str, where: object) -> MissingEncoder:

@@ -118,6 +118,14 @@ class ClipFamily(Protocol):
         """Modules that are an `nn.Linear` as checkpoints store them and none in the graph: no recipe reaches them."""
         ...
 
+    def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
+        """Refuse a configuration that only the checkpoint's own code understands, which is never run.
+
+        Raises:
+            UnsupportedVariant.
+        """
+        ...
+
     def at_size(
         self, stored: dict[str, Any], size: ImageSize | None, *, where: object
     ) -> tuple[dict[str, Any], ImageSize | None]:

@@ -98,6 +98,27 @@ class HuggingFaceFamily:
         # A copy: `CLIPConfig` writes into the sections that it is given.
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
+    def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
+        """transformers' class must be the one that the file is for: code of a checkpoint's own is never run.
+
+        Raises:
+            UnsupportedVariant: it names its own code, and has settings that transformers' class does not know.
+        """
+        code = stored.get("auto_map")
+        named = str(code.get("AutoModel", "")).rpartition(".")[2] if isinstance(code, dict) else ""
+        if not named or named not in (stored.get("architectures") or ()):
+            return
+        known = self.full_config({"model_type": stored["model_type"]}).to_dict()
+        for section in _SECTIONS.values():
+            odd = sorted(_architecture(stored.get(section) or {}).keys() - known[section].keys())
+            if odd:
+                raise UnsupportedVariant(
+                    f"the model is {named}, a class of the checkpoint's own code, which is not run ({section}.{odd[0]})",
+                    where=where,
+                    expected=f"a model that transformers' {self.architecture}Model computes",
+                    fix="use a checkpoint of a published family: `clipsmith models` lists them",
+                )
+
     def at_size(
         self, stored: dict[str, Any], size: ImageSize | None, *, where: object
     ) -> tuple[dict[str, Any], ImageSize | None]:
@@ -247,6 +268,7 @@ def stated_end(full: Any) -> int:
     if not isinstance(end, int):
         raise UnsupportedVariant(
             f"eos_token_id of the text encoder is {end!r}",
+            where="text_config of config.json",
             expected="the id of the token at which texts are pooled; CLIP's is 49407",
             fix="write the tokenizer's end token into text_config of config.json",
         )

@@ -47,16 +47,16 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 if TYPE_CHECKING:
     from torch import nn
 
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIGS = ("config.json", openclip.CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 _TOKENIZERS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
 )
-_BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE)
+_BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
 """What model, tokenizer and image processor read; all else in a folder is none of a run's business."""
 _ADAPTER = re.compile(r"\blora_|\.base_layer\.")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _SOUND = "JSON in UTF-8 without NaN, each key once"
@@ -137,6 +137,7 @@ def describe(
     _refuse_adapters(folder)
     family, config = _identify(folder, weights=weights)
     with sound_config(family.name, folder):
+        family.refuse_foreign_code(config, where=folder / "config.json")
         config, chosen = family.at_size(config, image_size, where=folder)
     return family, with_tokenizer(folder, config), chosen
 
@@ -180,7 +181,7 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    small = [_INDEX, *(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
+    small = [*(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
     wanted = ["model*.safetensors", *small] if weights else small
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))

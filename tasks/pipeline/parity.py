@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import ParityError
-from artifacts.manifest import Encoder
+from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
@@ -38,7 +38,7 @@ _SAME_PIXELS = 1e-4
 
 
 class Parity(StepOutput):
-    """`table` holds `parity.json`: the oracle, and the cosine of each sample by encoder.
+    """`table` holds `parity.json`: the oracle, and the cosine of each sample by encoder; `rows` is the release's table.
 
     The oracle is transformers; or, for a layout that transformers does not read, golden files that the model's own
     library made, to which this version of clipsmith is held by its tests. Then there are no cosines.
@@ -46,7 +46,7 @@ class Parity(StepOutput):
 
     oracle: Oracle
     table: ArtifactRef
-    smallest: dict[Encoder, float]
+    rows: tuple[Row, ...]
 
     def words(self) -> str:
         """One line for people."""
@@ -54,8 +54,8 @@ class Parity(StepOutput):
             return (
                 "transformers does not read this layout: the tests hold it to golden files of the model's own library"
             )
-        cosines = ", ".join(f"{encoder} {self.smallest[encoder]:.6f}" for encoder in ENCODERS)
-        return f"cosine with plain transformers, the smallest: {cosines}"
+        smallest = {e: min(float(row["cosine"] or 0) for row in self.rows if row["encoder"] == e) for e in ENCODERS}
+        return "smallest cosine with plain transformers: " + ", ".join(f"{e} {v:.6f}" for e, v in smallest.items())
 
 
 class Reference(NamedTuple):
@@ -97,8 +97,13 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
             content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
             (folder / PARITY_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
             table = active_store().add("parity", folder)
-    smallest = {encoder: min(values.values()) for encoder, values in cosines.items()}
-    return Parity(oracle=family.oracle, table=table, smallest=smallest, stats=meter.stats)
+    return Parity(oracle=family.oracle, table=table, rows=tuple(_rows(family.oracle, cosines)), stats=meter.stats)
+
+
+def _rows(oracle: Oracle, cosines: dict[Encoder, dict[str, float]]) -> Iterator[Row]:
+    for encoder in ENCODERS:
+        for sample, cosine in cosines.get(encoder, {oracle: None}).items():
+            yield {"encoder": encoder, "oracle": oracle, "sample": sample, "cosine": cosine}
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from deployments.cli import app
+from tests.docs import families_table
 from tests.docs.parameters_page import PAGE, page
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,10 @@ def test_every_option_of_optimize_is_told() -> None:
     text = (ROOT / "docs" / "your-own-model.md").read_text() + (ROOT / "docs" / "recipes.md").read_text()
     options = {parameter.opts[0] for parameter in COMMANDS["optimize"].params if parameter.opts[0][0] == "-"}
     assert [option for option in sorted(options) if option not in text] == []
+
+
+def test_the_table_of_families_is_the_registrys() -> None:
+    assert families_table.table() in families_table.PAGE.read_text(), "python -m tests.docs.families_table writes it"
 
 
 def test_the_page_of_parameters_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,13 @@ def test_an_alias_moves_only_when_all_gates_pass_and_never_back_to_what_was_roll
     assert store.find("small:production").ref == newer
 
 
+@pytest.mark.heavy
+def test_a_variant_has_its_image_size(write: Write, shared: Path) -> None:
+    write("sized", image_size=[64, 64])
+    with pytest.raises(VariantsFailed, match="has one of its own: 32 x 32"):
+        nightly(NightlyParameters(at_once=1, store=str(shared / "store")))
+
+
 def test_a_name_that_no_variant_has_is_refused(write: Write, night: Any) -> None:
     write("good")
     with pytest.raises(ConfigError, match="no variant god"):

@@ -30,6 +30,7 @@ DATA = ("--calibration-samples", 64, "--evaluation-samples", 64)
         (("--out", "recipe.txt"), "a .yaml file"),
         (("--out", "nowhere/recipe.yaml"), "a folder that exists"),
         (("--recipe", "none-such"), "none-such"),
+        (("--image-size", "64", "64"), "has one of its own: 32 x 32"),
     ],
 )
 def test_what_cannot_be_searched_with(
