@@ -76,6 +76,9 @@ TEXT_DEFAULTS: Mapping[str, Any] = _BLOCK | {
     "pool_type": "argmax",
     "proj_bias": False,
     "proj_type": "linear",
+    "text_arch": "clip",
+    "variable_text": False,
+    "tokenizer_type": "",
     "hf_model_name": None,
     "hf_model_pretrained": True,
     "hf_proj_type": "mlp",
@@ -87,6 +90,8 @@ _TRAINING = frozenset(
 """Settings of training and of what else a tower returns: no embedding depends on them."""
 _MEANS_SOMETHING = frozenset(("timm_proj", "timm_pool"))
 """Settings for which null is another choice than the default; elsewhere OpenCLIP's files write null for a default."""
+_EMPTY = frozenset(("act_kwargs", "norm_kwargs", "timm_model_name", "hf_model_name", "hf_tokenizer_name"))
+"""Settings for which nothing, `{}` or an empty text, is the same as null."""
 _OLD_NAMES = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}
 """Names of OpenCLIP 2.0 to 2.16 for settings of Hugging Face text towers."""
 _UNUSED_WITHOUT = {
@@ -97,6 +102,25 @@ _UNUSED_WITHOUT = {
 }
 """Settings that change nothing unless another is on; a text tower of OpenCLIP's own knows padding only with a token of
 its own for the whole text (`embed_cls`), and Hugging Face's have a padding token of their own."""
+_MODERN = frozenset(
+    (
+        "bos_id",
+        "tiktoken_name",
+        "attention_mode",
+        "pos_embed",
+        "rope_temperature",
+        "mlp_type",
+        "norm_eps",
+        "norm_placement",
+        "attn_gated",
+        "gate_bias",
+        "pre_norm",
+        "zero_init_residual",
+        "reg_tokens",
+        "value_residual",
+    )
+)
+"""Settings of OpenCLIP 4's other text transformer (`text_arch: modern`), which its first one does not look at."""
 _TOWER_NAMES = ("timm_model_name", "hf_model_name")
 _MODEL_KEYS = frozenset(
     (
@@ -192,7 +216,7 @@ class Document:
             ("text_cfg", self.text, TEXT_DEFAULTS, set(text)),
         ):
             unused = {n for switch, names in _UNUSED_WITHOUT.items() if not values.get(switch) for n in names}
-            unused |= _TRAINING | (set() if values.get("pool_type") == "eos" else {"eos_id"})
+            unused |= _TRAINING | _MODERN | (set() if values.get("pool_type") == "eos" else {"eos_id"})
             for key in sorted(values.keys() - known - unused, key=lambda key: (key not in _TOWER_NAMES, key)):
                 value = values[key]
                 if value != defaults.get(key) and not (key not in defaults and value in (None, False)):
@@ -215,7 +239,7 @@ def _settings(section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
         if value is not None or key not in defaults or key in _MEANS_SOMETHING
     }
     settings = {**defaults, **given}
-    for key in ("act_kwargs", "norm_kwargs"):
+    for key in _EMPTY & settings.keys():
         settings[key] = settings[key] or None
     return settings
 
@@ -334,7 +358,7 @@ def refuse_others(document: Document) -> None:
     for start, what in _NOT_TRANSFORMERS:
         if name.startswith(start):
             raise refusal(document, f"has an image encoder that is {what}: timm's {name}")
-    if text.get("text_arch") not in (None, "default"):
+    if text["text_arch"] != TEXT_DEFAULTS["text_arch"]:
         raise refusal(document, f"has a text encoder of another architecture: text_cfg.text_arch {text['text_arch']!r}")
 
 

@@ -213,7 +213,14 @@ def test_settings_that_are_off_change_nothing(changed: Any) -> None:
     vision = {"attentional_pool": False, "attn_pooler_heads": 12, "no_ln_pre": False, "pos_embed_type": "learnable"}
     vision |= {"timm_model_name": None, "timm_pool": None, "timm_proj": None, "act_kwargs": None, "norm_kwargs": {}}
     text = {"proj_type": "linear", "pad_id": 1, "no_causal_mask": False, "eos_id": 5, "hf_proj_type": "linear"}
-    text |= {"of_tomorrow": False, "output_tokens": True}
+    text |= {"of_tomorrow": False, "output_tokens": True, "hf_tokenizer_name": "", "hf_model_name": None}
+    text |= {
+        "text_arch": "clip",
+        "variable_text": False,
+        "attention_mode": "causal",
+        "pos_embed": "rope",
+        "norm_eps": 1e-6,
+    }
     vision, text = CONFIG["model_cfg"]["vision_cfg"] | vision, CONFIG["model_cfg"]["text_cfg"] | text
     assert read_config(changed(vision_cfg=vision, text_cfg=text)) == read_config(changed())
 
