@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from tasks.clip.buffers import fill_buffers
 from tasks.clip.tower_image import ImageTower
 from tasks.clip.tower_text import EncoderTower, TextTower
 
@@ -54,7 +53,9 @@ class OpenClipTowersModel(PreTrainedModel):  # type: ignore[misc]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing is trained from scratch; buffers that are not stored get their values."""
-        fill_buffers(module)
+        made: dict[str, Any] = module.constants() if isinstance(module, (ImageTower, TextTower)) else {}
+        for name, values in made.items():
+            module.get_buffer(name).copy_(torch.from_numpy(values))
 
     def get_image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, 3, side, side) to (B, dim), not normalised."""

@@ -204,7 +204,6 @@ def test_fp8_is_modelopts(
     [
         pytest.param("eva02", "image", marks=pytest.mark.heavy),
         pytest.param("coca", "text", marks=pytest.mark.heavy),
-        pytest.param("roberta", "text", marks=pytest.mark.heavy),
     ],
 )
 def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any, made: Callable[[str], Golden]) -> None:

@@ -28,10 +28,11 @@ def test_names_and_types_are_unique() -> None:
 
 
 def test_families_are_transformers_types() -> None:
+    """Other than towers of our own, which transformers has no class for."""
     from transformers import CONFIG_MAPPING
 
     for family in FAMILIES:
-        for kind in family.model_types:
+        for kind in set(family.model_types) - {"openclip_towers"}:
             assert hasattr(CONFIG_MAPPING[kind](), "vision_config") and hasattr(CONFIG_MAPPING[kind](), "text_config")
 
 
