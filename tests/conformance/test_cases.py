@@ -124,6 +124,16 @@ def repeats(*sections: str, without: tuple[str, ...] = ()) -> Change:
     return change
 
 
+def disagreeing_sections(folder: Path) -> None:
+    """Of a section that stands twice with other values, transformers takes those under the old name."""
+    content = json.loads((folder / "config.json").read_text())
+    changed = {
+        "text_config": {"hidden_act": "gelu"},
+        "vision_config": {"num_attention_heads": 4, "layer_norm_eps": 0.1},
+    }
+    edit(folder, "config.json", **{f"{name}_dict": content[name] | values for name, values in changed.items()})
+
+
 def moved_sections(folder: Path) -> None:
     """Sections stand under their old names alone."""
     content = json.loads((folder / "config.json").read_text())
@@ -175,6 +185,14 @@ CONFIGURATIONS = [
     ),
     case("unknown keys", everywhere(layers=12, heads=8, direct_kd=False, use_square_size=None)),
 ]
+
+
+def test_sections_that_stand_twice_and_disagree(folder_of: Any, plain: Any, active: Store) -> None:
+    folder = folder_of("clip")
+    disagreeing_sections(folder)
+    made, expected = Ours.of(folder, active).embeddings(), oracle.embeddings(folder)
+    agree(made, expected)
+    assert all(cosines(plain("clip")[encoder], expected[encoder]).min() < 0.9999 for encoder in ENCODERS)
 
 
 @pytest.mark.parametrize("each", CONFIGURATIONS)
