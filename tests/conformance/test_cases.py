@@ -331,6 +331,16 @@ def pad_in_the_other_file(folder: Path) -> None:
     write_json(folder / "special_tokens_map.json", {"pad_token": END, "eos_token": END, "unk_token": END})
 
 
+def added(folder: Path) -> None:
+    """A token that somebody added, and its row in the table."""
+    from transformers import AutoTokenizer
+
+    rebuilt(folder, "text_config", vocab_size=523)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["bench"])
+    tokenizer.save_pretrained(folder)
+
+
 def two_paddings(folder: Path) -> None:
     """As in Stable Diffusion 2.1: each of the two files says another."""
     write_json(folder / "special_tokens_map.json", {"pad_token": "!", "eos_token": END, "unk_token": END})
@@ -347,6 +357,10 @@ TOKENIZERS = [
     case("tokenizer.json alone, ChineseCLIP", fast_only, "chinese_clip"),
     case("spiece.model and tokenizer.json", both_forms, "siglip"),
     case("vocab.json and tokenizer.json", both_forms),
+    case(
+        "tokenizer.json of no class", lambda f: [fast_only(f), settings(tokenizer_class="PreTrainedTokenizerFast")(f)]
+    ),
+    case("a token more in both", added, anew=True),
     case("tokens as dictionaries", typed_tokens),
     case("no padding named, the class knows one", settings(pad_token=...)),
     case("no longest length", settings(model_max_length=...)),
@@ -419,6 +433,17 @@ def nested(folder: Path, **changes: Any) -> None:
 SQUARE = {"height": 32, "width": 32}
 SQUASH = {"image_processor_type": "ViTImageProcessor", "size": SQUARE, "crop_size": ..., "do_center_crop": ...}
 OLD = {"image_processor_type": ..., "feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32}
+
+
+def disagreeing_processors(folder: Path) -> None:
+    """As where somebody saved the model again into its old folder: the newer file counts."""
+    content = json.loads((folder / "preprocessor_config.json").read_text()) | {
+        "image_mean": [0.9, 0.2, 0.1],
+        "resample": 0,
+    }
+    write_json(folder / "processor_config.json", {"image_processor": content, "processor_class": "CLIPProcessor"})
+
+
 PROCESSORS = [
     case("squashing", processor(**SQUASH, resample=2)),
     case("squashing by the old name", processor(**SQUASH | {"image_processor_type": "ViTFeatureExtractor"})),
@@ -465,6 +490,8 @@ PROCESSORS = [
         "both files, the processor's without a section",
         lambda f: write_json(f / "processor_config.json", {"processor_class": "CLIPProcessor"}),
     ),
+    case("both files, and they disagree", disagreeing_processors),
+    case("CLIP's own class, squashing", processor(size=SQUARE, do_center_crop=False, crop_size=...)),
     case("a factor cut short", processor(rescale_factor=0.00392156862)),
     case("bilinear, other means", processor(resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)),
     case("one mean for all channels", processor(image_mean=0.5, image_std=0.25)),
@@ -485,6 +512,7 @@ REFUSED_PROCESSORS = [
     ),
     refused("neither resized nor cropped", processor(do_resize=False, do_center_crop=False), "size|shape|resize"),
     refused("not resized, SigLIP", processor(do_resize=False), "size|shape|resize", family="siglip"),
+    refused("the longest edge", processor(size={"longest_edge": 32}, do_center_crop=False), "size|shape|edge|makes"),
     refused("no square", processor(crop_size={"height": 32, "width": 40}), "32 x 40"),
     refused("another size", processor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}), "64 x 64"),
     refused("one channel", processor(image_mean=[0.5], image_std=[0.5]), "channel|mean"),
@@ -833,12 +861,15 @@ def damaged(name: str, content: bytes = b'{"a": NaN}') -> Change:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+STALE = b'{"metadata": {}, "weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}'
 FOLDERS = [
     case("what a trainer leaves", trainer),
     case("NaN in a log", damaged("results.json")),
     case("NaN in generation_config.json", damaged("generation_config.json")),
     case("a key twice in another's file", damaged("modelcard.json", b'{"a": 1, "a": 2}')),
     case("other forms of the weights", two_forms),
+    case("an index of shards that are gone", damaged("model.safetensors.index.json", STALE)),
+    case("another variant's weights", lambda f: shutil.copyfile(f / "model.safetensors", f / "model.fp16.safetensors")),
     case("files of other tools", damaged("args.json", b"\xff\xfe not JSON")),
 ]
 REFUSED_FOLDERS = [
@@ -849,6 +880,12 @@ REFUSED_FOLDERS = [
     refused("sentence-transformers, unlisted", partial(sentences, listed=False), "0_CLIPModel"),
     refused("diffusers", diffusers, "text_encoder|diffusers"),
     refused("checkpoints in sub-folders", checkpoints, "checkpoint-1000|checkpoint-500", NotClip),
+    refused(
+        "a variant's weights alone",
+        lambda f: (f / "model.safetensors").rename(f / "model.fp16.safetensors"),
+        "model.safetensors",
+        BadWeights,
+    ),
     refused("NaN in config.json", lambda f: edit(f, "config.json", initializer_range=float("nan")), "NaN"),
     refused(
         "NaN in preprocessor_config.json",
