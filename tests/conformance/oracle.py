@@ -45,11 +45,12 @@ def pictures() -> dict[str, bytes]:
 
 
 def _file(folder: Path) -> dict[str, Any]:
-    """The image processor's own file: old folders have one for it, newer ones a section in the processor's."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
+    """The image processor's settings: the section that transformers 5 writes comes before the file of its own."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-            return content if name.startswith("pre") else content["image_processor"]
+            if name.startswith("pre") or "image_processor" in content:
+                return content if name.startswith("pre") else content["image_processor"]
     raise FileNotFoundError(folder)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +28,38 @@ Change = Callable[[Path], Any]
 SECTIONS = ("text_config", "vision_config")
 
 
+OFTEN = {
+    "nothing",
+    "nothing-siglip2",
+    "nothing-chinese_clip",
+    "both sections twice",
+    "tuples and no mappings",
+    "every switch",
+    "left padding stored",
+    "the end token is really 2",
+    "two paddings in two files",
+    "squashing",
+    "sizes as numbers, the old name",
+    "nested",
+    "CLIP's on SigLIP",
+    "a crop of what was not resized",
+    "prefix module.",
+    "a classification head",
+    "position buffers",
+    "no logit scale",
+    "two shards",
+    "what a trainer leaves",
+}
+"""What is accepted of every kind: one or two are tested in every run, the others in the heavy one."""
+
+
 @dataclass(frozen=True)
 class Case:
-    """A change of a sound folder; `family` names the sound one, `anew`: transformers is asked about the changed one."""
+    """A change of a sound folder.
+
+    `family` names the sound one; `anew`: transformers is asked about the changed one; `words` are the reason of a
+    refusal, or what is said of what was accepted. All but those in `OFTEN` and refusals are heavy.
+    """
 
     name: str
     change: Change
@@ -39,7 +69,7 @@ class Case:
     error: type[CheckpointError] = CheckpointError
 
     def param(self) -> Any:
-        return pytest.param(self, id=self.name)
+        return pytest.param(self, id=self.name, marks=[] if self.name in OFTEN else pytest.mark.heavy)
 
 
 def case(name: str, change: Change, family: str = "clip", **rest: Any) -> Any:
@@ -47,7 +77,7 @@ def case(name: str, change: Change, family: str = "clip", **rest: Any) -> Any:
 
 
 def refused(name: str, change: Change, words: str, error: type[CheckpointError] = CheckpointError, **rest: Any) -> Any:
-    return Case(name, change, words=words, error=error, **rest).param()
+    return pytest.param(Case(name, change, words=words, error=error, **rest), id=name)
 
 
 @pytest.fixture
@@ -92,6 +122,16 @@ def repeats(*sections: str, without: tuple[str, ...] = ()) -> Change:
             edit(folder, "config.json", **{f"{section}_dict": repeated})
 
     return change
+
+
+def disagreeing_sections(folder: Path) -> None:
+    """Of a section that stands twice with other values, transformers takes those under the old name."""
+    content = json.loads((folder / "config.json").read_text())
+    changed = {
+        "text_config": {"hidden_act": "gelu"},
+        "vision_config": {"num_attention_heads": 4, "layer_norm_eps": 0.1},
+    }
+    edit(folder, "config.json", **{f"{name}_dict": content[name] | values for name, values in changed.items()})
 
 
 def moved_sections(folder: Path) -> None:
@@ -145,6 +185,14 @@ CONFIGURATIONS = [
     ),
     case("unknown keys", everywhere(layers=12, heads=8, direct_kd=False, use_square_size=None)),
 ]
+
+
+def test_sections_that_stand_twice_and_disagree(folder_of: Any, plain: Any, active: Store) -> None:
+    folder = folder_of("clip")
+    disagreeing_sections(folder)
+    made, expected = Ours.of(folder, active).embeddings(), oracle.embeddings(folder)
+    agree(made, expected)
+    assert all(cosines(plain("clip")[encoder], expected[encoder]).min() < 0.9999 for encoder in ENCODERS)
 
 
 @pytest.mark.parametrize("each", CONFIGURATIONS)
@@ -283,6 +331,16 @@ def pad_in_the_other_file(folder: Path) -> None:
     write_json(folder / "special_tokens_map.json", {"pad_token": END, "eos_token": END, "unk_token": END})
 
 
+def added(folder: Path) -> None:
+    """A token that somebody added, and its row in the table."""
+    from transformers import AutoTokenizer
+
+    rebuilt(folder, "text_config", vocab_size=523)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["bench"])
+    tokenizer.save_pretrained(folder)
+
+
 def two_paddings(folder: Path) -> None:
     """As in Stable Diffusion 2.1: each of the two files says another."""
     write_json(folder / "special_tokens_map.json", {"pad_token": "!", "eos_token": END, "unk_token": END})
@@ -299,6 +357,10 @@ TOKENIZERS = [
     case("tokenizer.json alone, ChineseCLIP", fast_only, "chinese_clip"),
     case("spiece.model and tokenizer.json", both_forms, "siglip"),
     case("vocab.json and tokenizer.json", both_forms),
+    case(
+        "tokenizer.json of no class", lambda f: [fast_only(f), settings(tokenizer_class="PreTrainedTokenizerFast")(f)]
+    ),
+    case("a token more in both", added, anew=True),
     case("tokens as dictionaries", typed_tokens),
     case("no padding named, the class knows one", settings(pad_token=...)),
     case("no longest length", settings(model_max_length=...)),
@@ -371,6 +433,17 @@ def nested(folder: Path, **changes: Any) -> None:
 SQUARE = {"height": 32, "width": 32}
 SQUASH = {"image_processor_type": "ViTImageProcessor", "size": SQUARE, "crop_size": ..., "do_center_crop": ...}
 OLD = {"image_processor_type": ..., "feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32}
+
+
+def disagreeing_processors(folder: Path) -> None:
+    """As where somebody saved the model again into its old folder: the newer file counts."""
+    content = json.loads((folder / "preprocessor_config.json").read_text()) | {
+        "image_mean": [0.9, 0.2, 0.1],
+        "resample": 0,
+    }
+    write_json(folder / "processor_config.json", {"image_processor": content, "processor_class": "CLIPProcessor"})
+
+
 PROCESSORS = [
     case("squashing", processor(**SQUASH, resample=2)),
     case("squashing by the old name", processor(**SQUASH | {"image_processor_type": "ViTFeatureExtractor"})),
@@ -417,6 +490,8 @@ PROCESSORS = [
         "both files, the processor's without a section",
         lambda f: write_json(f / "processor_config.json", {"processor_class": "CLIPProcessor"}),
     ),
+    case("both files, and they disagree", disagreeing_processors),
+    case("CLIP's own class, squashing", processor(size=SQUARE, do_center_crop=False, crop_size=...)),
     case("a factor cut short", processor(rescale_factor=0.00392156862)),
     case("bilinear, other means", processor(resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)),
     case("one mean for all channels", processor(image_mean=0.5, image_std=0.25)),
@@ -437,6 +512,7 @@ REFUSED_PROCESSORS = [
     ),
     refused("neither resized nor cropped", processor(do_resize=False, do_center_crop=False), "size|shape|resize"),
     refused("not resized, SigLIP", processor(do_resize=False), "size|shape|resize", family="siglip"),
+    refused("the longest edge", processor(size={"longest_edge": 32}, do_center_crop=False), "size|shape|edge|makes"),
     refused("no square", processor(crop_size={"height": 32, "width": 40}), "32 x 40"),
     refused("another size", processor(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}), "64 x 64"),
     refused("one channel", processor(image_mean=[0.5], image_std=[0.5]), "channel|mean"),
@@ -468,7 +544,9 @@ def test_image_processors_that_are_refused(each: Case, folder_of: Any, active: S
     refuse(each, folder, active)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("clip", "siglip2") else pytest.mark.heavy) for name in NAMES]
+)
 def test_what_is_transparent_is_what_the_processor_makes_of_it(
     name: str, sound: Any, plain: Any, active: Store
 ) -> None:
@@ -485,6 +563,11 @@ def state(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
 
 def prefixed(prefix: str, *more: str) -> Change:
     return state(lambda s: {prefix + name: values for name, values in s.items()} | {n: torch.ones(2, 32) for n in more})
+
+
+def prefixed_with(prefix: str, *more: str) -> Change:
+    """The same, of these tensors too."""
+    return lambda folder: [extra(*more)(folder), prefixed(prefix)(folder)]
 
 
 def extra(*names: str) -> Change:
@@ -544,6 +627,20 @@ def zeros(*parts: str) -> Change:
     return state(lambda s: {n: torch.zeros_like(v) if any(part in n for part in parts) else v for n, v in s.items()})
 
 
+def another_layer(folder: Path) -> None:
+    """As where somebody cut `num_hidden_layers` in the file alone."""
+    weights, last = tensors(folder), "vision_model.encoder.layers.1."
+    layer = {name.replace(".1.", ".2.", 1): values.clone() for name, values in weights.items() if name.startswith(last)}
+    save_tensors(folder, weights | layer)
+
+
+def a_classifier(folder: Path) -> None:
+    """The image encoder with a head, under the whole model's configuration."""
+    edit(folder, "config.json", architectures=["CLIPForImageClassification"])
+    weights = {name: values for name, values in tensors(folder).items() if name.startswith("vision_model.")}
+    save_tensors(folder, weights | {"classifier.weight": torch.ones(2, 32), "classifier.bias": torch.ones(2)})
+
+
 Q = "vision_model.encoder.layers.1.self_attn.q_proj"
 POOLER = ("text_model.pooler.dense.weight", "text_model.pooler.dense.bias")
 WEIGHTS = [
@@ -551,18 +648,24 @@ WEIGHTS = [
     case("position buffers", positions),
     case("position buffers, bare", prefixed("", "text_model.embeddings.position_ids")),
     *(
-        case(f"prefix {prefix}", prefixed(prefix))
+        case(f"prefix {prefix}", prefixed(prefix), words=rf"begins with {re.escape(prefix)}")
         for prefix in ("module.", "model.", "clip.", "_orig_mod.", "clip_model.")
     ),
-    case("two prefixes", prefixed("_orig_mod.module.")),
-    case("prefix module. of SigLIP", prefixed("module."), "siglip"),
-    case("prefix module. of AltCLIP", prefixed("module."), "altclip"),
-    case("a prefix and a head", prefixed("clip.", "classifier.weight")),
-    case("a classification head", extra("classifier.weight", "classifier.bias")),
-    case("a pooler that nothing uses", extra(*POOLER), "chinese_clip"),
-    case("a pooler that nothing uses, AltCLIP", extra("text_model.roberta.pooler.dense.weight"), "altclip"),
-    case("a bias of logits", extra("logit_bias")),
-    case("a teacher's projection", extra("teacher_projection.weight")),
+    case("two prefixes", prefixed("_orig_mod.module."), words=r"_orig_mod\.module\."),
+    case("prefix module. of SigLIP", prefixed("module."), "siglip", words=r"module\."),
+    case("prefix module. of AltCLIP", prefixed("module."), "altclip", words=r"module\."),
+    case("a prefix and a head", prefixed("clip.", "classifier.weight"), words=r"1 tensors.*classifier\.weight"),
+    case("a prefix before the head too", prefixed_with("model.", "head.weight"), words=r"1 tensors.*head\.weight"),
+    case("a classification head", extra("classifier.weight", "classifier.bias"), words="2 tensors"),
+    case("a pooler that nothing uses", extra(*POOLER), "chinese_clip", words="2 tensors"),
+    case(
+        "a pooler that nothing uses, AltCLIP",
+        extra("text_model.roberta.pooler.dense.weight"),
+        "altclip",
+        words="1 tensors",
+    ),
+    case("a bias of logits", extra("logit_bias"), words="1 tensors.*logit_bias"),
+    case("a teacher's projection", extra("teacher_projection.weight"), words="1 tensors.*teacher"),
     case("no logit scale", without("logit_scale")),
     case("no logit scale and bias, SigLIP", without("logit_scale", "logit_bias"), "siglip"),
     case("FP64", cast(torch.float64)),
@@ -580,7 +683,6 @@ ROUNDED = [
     case("a layer of zeros", zeros(".layers.1.")),
 ]
 REFUSED_WEIGHTS = [
-    refused("beyond FP16", huge, r"vision_model.encoder.layers.0.mlp.fc1.weight", BadWeights),
     refused("FP8 already", in_fp8, "F8_E4M3", BadWeights),
     refused(
         "pickles alone",
@@ -595,6 +697,16 @@ REFUSED_WEIGHTS = [
         rf"missing.*{Q}.weight",
         BadWeights,
     ),
+    refused("a layer more than the configuration says", another_layer, "not part of the model", BadWeights),
+    refused("a bias that the projection has not", extra("visual_projection.bias"), "not part of the model", BadWeights),
+    refused(
+        "an embedding more",
+        extra("text_model.embeddings.token_type_embeddings.weight"),
+        "not part of the model",
+        BadWeights,
+    ),
+    refused("a parameter more in a block", extra(f"{Q}.scale"), "not part of the model", BadWeights),
+    refused("a classifier of pictures, without texts", a_classifier, "CLIPForImageClassification|text"),
     refused("no weights", lambda f: (f / "model.safetensors").unlink(), "no weights", BadWeights),
     refused(
         "an adapter that was never merged",
@@ -613,7 +725,10 @@ REFUSED_WEIGHTS = [
 def test_weights(each: Case, folder_of: Any, plain: Any, active: Store) -> None:
     folder = folder_of(each.family)
     each.change(folder)
-    agree(Ours.of(folder, active).embeddings(), plain(each.family))
+    ours = Ours.of(folder, active)
+    agree(ours.embeddings(), plain(each.family))
+    assert re.search(each.words, "\n".join(ours.checked.notes))
+    assert each.words or not ours.checked.notes
 
 
 @pytest.mark.parametrize("each", ROUNDED)
@@ -625,18 +740,21 @@ def test_weights_of_other_values(each: Case, folder_of: Any, active: Store) -> N
 
 @pytest.mark.parametrize("each", REFUSED_WEIGHTS)
 def test_weights_that_are_refused(each: Case, folder_of: Any, active: Store) -> None:
-    """Values that do not fit are found when the weights are written, all else by the check."""
     folder = folder_of(each.family)
     each.change(folder)
-    if each.name == "beyond FP16":
-        from tasks.pipeline.onnx_export import export_fp16, trace_encoder
+    refuse(each, folder, active)
 
-        snapshot = Ours.of(folder, active).snapshot
-        skeleton = trace_encoder("clip", snapshot.stored_config, "image").skeleton
-        with pytest.raises(each.error, match=each.words):
-            export_fp16(snapshot, skeleton, "image")
-    else:
-        refuse(each, folder, active)
+
+@pytest.mark.heavy
+def test_values_beyond_fp16_are_refused_when_they_are_written(folder_of: Any, active: Store) -> None:
+    from tasks.pipeline.onnx_export import export_fp16, trace_encoder
+
+    folder = folder_of("clip")
+    huge(folder)
+    snapshot = Ours.of(folder, active).snapshot
+    skeleton = trace_encoder("clip", snapshot.stored_config, "image").skeleton
+    with pytest.raises(BadWeights, match=r"vision_model.encoder.layers.0.mlp.fc1.weight"):
+        export_fp16(snapshot, skeleton, "image")
 
 
 ZEROS = [
@@ -743,12 +861,15 @@ def damaged(name: str, content: bytes = b'{"a": NaN}') -> Change:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+STALE = b'{"metadata": {}, "weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}'
 FOLDERS = [
     case("what a trainer leaves", trainer),
     case("NaN in a log", damaged("results.json")),
     case("NaN in generation_config.json", damaged("generation_config.json")),
     case("a key twice in another's file", damaged("modelcard.json", b'{"a": 1, "a": 2}')),
     case("other forms of the weights", two_forms),
+    case("an index of shards that are gone", damaged("model.safetensors.index.json", STALE)),
+    case("another variant's weights", lambda f: shutil.copyfile(f / "model.safetensors", f / "model.fp16.safetensors")),
     case("files of other tools", damaged("args.json", b"\xff\xfe not JSON")),
 ]
 REFUSED_FOLDERS = [
@@ -759,6 +880,12 @@ REFUSED_FOLDERS = [
     refused("sentence-transformers, unlisted", partial(sentences, listed=False), "0_CLIPModel"),
     refused("diffusers", diffusers, "text_encoder|diffusers"),
     refused("checkpoints in sub-folders", checkpoints, "checkpoint-1000|checkpoint-500", NotClip),
+    refused(
+        "a variant's weights alone",
+        lambda f: (f / "model.safetensors").rename(f / "model.fp16.safetensors"),
+        "model.safetensors",
+        BadWeights,
+    ),
     refused("NaN in config.json", lambda f: edit(f, "config.json", initializer_range=float("nan")), "NaN"),
     refused(
         "NaN in preprocessor_config.json",

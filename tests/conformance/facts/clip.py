@@ -150,7 +150,6 @@ CLIP = (
         tokenizer=clip_2021("openai/clip-vit-large-patch14"),
         special=CLIP_MAP_2021,
         processor=cropping(224),
-        quick=True,
     ),
     Published(
         "plip",
@@ -332,6 +331,7 @@ CLIP = (
             dtype="float32",
         ),
         **_2023,
+        quick=True,
     ),
     Published(
         "clip-vit-large-patch14, saved by 4.52",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.conformance.vocabularies import BERT_SPECIAL, END, START
@@ -30,7 +29,6 @@ class Published:
     indent: int | str | None = 2
     weights: str = "float32"
     quick: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 # --- what transformers of different years writes around the values ------------------------------------------

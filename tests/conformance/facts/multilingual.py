@@ -47,7 +47,6 @@ METACLIP_2 = (
         tokens="xlm_roberta",
         tokenizer=XLM_ROBERTA,
         processor=cropping(224),
-        quick=True,
     ),
     Published(
         "tiny-random-metaclip_2",

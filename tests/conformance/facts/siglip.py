@@ -42,7 +42,6 @@ SIGLIP_1_AND_2 = (
         "siglip-so400m-patch14-384",
         _config(_SO, _SO | {"image_size": 384, "patch_size": 14}, **_F32),
         **_first(384),
-        quick=True,
     ),
     Published(
         "siglip-base-patch16-224", _config(_BASE | {"vocab_size": 32000}, {"patch_size": 16}, **_F32), **_first(224)
