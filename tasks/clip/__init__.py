@@ -7,7 +7,17 @@ from typing import Any
 
 from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
 from tasks.clip.altclip import AltClip
-from tasks.clip.base import ENCODERS, MASK, ClipFamily, EncoderSpec, ImageSize, InputSpec, Oracle, Piece
+from tasks.clip.base import (
+    ENCODERS,
+    MASK,
+    SMALLEST_VOCABULARY,
+    ClipFamily,
+    EncoderSpec,
+    ImageSize,
+    InputSpec,
+    Oracle,
+    Piece,
+)
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
 from tasks.clip.metaclip2 import MetaClip2
@@ -19,6 +29,7 @@ __all__ = [
     "ENCODERS",
     "FAMILIES",
     "MASK",
+    "SMALLEST_VOCABULARY",
     "ClipFamily",
     "EncoderSpec",
     "ImageSize",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MASK = "attention_mask"
 """The input that tells tokens (1) from padding (0), of text encoders that have it."""
+SMALLEST_VOCABULARY = 16
+"""Tokens that every model has: made-up texts, to time a model or compare two, consist of these."""
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
 
 
