@@ -137,7 +137,7 @@ MUTANTS = (
         text="if value != defaults.get(key)",
         replacement="if key in defaults and value != defaults.get(key)",
         tests=("test_openclip.py",),
-        why="A setting that changes the model and that nobody knows is passed over, and embeddings are wrong with exit 0.",
+        why="A setting that nobody knows and that changes the model is passed over: wrong embeddings with exit 0.",
     ),
     Mutant(
         name="layer-scale-dropped",
