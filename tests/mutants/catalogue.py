@@ -132,6 +132,30 @@ MUTANTS = (
     ),
     # --- tasks -------------------------------------------------------------------------------------------------------
     Mutant(
+        name="openclip-settings-unread",
+        symbol="Document.strange",
+        text="if value != defaults.get(key)",
+        replacement="if key in defaults and value != defaults.get(key)",
+        tests=("test_openclip.py",),
+        why="A setting that nobody knows and that changes the model is passed over: wrong embeddings with exit 0.",
+    ),
+    Mutant(
+        name="layer-scale-dropped",
+        symbol="layer_pieces",
+        text="scale=gamma if gamma in stored else None",
+        replacement="scale=None",
+        tests=("test_openclip.py",),
+        why="Models with layer scale are exported without it.",
+    ),
+    Mutant(
+        name="tokenizer-of-any-commit",
+        symbol="pinned_elsewhere",
+        text='[[source["repository"], source["commit"]]] if source else []',
+        replacement="[]",
+        tests=("test_elsewhere.py",),
+        why="A tokenizer that its repository has changed since goes unnoticed: the old texts come out of the cache.",
+    ),
+    Mutant(
         name="cache-key-without-versions",
         symbol="step_key",
         text="{name: package_version(name) for name in packages}",

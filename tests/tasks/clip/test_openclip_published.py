@@ -202,3 +202,12 @@ def test_each_form_of_encoder_is_traced_by_block() -> None:
         assert skeleton.inventory.layers == layers
         assert any(f".{layers - 1}." in name for name in skeleton.weights), row.name
         assert not any(f".{layers}." in name for name in skeleton.weights), row.name
+
+
+@pytest.mark.parametrize("kind", openclip.KINDS, ids=lambda kind: kind.name)
+def test_where_a_tokenizer_is_stays_in_the_configuration(kind: OpenClipKind) -> None:
+    document = next(row.document for row in TAKEN if row.kind is kind)
+    stored = kind.read(document, Path("no folder"))
+    source = {"repository": "org/name", "commit": "c" * 40}
+    stored["text_config"] = stored["text_config"] | {openclip.TOKENIZER_SOURCE: source}
+    assert kind.resolve_config(stored)["text_config"][openclip.TOKENIZER_SOURCE] == source
