@@ -98,6 +98,10 @@ def agree(made: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
         assert cosines(values, np.roll(values, 1, axis=0)).min() < 0.999, encoder
 
 
+def damaged(name: str, content: bytes = b'{"a": NaN}') -> Change:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
 # --- configurations -----------------------------------------------------------------------------------------
 
 
@@ -221,6 +225,9 @@ REFUSED_CONFIGURATIONS = [
     refused(
         "projection_dim of another model", partial(edit, file="config.json", projection_dim=32), "shape", BadWeights
     ),
+    refused("heads that do not divide the width", end_of(num_attention_heads=5), "does not describe a model"),
+    refused("a number as text", end_of(hidden_size="32"), "does not describe a model"),
+    refused("room for one token", lambda f: rebuilt(f, "text_config", max_position_embeddings=1), "token|position"),
     refused("another activation's name", end_of(hidden_act="swish_of_mine"), "hidden_act|swish_of_mine"),
     refused(
         "a tower alone", partial(edit, file="config.json", model_type="clip_vision_model"), "no text", MissingEncoder
@@ -386,6 +393,13 @@ REFUSED_TOKENIZERS = [
         "no vocabulary", lambda f: [(f / n).unlink() for n in ("vocab.json", "merges.txt")], "vocabulary|tokenizer"
     ),
     refused("no vocabulary, SigLIP", lambda f: (f / "spiece.model").unlink(), "vocabulary|tokenizer", family="siglip"),
+    refused("a damaged vocabulary", damaged("vocab.json", b'{"a": "b"}'), "tokenizer"),
+    refused("damaged merges", damaged("merges.txt", b"x y z w\n"), "tokenizer"),
+    refused("a damaged tokenizer.json", damaged("tokenizer.json", b"{}"), "tokenizer"),
+    refused("a damaged spiece.model", damaged("spiece.model", b"nonsense"), "tokenizer", family="siglip"),
+    refused("an empty vocab.txt", damaged("vocab.txt", b""), "tokenizer", family="chinese_clip"),
+    refused("a list in tokenizer_config.json", damaged("tokenizer_config.json", b"[]"), "tokenizer"),
+    refused("a list in special_tokens_map.json", damaged("special_tokens_map.json", b"[]"), "tokenizer"),
     refused("a class of the folder's own code", settings(tokenizer_class="MyTokenizer"), "MyTokenizer|tokenizer"),
 ]
 
@@ -526,6 +540,8 @@ REFUSED_PROCESSORS = [
         family="siglip",
     ),
     refused("no file", lambda f: (f / "preprocessor_config.json").unlink(), "image processor"),
+    refused("a list", damaged("preprocessor_config.json", b"[]"), "image processor|preprocessor_config"),
+    refused("a deviation of zero", processor(image_std=[0.0, 0.2, 0.2]), "finite|NaN|Inf|image_std"),
     refused("an empty mean", processor(image_mean=[], image_std=[]), "channel|mean"),
 ]
 
@@ -855,10 +871,6 @@ def two_forms(folder: Path) -> None:
     torch.save(tensors(folder), folder / "pytorch_model.bin")
     (folder / "flax_model.msgpack").write_bytes(b"\x80")
     (folder / "onnx").mkdir()
-
-
-def damaged(name: str, content: bytes = b'{"a": NaN}') -> Change:
-    return lambda folder: (folder / name).write_bytes(content)
 
 
 STALE = b'{"metadata": {}, "weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}}'

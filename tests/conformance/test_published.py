@@ -15,15 +15,12 @@ from artifacts.store.store import Store, activate
 from tasks.pipeline.graph_audit import audit
 from tasks.pipeline.onnx_export import export_fp16, trace_encoder
 from tests.conformance import oracle
-from tests.conformance.facts.clip import CLIP
+from tests.conformance.facts.everything import ALL
 from tests.conformance.facts.form import Published
-from tests.conformance.facts.multilingual import ALTCLIP, CHINESE_CLIP, METACLIP_2
-from tests.conformance.facts.siglip import SIGLIP_1_AND_2
 from tests.conformance.ours import Ours
 from tests.conformance.shrinking import folder_of
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx
 
-ALL = (*CLIP, *METACLIP_2, *SIGLIP_1_AND_2, *CHINESE_CLIP, *ALTCLIP)
 LEAST = 0.9999
 Trace = Callable[[Ours, str], ArtifactRef]
 

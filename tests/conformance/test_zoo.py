@@ -13,9 +13,9 @@ from artifacts.errors import CheckpointError
 from artifacts.store.store import Store
 from tasks.clip import ENCODERS, family_named
 from tasks.pipeline.checkpoint import check, resolve
+from tests.conformance.facts.everything import ALL
 from tests.conformance.facts.form import Published
 from tests.conformance.facts.zoo import KINDS, OPENCLIP, OTHERS, PIPELINES, PROCESSORS, TOWERS, WHOLE, Row
-from tests.conformance.test_published import ALL
 from tests.conformance.vocabularies import write_json
 
 FACTS = {each.name: each for each in ALL}
