@@ -34,7 +34,10 @@ class Ours:
         checked = check(snapshot)
         processor = Preprocess(store.path(checked.preprocess), family_named(snapshot.family), snapshot.config)
         pixels = [processor.image(decode_rgb(data, name)) for name, data in pictures().items()]
-        feeds = {"image": {"pixel_values": np.stack(pixels)}, "text": processor.text_inputs(list(TEXTS))}
+        feeds: dict[str, dict[str, np.ndarray]] = {
+            "image": {"pixel_values": np.stack(pixels)},
+            "text": {**processor.text_inputs(list(TEXTS))},
+        }
         return cls(snapshot, checked, feeds)
 
     def embeddings(self) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from tests.conformance.facts.form import (
 )
 
 _TEXT, _VISION = {"model_type": "clip_text_model"}, {"model_type": "clip_vision_model"}
-_TUNED = {"attention_dropout": 0.0, "initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05}
+_TUNED: Json = {"attention_dropout": 0.0, "initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05}
 _WORDS = {"max_position_embeddings": 77, "vocab_size": 49408}
 _OLD_ENDS = {"bos_token_id": 0, "eos_token_id": 2}
 _NO_ENDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
@@ -45,9 +45,9 @@ def _old(dim: int, text: Json, vision: Json, inside: str, /, act: str = "quick_g
     return _config(dim, *sections, None, torch_dtype="float32") | more
 
 
-_DROP = {"dropout": 0.0}
+_DROP: Json = {"dropout": 0.0}
 _B32_OLD = {"projection_dim": 512, **_DROP}
-_2021 = {"tokens": "byte_level", "special": CLIP_MAP_2021}
+_2021: Json = {"tokens": "byte_level", "special": CLIP_MAP_2021}
 _B16_2021: Json = _2021 | {"tokenizer": clip_2021("openai/clip-vit-base-patch16"), "processor": extractor(224)}
 _L14_2021: Json = _2021 | {"tokenizer": clip_2021("openai/clip-vit-base-patch32"), "processor": extractor(224)}
 _2023: Json = {"tokens": "byte_level", "special": clip_map_2023(), "processor": cropping(224)}
@@ -79,7 +79,7 @@ def _explicit(dim: int, text: Json, vision: Json, version: str, /, side: int = 2
     return _config(dim, *sections, version, **more)
 
 
-_F32 = {"torch_dtype": "float32"}
+_F32: Json = {"torch_dtype": "float32"}
 
 CLIP = (
     Published(

@@ -100,7 +100,7 @@ def spoken(version: str, *, later: bool = False) -> Json:
     return settings | (_LATER if later else {})
 
 
-FIFTH = {
+FIFTH: Json = {
     **dict.fromkeys(
         (
             "cross_attention_hidden_size",
@@ -210,7 +210,7 @@ CLIP_5 = _CLIP_ALWAYS | {
 }
 """Version 5 keeps plain names."""
 
-SIGLIP = {
+SIGLIP: Json = {
     "added_tokens_decoder": {
         "1": _token("</s>", normalized=False, special=True, strip=True),
         "2": _token("<unk>", normalized=False, special=True, strip=True),
@@ -232,7 +232,7 @@ SIGLIP_MAP = {
     "pad_token": _token("</s>", normalized=False, strip=True),
     "unk_token": _token("<unk>", normalized=False, strip=True),
 }
-GEMMA = {
+GEMMA: Json = {
     "tokenizer_class": "GemmaTokenizer",
     "add_bos_token": False,
     "add_eos_token": True,
@@ -241,7 +241,7 @@ GEMMA = {
     "pad_token": "<pad>",
     "processor_class": "SiglipProcessor",
 }
-BERT = {
+BERT: Json = {
     "added_tokens_decoder": {
         str(number): _token(token, normalized=False, special=True) for token, number in BERT_SPECIAL.items()
     },
@@ -261,7 +261,7 @@ BERT = {
     "unk_token": "[UNK]",
 }
 BERT_MAP = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "mask", "pad", "sep", "unk")}
-XLM_ROBERTA = {
+XLM_ROBERTA: Json = {
     "bos_token": "<s>",
     "cls_token": "<s>",
     "eos_token": "</s>",
@@ -291,15 +291,21 @@ def extractor(side: int, **more: Any) -> Json:
 
 def cropping(side: int, named: str | None = "CLIPImageProcessor", **more: Any) -> Json:
     """Since version 4.27: sizes with their meaning, and everything that is done."""
-    done = dict.fromkeys(("do_center_crop", "do_convert_rgb", "do_normalize", "do_rescale", "do_resize"), True)
-    sizes = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    done: Json = dict.fromkeys(("do_center_crop", "do_convert_rgb", "do_normalize", "do_rescale", "do_resize"), True)
+    sizes: Json = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     settings = done | sizes | {"resample": 3, "rescale_factor": FACTOR, "image_processor_type": named}
     return settings | _OPENAI | more
 
 
 def squashing(side: int, **more: Any) -> Json:
     """SigLIP's."""
-    settings = {"do_normalize": True, "do_rescale": True, "do_resize": True, "resample": 3, "rescale_factor": FACTOR}
+    settings: Json = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "resample": 3,
+        "rescale_factor": FACTOR,
+    }
     settings |= {"image_processor_type": "SiglipImageProcessor", "processor_class": "SiglipProcessor"}
     return settings | {"size": {"height": side, "width": side}} | _HALF | more
 

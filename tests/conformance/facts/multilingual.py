@@ -18,8 +18,8 @@ from tests.conformance.facts.form import (
     tower,
 )
 
-_TOP = {"initializer_factor": 1.0, "logit_scale_init_value": 2.6592}
-_TUNED = {"initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05}
+_TOP: Json = {"initializer_factor": 1.0, "logit_scale_init_value": 2.6592}
+_TUNED: Json = {"initializer_factor": 1.0, "initializer_range": 0.02, "layer_norm_eps": 1e-05}
 
 
 def _metaclip(named: str, dim: int, text: Json, vision: Json, version: str) -> Json:
@@ -66,7 +66,7 @@ METACLIP_2 = (
     ),
 )
 
-_BERT_TEXT = {
+_BERT_TEXT: Json = {
     "architectures": ["ChineseCLIPTextModel"],
     "bos_token_id": 0,
     "directionality": "bidi",
@@ -80,7 +80,7 @@ _BERT_TEXT = {
     "pooler_type": "first_token_transform",
     "vocab_size": 21128,
 }
-_SEEN = {"dropout": 0.0, "model_type": "chinese_clip_vision_model"}
+_SEEN: Json = {"dropout": 0.0, "model_type": "chinese_clip_vision_model"}
 _L14 = tower(1024, 4096, 16, 24, patch_size=14, projection_dim=768)
 _WORD_PIECES: Json = {"tokens": "word_pieces", "tokenizer": BERT, "special": BERT_MAP}
 

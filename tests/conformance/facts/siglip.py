@@ -8,8 +8,8 @@ from tests.conformance.facts.form import GEMMA, SIGLIP, SIGLIP_MAP, Json, Publis
 
 _TEXT, _VISION = {"model_type": "siglip_text_model"}, {"model_type": "siglip_vision_model"}
 _BASE, _LARGE, _SO = tower(768, 3072, 12), tower(1024, 4096, 16, 24), tower(1152, 4304, 16, 27)
-_F32 = {"torch_dtype": "float32"}
-_EXPLICIT = {"attention_dropout": 0.0, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-06}
+_F32: Json = {"torch_dtype": "float32"}
+_EXPLICIT: Json = {"attention_dropout": 0.0, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-06}
 
 
 def _config(text: Json, vision: Json, version: str = "4.37.0.dev0", /, **more: Any) -> Json:
@@ -35,7 +35,7 @@ def _first(side: int, **more: Any) -> Json:
 
 
 _GEMMA: Json = {"tokens": "gemma", "tokenizer": GEMMA}
-_NEW = {"resample": 2, "do_convert_rgb": None}
+_NEW: Json = {"resample": 2, "do_convert_rgb": None}
 
 SIGLIP_1_AND_2 = (
     Published(
