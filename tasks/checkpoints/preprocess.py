@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from artifacts.errors import CheckpointError
 from artifacts.strict_json import strict_json
+from tasks.checkpoints.snapshot import one_line
 from tasks.clip import MASK, ClipFamily
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
+_LEAST_CONTEXT = 3
 _GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
@@ -99,6 +101,13 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
     _check_pictures(images, family.encoder_spec(config, "image").inputs[0].shape, folder)
     _check_vocabulary(tokenizer, family.vocabulary(config), folder)
     context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    if context < _LEAST_CONTEXT:
+        raise CheckpointError(
+            f"the text encoder takes {context} tokens",
+            where=folder / "config.json",
+            expected=f"{_LEAST_CONTEXT} or more: start, end and one between",
+            fix="give the configuration that belongs to the checkpoint",
+        )
     _check_end(tokenizer, family.end_token(config, tokenizer), context, folder)
     _check_padding(tokenizer, family.pools_at_highest_id(config), context, folder)
     notes = []
@@ -134,14 +143,22 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
         )
     for size in _PICTURE_SIZES:
         try:
-            made = np.shape(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
+            pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
         except Exception as error:
             raise CheckpointError(
-                f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {_first_line(error)}",
+                f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {one_line(error)}",
                 where=folder / "preprocessor_config.json",
                 expected="settings with which transformers' image processor works",
                 fix=_GIVE_PROCESSOR,
             ) from error
+        if not np.isfinite(pixels).all():
+            raise CheckpointError(
+                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes NaN or Inf",
+                where=folder / "preprocessor_config.json",
+                expected="finite pixels: no zero in image_std",
+                fix=_GIVE_PROCESSOR,
+            )
+        made = pixels.shape
         if made != (1, *wanted):
             raise CheckpointError(
                 f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes {_as_text(made[1:])}, the model "
@@ -217,16 +234,12 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
         return family.tokenizer(folder, config), family.image_processor(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers, tokenizers and sentencepiece raise of every kind for damaged files
         raise CheckpointError(
-            f"the tokenizer or image processor cannot be loaded: {_first_line(error)}",
+            f"the tokenizer or image processor cannot be loaded: {one_line(error)}",
             where=folder,
             expected="tokenizer files and preprocessor_config.json beside the weights",
             fix=_SAVE_PROCESSOR,

@@ -18,6 +18,7 @@ from tasks.clip.weights import WeightReader
 
 STATE_FILE = "modelopt_state.pth"
 AMAX_FILE = "amax.parquet"
+_LONGEST = 240
 _UNUSABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What transformers and PyTorch raise for a configuration with values that make no model."""
 
@@ -130,6 +131,14 @@ class Snapshot(BaseModel):
         return path
 
 
+def one_line(error: Exception) -> str:
+    """What a library says in an exception, for a message of ours: one line, not too long, and never empty."""
+    text = " ".join(str(error).split())
+    if isinstance(error, LookupError) or not text:
+        text = f"{type(error).__name__} {text}".strip()
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 @contextmanager
 def sound_config(family: str, where: object) -> Iterator[None]:
     """Turn what transformers raises for a configuration that it cannot use into an error of ours.
@@ -143,7 +152,7 @@ def sound_config(family: str, where: object) -> Iterator[None]:
         yield
     except (StrictDataclassError, *_UNUSABLE) as error:
         raise CheckpointError(
-            f"the configuration does not describe a model: {error}",
+            f"the configuration does not describe a model: {one_line(error)}",
             where=where,
             expected=f"the configuration of a {family} model, as save_pretrained wrote it",
             fix="download the checkpoint again, or save it with save_pretrained",

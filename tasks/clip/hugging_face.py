@@ -14,6 +14,7 @@ from artifacts.manifest import Encoder
 from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece
 from tasks.clip.image_processor import load_image_processor
 from tasks.clip.lean import model_class
+from tasks.clip.text_tokenizer import load_tokenizer
 from tasks.clip.weights import stored_names, wrapper_prefix
 
 if TYPE_CHECKING:
@@ -240,13 +241,9 @@ class HuggingFaceFamily:
 
     def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
         """What the folder's `tokenizer_config.json` or the configuration names; never code from the folder."""
-        from transformers import AutoTokenizer
-
         known = {} if config is None else {"config": self.full_config(config)}
         # Given here, the side is saved too; set afterwards, it is not where the class's own default is the left.
-        return AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="right", **known
-        )
+        return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
         """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from tasks.clip.lean import model_class
 
+_FILES = ("preprocessor_config.json", "processor_config.json")
+
 
 def load_image_processor(folder: Path, model_type: str) -> Any:
     """The image processor of a folder, of the class that its files name, with that class's own defaults.
@@ -21,6 +23,8 @@ def load_image_processor(folder: Path, model_type: str) -> Any:
     """
     from transformers.image_processing_utils import ImageProcessingMixin
 
+    if not any((folder / name).is_file() for name in _FILES):
+        raise OSError(f"there is no {_FILES[0]} and no {_FILES[1]}")
     settings, _ = ImageProcessingMixin.get_image_processor_dict(folder, local_files_only=True)
     return processor_class(settings, model_type).from_pretrained(folder, local_files_only=True)
 

@@ -420,7 +420,7 @@ def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
     if reader.prefix:
         yield f"every tensor's name begins with {reader.prefix}, which is left out"
     if unused:
-        yield f"{len(unused)} tensors that no embedding uses are left out, such as {unused[0]}"
+        yield f"tensors that no embedding uses are left out: {len(unused)}, such as {unused[0]}"
 
 
 def _check_json(snapshot: Snapshot) -> None:

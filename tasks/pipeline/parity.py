@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from artifacts.errors import ParityError
+from artifacts.errors import BadWeights, ParityError
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
+from tasks.clip.text_tokenizer import load_tokenizer
 from tasks.data.images import opened_rgb
 from tasks.quantizing.modelopt import PACKAGES, plain_folder
 from tasks.runs.steps import StepOutput, cached_step, measured
@@ -153,11 +154,8 @@ def _reference_texts(
 ) -> Iterator[Reference]:
     """Each text alone; padded by hand only where the model was trained to attend to its padding."""
     import torch
-    from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        snapshot.root, config=model.config, local_files_only=True, trust_remote_code=False
-    )
+    tokenizer = load_tokenizer(snapshot.root, config=model.config)
     for name, text in texts.items():
         tokens = tokenizer(text, truncation=True, max_length=context)["input_ids"]
         padding = [tokenizer.pad_token_id] * (context - len(tokens)) if family.attends_to_padding else []
@@ -232,6 +230,13 @@ def _compare(
     cosines: dict[str, float] = {}
     for row, (reference, embedding) in enumerate(zip(references, found, strict=True)):
         cosine = _cosine(reference.embedding, embedding)
+        if not np.any(reference.embedding) or not np.isfinite(reference.embedding).all():
+            raise BadWeights(
+                f"plain transformers' {encoder} embedding of {reference.name!r} is zero or not finite",
+                where=snapshot.root,
+                expected="a model that embeds something",
+                fix="look at the last projection's weights",
+            )
         if not cosine >= MIN_COSINE:
             same = _same_input(reference.input, {name: values[row] for name, values in inputs.items()})
             raise _differ(
