@@ -277,3 +277,24 @@ def test_what_the_towers_are_not_is_named(sections: dict[str, Any], what: str) -
     model = {"embed_dim": 64, "vision_cfg": {}, "text_cfg": {}} | sections
     reason = why_not(Document.of(model, Path("open_clip_config.json")))
     assert reason is not None and what in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "eps"),
+    [
+        ("roberta-base", 124_645_632, 1e-5),
+        ("roberta-large", 355_359_744, 1e-5),
+        ("xlm-roberta-base", 278_043_648, 1e-5),
+        ("xlm-roberta-large", 559_890_432, 1e-5),
+        ("bert-base-uncased", 109_482_240, 1e-12),
+        ("microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", 109_482_240, 1e-12),
+    ],
+)
+def test_encoders_are_the_hubs(name: str, parameters: int, eps: float) -> None:
+    """The published numbers of parameters, the pooler's included."""
+    text = {"hf_model_name": name, "hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"}
+    config = towers_config(Document.of({"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": text}, Path("x.json")))
+    with torch.device("meta"):
+        encoder = OpenClipTowers().build(config).text_model.encoder
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
+    assert {module.eps for module in encoder.modules() if isinstance(module, torch.nn.LayerNorm)} == {eps}
