@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -218,16 +219,38 @@ def test_one_block_repeated_is_the_full_trace(name: str, encoder: Any, made: Cal
 # --- the architectures that a configuration only names ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(json.loads((ARCHIVES / "timm_towers.json").read_bytes())))
-def test_timms_architectures_are_as_timm_builds_them(name: str) -> None:
-    """At full size: every tensor's shape, and what shapes do not tell."""
+def full_size(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What timm says about an architecture, and our configuration of a model that names it."""
     facts = json.loads((ARCHIVES / "timm_towers.json").read_bytes())[name]
     pool = "map" if facts["pool_heads"] else "token"
     vision = {"timm_model_name": name, "timm_pool": pool, "timm_proj": None, "image_size": facts["image_size"]}
     model = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": {"width": 64, "layers": 1}, "custom_text": True}
     document = Document.of(model, Path("open_clip_config.json"))
     assert why_not(document) is None
-    config = towers_config(document)
+    return facts, towers_config(document)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    "name", ["eva02_large_patch14_clip_336", "eva02_enormous_patch14_clip_224", "vit_pe_core_gigantic_patch14_448"]
+)
+def test_full_size_towers_are_traced_without_weights(name: str) -> None:
+    """One block of them, repeated; with as many parameters as timm's has."""
+    facts, config = full_size(name)
+    skeleton = trace_by_block(OpenClipTowers(), config, "image")
+    assert skeleton.inventory.layers == facts["layers"]
+    assert skeleton.inventory.parameters == sum(
+        math.prod(shape) * (facts["layers"] if key.startswith("blocks.0.") else 1)
+        for key, shape in facts["shapes"].items()
+    )
+    constants = [onnx.numpy_helper.to_array(constant) for constant in skeleton.model.graph.initializer]
+    assert {values.dtype for values in constants} <= {np.dtype(np.float16), np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize("name", sorted(json.loads((ARCHIVES / "timm_towers.json").read_bytes())))
+def test_timms_architectures_are_as_timm_builds_them(name: str) -> None:
+    """At full size: every tensor's shape, and what shapes do not tell."""
+    facts, config = full_size(name)
     part = config["vision_config"]
     assert (part["num_hidden_layers"], part["num_attention_heads"]) == (facts["layers"], facts["heads"])
     assert part["layer_norm_eps"] == facts["eps"]
