@@ -197,10 +197,28 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
         )
 
 
+def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
+    """The ids of one text, without padding.
+
+    Raises:
+        CheckpointError: the tokenizer fails, as those do whose vocabulary lacks what they need.
+    """
+    try:
+        ids: list[int] = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+    except Exception as error:  # libraries raise of every kind
+        raise CheckpointError(
+            f"{type(tokenizer).__name__} fails on a text: {one_line(error)}",
+            where=folder,
+            expected="tokenizer files as save_pretrained wrote them",
+            fix="give the tokenizer that belongs to the checkpoint",
+        ) from error
+    return ids
+
+
 def _check_end(tokenizer: Any, end: int | None, context: int, folder: Path) -> None:
     """A text encoder that pools at the end token reads another place where there is none, and nobody would notice."""
     for length, text in (("short", "a"), ("truncated", "a " * (2 * context))):
-        tokens = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+        tokens = _tokens(tokenizer, text, context, folder)
         if end is not None and end not in tokens:
             raise CheckpointError(
                 f"the tokenizer leaves a {length} text without its end token {end}",
@@ -222,7 +240,7 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
     if not pools_at_highest:
         return
-    highest = max(tokenizer("", truncation=True, max_length=context)["input_ids"], default=-1)
+    highest = max(_tokens(tokenizer, "", context, folder), default=-1)
     if padding > highest:
         raise CheckpointError(
             f"the text encoder would be pooled at its padding: token {padding} is above {highest}, the highest that "

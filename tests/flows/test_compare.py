@@ -58,7 +58,7 @@ def only_text(manifest: Manifest, version: int, sequence: int) -> Manifest:
 
 @pytest.fixture
 def no_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(*_: Any) -> None:
+    def resolve(*_: Any, **_options: Any) -> None:
         raise CheckpointNotFound("the hub is far away")
 
     monkeypatch.setattr(opened_release, "resolve", resolve)
@@ -152,8 +152,8 @@ def test_without_the_checkpoint_the_engines_are_still_compared(made: Made) -> No
 
 
 def test_a_changed_checkpoint_is_no_reference(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(*arguments: Any) -> Snapshot:
-        return checkpoint.resolve(*arguments).model_copy(update={"digest": digest("other")})
+    def resolve(*arguments: Any, **options: Any) -> Snapshot:
+        return checkpoint.resolve(*arguments, **options).model_copy(update={"digest": digest("other")})
 
     monkeypatch.setattr(opened_release, "resolve", resolve)
     assert "is not what it was" in remeasured(made, encoders=["text"]).notes[0]
