@@ -74,12 +74,10 @@ def plan_content(
 ) -> Content:
     """Everything that decides what a run makes, as JSON: contents, parameters, steps and packages.
 
-    Names and places are not part of it, and neither is the machine: another GPU is found by the steps' own cache keys
-    when something else makes them run.
+    Of names and places only the model's own name is part of it, and the machine is not: another GPU is found by the
+    steps' own cache keys when something else makes them run.
     """
-    settings = parameters.model_dump(
-        mode="json", exclude={"model", "revision", "name", "recipe", "step_minutes", "store"}
-    )
+    settings = parameters.model_dump(mode="json", exclude=_NO_SETTINGS)
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
     del settings["image_size"]  # as it was resolved, and only of a model that has none of its own

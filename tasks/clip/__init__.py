@@ -10,13 +10,13 @@ from tasks.clip.altclip import AltClip
 from tasks.clip.base import (
     ENCODERS,
     MASK,
-    SMALLEST_VOCABULARY,
     ClipFamily,
     EncoderSpec,
     ImageSize,
     InputSpec,
     Oracle,
     Piece,
+    made_up_tokens,
 )
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
@@ -29,7 +29,6 @@ __all__ = [
     "ENCODERS",
     "FAMILIES",
     "MASK",
-    "SMALLEST_VOCABULARY",
     "ClipFamily",
     "EncoderSpec",
     "ImageSize",
@@ -38,6 +37,7 @@ __all__ = [
     "Piece",
     "family_for",
     "family_named",
+    "made_up_tokens",
 ]
 
 FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), ChineseClip(), AltClip(), *KINDS)
@@ -90,7 +90,8 @@ def _refuse_other_classes(config: dict[str, Any], where: object) -> None:
     Raises:
         UnsupportedVariant.
     """
-    names = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    named = config.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
     other = next((name for name in names if _ONE_TOWER.fullmatch(name)), None)
     code = config.get("auto_map")
     if other is None and isinstance(code, dict) and not any(isinstance(config.get(key), dict) for key in _SECTIONS):

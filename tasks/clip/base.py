@@ -14,9 +14,18 @@ if TYPE_CHECKING:
 
 MASK = "attention_mask"
 """The input that tells tokens (1) from padding (0), of text encoders that have it."""
-SMALLEST_VOCABULARY = 16
-"""Tokens that every model has: made-up texts, to time a model or compare two, consist of these."""
+_SMALLEST_VOCABULARY = 16
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
+
+
+def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
+    """Token ids (int64) of texts to time a model or compare two with: small, so that every vocabulary has them.
+
+    The largest is there once in each text: models that pool at the highest id find one place.
+    """
+    tokens = rng.integers(0, _SMALLEST_VOCABULARY - 1, size=shape, dtype="int64")
+    tokens[..., shape[-1] // 2] = _SMALLEST_VOCABULARY - 1
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -184,12 +193,16 @@ class ClipFamily(Protocol):
         """
         ...
 
-    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
+    def plain_model(self, folder: Path) -> nn.Module:
         """The model that plain transformers makes of the folder by itself, in FP32, where that is the oracle."""
         ...
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
         """Whether a stored tensor that is no parameter of the model changes no embedding; `modules` has the model's."""
+        ...
+
+    def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
+        """What of the stored tensors does not belong to the configuration although all parameters can be made."""
         ...
 
     def expose(self, model: nn.Module) -> None:

@@ -20,6 +20,8 @@ from tasks.clip.weights import stored_names, wrapper_prefix
 if TYPE_CHECKING:
     from torch import nn
 
+_SWITCHES = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""How transformers gives its results, which a file may say otherwise."""
 _STACKS = ("embeddings", "encoder", "layers", "layer")
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
 _NOT_ARCHITECTURE = frozenset(
@@ -107,7 +109,8 @@ class HuggingFaceFamily:
         """
         code = stored.get("auto_map")
         named = str(code.get("AutoModel", "")).rpartition(".")[2] if isinstance(code, dict) else ""
-        if not named or named not in (stored.get("architectures") or ()):
+        classes = stored.get("architectures")
+        if not named or not isinstance(classes, list) or named not in classes:
             return
         known = self.full_config({"model_type": stored["model_type"]}).to_dict()
         for section in _SECTIONS.values():
@@ -192,15 +195,20 @@ class HuggingFaceFamily:
         )
         return model.eval()
 
-    def plain_model(self, folder: Path, stored: dict[str, Any]) -> nn.Module:
-        """What transformers' own `AutoConfig` and `AutoModel` make of the folder."""
+    def plain_model(self, folder: Path) -> nn.Module:
+        """What transformers' own `AutoConfig` and `AutoModel` make of the folder; only its switches are reset."""
         import torch
 
-        config = model_class("AutoConfig").for_model(**_architecture(stored))
+        config = model_class("AutoConfig").from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        for part in (config, *(getattr(config, name) for name in _SECTIONS.values())):
+            for name, value in _SWITCHES.items():
+                setattr(part, name, value)
+            part.__dict__.pop("quantization_config", None)
         model: nn.Module = model_class("AutoModel").from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
+            attn_implementation="sdpa",
             use_safetensors=True,
             local_files_only=True,
             key_mapping=_without_prefix(folder),
@@ -217,6 +225,11 @@ class HuggingFaceFamily:
             known = known.rpartition(".")[0]
         inside = any(part.isdigit() or part in _STACKS for part in known.split("."))
         return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
+
+    def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
+        """Parameters are stored as they are: their shapes say all."""
+        del config, stored
+        return None
 
     def _model_class(self) -> Any:
         return model_class(f"{self.architecture}Model")

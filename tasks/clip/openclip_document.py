@@ -216,7 +216,8 @@ class Document:
             ("text_cfg", self.text, TEXT_DEFAULTS, set(text)),
         ):
             unused = {n for switch, names in _UNUSED_WITHOUT.items() if not values.get(switch) for n in names}
-            unused |= _TRAINING | _MODERN | (set() if values.get("pool_type") == "eos" else {"eos_id"})
+            unused |= _TRAINING | (_MODERN if section == "text_cfg" else set())
+            unused |= set() if values.get("pool_type") == "eos" else {"eos_id"}
             for key in sorted(values.keys() - known - unused, key=lambda key: (key not in _TOWER_NAMES, key)):
                 value = values[key]
                 if value != defaults.get(key) and not (key not in defaults and value in (None, False)):

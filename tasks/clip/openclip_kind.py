@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from artifacts.errors import BadWeights
 from tasks.clip.base import ClipFamily, Oracle
 from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
@@ -15,6 +17,12 @@ from tasks.clip.openclip_tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+LAYER_SCALE = "layer_scale"
+"""In a section of a configuration, true where the tower's blocks have a layer scale."""
+_LOSS = ("logit_scale", "logit_bias")
+_SCALE = re.compile(r"(visual\.)?(?:text\.)?transformer\.resblocks\.\d+\.ls_[12]\.gamma")
 
 
 class OpenClipKind(ClipFamily, Protocol):
@@ -54,7 +62,12 @@ class OpenClipFiles(HuggingFaceFamily):
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
         with torch.device("meta"):
             model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
-        model.load_state_dict(self.as_built(state), assign=True)
+        for name in _LOSS:  # no embedding uses them, and files may lack them
+            if name in model.state_dict():
+                state.setdefault(name, torch.zeros(model.state_dict()[name].shape))
+        missing, _ = model.load_state_dict(self.as_built(state), assign=True, strict=False)
+        if missing:
+            raise BadWeights(f"{len(missing)} tensors are missing, the first is {missing[0]}", where=folder)
         fill_buffers(model)
         return model.eval()
 
@@ -62,6 +75,15 @@ class OpenClipFiles(HuggingFaceFamily):
         """No: `pieces` knows what has no use, and another name may be part of an encoder."""
         del name, modules
         return False
+
+    def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
+        """Layer scales become part of other parameters: all are there, or none, as the configuration says."""
+        for section, visual in (("vision_config", True), ("text_config", False)):
+            wanted = 2 * config[section]["num_hidden_layers"] if config[section].get(LAYER_SCALE) else 0
+            found = sum((match := _SCALE.fullmatch(name)) is not None and bool(match[1]) is visual for name in stored)
+            if found != wanted:
+                return f"{found} layer scales are stored for {section}, which asks for {wanted}"
+        return None
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
         """The parameters of the `expose`d model under the names of the class as transformers has it."""

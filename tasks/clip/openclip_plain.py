@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
 from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import OpenClipFiles
+from tasks.clip.openclip_kind import LAYER_SCALE, OpenClipFiles
 from tasks.clip.openclip_tokenizer import odd_tokenizer
 
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
@@ -137,6 +137,7 @@ def plain_config(document: Document) -> dict[str, Any]:
     return {
         "projection_dim": document.embed_dim,
         "vision_config": shared
+        | layer_scaled(vision)
         | _transformer(vision, vision["width"] // vision["head_width"])
         | {"image_size": document.image_size[0], "patch_size": vision["patch_size"]},
         "text_config": shared | text_sizes(text) | {"eos_token_id": _LARGEST_ID},
@@ -145,8 +146,13 @@ def plain_config(document: Document) -> dict[str, Any]:
 
 def text_sizes(text: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes of a text tower of OpenCLIP's own, in the words of transformers' configurations."""
-    sizes = _transformer(text, text["heads"])
+    sizes = layer_scaled(text) | _transformer(text, text["heads"])
     return sizes | {"max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"]}
+
+
+def layer_scaled(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the blocks of one of OpenCLIP's own towers have a layer scale, if they do."""
+    return {LAYER_SCALE: True} if part["ls_init_value"] is not None else {}
 
 
 def _transformer(part: Mapping[str, Any], heads: int) -> dict[str, Any]:

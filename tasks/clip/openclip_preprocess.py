@@ -10,6 +10,10 @@ _OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _OPENAI_STD = [0.26862954, 0.26130258, 0.27577711]
 _RESAMPLE = {"bicubic": 3, "bilinear": 2, "random": 3}
 """Pillow's numbers; what is random in training is bicubic afterwards."""
+_KNOWN = frozenset(
+    ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "hf_hub", "url", "tag")
+)
+"""OpenCLIP's settings of pictures, and what files of its own list of weights have beside them."""
 _MODES = ("shortest", "squash")
 
 
@@ -19,6 +23,9 @@ def odd_preprocess(document: Document) -> str | None:
     `longest` is one: it pads around the picture, in a colour, before the pixels are normalised.
     """
     settings = document.preprocess
+    for key in sorted(settings.keys() - _KNOWN):
+        if settings[key] is not None:
+            return f"preprocess_cfg.{key} {settings[key]!r}"
     for key, known in (("resize_mode", _MODES), ("interpolation", tuple(_RESAMPLE)), ("mode", ("RGB",))):
         value = settings.get(key)
         if value is not None and value not in known:

@@ -20,6 +20,7 @@ from tasks.clip.siglip import Siglip
 if TYPE_CHECKING:
     from torch import nn
 
+_LONGEST = 8192
 _PATCHES = "vision_model.embeddings.patch_embedding"
 _POSITIONS = "vision_model.embeddings.position_embedding.weight"
 _FIXED_PROCESSOR = "SiglipImageProcessorPil"
@@ -70,6 +71,13 @@ class Siglip2(Siglip):
         """
         vision = self.full_config(stored).vision_config
         height, width = _size(vision)
+        if max(size or (height, width)) > _LONGEST:
+            raise ConfigError(
+                f"image_size {size or (height, width)} is too large",
+                where=where,
+                expected=f"at most {_LONGEST} pixels a side",
+                fix="give a smaller image_size",
+            )
         if size is not None and not _is_whole(size, vision.patch_size):
             nearest = [max(1, round(length / vision.patch_size)) * vision.patch_size for length in size]
             raise ConfigError(
@@ -103,6 +111,12 @@ class Siglip2(Siglip):
         side = vision.config.patch_size
         vision.embeddings = PatchGrid(vision.embeddings, (height // side, width // side))
 
+    def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
+        """Positions of another grid than the configuration's would be interpolated all the same."""
+        wanted = self.full_config(config).vision_config.num_patches
+        found = stored.get(_POSITIONS, (wanted,))[0]
+        return None if found == wanted else f"{_POSITIONS} is for {found} patches, and num_patches is {wanted}"
+
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """At the size that the position embeddings are stored for."""
         return self.pieces_at(stored, None)
@@ -111,9 +125,11 @@ class Siglip2(Siglip):
         """As for SigLIP; the convolution over patches is stored as a linear layer, positions on another grid."""
         pieces: dict[str, Piece | None] = dict(super().pieces(stored))
         weight = f"{_PATCHES}.weight"
-        if weight not in stored or _POSITIONS not in stored:
+        if len(stored.get(weight, ())) != 2 or len(stored.get(_POSITIONS, ())) != 2:
             return pieces
-        side = math.isqrt(stored[weight][-1] // 3)
+        side, patches = math.isqrt(stored[weight][-1] // 3), stored[_POSITIONS][0]
+        if not side or 3 * side**2 != stored[weight][-1] or math.isqrt(patches) ** 2 != patches:
+            return pieces  # then the shapes are not the model's, and the check says so
         pieces[weight] = Piece(weight, patch=side)
         if size is not None:
             rows, columns = size[0] // side, size[1] // side

@@ -45,6 +45,8 @@ _HF_TEXT = (*_UNUSED, *TOKENIZER_KEYS, "context_length", "hf_model_name", "hf_pr
 _TEXT_POOLS = {"argmax": "highest", "last": "last", "first": "first", "eos": "end"}
 _HF_POOLS = {"mean_pooler": "mean", "cls_pooler": "pooler", "cls_last_hidden_state_pooler": "first"}
 _TANH = {"approximate": "tanh"}
+_OWNERS = ("", "FacebookAI", "google-bert", "microsoft")
+"""Who publishes the encoders whose sizes are known; another's of the same name may be anything."""
 _EPS = 1e-5
 """PyTorch's, which OpenCLIP leaves as it is."""
 
@@ -118,15 +120,21 @@ def _text_obstacles(document: Document) -> Iterator[str]:
 def _kwargs_obstacles(document: Document, section: str, part: dict[str, Any]) -> Iterator[str]:
     if part["act_kwargs"] and (part["act_kwargs"] != _TANH or document.model.get("quick_gelu")):
         yield f"{section}.act_kwargs {part['act_kwargs']}"
-    if part["norm_kwargs"] and set(part["norm_kwargs"]) != {"eps"}:
+    norm = part["norm_kwargs"]
+    if norm and (set(norm) != {"eps"} or not isinstance(norm["eps"], float) or not norm["eps"] > 0):
         yield f"{section}.norm_kwargs {part['norm_kwargs']}"
 
 
 def _encoder_obstacles(document: Document) -> Iterator[str]:
     text = document.text
-    if _hub_name(text["hf_model_name"]) not in ENCODERS:
+    owner, _, name = text["hf_model_name"].rpartition("/")
+    if name not in ENCODERS or owner not in _OWNERS:
         yield f"text_cfg.hf_model_name {text['hf_model_name']!r}"
         return
+    encoder = ENCODERS[name]
+    before = 0 if encoder["encoder"] == "bert" else encoder["pad_token_id"] + 1  # positions that no token has
+    if text["context_length"] > encoder["max_position_embeddings"] - before:
+        yield f"text_cfg.context_length {text['context_length']}, which {name} has no positions for"
     if text["hf_pooler_type"] not in _HF_POOLS:
         yield f"text_cfg.hf_pooler_type {text['hf_pooler_type']!r}"
     if text["hf_proj_type"] not in ("linear", "mlp"):

@@ -65,13 +65,13 @@ def stored_names(files: Iterable[Path]) -> list[str]:
 class WeightReader:
     """The parameters in one or more safetensors files, by the model's names.
 
-    A wrapper's prefix before the names is dropped (`prefix` says which).
+    A wrapper's prefix before the names is dropped (`prefix` says which); `stored` has the shapes of all tensors.
 
     `find_pieces` says which parameters are stored under another name or as part of another tensor, and which tensors
     are no parameters (see `ClipFamily.pieces`); all other tensors keep their names.
 
     Raises (on opening):
-        BadWeights: a file is not valid safetensors, or two files hold the same tensor.
+        BadWeights: a file is not valid safetensors, two files hold the same tensor, or shapes do not fit together.
     """
 
     def __init__(self, files: Iterable[Path], find_pieces: FindPieces | None = None) -> None:
@@ -84,13 +84,48 @@ class WeightReader:
                 where[name] = (path, base, entry)
         self.prefix = wrapper_prefix(where)
         self._where = {name.removeprefix(self.prefix): place for name, place in where.items()}
-        shapes = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
-        found = {} if find_pieces is None else find_pieces(shapes)
+        if len(self._where) < len(where):
+            twice = next(name for name in where if self.prefix and f"{self.prefix}{name}" in where)
+            raise BadWeights(
+                f"{twice} is there twice, under {self.prefix} and without it",
+                where=where[twice][0],
+                expected="each tensor once",
+                fix="save the wrapped model alone",
+            )
+        self.stored = {name: tuple(entry["shape"]) for name, (_, _, entry) in self._where.items()}
+        shapes = self.stored
+        try:
+            found = {} if find_pieces is None else find_pieces(shapes)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise BadWeights(
+                f"tensors have not the shapes of the model's kind: {error}",
+                where=next((path for path, _, _ in where.values()), None),
+                expected="the shapes that the model's own library stores",
+                fix="download the checkpoint again",
+            ) from error
         named = {name: piece for name, piece in found.items() if piece is not None}
         used = {piece.stored for piece in named.values()} | {piece.scale for piece in named.values()}
         used |= {name for piece in named.values() for name in _batch_norm(piece).values()}
         used |= found.keys() - named.keys()
+        for piece in named.values():
+            self._check_parts(piece)
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
+
+    def _check_parts(self, piece: Piece) -> None:
+        """What becomes part of a piece has a value for each row of it, and a piece has all values of its tensor."""
+        stored = self.stored.get(piece.stored, ())
+        shape = stored if piece.shape is None else piece.shape
+        parts = [*_batch_norm(piece).values(), *([piece.scale] if piece.scale else [])]
+        odd = [name for name in parts if self.stored.get(name) != shape[:1]]
+        if math.prod(stored) != math.prod(shape):
+            odd.append(piece.stored)
+        if odd:
+            raise BadWeights(
+                f"{odd[0]} has shape {self.stored.get(odd[0])}, which does not fit {piece.stored} of {stored}",
+                where=self._where[piece.stored][0],
+                expected="a factor for each row",
+                fix="check that weights and configuration belong together",
+            )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pieces)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.prefect_forms import for_forms
-from tasks.clip import MASK, SMALLEST_VOCABULARY, EncoderSpec
+from tasks.clip import MASK, EncoderSpec, made_up_tokens
 
 MIN_ROUNDS = 3
 _SEED = 7
@@ -47,7 +47,7 @@ def random_feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
         elif item.name == MASK:
             feed[item.name] = np.ones((batch, *item.shape), np.int64)
         else:
-            feed[item.name] = rng.integers(0, SMALLEST_VOCABULARY, size=(batch, *item.shape), dtype=np.int64)
+            feed[item.name] = made_up_tokens(rng, (batch, *item.shape))
     return feed
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
-from tasks.clip import MASK, SMALLEST_VOCABULARY
+from tasks.clip import MASK, made_up_tokens
 from tasks.device.gpu_state import GpuState
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.checked import CheckedRunner
@@ -122,7 +122,7 @@ def _random_input(item: Any) -> NDArray[Any]:
     if item.name == MASK:
         return np.ones(shape, np.int64)
     if "int" in item.type:
-        return rng.integers(0, SMALLEST_VOCABULARY, size=shape, dtype=np.int64)
+        return made_up_tokens(rng, shape)
     return rng.standard_normal(shape).astype(np.float16)
 
 

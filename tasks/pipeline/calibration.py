@@ -20,7 +20,6 @@ from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, part
 from tasks.quantizing.modelopt import (
     PACKAGES,
     activation_quantizers,
-    enabled_quantizers,
     insert_quantizers,
     load_exposed,
     read_amax,
@@ -99,8 +98,6 @@ def calibrate(
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
         BadSample: too many samples cannot be decoded.
     """
-    from tasks.quantizing.zero_weights import zero_quantizers
-
     with measured() as meter:
         store = active_store()
         dataset = data.open()
@@ -120,9 +117,11 @@ def calibrate(
                 first = next(inputs)
                 bare = _bare_throughput(model, family, encoder, first)
                 inputs = chain([first], inputs)
-            insert_quantizers(model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs))
+            settled = insert_quantizers(
+                model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs)
+            )
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
-        zeros = tuple(name for name in zero_quantizers(model, enabled_quantizers(model)) if name in amax)
+        zeros = tuple(name for name in settled if name in amax)
         amax |= {name: require_usable(name, value) for name, value in watch.chosen().items() if name not in zeros}
         table = _keep(amax, watch, dataset.samples)
     return Calibration(

@@ -287,7 +287,7 @@ class _Scales:
         for name, algorithm in self.algorithms.items():
             found = {
                 key: AMAX_OF_ZEROS
-                if key in self.zeros
+                if key in self.zeros and not float(quantizer._calibrator.compute_amax())
                 else float(quantizer._calibrator.compute_amax())
                 if algorithm == "max"
                 else require_usable(key, histograms[key].amax(algorithm))

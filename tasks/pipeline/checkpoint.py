@@ -50,11 +50,17 @@ if TYPE_CHECKING:
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIGS = ("config.json", openclip.CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 _TOKENIZERS = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"),
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.spm",
 )
 _BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
-"""What model, tokenizer and image processor read; all else in a folder is none of a run's business."""
+"""What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _ADAPTER = re.compile(r"\blora_|\.base_layer\.")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -98,7 +104,6 @@ def resolve(
     model = typed_name(model)
     folder, kind, commit = locate(model, revision)
     family, config, chosen = describe(folder, image_size)
-    _refuse_pickles(folder)
     files = _pin(folder)
     digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])
     default = folder_name(folder) if kind == "folder" else model_name_from(model)
@@ -135,11 +140,15 @@ def describe(
         As `resolve`, but for what it says of weights.
     """
     _refuse_adapters(folder)
-    family, config = _identify(folder, weights=weights)
+    with sound_config("CLIP", folder):
+        family, config = _identify(folder, weights=weights)
+    if weights:  # before anything is fetched for the model
+        _refuse_pickles(folder)
     with sound_config(family.name, folder):
         family.refuse_foreign_code(config, where=folder / "config.json")
         config, chosen = family.at_size(config, image_size, where=folder)
-    return family, with_tokenizer(folder, config), chosen
+    native = openclip.is_native(folder, weights=weights)
+    return family, with_tokenizer(folder, config) if native else config, chosen
 
 
 def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[Path, Any, str | None]:
@@ -306,7 +315,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
-    besides = [folder / name for name in _BESIDES_WEIGHTS if (folder / name).is_file()]
+    found = (path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
+    besides = [path for path in found if _PLAIN_NAME.fullmatch(path.name)]
     paths = sorted({*weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         digests = list(pool.map(digest_file, paths))
@@ -384,7 +394,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
     """
     with measured() as meter:
         folder = snapshot.open_folder()
-        _check_json(snapshot)
+        check_json(folder)
         family = family_named(snapshot.family)
         reader = snapshot.weights()
         expected, weight_notes = check_names(snapshot, reader)
@@ -411,6 +421,14 @@ def check_names(snapshot: Snapshot, reader: WeightReader) -> tuple[dict[str, tup
         UnsupportedVariant: there are tensors of an adapter.
     """
     model = _empty_model(snapshot)
+    odd = family_named(snapshot.family).odd_tensors(snapshot.config, reader.stored)
+    if odd is not None:
+        raise BadWeights(
+            odd,
+            where=snapshot.root,
+            expected="the tensors that the configuration describes",
+            fix="check that weights and configuration belong together",
+        )
     expected = _expected_tensors(snapshot, model, reader)
     unused = _check_names(reader, expected, _unused_by(family_named(snapshot.family), model), snapshot.root)
     return expected, list(_weight_notes(reader, unused))
@@ -420,22 +438,22 @@ def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
     if reader.prefix:
         yield f"every tensor's name begins with {reader.prefix}, which is left out"
     if unused:
-        yield f"tensors that no embedding uses are left out: {len(unused)}, such as {unused[0]}"
+        yield f"tensors that transformers' model does not have are left out: {len(unused)}, such as {unused[0]}"
 
 
-def _check_json(snapshot: Snapshot) -> None:
-    """Of a key that a file has twice, libraries take one without a word, and not all the same one."""
-    for file in snapshot.files:
-        if file.path.endswith(".json"):
-            path = snapshot.root / file.path
+def check_json(folder: Path) -> None:
+    """Of a key that a file has twice, libraries take one without a word, and not all the same one.
+
+    Raises:
+        CheckpointError: a file that model, tokenizer or image processor read is not sound JSON.
+    """
+    for path in sorted({path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern)}):
+        if path.suffix == ".json":
             try:
                 strict_json(path.read_bytes())
             except ValueError as error:
                 raise CheckpointError(
-                    f"{file.path} is not sound JSON: {error}",
-                    where=path,
-                    expected=_SOUND,
-                    fix=_OWN_FILES,
+                    f"{path.name} is not sound JSON: {error}", where=path, expected=_SOUND, fix=_OWN_FILES
                 ) from error
 
 

@@ -118,7 +118,7 @@ def _free_memory() -> int:
     return 0
 
 
-@cached_step("build", version=5, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=6, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:

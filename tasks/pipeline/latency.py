@@ -171,7 +171,7 @@ def _clock_mhz(loaded: GpuState | None) -> float | None:
     return round(float(np.mean(clocks)), 1) if clocks else None
 
 
-@cached_step("latency", version=2, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("latency", version=3, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def latency_task(
     snapshot: Snapshot,
     encoder: Encoder,

@@ -17,14 +17,15 @@ from artifacts.refs import digest_json
 from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import Preprocess, save_preprocess
-from tasks.checkpoints.snapshot import Snapshot
+from tasks.checkpoints.snapshot import STATE_FILE, Snapshot
 from tasks.clip import ENCODERS, ImageSize, family_named
 from tasks.clip.weights import WeightReader
 from tasks.graph.skeleton import Inventory
 from tasks.graph.tracing import inventory_of
-from tasks.pipeline.checkpoint import check_names, describe, locate, weight_files
+from tasks.pipeline.checkpoint import check_json, check_names, describe, locate, weight_files
 from tasks.quantizing.recipe import Recipe
 
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -76,7 +77,8 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
     """
     model = typed_name(model)
     folder, kind, commit = locate(model, revision, weights=False)
-    weights = any(folder.glob("*.safetensors"))
+    # What the hub's cache happens to hold of the weights must not decide.
+    weights = kind != "hub" and any(path.suffix in _WEIGHTS for path in folder.iterdir())
     family, stored, chosen = describe(folder, image_size, weights=weights)
     snapshot = Snapshot(
         kind=kind,
@@ -96,6 +98,9 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
         reader = WeightReader(weight_files(folder), partial(family.pieces_at, size=chosen))
         expected, notes = check_names(snapshot, reader)
         tensors = len(expected)
+    check_json(folder)
+    if (folder / STATE_FILE).is_file():
+        notes.append(f"whether a release vouches for {STATE_FILE} is found by a run, which knows a store")
     with tempfile.TemporaryDirectory(prefix="clipsmith-") as kept:
         notes += save_preprocess(folder, family, snapshot.config, Path(kept))
         processor = Preprocess(Path(kept), family, snapshot.config)

@@ -1,9 +1,11 @@
 """Step 1b: a checkpoint embeds what plain transformers embeds, before anything else is made of it.
 
-transformers is given the checkpoint's own files: the tokenizer and the image processor that they name, one text at a
-time and unpadded, pictures in the modes that files have. Our side is what every later step works with: the exported
-preprocessing, the resolved configuration, weights by the names and rows of the exporter, and the arithmetic of the
-exported graph, in FP32.
+transformers is given the checkpoint's own files: its configuration but for switches, the tokenizer and the image
+processor that they name, one text at a time and unpadded, pictures in the modes that files have. Which class the image
+processor's name means is found by us (`tasks.clip.image_processor`): `AutoImageProcessor` wants torchvision.
+
+Our side is what every later step works with: the exported preprocessing, the resolved configuration, weights by the
+names and rows of the exporter, and the arithmetic of the exported graph, in FP32.
 """
 
 from __future__ import annotations
@@ -146,7 +148,7 @@ def picture_samples() -> dict[str, Image]:
 
 def _plain_model(family: ClipFamily, snapshot: Snapshot) -> nn.Module:
     with plain_folder(snapshot) as folder:
-        return family.plain_model(folder, snapshot.stored_config)
+        return family.plain_model(folder)
 
 
 def _reference_texts(
@@ -181,13 +183,10 @@ def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> 
     """The model that is traced is built from `snapshot.config`: it must say what transformers read in the files."""
     theirs, ours = family.resolve_config(model.config.to_dict()), snapshot.config
     for section in ("text_config", "vision_config"):
-        odd = sorted(key for key, value in ours[section].items() if theirs[section].get(key) != value)
-        if odd:
-            raise _differ(
-                "model",
-                f"{section}.{odd[0]} is {ours[section][odd[0]]!r} here and {theirs[section].get(odd[0])!r} there",
-                snapshot,
-            )
+        for key in sorted(theirs[section].keys() | ours[section].keys()):
+            mine, other = ours[section].get(key), theirs[section].get(key)
+            if mine != other and not (key == "image_size" and snapshot.image_size is not None):
+                raise _differ("model", f"{section}.{key} is {mine!r} here and {other!r} there", snapshot)
 
 
 def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> None:

@@ -31,10 +31,11 @@ def insert_quantizers(
     recipe: Recipe,
     encoders: tuple[Encoder, ...],
     forward_loop: Callable[[Any], None] | None,
-) -> None:
+) -> list[str]:
     """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
 
-    What sees nothing but zeros because weights are zeros gets scale 1 (`tasks.quantizing.zero_weights`).
+    What sees nothing but zeros because weights are zeros gets scale 1 (`tasks.quantizing.zero_weights`); the result
+    names these quantizers.
 
     What an `nn.MultiheadAttention` hides stays unquantized: a model that is to be saved is not `expose`d.
     """
@@ -56,8 +57,9 @@ def insert_quantizers(
     loop = None if forward_loop is None else _after_check(recipe, forward_loop)
     with torch.no_grad(), prints_to_log():
         mtq.quantize(model, config, loop)
-        settle_zeros(model, enabled_quantizers(model))
+        settled = settle_zeros(model, enabled_quantizers(model))
     _check_scope(model, recipe)
+    return settled
 
 
 def _after_check(recipe: Recipe, forward_loop: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -32,20 +32,19 @@ def settle_zeros(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
     """
     import torch
 
-    settled = [name for name in zero_quantizers(model, quantizers) if not _is_positive(quantizers[name].amax)]
+    settled = [name for name in zero_quantizers(model, quantizers) if _is_zero(quantizers[name].amax)]
     for name in settled:
-        amax = quantizers[name].amax
-        if amax is not None:
-            quantizers[name].amax = torch.full_like(amax, AMAX_OF_ZEROS)
+        quantizers[name].amax = torch.full_like(quantizers[name].amax, AMAX_OF_ZEROS)
     return settled
 
 
-def _is_positive(amax: torch.Tensor | None) -> bool:
-    return amax is not None and bool(amax.max() > 0)
+def _is_zero(amax: torch.Tensor | None) -> bool:
+    """Whether there is an amax, and it is 0: a norm or a bias in between gives more than zeros."""
+    return amax is not None and not bool(amax.any())
 
 
 def zero_quantizers(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
-    """Those of `quantizers` that see nothing but zeros, whatever the data: weights of zeros, and what these make."""
+    """Those of `quantizers` that may see nothing but zeros because of weights: these, and what is made with them."""
     from torch import nn
 
     weights, silent = set(), set()

@@ -46,6 +46,25 @@ def test_without_weights_the_small_files_are_enough(call: Call, model: Path) -> 
     assert code == ExitCode.DONE and found["tensors"] is None and found["family"] == "clip"
 
 
+def test_pickles_alone_are_refused_as_by_a_run(call: Call, model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    code, _, err = call("check", model)
+    assert code == ExitCode.WRONG_INPUT and "the weights are pickles (pytorch_model.bin)" in err
+
+
+def test_a_key_that_is_there_twice_is_refused(call: Call, model: Path) -> None:
+    path = model / "tokenizer_config.json"
+    path.write_text(path.read_text().rstrip().removesuffix("}") + ', "padding_side": "left", "padding_side": "right"}')
+    code, _, err = call("check", model)
+    assert code == ExitCode.WRONG_INPUT and "tokenizer_config.json is not sound JSON" in err
+
+
+@pytest.mark.parametrize("named", [5, True, "CLIPModel", [None]])
+def test_odd_architectures_change_nothing(named: Any, call: Call, model: Path) -> None:
+    change(model / "config.json", architectures=named)
+    assert call("check", model)[0] == ExitCode.DONE
+
+
 def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from transformers import AutoModel
 
+from artifacts.errors import BadWeights, CheckpointError, UnsupportedVariant
 from artifacts.store.store import Store
 from tasks.clip import openclip
 from tasks.clip.openclip_siglip import TOWERS
@@ -19,6 +21,7 @@ from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.graph_audit import audit
 from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.pipeline.quantization import quantize
+from tasks.quantizing.modelopt import load_plain
 from tasks.quantizing.recipe import load_recipe
 from tests.tasks.clip.openclip_golden import ARCHIVES, Golden, add_tokenizer, golden, shrink
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx
@@ -113,3 +116,73 @@ def test_timms_architectures_are_as_timm_builds_them() -> None:
         for name, tower in TOWERS.items()
     }
     assert ours == facts
+
+
+def edited(folder: Path, drop: str | None = None, **vision: object) -> Path:
+    """The folder with other settings of the image tower, or without the tensors whose names hold `drop`."""
+    path = folder / openclip.CONFIG_FILE
+    document = json.loads(path.read_text())
+    document["model_cfg"]["vision_cfg"] |= vision
+    path.write_text(json.dumps(document))
+    if drop is not None:
+        state = load_file(folder / openclip.WEIGHTS_FILE)
+        save_file({name: value for name, value in state.items() if drop not in name}, folder / openclip.WEIGHTS_FILE)
+    return folder
+
+
+@pytest.fixture
+def scaled(tmp_path: Path) -> Path:
+    """A model whose blocks have a layer scale."""
+    folder = golden("layer_scale", tmp_path / "model").folder
+    add_tokenizer("layer_scale", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"drop": "ls_1.gamma"}, "2 layer scales are stored for vision_config, which asks for 4"),
+        ({"ls_init_value": None}, "4 layer scales are stored for vision_config, which asks for 0"),
+    ],
+)
+def test_layer_scales_are_there_as_the_document_says(
+    changes: dict[str, object], message: str, scaled: Path, store: Store
+) -> None:
+    folder = edited(scaled, **changes)  # type: ignore[arg-type]
+    with pytest.raises(BadWeights, match=message):
+        check(resolve(str(folder), None, store))
+
+
+def test_the_losss_scale_may_be_missing(scaled: Path, store: Store) -> None:
+    with_it = load_plain(resolve(str(scaled), None, store), "eager")[0].state_dict()
+    snapshot = resolve(str(edited(scaled, drop="logit_scale")), None, store)
+    assert check(snapshot).tensors == len(with_it) - 1
+    without = load_plain(snapshot, "eager")[0].state_dict()
+    assert without.keys() == with_it.keys()
+    assert all(torch.equal(without[name], with_it[name]) for name in with_it if name != "logit_scale")
+
+
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"norm_eps": 1e-3},
+        {"pos_embed": "rope"},
+        {"reg_tokens": 4},
+        {"attention_mode": "causal"},
+        {"head_width": 0},
+        {"width": "64"},
+        {"image_size": []},
+        {"timm_model_name": ["a"]},
+    ],
+)
+def test_settings_that_are_odd_or_unknown_are_refused(vision: dict[str, object], scaled: Path, store: Store) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        check(resolve(str(edited(scaled, **vision)), None, store))  # type: ignore[arg-type]
+    assert len(caught.value.what.splitlines()) == 1
+
+
+def test_unknown_settings_of_pictures_are_refused(scaled: Path, store: Store) -> None:
+    path = scaled / openclip.CONFIG_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"preprocess_cfg": {"crop_pct": 0.875}}))
+    with pytest.raises(UnsupportedVariant, match=r"preprocess_cfg\.crop_pct 0\.875"):
+        resolve(str(scaled), None, store)

@@ -237,3 +237,34 @@ def test_positions_come_on_another_grid(dtype: str, tmp_path: Path, monkeypatch:
     got = reader.read("on another")
     assert got.dtype == np.float32 and np.abs(got - wanted.flatten(2)[0].T.numpy()).max() < 2e-6
     assert np.array_equal(fp16(reader, "on another"), got.astype(np.float16))
+
+
+def test_a_name_that_is_there_with_and_without_the_prefix_is_refused(tmp_path: Path) -> None:
+    names = ("model.text_model.a", "model.vision_model.b", "model.text_projection.weight", "text_projection.weight")
+    path = save(tmp_path / "m.safetensors", **{name: torch.ones(2, 2) for name in names})
+    with pytest.raises(BadWeights, match=r"text_projection\.weight is there twice, under model\."):
+        WeightReader([path])
+
+
+# --- parts that become part of a parameter ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [
+        (Piece("w", scale="short"), r"short has shape \(1,\), which does not fit w of \(4, 3\)"),
+        (Piece("w", scale="nowhere"), "nowhere has shape None"),
+        (Piece("w", batch_norm="norm"), r"norm\.weight has shape None"),
+        (Piece("w", shape=(2, 3)), r"w has shape \(4, 3\)"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(piece: Piece, message: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", w=torch.ones(4, 3), short=torch.ones(1), next=torch.full((9,), 777.0))
+    with pytest.raises(BadWeights, match=message):
+        WeightReader([path], lambda _: {"weight": piece})
+
+
+def test_shapes_of_another_kind_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.safetensors", bias=torch.ones(()))
+    with pytest.raises(BadWeights, match="have not the shapes of the model's kind"):
+        WeightReader([path], lambda stored: {"q": Piece("bias", rows=(0, stored["bias"][0] // 3))})

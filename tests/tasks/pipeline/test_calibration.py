@@ -560,9 +560,9 @@ def test_tf32_is_off_while_calibrating(prepared: Any, monkeypatch: pytest.Monkey
     seen: list[bool] = []
     insert = calibrating.insert_quantizers  # type: ignore[attr-defined]
 
-    def watched(*arguments: Any) -> None:
+    def watched(*arguments: Any) -> Any:
         seen.append(torch.backends.cudnn.allow_tf32)
-        insert(*arguments)
+        return insert(*arguments)
 
     before = torch.backends.cudnn.allow_tf32
     monkeypatch.setattr(calibrating, "insert_quantizers", watched)
