@@ -102,7 +102,10 @@ def resolve(
     if os.environ.get(_UNSAFE_SWITCH, "").lower() in ("1", "y", "yes", "true"):
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     model = typed_name(model)
-    folder, kind, commit = locate(model, revision)
+    folder, kind, commit = locate(model, revision, weights=False)
+    if kind == "hub":
+        describe(folder, image_size, weights=False)  # what is refused is refused before gigabytes are fetched
+        folder, kind, commit = locate(model, commit)
     family, config, chosen = describe(folder, image_size)
     files = _pin(folder)
     digest = digest_json([*([file.path, file.sha256] for file in files), *pinned_elsewhere(config)])

@@ -346,15 +346,36 @@ def asked(monkeypatch: pytest.MonkeyPatch, native: Path, small_clip: Path, tmp_p
     return calls
 
 
+def test_what_is_refused_is_refused_before_weights_are_downloaded(
+    asked: list[tuple[Any, ...]], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    download = huggingface_hub.snapshot_download
+
+    def of_a_convolution(model: str, **options: Any) -> str:
+        folder = Path(download(model, **options))
+        document = json.loads((folder / openclip.CONFIG_FILE).read_text())
+        document["model_cfg"]["vision_cfg"] = {"timm_model_name": "convnext_base", "image_size": 32}
+        (folder / openclip.CONFIG_FILE).write_text(json.dumps(document))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", of_a_convolution)
+    with pytest.raises(UnsupportedVariant, match="convnext_base"):
+        resolve("org/native", None, store)
+    ((_, _, patterns),) = asked
+    assert "open_clip_config.json" in patterns and not any(pattern.endswith(".safetensors") for pattern in patterns)
+
+
 def test_weights_in_one_layout_are_downloaded(asked: list[tuple[Any, ...]], store: Store) -> None:
     snapshot = resolve("org/both", "main", store)
     assert (snapshot.family, snapshot.kind, snapshot.revision) == ("clip", "hub", "c" * 40)
-    assert [call[:2] for call in asked] == [("org/both", "main")]
+    assert [call[:2] for call in asked] == [("org/both", "main"), ("org/both", "c" * 40)]
     assert not (snapshot.root / openclip.WEIGHTS_FILE).exists()
 
 
 def test_openclips_weights_are_downloaded_where_there_are_no_others(asked: list[tuple[Any, ...]], store: Store) -> None:
     snapshot = resolve("org/native", None, store)
     assert (snapshot.family, snapshot.kind, snapshot.model) == ("openclip", "hub", "org--native")
-    assert [call[:2] for call in asked] == [("org/native", None), ("org/native", "c" * 40)]
+    assert [call[:2] for call in asked] == [("org/native", None), *2 * [("org/native", "c" * 40)]]
     assert openclip.WEIGHTS_FILE in {file.path for file in snapshot.files}
