@@ -26,8 +26,6 @@ from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.runs.steps import STEPS
 from tasks.runs.versions import package_version
 
-_NO_SETTINGS = {"model", "revision", "name", "recipe", "step_minutes", "store"}
-"""Parameters that stand for contents, which a plan has by themselves, and those that change no result."""
 PinArguments = tuple[str | None, int, str, int, list[str]]
 
 
@@ -77,7 +75,9 @@ def plan_content(
     Of names and places only the model's own name is part of it, and the machine is not: another GPU is found by the
     steps' own cache keys when something else makes them run.
     """
-    settings = parameters.model_dump(mode="json", exclude=_NO_SETTINGS)
+    settings = parameters.model_dump(
+        mode="json", exclude={"model", "revision", "name", "recipe", "step_minutes", "store"}
+    )
     for section in ("calibration", "evaluation"):
         settings[section].pop("source")
     del settings["image_size"]  # as it was resolved, and only of a model that has none of its own

@@ -14,8 +14,8 @@ def typed_name(model: str) -> str:
 
     OpenCLIP's `local-dir:folder` is the folder. All else is left as it is.
     """
-    model = model.strip()
-    if model.startswith(_LOCAL):
-        return model.removeprefix(_LOCAL)
-    prefix = _PREFIX.match(model)
-    return _AFTER.sub("", model[prefix.end() :]) if prefix else model
+    pasted = model.strip()
+    if pasted.startswith(_LOCAL):
+        return pasted.removeprefix(_LOCAL)
+    prefix = _PREFIX.match(pasted)
+    return _AFTER.sub("", pasted[prefix.end() :]) if prefix else model

@@ -61,7 +61,7 @@ _TOKENIZERS = (
 _BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
 """What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_ADAPTER = re.compile(r"\blora_|\.base_layer\.")
+_ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")

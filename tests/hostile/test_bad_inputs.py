@@ -26,8 +26,9 @@ def missing_tensor(shop: Workshop) -> Bad:
 
 
 def extra_tensor(shop: Workshop) -> Bad:
-    folder = shop.weights(lambda t: t.update({"vision_model.lora.weight": np.ones((2, 2), np.float32)}))
-    return Bad(digits(folder), "BadWeights", ["1 tensors are not part of the model", "vision_model.lora.weight"])
+    name = "vision_model.encoder.layers.0.extra.weight"
+    folder = shop.weights(lambda t: t.update({name: np.ones((2, 2), np.float32)}))
+    return Bad(digits(folder), "BadWeights", ["1 tensors are not part of the model", name])
 
 
 def misshapen_tensor(shop: Workshop) -> Bad:
@@ -60,7 +61,7 @@ def image_size_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),
     )
-    return Bad(digits(folder), "CheckpointError", ["makes 64 x 64 pixels, the model takes 32 x 32"])
+    return Bad(digits(folder), "CheckpointError", ["makes 3 x 64 x 64, the model takes 3 x 32 x 32"])
 
 
 def image_width_unlike_the_processor(shop: Workshop) -> Bad:
@@ -68,7 +69,7 @@ def image_width_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(crop_size={"height": 32, "width": 48}, size={"shortest_edge": 48}),
     )
-    return Bad(digits(folder), "CheckpointError", ["makes 32 x 48 pixels"])
+    return Bad(digits(folder), "CheckpointError", ["makes 3 x 32 x 48, the model takes"])
 
 
 def no_tokenizer(shop: Workshop) -> Bad:
@@ -147,12 +148,13 @@ def hub_model_without_a_network(shop: Workshop) -> Bad:
 
 
 def dead_layer(shop: Workshop) -> Bad:
-    name = "vision_model.encoder.layers.1.mlp.fc2"
+    block = "vision_model.encoder.layers.1"
 
     def kill(tensors: dict[str, np.ndarray]) -> None:
-        tensors[f"{name}.weight"] = np.zeros_like(tensors[f"{name}.weight"])
+        for part in ("weight", "bias"):
+            tensors[f"{block}.layer_norm2.{part}"] = np.zeros_like(tensors[f"{block}.layer_norm2.{part}"])
 
-    return Bad(digits(shop.weights(kill)), "BadAmax", [f"{name}.weight_quantizer is 0.0"])
+    return Bad(digits(shop.weights(kill)), "BadAmax", [f"{block}.mlp.fc1.input_quantizer is 0.0"])
 
 
 def no_calibration_data(shop: Workshop) -> Bad:

@@ -37,8 +37,8 @@ def test_it_is_resolved_at_the_size_of_the_release(
 ) -> None:
     asked: list[Any] = []
 
-    def resolve(*arguments: Any) -> Snapshot:
-        asked.append(arguments)
+    def resolve(*arguments: Any, image_size: Any) -> Snapshot:
+        asked.append((*arguments, image_size))
         about: dict[str, Any] = {"revision": "r", "digest": SHA, "family": "siglip2", "stored_config": {}, "files": ()}
         return Snapshot(kind="folder", name="n", model="m", folder="n", image_size=size, **about)
 
@@ -49,7 +49,7 @@ def test_it_is_resolved_at_the_size_of_the_release(
 
 
 def test_a_checkpoint_that_has_another_size_now_is_no_reference(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def resolve(*_: Any) -> Snapshot:
+    def resolve(*_: Any, **_options: Any) -> Snapshot:
         raise ConfigError("this checkpoint is one of 32 x 32")
 
     monkeypatch.setattr(opened_release, "resolve", resolve)
