@@ -97,6 +97,6 @@ def test_two_identical_runs_at_once(small_clip: Path, tmp_path: Path) -> None:
     assert sorted([one.pop("new"), two.pop("new")]) == [False, True]
     assert one == two
     steps = [step for _, err in ended for step in computed(err)]
-    assert len(steps) == len(set(steps)) == 29
+    assert len(steps) == len(set(steps)) == 30
     assert len(Store.open(tmp_path / "store", writable=False).releases()) == 1
     assert not list((tmp_path / "store" / "locks").iterdir())
