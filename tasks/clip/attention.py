@@ -24,6 +24,15 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, _mask)
 
 
+def use_in(model: torch.nn.Module) -> None:
+    """Let every attention of a model compute as it is exported."""
+    register()
+    for module in model.modules():
+        config: Any = getattr(module, "config", None)
+        if hasattr(config, "_attn_implementation"):
+            config._attn_implementation = NAME
+
+
 def _attention(
     _module: torch.nn.Module,
     query: torch.Tensor,

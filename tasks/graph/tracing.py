@@ -64,12 +64,9 @@ def _meta_model(family: ClipFamily, config: dict[str, Any]) -> torch.nn.Module:
 
     from tasks.clip import attention
 
-    attention.register()
     with torch.device("meta"):
         model = family.build(config)
-    for module in model.modules():
-        if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
-            module.config._attn_implementation = attention.NAME
+    attention.use_in(model)
     return model.half()
 
 

@@ -197,18 +197,13 @@ def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> 
 def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> None:
     """Turn the model into what is traced, once its parameters are those that the exporter reads."""
     family.expose(model)
-    reader, used = (
-        snapshot.weights(),
-        tuple(p for e in ENCODERS for p in family.encoder_spec(snapshot.config, e).prefixes),
-    )
+    reader = snapshot.weights()
+    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
     for name, parameter in model.named_parameters():
         # Equal to the bit, but for positions that both sides interpolate.
         if name.startswith(used) and not np.allclose(reader.read(name), parameter.numpy(), rtol=1e-5, atol=1e-6):
             raise _differ("model", f"the exporter reads other values of {name}", snapshot)
-    attention.register()
-    for module in model.modules():
-        if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
-            module.config._attn_implementation = attention.NAME
+    attention.use_in(model)
 
 
 def _pixels(processor: Preprocess, pictures: dict[str, Image]) -> dict[str, NDArray[Any]]:

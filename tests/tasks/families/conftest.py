@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.recipe import load_recipe
-from tests.tasks.families.support import CONFIGS, Quantized, reader, save_checkpoint, simulate
+from tests.tasks.families.support import CONFIGS, Quantized, reader, save_checkpoint, save_processor, simulate
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     @cache
     def make(name: str) -> Path:
         return save_checkpoint(CONFIGS[name], tmp_path_factory.mktemp("family") / name)
+
+    return make
+
+
+@pytest.fixture
+def folder_of(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """`folder_of(family)`: a small checkpoint to change, with its tokenizer and image processor."""
+
+    def make(name: str) -> Path:
+        folder = Path(shutil.copytree(checkpoint(name), tmp_path / "model"))
+        save_processor(name, folder)
+        return folder
 
     return make
 

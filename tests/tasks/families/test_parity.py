@@ -19,19 +19,7 @@ from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.parity import MIN_COSINE, PARITY_FILE, Parity, check_parity, picture_samples, text_samples
-from tests.tasks.families.support import EACH_NAME, save_processor
-
-
-@pytest.fixture
-def folder_of(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """`folder_of(family)`: a small checkpoint to change, with its tokenizer and image processor."""
-
-    def make(name: str) -> Path:
-        folder = Path(shutil.copytree(checkpoint(name), tmp_path / "model"))
-        save_processor(name, folder)
-        return folder
-
-    return make
+from tests.tasks.families.support import EACH_NAME
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,18 +168,6 @@ def stores_padding(folder: Path) -> None:
         "pad_token": padding,
     }
     (folder / "tokenizer.json").write_text(json.dumps(content))
-
-
-@pytest.fixture
-def folder_of(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """`folder_of(family)`: a small checkpoint to change, with its tokenizer and image processor."""
-
-    def make(name: str) -> Path:
-        folder = Path(shutil.copytree(checkpoint(name), tmp_path / "model"))
-        save_processor(name, folder)
-        return folder
-
-    return make
 
 
 LEFT = [
