@@ -22,17 +22,25 @@ def print_outline(found: Outline) -> None:
     )
     heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
     print_list(console, heads, [_row(tower) for tower in found.towers])
-    weights = f"{found.tensors} tensors, all there; values are read by a run"
     lines = {
         "tokenizer": f"{found.tokenizer}, {found.vocabulary:,} tokens, texts of up to {found.context} tokens",
         "pictures": f"{found.image_processor}",
-        "weights": weights if found.tensors is not None else "not looked at",
+        "weights": _weights(found),
         "held to": f"{found.oracle}, {_when(found)}",
     }
     for name, value in lines.items():
         console.print(f"{name:<10} {escape(value)}", soft_wrap=True)
     for note in found.notes:
         console.print(f"{'note':<10} {escape(note)}", soft_wrap=True)
+
+
+def _weights(found: Outline) -> str:
+    if found.tensors is not None:
+        return f"{found.tensors} tensors, all there; values are read by a run"
+    if not found.weights:
+        return "not looked at"
+    more = f" and {len(found.weights) - 1} more" if len(found.weights) > 1 else ""
+    return f"{found.weights[0]}{more} at the hub; a run downloads them"
 
 
 def _when(found: Outline) -> str:

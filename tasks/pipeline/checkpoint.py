@@ -63,7 +63,7 @@ _BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 _SOUND = "JSON in UTF-8 without NaN, each key once"
 _OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
@@ -103,8 +103,10 @@ def resolve(
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     model = typed_name(model)
     folder, kind, commit = locate(model, revision, weights=False)
-    if kind == "hub":
-        describe(folder, image_size, weights=False)  # what is refused is refused before gigabytes are fetched
+    if kind == "hub":  # what is refused is refused before gigabytes are fetched
+        describe(folder, image_size, weights=False)
+        if (names := names_at_hub(model, commit)) is not None:
+            refuse_pickles(names, f"{model} at {commit}")
         folder, kind, commit = locate(model, commit)
     family, config, chosen = describe(folder, image_size)
     files = _pin(folder)
@@ -146,7 +148,7 @@ def describe(
     with sound_config("CLIP", folder):
         family, config = _identify(folder, weights=weights)
     if weights:  # before anything is fetched for the model
-        _refuse_pickles(folder)
+        refuse_pickles([path.name for path in folder.iterdir()], folder)
     with sound_config(family.name, folder):
         family.refuse_foreign_code(config, where=folder / "config.json")
         config, chosen = family.at_size(config, image_size, where=folder)
@@ -211,6 +213,17 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
     return folder, "hub", folder.name  # the cache names snapshots by commit
 
 
+def names_at_hub(model: str, commit: str | None) -> list[str] | None:
+    """The names of a hub model's files, as the hub tells them; None where it cannot be asked: the cache may serve."""
+    from huggingface_hub import list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return patiently(partial(list_repo_files, model, revision=commit))
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return None
+
+
 def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
     if openclip.is_native(folder, weights=weights):
@@ -273,19 +286,26 @@ def _adapter(what: str, folder: Path) -> UnsupportedVariant:
     )
 
 
-def _refuse_pickles(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
+def refuse_pickles(names: Iterable[str], where: Path | str) -> None:
+    """Refuse files, in a folder or at the hub, of which none holds weights in safetensors.
+
+    Raises:
+        UnsafeCheckpoint: the weights are pickles.
+        BadWeights: there are no weights.
+    """
+    names = sorted(name for name in names if "/" not in name)
+    if any(name.endswith(".safetensors") for name in names):
         return
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    pickles = [name for name in names if name.endswith(_PICKLES)]
     if pickles:
         raise UnsafeCheckpoint(
             f"the weights are pickles ({', '.join(pickles[:3])}), which run code when they are loaded",
-            where=folder,
+            where=where,
             expected="model.safetensors",
             fix="convert them once in a sandbox: AutoModel.from_pretrained(...).save_pretrained(..., "
             "safe_serialization=True), or take the safetensors revision",
         )
-    raise BadWeights("there are no weights", where=folder, expected="model.safetensors (or its shards)")
+    raise BadWeights("there are no weights", where=where, expected="model.safetensors (or its shards)")
 
 
 def weight_files(folder: Path) -> list[Path]:

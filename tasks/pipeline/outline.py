@@ -22,7 +22,15 @@ from tasks.clip import ENCODERS, ImageSize, family_named
 from tasks.clip.weights import WeightReader
 from tasks.graph.skeleton import Inventory
 from tasks.graph.tracing import inventory_of
-from tasks.pipeline.checkpoint import check_json, check_names, describe, locate, weight_files
+from tasks.pipeline.checkpoint import (
+    check_json,
+    check_names,
+    describe,
+    locate,
+    names_at_hub,
+    refuse_pickles,
+    weight_files,
+)
 from tasks.quantizing.recipe import Recipe
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -48,7 +56,10 @@ class Tower(BaseModel):
 
 
 class Outline(BaseModel):
-    """What `clipsmith check` tells of a checkpoint; `tensors` is None where its weights are not here.
+    """What `clipsmith check` tells of a checkpoint.
+
+    `weights` are the names of the files that hold them, here or at the hub; none where there are none, or the hub does
+    not answer. `tensors` counts those that the model needs and has; None where the weights are not here.
 
     `oracle` is what parity is held to in a run: transformers, or golden files.
     """
@@ -65,6 +76,7 @@ class Outline(BaseModel):
     image_processor: str
     oracle: str
     recipe: str
+    weights: tuple[str, ...]
     tensors: int | None
     notes: tuple[str, ...]
 
@@ -73,13 +85,18 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
     """Look at a checkpoint without reading its weights.
 
     Raises:
-        What `resolve` and `check` raise for configuration, tokenizer, image processor and the names of weights.
+        What `resolve` and `check` raise for configuration, tokenizer, image processor and the names of weights and of
+            their files.
     """
     model = typed_name(model)
     folder, kind, commit = locate(model, revision, weights=False)
     # What the hub's cache happens to hold of the weights must not decide.
     weights = kind != "hub" and any(path.suffix in _WEIGHTS for path in folder.iterdir())
     family, stored, chosen = describe(folder, image_size, weights=weights)
+    names = [path.name for path in weight_files(folder)] if weights else []
+    if kind == "hub" and (at_hub := names_at_hub(model, commit)) is not None:
+        refuse_pickles(at_hub, f"{model} at {commit}")
+        names = sorted(name for name in at_hub if name.endswith(".safetensors") and "/" not in name)
     snapshot = Snapshot(
         kind=kind,
         name=model,
@@ -115,6 +132,7 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
         image_processor=processor.image_processor_class,
         oracle=family.oracle,
         recipe=recipe.name,
+        weights=tuple(names),
         tensors=tensors,
         notes=tuple(notes),
     )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from artifacts.exit_codes import ExitCode
@@ -50,6 +51,49 @@ def test_pickles_alone_are_refused_as_by_a_run(call: Call, model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
     code, _, err = call("check", model)
     assert code == ExitCode.WRONG_INPUT and "the weights are pickles (pytorch_model.bin)" in err
+
+
+@pytest.fixture
+def at_hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hub holds the demo's small files as `org/small`, and files of the names that the test puts into this list."""
+    names: list[str] = []
+    (model / "model.safetensors").unlink()
+    folder = model.rename(tmp_path / ("c" * 40))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *_, **__: names)
+    return names
+
+
+def test_weights_at_the_hub_are_named(call: Call, at_hub: list[str]) -> None:
+    at_hub += [
+        "README.md",
+        "model-00002-of-00002.safetensors",
+        "model-00001-of-00002.safetensors",
+        "onnx/x.safetensors",
+    ]
+    code, out, _ = call("check", "org/small")
+    assert code == ExitCode.DONE
+    assert "weights    model-00001-of-00002.safetensors and 1 more at the hub; a run downloads them" in out
+
+
+@pytest.mark.parametrize("command", ["check", "optimize"])
+def test_pickles_at_the_hub_are_refused_from_their_names(
+    command: str, call: Call, at_hub: list[str], tmp_path: Path
+) -> None:
+    at_hub += ["config.json", "pytorch_model.bin", "onnx/model.safetensors"]
+    rest = () if command == "check" else ("--store", tmp_path / "store")
+    code, _, err = call(command, "org/small", *rest)
+    assert code == ExitCode.WRONG_INPUT and "the weights are pickles (pytorch_model.bin)" in err
+
+
+@pytest.mark.usefixtures("at_hub")
+def test_a_hub_that_does_not_answer_is_no_reason_to_refuse(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> list[str]:
+        raise huggingface_hub.errors.OfflineModeIsEnabled("no network")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", offline)
+    code, out, _ = call("check", "org/small")
+    assert code == ExitCode.DONE and "weights    not looked at" in out
 
 
 def test_a_key_that_is_there_twice_is_refused(call: Call, model: Path) -> None:
