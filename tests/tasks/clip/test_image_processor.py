@@ -9,6 +9,29 @@ from typing import Any
 import pytest
 
 from tasks.clip.image_processor import load_image_processor, processor_class
+from tests.golden.make_image_processors import OUT, chosen
+
+FOUND: dict[str, Any] = json.loads(OUT.read_text())
+"""What transformers' own choice of a class is, where torchvision lets it choose."""
+OURS_ALONE = {"the old name in the new key, clip": "CLIPImageProcessorPil"}
+"""Files that people have and `AutoImageProcessor` refuses."""
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_class_and_settings_are_those_that_transformers_chooses(case: str, tmp_path: Path) -> None:
+    for name, content in FOUND[case]["files"].items():
+        (tmp_path / name).write_text(json.dumps(content))
+    model_type, found = FOUND[case]["files"]["config.json"]["model_type"], FOUND[case]["found"]
+    if case in OURS_ALONE:
+        assert found == {"error": "ValueError"}
+        assert type(load_image_processor(tmp_path, model_type)).__name__ == OURS_ALONE[case]
+    elif "error" in found:
+        with pytest.raises(ValueError, match="no image processor"):
+            load_image_processor(tmp_path, model_type)
+    else:
+        images = load_image_processor(tmp_path, model_type)
+        assert type(images).__name__ == found["class"] + "Pil"
+        assert chosen(images) == found["settings"]
 
 
 @pytest.mark.parametrize(
