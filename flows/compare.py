@@ -25,6 +25,7 @@ from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.pipeline.captions import require_whole_captions
+from tasks.pipeline.class_names import require_classes_apart
 from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
 from tasks.prefect_ui.comparison_artifacts import show_comparison_task
 
@@ -131,6 +132,8 @@ class _Comparison:
         demo = all(side.snapshot.kind == "demo" for side in self.sides.values())
         seen = sorted(set().union(*(calibrated_on(active_store(), side.manifest) for side in self.sides.values())))
         pinned: PinnedData = pin_data_task(None, 0, *self.parameters.evaluation.source_and_count(demo=demo), seen)
+        for side in self.sides.values():
+            require_classes_apart(side.snapshot, side.preprocess, pinned.evaluation)
         if self.parameters.evaluation.strict_captions:
             for side in self.sides.values():
                 require_whole_captions(side.snapshot, side.preprocess, pinned.evaluation)

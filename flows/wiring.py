@@ -31,6 +31,7 @@ from tasks.pipeline.calibration import Calibration, calibrate_task
 from tasks.pipeline.calibration_study import CalibrationStudy, study_task
 from tasks.pipeline.captions import require_whole_captions
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check_recipe, check_task, keep_published_task, resolve_task
+from tasks.pipeline.class_names import require_classes_apart
 from tasks.pipeline.disk_space import require_space
 from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
 from tasks.pipeline.engine_build import BuiltEngine, build_task, builds_at_once
@@ -121,6 +122,7 @@ class Wiring:
         self.steps.say(f"parity: {parity.words()}")
         self._keep(parity.table, "evidence/parity")
         self.parity = parity.rows
+        require_classes_apart(snapshot, checked.preprocess, data.evaluation)
         for ref, strict in (
             (data.calibration, self.parameters.calibration.strict_captions),
             (data.evaluation, self.parameters.evaluation.strict_captions),

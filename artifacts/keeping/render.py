@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import Manifest, ReleaseFile, Row
+from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.release.evidence import Evidence
 from artifacts.release.frames import write_tables
 from artifacts.report.page import render_report
@@ -47,7 +47,7 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
     cosines: dict[str, list[float]] = {}
     latencies: dict[str, list[float]] = {}
     curves: list[pd.DataFrame] = []
-    details: dict[str, list[Row]] = {}
+    details: dict[str, Any] = {}
     for file in manifest.files:
         match Path(file.member).name:
             case "cosines.json":

@@ -32,7 +32,8 @@ class Evidence:
     `cosines`: per sample, against FP32, by `<encoder> <precision> <target>`.
     `latencies_ms`: per timed call, by `<encoder> <precision> <target> batch <n>`.
     `convergence`: rows of quantizer, samples, amax: the running amax while calibrating.
-    `classes`: rows of target, class, samples, and the recall in fp32, fp16 and fp8 (or None).
+    `classes`: rows of target, class, samples (there may be none), and the recall in fp32, fp16 and fp8 (or None).
+    `alike`: the names of classes that have one embedding, in groups.
     `changed`: rows of target, sample, thumbnail (the data URI of a picture; releases of before have none), truth, the
     best answers in fp32 and fp8, and fp32_margin and fp8_margin: by how much the best right answer beats the best wrong
     one, in cosine.
@@ -47,6 +48,7 @@ class Evidence:
     convergence: Sequence[Row] = ()
     classes: Sequence[Row] = ()
     changed: Sequence[Row] = ()
+    alike: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
         for name, series in (("cosines", self.cosines), ("latencies_ms", self.latencies_ms)):

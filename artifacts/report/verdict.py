@@ -9,7 +9,7 @@ from typing import Literal
 from artifacts.manifest import GateResult, Row
 from artifacts.release.number_words import MINUS, megabytes, metric, percent, points, points_range
 from artifacts.report.gate_words import tally
-from artifacts.schema import BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, OVER_CHANCE, Tables, number
+from artifacts.schema import ALIKE, BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, OVER_CHANCE, Tables, number
 
 Level = Literal["good", "bad", "attention", "neutral"]
 
@@ -39,6 +39,7 @@ def findings(tables: Tables, gates: Sequence[GateResult] = ()) -> list[Finding]:
         *judged,
         *_parity(tables),
         *_chance(tables),
+        *_alike(tables),
         *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
     ]
 
@@ -92,6 +93,20 @@ def _chance(tables: Tables) -> list[Finding]:
             )
             what = f"{'zero-shot accuracy' if zero_shot else 'retrieval'} is at chance"
             return [Finding("Accuracy at chance", "at chance", what, detail, "bad")]
+    return []
+
+
+def _alike(tables: Tables) -> list[Finding]:
+    """Said only where there are such classes: they bound what any precision can score."""
+    for row in tables.get("accuracy", ()):
+        value = number(row, "value")
+        if row["metric"] == ALIKE and value:
+            figure = f"{value:.0f} of {row['samples']} classes"
+            detail = (
+                "Their prompts are the same tokens to the model, so that no picture can tell them apart: the first of "
+                "them is the answer in every precision, and the others are never found."
+            )
+            return [Finding("Classes alike", figure, f"{figure} cannot be told apart", detail, "attention")]
     return []
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
 _LEAST_CONTEXT = 3
+_TEXTS_AT_A_TIME = 4096
 _GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
@@ -68,6 +69,15 @@ class Processor:
         """The same by the names of the text encoder's inputs."""
         tokens, mask = self.text(texts)
         return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
+
+    def first_alike(self, texts: list[str]) -> NDArray[np.int64]:
+        """For each text the place of the first one that becomes the same tokens, itself or another, (n,)."""
+        first: dict[bytes, int] = {}
+        places = []
+        for start in range(0, len(texts), _TEXTS_AT_A_TIME):
+            tokens, _ = self.text(texts[start : start + _TEXTS_AT_A_TIME])
+            places += [first.setdefault(row.tobytes(), start + place) for place, row in enumerate(tokens)]
+        return np.array(places, dtype=np.int64)
 
     def truncated(self, texts: list[str]) -> int:
         """How many texts are longer than the context and lose their end."""

@@ -32,10 +32,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a labelled set: names and prompt templates with one `{}` for the name."""
+    """The classes of a labelled set: names and prompt templates with one `{}` for the name.
+
+    `published`: the names are a list that comes with the set, of which two may be alike; others are a user's labels.
+    """
 
     names: tuple[str, ...]
     templates: tuple[str, ...]
+    published: bool = False
 
 
 def numbered(names: Sequence[str]) -> Iterator[str]:

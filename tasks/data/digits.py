@@ -30,6 +30,7 @@ CLASSES = Classes(
         "a small grey image of the number {}",
         "somebody wrote the number {} on paper",
     ),
+    published=True,
 )
 
 _COUNT = 1797

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from artifacts.errors import DataError
 from artifacts.refs import digest_file
 from tasks.data.base import Classes, Sample, numbered
+from tasks.data.class_names import classes_of
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.subset import subset
@@ -42,7 +43,7 @@ class Folder:
         entries = read_listing(listing)
         kept = [entries[place] for place in subset(len(entries), limit)]
         self.source: str = str(root)
-        self.classes: Classes | None = _classes(root, entries)
+        self.classes: Classes | None = _classes(root, listing, entries)
         self._paths = [_inside(root, entry.file, entry.where) for entry in kept]
         self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes)
 
@@ -104,8 +105,8 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
-def _classes(root: Path, entries: Sequence[Entry]) -> Classes | None:
-    names = tuple(sorted({entry.label for entry in entries if entry.label is not None}))
+def _classes(root: Path, listing: Path, entries: Sequence[Entry]) -> Classes | None:
+    names = classes_of((entry.label for entry in entries if entry.label is not None), listing)
     if not names:
         return None
     if not (root / "templates.txt").exists():

@@ -145,7 +145,11 @@ def _is_text(kind: Any) -> bool:
 
 
 def _classes(features: dict[str, Any], columns: _Columns) -> Classes | None:
-    return None if columns.label is None else Classes(tuple(features[columns.label].names), DEFAULT_TEMPLATES)
+    return (
+        None
+        if columns.label is None
+        else Classes(tuple(features[columns.label].names), DEFAULT_TEMPLATES, published=True)
+    )
 
 
 # --- rows --------------------------------------------------------------------------------------------------

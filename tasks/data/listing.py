@@ -67,11 +67,11 @@ def find_listing(folder: Path) -> Path:
 
 
 def read_listing(path: Path) -> tuple[Entry, ...]:
-    """Every row of a table, checked.
+    """Every row of a table, checked; of rows that say the same the first. White space around a label is no part of it.
 
     Raises:
-        DataError: a missing column, an empty or malformed value, a path that is not plain and relative, a row
-            that repeats another; names the line or row.
+        DataError: a missing column, an empty or malformed value, a path that is not plain and relative, a file with two
+            labels; names the line or row.
     """
     layout = _LAYOUTS[path.stem]
     table = read_table(path, {layout.file, *layout.captions, _LABEL})
@@ -79,11 +79,15 @@ def read_listing(path: Path) -> tuple[Entry, ...]:
     caption = next((name for name in layout.captions if name in table.columns), None)
     label = _LABEL if _LABEL in table.columns else None
     entries = tuple(
-        Entry(row.where, _plain_path(row, layout.file), _optional(row, caption), _optional(row, label))
+        Entry(
+            row.where,
+            _plain_path(row, layout.file),
+            _optional(row, caption),
+            (_optional(row, label) or "").strip() or None,
+        )
         for row in table.rows
     )
-    _check_repeats(entries)
-    return entries
+    return _without_repeats(entries)
 
 
 def _check_columns(table: Table, layout: _Layout, path: Path) -> None:
@@ -132,23 +136,18 @@ def _plain_path(row: Row, column: str) -> str:
     return str(pure)
 
 
-def _check_repeats(entries: Sequence[Entry]) -> None:
+def _without_repeats(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """A file may come again with another caption (COCO has five per image), but always with the same label."""
     first_of_file: dict[str, Entry] = {}
-    first_of_pair: dict[tuple[str, str | None], Entry] = {}
+    kept: dict[tuple[str, str | None], Entry] = {}
     for entry in entries:
         peer = first_of_file.setdefault(entry.file, entry)
-        twin = first_of_pair.setdefault((entry.file, entry.caption), entry)
         if peer.label != entry.label:
-            raise _repeated(f"{entry.file!r} has two labels, {peer.label!r} and {entry.label!r}", peer, entry)
-        if twin is not entry:
-            raise _repeated(f"{entry.file!r} is listed twice with the same caption", twin, entry)
-
-
-def _repeated(what: str, earlier: Entry, entry: Entry) -> DataError:
-    return DataError(
-        what,
-        where=f"{earlier.where} and {entry.where}",
-        expected="rows of one file that differ in their caption and agree in their label",
-        fix="remove one of the rows",
-    )
+            raise DataError(
+                f"{entry.file!r} has two labels, {peer.label!r} and {entry.label!r}",
+                where=f"{peer.where} and {entry.where}",
+                expected="rows of one file that agree in their label",
+                fix="remove one of the rows",
+            )
+        kept.setdefault((entry.file, entry.caption), entry)
+    return tuple(kept.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,10 +51,17 @@ def read_benchmark_templates(path: Path) -> tuple[str, ...]:
     return tuple(line.replace("{c}", "{}") for line in _read(path, "{c}", has_no_other_brace))
 
 
+_PYTHON = re.compile(r"""lambda\b|[\[(]?\s*f?(?P<quote>['"]).*(?P=quote)\s*[])]?\s*,?$""")
+"""How a line of Python's lists of templates looks, which CLIP's notebooks publish: taken by the letter, the quotes and
+commas would become part of every prompt."""
+
+
 def _read(path: Path, name: str, is_template: Callable[[str], bool]) -> tuple[str, ...]:
     """The lines that are not blank; `name` is where the class goes, for messages."""
     lines = {number: line.strip() for number, line in enumerate(read_utf8(path).split("\n"), start=1)}
     for number, line in lines.items():
+        if _PYTHON.match(line):
+            raise _bad_templates(f"{line[:80]!r} is Python source", f"{path}, line {number}", name)
         if line and not is_template(line):
             raise _bad_templates(f"{line[:80]!r} is not a template", f"{path}, line {number}", name)
     templates = tuple(filter(None, lines.values()))

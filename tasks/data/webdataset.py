@@ -57,7 +57,6 @@ class WebDataset:
         self.source: str = found.name
         self.classes: Classes | None = _classes(found) if _is_classification(found.root) else None
         every = list(_entries(found, self.classes))
-        _check_classes(every, self.classes, found.root)
         kept = whole_subset([len(entry.captions) or 1 for entry in every], limit)
         self._parts: list[Part] = []
         self.samples: Sequence[Sample] = tuple(self._samples([every[place] for place in kept]))
@@ -115,7 +114,7 @@ def _classes(source: WdsSource) -> Classes:
         )
     templates = source.root / _TEMPLATES
     read = read_benchmark_templates(templates) if templates.is_file() else DEFAULT_TEMPLATES
-    return Classes(_class_names(path), read)
+    return Classes(_class_names(path), read, published=True)
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
@@ -130,18 +129,6 @@ def _class_names(path: Path) -> tuple[str, ...]:
                 "a class without a name", where=f"{path}, line {number}", expected="one class a line", fix="name it"
             )
     return tuple(names)
-
-
-def _check_classes(entries: Sequence[_Entry], classes: Classes | None, root: Path) -> None:
-    used = {entry.label for entry in entries}
-    for number, name in enumerate(() if classes is None or not entries else classes.names):
-        if number not in used:
-            raise DataError(
-                f"the class {name!r} has no samples",
-                where=f"{root / _NAMES}, line {number + 1}",
-                expected=f"samples of every class; none has {number} in its .{_CLASS}",
-                fix="add samples, or remove the class and renumber those that follow",
-            )
 
 
 # --- samples -----------------------------------------------------------------------------------------------
@@ -203,9 +190,4 @@ def _captions(part: Part) -> tuple[str, ...]:
         raise DataError(
             "an empty caption", where=f"{part.where}, line {empty}", expected="a caption a line", fix="remove the line"
         )
-    if len(set(lines)) < len(lines):
-        twice = next(line for line in lines if lines.count(line) > 1)
-        raise DataError(
-            f"the caption {twice[:80]!r} comes twice", where=part.where, expected="each once", fix="remove one"
-        )
-    return tuple(lines)
+    return tuple(dict.fromkeys(lines))

@@ -45,6 +45,10 @@ class EmbeddingTable:
         precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
         return {"fp32": self._side(REFERENCE, "fp32")} | {p: self._side(target, p) for p in precisions}
 
+    def reference(self, encoder: Encoder) -> NDArray[np.float32]:
+        """FP32's embeddings."""
+        return self.arrays[encoder, REFERENCE, "fp32"][1]
+
     def task_rows(self) -> Iterator[Row]:
         """Both encoders together, on every target; FP32's own rows once."""
         task = self.task
@@ -58,5 +62,5 @@ class EmbeddingTable:
 
     def _encoder(self, encoder: Encoder, target: str, precision: str) -> NDArray[np.float32]:
         """One encoder's embeddings; FP32 stands in for an encoder that is not optimized."""
-        array = self.arrays.get((encoder, target, precision)) or self.arrays[encoder, REFERENCE, "fp32"]
-        return array[1]
+        array = self.arrays.get((encoder, target, precision))
+        return self.reference(encoder) if array is None else array[1]

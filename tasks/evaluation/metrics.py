@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TypeVar
 
@@ -35,6 +36,27 @@ def snr_db(reference: Array, other: Array) -> float | None:
     return None if noise == 0 else 10 * float(np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
 
 
+def distinct(rows: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[np.int64]]:
+    """The different ones of `rows` (n, d) as they appear, (m, d), and the place of each row among them, (n,)."""
+    whole = np.ascontiguousarray(rows)
+    keys = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1])))[:, 0]
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return whole[first[order]], np.argsort(order)[place]
+
+
+def similarity_to(items: NDArray[_Float]) -> Callable[[NDArray[_Float]], NDArray[_Float]]:
+    """The function of queries (q, d) that gives their dot products with `items` (n, d), (q, n).
+
+    Equal items have equal products to the bit. A matrix product alone does not promise that: it may add up its last
+    columns in another order, and rounding would decide which of two equal answers comes first.
+    """
+    different, place = distinct(items)
+    if len(different) == len(items):
+        return lambda queries: queries @ items.T
+    return lambda queries: (queries @ different.T)[:, place]
+
+
 def class_embeddings(prompts: Array, classes: int) -> Array:
     """Prompt ensembling (Radford et al. 2021, section 3.1.4): mean of normalised prompt embeddings, normalised again.
 
@@ -45,12 +67,18 @@ def class_embeddings(prompts: Array, classes: int) -> Array:
 
 
 def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Whether the right class is among the k most similar, per image, (n,); ties count against it."""
+    """Whether the right class is among the k most similar, per image, (n,).
+
+    Of classes that are equally similar the first comes first, as argmax takes it.
+    """
+    similarity, places = similarity_to(classes), np.arange(len(classes))
     hits = []
     for start in range(0, len(images), _QUERIES):
-        scores = normalise(images[start : start + _QUERIES]) @ classes.T
-        right = np.take_along_axis(scores, labels[start : start + _QUERIES, None], axis=1)
-        hits.append((scores >= right).sum(axis=1) <= k)
+        scores = similarity(normalise(images[start : start + _QUERIES]))
+        right = labels[start : start + _QUERIES, None]
+        reached = np.take_along_axis(scores, right, axis=1)
+        before = (scores > reached) | ((scores == reached) & (places < right))
+        hits.append(before.sum(axis=1) < k)
     return np.concatenate(hits)
 
 
@@ -60,11 +88,11 @@ def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArra
     A rank below k is a hit of recall@k: a query counts as soon as one of its items is found, as CLIP_benchmark does it.
     Of items that are equally similar the first comes first, as in a stable sort.
     """
-    targets, places = normalise(items).T, np.arange(len(items))
+    similarity, places = similarity_to(normalise(items)), np.arange(len(items))
     ranks = []
     size = max(1, min(_QUERIES, _SIMILARITIES // len(items)))
     for start in range(0, len(queries), size):
-        scores = normalise(queries[start : start + size]) @ targets
+        scores = similarity(normalise(queries[start : start + size]))
         best = np.where(relevant.rows(start, size), scores, -np.inf).argmax(axis=1)[:, None]
         reached = np.take_along_axis(scores, best, axis=1)
         ranks.append((scores > reached).sum(axis=1) + ((scores == reached) & (places < best)).sum(axis=1))
@@ -72,9 +100,17 @@ def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArra
 
 
 def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
-    """The most similar class of each image, (n,)."""
+    """The most similar class of each image, (n,); of equally similar ones the first."""
+    similarity = similarity_to(classes)
     parts = [images[start : start + _QUERIES] for start in range(0, len(images), _QUERIES)]
-    return np.concatenate([(normalise(part) @ classes.T).argmax(axis=1) for part in parts]).astype(np.int64)
+    return np.concatenate([similarity(normalise(part)).argmax(axis=1) for part in parts]).astype(np.int64)
+
+
+def alike_classes(classes: Array) -> list[list[int]]:
+    """The classes that have one embedding with others, in groups; no answer tells those of a group apart."""
+    place = distinct(classes)[1]
+    groups = [np.flatnonzero(place == shared).tolist() for shared in np.flatnonzero(np.bincount(place) > 1)]
+    return [[int(label) for label in group] for group in groups]
 
 
 def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from artifacts.manifest import Row
 from tasks.data.texts import evaluation_texts
 from tasks.evaluation.embedding_table import EmbeddingTable
-from tasks.evaluation.metrics import class_embeddings, class_recall, normalise
+from tasks.evaluation.metrics import alike_classes, class_embeddings, class_recall, normalise, similarity_to
 from tasks.evaluation.question_statistics import Side
 from tasks.evaluation.scoring import Classification, Task
 from tasks.evaluation.thumbnails import thumbnail
@@ -22,7 +22,8 @@ _CHUNK = 1024  # pictures whose similarities are held at a time
 
 
 def class_rows(table: EmbeddingTable) -> Iterator[Row]:
-    """A row for each class with samples and each target: how many, and the recall in each precision (or None)."""
+    """A row for each class and each target: how many samples, and the recall in each precision; None where it is not
+    measured, or the class has no samples."""
     task = table.task
     if not isinstance(task, Classification) or table.dataset.classes is None:
         return
@@ -30,17 +31,29 @@ def class_rows(table: EmbeddingTable) -> Iterator[Row]:
     for target in table.targets():
         hits = {precision: task.hits(*side) for precision, side in table.sides(target).items()}
         recalls = {p: class_recall(h["top1"], task.labels, task.classes) for p, h in hits.items() if "top1" in h}
-        for label in np.flatnonzero(counts):
-            values = {p: float(recalls[p][label]) if p in recalls else None for p in ("fp32", "fp16", "fp8")}
+        for label in range(task.classes):
+            measured = recalls if counts[label] else {}
+            values = {p: float(measured[p][label]) if p in measured else None for p in ("fp32", "fp16", "fp8")}
             yield {"target": target, "class": names[label], "samples": int(counts[label]), **values}
 
 
+def alike_names(table: EmbeddingTable) -> list[list[str]]:
+    """The names of classes that FP32's text encoder cannot tell apart, in groups."""
+    task, classes = table.task, table.dataset.classes
+    if not isinstance(task, Classification) or classes is None or not len(task.labels):
+        return []
+    texts = table.reference("text")
+    groups = alike_classes(class_embeddings(texts[task.prompts], task.classes))
+    return [[classes.names[label] for label in group] for group in groups]
+
+
 class _Standing(NamedTuple):
-    """Of each picture: by how much the best right answer beats the best wrong one in cosine, (n,), and the best answers
-    in order, (n, k)."""
+    """Of each picture: by how much the best right answer beats the best wrong one in cosine, (n,), the best answers in
+    order, (n, k), and whether the first of these is right, (n,)."""
 
     margin: NDArray[np.float64]
     best: NDArray[np.int64]
+    found: NDArray[np.bool_]
 
 
 def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
@@ -55,7 +68,7 @@ def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
         if "fp8" not in sides or len(names) < 2:
             continue
         before, after = (_standing(task, sides[precision]) for precision in ("fp32", "fp8"))
-        flipped = (before.margin > 0) != (after.margin > 0)
+        flipped = before.found != after.found
         for row in np.lexsort((-abs(after.margin - before.margin), ~flipped))[:_SHOWN_SAMPLES]:
             yield {
                 "target": target,
@@ -90,13 +103,15 @@ def _standing(task: Task, side: Side) -> _Standing:
         pictures, answers = side.images, class_embeddings(side.texts[task.prompts], task.classes)
     else:
         pictures, answers = side.images[task.pictures], normalise(side.texts[task.captions])
-    margins, best = [], []
+    similarity = similarity_to(answers)
+    margins, best, found = [], [], []
     for start in range(0, len(pictures), _CHUNK):
-        scores = normalise(pictures[start : start + _CHUNK]) @ answers.T  # (chunk, answers)
+        scores = similarity(normalise(pictures[start : start + _CHUNK]))  # (chunk, answers)
         right = _right(task, start, len(scores))
         margins.append(np.where(right, scores, -2).max(axis=1) - np.where(right, -2, scores).max(axis=1))
         best.append(np.argsort(-scores, axis=1, kind="stable")[:, :_SHOWN_RANKS])
-    return _Standing(np.concatenate(margins).astype(np.float64), np.concatenate(best))
+        found.append(np.take_along_axis(right, best[-1][:, :1], axis=1)[:, 0])
+    return _Standing(np.concatenate(margins).astype(np.float64), np.concatenate(best), np.concatenate(found))
 
 
 def _right(task: Task, start: int, count: int) -> NDArray[np.bool_]:

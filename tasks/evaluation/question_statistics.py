@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.report.task_table import PAIRS
-from artifacts.schema import OVER_CHANCE
+from artifacts.schema import ALIKE, OVER_CHANCE
 from tasks.evaluation.metrics import (
+    alike_classes,
     class_embeddings,
     class_recall,
     class_recall_difference,
@@ -54,6 +55,8 @@ def task_statistics(
         yield from hit_rows(place, precision, task.reference, found)
         if isinstance(task, Classification) and "top1" in found:
             yield _recall_row(task, place, precision, found)
+    if isinstance(task, Classification) and "fp32" in sides:
+        yield from _alike_rows(task, reference_target, sides["fp32"])
     if chance and _IMAGE_TO_TEXT in hits.get("fp32", {}) and not isinstance(task, Classification):
         yield _retrieval_chance_row(task, reference_target, hits["fp32"])
     if chance and isinstance(task, Classification) and "top1" in hits.get("fp32", {}):
@@ -69,6 +72,13 @@ def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -
     """The mean of the classes' own recalls: of those that have samples, each counts the same."""
     recall = float(np.nanmean(class_recall(hits["top1"], task.labels, task.classes)))
     return accuracy_row("both", target, precision, task.reference, "mean_class_recall", recall, len(task.labels))
+
+
+def _alike_rows(task: Classification, target: str, side: Side) -> Iterator[Row]:
+    """How many classes share their embedding with another; nothing where none does."""
+    alike = sum(map(len, alike_classes(class_embeddings(side.texts[task.prompts], task.classes))))
+    if alike:
+        yield accuracy_row("text", target, "fp32", task.reference, ALIKE, alike, task.classes)
 
 
 def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Row:

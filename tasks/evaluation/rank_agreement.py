@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.evaluation.metrics import Array, normalise
+from tasks.evaluation.metrics import Array, normalise, similarity_to
 
 QUERIES = 1_024
 ITEMS = 4_096
@@ -30,7 +30,7 @@ class Ranked(NamedTuple):
     def scores(self, part: slice) -> NDArray[np.float64]:
         """Cosine similarities (q, i) of some of the queries; in FP64, so that no sum of FP32 decides a rank."""
         queries, items = (normalise(rows.astype(np.float64)) for rows in (self.queries[part], self.items))
-        return np.asarray(queries @ items.T)
+        return similarity_to(items)(queries)
 
 
 def rank_agreement(first: Ranked, second: Ranked) -> float | None:

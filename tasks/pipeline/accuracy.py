@@ -18,7 +18,7 @@ from tasks.data.pinned import DataRef
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 from tasks.evaluation.metrics import cosine
-from tasks.evaluation.question_details import changed_rows, class_rows
+from tasks.evaluation.question_details import alike_names, changed_rows, class_rows
 from tasks.evaluation.scoring import fidelity_rows
 from tasks.pipeline.embedding import Embeddings
 from tasks.runs.steps import StepOutput, cached_step, measured
@@ -26,7 +26,8 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 
 class Accuracy(StepOutput):
     """Rows of the accuracy table; `cosines` are per sample, keyed "<encoder> <precision> <target>"; `details` is one
-    file, `task_details.json`: what becomes of each class, and of the samples that change most.
+    file, `task_details.json`: what becomes of each class, which classes have one embedding, and what becomes of the
+    samples that change most.
 
     `evaluation` says what was evaluated: `samples.parquet` (id, image_hash, caption, label; a row's place is the
     index that image embeddings are keyed by) and `classes.json` (names and prompt templates, or null).
@@ -53,7 +54,11 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
         fidelity = _Fidelity(table)
         rows = [*fidelity.rows(), *table.task_rows()]
         cosines = _keep("cosines", "cosines.json", fidelity.cosines)
-        rest = {"classes": list(class_rows(table)), "changed": list(changed_rows(table))}
+        rest = {
+            "classes": list(class_rows(table)),
+            "changed": list(changed_rows(table)),
+            "alike": alike_names(table),
+        }
         details = _keep("task-details", DETAILS_FILE, rest)
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
@@ -141,6 +146,6 @@ def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(comparison["first", "second"][0]["embeds"].max_absdiff)
 
 
-@cached_step("score", version=8, packages=("polygraphy", "numpy", "scipy", "pillow"))
+@cached_step("score", version=9, packages=("polygraphy", "numpy", "scipy", "pillow"))
 def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
     return score(data, embeddings)

@@ -5,7 +5,9 @@ Outputs are kept, so that accuracy can be judged again without running anything.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +36,7 @@ from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
 
-_STEP, _VERSION = "embed", 5
+_STEP, _VERSION = "embed", 6
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
@@ -42,7 +44,8 @@ class Embeddings(StepOutput):
     """What one runtime made of the evaluation set.
 
     `outputs` holds `embeddings.npy` (float32, (n, embedding_dim), not normalised) and `keys.json`: the sample indices
-    (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample.
+    (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample;
+    texts that are the same tokens have the same row.
     `skipped` counts pictures that could not be decoded, `truncated` counts texts longer than the context.
     """
 
@@ -94,22 +97,24 @@ def embed(
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
         places, texts = picture_places(dataset), evaluation_texts(dataset)
-        total = len(places if encoder == "image" else texts)
+        first = processor.first_alike(texts) if encoder == "text" else np.arange(len(places))
+        different = [texts[place] for place in np.unique(first)] if encoder == "text" else []
+        total = len(places if encoder == "image" else different)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *_where(target, batch_size))
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds = (
             _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
             if encoder == "image"
-            else _text_feeds(texts, processor, batch_size, chunks.done)
+            else _text_feeds(different, processor, batch_size, chunks.done)
         )
         _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
-        outputs = _keep(chunks, runner.name, encoder)
+        outputs = _keep(chunks, runner.name, encoder, texts, first)
     return Embeddings(
         encoder=encoder,
         precision=precision,
         target=target,
         outputs=outputs,
-        rows=chunks.count,
+        rows=chunks.count if encoder == "image" else len(texts),
         skipped=total - chunks.count if encoder == "image" else 0,
         truncated=processor.truncated(texts) if encoder == "text" else 0,
         stats=meter.stats,
@@ -169,8 +174,10 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
     chunks.flush()
 
 
-def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> ArtifactRef:
-    """All rows as one object; what was kept on the way is removed.
+def _keep(
+    chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: list[str], first: NDArray[np.int64]
+) -> ArtifactRef:
+    """All rows as one object; what was kept on the way is removed. Texts of the same tokens have the same row.
 
     Raises:
         NumericError: a row is NaN or Inf.
@@ -179,9 +186,18 @@ def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> ArtifactRef
     store = active_store()
     with store.staging() as folder:
         chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
+        if encoder == "text" and chunks.count < len(texts):
+            _repeat(folder, texts, first)
         outputs = store.add("embeddings", folder)
     chunks.discard()
     return outputs
+
+
+def _repeat(folder: Path, texts: list[str], first: NDArray[np.int64]) -> None:
+    """Give every text the row of the `first` of its tokens; so far there is one row for each of those."""
+    rows = np.load(folder / EMBEDDINGS_FILE)
+    np.save(folder / EMBEDDINGS_FILE, rows[np.unique(first, return_inverse=True)[1]])
+    (folder / KEYS_FILE).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
 def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> None:

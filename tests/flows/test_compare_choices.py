@@ -46,6 +46,7 @@ class Bench:
         self.calibrated = {"a@1": {"one", "both"}, "a@2": {"both", "two"}}
         self.pinned: list[Any] = []
         self.whole: list[tuple[Any, ...]] = []
+        self.apart: list[tuple[Any, ...]] = []
         self.embedded: list[tuple[Any, ...]] = []
         self.timed: list[tuple[str, dict[str, Any], list[int]]] = []
         self.shown: list[tuple[Any, ...]] = []
@@ -99,6 +100,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         "calibrated_on": lambda _store, manifest: bench.calibrated[manifest.ref],
         "pin_data_task": bench.pin,
         "require_whole_captions": lambda *arguments: bench.whole.append(arguments),
+        "require_classes_apart": lambda *arguments: bench.apart.append(arguments),
         "embed_task": step,
         "accuracy_rows": bench.accuracy,
         "_time": bench.time,
@@ -129,6 +131,12 @@ def test_cut_captions_are_refused_for_both_when_that_is_asked_for(bench: Bench, 
     bench.run(evaluation={"strict_captions": strict})
     checked = [(snapshot.of, preprocess) for snapshot, preprocess, _data in bench.whole]
     assert checked == ([("a@1", "a@1 preprocess"), ("a@2", "a@2 preprocess")] if strict else [])
+
+
+def test_classes_have_to_be_told_apart_by_both(bench: Bench) -> None:
+    bench.run()
+    checked = [(snapshot.of, preprocess) for snapshot, preprocess, _data in bench.apart]
+    assert checked == [("a@1", "a@1 preprocess"), ("a@2", "a@2 preprocess")]
 
 
 def test_onnx_runtime_runs_the_graph_and_everything_else_its_engine(bench: Bench) -> None:

@@ -276,6 +276,26 @@ def test_accuracy_at_chance_is_named(manifest_of: MakeManifest) -> None:
     assert "shuffled captions" in found.detail
 
 
+def test_classes_that_are_alike_are_named(manifest_of: MakeManifest) -> None:
+    made = manifest_of()
+    assert "Classes alike" not in [finding.title for finding in findings(made.tables)]
+    rows = [*made.tables["accuracy"]]
+    row = rows[0] | {"metric": "alike_classes", "value": 2.0, "low": None, "high": None, "samples": 10}
+    (found,) = [f for f in findings(made.tables | {"accuracy": [*rows, row]}) if f.title == "Classes alike"]
+    assert (found.figure, found.level) == ("2 of 10 classes", "attention")
+    text = Page(render_report(made, Evidence(alike=[["missile", "missile"], ["<b>", "B"]]))).text
+    assert "missile = missile; <b> = B" in text
+    assert "one text to the model" not in Page(render_report(made, Evidence())).text
+
+
+def test_classes_without_samples_are_said_and_not_listed(manifest_of: MakeManifest) -> None:
+    row = {"target": "onnxruntime", "class": "cat", "samples": 5, "fp32": 0.5, "fp16": 0.5, "fp8": 0.4}
+    empty = [{"target": "onnxruntime", "class": f"class {number}", "samples": 0} for number in range(7)]
+    text = Page(render_report(manifest_of(), Evidence(classes=[row, *empty]))).text
+    assert "7 classes are prompts without samples: class 0, class 1, class 2, class 3, class 4 and others." in text
+    assert "Show 1 classes" in text and "class 6" not in text
+
+
 def test_the_page_shows_classes_and_the_samples_that_change_most(manifest_of: MakeManifest) -> None:
     classes = [
         {"target": "onnxruntime", "class": "a <b>cat</b>", "samples": 50, "fp32": 0.5, "fp16": None, "fp8": 0.46}

@@ -343,12 +343,56 @@ def test_link_loop(root: Path) -> None:
     refused(text(root, "file,caption\nloop.png,x\n"), "loop.png")
 
 
-def test_same_file_and_caption_twice(root: Path) -> None:
-    refused(text(root, "file,caption\na.png,x\n./a.png,x\n"), "listed twice", "line 2", "line 3")
+def test_same_file_and_caption_twice_is_one_sample(root: Path) -> None:
+    opened = Folder(text(root, "file,caption\na.png,x\n./a.png,x\na.png,y\n"))
+    assert [(sample.picture, sample.caption) for sample in opened.samples] == [("a.png", "x"), ("a.png", "y")]
 
 
-def test_same_file_and_label_twice(root: Path) -> None:
-    refused(text(root, "file,label\na.png,x\na.png,x\n", "labels.csv"), "listed twice")
+def test_same_file_and_label_twice_is_one_sample(root: Path) -> None:
+    assert len(Folder(text(root, "file,label\na.png,x\na.png,x\n", "labels.csv")).samples) == 1
+
+
+def test_white_space_around_a_label_is_no_part_of_it(root: Path) -> None:
+    table = "file,label\na.png,zero\nb.jpg,zero \nsub/c.png,\u00a0 one\n"
+    opened = Folder(text(root, table, "labels.csv"))
+    assert opened.classes is not None and opened.classes.names == ("one", "zero")
+    assert [sample.label for sample in opened.samples] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("other", ["Hot dog", "hot  dog", "\uff48ot dog", "HOT DOG", "hot\u00a0dog"])
+def test_labels_that_read_alike_are_refused_by_both_names(root: Path, other: str) -> None:
+    made = text(root, f"file,label\na.png,hot dog\nb.jpg,{other}\n", "labels.csv")
+    refused(made, "'hot dog'", repr(other), "case, Unicode form or white space", "labels.csv")
+
+
+def test_labels_with_other_letters_are_two_classes(root: Path) -> None:
+    opened = Folder(text(root, "file,label\na.png,resume\nb.jpg,r\u00e9sum\u00e9\nsub/c.png,hotdog\n", "labels.csv"))
+    assert opened.classes is not None and len(opened.classes.names) == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lambda c: f'a photo of a {}.',",
+        "'a photo of a {}.',",
+        '"a {}"',
+        "['a {}',",
+        "'a {}'],",
+        "f'a {}',",
+    ],
+)
+def test_templates_that_are_python_source(root: Path, line: str) -> None:
+    made = text(root, "file,label\na.png,x\nb.jpg,y\n", "labels.csv")
+    (made / "templates.txt").write_text(f"a {{}}\n    {line}\n")
+    refused(made, "Python source", "templates.txt, line 2")
+
+
+@pytest.mark.parametrize("line", ["a photo of a {}'s tail", '"{}" in words', "a sign that says '{}'.", "lambdas {}"])
+def test_quotes_inside_a_template_are_its_own(root: Path, line: str) -> None:
+    made = text(root, "file,label\na.png,x\nb.jpg,y\n", "labels.csv")
+    (made / "templates.txt").write_text(f"{line}\n")
+    opened = Folder(made)
+    assert opened.classes is not None and opened.classes.templates == (line,)
 
 
 def test_two_labels_of_one_file(root: Path) -> None:

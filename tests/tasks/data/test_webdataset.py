@@ -226,9 +226,17 @@ def test_class_that_is_no_number(tmp_path: Path, text: bytes) -> None:
     refused(zero_shot(tmp_path, [[("a.png", noise(0)), ("a.cls", text)]]), "is not a class", "0.tar, a.cls")
 
 
-def test_empty_class(tmp_path: Path) -> None:
+def test_a_class_without_samples_is_a_prompt(tmp_path: Path) -> None:
     folder = zero_shot(tmp_path, [labelled([noise(0), noise(1)], [0, 2])], names="cat\ndog\nhorse\n")
-    refused(folder, "the class 'dog' has no samples", "classnames.txt, line 2")
+    opened = open_dataset(str(folder), "evaluation")
+    assert opened.classes is not None and opened.classes.names == ("cat", "dog", "horse")
+    assert [sample.label for sample in opened.samples] == [0, 2]
+
+
+def test_two_classes_of_one_name(tmp_path: Path) -> None:
+    opened = open_dataset(str(zero_shot(tmp_path, [labelled([noise(0)], [1])], names="cat\ncat\n")), "evaluation")
+    assert opened.classes is not None and opened.classes.published and opened.classes.names == ("cat", "cat")
+    assert opened.samples[0].label == 1
 
 
 def test_class_without_a_name(root: Path) -> None:
@@ -291,8 +299,9 @@ def test_empty_caption(tmp_path: Path, text: str, line: int) -> None:
     refused(retrieval(tmp_path, [captioned([noise(0)], [text])]), "empty caption", f"s0000000.txt, line {line}")
 
 
-def test_same_caption_twice_of_one_picture(tmp_path: Path) -> None:
-    refused(retrieval(tmp_path, [captioned([noise(0)], ["a\nb\na"])]), "'a' comes twice", "s0000000.txt")
+def test_same_caption_twice_of_one_picture_is_one_pair(tmp_path: Path) -> None:
+    opened = open_dataset(str(retrieval(tmp_path, [captioned([noise(0)], ["a\nb\na"])])), "evaluation")
+    assert [sample.caption for sample in opened.samples] == ["a", "b"]
 
 
 def test_invalid_utf8(tmp_path: Path, root: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, recall_score, top_k_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity, paired_cosine_distances
@@ -318,7 +321,65 @@ def test_ratio_interval(rng: np.random.Generator) -> None:
     assert (low, high) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])), abs=0.02)
 
 
-def test_ties_count_against_a_classifier_that_cannot_tell_classes_apart() -> None:
+def test_of_classes_that_are_alike_the_first_is_the_answer() -> None:
     classes = np.tile(np.array([[1.0, 0.0]], np.float32), (4, 1))
-    images = np.array([[1.0, 0.5], [0.2, 1.0]], np.float32)
-    assert not metrics.top_k_hits(images, classes, np.array([0, 3]), 1).any()
+    images = np.array([[1.0, 0.5], [0.2, 1.0], [0.3, 0.1]], np.float32)
+    labels = np.array([0, 3, 1])
+    assert metrics.top_k_hits(images, classes, labels, 1).tolist() == [True, False, False]
+    assert metrics.top_k_hits(images, classes, labels, 2).tolist() == [True, False, True]
+    assert metrics.predicted_classes(images, classes).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("width", [3, 64, 513])
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_equal_items_have_equal_similarities_wherever_they_stand(width: int, precision: Any) -> None:
+    """A matrix product alone does not promise it: its last columns may be added up in another order."""
+    rng = np.random.default_rng(width)
+    different = rng.standard_normal((7, width)).astype(precision)
+    places = rng.integers(0, 7, 101)
+    queries = rng.standard_normal((33, width)).astype(precision)
+    scores = metrics.similarity_to(different[places])(queries)
+    np.testing.assert_allclose(scores, queries @ different[places].T, rtol=1e-4, atol=1e-5)
+    for place in range(7):
+        columns = scores[:, places == place]
+        assert (columns == columns[:, :1]).all()
+
+
+def test_distinct_rows_stay_in_order() -> None:
+    rows = np.array([[2, 1], [0, 5], [2, 1], [1, 1], [0, 5]], np.float32)
+    different, place = metrics.distinct(rows)
+    assert different.tolist() == [[2, 1], [0, 5], [1, 1]]
+    assert place.tolist() == [0, 1, 0, 2, 1]
+
+
+def test_alike_classes_are_found_in_groups() -> None:
+    classes = np.array([[1, 0], [0, 1], [1, 0], [0.5, 0.5], [0, 1], [1, 0]], np.float32)
+    assert metrics.alike_classes(classes) == [[0, 2, 5], [1, 4]]
+    assert metrics.alike_classes(np.eye(4, dtype=np.float32)) == []
+
+
+@given(draw=st.integers(0, 10**6), classes=st.integers(2, 9), different=st.integers(1, 9), k=st.integers(1, 4))
+def test_top_k_is_the_stable_sort_of_exact_scores(draw: int, classes: int, different: int, k: int) -> None:
+    """By brute force in whole numbers, where nothing is rounded: ties are many, and the first class wins each."""
+    rng = np.random.default_rng(draw)
+    chosen = rng.integers(-2, 3, (different, 6))[rng.integers(0, different, classes)]
+    pictures = np.eye(6, dtype=np.int64)[rng.integers(0, 6, 5)]
+    labels = rng.integers(0, classes, 5)
+    order = np.argsort(-(pictures @ chosen.T), axis=1, kind="stable")
+    hits = metrics.top_k_hits(pictures.astype(np.float32), chosen.astype(np.float32), labels, k)
+    assert hits.tolist() == [label in row[:k] for label, row in zip(labels, order, strict=True)]
+
+
+@given(draw=st.integers(0, 10**6), items=st.integers(1, 9), different=st.integers(1, 9))
+def test_ranks_are_those_of_the_stable_sort_of_exact_scores(draw: int, items: int, different: int) -> None:
+    """Of four entries of 1 or -1, so that unit length is exact: equal captions tie, and the first comes first."""
+    rng = np.random.default_rng(draw)
+    kinds = np.zeros((different, 8), np.int64)
+    for kind in kinds:
+        kind[rng.permutation(8)[:4]] = rng.choice([-1, 1], 4)
+    rows, queries = kinds[rng.integers(0, different, items)], kinds[rng.integers(0, different, 6)]
+    wanted = rng.integers(0, 2, (6, items)).astype(bool)
+    wanted[np.arange(6), rng.integers(0, items, 6)] = True
+    ranks = metrics.retrieval_ranks(queries.astype(np.float32), rows.astype(np.float32), relevance(wanted))
+    order = np.argsort(-(queries @ rows.T), axis=1, kind="stable")
+    assert ranks.tolist() == [int(np.flatnonzero(own[row])[0]) for own, row in zip(wanted, order, strict=True)]

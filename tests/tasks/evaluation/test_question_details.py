@@ -14,7 +14,7 @@ from sklearn.metrics import recall_score
 from artifacts.store.store import Store
 from tasks.data.pinned import pin_data
 from tasks.evaluation.embedding_table import EmbeddingTable
-from tasks.evaluation.question_details import changed_rows, class_rows
+from tasks.evaluation.question_details import alike_names, changed_rows, class_rows
 from tests.tasks.data.support import captioned, png, retrieval
 from tests.tasks.support import Case
 
@@ -53,6 +53,32 @@ def test_the_recall_of_every_class_is_scikit_learns(made: tuple[EmbeddingTable, 
     assert [row["samples"] for row in rows] == np.bincount(labels).tolist()
     assert table.dataset.classes is not None
     assert [row["class"] for row in rows] == list(table.dataset.classes.names)
+
+
+def test_a_class_without_samples_has_no_recall(made: tuple[EmbeddingTable, list[int]]) -> None:
+    table, labels = made
+    kept = [place for place, label in enumerate(labels) if label != 4]
+    arrays = {
+        key: (kept, rows[kept]) if key[0] == "image" else (own, rows) for key, (own, rows) in table.arrays.items()
+    }
+    rows = list(class_rows(EmbeddingTable(table.dataset, arrays)))
+    assert rows[4] == {"target": "ort", "class": "four", "samples": 0, "fp32": None, "fp16": None, "fp8": None}
+    assert all(row["fp32"] == 1.0 for row in rows if row["class"] != "four")
+
+
+def test_classes_of_one_embedding_are_named(made: tuple[EmbeddingTable, list[int]]) -> None:
+    table, _ = made
+    assert alike_names(table) == []
+    texts, rows = table.arrays["text", "pytorch", "fp32"]
+    rows = rows.copy()
+    rows[[place for place, text in enumerate(texts) if "nine" in text]] = rows[
+        next(p for p, t in enumerate(texts) if "one" in t)
+    ]
+    same = EmbeddingTable(table.dataset, table.arrays | {("text", "pytorch", "fp32"): (texts, rows)})
+    assert alike_names(same) == [["one", "nine"]]
+    (row,) = [row for row in same.task_rows() if row["metric"] == "alike_classes"]
+    assert (row["encoder"], row["precision"], row["value"], row["samples"]) == ("text", "fp32", 2, 10)
+    assert not [row for row in table.task_rows() if row["metric"] == "alike_classes"]
 
 
 def test_what_changes_most_comes_first(made: tuple[EmbeddingTable, list[int]]) -> None:

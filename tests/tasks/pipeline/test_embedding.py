@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from artifacts.errors import BadSample, NumericError
 from artifacts.store.store import Store
@@ -83,6 +84,22 @@ def test_texts_are_those_of_plain_transformers(prepared: Any, in_store: Store, d
     with torch.no_grad():
         expected = model.get_text_features(torch.tensor(tokens)).pooler_output.numpy()
     np.testing.assert_allclose(array, expected, atol=2e-5)
+
+
+def test_texts_of_the_same_tokens_have_the_same_row(prepared: Any, in_store: Store, tmp_path: Path) -> None:
+    """To the bit, in batches of which each has other neighbours: rounding is not to tell them apart."""
+    captions = ["The digit ONE", "a seven", "the digit one", "A seven", "the  digit one", "a nine"]
+    for number in range(8):
+        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{captions[number % 6]}" for number in range(8)]
+    (tmp_path / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
+    folder, _ = pin_data(str(tmp_path), "evaluation", None)
+    made = run(prepared, folder, "text", 1)
+    keys, array = load(in_store, made)
+    assert (keys, made.rows, len(array)) == (captions, 6, 6)
+    for place, first in enumerate([0, 1, 0, 1, 0, 5]):
+        np.testing.assert_array_equal(array[place], array[first])
+    assert not np.array_equal(array[0], array[1]) and not np.array_equal(array[0], array[5])
 
 
 def test_batches_do_not_matter(prepared: Any, in_store: Store, data: DataRef) -> None:

@@ -1,0 +1,55 @@
+"""Classes have to be told apart by their prompts as the model reads them, or accuracy says nothing of them."""
+
+from __future__ import annotations
+
+from artifacts.errors import DataError
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.clip import family_named
+from tasks.data.base import Classes
+from tasks.data.pinned import DataRef
+from tasks.data.templates import fill
+
+
+def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
+    """Refuse labels of a user's own of which the tokenizer makes the same tokens under every template.
+
+    Sets that are published with a list of their classes keep them: the report says which are alike.
+
+    Raises:
+        DataError: names the first two.
+    """
+    dataset = data.open()
+    if dataset.classes is None or dataset.classes.published:
+        return
+    processor = Preprocess(active_store().path(preprocess), family_named(snapshot.family), snapshot.config)
+    alike = _alike(dataset.classes, processor)
+    if alike is not None:
+        one, other = alike
+        raise DataError(
+            f"the labels {one!r} and {other!r} are the same tokens to this model under every template",
+            where=dataset.source,
+            expected="classes whose prompts differ",
+            fix="give them names that the model's tokenizer tells apart, or make them one class",
+        )
+
+
+def _alike(classes: Classes, processor: Preprocess) -> tuple[str, str] | None:
+    """Two classes with the same tokens; the next template is looked at only for classes that are alike so far."""
+    groups = [list(classes.names)]
+    for template in classes.templates:
+        groups = [part for group in groups for part in _split(group, template, processor)]
+        if not groups:
+            return None
+    return groups[0][0], groups[0][1]
+
+
+def _split(names: list[str], template: str, processor: Preprocess) -> list[list[str]]:
+    """Those of `names` that are alike under a template, in groups of two or more."""
+    first = processor.first_alike([fill(template, name) for name in names])
+    together: dict[int, list[str]] = {}
+    for name, place in zip(names, first.tolist(), strict=True):
+        together.setdefault(place, []).append(name)
+    return [group for group in together.values() if len(group) > 1]
