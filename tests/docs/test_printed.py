@@ -147,6 +147,8 @@ def perform(each: Printed, call: Callable[..., Any]) -> None:
         return
     if not each.text.startswith("clipsmith "):
         for words in commands(each.text):
+            if words[0] == "openssl" and shutil.which("openssl") is None:
+                pytest.skip("this machine has no openssl")
             run("bash", "-ec", " ".join(words))
         return
     for words in commands(each.text):
