@@ -177,7 +177,7 @@ GATE = _part(
 )
 FILE = _part(
     "file",
-    "One file of a release.",
+    "One file of a release. What it does not belong to is null in the manifest, and left out of what commands print.",
     ReleaseFile,
     {
         "path": "its place in an exported folder",
@@ -199,8 +199,8 @@ _part(
     {
         "kind": "where it came from; `published`: exported by clipsmith",
         "name": "as it was given",
-        "revision": "the commit, or what stands for one",
-        "digest": "sha256 over all that was read of it",
+        "revision": "the hub's commit or, of a folder, the digest",
+        "digest": "sha256 over names and contents of its files",
         "weights": "sha256 of each file of weights, by its name",
         "family": "the family of models",
     },
@@ -230,8 +230,8 @@ PROVENANCE = _part(
         "recipe_content": "the recipe itself; null without FP8",
         "parameters": "the parameters of the run, as on the page of parameters",
         "packages": "versions, by the package's name",
-        "device": "what is known of the machine's GPU",
-        "code": "version of clipsmith",
+        "device": "the machine's processor (`cpu`) and how many `cores` it has",
+        "code": "version of clipsmith, and its commit in a checkout; `-dirty` with changes",
         "parents": "identities of the releases that its checkpoint came from",
     },
 )
@@ -279,7 +279,7 @@ SUMMARY = Part(
         Key("gates", Many("map", "integer"), "how many gate results there are, by their status"),
         Key("recipe", "string", "name of the recipe"),
         Key("source", "string", "the checkpoint, as it was given"),
-        Key("revision", "string", "its commit, or what stands for one"),
+        Key("revision", "string", "the hub's commit or, of a folder, its digest"),
         Key("bytes", "integer", "size of all files", "bytes"),
         Key("fp8_ratio", "number", "FP8's ONNX files over FP16's, of encoders with both", "fraction", nullable=True),
         Key("speedup", "number", "the best that was measured, FP8 over FP16", "ratio", nullable=True),
@@ -565,7 +565,7 @@ _part(
         "p99_ms": ("99 % of the calls are faster", "ms"),
         "throughput": ("samples per second", "1/s"),
         "runs": "timed calls",
-        "steady": "whether the times had settled",
+        "steady": "whether the times had become steady before they counted",
         "speedup": ("over the FP16 row of the same target", "ratio"),
         "speedup_low": ("lower end of its 95 % interval", "ratio"),
         "speedup_high": ("upper end of its 95 % interval", "ratio"),
