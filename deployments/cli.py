@@ -11,11 +11,22 @@ import typer
 from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
 from deployments.commands import aliases, bench, copies, fleet, judge, models, panels, releases, search, signing, upkeep
-from deployments.commands.options import JsonOption, StoreOption, listed, per_encoder, print_json
+from deployments.commands.listing_command import ListingCommand
+from deployments.commands.options import (
+    CALIBRATION,
+    EVALUATION,
+    IMAGE_SIZE,
+    MODEL,
+    REVISION,
+    JsonOption,
+    StoreOption,
+    listed,
+    per_encoder,
+    print_json,
+)
 from deployments.printing import show
 from deployments.printing.console import print_error
 from deployments.server.environment import prepare_prefect
-from tasks.quantizing.recipe import builtin_names
 
 app = typer.Typer(
     name="clipsmith",
@@ -26,39 +37,41 @@ app = typer.Typer(
 )
 
 
-@app.command(rich_help_panel=panels.MAKE)
+@app.command(rich_help_panel=panels.MAKE, cls=ListingCommand)
 def optimize(
-    model: Annotated[str | None, typer.Argument(help="A Hugging Face id, a local folder, or demo.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    model: Annotated[str | None, typer.Argument(help=f"{MODEL} Families: {{families}}.")] = None,
+    revision: Annotated[str | None, typer.Option(help=REVISION)] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the store calls the model; by default as its hub id or folder.")
+        str | None,
+        typer.Option(help="The store's name for the model. Unless given, made of the hub id or folder."),
     ] = None,
     image_size: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="HEIGHT WIDTH", help="For a model that takes pictures of any size: SigLIP 2 NaFlex."),
+        typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE),
     ] = None,
-    encoders: Annotated[str | None, typer.Option(help="image,text")] = None,
-    precisions: Annotated[str | None, typer.Option(help="fp16,fp8")] = None,
+    encoders: Annotated[str | None, typer.Option(help="Encoders to optimize, by commas: {encoders}.")] = None,
+    precisions: Annotated[str | None, typer.Option(help="Precisions to make, by commas: {precisions}.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help=f"A built-in FP8 recipe ({', '.join(builtin_names())}) or a file.")
+        str | None, typer.Option(help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.")
     ] = None,
-    targets: Annotated[str | None, typer.Option(help="onnxruntime, trtrtx-sm89, tensorrt, torch-fp8, ...")] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help="digits, a folder, datasets:NAME[:split] or wds:NAME[:split].")
-    ] = None,
+    targets: Annotated[str | None, typer.Option(help="Engines to build, by commas: {targets}.")] = None,
+    calibration: Annotated[str | None, typer.Option(help=CALIBRATION)] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     calibration_method: Annotated[
-        str | None, typer.Option(help="max, percentile, mse or auto; for one encoder alone: image=percentile,text=max.")
+        str | None,
+        typer.Option(help="How to scale activations: {methods}. By encoder: image=percentile,text=max."),
     ] = None,
     calibration_percentile: Annotated[
-        float | None, typer.Option(help="Percent of an activation's values that must not saturate.")
+        float | None, typer.Option(help="How many percent of an activation's values must not saturate.")
     ] = None,
     sufficiency: Annotated[
         bool | None, typer.Option("--sufficiency", help="Report when more calibration samples stop helping.")
     ] = None,
-    evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The same parameters as a YAML file; options win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -135,5 +135,5 @@ def _key_errors(key: Path, kind: str) -> Iterator[None]:
             f"the {kind} key cannot be used: {reason}",
             where=key,
             expected=f"{_KEY_HELP}, and the password if it is encrypted" if kind == "private" else _KEY_HELP,
-            fix="check the file and the password; the README shows how to make a pair of keys",
+            fix="check the file and the password; docs/store.md shows how to make a pair of keys",
         ) from error

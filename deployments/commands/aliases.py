@@ -37,7 +37,7 @@ app = typer.Typer()
 def promote(
     ref: Ref,
     alias: AliasOption,
-    force: Annotated[bool, typer.Option("--force", help="Although a gate failed; needs --why.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote it although a gate rejects it. Needs --why.")] = False,
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -49,7 +49,9 @@ def promote(
 @app.command(rich_help_panel=panels.RELEASE)
 def rollback(
     alias: AliasOption,
-    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Needed when there are several.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The model. You need it when the store has several.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The same, as an option.")] = None,
     why: WhyOption = None,
     store: StoreOption = None,
@@ -65,11 +67,11 @@ def rollback(
 @app.command(rich_help_panel=panels.RELEASE)
 def aliases(
     model: ModelOption = None,
-    history: Annotated[bool, typer.Option("--history", help="Every move, with who and why.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show every move.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell where the aliases point, since when, who moved them and why."""
+    """Show where each alias points, since when, who moved it and why."""
     opened = open_to_read(store)
     wanted = None if model is None else check_model_name(model)
     entries: list[AliasEntry] = []

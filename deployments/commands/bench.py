@@ -17,6 +17,7 @@ from artifacts.exit_codes import ExitCode
 from artifacts.manifest import Manifest
 from artifacts.store.store import Store, activate
 from deployments.commands import panels
+from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import JsonOption, StoreOption, listed, open_to_read, store_path
 from deployments.printing.show_bench import print_bench
 from deployments.server.environment import prepare_prefect
@@ -30,23 +31,28 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=panels.COMPARE)
+@app.command(rich_help_panel=panels.COMPARE, cls=ListingCommand)
 def bench(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL|REF", help="A release, or a model as for optimize, which is then run.")
+        str,
+        typer.Argument(
+            metavar="MODEL|REF", help="A release, or a model as for optimize, which bench then optimizes first."
+        ),
     ],
-    batch: Annotated[str, typer.Option(help="Batch sizes, by commas.")] = "1,8,32,128",
-    baselines: Annotated[str, typer.Option(help="In FP16, by commas: torch-eager, torch-compile.")] = (
+    batch: Annotated[str, typer.Option(help="Batch sizes to time, by commas.")] = "1,8,32,128",
+    baselines: Annotated[str, typer.Option(help="FP16 baselines to time, by commas: {baselines}.")] = (
         "torch-eager,torch-compile"
     ),
-    targets: Annotated[str, typer.Option(help="By commas: tensorrt, trtrtx, torch-fp8.")] = "tensorrt,trtrtx,torch-fp8",
+    targets: Annotated[
+        str, typer.Option(help="Targets to time, by commas: {bench_targets}.")
+    ] = "tensorrt,trtrtx,torch-fp8",
     min_fp8_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Gate: of an FP8 row's matrix products, how much must run in FP8.")
+        float, typer.Option(min=0, max=1, help="Gate: the share of an FP8 row's matrix products that must run in FP8.")
     ] = MIN_FP8_SHARE,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time FP8 against FP16 on this machine's GPU; a row that cannot be measured says why, and is no error.
+    """Time FP8 against FP16 on this machine's GPU. A row that cannot be measured says why; that is no error.
 
     Exits with 3 when an FP8 row is not proven to have run in FP8.
     """

@@ -21,11 +21,11 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="A folder, or any fsspec
 @app.command(rich_help_panel=panels.KEEP)
 def pack(
     ref: Ref,
-    file: Annotated[Path, typer.Argument(help="The archive to write; it must not exist.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write. It must not exist yet.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a release and its signatures as one portable archive, a plain tar."""
+    """Write a release and its signatures into one portable archive, a plain tar."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
     archive.pack(opened, manifest, file)
@@ -42,7 +42,7 @@ def unpack(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a packed release into the store, all of it verified first; a store is made where there is none."""
+    """Verify a packed release and put it into the store. Makes the store where there is none."""
     manifest, new = archive.unpack(open_store(store_path(store)), file)
     if as_json:
         print_json({"ref": manifest.ref, "new": new})
@@ -52,7 +52,7 @@ def unpack(
 
 @app.command(rich_help_panel=panels.KEEP)
 def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Copy a release to a remote copy: only what is missing there, verified; run it again to go on after a failure."""
+    """Copy a release to a remote copy, verified, and only what is missing there. After a failure, run it again."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
     with progress("copying", sum(part.size for part in manifest.objects())) as advance:
@@ -62,7 +62,7 @@ def push(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = Fa
 
 @app.command(rich_help_panel=panels.KEEP)
 def pull(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Copy a release from a remote copy: only what is missing or damaged here; a store is made where there is none."""
+    """Copy a release from a remote copy, only what is missing or damaged here. Makes the store where there is none."""
     with progress("copying", None) as advance:
         manifest, copied = replica.pull(open_store(store_path(store)), ref, url, advance)
     _print(manifest.ref, copied, as_json)

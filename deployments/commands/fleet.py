@@ -16,7 +16,7 @@ app = typer.Typer()
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
 ) -> None:
-    """Start a Prefect server with every flow, schedule and automation, and a worker; Ctrl-C ends all of it."""
+    """Start a Prefect server with every flow, schedule and automation, and a worker. Ctrl-C ends them all."""
     from deployments.server.up import up as start_everything
 
     start_everything(port)
@@ -24,9 +24,11 @@ def up(
 
 @app.command(rich_help_panel=panels.RUN)
 def deploy(
-    pool: Annotated[str, typer.Option(help="The work pool; made as a process pool if there is none.")] = "clipsmith",
+    pool: Annotated[
+        str, typer.Option(help="Name of the work pool. Where there is none, deploy makes one of processes.")
+    ] = "clipsmith",
 ) -> None:
-    """Create or update work pool, deployments, schedules and automations on the server of $PREFECT_API_URL."""
+    """Create or update the work pool, deployments, schedules and automations on the server of $PREFECT_API_URL."""
     prepare_prefect()
     from deployments.server import show_fleet
     from deployments.server.apply import apply_all, require_server

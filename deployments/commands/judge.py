@@ -26,7 +26,7 @@ def judge(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold a release to these gates, on its saved embeddings and tables; exits with 3 unless all are passed."""
+    """Hold a release to other gates, on its saved embeddings and tables. Exits with 3 unless it passes all."""
     from flows.parameters import parse_gates, read_config
     from tasks.evaluation.saved_accuracy import saved_accuracy
 

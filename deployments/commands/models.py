@@ -7,25 +7,28 @@ from typing import Annotated
 import typer
 
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, print_json
+from deployments.commands.listing_command import ListingCommand
+from deployments.commands.options import IMAGE_SIZE, MODEL, REVISION, JsonOption, print_json
 from deployments.printing import show_models
 from deployments.server.environment import quiet_libraries
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=panels.MAKE)
+@app.command(rich_help_panel=panels.MAKE, cls=ListingCommand)
 def check(
-    model: Annotated[str, typer.Argument(help="As for optimize: a Hugging Face id, a local folder, or demo.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
+    model: Annotated[str, typer.Argument(help=f"{MODEL} Families: {{families}}.")],
+    revision: Annotated[str | None, typer.Option(help=REVISION)] = None,
     image_size: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="HEIGHT WIDTH", help="For a model that takes pictures of any size: SigLIP 2 NaFlex."),
+        typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="What is to become FP8: a built-in recipe or a file.")] = "fp8",
+    recipe: Annotated[
+        str, typer.Option(help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.")
+    ] = "fp8",
     as_json: JsonOption = False,
 ) -> None:
-    """Tell in seconds what a checkpoint is and what would be FP8, or why it is refused; no weights are read."""
+    """Describe a checkpoint in seconds and say what would become FP8, or why it is refused. It reads no weights."""
     from tasks.pipeline.outline import outline
     from tasks.quantizing.recipe import load_recipe
 
@@ -39,7 +42,7 @@ def check(
 
 @app.command(rich_help_panel=panels.MAKE)
 def models(as_json: JsonOption = False) -> None:
-    """List the families of models that go through, with published ones of each that are tested."""
+    """List the families of models that clipsmith accepts, with published models of each."""
     from tasks.clip import FAMILIES
 
     if as_json:

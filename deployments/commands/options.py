@@ -15,15 +15,20 @@ from artifacts.store.store import BUCKET_VARIABLE, Store
 from flows.defaults import default_store
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of the release store ($CLIPSMITH_STORE, .clipsmith/store).")
+    Path | None,
+    typer.Option("--store", help="Folder of the release store. Unless given, $CLIPSMITH_STORE or .clipsmith/store."),
 ]
+MODEL = "A Hugging Face id, a local folder, a checkpoint that clipsmith exported, or demo."
+REVISION = "Branch, tag or commit of a Hugging Face model."
+IMAGE_SIZE = "Height and width in pixels, for models that take pictures of any size (SigLIP 2 NaFlex)."
+CALIBRATION = "Data to calibrate on: digits, a folder, datasets:NAME[:split] or wds:NAME[:split]."
+EVALUATION = "Data to measure accuracy on, named as for --calibration. The two must not overlap."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-Ref = Annotated[
-    str, typer.Argument(help="model (its newest), model@version, model:alias, or 8 or more digits of an identity.")
-]
-AliasOption = Annotated[str, typer.Option("--alias", help="The alias, as production.")]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Only of this model.")]
-WhyOption = Annotated[str | None, typer.Option("--why", help="Why, for the alias's history.")]
+_REF = "model (its newest), model@version, model:alias, or 8 or more digits of its identity"
+Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.")]
+AliasOption = Annotated[str, typer.Option("--alias", help="Name of the alias, for example production.")]
+ModelOption = Annotated[str | None, typer.Option("--model", help="List this model's only.")]
+WhyOption = Annotated[str | None, typer.Option("--why", help="The reason. The alias's history keeps it.")]
 
 
 def store_path(store: Path | None) -> Path:

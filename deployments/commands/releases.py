@@ -62,7 +62,7 @@ def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = Fals
 
 @app.command(rich_help_panel=panels.COMPARE)
 def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Tell what differs between two releases: what they were made from, what is in them, and every metric."""
+    """Compare two releases: what they were made from, what is in them, and every metric."""
     opened = open_to_read(store)
     found = compare(opened.find(before), opened.find(after))
     if as_json:
@@ -73,14 +73,14 @@ def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption
 
 @app.command("history", rich_help_panel=panels.LOOK)
 def show_history(
-    model: Annotated[str, typer.Option("--model", help="The model whose releases to follow.")],
+    model: Annotated[str, typer.Option("--model", help="The model to follow.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the table and the plot (.clipsmith/history/MODEL).")
+        Path | None, typer.Option(help="Folder to write to. Unless given, .clipsmith/history/MODEL.")
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow every metric over a model's releases: a table here, all numbers as Parquet, and a plot as SVG."""
+    """Follow a model's metrics over its releases: print a table, write all numbers as Parquet and a plot as SVG."""
     opened = open_to_read(store)
     manifests, damaged = history.read(opened, check_model_name(model))
     if not manifests and not damaged:
@@ -97,17 +97,22 @@ def show_history(
 @app.command(rich_help_panel=panels.SERVE)
 def export(
     ref: Ref,
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="An empty or new folder.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="A new or empty folder to write to.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="The same, as an option.")] = None,
-    layout: Annotated[Layout, typer.Option(help="triton: a model repository for Triton Inference Server.")] = "plain",
+    layout: Annotated[
+        Layout, typer.Option(help="plain, or triton: a model repository for Triton Inference Server.")
+    ] = "plain",
     target: Annotated[
-        str | None, typer.Option(help="With triton: tensorrt or onnxruntime (tensorrt, if the release has it).")
+        str | None,
+        typer.Option(help="With triton: tensorrt or onnxruntime. Unless given, tensorrt if the release has it."),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="With triton: fp8 or fp16 (fp8, if there is).")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="With triton: fp8 or fp16. Unless given, fp8 if the release has it.")
+    ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a release as a plain folder that needs nothing of ours to be used, or in the layout of a server."""
+    """Write a release as a plain folder that you can use without clipsmith, or in the layout of a server."""
     if (folder is None) == (to is None):
         raise ConfigError("export needs one folder", fix="name it once: `clipsmith export REF DIR`")
     if layout == "plain" and (target or precision):
@@ -129,7 +134,7 @@ def export(
 
 @app.command(rich_help_panel=panels.LOOK)
 def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Print where a release's HTML report is."""
+    """Print the path of a release's HTML report."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
     path = opened.read(manifest, "report.html")

@@ -11,34 +11,47 @@ import typer
 
 from artifacts.errors import ConfigError
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, StoreOption, print_json
+from deployments.commands.listing_command import ListingCommand
+from deployments.commands.options import (
+    CALIBRATION,
+    EVALUATION,
+    IMAGE_SIZE,
+    MODEL,
+    REVISION,
+    JsonOption,
+    StoreOption,
+    print_json,
+)
 from deployments.printing import show_search
 from deployments.server.environment import prepare_prefect, quiet_libraries
 
 app = typer.Typer()
 
 
-@app.command(rich_help_panel=panels.MAKE)
+@app.command(rich_help_panel=panels.MAKE, cls=ListingCommand)
 def search(
-    model: Annotated[str, typer.Argument(help="As for optimize: a Hugging Face id, a local folder, or demo.")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL} Families: {{families}}.")],
     gate: Annotated[
         list[str] | None,
-        typer.Option(help="min_cosine_mean=0.999, max_top1_drop=0.005, ..., or a YAML file with `gates:`. Repeatable."),
+        typer.Option(help="A gate to meet, as max_top1_drop=0.005, or a YAML file with `gates:`. Repeat it for more."),
     ] = None,
-    budget: Annotated[int, typer.Option(min=1, max=10_000, help="How many recipes to evaluate at most.")] = 40,
+    budget: Annotated[int, typer.Option(min=1, max=10_000, help="Evaluate at most this many recipes.")] = 40,
     samples: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many calibration samples to measure each module on.")
+        int, typer.Option(min=1, max=100_000, help="Measure each module on this many calibration samples.")
     ] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Which samples those are.")] = 0,
-    out: Annotated[Path, typer.Option(help="The recipe file; journal and plot go beside it.")] = Path("recipe.yaml"),
-    recipe: Annotated[str | None, typer.Option(help="What to start from; everything in FP8 unless given.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hugging Face model.")] = None,
-    image_size: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="As for optimize: SigLIP 2 NaFlex alone.")
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws these samples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Recipe file to write. Journal and plot go beside it.")] = Path(
+        "recipe.yaml"
+    ),
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Recipe to start from ({recipes}, or a YAML file). Unless given, everything is FP8."),
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="digits, a folder, or datasets:NAME[:split].")] = None,
+    revision: Annotated[str | None, typer.Option(help=REVISION)] = None,
+    image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE)] = None,
+    calibration: Annotated[str | None, typer.Option(help=CALIBRATION)] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
-    evaluation: Annotated[str | None, typer.Option(help="As --calibration; must not overlap with it.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to judge recipes on.")] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Let ModelOpt's auto_quantize try the same, with as many evaluations.")
@@ -46,9 +59,9 @@ def search(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the recipe that keeps the most of the work in FP8 and meets the gates; exits with 3 when none does.
+    """Find the recipe that keeps the most work in FP8 and meets the gates. Exits with 3 when none does.
 
-    A search that was killed goes on where it was when it is started again with the same parameters.
+    A killed search goes on where it stopped when you start it again with the same parameters.
     """
     prepare_prefect()
     from flows.defaults import default_store

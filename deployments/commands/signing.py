@@ -21,7 +21,7 @@ PASSWORD_VARIABLE = "CLIPSMITH_KEY_PASSWORD"
 @app.command(rich_help_panel=panels.RELEASE)
 def sign(
     ref: Ref,
-    key: Annotated[Path, typer.Option("--key", help="Private key, PEM; its password: $CLIPSMITH_KEY_PASSWORD.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key as PEM. $CLIPSMITH_KEY_PASSWORD has its password.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,11 +34,11 @@ def sign(
 @app.command("check-signature", rich_help_panel=panels.RELEASE)
 def check_signature(
     ref: Ref,
-    key: Annotated[Path, typer.Option("--key", help="Public key, PEM, of whoever must have signed.")],
+    key: Annotated[Path, typer.Option("--key", help="Public key, as PEM, of whoever must have signed.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell whether the owner of a key signed a release; exit with 1 if not. `verify` is for the bytes."""
+    """Check that the owner of a key signed a release. Exits with 1 if not. `verify` checks the bytes."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
     record = signatures.require_signature(opened, manifest, [key])

@@ -25,11 +25,13 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=panels.KEEP)
 def verify(
-    mend: Annotated[bool, typer.Option("--repair", help="Restore what can be restored, set the rest aside.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Restore what can be restored, and set the rest aside.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hash every object and read every record again; name exactly what is missing or damaged, and exit with 1 if so."""
+    """Hash every object and read every record again. Names what is missing or damaged, and then exits with 1."""
     root = store_path(store)
     repaired: Repaired | None = None
     with progress("hashing", _bytes_below(root / "objects")) as advance:
@@ -48,9 +50,9 @@ def verify(
 @app.command(rich_help_panel=panels.KEEP)
 def gc(
     keep: Annotated[
-        int | None, typer.Option(help="Retire all but this many releases of each model; aliased ones stay.")
+        int | None, typer.Option(help="Keep this many releases of each model, the newest, and those with an alias.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,6 +15,9 @@ from flows.parameters import OptimizeParameters
 PAGE = Path(__file__).parents[2] / "docs" / "parameters.md"
 _HEAD = """# Parameters
 
+<!-- not run by the tests: python -m tests.docs (writes this page, which a test compares) -->
+<!-- run by make test-heavy: clipsmith optimize -->
+
 This page is made from the parameter model (`python -m tests.docs.parameters_page`). `clipsmith optimize --config
 FILE.yaml` takes these as YAML, the form in Prefect's UI shows them, and the options of the command line set those that
 are needed most. A typo, a wrong type (`"4"` for 4), an impossible profile or a password in a parameter is refused

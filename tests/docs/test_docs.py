@@ -1,10 +1,9 @@
-"""README and docs are true: links and paths lead somewhere, commands and their options exist, what Python blocks say
-runs, and the page of parameters is the model's."""
+"""README and docs are true: links and paths lead somewhere, commands and their options exist, and what is made from the
+code is the code's. What is printed to be typed is run in `test_printed.py`."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ import yaml
 from deployments.cli import app
 from tests.docs import families_table
 from tests.docs.parameters_page import PAGE, page
+from tests.docs.printed import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EACH = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 """Every command by its name, as Typer hands them to Click."""
@@ -142,24 +140,3 @@ def test_the_variant_of_production_is_sound(tmp_path: Path) -> None:
     assert yaml.safe_load("\n".join(lines))["promote"] == "production"
     (found,) = read_variants(tmp_path)
     assert isinstance(found, Variant)
-
-
-def test_serving_as_it_is_printed(demo_store: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands and the Python block of docs/serving.md, on the demo and two pictures."""
-    from skimage import data, io
-
-    path = ROOT / "docs" / "serving.md"
-    lines = [shlex.split(line, comments=True) for line in command_lines(path)]
-    assert [words[1:3] for words in lines] == [["export", "demo@1"], ["export", "demo@1"]]
-    monkeypatch.chdir(tmp_path)
-    for words in lines:
-        arguments = [word.replace("/models", str(tmp_path / "models")) for word in words[1:]]
-        code, _, err = call(*arguments, "--store", demo_store)
-        assert code == 0, err
-    assert (tmp_path / "models" / "demo-image" / "config.pbtxt").is_file()
-    io.imsave("cat.jpg", data.cat())
-    io.imsave("dog.jpg", data.astronaut())
-    (block,) = re.findall(r"```python\n(.+?)```", path.read_text(encoding="utf-8"), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert (names["images"].shape, names["texts"].shape) == ((2, 64), (1, 64))
