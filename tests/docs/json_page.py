@@ -1,4 +1,4 @@
-"""`docs/json.md`, made from `deployments.printing.documents` and `artifacts.schema`: `python -m tests.docs.json_page`
+"""`docs/json.md`, made from `tests.docs.documents` and `artifacts.schema`: `python -m tests.docs.json_page`
 writes it. `check` holds a real document to the same data."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from artifacts.schema import SCHEMAS, Column
 from artifacts.schema import Table as Schema
-from deployments.printing.documents import (
+from tests.docs.documents import (
     DOCUMENTS,
     MANIFEST,
     Choice,

@@ -15,13 +15,13 @@ from artifacts.manifest import GateResult
 from artifacts.schema import SCHEMAS, present
 from deployments.cli import app
 from deployments.printing import show_search
-from deployments.printing.documents import DOCUMENTS, MANIFEST, Part
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
 from tests.artifacts.support import key_pair, rewrite
 from tests.docs.conftest import CopyDemo
+from tests.docs.documents import DOCUMENTS, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
 
 Print = Callable[..., dict[str, Any]]

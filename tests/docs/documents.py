@@ -519,6 +519,7 @@ _OUTLINE = _part(
         "image_processor": "class of the image processor",
         "oracle": "what a run, or the tests, hold it to: transformers or golden files",
         "recipe": "what is to become FP8",
+        "weights": "names of the files that hold the weights, here or at the hub; none where the hub does not answer",
         "tensors": "how many tensors of weights were found and fit; null where the weights are not here",
         "notes": "what else is worth knowing, in sentences",
     },
