@@ -23,6 +23,8 @@ INVALID = "invalid"
 BUILT = "built"
 OVER_CHANCE = ("top1_over_chance", "recall@1_image_to_text_over_chance")
 """The metrics that say whether FP32 itself is above chance: of zero-shot classification, and of retrieval."""
+EACH_CAPTION = "_each_caption"
+"""Ends the names of recalls for which a caption of several pictures counts once for each of them."""
 ALIKE = "alike_classes"
 """The metric that counts the classes that share one embedding with another."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from artifacts.release.number_words import NONE, metric, points, points_range
-from artifacts.schema import Tables, number
+from artifacts.schema import EACH_CAPTION, Tables, number
 
 if TYPE_CHECKING:
     from artifacts.manifest import Cell, Row
@@ -19,8 +19,12 @@ _WORDS = {
     "top1": "zero-shot top-1",
     "top5": "zero-shot top-5",
     "mean_class_recall": "mean per-class recall",
-    **{f"recall@{k}_image_to_text": f"image-to-text recall@{k}" for k in (1, 5, 10)},
-    **{f"recall@{k}_text_to_image": f"text-to-image recall@{k}" for k in (1, 5, 10)},
+    **{
+        f"recall@{k}_{way.replace('-', '_')}{end}": f"{way} recall@{k}{words}"
+        for end, words in (("", ""), (EACH_CAPTION, ", each caption by itself"))
+        for way in ("image-to-text", "text-to-image")
+        for k in (1, 5, 10)
+    },
 }
 
 

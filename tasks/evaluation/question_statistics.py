@@ -55,6 +55,8 @@ def task_statistics(
         yield from hit_rows(place, precision, task.reference, found)
         if isinstance(task, Classification) and "top1" in found:
             yield _recall_row(task, place, precision, found)
+        if not isinstance(task, Classification):
+            yield from hit_rows(place, precision, task.reference, task.hits_of_each_caption(*sides[precision]))
     if isinstance(task, Classification) and "fp32" in sides:
         yield from _alike_rows(task, reference_target, sides["fp32"])
     if chance and _IMAGE_TO_TEXT in hits.get("fp32", {}) and not isinstance(task, Classification):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.schema import EACH_CAPTION
 from tasks.evaluation.metrics import class_embeddings, cosine, retrieval_ranks, snr_db, top_k_hits
 from tasks.evaluation.rank_agreement import QUERIES, Ranked, neighbour_agreement
 from tasks.evaluation.relevance import Relevance
@@ -71,15 +72,17 @@ class Retrieval:
 
     def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
         """Of embeddings (n, d) and (texts, d)."""
-        pictures, words = images[self.pictures], texts[self.captions]
-        relevant = self.relevant
-        to_text = retrieval_ranks(pictures, words, relevant)
-        to_image = retrieval_ranks(words, pictures, relevant.swapped)
-        found: Hits = {}
-        for k in _RECALL_K:
-            if k < min(relevant.shape):
-                found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}{_TO_IMAGE}": to_image < k}
-        return found
+        return _recalls(images[self.pictures], texts[self.captions], self.relevant)
+
+    def hits_of_each_caption(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
+        """The same as CLIP_benchmark counts (`clip_benchmark/metrics/zeroshot_retrieval.py`): a caption of several
+        pictures is an answer of its own for each of them, right for that picture alone. Empty if there is none."""
+        if len(self.pairs) == len(self.captions):
+            return {}
+        own = np.stack([self.pairs[:, 0], np.arange(len(self.pairs))], axis=1)
+        each = Relevance(own, (len(self.pictures), len(self.pairs)))
+        found = _recalls(images[self.pictures], texts[self.captions[self.pairs[:, 1]]], each)
+        return {f"{metric}{EACH_CAPTION}": hits for metric, hits in found.items()}
 
     def groups(self, metric: str) -> NDArray[np.int64] | None:
         """Which of a metric's samples are drawn together: the captions of one picture, whose embedding they share.
@@ -99,6 +102,17 @@ class Retrieval:
             "rank_agreement_image_to_text": Ranked(pictures, words).thinned(),
             "rank_agreement_text_to_image": Ranked(words, pictures).thinned(),
         }
+
+
+def _recalls(pictures: NDArray[np.float32], words: NDArray[np.float32], relevant: Relevance) -> Hits:
+    """Of embeddings (p, d) and (c, d), both ways."""
+    to_text = retrieval_ranks(pictures, words, relevant)
+    to_image = retrieval_ranks(words, pictures, relevant.swapped)
+    found: Hits = {}
+    for k in _RECALL_K:
+        if k < min(relevant.shape):
+            found |= {f"recall@{k}_image_to_text": to_text < k, f"recall@{k}{_TO_IMAGE}": to_image < k}
+    return found
 
 
 Task = Classification | Retrieval

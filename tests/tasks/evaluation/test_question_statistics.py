@@ -33,6 +33,38 @@ def test_a_caption_of_two_pictures_is_drawn_with_the_first() -> None:
     np.testing.assert_array_equal(task.groups("recall@1_text_to_image"), [1, 1, 0])
 
 
+def test_captions_of_several_pictures_are_also_counted_each_by_itself() -> None:
+    """By brute force over a list with every caption as often as it is there, as CLIP_benchmark has it."""
+    rng = np.random.default_rng(9)
+    pairs = np.array(
+        sorted({(int(p), int(c)) for p, c in zip(np.repeat(np.arange(20), 3), rng.integers(0, 30, 60), strict=True)})
+    )
+    captions = np.unique(pairs[:, 1])
+    pairs[:, 1] = np.searchsorted(captions, pairs[:, 1])
+    task = Retrieval(np.arange(20), np.arange(len(captions)), pairs)
+    images, texts = (rng.standard_normal((n, 12)).astype(np.float32) for n in (20, len(captions)))
+    found = task.hits_of_each_caption(images, texts)
+    flat, owner = texts[pairs[:, 1]].astype(np.float64), pairs[:, 0]
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images.astype(np.float64), flat)]
+    scores = (unit[0] @ unit[1].T).round(6)
+    for k in (1, 5, 10):
+        to_text = [(owner[np.argsort(-row, kind="stable")[:k]] == picture).any() for picture, row in enumerate(scores)]
+        to_image = [owner[text] in np.argsort(-row, kind="stable")[:k] for text, row in enumerate(scores.T)]
+        assert found[f"recall@{k}_image_to_text_each_caption"].tolist() == to_text
+        assert found[f"recall@{k}_text_to_image_each_caption"].tolist() == to_image
+    rows = list(task_statistics(task, "ort", "pytorch", {"fp32": Side(images, texts)}))
+    assert sum(str(row["metric"]).endswith("_each_caption") for row in rows) == 6
+    assert (
+        found["recall@1_image_to_text_each_caption"].mean() < task.hits(images, texts)["recall@1_image_to_text"].mean()
+    )
+
+
+def test_captions_of_one_picture_each_are_counted_once() -> None:
+    rng = np.random.default_rng(0)
+    embeddings = (rng.standard_normal((n, 4)).astype(np.float32) for n in (PICTURES, PICTURES * CAPTIONS_EACH))
+    assert retrieval().hits_of_each_caption(*embeddings) == {}
+
+
 def test_rows_of_captions_have_the_interval_and_the_test_of_groups() -> None:
     task, rng = retrieval(), np.random.default_rng(4)
     pictures = rng.standard_normal((PICTURES, 8)).astype(np.float32)
