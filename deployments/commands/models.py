@@ -40,7 +40,7 @@ def check(
 @app.command(rich_help_panel=panels.MAKE)
 def models(as_json: JsonOption = False) -> None:
     """List the families of models that go through, with published ones of each that are tested."""
-    from tasks.clip import FAMILIES
+    from tasks.families import FAMILIES
 
     if as_json:
         rows = [

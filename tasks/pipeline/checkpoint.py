@@ -38,9 +38,12 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip import ENCODERS, ClipFamily, ImageSize, family_for, family_named, openclip
+from tasks.clip.base import ENCODERS, ClipFamily, ImageSize
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
+from tasks.families import family_for, family_named
+from tasks.openclip import identify
+from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout, weights_file
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_CONFIGS = ("config.json", openclip.CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
+_CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 _TOKENIZERS = (
     "tokenizer*.json",
     "special_tokens_map.json",
@@ -150,7 +153,7 @@ def describe(
     with sound_config(family.name, folder):
         family.refuse_foreign_code(config, where=folder / "config.json")
         config, chosen = family.at_size(config, image_size, where=folder)
-    native = openclip.is_native(folder, weights=weights)
+    native = in_openclip_layout(folder, weights=weights)
     return family, with_tokenizer(folder, config) if native else config, chosen
 
 
@@ -198,8 +201,8 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
         # Many repositories hold the same weights in both layouts: one is enough.
-        if weights and openclip.is_native(folder):
-            patterns = [*wanted, *openclip.WEIGHTS_FILES]
+        if weights and in_openclip_layout(folder):
+            patterns = [*wanted, *WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
@@ -213,8 +216,8 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
 
 def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
-    if openclip.is_native(folder, weights=weights):
-        return openclip.identify(folder)
+    if in_openclip_layout(folder, weights=weights):
+        return identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
 
@@ -290,8 +293,8 @@ def _refuse_pickles(folder: Path) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
-    if openclip.is_native(folder):
-        return [openclip.weights_file(folder)]
+    if in_openclip_layout(folder):
+        return [weights_file(folder)]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:

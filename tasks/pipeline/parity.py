@@ -23,9 +23,11 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
+from tasks.clip import attention
+from tasks.clip.base import ENCODERS, MASK, ClipFamily, Oracle
 from tasks.clip.text_tokenizer import load_tokenizer
 from tasks.data.images import opened_rgb
+from tasks.families import family_named
 from tasks.quantizing.modelopt import PACKAGES, plain_folder
 from tasks.runs.steps import StepOutput, cached_step, measured
 

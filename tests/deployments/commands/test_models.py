@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from artifacts.exit_codes import ExitCode
-from tasks.clip import FAMILIES
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
+from tasks.families import FAMILIES
 from tests.deployments.conftest import Call
 
 

@@ -13,17 +13,17 @@ from typing import Any, ClassVar
 
 from artifacts.manifest import Encoder
 from tasks.clip.base import MASK, EncoderSpec, InputSpec, Piece
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import OpenClipFiles
-from tasks.clip.tower_document import towers_config, why_not
-from tasks.clip.tower_names import find_pieces
+from tasks.openclip.document import Document
+from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.names import find_pieces
+from tasks.openclip.towers_config import towers_config, why_not
 
 _KEYS = ("projection_dim", "vision_config", "text_config")
 _MODEL_TYPE = "openclip_towers"
 
 
 class OpenClipTowers(OpenClipFiles):
-    """Adapter for `tasks.clip.tower_model.OpenClipTowersModel`."""
+    """Adapter for `tasks.towers.model.OpenClipTowersModel`."""
 
     name = "openclip_towers"
     covers = "OpenCLIP layout: EVA-CLIP, PE-Core, CLIPA, CoCa, MobileCLIP (ViT), BERT and RoBERTa text"
@@ -58,12 +58,12 @@ class OpenClipTowers(OpenClipFiles):
 
     def full_config(self, config: dict[str, Any]) -> Any:
         """The configuration as one of transformers'."""
-        from tasks.clip.tower_model import OpenClipTowersConfig
+        from tasks.towers.model import OpenClipTowersConfig
 
         return OpenClipTowersConfig(**{key: copy.deepcopy(config[key]) for key in _KEYS})
 
     def _model_class(self) -> Any:
-        from tasks.clip.tower_model import OpenClipTowersModel
+        from tasks.towers.model import OpenClipTowersModel
 
         return OpenClipTowersModel
 

@@ -14,9 +14,9 @@ from transformers import BertTokenizer, XLMRobertaTokenizer
 
 from artifacts.errors import BadWeights
 from artifacts.store.store import Store
-from tasks.clip import family_named
 from tasks.data.pinned import pin_data
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE
+from tasks.families import family_named
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.embedding import embed
@@ -25,8 +25,8 @@ from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.pipeline.quantization import quantize
 from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import load_recipe
-from tests.tasks.clip.goldens import Golden, golden, shrunk
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx, tensors
+from tests.tasks.towers.support import Golden, golden, shrunk
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import OpenClipFiles
-from tasks.clip.openclip_plain import TEXT_KEYS, layer_pieces, text_sizes
-from tasks.clip.openclip_tokenizer import TOKENIZER_KEYS, odd_tokenizer
 from tasks.clip.siglip import POOLING, Siglip
+from tasks.openclip.document import Document
+from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.plain import TEXT_KEYS, layer_pieces, text_sizes
+from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _EPS, _OPENCLIP_EPS = 1e-6, 1e-5
 _EXACT, _TANH = "gelu", "gelu_pytorch_tanh"

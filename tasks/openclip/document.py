@@ -259,7 +259,7 @@ def document_file(folder: Path) -> Path | None:
     return folder / _PLAIN_CONFIG if any(key.endswith("_cfg") for key in model) else None
 
 
-def is_native(folder: Path, *, weights: bool = True) -> bool:
+def in_openclip_layout(folder: Path, *, weights: bool = True) -> bool:
     """Whether the folder is in OpenCLIP's layout, and not in transformers' too.
 
     timm keeps the image tower beside OpenCLIP's files, with a `config.json` of its own, which has no `model_type`.

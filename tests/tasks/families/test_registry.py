@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
-from tasks.clip import FAMILIES, family_for, family_named
 from tasks.demo import SNAPSHOT
+from tasks.families import FAMILIES, family_for, family_named
 
 
 @pytest.fixture

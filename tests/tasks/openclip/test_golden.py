@@ -13,9 +13,10 @@ from transformers import AutoModel
 
 from artifacts.errors import BadWeights, CheckpointError, UnsupportedVariant
 from artifacts.store.store import Store
-from tasks.clip import openclip
-from tasks.clip.openclip_siglip import TOWERS
 from tasks.data.pinned import pin_data
+from tasks.openclip import identify
+from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILE
+from tasks.openclip.siglip import TOWERS
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.graph_audit import audit
@@ -23,8 +24,8 @@ from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.pipeline.quantization import quantize
 from tasks.quantizing.modelopt import load_plain
 from tasks.quantizing.recipe import load_recipe
-from tests.tasks.clip.openclip_golden import ARCHIVES, Golden, add_tokenizer, golden, shrink
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx
+from tests.tasks.openclip.support import ARCHIVES, Golden, add_tokenizer, golden, shrink
 
 KINDS = {
     "siglip": "openclip_siglip",
@@ -41,7 +42,7 @@ _AGAIN = ("siglip2", "layer_scale")
 def test_fp32_is_openclips(name: str, exposed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = golden(name, tmp_path)
     shrink(model.folder, monkeypatch)
-    kind, stored = openclip.identify(model.folder)
+    kind, stored = identify(model.folder)
     assert kind.name == KINDS[name]
     loaded = kind.load(model.folder, kind.resolve_config(stored), "eager")
     if exposed:
@@ -120,13 +121,13 @@ def test_timms_architectures_are_as_timm_builds_them() -> None:
 
 def edited(folder: Path, drop: str | None = None, **vision: object) -> Path:
     """The folder with other settings of the image tower, or without the tensors whose names hold `drop`."""
-    path = folder / openclip.CONFIG_FILE
+    path = folder / CONFIG_FILE
     document = json.loads(path.read_text())
     document["model_cfg"]["vision_cfg"] |= vision
     path.write_text(json.dumps(document))
     if drop is not None:
-        state = load_file(folder / openclip.WEIGHTS_FILE)
-        save_file({name: value for name, value in state.items() if drop not in name}, folder / openclip.WEIGHTS_FILE)
+        state = load_file(folder / WEIGHTS_FILE)
+        save_file({name: value for name, value in state.items() if drop not in name}, folder / WEIGHTS_FILE)
     return folder
 
 
@@ -182,7 +183,7 @@ def test_settings_that_are_odd_or_unknown_are_refused(vision: dict[str, object],
 
 
 def test_unknown_settings_of_pictures_are_refused(scaled: Path, store: Store) -> None:
-    path = scaled / openclip.CONFIG_FILE
+    path = scaled / CONFIG_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"preprocess_cfg": {"crop_pct": 0.875}}))
     with pytest.raises(UnsupportedVariant, match=r"preprocess_cfg\.crop_pct 0\.875"):
         resolve(str(scaled), None, store)

@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.siglip.modeling_siglip import eager_attention_forward
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and signed sines, each (T, head_dim): see `tasks.clip.tower_rotary`."""
+"""Cosines and signed sines, each (T, head_dim): see `tasks.towers.rotary`."""
 
 
 @dataclass(frozen=True)

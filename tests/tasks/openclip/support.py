@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tasks.clip import openclip_siglip
+from tasks.openclip import siglip
 
 ARCHIVES = Path(__file__).parents[2] / "golden" / "openclip"
 
@@ -42,13 +42,11 @@ def shrink(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the architecture that the folder's configuration names, if any, as small as the golden model's."""
     sizes: dict[str, Any] = json.loads((folder / "shrunk.json").read_text())["timm"]
     name = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["vision_cfg"].get("timm_model_name")
-    if name not in openclip_siglip.TOWERS:
+    if name not in siglip.TOWERS:
         return
     renamed = {"img_size": "image_size", "embed_dim": "width", "depth": "layers", "num_heads": "heads"}
-    tower = dataclasses.replace(
-        openclip_siglip.TOWERS[name], **{renamed.get(key, key): value for key, value in sizes.items()}
-    )
-    monkeypatch.setitem(openclip_siglip.TOWERS, name, tower)  # type: ignore[arg-type]
+    tower = dataclasses.replace(siglip.TOWERS[name], **{renamed.get(key, key): value for key, value in sizes.items()})
+    monkeypatch.setitem(siglip.TOWERS, name, tower)  # type: ignore[arg-type]
 
 
 def add_tokenizer(name: str, folder: Path) -> None:

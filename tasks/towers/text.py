@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tasks.clip.attention import MASKED
-from tasks.clip.tower_layers import Block, BlockShape
+from tasks.towers.layers import Block, BlockShape
 
 CLASSES = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
 """transformers' classes by the `encoder` of the configuration."""

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from tasks.clip.tower_image import ImageTower
-from tasks.clip.tower_text import EncoderTower, TextTower
+from tasks.towers.image import ImageTower
+from tasks.towers.text import EncoderTower, TextTower
 
 MODEL_TYPE = "openclip_towers"
 
 
 class OpenClipTowersConfig(PretrainedConfig):  # type: ignore[misc]
-    """`vision_config` and `text_config` as dictionaries, complete: see `tasks.clip.tower_document`."""
+    """`vision_config` and `text_config` as dictionaries, complete: see `tasks.openclip.towers_config`."""
 
     model_type = MODEL_TYPE
 

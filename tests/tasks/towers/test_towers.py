@@ -14,11 +14,7 @@ import onnx
 import pytest
 import torch
 
-from tasks.clip import openclip
 from tasks.clip.base import Piece
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_towers import OpenClipTowers
-from tasks.clip.tower_document import towers_config, why_not
 from tasks.clip.weights import WeightReader
 from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
@@ -26,12 +22,16 @@ from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
 from tasks.graph.tracing import trace
 from tasks.graph.writer import write_onnx
+from tasks.openclip import identify
+from tasks.openclip.document import Document
+from tasks.openclip.towers import OpenClipTowers
+from tasks.openclip.towers_config import towers_config, why_not
 from tasks.pipeline.graph_audit import audit_file
 from tasks.quantizing.recipe import load_recipe
 from tasks.torch_fp8.torch_graph import load
-from tests.tasks.clip.goldens import ARCHIVES, Golden, golden, shrunk
 from tests.tasks.families.layers import Recording, cut, in_fp32
 from tests.tasks.families.support import Quantized, cosines, run_onnx, simulate, snr_db, tensors
+from tests.tasks.towers.support import ARCHIVES, Golden, golden, shrunk
 
 KINDS = (
     "biomed",
@@ -124,7 +124,7 @@ def test_towers_are_the_librarys(name: str, made: Callable[[str], Golden]) -> No
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "siglip_i18n"])
 def test_no_other_kind_takes_them(name: str, made: Callable[[str], Golden]) -> None:
     with shrunk(made(name).folder):
-        kind, stored = openclip.identify(made(name).folder)
+        kind, stored = identify(made(name).folder)
     assert kind.name == "openclip_towers"
     assert kind.resolve_config(stored) == made(name).config
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import LAYER_SCALE, OpenClipFiles
-from tasks.clip.openclip_tokenizer import odd_tokenizer
+from tasks.openclip.document import Document
+from tasks.openclip.kind import LAYER_SCALE, OpenClipFiles
+from tasks.openclip.tokenizer import odd_tokenizer
 
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
 TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tasks.clip.openclip_document import TEXT_DEFAULTS, Document
+from tasks.openclip.document import TEXT_DEFAULTS, Document
 
 TOKENIZER_KEYS = ("hf_tokenizer_name", "tokenizer_kwargs")
-SOURCE = "openclip_tokenizer"
+TOKENIZER_SOURCE = "openclip_tokenizer"
 """In a stored `text_config`: the repository and the commit of a tokenizer that does not lie beside the weights."""
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -106,7 +106,7 @@ def load_tokenizer(folder: Path, document: Document, config: dict[str, Any] | No
 
 def _place(folder: Path, config: dict[str, Any] | None) -> Path:
     """The folder of the tokenizer's files: beside the weights, or the pinned one of another repository."""
-    source = ((config or {}).get("text_config") or {}).get(SOURCE)
+    source = ((config or {}).get("text_config") or {}).get(TOKENIZER_SOURCE)
     if source is None:
         return folder
     from huggingface_hub import snapshot_download

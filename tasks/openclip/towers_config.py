@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_tokenizer import TOKENIZER_KEYS, odd_tokenizer
-from tasks.clip.tower_architectures import ENCODERS, TIMM, Architecture
+from tasks.openclip.architectures import ENCODERS, TIMM, Architecture
+from tasks.openclip.document import Document
+from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _SIZES = ("layers", "width", "mlp_ratio", "ls_init_value", "act_kwargs", "norm_kwargs")
 _OWN_VISION = (

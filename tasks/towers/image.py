@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers.activations import ACT2FN
 
-from tasks.clip.tower_layers import Block, BlockShape, Mlp, TowerAttention
-from tasks.clip.tower_rotary import tables
+from tasks.towers.layers import Block, BlockShape, Mlp, TowerAttention
+from tasks.towers.rotary import tables
 
 
 class ImageTower(nn.Module):

@@ -11,9 +11,9 @@ from artifacts.errors import BadWeights
 from tasks.clip.base import ClipFamily, Oracle
 from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
-from tasks.clip.openclip_document import Document, document_file, read_document, weights_file
-from tasks.clip.openclip_preprocess import image_settings
-from tasks.clip.openclip_tokenizer import load_tokenizer
+from tasks.openclip.document import Document, document_file, read_document, weights_file
+from tasks.openclip.preprocess import image_settings
+from tasks.openclip.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ _SCALE = re.compile(r"(visual\.)?(?:text\.)?transformer\.resblocks\.\d+\.ls_[12]
 
 
 class OpenClipKind(ClipFamily, Protocol):
-    """A family whose checkpoints are OpenCLIP's files; `tasks.clip.openclip.KINDS` lists them."""
+    """A family whose checkpoints are OpenCLIP's files; `tasks.openclip.KINDS` lists them."""
 
     def looks_like(self, document: Document) -> bool:
         """Whether a model that no kind takes is told this kind's reason: of several, the last one's."""

@@ -18,10 +18,10 @@ from unittest import mock
 import numpy as np
 from safetensors.numpy import load_file
 
-from tasks.clip import MASK, openclip_siglip
-from tasks.clip import tower_architectures as architectures
-from tasks.clip.openclip_document import read_document
-from tasks.clip.openclip_towers import OpenClipTowers
+from tasks.clip.base import MASK
+from tasks.openclip import architectures, siglip
+from tasks.openclip.document import read_document
+from tasks.openclip.towers import OpenClipTowers
 
 ARCHIVES = Path(__file__).parents[2] / "golden" / "openclip"
 _FIELDS = {"embed_dim": "width", "depth": "layers", "num_heads": "heads", "patch_size": "patch"}
@@ -72,7 +72,7 @@ def shrunk(folder: Path) -> Iterator[None]:
             changes = {_FIELDS[key]: value for key, value in smaller["timm"].items() if key in _FIELDS}
             if "stem" in smaller["timm"]:
                 changes["stem"] = tuple(zip(smaller["timm"]["stem"], _STRIDES, strict=True))
-            if name in openclip_siglip.TOWERS:
+            if name in siglip.TOWERS:
                 changes["pool_heads"] = changes["heads"]
             made = dataclasses.replace(architectures.TIMM[name], **changes)
             stack.enter_context(mock.patch.dict(architectures.TIMM, {name: made}))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_tokenizer import load_tokenizer, odd_tokenizer
-from tests.tasks.clip.openclip_golden import ARCHIVES
+from tasks.openclip.document import Document
+from tasks.openclip.tokenizer import load_tokenizer, odd_tokenizer
+from tests.tasks.openclip.support import ARCHIVES
 
 GOLDEN = json.loads(lzma.decompress((ARCHIVES / "tokens.json.xz").read_bytes()))
 

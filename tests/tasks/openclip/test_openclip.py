@@ -18,15 +18,16 @@ from skimage import data as pictures
 from artifacts.errors import BadWeights, CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.clip import openclip
-from tasks.clip.openclip import OpenClip, read_config
 from tasks.clip.weights import WeightReader
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.writer import write_onnx
+from tasks.openclip import identify
+from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILE, WEIGHTS_FILES
+from tasks.openclip.plain import OpenClip
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.quantizing.modelopt import load_exposed
-from tests.tasks.clip.openclip_model import CONFIG, reference, save
 from tests.tasks.families.support import cosines, run_onnx
+from tests.tasks.openclip.reference import CONFIG, reference, save
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def changed(tmp_path: Path) -> Callable[..., Path]:
         document = json.loads(json.dumps(CONFIG))
         for section, changes in sections.items():
             (document if section == "preprocess_cfg" else document["model_cfg"])[section] = changes
-        (tmp_path / openclip.CONFIG_FILE).write_text(json.dumps(document))
+        (tmp_path / CONFIG_FILE).write_text(json.dumps(document))
         return tmp_path
 
     return make
@@ -64,8 +65,8 @@ def ids(batch: int) -> np.ndarray:
 def test_graphs_compute_what_openclip_computes(quick: bool, custom_text: bool, tmp_path: Path) -> None:
     document = CONFIG | {"model_cfg": CONFIG["model_cfg"] | {"quick_gelu": quick, "custom_text": custom_text}}
     folder = save(tmp_path / "model", document, custom_text=custom_text)
-    model, config = reference(document["model_cfg"]), read_config(folder)
-    weights = WeightReader([folder / openclip.WEIGHTS_FILE], OpenClip().pieces)
+    model, config = reference(document["model_cfg"]), identify(folder)[1]
+    weights = WeightReader([folder / WEIGHTS_FILE], OpenClip().pieces)
     pixels = np.random.default_rng(1).standard_normal((4, 3, 32, 32)).astype(np.float16)
     with torch.no_grad():
         expected = {
@@ -93,8 +94,8 @@ def test_layer_scale_becomes_part_of_the_projection(native: Path, tmp_path: Path
                 with torch.no_grad():
                     layer.weight.mul_(gamma[:, None])
                     layer.bias.mul_(gamma)
-    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
-    loaded = OpenClip().load(folder, OpenClip().resolve_config(read_config(folder)), "eager")
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / WEIGHTS_FILE)
+    loaded = OpenClip().load(folder, OpenClip().resolve_config(identify(folder)[1]), "eager")
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(OpenClip().encode(loaded, "image", pixels), model.encode_image(pixels), atol=1e-4)
@@ -106,14 +107,14 @@ def test_the_logits_parameters_change_no_embedding(native: Path, tmp_path: Path,
     folder = shutil.copytree(native, tmp_path / "model")
     state = reference(CONFIG["model_cfg"]).state_dict()
     state |= {"logit_scale": torch.tensor([2.6]), "logit_bias": torch.tensor(-10.0)}
-    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / WEIGHTS_FILE)
     assert check(resolve(str(folder), None, store)).tensors == check(resolve(str(native), None, store)).tensors
 
 
 def test_it_resolves_checks_and_loads(native: Path, store: Store) -> None:
     snapshot = resolve(str(native), None, store)
     assert (snapshot.family, snapshot.kind, snapshot.model) == ("openclip", "folder", "vit-tiny")
-    assert {file.path for file in snapshot.files} >= {openclip.CONFIG_FILE, openclip.WEIGHTS_FILE, "tokenizer.json"}
+    assert {file.path for file in snapshot.files} >= {CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"}
     checked = check(snapshot)
     model, family = load_exposed(snapshot)
     assert checked.parameters == sum(p.numel() for p in model.parameters())
@@ -126,7 +127,7 @@ def test_it_resolves_checks_and_loads(native: Path, store: Store) -> None:
 def test_huggingface_layout_beside_it_wins(native: Path, small_clip: Path, tmp_path: Path, store: Store) -> None:
     folder = tmp_path / "both"
     shutil.copytree(small_clip, folder)
-    for name in (openclip.CONFIG_FILE, openclip.WEIGHTS_FILE):
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
         shutil.copyfile(native / name, folder / name)
     assert resolve(str(folder), None, store).family == "clip"
 
@@ -135,7 +136,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, store: Store) -> None:
     folder = save(tmp_path / "model", CONFIG)
     state = reference(CONFIG["model_cfg"]).state_dict()
     del state["visual.transformer.resblocks.1.attn.in_proj_weight"]
-    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / WEIGHTS_FILE)
     with pytest.raises(CheckpointError, match=r"3 tensors are missing.*layers\.1\.self_attn\.[kqv]_proj\.weight"):
         check(resolve(str(folder), None, store))
 
@@ -143,7 +144,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, store: Store) -> None:
 def test_pickled_weights_are_refused(native: Path, tmp_path: Path, store: Store) -> None:
     folder = tmp_path / "pickled"
     folder.mkdir()
-    shutil.copyfile(native / openclip.CONFIG_FILE, folder / openclip.CONFIG_FILE)
+    shutil.copyfile(native / CONFIG_FILE, folder / CONFIG_FILE)
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
         resolve(str(folder), None, store)
@@ -155,7 +156,7 @@ def test_pickled_weights_are_refused(native: Path, tmp_path: Path, store: Store)
 def test_pixels_follow_the_configuration(native: Path) -> None:
     """Shorter side to 32 pixels, centre crop, mean and deviation of 0.5 and 0.25."""
     picture = Image.fromarray(pictures.astronaut()).resize((64, 48))
-    got = Preprocess(native, OpenClip(), read_config(native)).image(picture)
+    got = Preprocess(native, OpenClip(), identify(native)[1]).image(picture)
     scaled = np.asarray(picture.resize((42, 32), Image.Resampling.BILINEAR), np.float64)
     left = (42 - 32) // 2
     expected = ((scaled[:, left : left + 32] / 255 - 0.5) / 0.25).transpose(2, 0, 1)
@@ -173,16 +174,16 @@ def test_squash_ignores_the_aspect(changed: Any) -> None:
 
 
 def test_tokens_are_clips(native: Path) -> None:
-    tokens, mask = Preprocess(native, OpenClip(), read_config(native)).text(["a photo of the digit seven"])
+    tokens, mask = Preprocess(native, OpenClip(), identify(native)[1]).text(["a photo of the digit seven"])
     assert mask is None and tokens.shape == (1, 16) and tokens.argmax() == list(tokens[0]).index(602)
 
 
 def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", CONFIG)
-    right = Preprocess(folder, OpenClip(), read_config(folder)).text(["seven"])[0]
+    right = Preprocess(folder, OpenClip(), identify(folder)[1]).text(["seven"])[0]
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
-    assert np.array_equal(Preprocess(folder, OpenClip(), read_config(folder)).text(["seven"])[0], right)
+    assert np.array_equal(Preprocess(folder, OpenClip(), identify(folder)[1]).text(["seven"])[0], right)
     assert right[0, -1] == right[0, 2] == 602  # start, seven, end, and the end token again as padding
 
 
@@ -206,7 +207,7 @@ def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(tmp_path: Pat
 )
 def test_models_that_no_kind_takes_are_named(sections: dict[str, Any], what: str, changed: Any) -> None:
     with pytest.raises(UnsupportedVariant, match=what):
-        read_config(changed(**sections))
+        identify(changed(**sections))[1]
 
 
 def test_settings_that_are_off_change_nothing(changed: Any) -> None:
@@ -222,7 +223,7 @@ def test_settings_that_are_off_change_nothing(changed: Any) -> None:
         "norm_eps": 1e-6,
     }
     vision, text = CONFIG["model_cfg"]["vision_cfg"] | vision, CONFIG["model_cfg"]["text_cfg"] | text
-    assert read_config(changed(vision_cfg=vision, text_cfg=text)) == read_config(changed())
+    assert identify(changed(vision_cfg=vision, text_cfg=text)) == identify(changed())[1][1]
 
 
 @pytest.mark.parametrize(
@@ -238,13 +239,13 @@ def test_settings_that_are_off_change_nothing(changed: Any) -> None:
 )
 def test_what_no_kind_can_do_is_named(sections: dict[str, Any], what: str, changed: Any) -> None:
     with pytest.raises(UnsupportedVariant, match=what):
-        read_config(changed(**sections))
+        identify(changed(**sections))[1]
 
 
 @pytest.mark.parametrize(("section", "encoder"), [("vision_cfg", "image"), ("text_cfg", "text")])
 def test_one_tower_alone_is_named(section: str, encoder: str, changed: Any) -> None:
     with pytest.raises(MissingEncoder, match=f"no {encoder} encoder"):
-        read_config(changed(**{section: None}))
+        identify(changed(**{section: None}))[1]
 
 
 # --- where the configuration lies --------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_timms_files_beside_openclips_are_not_the_model(native: Path, tmp_path: 
     (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "num_classes": 48}))
     save_file({"cls_token": torch.zeros(1, 1, 8)}, folder / "model.safetensors")
     snapshot = resolve(str(folder), None, store)
-    assert snapshot.family == "openclip" and [f.name for f in snapshot.weight_files()] == [openclip.WEIGHTS_FILE]
+    assert snapshot.family == "openclip" and [f.name for f in snapshot.weight_files()] == [WEIGHTS_FILE]
     assert check(snapshot).tensors == check(resolve(str(native), None, store)).tensors
 
 
@@ -264,34 +265,34 @@ def test_a_pickle_beside_timms_weights_is_refused(native: Path, tmp_path: Path, 
     folder = tmp_path / "both"
     shutil.copytree(native, folder)
     (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "num_classes": 48}))
-    (folder / openclip.WEIGHTS_FILE).rename(folder / "model.safetensors")
+    (folder / WEIGHTS_FILE).rename(folder / "model.safetensors")
     with pytest.raises(BadWeights, match="no open_clip_model"):
         resolve(str(folder), None, store)
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
         resolve(str(folder), None, store)
-    (folder / openclip.CONFIG_FILE).unlink()
+    (folder / CONFIG_FILE).unlink()
     with pytest.raises(MissingEncoder, match="of the image encoder vit_tiny alone"):
         resolve(str(folder), None, store)
 
 
-@pytest.mark.parametrize("name", [openclip.WEIGHTS_FILES[1], "model.safetensors"])
+@pytest.mark.parametrize("name", [WEIGHTS_FILES[1], "model.safetensors"])
 def test_weights_have_the_names_that_openclip_knows(name: str, native: Path, tmp_path: Path, store: Store) -> None:
     folder = tmp_path / "renamed"
     shutil.copytree(native, folder)
-    (folder / openclip.WEIGHTS_FILE).rename(folder / name)
+    (folder / WEIGHTS_FILE).rename(folder / name)
     snapshot = resolve(str(folder), None, store)
     assert [file.name for file in snapshot.weight_files()] == [name] and check(snapshot).tensors
 
 
 @pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("name", ["config.json", openclip.CONFIG_FILE])
+@pytest.mark.parametrize("name", ["config.json", CONFIG_FILE])
 def test_the_configuration_may_be_bare_or_under_another_name(
     name: str, whole: bool, native: Path, tmp_path: Path, store: Store
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(native, folder)
-    (folder / openclip.CONFIG_FILE).unlink()
+    (folder / CONFIG_FILE).unlink()
     (folder / name).write_text(json.dumps(CONFIG if whole else CONFIG["model_cfg"]))
     snapshot = resolve(str(folder), None, store)
     assert (snapshot.family, snapshot.config) == ("openclip", resolve(str(native), None, store).config)
@@ -301,9 +302,9 @@ def test_the_configuration_may_be_bare_or_under_another_name(
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {"vision_cfg": {}}}'])
 def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
-    (tmp_path / openclip.CONFIG_FILE).write_text(text)
+    (tmp_path / CONFIG_FILE).write_text(text)
     with pytest.raises(NotClip):
-        read_config(tmp_path)
+        identify(tmp_path)[1]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_what_is_no_configuration(text: str, tmp_path: Path) -> None:
 def test_unknown_preprocessing_is_refused(settings: dict[str, str], changed: Any) -> None:
     ((key, value),) = settings.items()
     with pytest.raises(UnsupportedVariant, match=f"preprocess_cfg.{key} '{value}'"):
-        read_config(changed(preprocess_cfg=settings))
+        identify(changed(preprocess_cfg=settings))[1]
 
 
 def test_settings_of_preprocessing_that_change_nothing(changed: Any) -> None:
@@ -355,9 +356,9 @@ def test_what_is_refused_is_refused_before_weights_are_downloaded(
 
     def of_a_convolution(model: str, **options: Any) -> str:
         folder = Path(download(model, **options))
-        document = json.loads((folder / openclip.CONFIG_FILE).read_text())
+        document = json.loads((folder / CONFIG_FILE).read_text())
         document["model_cfg"]["vision_cfg"] = {"timm_model_name": "convnext_base", "image_size": 32}
-        (folder / openclip.CONFIG_FILE).write_text(json.dumps(document))
+        (folder / CONFIG_FILE).write_text(json.dumps(document))
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", of_a_convolution)
@@ -371,11 +372,11 @@ def test_weights_in_one_layout_are_downloaded(asked: list[tuple[Any, ...]], stor
     snapshot = resolve("org/both", "main", store)
     assert (snapshot.family, snapshot.kind, snapshot.revision) == ("clip", "hub", "c" * 40)
     assert [call[:2] for call in asked] == [("org/both", "main"), ("org/both", "c" * 40)]
-    assert not (snapshot.root / openclip.WEIGHTS_FILE).exists()
+    assert not (snapshot.root / WEIGHTS_FILE).exists()
 
 
 def test_openclips_weights_are_downloaded_where_there_are_no_others(asked: list[tuple[Any, ...]], store: Store) -> None:
     snapshot = resolve("org/native", None, store)
     assert (snapshot.family, snapshot.kind, snapshot.model) == ("openclip", "hub", "org--native")
     assert [call[:2] for call in asked] == [("org/native", None), *2 * [("org/native", "c" * 40)]]
-    assert openclip.WEIGHTS_FILE in {file.path for file in snapshot.files}
+    assert WEIGHTS_FILE in {file.path for file in snapshot.files}

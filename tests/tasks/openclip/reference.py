@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tasks.clip import openclip
 from tasks.demo import SNAPSHOT
+from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILE
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {
@@ -112,11 +112,11 @@ def reference(cfg: dict[str, Any]) -> Reference:
 
 def save(folder: Path, document: dict[str, Any], *, custom_text: bool = False) -> Path:
     folder.mkdir()
-    (folder / openclip.CONFIG_FILE).write_text(json.dumps(document))
+    (folder / CONFIG_FILE).write_text(json.dumps(document))
     state = reference(CONFIG["model_cfg"] | {"quick_gelu": document["model_cfg"].get("quick_gelu", False)}).state_dict()
     if custom_text:
         state = {n if n.startswith(("visual.", "logit")) else f"text.{n}": v for n, v in state.items()}
-    save_file({name: values.contiguous() for name, values in state.items()}, folder / openclip.WEIGHTS_FILE)
+    save_file({name: values.contiguous() for name, values in state.items()}, folder / WEIGHTS_FILE)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(SNAPSHOT / name, folder / name)
     return folder

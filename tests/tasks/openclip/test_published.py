@@ -1,6 +1,6 @@
 """Every architecture that open_clip publishes by name is taken by its kind, or refused by one exact reason.
 
-`openclip_published.txt` lists them. Those that are taken are built at their real widths on the meta device, with one
+`published.txt` lists them. Those that are taken are built at their real widths on the meta device, with one
 block each; what differs in more than numbers is traced.
 """
 
@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from artifacts.errors import UnsupportedVariant
-from tasks.clip import attention, openclip
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import OpenClipKind
+from tasks.clip import attention
 from tasks.graph.replicate import trace_by_block
+from tasks.openclip import KINDS, kind_for
+from tasks.openclip.document import Document
+from tasks.openclip.kind import OpenClipKind
+from tasks.openclip.tokenizer import TOKENIZER_SOURCE
 from tests.tasks.families.support import ENCODERS
 from tests.thorough import amount
 
@@ -73,7 +75,7 @@ class Row:
     @property
     def kind(self) -> OpenClipKind | None:
         """The kind that is to take it; None for one to be refused."""
-        return {kind.name: kind for kind in openclip.KINDS}.get(self.expected.removeprefix("= "))
+        return {kind.name: kind for kind in KINDS}.get(self.expected.removeprefix("= "))
 
 
 def settings(text: str) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def settings(text: str) -> dict[str, Any]:
 
 def rows() -> Iterator[Row]:
     """The table."""
-    path = Path(__file__).with_name("openclip_published.txt")
+    path = Path(__file__).with_name("published.txt")
     expected = ""
     for line in path.read_text().splitlines():
         if line.startswith(("= ", "! ")):
@@ -120,12 +122,12 @@ def test_all_are_listed_once() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_each_is_taken_by_its_kind_or_refused_by_its_reason(row: Row) -> None:
     if row.expected.startswith("="):
-        assert openclip.kind_for(row.document) is row.kind
+        assert kind_for(row.document) is row.kind
         return
     names = {"timm": row.document.vision["timm_model_name"], "hf": repr(row.document.text["hf_model_name"])}
     reason = row.expected.removeprefix("! ").format(**names)
     with pytest.raises(UnsupportedVariant) as caught:
-        openclip.kind_for(row.document)
+        kind_for(row.document)
     assert str(caught.value).splitlines()[0] == f"this OpenCLIP model {reason}"
 
 
@@ -204,10 +206,10 @@ def test_each_form_of_encoder_is_traced_by_block() -> None:
         assert not any(f".{layers}." in name for name in skeleton.weights), row.name
 
 
-@pytest.mark.parametrize("kind", openclip.KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_where_a_tokenizer_is_stays_in_the_configuration(kind: OpenClipKind) -> None:
     document = next(row.document for row in TAKEN if row.kind is kind)
     stored = kind.read(document, Path("no folder"))
     source = {"repository": "org/name", "commit": "c" * 40}
-    stored["text_config"] = stored["text_config"] | {openclip.TOKENIZER_SOURCE: source}
-    assert kind.resolve_config(stored)["text_config"][openclip.TOKENIZER_SOURCE] == source
+    stored["text_config"] = stored["text_config"] | {TOKENIZER_SOURCE: source}
+    assert kind.resolve_config(stored)["text_config"][TOKENIZER_SOURCE] == source

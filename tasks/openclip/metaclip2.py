@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
 from tasks.clip.metaclip2 import MetaClip2
-from tasks.clip.openclip_document import Document
-from tasks.clip.openclip_kind import OpenClipFiles
-from tasks.clip.openclip_plain import TEXT_KEYS, VISION_KEYS, odd_size, plain_config, plain_pieces
-from tasks.clip.openclip_tokenizer import TOKENIZER_KEYS, odd_tokenizer
+from tasks.openclip.document import Document
+from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.plain import TEXT_KEYS, VISION_KEYS, odd_size, plain_config, plain_pieces
+from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 
 class OpenClipMetaClip2(OpenClipFiles, MetaClip2):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.clip.openclip_siglip import TOWERS, Tower
+from tasks.openclip.siglip import TOWERS, Tower
 
 
 @dataclass(frozen=True)
 class Rotary:
-    """Rotary positions: see `tasks.clip.tower_rotary.tables`."""
+    """Rotary positions: see `tasks.towers.rotary.tables`."""
 
     reference: int
     offset: float = 0.0

@@ -1,0 +1,1 @@
+"""Towers of our own, as PyTorch modules: image and text encoders that transformers has no class for."""
