@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 LAYER_SCALE = "layer_scale"
 """In a section of a configuration, true where the tower's blocks have a layer scale."""
 _LOSS = ("logit_scale", "logit_bias")
-_SCALE = re.compile(r"(visual\.)?(?:text\.)?transformer\.resblocks\.\d+\.ls_[12]\.gamma")
 
 
 class OpenClipKind(ClipFamily, Protocol):
@@ -78,9 +76,10 @@ class OpenClipFiles(HuggingFaceFamily):
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
         """Layer scales become part of other parameters: all are there, or none, as the configuration says."""
-        for section, visual in (("vision_config", True), ("text_config", False)):
+        scales = {(name.partition(".")[0], piece.scale) for name, piece in self.pieces(stored).items() if piece}
+        for section, tower in (("vision_config", "vision_model"), ("text_config", "text_model")):
             wanted = 2 * config[section]["num_hidden_layers"] if config[section].get(LAYER_SCALE) else 0
-            found = sum((match := _SCALE.fullmatch(name)) is not None and bool(match[1]) is visual for name in stored)
+            found = sum(owner == tower and scale is not None for owner, scale in scales)
             if found != wanted:
                 return f"{found} layer scales are stored for {section}, which asks for {wanted}"
         return None

@@ -1,4 +1,9 @@
-"""Where OpenCLIP's and timm's files keep the towers' parameters."""
+"""Which tensors of OpenCLIP's and timm's files the parameters of a model are.
+
+Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.py`, `transformer.py`) and timm
+(`vision_transformer.py`, `eva.py`, `attention_pool.py`). Parameters have the names of our own towers (`tasks.towers`);
+for one of transformers' classes they are renamed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from tasks.clip.base import Piece
 
 Shapes = Mapping[str, tuple[int, ...]]
-_Found = Iterator[tuple[str, Piece | None]]
+_Found = Iterator[tuple[str, Piece]]
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _IN_BLOCK = {
@@ -37,92 +42,105 @@ _BIASES = {"attn.q_bias": "q_proj", "attn.v_bias": "v_proj"}
 _VISUAL = {
     "class_embedding": "class_embedding",
     "positional_embedding": "positions",
-    "conv1.weight": "patch_embedding.weight",
-    "ln_pre.weight": "pre_norm.weight",
-    "ln_pre.bias": "pre_norm.bias",
-    "ln_post.weight": "norm.weight",
-    "ln_post.bias": "norm.bias",
-    "attn_pool.ln_q.weight": "pool.query_norm.weight",
-    "attn_pool.ln_q.bias": "pool.query_norm.bias",
-    "attn_pool.ln_k.weight": "pool.values_norm.weight",
-    "attn_pool.ln_k.bias": "pool.values_norm.bias",
+    "conv1": "patch_embedding",
+    "ln_pre": "pre_norm",
+    "ln_post": "norm",
+    "attn_pool.ln_q": "pool.query_norm",
+    "attn_pool.ln_k": "pool.values_norm",
     "attn_pool.attn.q_proj_weight": "pool.attention.q_proj.weight",
     "attn_pool.attn.k_proj_weight": "pool.attention.k_proj.weight",
     "attn_pool.attn.v_proj_weight": "pool.attention.v_proj.weight",
-    "attn_pool.attn.out_proj.weight": "pool.attention.out_proj.weight",
-    "attn_pool.attn.out_proj.bias": "pool.attention.out_proj.bias",
-    "head.proj.weight": "projection.weight",
-    "head.proj.bias": "projection.bias",
+    "attn_pool.attn.out_proj": "pool.attention.out_proj",
+    "head.proj": "projection",
 }
 _TRUNK = {
-    "patch_embed.proj.weight": "patch_embedding.weight",
-    "patch_embed.proj.bias": "patch_embedding.bias",
-    "norm_pre.weight": "pre_norm.weight",
-    "norm_pre.bias": "pre_norm.bias",
-    "norm.weight": "norm.weight",
-    "norm.bias": "norm.bias",
-    "head.weight": "projection.weight",
-    "head.bias": "projection.bias",
-    "attn_pool.q.weight": "pool.attention.q_proj.weight",
-    "attn_pool.q.bias": "pool.attention.q_proj.bias",
-    "attn_pool.proj.weight": "pool.attention.out_proj.weight",
-    "attn_pool.proj.bias": "pool.attention.out_proj.bias",
-    "attn_pool.norm.weight": "pool.norm.weight",
-    "attn_pool.norm.bias": "pool.norm.bias",
-    "attn_pool.mlp.fc1.weight": "pool.mlp.fc1.weight",
-    "attn_pool.mlp.fc1.bias": "pool.mlp.fc1.bias",
-    "attn_pool.mlp.fc2.weight": "pool.mlp.fc2.weight",
-    "attn_pool.mlp.fc2.bias": "pool.mlp.fc2.bias",
+    "patch_embed.proj": "patch_embedding",
+    "norm_pre": "pre_norm",
+    "norm": "norm",
+    "head": "projection",
+    "attn_pool.q": "pool.attention.q_proj",
+    "attn_pool.proj": "pool.attention.out_proj",
+    "attn_pool.norm": "pool.norm",
+    "attn_pool.mlp.fc1": "pool.mlp.fc1",
+    "attn_pool.mlp.fc2": "pool.mlp.fc2",
 }
 _TEXT = {
-    "token_embedding.weight": "token_embedding.weight",
+    "token_embedding": "token_embedding",
     "positional_embedding": "positions",
     "cls_emb": "class_embedding",
-    "ln_final.weight": "norm.weight",
-    "ln_final.bias": "norm.bias",
-    "text_projection.weight": "projection.weight",
-    "text_projection.bias": "projection.bias",
-    "proj.weight": "projection.weight",
-    "proj.0.weight": "projection.fc1.weight",
-    "proj.2.weight": "projection.fc2.weight",
+    "ln_final": "norm",
+    "text_projection": "projection",
+    # Of encoders that are transformers'.
+    "proj": "projection",
+    "proj.0": "projection.fc1",
+    "proj.2": "projection.fc2",
+    "transformer.embeddings": "encoder.embeddings",
+    "transformer.encoder": "encoder.encoder",
+    "transformer.pooler": "encoder.pooler",
 }
+_TOWERS = (
+    ("visual.trunk.", "vision_model", _TRUNK),
+    ("visual.", "vision_model", _VISUAL),
+    ("text.", "text_model", _TEXT),
+    ("", "text_model", _TEXT),
+)
+_TRANSPOSED = ("proj", "text_projection")
+_BATCHED = {"pos_embed": "positions", "cls_token": "class_embedding", "attn_pool.latent": "pool.latent"}
 _BLOCK = re.compile(r"(?:transformer\.resblocks|blocks)\.(\d+)\.(.+)")
 _STACK = re.compile(r"attn\.(?:in_proj_|qkv\.)(weight|bias)")
 _POOL_STACK = re.compile(r"attn_pool\.(?:attn\.in_proj_|kv\.)(weight|bias)")
 _STEM = re.compile(r"patch_embed\.backbone\.(\d+)\.(conv|bn)\.(\w+)")
-_ENCODER = re.compile(r"transformer\.(embeddings|encoder|pooler)\.")
-_NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:position_ids|num_batches_tracked)")
+_OUR_BLOCK = re.compile(r"(\w+)\.layers\.(\d+)\.(.+)")
+_CLIPS_BLOCK = {"norm1": "layer_norm1", "norm2": "layer_norm2", "attention": "self_attn"}
 
 
-def find_pieces(stored: Shapes) -> dict[str, Piece | None]:
-    """Every parameter of the two towers by our name; None for tensors that no embedding depends on."""
-    found: dict[str, Piece | None] = {}
+def find_pieces(stored: Shapes) -> dict[str, Piece]:
+    """Every parameter that the stored tensors hold, by the name that it has in our towers; unknown tensors hold none.
+
+    `stored` has the tensors' shapes by name.
+    """
+    found: dict[str, Piece] = {}
     for name in stored:
-        found.update(_pieces(name, stored))
+        prefix, tower, outside = next(each for each in _TOWERS if name.startswith(each[0]))
+        found.update(_pieces(tower, name, name.removeprefix(prefix), outside, stored))
     return found
 
 
-def _pieces(name: str, stored: Shapes) -> _Found:
-    if _NO_PARAMETERS.fullmatch(name):
-        yield name, None
-    elif name.startswith("visual.trunk."):
-        yield from _of("vision_model", name, "visual.trunk.", _TRUNK, stored)
-    elif name.startswith("visual."):
-        yield from _of("vision_model", name, "visual.", _VISUAL, stored)
-    else:
-        yield from _of("text_model", name, "text." if name.startswith("text.") else "", _TEXT, stored)
+def as_transformers(pieces: Mapping[str, Piece], outside: Mapping[str, str]) -> dict[str, Piece | None]:
+    """The pieces by the names of one of transformers' classes, whose blocks are named as CLIP's are.
+
+    `outside` has the names of its parameters and modules outside the blocks, by ours. A parameter that it does not have
+    keeps our name, and so is refused later as no part of the model.
+    """
+    renamed: dict[str, Piece | None] = {}
+    for name, piece in pieces.items():
+        if match := _OUR_BLOCK.fullmatch(name):
+            inside = _moved(match[3], _CLIPS_BLOCK) or match[3]
+            renamed[f"{match[1]}.encoder.layers.{match[2]}.{inside}"] = piece
+        else:
+            renamed[_moved(name, outside) or name] = piece
+    return renamed
 
 
-def _of(tower: str, name: str, prefix: str, outside: Mapping[str, str], stored: Shapes) -> _Found:
-    plain, shape = name.removeprefix(prefix), stored[name]
-    if plain in outside:
-        # timm keeps the axis of the batch in what is the same for all pictures.
-        yield f"{tower}.{outside[plain]}", Piece(name)
-    elif plain in ("pos_embed", "cls_token", "attn_pool.latent"):
-        target = {"pos_embed": "positions", "cls_token": "class_embedding", "attn_pool.latent": "pool.latent"}[plain]
-        yield f"{tower}.{target}", Piece(name, shape=shape[2:] if plain == "cls_token" else shape[1:])
-    elif plain in ("proj", "text_projection"):
+def _moved(name: str, names: Mapping[str, str]) -> str | None:
+    """The name with its beginning replaced, the longest that `names` has, in whole parts; None if it has none."""
+    beginning = name
+    while beginning:
+        if beginning in names:
+            return names[beginning] + name[len(beginning) :]
+        beginning = beginning.rpartition(".")[0]
+    return None
+
+
+def _pieces(tower: str, name: str, plain: str, outside: Mapping[str, str], stored: Shapes) -> _Found:
+    """What one tensor holds; `plain` is its name inside the tower."""
+    shape = stored[name]
+    if plain in _TRANSPOSED:
         yield f"{tower}.projection.weight", Piece(name, transposed=True)
+    elif target := _moved(plain, outside):
+        yield f"{tower}.{target}", Piece(name)
+    elif target := _BATCHED.get(plain):  # timm keeps the axis of the batch in what is the same for all pictures
+        yield f"{tower}.{target}", Piece(name, shape=shape[2:] if plain == "cls_token" else shape[1:])
     elif plain == "attn_pool.query":  # the image's embedding is what the first query finds
         yield f"{tower}.pool.latent", Piece(name, rows=(0, 1))
     elif match := _BLOCK.fullmatch(plain):
@@ -132,20 +150,17 @@ def _of(tower: str, name: str, prefix: str, outside: Mapping[str, str], stored: 
         yield from _stack(f"{tower}.pool.attention", stacked, match[1], name, shape)
     elif match := _STEM.fullmatch(plain):
         yield from _in_stem(f"{tower}.patch_embedding.convolutions.{match[1]}", match[2], match[3], name, stored)
-    elif _ENCODER.match(plain):
-        yield f"{tower}.encoder.{plain.removeprefix('transformer.')}", Piece(name)
 
 
 def _in_block(block: str, plain: str, name: str, stored: Shapes) -> _Found:
     """A layer scale multiplies what a projection gives: it becomes part of that projection."""
-    module, _, kind = plain.rpartition(".")
     if plain in _BIASES:
         yield f"{block}.attention.{_BIASES[plain]}.bias", Piece(name)
     elif match := _STACK.fullmatch(plain):
         yield from _stack(f"{block}.attention", _PROJECTIONS, match[1], name, stored[name])
-    elif module in _IN_BLOCK:
-        gamma = f"{name.removesuffix(plain)}{_SCALES.get(module)}"
-        yield f"{block}.{_IN_BLOCK[module]}.{kind}", Piece(name, scale=gamma if gamma in stored else None)
+    elif target := _moved(plain, _IN_BLOCK):
+        gamma = f"{name.removesuffix(plain)}{_SCALES.get(plain.rpartition('.')[0])}"
+        yield f"{block}.{target}", Piece(name, scale=gamma if gamma in stored else None)
 
 
 def _stack(attention: str, projections: tuple[str, ...], kind: str, name: str, shape: tuple[int, ...]) -> _Found:

@@ -6,7 +6,6 @@ piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
 from tasks.openclip.document import Document
 from tasks.openclip.kind import LAYER_SCALE, OpenClipFiles
+from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.tokenizer import odd_tokenizer
 
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
@@ -22,32 +22,19 @@ TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ra
 _LARGEST_ID = 2
 """With this `eos_token_id` transformers' CLIP pools the text at its largest id, as OpenCLIP does."""
 
-_IN_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
+CLIP_NAMES = {
+    "vision_model.class_embedding": "vision_model.embeddings.class_embedding",
+    "vision_model.patch_embedding": "vision_model.embeddings.patch_embedding",
+    "vision_model.positions": "vision_model.embeddings.position_embedding.weight",
+    "vision_model.pre_norm": "vision_model.pre_layrnorm",
+    "vision_model.norm": "vision_model.post_layernorm",
+    "vision_model.projection": "visual_projection",
+    "text_model.token_embedding": "text_model.embeddings.token_embedding",
+    "text_model.positions": "text_model.embeddings.position_embedding.weight",
+    "text_model.norm": "text_model.final_layer_norm",
+    "text_model.projection": "text_projection",
 }
-_OUTSIDE = {
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
-    "visual.proj": "visual_projection.weight",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-    "text_projection": "text_projection.weight",
-}
-_SCALES = {"attn.out_proj": "ls_1.gamma", "mlp.c_proj": "ls_2.gamma"}
-_TRANSPOSED = ("visual.proj", "text_projection")
-_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)\.(weight|bias)")
-_STACK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)")
+"""What transformers' CLIP calls the parameters of our towers outside their blocks."""
 
 
 class OpenClip(OpenClipFiles, Clip):
@@ -85,43 +72,10 @@ class OpenClip(OpenClipFiles, Clip):
         return plain_pieces(stored)
 
 
-def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece | None]:
+def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
     """Where the parameters of CLIP's class are; `logit_scale` may have an axis of its own, `logit_bias` has no use."""
-    pieces: dict[str, Piece | None] = {**layer_pieces(stored)}
-    for name in stored:
-        plain = name.removeprefix("text.")
-        if plain in _OUTSIDE:
-            pieces[_OUTSIDE[plain]] = Piece(name, transposed=plain in _TRANSPOSED)
-        elif name == "logit_scale":
-            pieces[name] = Piece(name, shape=())
-        elif name == "logit_bias":
-            pieces[name] = None
-    return pieces
-
-
-def layer_pieces(stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
-    """The parameters of the blocks of OpenCLIP's own towers under the names of transformers' CLIP.
-
-    Models with `custom_text` keep their text encoder under `text.`. q, k and v are thirds of one stack. A layer scale
-    (`ls_1.gamma`) multiplies what a projection gives: it becomes part of that projection.
-    """
-    pieces: dict[str, Piece] = {}
-    for name, shape in stored.items():
-        plain = name.removeprefix("text.")
-        if match := _STACK.fullmatch(plain):
-            size = shape[0] // 3
-            for index, projection in enumerate(("q_proj", "k_proj", "v_proj")):
-                target = f"{_layer(match[1], match[2])}.self_attn.{projection}.{match[3]}"
-                pieces[target] = Piece(name, rows=(index * size, (index + 1) * size))
-        elif (match := _BLOCK.fullmatch(plain)) and match[3] in _IN_BLOCK:
-            gamma = f"{name[: match.start(3) - len(plain)]}{_SCALES.get(match[3])}"
-            target = f"{_layer(match[1], match[2])}.{_IN_BLOCK[match[3]]}.{match[4]}"
-            pieces[target] = Piece(name, scale=gamma if gamma in stored else None)
-    return pieces
-
-
-def _layer(visual: str | None, index: str) -> str:
-    return f"{'vision_model' if visual else 'text_model'}.encoder.layers.{index}"
+    loss = {"logit_scale": Piece("logit_scale", shape=()), "logit_bias": None}
+    return as_transformers(find_pieces(stored), CLIP_NAMES) | {name: loss[name] for name in loss.keys() & stored.keys()}
 
 
 def odd_size(document: Document) -> str | None:

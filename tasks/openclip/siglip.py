@@ -6,7 +6,7 @@ It is the arithmetic of transformers' `SiglipModel`; names, stacked weights and 
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from tasks.clip.base import Piece
 from tasks.clip.siglip import POOLING, Siglip
 from tasks.openclip.document import Document
 from tasks.openclip.kind import OpenClipFiles
-from tasks.openclip.plain import TEXT_KEYS, layer_pieces, text_sizes
+from tasks.openclip.names import as_transformers, find_pieces
+from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, text_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _EPS, _OPENCLIP_EPS = 1e-6, 1e-5
@@ -72,32 +73,14 @@ TOWERS: Mapping[str, Tower] = {
 }
 """timm's architectures by name (timm 1.0): which of them have the exact GELU follows no rule but the list itself."""
 
-_TRUNK = "visual.trunk."
-_OUTSIDE = {
-    "patch_embed.proj": "vision_model.embeddings.patch_embedding",
-    "norm": "vision_model.post_layernorm",
-    "attn_pool.q": f"{POOLING}.q_proj",
-    "attn_pool.proj": f"{POOLING}.out_proj",
-    "attn_pool.norm": "vision_model.head.layernorm",
-    "attn_pool.mlp.fc1": "vision_model.head.mlp.fc1",
-    "attn_pool.mlp.fc2": "vision_model.head.mlp.fc2",
+_NAMES = CLIP_NAMES | {
+    "vision_model.pool.latent": "vision_model.head.probe",
+    "vision_model.pool.attention": POOLING,
+    "vision_model.pool.norm": "vision_model.head.layernorm",
+    "vision_model.pool.mlp": "vision_model.head.mlp",
+    "text_model.projection": "text_model.head",
 }
-_IN_BLOCK = {
-    "norm1": "layer_norm1",
-    "norm2": "layer_norm2",
-    "attn.proj": "self_attn.out_proj",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
-}
-_TEXT = {
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-    "text_projection.weight": "text_model.head.weight",
-    "text_projection.bias": "text_model.head.bias",
-}
-_PARAMETER = re.compile(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)")
+_PROBE = "vision_model.pool.latent"
 
 
 class OpenClipSiglip(OpenClipFiles, Siglip):
@@ -143,23 +126,13 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
         }
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under SigLIP's name; q, k and v of an image block, and k and v of the pooling, are stacks."""
-        pieces: dict[str, Piece | None] = {}
-        for name, shape in stored.items():
-            plain = name.removeprefix("text.")
-            if name in ("logit_scale", "logit_bias"):
-                pieces[name] = Piece(name, shape=(1,))
-            elif plain in _TEXT:
-                pieces[_TEXT[plain]] = Piece(name)
-            elif name == f"{_TRUNK}pos_embed":
-                pieces["vision_model.embeddings.position_embedding.weight"] = Piece(name, shape=shape[1:])
-            elif name == f"{_TRUNK}attn_pool.latent":
-                pieces["vision_model.head.probe"] = Piece(name)
-            elif name.startswith(_TRUNK) and (match := _PARAMETER.fullmatch(name.removeprefix(_TRUNK))):
-                pieces |= _trunk_pieces(name, shape, match)
-        return pieces | {
-            target: piece for target, piece in layer_pieces(stored).items() if target.startswith("text_model.")
+        """Every parameter under SigLIP's name; unlike our tower, it keeps the axis of the batch in its probe."""
+        found = {
+            name: dataclasses.replace(piece, shape=None) if name == _PROBE else piece
+            for name, piece in find_pieces(stored).items()
         }
+        loss = ("logit_scale", "logit_bias")
+        return as_transformers(found, _NAMES) | {name: Piece(name, shape=(1,)) for name in loss if name in stored}
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
         """`SiglipModel` itself has q, k and v of the pooling in one stack (see `expose`)."""
@@ -170,27 +143,6 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
             parts = [state.pop(f"{POOLING}.{projection}.{kind}") for projection in ("q_proj", "k_proj", "v_proj")]
             state[f"{POOLING}.in_proj_{kind}"] = torch.cat(parts)
         return state
-
-
-def _trunk_pieces(name: str, shape: tuple[int, ...], match: re.Match[str]) -> dict[str, Piece]:
-    """The parameters that one tensor of timm's tower holds; none if it is unknown."""
-    block, module, kind = match.groups()
-    if block is None:
-        if module == "attn_pool.kv":
-            return _stack(name, shape, kind, POOLING, ("k_proj", "v_proj"))
-        return {f"{_OUTSIDE[module]}.{kind}": Piece(name)} if module in _OUTSIDE else {}
-    layer = f"vision_model.encoder.layers.{block}"
-    if module == "attn.qkv":
-        return _stack(name, shape, kind, f"{layer}.self_attn", ("q_proj", "k_proj", "v_proj"))
-    return {f"{layer}.{_IN_BLOCK[module]}.{kind}": Piece(name)} if module in _IN_BLOCK else {}
-
-
-def _stack(name: str, shape: tuple[int, ...], kind: str, owner: str, projections: tuple[str, ...]) -> dict[str, Piece]:
-    size = shape[0] // len(projections)
-    return {
-        f"{owner}.{projection}.{kind}": Piece(name, rows=(index * size, (index + 1) * size))
-        for index, projection in enumerate(projections)
-    }
 
 
 _TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}

@@ -7,6 +7,7 @@ beside a text tower (OpenCLIP's with its options, BERT, RoBERTa, XLM-RoBERTa), i
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ from tasks.openclip.towers_config import towers_config, why_not
 
 _KEYS = ("projection_dim", "vision_config", "text_config")
 _MODEL_TYPE = "openclip_towers"
+_NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:position_ids|num_batches_tracked)")
+"""The loss's, CoCa's decoder of captions, and buffers that are made anew."""
 
 
 class OpenClipTowers(OpenClipFiles):
@@ -107,7 +110,10 @@ class OpenClipTowers(OpenClipFiles):
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
         """Every parameter, from OpenCLIP's and timm's names; of a folder that transformers wrote, none is renamed."""
-        return {} if any(name.startswith("vision_model.") for name in stored) else find_pieces(stored)
+        if any(name.startswith("vision_model.") for name in stored):
+            return {}
+        unused = {name: None for name in stored if _NO_PARAMETERS.fullmatch(name)}
+        return find_pieces({name: shape for name, shape in stored.items() if name not in unused}) | unused
 
     def encode(self, model: Any, encoder: Encoder, *inputs: Any) -> Any:
         """Projected, not normalised embeddings, (batch, embedding_dim)."""

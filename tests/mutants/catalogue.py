@@ -141,7 +141,7 @@ MUTANTS = (
     ),
     Mutant(
         name="layer-scale-dropped",
-        symbol="layer_pieces",
+        symbol="names:_in_block",
         text="scale=gamma if gamma in stored else None",
         replacement="scale=None",
         tests=("test_openclip.py",),
