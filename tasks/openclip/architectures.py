@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.openclip.siglip import TOWERS, Tower
-
 
 @dataclass(frozen=True)
 class Rotary:
@@ -48,6 +46,8 @@ class Architecture:
     pool_heads: int = 8
     pool_mlp_ratio: float = 4.0
     activation: str = "gelu"
+    image_size: int | None = None
+    """Of SigLIP's towers, the one that their name stands for; others are built for any."""
     projected_outside: bool = False
     """Whether OpenCLIP's own projection may stand in place of timm's, with the same pooling and norms."""
 
@@ -91,22 +91,43 @@ def _perception(width: int, layers: int, heads: int, patch: int, grid: int) -> A
     )
 
 
-def _siglip(tower: Tower) -> Architecture:
+def _siglip(
+    size: tuple[int, int, int], patch: int, image_size: int, mlp_ratio: float = 4.0, activation: str = "gelu"
+) -> Architecture:
     return Architecture(
-        tower.width,
-        tower.layers,
-        tower.heads,
-        tower.patch_size,
-        mlp_ratio=tower.mlp_ratio,
+        *size,
+        patch,
+        mlp_ratio=mlp_ratio,
         class_token=False,
         pool="attention",
-        pool_heads=tower.heads,
-        pool_mlp_ratio=tower.mlp_ratio,
-        activation=tower.activation,
+        pool_heads=size[2],
+        pool_mlp_ratio=mlp_ratio,
+        activation=activation,
+        image_size=image_size,
     )
 
 
-TIMM: dict[str, Architecture] = {name: _siglip(tower) for name, tower in TOWERS.items()} | {
+_B, _L, _SO, _G = (768, 12, 12), (1024, 24, 16), (1152, 27, 16), (1536, 40, 16)
+_SO_RATIO = 3.7362
+_TANH = "gelu_pytorch_tanh"
+
+TIMM: dict[str, Architecture] = {
+    "vit_base_patch32_siglip_256": _siglip(_B, 32, 256, activation=_TANH),
+    "vit_base_patch16_siglip_224": _siglip(_B, 16, 224),
+    "vit_base_patch16_siglip_256": _siglip(_B, 16, 256),
+    "vit_base_patch16_siglip_384": _siglip(_B, 16, 384),
+    "vit_base_patch16_siglip_512": _siglip(_B, 16, 512),
+    "vit_large_patch16_siglip_256": _siglip(_L, 16, 256),
+    "vit_large_patch16_siglip_384": _siglip(_L, 16, 384),
+    "vit_large_patch16_siglip_512": _siglip(_L, 16, 512, activation=_TANH),
+    "vit_so400m_patch14_siglip_224": _siglip(_SO, 14, 224, _SO_RATIO),
+    "vit_so400m_patch14_siglip_378": _siglip(_SO, 14, 378, _SO_RATIO),
+    "vit_so400m_patch14_siglip_384": _siglip(_SO, 14, 384, _SO_RATIO),
+    "vit_so400m_patch16_siglip_256": _siglip(_SO, 16, 256, _SO_RATIO, _TANH),
+    "vit_so400m_patch16_siglip_384": _siglip(_SO, 16, 384, _SO_RATIO, _TANH),
+    "vit_so400m_patch16_siglip_512": _siglip(_SO, 16, 512, _SO_RATIO, _TANH),
+    "vit_giantopt_patch16_siglip_256": _siglip(_G, 16, 256, activation=_TANH),
+    "vit_giantopt_patch16_siglip_384": _siglip(_G, 16, 384, activation=_TANH),
     "eva_giant_patch14_224": Architecture(1408, 40, 16, 14, mlp_ratio=6144 / 1408, key_bias=False),
     "eva02_base_patch16_clip_224": _eva02(768, 12, 12, 16),
     "eva02_large_patch14_clip_224": _eva02(1024, 24, 16, 14),
@@ -137,7 +158,7 @@ TIMM: dict[str, Architecture] = {name: _siglip(tower) for name, tower in TOWERS.
     ),
     "vit_base_patch16_224": Architecture(768, 12, 12, 16, projected_outside=True),
 }
-"""Image towers by timm's name."""
+"""Image towers by timm's name (timm 1.0). Which of SigLIP's have the exact GELU follows no rule but the list itself."""
 
 _BERT = {
     "encoder": "bert",
@@ -163,7 +184,7 @@ _ROBERTA = _BERT | {
 _XLM_ROBERTA = _ROBERTA | {"encoder": "xlm-roberta", "vocab_size": 250002}
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 
-ENCODERS: dict[str, dict[str, Any]] = {
+TEXT_ENCODERS: dict[str, dict[str, Any]] = {
     "roberta-base": _ROBERTA,
     "roberta-large": _ROBERTA | _LARGE,
     "xlm-roberta-base": _XLM_ROBERTA,

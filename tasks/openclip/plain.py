@@ -92,7 +92,7 @@ def plain_config(document: Document) -> dict[str, Any]:
         "projection_dim": document.embed_dim,
         "vision_config": shared
         | layer_scaled(vision)
-        | _transformer(vision, vision["width"] // vision["head_width"])
+        | transformer_sizes(vision, vision["width"] // vision["head_width"])
         | {"image_size": document.image_size[0], "patch_size": vision["patch_size"]},
         "text_config": shared | text_sizes(text) | {"eos_token_id": _LARGEST_ID},
     }
@@ -100,7 +100,7 @@ def plain_config(document: Document) -> dict[str, Any]:
 
 def text_sizes(text: Mapping[str, Any]) -> dict[str, Any]:
     """The sizes of a text tower of OpenCLIP's own, in the words of transformers' configurations."""
-    sizes = layer_scaled(text) | _transformer(text, text["heads"])
+    sizes = layer_scaled(text) | transformer_sizes(text, text["heads"])
     return sizes | {"max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"]}
 
 
@@ -109,7 +109,8 @@ def layer_scaled(part: Mapping[str, Any]) -> dict[str, Any]:
     return {LAYER_SCALE: True} if part["ls_init_value"] is not None else {}
 
 
-def _transformer(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
+def transformer_sizes(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
+    """The sizes of a transformer of OpenCLIP's own, in the words of transformers' configurations."""
     return {
         "hidden_size": part["width"],
         "intermediate_size": int(part["width"] * part["mlp_ratio"]),

@@ -8,71 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
 from tasks.clip.siglip import POOLING, Siglip
+from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import Document
 from tasks.openclip.kind import OpenClipFiles
 from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, text_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
-_EPS, _OPENCLIP_EPS = 1e-6, 1e-5
-_EXACT, _TANH = "gelu", "gelu_pytorch_tanh"
-
-
-@dataclass(frozen=True)
-class Tower:
-    """What timm's name of an architecture stands for."""
-
-    width: int
-    layers: int
-    heads: int
-    patch_size: int
-    image_size: int
-    mlp_ratio: float = 4.0
-    activation: str = _EXACT
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """In the form of a `vision_config`."""
-        return {
-            "hidden_size": self.width,
-            "intermediate_size": int(self.width * self.mlp_ratio),
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "image_size": self.image_size,
-            "patch_size": self.patch_size,
-            "hidden_act": self.activation,
-            "layer_norm_eps": _EPS,
-        }
-
-
-_B, _L, _SO, _G = (768, 12, 12), (1024, 24, 16), (1152, 27, 16), (1536, 40, 16)
-_SO_RATIO = 3.7362
-TOWERS: Mapping[str, Tower] = {
-    "vit_base_patch32_siglip_256": Tower(*_B, 32, 256, activation=_TANH),
-    "vit_base_patch16_siglip_224": Tower(*_B, 16, 224),
-    "vit_base_patch16_siglip_256": Tower(*_B, 16, 256),
-    "vit_base_patch16_siglip_384": Tower(*_B, 16, 384),
-    "vit_base_patch16_siglip_512": Tower(*_B, 16, 512),
-    "vit_large_patch16_siglip_256": Tower(*_L, 16, 256),
-    "vit_large_patch16_siglip_384": Tower(*_L, 16, 384),
-    "vit_large_patch16_siglip_512": Tower(*_L, 16, 512, activation=_TANH),
-    "vit_so400m_patch14_siglip_224": Tower(*_SO, 14, 224, _SO_RATIO),
-    "vit_so400m_patch14_siglip_378": Tower(*_SO, 14, 378, _SO_RATIO),
-    "vit_so400m_patch14_siglip_384": Tower(*_SO, 14, 384, _SO_RATIO),
-    "vit_so400m_patch16_siglip_256": Tower(*_SO, 16, 256, _SO_RATIO, _TANH),
-    "vit_so400m_patch16_siglip_384": Tower(*_SO, 16, 384, _SO_RATIO, _TANH),
-    "vit_so400m_patch16_siglip_512": Tower(*_SO, 16, 512, _SO_RATIO, _TANH),
-    "vit_giantopt_patch16_siglip_256": Tower(*_G, 16, 256, activation=_TANH),
-    "vit_giantopt_patch16_siglip_384": Tower(*_G, 16, 384, activation=_TANH),
-}
-"""timm's architectures by name (timm 1.0): which of them have the exact GELU follows no rule but the list itself."""
-
+_EPS = 1e-5
+"""PyTorch's, which OpenCLIP leaves as it is in text towers."""
+_TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+"""What SigLIP's text tower has: every token sees every other, and the last place is projected, with a bias."""
 _NAMES = CLIP_NAMES | {
     "vision_model.pool.latent": "vision_model.head.probe",
     "vision_model.pool.attention": POOLING,
@@ -111,14 +62,24 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
         """In the form of SigLIP's `config.json`."""
         del folder
         text = document.text
+        tower = TIMM[document.vision["timm_model_name"]]
         approximate = (text["act_kwargs"] or {}).get("approximate") == "tanh"
         return {
             "model_type": "siglip",
-            "vision_config": TOWERS[timm_name(document)].config,
+            "vision_config": {
+                "hidden_size": tower.width,
+                "intermediate_size": tower.mlp_width,
+                "num_hidden_layers": tower.layers,
+                "num_attention_heads": tower.heads,
+                "image_size": tower.image_size,
+                "patch_size": tower.patch,
+                "hidden_act": tower.activation,
+                "layer_norm_eps": tower.eps,
+            },
             "text_config": text_sizes(text)
             | {
-                "hidden_act": _TANH if approximate else document.activation,
-                "layer_norm_eps": (text["norm_kwargs"] or {}).get("eps", _OPENCLIP_EPS),
+                "hidden_act": "gelu_pytorch_tanh" if approximate else document.activation,
+                "layer_norm_eps": (text["norm_kwargs"] or {}).get("eps", _EPS),
                 "projection_size": document.embed_dim,
                 "bos_token_id": None,
                 "eos_token_id": 1,
@@ -145,20 +106,10 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
         return state
 
 
-_TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
-"""What SigLIP's text tower has: every token sees every other, and the last place is projected, with a bias."""
-
-
-def timm_name(document: Document) -> str:
-    """timm's name of the image tower."""
-    name: str = document.vision["timm_model_name"]
-    return name
-
-
 def _odd_vision(document: Document) -> str | None:
     vision = document.vision
-    tower = TOWERS.get(vision["timm_model_name"])
-    if tower is None:
+    tower = TIMM.get(vision["timm_model_name"])
+    if tower is None or tower.image_size is None:
         return f"vision_cfg.timm_model_name {vision['timm_model_name']!r}"
     if vision["timm_pool"] != "map" or vision["timm_proj"] != "none":
         return f"vision_cfg.timm_pool {vision['timm_pool']!r} with timm_proj {vision['timm_proj']!r}"

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.openclip.architectures import ENCODERS, TIMM, Architecture
+from tasks.openclip.architectures import TEXT_ENCODERS, TIMM
 from tasks.openclip.document import Document
+from tasks.openclip.plain import odd_size, transformer_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _SIZES = ("layers", "width", "mlp_ratio", "ls_init_value", "act_kwargs", "norm_kwargs")
@@ -68,12 +69,7 @@ def _obstacles(document: Document) -> Iterator[str]:
     )
     if strange is not None:
         yield strange
-    height, width = document.image_size
-    if height != width:
-        yield f"vision_cfg.image_size {[height, width]}"
-    tokenizer = odd_tokenizer(document)
-    if tokenizer is not None:
-        yield tokenizer
+    yield from filter(None, (odd_size(document), odd_tokenizer(document)))
 
 
 def _vision_obstacles(document: Document) -> Iterator[str]:
@@ -128,10 +124,10 @@ def _kwargs_obstacles(document: Document, section: str, part: dict[str, Any]) ->
 def _encoder_obstacles(document: Document) -> Iterator[str]:
     text = document.text
     owner, _, name = text["hf_model_name"].rpartition("/")
-    if name not in ENCODERS or owner not in _OWNERS:
+    if name not in TEXT_ENCODERS or owner not in _OWNERS:
         yield f"text_cfg.hf_model_name {text['hf_model_name']!r}"
         return
-    encoder = ENCODERS[name]
+    encoder = TEXT_ENCODERS[name]
     before = 0 if encoder["encoder"] == "bert" else encoder["pad_token_id"] + 1  # positions that no token has
     if text["context_length"] > encoder["max_position_embeddings"] - before:
         yield f"text_cfg.context_length {text['context_length']}, which {name} has no positions for"
@@ -139,11 +135,6 @@ def _encoder_obstacles(document: Document) -> Iterator[str]:
         yield f"text_cfg.hf_pooler_type {text['hf_pooler_type']!r}"
     if text["hf_proj_type"] not in ("linear", "mlp"):
         yield f"text_cfg.hf_proj_type {text['hf_proj_type']!r}"
-
-
-def _hub_name(name: str) -> str:
-    """Without its owner."""
-    return name.rpartition("/")[2]
 
 
 # --- the configuration -----------------------------------------------------------------------------------------------
@@ -161,10 +152,7 @@ def towers_config(document: Document) -> dict[str, Any]:
 
 def _block(document: Document, part: dict[str, Any], heads: int) -> dict[str, Any]:
     return {
-        "hidden_size": part["width"],
-        "intermediate_size": int(part["width"] * part["mlp_ratio"]),
-        "num_hidden_layers": part["layers"],
-        "num_attention_heads": heads,
+        **transformer_sizes(part, heads),
         "hidden_act": "gelu_pytorch_tanh" if part["act_kwargs"] else document.activation,
         "layer_norm_eps": (part["norm_kwargs"] or {}).get("eps", _EPS),
         "norm_after": False,
@@ -201,7 +189,7 @@ def _own_vision(document: Document) -> dict[str, Any]:
 
 def _timm_vision(document: Document) -> dict[str, Any]:
     vision = document.vision
-    made: Architecture = TIMM[vision["timm_model_name"]]
+    made = TIMM[vision["timm_model_name"]]
     biased = not vision["timm_proj"] or vision["timm_proj_bias"]
     stem = {"channels": [c for c, _ in made.stem], "strides": [s for _, s in made.stem]} if made.stem else None
     return {
@@ -253,7 +241,7 @@ def _own_text(document: Document) -> dict[str, Any]:
 
 
 def _encoder_text(text: dict[str, Any]) -> dict[str, Any]:
-    return ENCODERS[_hub_name(text["hf_model_name"])] | {
+    return TEXT_ENCODERS[text["hf_model_name"].rpartition("/")[2]] | {
         "context_length": text["context_length"],
         "pool": _HF_POOLS[text["hf_pooler_type"]],
         "projection": text["hf_proj_type"],

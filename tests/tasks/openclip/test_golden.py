@@ -13,10 +13,10 @@ from transformers import AutoModel
 
 from artifacts.errors import BadWeights, CheckpointError, UnsupportedVariant
 from artifacts.store.store import Store
+from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.pinned import pin_data
-from tasks.openclip import identify
+from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILE
-from tasks.openclip.siglip import TOWERS
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.graph_audit import audit
@@ -24,8 +24,8 @@ from tasks.pipeline.onnx_export import export_fp8, export_fp16, trace_encoder
 from tasks.pipeline.quantization import quantize
 from tasks.quantizing.modelopt import load_plain
 from tasks.quantizing.recipe import load_recipe
-from tests.tasks.families.support import ENCODERS, cosines, run_onnx
-from tests.tasks.openclip.support import ARCHIVES, Golden, add_tokenizer, golden, shrink
+from tests.tasks.families.support import ENCODERS, cosines, run_onnx, tensors
+from tests.tasks.openclip.support import ARCHIVES, Golden, add_tokenizer, golden, shrunk
 
 KINDS = {
     "siglip": "openclip_siglip",
@@ -39,54 +39,50 @@ _AGAIN = ("siglip2", "layer_scale")
 
 @pytest.mark.parametrize("exposed", [False, True])
 @pytest.mark.parametrize("name", KINDS)
-def test_fp32_is_openclips(name: str, exposed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = golden(name, tmp_path)
-    shrink(model.folder, monkeypatch)
-    kind, stored = identify(model.folder)
-    assert kind.name == KINDS[name]
-    loaded = kind.load(model.folder, kind.resolve_config(stored), "eager")
+def test_fp32_is_openclips(name: str, exposed: bool, tmp_path: Path) -> None:
+    given = golden(name, tmp_path)
+    assert given.kind.name == KINDS[name]
+    loaded = given.kind.load(given.folder, given.config, "eager")
     if exposed:
-        kind.expose(loaded)
-    with torch.no_grad():
-        for encoder, given, expected in (("image", model.pixels, model.image), ("text", model.ids, model.text)):
-            got = kind.encode(loaded, encoder, torch.from_numpy(given)).numpy()
-            assert cosines(got, expected).min() >= 0.999999
-            assert np.abs(got - expected).max() < 5e-6
+        given.kind.expose(loaded)
+    for encoder in ENCODERS:
+        with torch.no_grad():
+            got = given.kind.encode(loaded, encoder, *tensors(given.feeds[encoder])).numpy()
+        assert cosines(got, given.expected[encoder]).min() >= 0.999999
+        assert np.abs(got - given.expected[encoder]).max() < 5e-6
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.heavy] if name in _AGAIN else []) for name in KINDS])
-def model(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Golden]:
-    """The name and the files of one golden model, with a tokenizer."""
+def model(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> tuple[Golden, Snapshot]:
+    """One golden model with a tokenizer, and its snapshot."""
     made = golden(request.param, tmp_path / "model")
-    shrink(made.folder, monkeypatch)
     add_tokenizer(request.param, made.folder)
-    return request.param, made
+    with shrunk(made.folder):
+        snapshot = resolve(str(made.folder), None, store)
+    assert snapshot.family == KINDS[request.param]
+    return made, snapshot
 
 
-def test_graphs_are_openclips(model: tuple[str, Golden], store: Store) -> None:
+def test_graphs_are_openclips(model: tuple[Golden, Snapshot], store: Store) -> None:
     """Checked, traced by block, exported in FP16, audited, and run by ONNX Runtime."""
-    name, given = model
-    snapshot = resolve(str(given.folder), None, store)
-    assert snapshot.family == KINDS[name]
+    given, snapshot = model
     checked = check(snapshot)
     assert "tokenizer.json" in {path.name for path in store.path(checked.preprocess).iterdir()}
-    feeds = {"image": {"pixel_values": given.pixels.astype(np.float16)}, "text": {"input_ids": given.ids}}
     for encoder in ENCODERS:
         skeleton = trace_encoder(snapshot.family, snapshot.stored_config, encoder).skeleton
         exported = export_fp16(snapshot, skeleton, encoder).onnx
         found = audit(exported, skeleton, "fp16", None)
         assert found.encoder_row["layers"] == 2
-        got = run_onnx(store.path(exported, "fp16.onnx"), feeds[encoder])
-        expected = getattr(given, encoder)
+        got = run_onnx(store.path(exported, "fp16.onnx"), given.feeds[encoder])
+        expected = given.expected[encoder]
         assert cosines(got, expected).min() >= 0.99999
         assert cosines(got, np.roll(expected, 1, axis=0)).max() < 0.99
 
 
 @pytest.mark.heavy
-def test_everything_becomes_fp8_and_is_published(model: tuple[str, Golden], store: Store) -> None:
+def test_everything_becomes_fp8_and_is_published(model: tuple[Golden, Snapshot], store: Store) -> None:
     """Every linear layer and attention product, and the checkpoint that is published computes what OpenCLIP does."""
-    _, given = model
-    snapshot = resolve(str(given.folder), None, store)
+    given, snapshot = model
     checked, recipe = check(snapshot), load_recipe("fp8-compact")
     data, _ = pin_data("digits", "calibration", 24)
     tables = {e: calibrate(snapshot, checked.preprocess, data, recipe, e, 8).table for e in ENCODERS}
@@ -97,8 +93,8 @@ def test_everything_becomes_fp8_and_is_published(model: tuple[str, Golden], stor
     quantized = quantize(snapshot, checked.preprocess, recipe, tables)
     published = AutoModel.from_pretrained(store.path(quantized.checkpoint), dtype=torch.float32).eval()
     with torch.no_grad():
-        got = published.get_image_features(torch.from_numpy(given.pixels)).pooler_output.numpy()
-    assert cosines(got, given.image).min() >= 0.97
+        got = published.get_image_features(*tensors(given.feeds["image"])).pooler_output.numpy()
+    assert cosines(got, given.expected["image"]).min() >= 0.97
 
 
 def test_timms_architectures_are_as_timm_builds_them() -> None:
@@ -108,13 +104,14 @@ def test_timms_architectures_are_as_timm_builds_them() -> None:
             "width": tower.width,
             "layers": tower.layers,
             "heads": tower.heads,
-            "patch_size": tower.patch_size,
+            "patch_size": tower.patch,
             "image_size": tower.image_size,
-            "inner": tower.config["intermediate_size"],
+            "inner": tower.mlp_width,
             "activation": tower.activation,
-            "eps": tower.config["layer_norm_eps"],
+            "eps": tower.eps,
         }
-        for name, tower in TOWERS.items()
+        for name, tower in TIMM.items()
+        if tower.image_size is not None
     }
     assert ours == facts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertTokenizer, XLMRobertaTokenizer
 
 from artifacts.errors import BadWeights
 from artifacts.store.store import Store
@@ -26,26 +24,7 @@ from tasks.pipeline.quantization import quantize
 from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import load_recipe
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx, tensors
-from tests.tasks.towers.support import Golden, golden, shrunk
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def add_tokenizer(name: str, folder: Path) -> None:
-    """A tokenizer of the sort that the kind has, with as many tokens as the golden model."""
-    if name == "biomed":
-        words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
-        (folder / "vocab.txt").write_text("\n".join(words))
-        BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    elif name == "xlm_roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "\u2581"]
-        pieces = [(piece, -float(place)) for place, piece in enumerate([*special, *_LETTERS])]
-        XLMRobertaTokenizer(vocab=pieces).save_pretrained(folder)
-    else:
-        words = [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS)]
-        vocabulary = {word: place for place, word in enumerate(words)} | {"<|startoftext|>": 62, "<|endoftext|>": 63}
-        (folder / "vocab.json").write_text(json.dumps(vocabulary))
-        (folder / "merges.txt").write_text("#version: 0.2\n")
+from tests.tasks.openclip.support import Golden, add_tokenizer, golden, shrunk
 
 
 @pytest.mark.parametrize(
