@@ -8,8 +8,9 @@ from typing import Any
 
 from artifacts.errors import CheckpointNotFound, CheckpointUnreachable
 from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.clip.processors import TOKENIZER_FILES, vocabularies
 from tasks.openclip.document import in_openclip_layout, read_document
-from tasks.openclip.tokenizer import TOKENIZER_FILES, TOKENIZER_SOURCE, has_tokenizer, tokenizer_repository
+from tasks.openclip.tokenizer import TOKENIZER_SOURCE, tokenizer_repository
 
 
 def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointNotFound, CheckpointUnreachable: the repository cannot be had.
     """
-    if not in_openclip_layout(folder) or has_tokenizer(folder):
+    if not in_openclip_layout(folder) or vocabularies(folder):
         return stored
     repository = tokenizer_repository(read_document(folder))
     if repository is None:
@@ -41,7 +42,7 @@ def _download(repository: str, folder: Path) -> Path:
     try:
         fetch = partial(snapshot_download, repository, allow_patterns=[*TOKENIZER_FILES])
         found = Path(patiently(fetch))
-        if not has_tokenizer(found):
+        if not vocabularies(found):
             raise OSError("no tokenizer in it")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +16,8 @@ MASK = "attention_mask"
 """The input that tells tokens (1) from padding (0), of text encoders that have it."""
 _SMALLEST_VOCABULARY = 16
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+"""Of an attention, in the order in which files that stack them do."""
 
 
 def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
@@ -52,6 +54,12 @@ class EncoderSpec:
     """State-dict prefixes of the encoder's weights, its projection included."""
 
 
+def text_inputs(context: int, *, masked: bool) -> tuple[InputSpec, ...]:
+    """Token ids, and for encoders that see padding unless it is masked, their mask: 1 for a token, 0 for padding."""
+    names = ("input_ids", MASK) if masked else ("input_ids",)
+    return tuple(InputSpec(name, "int64", (context,)) for name in names)
+
+
 Oracle = Literal["transformers", "golden files"]
 
 ImageSize = tuple[int, int]
@@ -80,6 +88,14 @@ class Piece:
     shape: tuple[int, ...] | None = None
     scale: str | None = None
     batch_norm: str | None = None
+
+
+def stacked(name: str, shape: tuple[int, ...], parameters: Sequence[str]) -> dict[str, Piece]:
+    """Parameters of equal shapes whose rows lie one after the other in the stored tensor `name` of this shape."""
+    size = shape[0] // len(parameters)
+    return {
+        parameter: Piece(name, rows=(index * size, (index + 1) * size)) for index, parameter in enumerate(parameters)
+    }
 
 
 class ClipFamily(Protocol):
@@ -239,3 +255,8 @@ class ClipFamily(Protocol):
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
         """The image processor that makes pictures of the model's size, of one that leaves it open; else as it is."""
         ...
+
+
+def encoder_prefixes(family: ClipFamily, config: dict[str, Any]) -> tuple[str, ...]:
+    """The state-dict prefixes of all weights that embeddings are made of, those of both encoders."""
+    return tuple(prefix for encoder in ENCODERS for prefix in family.encoder_spec(config, encoder).prefixes)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import ConfigError, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece
-from tasks.clip.image_processor import load_image_processor
+from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece, text_inputs
 from tasks.clip.lean import model_class
-from tasks.clip.text_tokenizer import load_tokenizer
+from tasks.clip.processors import load_image_processor, load_tokenizer
 from tasks.clip.weights import stored_names, wrapper_prefix
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ class HuggingFaceFamily:
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
         """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
-        return (InputSpec("input_ids", "int64", (text.max_position_embeddings,)),)
+        return text_inputs(text.max_position_embeddings, masked=False)
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
         """The width of both projections."""
@@ -259,7 +258,7 @@ class HuggingFaceFamily:
         return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
-        """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""
+        """The processor of the class that the folder's files name (`tasks.clip.processors`)."""
         return load_image_processor(folder, next(iter(self.model_types), "clip"))
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from tasks.clip.buffers import fill_buffers
 from tasks.clip.hugging_face import HuggingFaceFamily
 from tasks.openclip.document import Document, document_file, read_document, weights_file
 from tasks.openclip.preprocess import image_settings
-from tasks.openclip.tokenizer import load_tokenizer
+from tasks.openclip.tokenizer import cleaning_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ class OpenClipFiles(HuggingFaceFamily):
         """What the document says; in a folder without one, what transformers finds."""
         if document_file(folder) is None:
             return super().tokenizer(folder, None)
-        return load_tokenizer(folder, read_document(folder), config)
+        return cleaning_tokenizer(folder, read_document(folder), config)
 
     def image_processor(self, folder: Path) -> Any:
         """The image processor with the settings of `preprocess_cfg`."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from tasks.clip.base import Piece
+from tasks.clip.base import PROJECTIONS, Piece, stacked
 
 Shapes = Mapping[str, tuple[int, ...]]
 _Found = Iterator[tuple[str, Piece]]
 
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _IN_BLOCK = {
     # OpenCLIP's
     "ln_1": "norm1",
@@ -146,8 +145,8 @@ def _pieces(tower: str, name: str, plain: str, outside: Mapping[str, str], store
     elif match := _BLOCK.fullmatch(plain):
         yield from _in_block(f"{tower}.layers.{match[1]}", match[2], name, stored)
     elif match := _POOL_STACK.fullmatch(plain):
-        stacked = _PROJECTIONS[1:] if plain.startswith("attn_pool.kv") else _PROJECTIONS
-        yield from _stack(f"{tower}.pool.attention", stacked, match[1], name, shape)
+        parts = PROJECTIONS[1:] if plain.startswith("attn_pool.kv") else PROJECTIONS
+        yield from stacked(name, shape, [f"{tower}.pool.attention.{each}.{match[1]}" for each in parts]).items()
     elif match := _STEM.fullmatch(plain):
         yield from _in_stem(f"{tower}.patch_embedding.convolutions.{match[1]}", match[2], match[3], name, stored)
 
@@ -157,17 +156,11 @@ def _in_block(block: str, plain: str, name: str, stored: Shapes) -> _Found:
     if plain in _BIASES:
         yield f"{block}.attention.{_BIASES[plain]}.bias", Piece(name)
     elif match := _STACK.fullmatch(plain):
-        yield from _stack(f"{block}.attention", _PROJECTIONS, match[1], name, stored[name])
+        parts = [f"{block}.attention.{each}.{match[1]}" for each in PROJECTIONS]
+        yield from stacked(name, stored[name], parts).items()
     elif target := _moved(plain, _IN_BLOCK):
         gamma = f"{name.removesuffix(plain)}{_SCALES.get(plain.rpartition('.')[0])}"
         yield f"{block}.{target}", Piece(name, scale=gamma if gamma in stored else None)
-
-
-def _stack(attention: str, projections: tuple[str, ...], kind: str, name: str, shape: tuple[int, ...]) -> _Found:
-    """Projections whose rows are stored one after the other in one tensor."""
-    size = shape[0] // len(projections)
-    for index, projection in enumerate(projections):
-        yield f"{attention}.{projection}.{kind}", Piece(name, rows=(index * size, (index + 1) * size))
 
 
 def _in_stem(convolution: str, part: str, kind: str, name: str, stored: Shapes) -> _Found:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tasks.clip.base import Piece
+from tasks.clip.base import PROJECTIONS, Piece
 from tasks.clip.siglip import POOLING, Siglip
 from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import Document
@@ -101,7 +101,7 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
 
         state = dict(state)
         for kind in ("weight", "bias"):
-            parts = [state.pop(f"{POOLING}.{projection}.{kind}") for projection in ("q_proj", "k_proj", "v_proj")]
+            parts = [state.pop(f"{POOLING}.{projection}.{kind}") for projection in PROJECTIONS]
             state[f"{POOLING}.in_proj_{kind}"] = torch.cat(parts)
         return state
 

@@ -13,25 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tasks.clip.processors import TOKENIZER_FILES, load_tokenizer, vocabularies
 from tasks.openclip.document import TEXT_DEFAULTS, Document
 
 TOKENIZER_KEYS = ("hf_tokenizer_name", "tokenizer_kwargs")
 TOKENIZER_SOURCE = "openclip_tokenizer"
 """In a stored `text_config`: the repository and the commit of a tokenizer that does not lie beside the weights."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 _CLIPS = "openai/clip-vit-base-patch32"
-_VOCABULARIES = frozenset(TOKENIZER_FILES) - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
 _CLEANINGS = ("canonicalize", "lower", "whitespace")
 _KWARGS = {"clean", "strip_sep_token"}
 
@@ -61,11 +49,6 @@ def odd_tokenizer(document: Document) -> str | None:
     return None
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Whether a tokenizer's vocabulary lies in a folder."""
-    return any((folder / name).is_file() for name in _VOCABULARIES)
-
-
 def tokenizer_repository(document: Document) -> str | None:
     """Where a document's tokenizer is published: what it names, or CLIP's, which OpenCLIP brings along.
 
@@ -77,7 +60,7 @@ def tokenizer_repository(document: Document) -> str | None:
     return name and name.removeprefix("hf-hub:")
 
 
-def load_tokenizer(folder: Path, document: Document, config: dict[str, Any] | None) -> Any:
+def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] | None) -> Any:
     """The tokenizer of a model in OpenCLIP's layout, which pads on the right and cleans as OpenCLIP does.
 
     `config` is the model's, whose `text_config` says where a tokenizer of another repository is.
@@ -85,16 +68,14 @@ def load_tokenizer(folder: Path, document: Document, config: dict[str, Any] | No
     Raises:
         OSError, ValueError: there is none, or it cannot be loaded.
     """
-    from transformers import AutoTokenizer, CLIPTokenizerFast
+    from transformers import CLIPTokenizerFast
 
     settings = document.text["tokenizer_kwargs"] or {}
     place = _place(folder, config)
-    if not has_tokenizer(place):
+    if not vocabularies(place):
         raise OSError(f"no tokenizer beside the weights, such as tokenizer.json, in {place}")
     if document.text["hf_tokenizer_name"]:
-        given = AutoTokenizer.from_pretrained(
-            place, local_files_only=True, trust_remote_code=False, padding_side="right"
-        )
+        given = load_tokenizer(place, padding_side="right")
         cleaning = settings.get("clean", "whitespace")
     else:
         given = CLIPTokenizerFast.from_pretrained(place, local_files_only=True, padding_side="right")
@@ -137,7 +118,7 @@ def _prepared(given: Any, cleaning: str, *, strip_separator: bool) -> Any:
         clean_up_tokenization_spaces=False,
         **given.special_tokens_map,
     )
-    made.vocab_files_names = {}  # it has read none: see `has_tokenizer`
+    made.vocab_files_names = {}  # it has read none: see `vocabularies`
     return made
 
 

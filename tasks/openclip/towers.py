@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from artifacts.manifest import Encoder
-from tasks.clip.base import MASK, EncoderSpec, InputSpec, Piece
+from tasks.clip.base import EncoderSpec, InputSpec, Piece, text_inputs
 from tasks.openclip.document import Document
 from tasks.openclip.kind import OpenClipFiles
 from tasks.openclip.names import find_pieces
 from tasks.openclip.towers_config import towers_config, why_not
+from tasks.towers import MODEL_TYPE
 
 _KEYS = ("projection_dim", "vision_config", "text_config")
-_MODEL_TYPE = "openclip_towers"
 _NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:position_ids|num_batches_tracked)")
 """The loss's, CoCa's decoder of captions, and buffers that are made anew."""
 
@@ -38,7 +38,7 @@ class OpenClipTowers(OpenClipFiles):
         "MobileCLIP-B",
         "xlm-roberta-large-ViT-H-14",
     )
-    model_types: ClassVar[tuple[str, ...]] = (_MODEL_TYPE,)
+    model_types: ClassVar[tuple[str, ...]] = (MODEL_TYPE,)
     repeats_sections = False
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
@@ -53,11 +53,11 @@ class OpenClipTowers(OpenClipFiles):
     def read(self, document: Document, folder: Path) -> dict[str, Any]:
         """Both sections complete, so that nothing need be looked up again."""
         del folder
-        return towers_config(document) | {"model_type": _MODEL_TYPE}
+        return towers_config(document) | {"model_type": MODEL_TYPE}
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
         """The sections as they are; what transformers adds when it saves is left out."""
-        return {"model_type": _MODEL_TYPE} | {key: copy.deepcopy(stored[key]) for key in _KEYS}
+        return {"model_type": MODEL_TYPE} | {key: copy.deepcopy(stored[key]) for key in _KEYS}
 
     def full_config(self, config: dict[str, Any]) -> Any:
         """The configuration as one of transformers'."""
@@ -77,9 +77,7 @@ class OpenClipTowers(OpenClipFiles):
             side = part["image_size"]
             inputs: tuple[InputSpec, ...] = (InputSpec("pixel_values", "float16", (3, side, side)),)
         else:
-            inputs = (InputSpec("input_ids", "int64", (part["context_length"],)),)
-            if part["encoder"] != "openclip":
-                inputs += (InputSpec(MASK, "int64", (part["context_length"],)),)
+            inputs = text_inputs(part["context_length"], masked=part["encoder"] != "openclip")
         return EncoderSpec(
             encoder=encoder,
             inputs=inputs,

@@ -38,7 +38,8 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip.base import ENCODERS, ClipFamily, ImageSize
+from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
+from tasks.clip.processors import TOKENIZER_FILES
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.families import family_for, family_named
@@ -52,16 +53,7 @@ if TYPE_CHECKING:
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
-_TOKENIZERS = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges*",
-    "*.model",
-    "*.spm",
-)
-_BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
+_BESIDES_WEIGHTS = (*_CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, _INDEX)
 """What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.")
@@ -473,7 +465,7 @@ def _empty_model(snapshot: Snapshot) -> nn.Module:
 def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
     """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
     family = family_named(snapshot.family)
-    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
+    used = encoder_prefixes(family, snapshot.config)
     tensors = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return {name: shape for name, shape in tensors.items() if name.startswith(used) or name in reader}
 

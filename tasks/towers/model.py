@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from tasks.towers import MODEL_TYPE
 from tasks.towers.image import ImageTower
 from tasks.towers.text import EncoderTower, TextTower
-
-MODEL_TYPE = "openclip_towers"
 
 
 class OpenClipTowersConfig(PretrainedConfig):  # type: ignore[misc]

@@ -15,7 +15,7 @@ import pytest
 
 from artifacts.manifest import Encoder
 from tasks.clip.base import ClipFamily, ImageSize
-from tasks.clip.image_processor import processor_class
+from tasks.clip.processors import processor_class
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.families import family_named

@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from tasks.openclip.document import Document
-from tasks.openclip.tokenizer import load_tokenizer, odd_tokenizer
+from tasks.openclip.tokenizer import cleaning_tokenizer, odd_tokenizer
 from tests.tasks.openclip.support import ARCHIVES
 
 GOLDEN = json.loads(lzma.decompress((ARCHIVES / "tokens.json.xz").read_bytes()))
@@ -31,7 +31,7 @@ def save(case: dict[str, Any], folder: Path) -> Path:
 @pytest.mark.parametrize("name", GOLDEN["cases"])
 def test_ids_are_openclips(name: str, tmp_path: Path) -> None:
     case, texts = GOLDEN["cases"][name], GOLDEN["texts"]
-    made = load_tokenizer(save(case, tmp_path), document(case["text_cfg"]), None)
+    made = cleaning_tokenizer(save(case, tmp_path), document(case["text_cfg"]), None)
     made.save_pretrained(tmp_path / "preprocess")
     exported = AutoTokenizer.from_pretrained(tmp_path / "preprocess")
     expected = np.array(case["ids"])
@@ -66,4 +66,4 @@ def test_settings_that_are_not_known_are_named(settings: dict[str, Any], odd: st
 def test_no_vocabulary_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
     with pytest.raises(OSError, match="no tokenizer beside the weights"):
-        load_tokenizer(tmp_path, document({}), None)
+        cleaning_tokenizer(tmp_path, document({}), None)

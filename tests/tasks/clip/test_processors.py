@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.clip.image_processor import load_image_processor, processor_class
+from tasks.clip.processors import load_image_processor, processor_class
 
 
 @pytest.mark.parametrize(
