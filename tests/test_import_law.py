@@ -225,7 +225,7 @@ def test_no_module_loads_heavy_packages_when_imported() -> None:
     lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "activation_histogram")}
     lazy |= {f"tasks.torch_fp8.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
     lazy |= {f"tasks.clip.{name}" for name in ("patch_grid", "pooling")}
-    lazy |= {f"tasks.towers.{name}" for name in ("layers", "image", "text", "model")}
+    lazy |= {f"tasks.towers.{name}" for name in ("rotary", "layers", "image", "text", "model")}
     names = [name for name in sources() if name not in lazy]
     assert loaded_by(f"import {', '.join(names)}") & {*HEAVY, "polygraphy", "pandas"} == set()
 

@@ -17,7 +17,7 @@ MASK = "attention_mask"
 _SMALLEST_VOCABULARY = 16
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
-"""Of an attention, in the order in which files that stack them do."""
+"""An attention's projections, in the order in which files stack them."""
 
 
 def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
@@ -39,6 +39,12 @@ class InputSpec:
     shape: tuple[int, ...]
 
 
+def text_inputs(context: int, *, masked: bool) -> tuple[InputSpec, ...]:
+    """Token ids, and for encoders that see padding unless it is masked, their mask: 1 for a token, 0 for padding."""
+    names = ("input_ids", MASK) if masked else ("input_ids",)
+    return tuple(InputSpec(name, "int64", (context,)) for name in names)
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """One encoder of a checkpoint, read from its configuration alone."""
@@ -52,12 +58,6 @@ class EncoderSpec:
     embedding_dim: int
     prefixes: tuple[str, ...]
     """State-dict prefixes of the encoder's weights, its projection included."""
-
-
-def text_inputs(context: int, *, masked: bool) -> tuple[InputSpec, ...]:
-    """Token ids, and for encoders that see padding unless it is masked, their mask: 1 for a token, 0 for padding."""
-    names = ("input_ids", MASK) if masked else ("input_ids",)
-    return tuple(InputSpec(name, "int64", (context,)) for name in names)
 
 
 Oracle = Literal["transformers", "golden files"]
@@ -91,7 +91,7 @@ class Piece:
 
 
 def stacked(name: str, shape: tuple[int, ...], parameters: Sequence[str]) -> dict[str, Piece]:
-    """Parameters of equal shapes whose rows lie one after the other in the stored tensor `name` of this shape."""
+    """The parameters whose rows lie one after the other in the stored tensor `name` of this shape, as many for each."""
     size = shape[0] // len(parameters)
     return {
         parameter: Piece(name, rows=(index * size, (index + 1) * size)) for index, parameter in enumerate(parameters)
@@ -112,7 +112,7 @@ class ClipFamily(Protocol):
 
     @property
     def covers(self) -> str:
-        """Whose checkpoints these are, for people."""
+        """Whose checkpoints it takes, in words for people."""
         ...
 
     @property
@@ -142,7 +142,7 @@ class ClipFamily(Protocol):
 
     @property
     def unquantized(self) -> tuple[str, ...]:
-        """Modules that are an `nn.Linear` as checkpoints store them and none in the graph: no recipe reaches them."""
+        """Modules that checkpoints store as an `nn.Linear` and that are none in the graph: no recipe reaches them."""
         ...
 
     def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
@@ -218,7 +218,7 @@ class ClipFamily(Protocol):
         ...
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """What of the stored tensors does not belong to the configuration although all parameters can be made."""
+        """Why stored tensors do not fit the configuration although they give every parameter; None if they fit."""
         ...
 
     def expose(self, model: nn.Module) -> None:
@@ -253,7 +253,7 @@ class ClipFamily(Protocol):
         ...
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
-        """The image processor that makes pictures of the model's size, of one that leaves it open; else as it is."""
+        """An image processor for pictures of the model's size: `images` itself, unless it leaves the size open."""
         ...
 
 

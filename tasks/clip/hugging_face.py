@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SWITCHES = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-"""How transformers gives its results, which a file may say otherwise."""
+"""How transformers is to return results; a file may have set it otherwise."""
 _STACKS = ("embeddings", "encoder", "layers", "layer")
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
 _NOT_ARCHITECTURE = frozenset(
@@ -137,12 +137,12 @@ class HuggingFaceFamily:
         raise ConfigError(
             f"image_size was given, and this {self.name} model has one of its own: {height} x {width}",
             where=where,
-            expected="image_size for models that leave it open alone, SigLIP 2 NaFlex",
+            expected="image_size only for models that leave it open: SigLIP 2 NaFlex",
             fix="leave image_size out",
         )
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels at the size the position embeddings are for; clipsmith takes models of three channels alone."""
+        """Pixels at the size that the position embeddings are for; clipsmith only takes models of three channels."""
         return (InputSpec("pixel_values", "float16", (vision.num_channels, vision.image_size, vision.image_size)),)
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
@@ -226,7 +226,7 @@ class HuggingFaceFamily:
         return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Parameters are stored as they are: their shapes say all."""
+        """None: parameters are stored as they are, and their shapes say all."""
         del config, stored
         return None
 
@@ -285,7 +285,7 @@ def stated_end(full: Any) -> int:
 
 
 def _without_prefix(folder: Path) -> dict[str, str]:
-    """How transformers is told of a prefix that all names in the folder's weights have (`tasks.clip.weights`)."""
+    """The `key_mapping` by which transformers drops a prefix that all names of the weights have (`wrapper_prefix`)."""
     prefix = wrapper_prefix(stored_names(sorted(folder.glob("*.safetensors"))))
     return {f"^{re.escape(prefix)}": ""} if prefix else {}
 

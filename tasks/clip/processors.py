@@ -44,6 +44,7 @@ def load_tokenizer(folder: Path, **options: Any) -> Any:
     says everything, and transformers' class for such files reads it. `options` go to transformers.
 
     Raises:
+        ValueError: the tokenizer is code of the folder's own.
         Exception: whatever transformers and its libraries raise for files that they cannot use.
     """
     import transformers

@@ -33,6 +33,7 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
 
     Raises:
         MissingEncoder: a text-only or vision-only model; the message names the missing encoder.
+        UnsupportedVariant: it has a family's type, and describes something else than the family's model.
         NotClip: anything else that no adapter knows.
     """
     model_type = config.get("model_type")
@@ -60,7 +61,7 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
 
 
 def _refuse_other_classes(config: dict[str, Any], where: object) -> None:
-    """Files that say a family's type and hold something else.
+    """Refuse a file that says a family's type and describes something else.
 
     Raises:
         UnsupportedVariant.

@@ -292,7 +292,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
-    """The folder's `config.json`; empty if there is none that can be read (whose turn it is then says so)."""
+    """The folder's `config.json`; empty if there is none that can be read, which is reported by whoever needs it."""
     try:
         content = strict_json((folder / _PLAIN_CONFIG).read_bytes())
     except (OSError, ValueError):

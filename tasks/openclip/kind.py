@@ -27,7 +27,7 @@ class OpenClipKind(ClipFamily, Protocol):
     """A family whose checkpoints are OpenCLIP's files; `tasks.openclip.KINDS` lists them."""
 
     def looks_like(self, document: Document) -> bool:
-        """Whether a model that no kind takes is told this kind's reason: of several, the last one's."""
+        """Whether a refusal of the document may give this kind's reason; of several such kinds, it gives the last one's."""
         ...
 
     def why_not(self, document: Document) -> str | None:
@@ -70,7 +70,7 @@ class OpenClipFiles(HuggingFaceFamily):
         return model.eval()
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
-        """No: `pieces` knows what has no use, and another name may be part of an encoder."""
+        """No: `pieces` says which tensors have no use, and any other may be part of an encoder."""
         del name, modules
         return False
 

@@ -19,6 +19,8 @@ from tasks.openclip.tokenizer import odd_tokenizer
 
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
 TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")
+_EPS = 1e-5
+"""Of a layer norm, PyTorch's default, which OpenCLIP leaves as it is."""
 _LARGEST_ID = 2
 """With this `eos_token_id` transformers' CLIP pools the text at its largest id, as OpenCLIP does."""
 
@@ -79,7 +81,7 @@ def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | 
 
 
 def odd_size(document: Document) -> str | None:
-    """What transformers' class has no room for: an image that is no square."""
+    """An image that is no square, for which no tower is made; None for a square."""
     height, width = document.image_size
     return None if height == width else f"vision_cfg.image_size {[height, width]}, which is no square"
 
@@ -116,4 +118,13 @@ def transformer_sizes(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
         "intermediate_size": int(part["width"] * part["mlp_ratio"]),
         "num_hidden_layers": part["layers"],
         "num_attention_heads": heads,
+    }
+
+
+def activation_and_eps(document: Document, part: Mapping[str, Any]) -> dict[str, Any]:
+    """The activation and the norms' epsilon of a transformer of OpenCLIP's own, in the same words."""
+    approximate = (part["act_kwargs"] or {}).get("approximate") == "tanh"
+    return {
+        "hidden_act": "gelu_pytorch_tanh" if approximate else document.activation,
+        "layer_norm_eps": (part["norm_kwargs"] or {}).get("eps", _EPS),
     }

@@ -18,7 +18,7 @@ _MODES = ("shortest", "squash")
 
 
 def odd_preprocess(document: Document) -> str | None:
-    """A way to prepare pictures that transformers' image processor has not.
+    """The first setting of how pictures are prepared that transformers' image processor does not have; None if none is.
 
     `longest` is one: it pads around the picture, in a colour, before the pixels are normalised.
     """

@@ -17,11 +17,9 @@ from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import Document
 from tasks.openclip.kind import OpenClipFiles
 from tasks.openclip.names import as_transformers, find_pieces
-from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, text_sizes
+from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, activation_and_eps, text_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
-_EPS = 1e-5
-"""PyTorch's, which OpenCLIP leaves as it is in text towers."""
 _TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
 """What SigLIP's text tower has: every token sees every other, and the last place is projected, with a bias."""
 _NAMES = CLIP_NAMES | {
@@ -63,7 +61,6 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
         del folder
         text = document.text
         tower = TIMM[document.vision["timm_model_name"]]
-        approximate = (text["act_kwargs"] or {}).get("approximate") == "tanh"
         return {
             "model_type": "siglip",
             "vision_config": {
@@ -77,9 +74,8 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
                 "layer_norm_eps": tower.eps,
             },
             "text_config": text_sizes(text)
+            | activation_and_eps(document, text)
             | {
-                "hidden_act": "gelu_pytorch_tanh" if approximate else document.activation,
-                "layer_norm_eps": (text["norm_kwargs"] or {}).get("eps", _EPS),
                 "projection_size": document.embed_dim,
                 "bos_token_id": None,
                 "eos_token_id": 1,

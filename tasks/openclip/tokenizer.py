@@ -40,7 +40,7 @@ _PUNCTUATION = r"[!-/:-@\[-`{-~]"
 
 
 def odd_tokenizer(document: Document) -> str | None:
-    """A setting of the tokenizer that is not known."""
+    """The first setting of the tokenizer that is not known; None if all are."""
     settings = document.text["tokenizer_kwargs"] or {}
     for key, value in sorted(settings.items()):
         known = value in _CLEANINGS if key == "clean" else isinstance(value, bool) and key in _KWARGS
@@ -52,7 +52,7 @@ def odd_tokenizer(document: Document) -> str | None:
 def tokenizer_repository(document: Document) -> str | None:
     """Where a document's tokenizer is published: what it names, or CLIP's, which OpenCLIP brings along.
 
-    None for a vocabulary of another size, of which nothing is said.
+    None for a vocabulary of another size whose tokenizer is not named.
     """
     name: str | None = document.text["hf_tokenizer_name"]
     if name is None and document.text["vocab_size"] == TEXT_DEFAULTS["vocab_size"]:

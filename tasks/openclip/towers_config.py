@@ -1,4 +1,4 @@
-"""The towers' configuration, complete, from OpenCLIP's document; and what of a document they cannot be."""
+"""The complete configuration of our towers for a document, and what in a document they cannot do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.openclip.architectures import TEXT_ENCODERS, TIMM
 from tasks.openclip.document import Document
-from tasks.openclip.plain import odd_size, transformer_sizes
+from tasks.openclip.plain import activation_and_eps, odd_size, transformer_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _SIZES = ("layers", "width", "mlp_ratio", "ls_init_value", "act_kwargs", "norm_kwargs")
@@ -48,8 +48,6 @@ _HF_POOLS = {"mean_pooler": "mean", "cls_pooler": "pooler", "cls_last_hidden_sta
 _TANH = {"approximate": "tanh"}
 _OWNERS = ("", "FacebookAI", "google-bert", "microsoft")
 """Who publishes the encoders whose sizes are known; another's of the same name may be anything."""
-_EPS = 1e-5
-"""PyTorch's, which OpenCLIP leaves as it is."""
 
 
 def why_not(document: Document) -> str | None:
@@ -141,7 +139,7 @@ def _encoder_obstacles(document: Document) -> Iterator[str]:
 
 
 def towers_config(document: Document) -> dict[str, Any]:
-    """The configuration of a document that `why_not` has nothing against."""
+    """The configuration for a document that the towers take (`why_not` gives None)."""
     vision, text = document.vision, document.text
     return {
         "projection_dim": document.embed_dim,
@@ -153,8 +151,7 @@ def towers_config(document: Document) -> dict[str, Any]:
 def _block(document: Document, part: dict[str, Any], heads: int) -> dict[str, Any]:
     return {
         **transformer_sizes(part, heads),
-        "hidden_act": "gelu_pytorch_tanh" if part["act_kwargs"] else document.activation,
-        "layer_norm_eps": (part["norm_kwargs"] or {}).get("eps", _EPS),
+        **activation_and_eps(document, part),
         "norm_after": False,
         "key_bias": True,
         "inner_norm": False,

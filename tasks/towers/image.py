@@ -1,4 +1,4 @@
-"""The image tower: a vision transformer, with all that OpenCLIP's and timm's differ in as settings."""
+"""The image tower: a vision transformer whose settings cover what OpenCLIP's and timm's differ in."""
 
 from __future__ import annotations
 

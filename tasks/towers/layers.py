@@ -15,8 +15,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.siglip.modeling_siglip import eager_attention_forward
 
-Rotary = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and signed sines, each (T, head_dim): see `tasks.towers.rotary`."""
+from tasks.towers.rotary import Rotary, turned
 
 
 @dataclass(frozen=True)
@@ -86,24 +85,13 @@ class TowerAttention(nn.Module):
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         q, k, v = self._split(self.q_proj(query)), self._split(self.k_proj(values)), self._split(self.v_proj(values))
         if rotary is not None:
-            q, k = _turned(q, rotary), _turned(k, rotary)
+            q, k = turned(q, rotary), turned(k, rotary)
         context, _ = attend(self, q, k, v, mask, is_causal=False, scaling=self.scaling, dropout=0.0)
         return self.out_proj(self.norm(context.reshape(*query.shape[:-1], -1).contiguous()))
 
     def _split(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T, W) to (B, heads, T, head_dim)."""
         return values.view(*values.shape[:-1], self.heads, -1).transpose(1, 2)
-
-
-def _turned(values: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-    """Turn each pair of neighbouring channels of (B, heads, T, head_dim) by the token's angle.
-
-    The pair (a, b) becomes (a cos - b sin, b cos + a sin); the sines already have the signs.
-    """
-    cosines, sines = rotary
-    pairs = values.view(*values.shape[:-1], -1, 2)  # (B, heads, T, head_dim / 2, 2)
-    swapped = torch.cat([pairs[..., 1:], pairs[..., :1]], dim=-1).flatten(-2)
-    return values * cosines + swapped * sines
 
 
 class Mlp(nn.Module):

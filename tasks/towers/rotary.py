@@ -1,4 +1,4 @@
-"""Rotary positions on a grid of patches, as EVA-02 and Perception Encoder have them: tables of cosines and sines.
+"""Rotary positions on a grid of patches, as EVA-02 and Perception Encoder have them.
 
 Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, with half of the channels for each of
 the two axes. Half of the heads' channel pairs turn with the row, half with the column.
@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+Rotary = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and signed sines, each (T, head_dim): what `tables` gives."""
 _TEMPERATURE = 10000.0
 
 
@@ -33,3 +36,14 @@ def tables(rotary: dict[str, Any], grid: int, head_dim: int, prefix: int) -> tup
     cosines = np.concatenate([unturned + 1.0, np.cos(angles)])
     sines = np.concatenate([unturned, np.sin(angles) * signs])
     return cosines.astype(np.float32), sines.astype(np.float32)
+
+
+def turned(values: torch.Tensor, rotary: Rotary) -> torch.Tensor:
+    """Turn each pair of neighbouring channels of (B, heads, T, head_dim) by the token's angle.
+
+    The pair (a, b) becomes (a cos - b sin, b cos + a sin); the sines already have the signs.
+    """
+    cosines, sines = rotary
+    pairs = values.view(*values.shape[:-1], -1, 2)  # (B, heads, T, head_dim / 2, 2)
+    swapped = torch.cat([pairs[..., 1:], pairs[..., :1]], dim=-1).flatten(-2)
+    return values * cosines + swapped * sines
