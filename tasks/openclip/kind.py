@@ -27,7 +27,7 @@ class OpenClipKind(ClipFamily, Protocol):
     """A family whose checkpoints are OpenCLIP's files; `tasks.openclip.KINDS` lists them."""
 
     def looks_like(self, document: Document) -> bool:
-        """Whether a refusal of the document may give this kind's reason; of several such kinds, it gives the last one's."""
+        """Whether a refusal of the document may give this kind's reason; of several, the last kind's is given."""
         ...
 
     def why_not(self, document: Document) -> str | None:
