@@ -16,7 +16,7 @@ from artifacts.store.store import activate, active_store
 from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
-from tasks.clip import ENCODERS, family_named
+from tasks.clip.base import ENCODERS
 from tasks.comparing.opened_release import ReleaseSide, calibrated_on, release_side
 from tasks.comparing.paired_accuracy import Outputs, accuracy_rows
 from tasks.comparing.paired_latency import blank_row, latency_rows
@@ -24,6 +24,7 @@ from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
 from tasks.evaluation.kept_embeddings import REFERENCE
+from tasks.families import family_named
 from tasks.pipeline.captions import require_whole_captions
 from tasks.pipeline.class_names import require_classes_apart
 from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task

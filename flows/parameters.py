@@ -24,7 +24,7 @@ from artifacts.names import ModelName
 from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
-from tasks.clip import ImageSize
+from tasks.clip.base import ImageSize
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names

@@ -23,13 +23,14 @@ from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
-from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.clip.base import ENCODERS, ClipFamily
 from tasks.data.batches import stream_batches
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import PinnedData, pin_both
 from tasks.data.subset import subset
 from tasks.data.texts import evaluation_texts
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
+from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve

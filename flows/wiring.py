@@ -19,7 +19,7 @@ from flows.step_runner import Job, StepRunner
 from flows.tables import coverage_rows, encoder_rows, size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ENCODERS
+from tasks.clip.base import ENCODERS
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.gpu import gpu_name
 from tasks.engines import backend_for

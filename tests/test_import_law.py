@@ -22,6 +22,9 @@ ROOMS = (
     "artifacts.keeping",
     "tasks",
     "tasks.clip",
+    "tasks.towers",
+    "tasks.openclip",
+    "tasks.families",
     "tasks.torch_fp8",
     "tasks.runs",
     "tasks.checkpoints",
@@ -221,10 +224,8 @@ def test_no_module_loads_heavy_packages_when_imported() -> None:
     # imported inside functions.
     lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "activation_histogram")}
     lazy |= {f"tasks.torch_fp8.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels")}
-    lazy |= {
-        f"tasks.clip.{name}"
-        for name in ("patch_grid", "pooling", "tower_layers", "tower_image", "tower_text", "tower_model")
-    }
+    lazy |= {f"tasks.clip.{name}" for name in ("patch_grid", "pooling")}
+    lazy |= {f"tasks.towers.{name}" for name in ("rotary", "layers", "image", "text", "model")}
     names = [name for name in sources() if name not in lazy]
     assert loaded_by(f"import {', '.join(names)}") & {*HEAVY, "polygraphy", "pandas"} == set()
 

@@ -41,7 +41,7 @@ def _recipes() -> Iterable[str]:
 
 
 def _families() -> Iterable[str]:
-    from tasks.clip import FAMILIES
+    from tasks.families import FAMILIES
 
     return (family.name for family in FAMILIES)
 

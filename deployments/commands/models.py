@@ -43,7 +43,7 @@ def check(
 @app.command(rich_help_panel=panels.MAKE)
 def models(as_json: JsonOption = False) -> None:
     """List the families of models that clipsmith accepts, with published models of each."""
-    from tasks.clip import FAMILIES
+    from tasks.families import FAMILIES
 
     if as_json:
         rows = [

@@ -10,7 +10,7 @@ from rich.markup import escape
 from deployments.printing.console import print_list, stdout
 
 if TYPE_CHECKING:
-    from tasks.clip import ClipFamily
+    from tasks.clip.base import ClipFamily
     from tasks.pipeline.outline import Outline, Tower
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from artifacts.errors import CheckpointNotFound, CheckpointUnreachable
 from tasks.checkpoints.hub_retries import is_transient, patiently
-from tasks.clip import openclip
+from tasks.clip.processors import TOKENIZER_FILES, vocabularies
+from tasks.openclip.document import in_openclip_layout, read_document
+from tasks.openclip.tokenizer import TOKENIZER_SOURCE, tokenizer_repository
 
 
 def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
@@ -17,16 +19,18 @@ def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointNotFound, CheckpointUnreachable: the repository cannot be had.
     """
-    repository = openclip.tokenizer_elsewhere(folder) if openclip.is_native(folder) else None
+    if not in_openclip_layout(folder) or vocabularies(folder):
+        return stored
+    repository = tokenizer_repository(read_document(folder))
     if repository is None:
         return stored
     source = {"repository": repository, "commit": _download(repository, folder).name}
-    return stored | {"text_config": stored["text_config"] | {openclip.TOKENIZER_SOURCE: source}}
+    return stored | {"text_config": stored["text_config"] | {TOKENIZER_SOURCE: source}}
 
 
 def pinned_elsewhere(stored: dict[str, Any]) -> list[list[str]]:
     """What belongs to a checkpoint's identity beside its files: name and commit of the tokenizer's repository."""
-    source = (stored.get("text_config") or {}).get(openclip.TOKENIZER_SOURCE)
+    source = (stored.get("text_config") or {}).get(TOKENIZER_SOURCE)
     return [[source["repository"], source["commit"]]] if source else []
 
 
@@ -36,9 +40,9 @@ def _download(repository: str, folder: Path) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        fetch = partial(snapshot_download, repository, allow_patterns=[*openclip.TOKENIZER_FILES])
+        fetch = partial(snapshot_download, repository, allow_patterns=[*TOKENIZER_FILES])
         found = Path(patiently(fetch))
-        if not openclip.has_tokenizer(found):
+        if not vocabularies(found):
             raise OSError("no tokenizer in it")
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from artifacts.errors import CheckpointError
 from artifacts.strict_json import strict_json
 from tasks.checkpoints.snapshot import one_line
-from tasks.clip import MASK, ClipFamily
+from tasks.clip.base import MASK, ClipFamily
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from artifacts.errors import CheckpointChanged, CheckpointError
 from artifacts.manifest import DataSource
 from artifacts.refs import RelativePath, Sha256
-from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
+from tasks.families import family_named
 
 STATE_FILE = "modelopt_state.pth"
 AMAX_FILE = "amax.parquet"

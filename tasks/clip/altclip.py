@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.clip.base import MASK, InputSpec, Piece
+from tasks.clip.base import InputSpec, Piece, text_inputs
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 _CONTEXT = 77
@@ -27,9 +27,8 @@ class AltClip(HuggingFaceFamily):
     architecture = "AltCLIP"
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
-        """Token ids and their mask: 1 for a token, 0 for padding. Positions start after the padding token's id."""
-        shape = (min(_CONTEXT, text.max_position_embeddings - text.pad_token_id - 1),)
-        return (InputSpec("input_ids", "int64", shape), InputSpec(MASK, "int64", shape))
+        """Token ids and their mask. Positions start after the padding token's id."""
+        return text_inputs(min(_CONTEXT, text.max_position_embeddings - text.pad_token_id - 1), masked=True)
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
         """Files say `encoder.layer.0`, transformers 5 says `encoder.layers.0` (and writes the former)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,6 +16,8 @@ MASK = "attention_mask"
 """The input that tells tokens (1) from padding (0), of text encoders that have it."""
 _SMALLEST_VOCABULARY = 16
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+"""An attention's projections, in the order in which files stack them."""
 
 
 def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
@@ -35,6 +37,12 @@ class InputSpec:
     name: str
     dtype: Literal["float16", "int64"]
     shape: tuple[int, ...]
+
+
+def text_inputs(context: int, *, masked: bool) -> tuple[InputSpec, ...]:
+    """Token ids, and for encoders that see padding unless it is masked, their mask: 1 for a token, 0 for padding."""
+    names = ("input_ids", MASK) if masked else ("input_ids",)
+    return tuple(InputSpec(name, "int64", (context,)) for name in names)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,14 @@ class Piece:
     batch_norm: str | None = None
 
 
+def stacked(name: str, shape: tuple[int, ...], parameters: Sequence[str]) -> dict[str, Piece]:
+    """The parameters whose rows lie one after the other in the stored tensor `name` of this shape, as many for each."""
+    size = shape[0] // len(parameters)
+    return {
+        parameter: Piece(name, rows=(index * size, (index + 1) * size)) for index, parameter in enumerate(parameters)
+    }
+
+
 class ClipFamily(Protocol):
     """A family of two-encoder models.
 
@@ -96,7 +112,7 @@ class ClipFamily(Protocol):
 
     @property
     def covers(self) -> str:
-        """Whose checkpoints these are, for people."""
+        """Whose checkpoints it takes, in words for people."""
         ...
 
     @property
@@ -126,7 +142,7 @@ class ClipFamily(Protocol):
 
     @property
     def unquantized(self) -> tuple[str, ...]:
-        """Modules that are an `nn.Linear` as checkpoints store them and none in the graph: no recipe reaches them."""
+        """Modules that checkpoints store as an `nn.Linear` and that are none in the graph: no recipe reaches them."""
         ...
 
     def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
@@ -202,7 +218,7 @@ class ClipFamily(Protocol):
         ...
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """What of the stored tensors does not belong to the configuration although all parameters can be made."""
+        """Why stored tensors do not fit the configuration although they give every parameter; None if they fit."""
         ...
 
     def expose(self, model: nn.Module) -> None:
@@ -237,5 +253,10 @@ class ClipFamily(Protocol):
         ...
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
-        """The image processor that makes pictures of the model's size, of one that leaves it open; else as it is."""
+        """An image processor for pictures of the model's size: `images` itself, unless it leaves the size open."""
         ...
+
+
+def encoder_prefixes(family: ClipFamily, config: dict[str, Any]) -> tuple[str, ...]:
+    """The state-dict prefixes of all weights that embeddings are made of, those of both encoders."""
+    return tuple(prefix for encoder in ENCODERS for prefix in family.encoder_spec(config, encoder).prefixes)

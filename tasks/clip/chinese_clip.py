@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.clip.base import MASK, InputSpec
+from tasks.clip.base import InputSpec, text_inputs
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 _CONTEXT = 52
@@ -24,6 +24,5 @@ class ChineseClip(HuggingFaceFamily):
     architecture = "ChineseCLIP"
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
-        """Token ids and their mask: 1 for a token, 0 for padding."""
-        shape = (min(_CONTEXT, text.max_position_embeddings),)
-        return (InputSpec("input_ids", "int64", shape), InputSpec(MASK, "int64", shape))
+        """Token ids and their mask."""
+        return text_inputs(min(_CONTEXT, text.max_position_embeddings), masked=True)

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import ConfigError, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece
-from tasks.clip.image_processor import load_image_processor
+from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece, text_inputs
 from tasks.clip.lean import model_class
-from tasks.clip.text_tokenizer import load_tokenizer
+from tasks.clip.processors import load_image_processor, load_tokenizer
 from tasks.clip.weights import stored_names, wrapper_prefix
 
 if TYPE_CHECKING:
     from torch import nn
 
 _SWITCHES = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-"""How transformers gives its results, which a file may say otherwise."""
+"""How transformers is to return results; a file may have set it otherwise."""
 _STACKS = ("embeddings", "encoder", "layers", "layer")
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
 _NOT_ARCHITECTURE = frozenset(
@@ -138,17 +137,17 @@ class HuggingFaceFamily:
         raise ConfigError(
             f"image_size was given, and this {self.name} model has one of its own: {height} x {width}",
             where=where,
-            expected="image_size for models that leave it open alone, SigLIP 2 NaFlex",
+            expected="image_size only for models that leave it open: SigLIP 2 NaFlex",
             fix="leave image_size out",
         )
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels at the size the position embeddings are for; clipsmith takes models of three channels alone."""
+        """Pixels at the size that the position embeddings are for; clipsmith only takes models of three channels."""
         return (InputSpec("pixel_values", "float16", (vision.num_channels, vision.image_size, vision.image_size)),)
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
         """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
-        return (InputSpec("input_ids", "int64", (text.max_position_embeddings,)),)
+        return text_inputs(text.max_position_embeddings, masked=False)
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
         """The width of both projections."""
@@ -227,7 +226,7 @@ class HuggingFaceFamily:
         return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Parameters are stored as they are: their shapes say all."""
+        """None: parameters are stored as they are, and their shapes say all."""
         del config, stored
         return None
 
@@ -259,7 +258,7 @@ class HuggingFaceFamily:
         return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
-        """The processor of the class that the folder's files name (`tasks.clip.image_processor`)."""
+        """The processor of the class that the folder's files name (`tasks.clip.processors`)."""
         return load_image_processor(folder, next(iter(self.model_types), "clip"))
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
@@ -286,7 +285,7 @@ def stated_end(full: Any) -> int:
 
 
 def _without_prefix(folder: Path) -> dict[str, str]:
-    """How transformers is told of a prefix that all names in the folder's weights have (`tasks.clip.weights`)."""
+    """The `key_mapping` by which transformers drops a prefix that all names of the weights have (`wrapper_prefix`)."""
     prefix = wrapper_prefix(stored_names(sorted(folder.glob("*.safetensors"))))
     return {f"^{re.escape(prefix)}": ""} if prefix else {}
 

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import Piece
+from tasks.clip.base import PROJECTIONS, Piece, stacked
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 if TYPE_CHECKING:
     from torch import nn
 
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _STACKED = ("in_proj_weight", "in_proj_bias")
 POOLING = "vision_model.head.attention"
 """The pooling attention, an `nn.MultiheadAttention`: its weights are one stack that quantizers cannot reach."""
@@ -72,8 +71,6 @@ class Siglip(HuggingFaceFamily):
         for stack in _STACKED:
             name = f"{POOLING}.{stack}"
             if name in stored:
-                size = stored[name][0] // len(_PROJECTIONS)
-                for index, projection in enumerate(_PROJECTIONS):
-                    rows = (index * size, (index + 1) * size)
-                    pieces[f"{POOLING}.{projection}.{stack.removeprefix('in_proj_')}"] = Piece(name, rows)
+                kind = stack.removeprefix("in_proj_")
+                pieces |= stacked(name, stored[name], [f"{POOLING}.{each}.{kind}" for each in PROJECTIONS])
         return pieces

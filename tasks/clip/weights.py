@@ -98,7 +98,7 @@ class WeightReader:
             found = {} if find_pieces is None else find_pieces(shapes)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise BadWeights(
-                f"tensors have not the shapes of the model's kind: {error}",
+                f"the tensors do not have the shapes of the model's kind: {error}",
                 where=next((path for path, _, _ in where.values()), None),
                 expected="the shapes that the model's own library stores",
                 fix="download the checkpoint again",
@@ -112,7 +112,11 @@ class WeightReader:
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
     def _check_parts(self, piece: Piece) -> None:
-        """What becomes part of a piece has a value for each row of it, and a piece has all values of its tensor."""
+        """Refuse a piece without all values of its tensor, and a scale or batch norm without one value for each row.
+
+        Raises:
+            BadWeights.
+        """
         stored = self.stored.get(piece.stored, ())
         shape = stored if piece.shape is None else piece.shape
         parts = [*_batch_norm(piece).values(), *([piece.scale] if piece.scale else [])]
@@ -179,7 +183,7 @@ class WeightReader:
         return self._pieces[name].transposed
 
     def _shape(self, piece: Piece) -> tuple[int, ...]:
-        """The whole tensor's shape as it is read."""
+        """The shape in which the whole stored tensor is read."""
         return tuple(self._where[piece.stored][2]["shape"]) if piece.shape is None else piece.shape
 
     def _range(self, piece: Piece) -> tuple[int, int]:

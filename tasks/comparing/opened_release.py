@@ -11,7 +11,7 @@ from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ImageSize
+from tasks.clip.base import ImageSize
 from tasks.engines import BatchProfile
 from tasks.engines.record import release_profile
 from tasks.pipeline.checkpoint import calibration_samples, image_hashes, resolve

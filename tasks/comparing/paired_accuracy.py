@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
-from tasks.clip import ENCODERS
+from tasks.clip.base import ENCODERS
 from tasks.data import Dataset
 from tasks.evaluation.kept_embeddings import load_embedded, rows_of
 from tasks.evaluation.metrics import cosine, paired_difference

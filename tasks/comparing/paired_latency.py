@@ -13,7 +13,7 @@ from artifacts.manifest import Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED
 from artifacts.store.store import active_store
-from tasks.clip import EncoderSpec
+from tasks.clip.base import EncoderSpec
 from tasks.device.device_turn import device_key, device_turn
 from tasks.device.gpu_state import when_idle, why_invalid
 from tasks.device.interleaved import LatencySettings, interleaved, random_feed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from artifacts.prefect_forms import for_forms
-from tasks.clip import MASK, EncoderSpec, made_up_tokens
+from tasks.clip.base import MASK, EncoderSpec, made_up_tokens
 
 MIN_ROUNDS = 3
 _SEED = 7

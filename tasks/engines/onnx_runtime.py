@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
-from tasks.clip import MASK, made_up_tokens
+from tasks.clip.base import MASK, made_up_tokens
 from tasks.device.gpu_state import GpuState
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.checked import CheckedRunner

@@ -14,8 +14,8 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
-from tasks.clip import family_named
 from tasks.data.pinned import DataRef
+from tasks.families import family_named
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, parts, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tasks.clip import ClipFamily, EncoderSpec
+    from tasks.clip.base import ClipFamily, EncoderSpec
     from tasks.quantizing.activation_histogram import ActivationHistogram
 
 MIN_BATCHES = 4

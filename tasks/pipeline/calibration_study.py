@@ -20,10 +20,10 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.evaluation.metrics import cosine, snr_db
+from tasks.families import family_named
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tasks.clip import ClipFamily, EncoderSpec
+    from tasks.clip.base import ClipFamily, EncoderSpec
     from tasks.quantizing.activation_histogram import ActivationHistogram
 
 _SEED = 20_261_128

@@ -7,9 +7,9 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
+from tasks.families import family_named
 
 _SHOWN = 80
 

@@ -38,9 +38,13 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
-from tasks.clip import ENCODERS, ClipFamily, ImageSize, family_for, family_named, openclip
+from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
+from tasks.clip.processors import TOKENIZER_FILES
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
+from tasks.families import family_for, family_named
+from tasks.openclip import identify
+from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout, weights_file
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -48,17 +52,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_CONFIGS = ("config.json", openclip.CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
-_TOKENIZERS = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges*",
-    "*.model",
-    "*.spm",
-)
-_BESIDES_WEIGHTS = (*_CONFIGS, *_TOKENIZERS, AMAX_FILE, STATE_FILE, _INDEX)
+_CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
+_BESIDES_WEIGHTS = (*_CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, _INDEX)
 """What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.")
@@ -152,7 +147,7 @@ def describe(
     with sound_config(family.name, folder):
         family.refuse_foreign_code(config, where=folder / "config.json")
         config, chosen = family.at_size(config, image_size, where=folder)
-    native = openclip.is_native(folder, weights=weights)
+    native = in_openclip_layout(folder, weights=weights)
     return family, with_tokenizer(folder, config) if native else config, chosen
 
 
@@ -200,8 +195,8 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
         # Many repositories hold the same weights in both layouts: one is enough.
-        if weights and openclip.is_native(folder):
-            patterns = [*wanted, *openclip.WEIGHTS_FILES]
+        if weights and in_openclip_layout(folder):
+            patterns = [*wanted, *WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
@@ -226,8 +221,8 @@ def names_at_hub(model: str, commit: str | None) -> list[str] | None:
 
 def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
     """The family, and the stored configuration in the form of a `config.json`."""
-    if openclip.is_native(folder, weights=weights):
-        return openclip.identify(folder)
+    if in_openclip_layout(folder, weights=weights):
+        return identify(folder)
     config = _read_config(folder)
     return family_for(config, where=folder / "config.json"), config
 
@@ -310,8 +305,8 @@ def refuse_pickles(names: Iterable[str], where: Path | str) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that the model's library would load: one file, or the shards that an index names."""
-    if openclip.is_native(folder):
-        return [openclip.weights_file(folder)]
+    if in_openclip_layout(folder):
+        return [weights_file(folder)]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     try:
@@ -490,7 +485,7 @@ def _empty_model(snapshot: Snapshot) -> nn.Module:
 def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
     """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
     family = family_named(snapshot.family)
-    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
+    used = encoder_prefixes(family, snapshot.config)
     tensors = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return {name: shape for name, shape in tensors.items() if name.startswith(used) or name in reader}
 

@@ -7,10 +7,10 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.base import Classes
 from tasks.data.pinned import DataRef
 from tasks.data.templates import fill
+from tasks.families import family_named
 
 
 def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:

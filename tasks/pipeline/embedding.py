@@ -20,7 +20,6 @@ from artifacts.store.store import active_store
 from artifacts.store.unfinished import Partial
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.batches import Done, stream_batches
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
@@ -30,6 +29,7 @@ from tasks.engines.checked import filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
+from tasks.families import family_named
 from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 

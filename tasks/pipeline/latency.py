@@ -19,12 +19,13 @@ from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import EncoderSpec, family_named
+from tasks.clip.base import EncoderSpec
 from tasks.device.device_turn import device_key, device_turn
 from tasks.device.gpu_state import GpuState, when_idle, why_invalid
 from tasks.device.interleaved import LatencySettings, interleaved, random_feed
 from tasks.engines import Backend, backend_for
 from tasks.evaluation.metrics import ratio_interval
+from tasks.families import family_named
 from tasks.file_names import engine_name
 from tasks.runs.steps import StepOutput, cached_step, measured
 

@@ -8,7 +8,7 @@ from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.file_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize

@@ -18,8 +18,9 @@ from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import Preprocess, save_preprocess
 from tasks.checkpoints.snapshot import STATE_FILE, Snapshot
-from tasks.clip import ENCODERS, ImageSize, family_named
+from tasks.clip.base import ENCODERS, ImageSize
 from tasks.clip.weights import WeightReader
+from tasks.families import family_named
 from tasks.graph.skeleton import Inventory
 from tasks.graph.tracing import inventory_of
 from tasks.pipeline.checkpoint import (

@@ -2,7 +2,7 @@
 
 transformers is given the checkpoint's own files: its configuration but for switches, the tokenizer and the image
 processor that they name, one text at a time and unpadded, pictures in the modes that files have. Which class the image
-processor's name means is found by us (`tasks.clip.image_processor`): `AutoImageProcessor` wants torchvision.
+processor's name means is found by us (`tasks.clip.processors`): `AutoImageProcessor` wants torchvision.
 
 Our side is what every later step works with: the exported preprocessing, the resolved configuration, weights by the
 names and rows of the exporter, and the arithmetic of the exported graph, in FP32.
@@ -23,9 +23,11 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
-from tasks.clip.text_tokenizer import load_tokenizer
+from tasks.clip import attention
+from tasks.clip.base import ENCODERS, MASK, ClipFamily, Oracle, encoder_prefixes
+from tasks.clip.processors import load_tokenizer
 from tasks.data.images import opened_rgb
+from tasks.families import family_named
 from tasks.quantizing.modelopt import PACKAGES, plain_folder
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -198,7 +200,7 @@ def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> No
     """Turn the model into what is traced, once its parameters are those that the exporter reads."""
     family.expose(model)
     reader = snapshot.weights()
-    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
+    used = encoder_prefixes(family, snapshot.config)
     for name, parameter in model.named_parameters():
         # Equal to the bit, but for positions that both sides interpolate.
         if name.startswith(used) and not np.allclose(reader.read(name), parameter.numpy(), rtol=1e-5, atol=1e-6):

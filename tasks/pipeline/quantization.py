@@ -13,7 +13,7 @@ from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
-from tasks.clip import family_for
+from tasks.families import family_for
 from tasks.quantizing.modelopt import (
     EAGER,
     PACKAGES,

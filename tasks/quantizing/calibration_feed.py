@@ -18,7 +18,7 @@ from tasks.data.batches import Batch, stream_batches
 if TYPE_CHECKING:
     import torch
 
-    from tasks.clip import EncoderSpec
+    from tasks.clip.base import EncoderSpec
 
 
 def torch_device() -> torch.device:

@@ -9,7 +9,7 @@ import torch
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
-from tasks.clip import ClipFamily, EncoderSpec
+from tasks.clip.base import ClipFamily, EncoderSpec
 
 if TYPE_CHECKING:
     import numpy as np

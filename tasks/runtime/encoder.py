@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from artifacts.errors import MissingEncoder, NumericError, WrongInput
 from artifacts.manifest import Encoder
 from tasks.checkpoints.preprocess import Processor
-from tasks.clip import MASK
+from tasks.clip.base import MASK
 from tasks.data.images import decode_rgb, opened_rgb
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.checked import filled

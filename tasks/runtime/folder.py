@@ -9,10 +9,11 @@ from artifacts.copies.exporting import MANIFEST_FILE
 from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
 from artifacts.refs import digest_file
-from tasks.clip import ENCODERS, ClipFamily, family_named
+from tasks.clip.base import ENCODERS, ClipFamily
 from tasks.engines import backend_for, known_targets
 from tasks.engines.base import BatchProfile
 from tasks.engines.record import read_record, record_path
+from tasks.families import family_named
 from tasks.file_names import engine_name, onnx_name
 
 _AGAIN = "export the release again"

@@ -14,7 +14,7 @@ from artifacts.errors import DataError
 from artifacts.manifest import Encoder, Manifest
 from tasks.bench.evaluation import Evaluation
 from tasks.checkpoints.preprocess import Processor
-from tasks.clip import ENCODERS, MASK
+from tasks.clip.base import ENCODERS, MASK
 from tasks.data import Dataset
 from tasks.data.pinned import DataRef
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE

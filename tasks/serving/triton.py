@@ -19,7 +19,7 @@ from artifacts.copies.exporting import new_folder
 from artifacts.errors import EngineUnavailable, ProfileError
 from artifacts.manifest import Encoder, Manifest, ReleaseFile
 from artifacts.store.store import Store
-from tasks.clip import ENCODERS
+from tasks.clip.base import ENCODERS
 from tasks.engines.base import BatchProfile
 from tasks.engines.record import is_record, read_record, release_profile
 from tasks.file_names import onnx_name

@@ -36,10 +36,10 @@ from rich.table import Table
 
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.clip import family_named
 from tasks.data.batches import Batch, stream_batches
 from tasks.data.pinned import pin_data
 from tasks.demo import SNAPSHOT
+from tasks.families import family_named
 from tasks.pipeline.calibration import Calibration, calibrate
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.quantizing.modelopt import insert_quantizers

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from tasks.clip import ENCODERS, family_named
+from tasks.clip.base import ENCODERS
 from tasks.clip.weights import WeightReader
+from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block
 from tasks.quantizing.recipe import load_recipe
 from tasks.search.evaluation import EncoderGraph

@@ -12,8 +12,8 @@ import torch
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.images import decode_rgb
+from tasks.families import family_named
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
 from tasks.quantizing.modelopt import load_plain
 from tests.conformance.oracle import TEXTS, pictures

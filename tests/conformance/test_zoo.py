@@ -11,7 +11,8 @@ import pytest
 
 from artifacts.errors import CheckpointError
 from artifacts.store.store import Store
-from tasks.clip import ENCODERS, family_named
+from tasks.clip.base import ENCODERS
+from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
 from tests.conformance.facts.everything import ALL
 from tests.conformance.facts.form import Published

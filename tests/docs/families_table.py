@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tasks.clip import FAMILIES
+from tasks.families import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "your-own-model.md"
 _HEAD = "| family | whose checkpoints | held to | for example |\n|---|---|---|---|\n"

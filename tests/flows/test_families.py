@@ -11,8 +11,8 @@ import pytest
 from artifacts.copies.exporting import export
 from artifacts.store.store import Store
 from tests.flows.conftest import Run
-from tests.tasks.clip import openclip_model
 from tests.tasks.families.support import CONFIGS, NAMES, save_checkpoint, save_processor
+from tests.tasks.openclip import reference
 from tests.thorough import amount
 
 pytestmark = pytest.mark.heavy
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     def make(name: str) -> Path:
         if name == "openclip":
-            return openclip_model.save(tmp_path_factory.mktemp("family") / name, openclip_model.CONFIG)
+            return reference.save(tmp_path_factory.mktemp("family") / name, reference.CONFIG)
         path = save_checkpoint(CONFIGS[name], tmp_path_factory.mktemp("family") / name.replace("_", "-"))
         save_processor(name, path)
         return path

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.manifest import Encoder
-from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
+from tasks.families import family_named
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton

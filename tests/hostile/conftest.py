@@ -89,8 +89,8 @@ def active(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def text_skeleton() -> Any:
     """The demo's text encoder, traced once; do not change it."""
-    from tasks.clip import family_named
     from tasks.demo import SNAPSHOT
+    from tasks.families import family_named
     from tasks.graph.tracing import trace
 
     return trace(family_named("clip"), json.loads((SNAPSHOT / "config.json").read_text()), "text")

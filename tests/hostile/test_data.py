@@ -285,8 +285,8 @@ def test_17_tokenizer_without_an_end_token(shop: Workshop, refuse: Refuse) -> No
 def test_17_no_end_token_after_truncation(small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tokenizer that cuts off the end token with the rest."""
     from tasks.checkpoints.preprocess import save_preprocess
-    from tasks.clip import family_named
     from tasks.clip.clip import Clip
+    from tasks.families import family_named
 
     def tokenizer(self: Clip, folder: Path, config: Any) -> Any:
         made = Clip.__base__.tokenizer(self, folder, config)  # type: ignore[union-attr]

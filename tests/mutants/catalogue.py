@@ -141,7 +141,7 @@ MUTANTS = (
     ),
     Mutant(
         name="layer-scale-dropped",
-        symbol="layer_pieces",
+        symbol="names:_in_block",
         text="scale=gamma if gamma in stored else None",
         replacement="scale=None",
         tests=("test_openclip.py",),
@@ -152,7 +152,7 @@ MUTANTS = (
         symbol="tables",
         text=' / grid * rotary["reference"]',
         replacement="",
-        tests=("test_openclip_towers.py::test_towers_are_the_librarys",),
+        tests=("test_towers.py::test_towers_are_the_librarys",),
         why="EVA-02 at another patch size than it was first trained with looks at the wrong places.",
     ),
     Mutant(
@@ -160,7 +160,7 @@ MUTANTS = (
         symbol="TextTower.forward",
         text='_blanked(ids) if self.part["blank_padding"] else ids',
         replacement="ids",
-        tests=("test_openclip_towers.py::test_padding_by_the_end_token_is_padding",),
+        tests=("test_towers.py::test_padding_by_the_end_token_is_padding",),
         why="Texts of CoCa and MobileCLIP2 embed differently with another tokenizer's padding, and nobody notices.",
     ),
     Mutant(
@@ -168,7 +168,7 @@ MUTANTS = (
         symbol="WeightReader._normed",
         text='norm["bias"] - norm["running_mean"] * factors',
         replacement='norm["bias"]',
-        tests=("test_openclip_towers.py::test_towers_are_the_librarys",),
+        tests=("test_towers.py::test_towers_are_the_librarys",),
         why="MobileCLIP's patches are shifted, and every embedding with them.",
     ),
     Mutant(

@@ -16,9 +16,9 @@ from onnx import helper, numpy_helper
 
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.data.pinned import DataRef
 from tasks.demo import SNAPSHOT as DEMO
+from tasks.families import family_named
 from tasks.graph.skeleton import Skeleton
 from tasks.pipeline.calibration import Calibration
 from tasks.pipeline.checkpoint import CheckedCheckpoint

@@ -11,7 +11,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks.clip import ENCODERS, family_named
+from tasks.clip.base import ENCODERS
+from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block
 from tests.benchmarks.children.report import report
 from tests.benchmarks.children.write_files import weights_of, write_files

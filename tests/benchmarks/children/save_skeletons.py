@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block
 from tests.benchmarks.children.report import report
 

@@ -11,9 +11,9 @@ import huggingface_hub
 import pytest
 
 from artifacts.exit_codes import ExitCode
-from tasks.clip import FAMILIES
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
+from tasks.families import FAMILIES
 from tests.deployments.conftest import Call
 
 

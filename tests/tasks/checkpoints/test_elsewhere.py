@@ -14,9 +14,9 @@ from huggingface_hub import constants
 from artifacts.errors import CheckpointError, CheckpointNotFound
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
-from tests.tasks.clip.openclip_golden import add_tokenizer, golden
+from tests.tasks.openclip.support import add_tokenizer, golden
 
 FIRST, SECOND = "a" * 40, "b" * 40
 NAME = "facebook/xlm-v-base"

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data as pictures
 
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.clip import family_named
+from tasks.families import family_named
 
 CONTEXT = 16
 

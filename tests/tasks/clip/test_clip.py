@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tasks.clip import ENCODERS, attention
+from tasks.clip import attention
+from tasks.clip.base import ENCODERS
 from tasks.clip.clip import Clip
 from tasks.demo import SNAPSHOT
 

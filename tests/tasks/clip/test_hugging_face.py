@@ -11,7 +11,8 @@ import torch
 
 from artifacts.errors import CheckpointError, ConfigError, MissingEncoder
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import ENCODERS, family_for, family_named
+from tasks.clip.base import ENCODERS
+from tasks.families import family_for, family_named
 from tests.published import SWITCHES, published
 from tests.tasks.families.support import CONFIGS, NAMES
 

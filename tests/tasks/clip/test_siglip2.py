@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from artifacts.errors import ConfigError, UnsupportedVariant
-from tasks.clip import family_named
 from tasks.clip.base import Piece
+from tasks.families import family_named
 from tests.tasks.families.support import CONFIGS
 
 FAMILY: Any = family_named("siglip2")

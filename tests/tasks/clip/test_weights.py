@@ -266,5 +266,5 @@ def test_parts_that_do_not_fit_are_refused(piece: Piece, message: str, tmp_path:
 
 def test_shapes_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m.safetensors", bias=torch.ones(()))
-    with pytest.raises(BadWeights, match="have not the shapes of the model's kind"):
+    with pytest.raises(BadWeights, match="do not have the shapes of the model's kind"):
         WeightReader([path], lambda stored: {"q": Piece("bias", rows=(0, stored["bias"][0] // 3))})

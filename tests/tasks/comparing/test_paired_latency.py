@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from artifacts.store.store import Store, activate
-from tasks.clip import family_named
 from tasks.comparing import paired_latency
 from tasks.device.device_turn import device_turn
 from tasks.device.interleaved import LatencySettings
+from tasks.families import family_named
 from tests.processes import new_mark
 from tests.tasks.pipeline.test_latency import Fake, engines
 

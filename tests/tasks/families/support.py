@@ -14,10 +14,11 @@ import onnx
 import pytest
 
 from artifacts.manifest import Encoder
-from tasks.clip import ClipFamily, ImageSize, family_named
-from tasks.clip.image_processor import processor_class
+from tasks.clip.base import ClipFamily, ImageSize
+from tasks.clip.processors import processor_class
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
+from tasks.families import family_named
 from tasks.quantizing.recipe import Recipe
 
 TEXT = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2}

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block

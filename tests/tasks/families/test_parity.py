@@ -15,8 +15,8 @@ from artifacts.errors import ParityError
 from artifacts.store.store import Store, activate, active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
+from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.parity import MIN_COSINE, PARITY_FILE, Parity, check_parity, picture_samples, text_samples
 from tests.tasks.families.support import EACH_NAME

@@ -19,7 +19,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
 from tasks.pipeline.graph_audit import audit
 from tasks.pipeline.onnx_export import export_fp16, trace_encoder

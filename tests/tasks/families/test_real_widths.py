@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import pytest
 
-from tasks.clip import family_named
 from tasks.engines import BatchProfile
 from tasks.engines.child import Job, build_in_child
+from tasks.families import family_named
 from tasks.file_names import RECIPE_KEY
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block

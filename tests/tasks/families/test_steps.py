@@ -16,9 +16,9 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
-from tasks.clip import family_named
 from tasks.data.pinned import DataRef, pin_data
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE
+from tasks.families import family_named
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.checkpoint import CheckedCheckpoint, check, resolve
 from tasks.pipeline.embedding import embed

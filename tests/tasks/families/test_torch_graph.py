@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.clip import family_named
+from tasks.families import family_named
 from tasks.torch_fp8.torch_graph import load
 from tests.tasks.families.support import CONFIGS, EACH_NAME, ENCODERS, SIGLIPS, cosines, random_feed, run_onnx
 

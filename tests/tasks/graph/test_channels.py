@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from safetensors.torch import load_file, save_file
 
 from artifacts.errors import BadAmax
-from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
+from tasks.families import family_named
 from tasks.graph.channels import with_channels
 from tasks.graph.quantize import quantize
 from tasks.graph.replicate import trace_by_block

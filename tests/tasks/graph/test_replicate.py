@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.clip import family_named
 from tasks.demo import SNAPSHOT
+from tasks.families import family_named
 from tasks.graph import replicate
 from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton

@@ -21,7 +21,6 @@ from PIL import Image
 from artifacts.errors import BadSample, NumericError
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.clip import family_named
 from tasks.data.batches import stream_batches
 from tasks.data.pinned import DataRef, pin_data
 from tasks.data.texts import evaluation_texts, prompts_of
@@ -31,6 +30,7 @@ from tasks.engines.checked import CheckedRunner
 from tasks.evaluation import embedding_chunks
 from tasks.evaluation.question import task_of
 from tasks.evaluation.scoring import Retrieval
+from tasks.families import family_named
 from tasks.pipeline import embedding
 from tasks.pipeline.embedding import Embeddings, embed
 from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot

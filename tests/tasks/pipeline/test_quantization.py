@@ -134,7 +134,7 @@ def test_scales_by_channel_restore_as_modelopt_calibrates_them(
     """The table has the largest alone, and is that of one scale; the restored channels are max |row|."""
     import torch
 
-    from tasks.clip import family_named
+    from tasks.families import family_named
     from tasks.quantizing.modelopt import EAGER, enable_checkpointing, enabled_quantizers
 
     tables: Any = {encoder: calibration.table for encoder, calibration in calibrated.items()}

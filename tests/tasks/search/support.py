@@ -12,9 +12,9 @@ import torch
 
 from artifacts.manifest import Encoder
 from artifacts.release.gates import Gates
-from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
 from tasks.data.base import Sample
+from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block
 from tasks.quantizing.recipe import load_recipe
 from tasks.search.evaluation import EncoderGraph, Evaluator

@@ -1,0 +1,130 @@
+"""Models in OpenCLIP's layout that are CLIP: a plain vision transformer with class token, causal text.
+
+The architecture is CLIP's, so the settings are translated and the state dict is read under CLIP's names, piece by
+piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.py`, `transformer.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tasks.clip.base import Piece
+from tasks.clip.clip import Clip
+from tasks.openclip.document import Document
+from tasks.openclip.kind import LAYER_SCALE, OpenClipFiles
+from tasks.openclip.names import as_transformers, find_pieces
+from tasks.openclip.tokenizer import odd_tokenizer
+
+VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
+TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")
+_EPS = 1e-5
+"""Of a layer norm, PyTorch's default, which OpenCLIP leaves as it is."""
+_LARGEST_ID = 2
+"""With this `eos_token_id` transformers' CLIP pools the text at its largest id, as OpenCLIP does."""
+
+CLIP_NAMES = {
+    "vision_model.class_embedding": "vision_model.embeddings.class_embedding",
+    "vision_model.patch_embedding": "vision_model.embeddings.patch_embedding",
+    "vision_model.positions": "vision_model.embeddings.position_embedding.weight",
+    "vision_model.pre_norm": "vision_model.pre_layrnorm",
+    "vision_model.norm": "vision_model.post_layernorm",
+    "vision_model.projection": "visual_projection",
+    "text_model.token_embedding": "text_model.embeddings.token_embedding",
+    "text_model.positions": "text_model.embeddings.position_embedding.weight",
+    "text_model.norm": "text_model.final_layer_norm",
+    "text_model.projection": "text_projection",
+}
+"""What transformers' CLIP calls the parameters of our towers outside their blocks."""
+
+
+class OpenClip(OpenClipFiles, Clip):
+    """Adapter for OpenCLIP's own files of models that are CLIP: plain vision transformer, causal text."""
+
+    name = "openclip"
+    covers = "OpenCLIP layout: plain CLIP"
+    known: ClassVar[tuple[str, ...]] = (
+        "ViT-B-32",
+        "ViT-L-14",
+        "ViT-H-14",
+        "ViT-bigG-14",
+    )
+    model_types: ClassVar[tuple[str, ...]] = ()
+
+    def looks_like(self, document: Document) -> bool:
+        """Both towers are OpenCLIP's own."""
+        return not document.vision["timm_model_name"] and not document.text["hf_model_name"]
+
+    def why_not(self, document: Document) -> str | None:
+        """Any setting beyond sizes."""
+        return (
+            document.strange(vision=VISION_KEYS, text=(*TEXT_KEYS, "tokenizer_kwargs"))
+            or odd_size(document)
+            or odd_tokenizer(document)
+        )
+
+    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+        """In the form of CLIP's `config.json`."""
+        del folder
+        return plain_config(document) | {"model_type": "clip"}
+
+    def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
+        """Every parameter under CLIP's name; there is no `logit_bias`."""
+        return plain_pieces(stored)
+
+
+def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
+    """Where the parameters of CLIP's class are; `logit_scale` may have an axis of its own, `logit_bias` has no use."""
+    loss = {"logit_scale": Piece("logit_scale", shape=()), "logit_bias": None}
+    return as_transformers(find_pieces(stored), CLIP_NAMES) | {name: loss[name] for name in loss.keys() & stored.keys()}
+
+
+def odd_size(document: Document) -> str | None:
+    """An image that is no square, for which no tower is made; None for a square."""
+    height, width = document.image_size
+    return None if height == width else f"vision_cfg.image_size {[height, width]}, which is no square"
+
+
+def plain_config(document: Document) -> dict[str, Any]:
+    """The sizes of two towers of OpenCLIP's own, under CLIP's names."""
+    vision, text = document.vision, document.text
+    shared = {"hidden_act": document.activation, "projection_dim": document.embed_dim}
+    return {
+        "projection_dim": document.embed_dim,
+        "vision_config": shared
+        | layer_scaled(vision)
+        | transformer_sizes(vision, vision["width"] // vision["head_width"])
+        | {"image_size": document.image_size[0], "patch_size": vision["patch_size"]},
+        "text_config": shared | text_sizes(text) | {"eos_token_id": _LARGEST_ID},
+    }
+
+
+def text_sizes(text: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes of a text tower of OpenCLIP's own, in the words of transformers' configurations."""
+    sizes = layer_scaled(text) | transformer_sizes(text, text["heads"])
+    return sizes | {"max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"]}
+
+
+def layer_scaled(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the blocks of one of OpenCLIP's own towers have a layer scale, if they do."""
+    return {LAYER_SCALE: True} if part["ls_init_value"] is not None else {}
+
+
+def transformer_sizes(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
+    """The sizes of a transformer of OpenCLIP's own, in the words of transformers' configurations."""
+    return {
+        "hidden_size": part["width"],
+        "intermediate_size": int(part["width"] * part["mlp_ratio"]),
+        "num_hidden_layers": part["layers"],
+        "num_attention_heads": heads,
+    }
+
+
+def activation_and_eps(document: Document, part: Mapping[str, Any]) -> dict[str, Any]:
+    """The activation and the norms' epsilon of a transformer of OpenCLIP's own, in the same words."""
+    approximate = (part["act_kwargs"] or {}).get("approximate") == "tanh"
+    return {
+        "hidden_act": "gelu_pytorch_tanh" if approximate else document.activation,
+        "layer_norm_eps": (part["norm_kwargs"] or {}).get("eps", _EPS),
+    }

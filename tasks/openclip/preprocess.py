@@ -1,0 +1,56 @@
+"""How OpenCLIP prepares pictures, in the words of transformers' image processors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.openclip.document import Document
+
+_OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073]
+_OPENAI_STD = [0.26862954, 0.26130258, 0.27577711]
+_RESAMPLE = {"bicubic": 3, "bilinear": 2, "random": 3}
+"""Pillow's numbers; what is random in training is bicubic afterwards."""
+_KNOWN = frozenset(
+    ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "hf_hub", "url", "tag")
+)
+"""OpenCLIP's settings of pictures, and what files of its own list of weights have beside them."""
+_MODES = ("shortest", "squash")
+
+
+def odd_preprocess(document: Document) -> str | None:
+    """The first setting of how pictures are prepared that transformers' image processor does not have; None if none is.
+
+    `longest` is one: it pads around the picture, in a colour, before the pixels are normalised.
+    """
+    settings = document.preprocess
+    for key in sorted(settings.keys() - _KNOWN):
+        if settings[key] is not None:
+            return f"preprocess_cfg.{key} {settings[key]!r}"
+    for key, known in (("resize_mode", _MODES), ("interpolation", tuple(_RESAMPLE)), ("mode", ("RGB",))):
+        value = settings.get(key)
+        if value is not None and value not in known:
+            return f"preprocess_cfg.{key} {value!r}"
+    return None
+
+
+def image_settings(document: Document) -> dict[str, Any]:
+    """The arguments of CLIP's image processor for a document's `preprocess_cfg`; OpenCLIP's defaults are OpenAI's.
+
+    Pictures have the size of the image tower, whatever `preprocess_cfg` says.
+    """
+    settings = document.preprocess
+    height, width = document.image_size
+    squash = settings.get("resize_mode") == "squash"
+    return {
+        "size": {"height": height, "width": width} if squash else {"shortest_edge": height},
+        "crop_size": {"height": height, "width": width},
+        "do_center_crop": not squash,
+        "resample": _RESAMPLE[settings.get("interpolation") or "bicubic"],
+        "image_mean": _channels(settings.get("mean") or _OPENAI_MEAN),
+        "image_std": _channels(settings.get("std") or _OPENAI_STD),
+        "do_convert_rgb": True,
+    }
+
+
+def _channels(value: float | list[float]) -> list[float]:
+    return list(value) if isinstance(value, (list, tuple)) else [value] * 3

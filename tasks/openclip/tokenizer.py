@@ -1,0 +1,153 @@
+"""How OpenCLIP prepares texts, in the words of transformers' tokenizers.
+
+OpenCLIP cleans a text before its tokenizer sees it (`src/open_clip/tokenizer.py`): it repairs characters with ftfy and
+entities of HTML, then collapses white space, and for some models lowers letters and removes punctuation. Here that is
+part of the tokenizer itself, so that what is exported needs nothing but transformers. Of ftfy's repairs it has those of
+single characters; text that was decoded wrongly stays as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tasks.clip.processors import TOKENIZER_FILES, load_tokenizer, vocabularies
+from tasks.openclip.document import TEXT_DEFAULTS, Document
+
+TOKENIZER_KEYS = ("hf_tokenizer_name", "tokenizer_kwargs")
+TOKENIZER_SOURCE = "openclip_tokenizer"
+"""In a stored `text_config`: the repository and the commit of a tokenizer that does not lie beside the weights."""
+_CLIPS = "openai/clip-vit-base-patch32"
+_CLEANINGS = ("canonicalize", "lower", "whitespace")
+_KWARGS = {"clean", "strip_sep_token"}
+
+_QUOTES = (("[\u2018-\u201b\u02bc]", "'"), ("[\u201c-\u201f]", '"'))
+_CONTROLS = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
+_ENTITIES = (("&amp;", "&"), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"))
+_LIGATURES = (
+    ("\ufb00", "ff"),
+    ("\ufb01", "fi"),
+    ("\ufb02", "fl"),
+    ("\ufb03", "ffi"),
+    ("\ufb04", "ffl"),
+    ("\ufb06", "st"),
+)
+_WIDE = tuple((chr(code + 0xFEE0), chr(code)) for code in range(0x21, 0x7F))
+"""Fullwidth forms of ASCII."""
+_PUNCTUATION = r"[!-/:-@\[-`{-~]"
+
+
+def odd_tokenizer(document: Document) -> str | None:
+    """The first setting of the tokenizer that is not known; None if all are."""
+    settings = document.text["tokenizer_kwargs"] or {}
+    for key, value in sorted(settings.items()):
+        known = value in _CLEANINGS if key == "clean" else isinstance(value, bool) and key in _KWARGS
+        if not known:
+            return f"text_cfg.tokenizer_kwargs.{key} {value!r}"
+    return None
+
+
+def tokenizer_repository(document: Document) -> str | None:
+    """Where a document's tokenizer is published: what it names, or CLIP's, which OpenCLIP brings along.
+
+    None for a vocabulary of another size whose tokenizer is not named.
+    """
+    name: str | None = document.text["hf_tokenizer_name"]
+    if name is None and document.text["vocab_size"] == TEXT_DEFAULTS["vocab_size"]:
+        return _CLIPS
+    return name and name.removeprefix("hf-hub:")
+
+
+def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] | None) -> Any:
+    """The tokenizer of a model in OpenCLIP's layout, which pads on the right and cleans as OpenCLIP does.
+
+    `config` is the model's, whose `text_config` says where a tokenizer of another repository is.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be loaded.
+    """
+    from transformers import CLIPTokenizerFast
+
+    settings = document.text["tokenizer_kwargs"] or {}
+    place = _place(folder, config)
+    if not vocabularies(place):
+        raise OSError(f"no tokenizer beside the weights, such as tokenizer.json, in {place}")
+    if document.text["hf_tokenizer_name"]:
+        given = load_tokenizer(place, padding_side="right")
+        cleaning = settings.get("clean", "whitespace")
+    else:
+        given = CLIPTokenizerFast.from_pretrained(place, local_files_only=True, padding_side="right")
+        cleaning = settings.get("clean", "lower")
+    if len(given) <= len(given.all_special_tokens):
+        raise OSError(f"the tokenizer in {place} has no words")
+    return _prepared(given, cleaning, strip_separator=bool(settings.get("strip_sep_token")))
+
+
+def _place(folder: Path, config: dict[str, Any] | None) -> Path:
+    """The folder of the tokenizer's files: beside the weights, or the pinned one of another repository."""
+    source = ((config or {}).get("text_config") or {}).get(TOKENIZER_SOURCE)
+    if source is None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    found = snapshot_download(
+        source["repository"], revision=source["commit"], allow_patterns=[*TOKENIZER_FILES], local_files_only=True
+    )
+    return Path(found)
+
+
+def _prepared(given: Any, cleaning: str, *, strip_separator: bool) -> Any:
+    """A tokenizer of transformers' generic class: only that one keeps a normalizer that is not its own."""
+    from tokenizers import normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = copy.deepcopy(given.backend_tokenizer)
+    backend.no_padding()
+    backend.no_truncation()
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([*_normalizers(cleaning), *own])
+    if strip_separator:
+        _replace_separator(backend, given)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        padding_side="right",
+        model_max_length=given.model_max_length,
+        model_input_names=given.model_input_names,
+        clean_up_tokenization_spaces=False,
+        **given.special_tokens_map,
+    )
+    made.vocab_files_names = {}  # it has read none: see `vocabularies`
+    return made
+
+
+def _normalizers(cleaning: str) -> Iterable[Any]:
+    from tokenizers import Regex
+    from tokenizers.normalizers import NFC, Lowercase, Replace, Strip
+
+    yield from (Replace(old, new) for old, new in _ENTITIES)
+    yield from (Replace(old, new) for old, new in (*_LIGATURES, *_WIDE))
+    yield from (Replace(Regex(old), new) for old, new in _QUOTES)
+    yield Replace(Regex(_CONTROLS), "")
+    yield NFC()
+    if cleaning == "canonicalize":
+        yield from (Replace("_", " "), Replace(Regex(_PUNCTUATION), ""))
+    if cleaning in ("canonicalize", "lower"):
+        yield Lowercase()
+    yield from (Replace(Regex(r"\s+"), " "), Strip())
+
+
+def _replace_separator(backend: Any, given: Any) -> None:
+    """Let the token with id 0 stand where the separator would end a text (`strip_sep_token`).
+
+    Raises:
+        ValueError: texts do not begin with one token and end with the separator.
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    ids = given("").input_ids
+    if len(ids) != 2 or ids[1] != given.sep_token_id:
+        raise ValueError(f"strip_sep_token of a tokenizer that makes {ids} of an empty text")
+    start, end = given.convert_ids_to_tokens(ids[0]), given.convert_ids_to_tokens(0)
+    backend.post_processor = TemplateProcessing(single=f"{start} $A {end}", special_tokens=[(start, ids[0]), (end, 0)])

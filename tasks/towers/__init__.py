@@ -1,0 +1,4 @@
+"""Towers of our own, as PyTorch modules: image and text encoders that transformers has no class for."""
+
+MODEL_TYPE = "openclip_towers"
+"""In `config.json`, of a model that is made of them."""
