@@ -45,7 +45,8 @@ WORDS_OF: dict[str, dict[str, str | list[str]]] = {
 CHECKS = {
     "docs/serving.md": "assert (images.shape, texts.shape) == ((2, 64), (1, 64))",
     "docs/releases.md": "assert any('quantizer' in name for name, _ in model.named_modules())",
-    "docs/extending.md": "from tasks.families import FAMILIES; (own,) = (f for f in FAMILIES if f.name == MetaClip2.name); "
+    "docs/extending.md": "from tasks.families import FAMILIES; "
+    "(own,) = (f for f in FAMILIES if f.name == MetaClip2.name); "
     "said = lambda of: {name: callable(value) or value for name, value in vars(of).items() if name[0] != '_'}; "
     "assert said(MetaClip2) == said(type(own)), 'this is all of it'",
 }
