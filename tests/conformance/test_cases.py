@@ -898,6 +898,18 @@ REFUSED_FOLDERS = [
         "model.safetensors",
         BadWeights,
     ),
+    refused(
+        "a byte order mark",
+        lambda f: (f / "config.json").write_bytes(b"\xef\xbb\xbf" + (f / "config.json").read_bytes()),
+        "config.json.*BOM",
+    ),
+    refused(
+        "UTF-16",
+        lambda f: (f / "preprocessor_config.json").write_bytes(
+            (f / "preprocessor_config.json").read_text().encode("utf-16")
+        ),
+        "preprocessor_config.json.*utf-8",
+    ),
     refused("NaN in config.json", lambda f: edit(f, "config.json", initializer_range=float("nan")), "NaN"),
     refused(
         "NaN in preprocessor_config.json",
