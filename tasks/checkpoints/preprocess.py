@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
+_LONGEST_SIDE = 8192
 _LEAST_CONTEXT = 3
 _GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
@@ -141,6 +142,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             expected="3: red, green and blue",
             fix="use a model for RGB pictures",
         )
+    _check_lengths(images, folder)
     for size in _PICTURE_SIZES:
         try:
             pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
@@ -167,6 +169,24 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
                 expected="the size that config.json gives the image encoder, for every picture",
                 fix=_GIVE_PROCESSOR,
             )
+
+
+def _check_lengths(images: Any, folder: Path) -> None:
+    """No picture is made at a size that no memory holds.
+
+    Raises:
+        CheckpointError.
+    """
+    for setting in ("size", "crop_size", "pad_size"):
+        lengths = getattr(images, setting, None)
+        for name, length in dict(lengths or {}).items():
+            if isinstance(length, int | float) and length > _LONGEST_SIDE:
+                raise CheckpointError(
+                    f"{_name(images)} has {setting} {name}={length}",
+                    where=folder / "preprocessor_config.json",
+                    expected=f"at most {_LONGEST_SIDE} pixels a side",
+                    fix=_GIVE_PROCESSOR,
+                )
 
 
 def _name(images: Any) -> str:

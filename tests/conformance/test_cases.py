@@ -542,6 +542,10 @@ REFUSED_PROCESSORS = [
     refused("no file", lambda f: (f / "preprocessor_config.json").unlink(), "image processor"),
     refused("a list", damaged("preprocessor_config.json", b"[]"), "image processor|preprocessor_config"),
     refused("a deviation of zero", processor(image_std=[0.0, 0.2, 0.2]), "finite|NaN|Inf|image_std"),
+    refused("a size that no memory holds", processor(size={"shortest_edge": 10**6}), "shortest_edge=1000000"),
+    refused(
+        "a square that no memory holds", processor(size={"height": 10**5, "width": 10**5}), "100000", family="siglip"
+    ),
     refused("an empty mean", processor(image_mean=[], image_std=[]), "channel|mean"),
 ]
 
