@@ -122,10 +122,23 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
     return notes
 
 
-def _stored_padding_side(folder: Path) -> str | None:
-    """What `tokenizer_config.json` says."""
+def _stored_padding_side(folder: Path) -> str:
+    """What `tokenizer_config.json` says; the right if it says nothing.
+
+    Raises:
+        CheckpointError: it says something that is no side; transformers refuses it too.
+    """
     path = folder / "tokenizer_config.json"
-    return strict_json(path.read_bytes()).get("padding_side") if path.is_file() else None
+    settings = strict_json(path.read_bytes()) if path.is_file() else {}
+    side = settings.get("padding_side", "right")
+    if side not in ("left", "right"):
+        raise CheckpointError(
+            f"the tokenizer's padding_side is {side!r}",
+            where=path,
+            expected="left or right, which transformers takes, or no such key",
+            fix="remove padding_side: texts are padded on the right",
+        )
+    return side
 
 
 def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
@@ -272,9 +285,16 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
 
 
+def _with_length(tokenizer: Any) -> Any:
+    """Its longest length as a number: transformers takes any value, and fails where it compares it."""
+    if not isinstance(tokenizer.model_max_length, int | float):
+        tokenizer.model_max_length = int(tokenizer.model_max_length)
+    return tokenizer
+
+
 def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
-        return family.tokenizer(folder, config), family.image_processor(folder)
+        return _with_length(family.tokenizer(folder, config)), family.image_processor(folder)
     except Exception as error:  # transformers, tokenizers and sentencepiece raise of every kind for damaged files
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {one_line(error)}",

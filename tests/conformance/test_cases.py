@@ -372,6 +372,7 @@ TOKENIZERS = [
     case("no padding named, the class knows one", settings(pad_token=...)),
     case("no longest length", settings(model_max_length=...)),
     case("longest length 1e30", settings(model_max_length=10**30)),
+    case("longest length as text", settings(model_max_length="77")),
     case("a shorter longest length", settings(model_max_length=16)),
     case("no tokenizer_config.json", lambda folder: (folder / "tokenizer_config.json").unlink()),
     case("no tokenizer_config.json, ChineseCLIP", lambda f: (f / "tokenizer_config.json").unlink(), "chinese_clip"),
@@ -386,6 +387,8 @@ TOKENIZERS = [
 REFUSED_TOKENIZERS = [
     refused("padding above the end token that is pooled", pad_added, "pooled at its padding"),
     refused("padding above it by another name", partial(pad_added, token="[PAD]"), "pooled at its padding"),
+    refused("padding on no side", settings(padding_side="middle"), "padding_side is 'middle'"),
+    refused("padding on a null side", settings(padding_side=None), "padding_side is None"),
     refused("padding null", settings(pad_token=None), "no padding token"),
     refused("tokenizer.json alone, SigLIP", fast_only, "tokenizer", family="siglip"),
     refused("a token more than the table", lambda f: rebuilt(f, "text_config", vocab_size=521), "token 521"),
