@@ -676,6 +676,15 @@ WEIGHTS = [
     ),
     case("two prefixes", prefixed("_orig_mod.module."), words=r"_orig_mod\.module\."),
     case("prefix module. of SigLIP", prefixed("module."), "siglip", words=r"module\."),
+    *(
+        case(f"prefix {name}. of transformers", prefixed(f"{name}."), name, words=rf"begins with {name}\.")
+        for name in ("siglip", "chinese_clip", "altclip", "metaclip_2")
+    ),
+    *(
+        case(f"prefix {prefix}", prefixed(prefix), words=rf"begins with {re.escape(prefix)}")
+        for prefix in ("_fsdp_wrapped_module.", "base_model.model.", "model._orig_mod.module.")
+    ),
+    case("numbers of token types", extra("text_model.embeddings.token_type_ids"), "chinese_clip"),
     case("prefix module. of AltCLIP", prefixed("module."), "altclip", words=r"module\."),
     case("a prefix and a head", prefixed("clip.", "classifier.weight"), words=r"left out: 1.*classifier\.weight"),
     case("a prefix before the head too", prefixed_with("model.", "head.weight"), words=r"left out: 1.*head\.weight"),
@@ -706,6 +715,14 @@ ROUNDED = [
     case("a layer of zeros", zeros(".layers.1.")),
 ]
 REFUSED_WEIGHTS = [
+    refused(
+        "a prefix on one tower",
+        state(lambda s: {n.replace("text_model.", "module.text_model.", 1): v for n, v in s.items()}),
+        r"of which there is only module\.text_model",
+        BadWeights,
+    ),
+    refused("a prefix that nobody knows", prefixed("mine."), r"of which there is only mine\.", BadWeights),
+    refused("an adapter of another kind", extra(f"{Q}.ia3_l"), "adapter"),
     refused("FP8 already", in_fp8, "F8_E4M3", BadWeights),
     refused(
         "pickles alone",
