@@ -490,7 +490,8 @@ def _empty_model(snapshot: Snapshot) -> nn.Module:
 def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
     """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
     family = family_named(snapshot.family)
-    used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
+    with sound_config(snapshot.family, snapshot.root):
+        used = tuple(prefix for each in ENCODERS for prefix in family.encoder_spec(snapshot.config, each).prefixes)
     tensors = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return {name: shape for name, shape in tensors.items() if name.startswith(used) or name in reader}
 

@@ -22,7 +22,7 @@ from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.checkpoints.snapshot import Snapshot
+from tasks.checkpoints.snapshot import Snapshot, sound_config
 from tasks.clip import ENCODERS, MASK, ClipFamily, Oracle, attention, family_named
 from tasks.clip.text_tokenizer import load_tokenizer
 from tasks.data.images import opened_rgb
@@ -77,6 +77,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
 
     Raises:
         ParityError: a cosine is below `MIN_COSINE`, or configuration or weights differ; the message names the side.
+        CheckpointError: transformers cannot make the model, or cannot run it.
     """
     import torch
 
@@ -84,13 +85,15 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
         family = family_named(snapshot.family)
         cosines: dict[Encoder, dict[str, float]] = {}
         if family.oracle == "transformers":
-            model = _plain_model(family, snapshot)
+            with sound_config(family.name, snapshot.root):
+                model = _plain_model(family, snapshot)
             processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
             texts, pictures = text_samples(processor), picture_samples()
-            references = {
-                "image": list(_reference_images(family, snapshot, model, pictures)),
-                "text": list(_reference_texts(family, snapshot, model, texts, processor.context)),
-            }
+            with sound_config(family.name, snapshot.root):
+                references = {
+                    "image": list(_reference_images(family, snapshot, model, pictures)),
+                    "text": list(_reference_texts(family, snapshot, model, texts, processor.context)),
+                }
             _require_same_config(family, snapshot, model)
             _as_exported(family, snapshot, model)
             inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}

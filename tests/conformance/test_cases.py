@@ -17,6 +17,8 @@ import torch
 
 from artifacts.errors import BadWeights, CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint
 from artifacts.store.store import Store
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.pipeline.parity import check_parity
 from tests.conformance import oracle
 from tests.conformance.folders import NAMES, edit, edit_section, random_model, save_tensors, tensors
 from tests.conformance.ours import Ours
@@ -199,15 +201,61 @@ def test_sections_that_stand_twice_and_disagree(folder_of: Any, plain: Any, acti
     assert all(cosines(plain("clip")[encoder], expected[encoder]).min() < 0.9999 for encoder in ENCODERS)
 
 
+def end_of(**text: Any) -> Change:
+    return lambda folder: edit_section(folder, "text_config", **text)
+
+
+def switch(**keys: Any) -> Any:
+    """One kind of key as somebody wrote it, in a form that transformers does not read."""
+    return pytest.param("clip", keys, id=",".join(keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        *(
+            pytest.param(name, SWITCHES, id=name, marks=[] if name == "altclip" else pytest.mark.heavy)
+            for name in NAMES
+        ),
+        switch(torch_dtype="torch.float16", dtype="auto"),
+        switch(quantization_config="int8"),
+        switch(return_dict="false", use_return_dict=False),
+        switch(id2label=["a", "b"], problem_type="nonsense"),
+        switch(architectures="CLIPModel", transformers_version=[4]),
+    ],
+)
+def test_parity_is_asked_without_switches(name: str, keys: Any, folder_of: Any, active: Store) -> None:
+    """Some of them transformers refuses together, others it does not read in forms of its past."""
+    folder = folder_of(name)
+    everywhere(**keys)(folder)
+    snapshot = resolve(str(folder), None, active)
+    found = check_parity(snapshot, check(snapshot).preprocess)
+    assert all(float(row["cosine"] or 0) >= 0.9999 for row in found.rows)
+
+
+UNUSABLE = [
+    refused("a padding id beyond the table", end_of(pad_token_id=9999), "Padding_idx", family="chinese_clip"),
+    refused("no padding id", end_of(pad_token_id=None), "does not describe a model", family="altclip"),
+    refused("heads below zero", end_of(num_attention_heads=-2), "does not describe a model"),
+    refused("an epsilon of null", end_of(layer_norm_eps=None), "does not describe a model"),
+]
+
+
+@pytest.mark.parametrize("each", UNUSABLE)
+def test_what_no_library_can_run_is_refused(each: Case, folder_of: Any, active: Store) -> None:
+    folder = folder_of(each.family)
+    each.change(folder)
+    with pytest.raises(each.error, match=each.words) as caught:
+        snapshot = resolve(str(folder), None, active)
+        check_parity(snapshot, check(snapshot).preprocess)
+    assert caught.value.where and caught.value.expected
+
+
 @pytest.mark.parametrize("each", CONFIGURATIONS)
 def test_what_changes_no_embedding(each: Case, folder_of: Any, plain: Any, active: Store) -> None:
     folder = folder_of(each.family)
     each.change(folder)
     agree(Ours.of(folder, active).embeddings(), plain(each.family))
-
-
-def end_of(**text: Any) -> Change:
-    return lambda folder: edit_section(folder, "text_config", **text)
 
 
 REFUSED_CONFIGURATIONS = [
