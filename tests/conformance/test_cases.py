@@ -251,6 +251,17 @@ def test_what_no_library_can_run_is_refused(each: Case, folder_of: Any, active: 
     assert caught.value.where and caught.value.expected
 
 
+def test_a_padding_row_that_transformers_sets_to_zero(folder_of: Any, plain: Any, active: Store) -> None:
+    """BERT's files have values for [PAD], which no text sees."""
+    folder = folder_of("chinese_clip")
+    weights = tensors(folder)
+    weights["text_model.embeddings.word_embeddings.weight"][0] = 1
+    save_tensors(folder, weights)
+    snapshot = resolve(str(folder), None, active)
+    check_parity(snapshot, check(snapshot).preprocess)
+    agree(Ours.of(folder, active).embeddings(), plain("chinese_clip"))
+
+
 @pytest.mark.parametrize("each", CONFIGURATIONS)
 def test_what_changes_no_embedding(each: Case, folder_of: Any, plain: Any, active: Store) -> None:
     folder = folder_of(each.family)
