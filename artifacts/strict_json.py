@@ -8,12 +8,12 @@ from artifacts.records import load_strictly
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse one JSON document.
+    """Parse one JSON document; bytes are UTF-8 without a byte order mark, which libraries refuse too.
 
     Raises:
-        ValueError: not JSON, NaN or Infinity, a key that occurs twice, or nested too deeply.
+        ValueError: not such JSON, NaN or Infinity, a key that occurs twice, or nested too deeply.
     """
     try:
-        return load_strictly(text)
+        return load_strictly(text.decode() if isinstance(text, bytes) else text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error

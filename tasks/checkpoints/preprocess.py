@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
+_LONGEST_SIDE = 8192
 _LEAST_CONTEXT = 3
 _TEXTS_AT_A_TIME = 4096
 _GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
@@ -131,10 +132,23 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
     return notes
 
 
-def _stored_padding_side(folder: Path) -> str | None:
-    """What `tokenizer_config.json` says."""
+def _stored_padding_side(folder: Path) -> str:
+    """What `tokenizer_config.json` says; the right if it says nothing.
+
+    Raises:
+        CheckpointError: it says something that is no side; transformers refuses it too.
+    """
     path = folder / "tokenizer_config.json"
-    return strict_json(path.read_bytes()).get("padding_side") if path.is_file() else None
+    settings = strict_json(path.read_bytes()) if path.is_file() else {}
+    side = settings.get("padding_side", "right")
+    if side not in ("left", "right"):
+        raise CheckpointError(
+            f"the tokenizer's padding_side is {side!r}",
+            where=path,
+            expected="left or right, which transformers takes, or no such key",
+            fix="remove padding_side: texts are padded on the right",
+        )
+    return side
 
 
 def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
@@ -151,6 +165,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             expected="3: red, green and blue",
             fix="use a model for RGB pictures",
         )
+    _check_lengths(images, folder)
     for size in _PICTURE_SIZES:
         try:
             pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
@@ -177,6 +192,24 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
                 expected="the size that config.json gives the image encoder, for every picture",
                 fix=_GIVE_PROCESSOR,
             )
+
+
+def _check_lengths(images: Any, folder: Path) -> None:
+    """No picture is made at a size that no memory holds.
+
+    Raises:
+        CheckpointError.
+    """
+    for setting in ("size", "crop_size", "pad_size"):
+        lengths = getattr(images, setting, None)
+        for name, length in dict(lengths or {}).items():
+            if isinstance(length, int | float) and length > _LONGEST_SIDE:
+                raise CheckpointError(
+                    f"{_name(images)} has {setting} {name}={length}",
+                    where=folder / "preprocessor_config.json",
+                    expected=f"at most {_LONGEST_SIDE} pixels a side",
+                    fix=_GIVE_PROCESSOR,
+                )
 
 
 def _name(images: Any) -> str:
@@ -262,9 +295,16 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
 
 
+def _with_length(tokenizer: Any) -> Any:
+    """Its longest length as a number: transformers takes any value, and fails where it compares it."""
+    if not isinstance(tokenizer.model_max_length, int | float):
+        tokenizer.model_max_length = int(tokenizer.model_max_length)
+    return tokenizer
+
+
 def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
-        return family.tokenizer(folder, config), family.image_processor(folder)
+        return _with_length(family.tokenizer(folder, config)), family.image_processor(folder)
     except Exception as error:  # transformers, tokenizers and sentencepiece raise of every kind for damaged files
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {one_line(error)}",

@@ -19,7 +19,7 @@ from tasks.families import family_named
 STATE_FILE = "modelopt_state.pth"
 AMAX_FILE = "amax.parquet"
 _LONGEST = 240
-_UNUSABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What transformers and PyTorch raise for a configuration with values that make no model."""
 
 

@@ -19,8 +19,6 @@ from tasks.clip.weights import stored_names, wrapper_prefix
 if TYPE_CHECKING:
     from torch import nn
 
-_SWITCHES = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
-"""How transformers is to return results; a file may have set it otherwise."""
 _STACKS = ("embeddings", "encoder", "layers", "layer")
 _SECTIONS = {"image": "vision_config", "text": "text_config"}
 _NOT_ARCHITECTURE = frozenset(
@@ -44,6 +42,17 @@ _NOT_ARCHITECTURE = frozenset(
 )
 """Keys that say how and from where somebody ran a model, not what it computes; the fields of `PreTrainedConfig`, which
 all of transformers' configurations share, are others."""
+_SWITCHES = _NOT_ARCHITECTURE | {
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "output_hidden_states",
+    "problem_type",
+    "return_dict",
+    "transformers_version",
+}
+"""Keys that are no part of what plain transformers is asked."""
 
 
 class HuggingFaceFamily:
@@ -195,14 +204,14 @@ class HuggingFaceFamily:
         return model.eval()
 
     def plain_model(self, folder: Path) -> nn.Module:
-        """What transformers' own `AutoConfig` and `AutoModel` make of the folder; only its switches are reset."""
+        """What transformers' own `AutoConfig` and `AutoModel` make of the folder, without switches and labels.
+
+        They are left out before transformers reads the rest: some it refuses in combination, or in forms of its past.
+        """
         import torch
 
-        config = model_class("AutoConfig").from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        for part in (config, *(getattr(config, name) for name in _SECTIONS.values())):
-            for name, value in _SWITCHES.items():
-                setattr(part, name, value)
-            part.__dict__.pop("quantization_config", None)
+        stored, _ = model_class("PreTrainedConfig").get_config_dict(folder, local_files_only=True)
+        config = model_class("AutoConfig").for_model(**_without(_SWITCHES, stored))
         model: nn.Module = model_class("AutoModel").from_pretrained(
             folder,
             config=config,

@@ -47,6 +47,7 @@ class Siglip(HuggingFaceFamily):
         if not getattr(full.vision_config, "vision_use_head", True):
             raise UnsupportedVariant(
                 "the SigLIP vision encoder has no pooling head",
+                where="vision_config of config.json",
                 expected="vision_use_head: true",
                 fix="use a checkpoint that was trained with its head",
             )

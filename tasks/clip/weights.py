@@ -34,10 +34,13 @@ _BATCH_NORM_EPS = 1e-5
 FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece | None]]
 
 
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "model", "base_model", "backbone")
+_MODELS = ("clip", "clip_model", "siglip", "siglip2", "chinese_clip", "altclip", "metaclip_2")
 _WRAPPED = re.compile(
-    r"((?:module\.|_orig_mod\.|model\.|clip\.|clip_model\.)+)(?:text_model|vision_model|visual|transformer)\."
+    rf"((?:(?:{'|'.join((*_WRAPPERS, *_MODELS))})\.)+)(?:text_model|vision_model|visual|transformer)\."
 )
-"""An encoder's tensor under what trainers put before every name: PyTorch's wrappers, or the attribute of the model."""
+"""An encoder's tensor under what trainers put before every name: PyTorch's wrappers, the attribute of the model, or
+what transformers calls a model within another."""
 _PLAIN = ("text_model.", "vision_model.", "visual.", "transformer.")
 
 

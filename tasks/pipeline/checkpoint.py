@@ -56,7 +56,7 @@ _CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_c
 _BESIDES_WEIGHTS = (*_CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, _INDEX)
 """What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.")
+_ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.|\.modules_to_save\.|\b(?:ia3|oft|boft|hada|lokr|vera)_")
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
@@ -485,7 +485,8 @@ def _empty_model(snapshot: Snapshot) -> nn.Module:
 def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
     """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
     family = family_named(snapshot.family)
-    used = encoder_prefixes(family, snapshot.config)
+    with sound_config(snapshot.family, snapshot.root):
+        used = encoder_prefixes(family, snapshot.config)
     tensors = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return {name: shape for name, shape in tensors.items() if name.startswith(used) or name in reader}
 
@@ -502,11 +503,19 @@ def _check_names(
     """The tensors that are left out; index buffers and quantizers are not counted."""
     adapters = [name for name in reader if _ADAPTER.search(name)]
     if adapters:
-        raise _adapter(f"{len(adapters)} tensors belong to a LoRA adapter, the first is {adapters[0]}", folder)
+        raise _adapter(f"{len(adapters)} tensors belong to a PEFT adapter, the first is {adapters[0]}", folder)
     missing = [name for name in expected if name not in reader]
     others = [name for name in reader if name not in expected]
     extra = [name for name in others if not unused(name)]
     wrong = [name for name, shape in expected.items() if name in reader and reader.shape(name) != shape]
+    elsewhere = next((name for name in others if missing and name.endswith(f".{missing[0]}")), None)
+    if elsewhere is not None:
+        raise BadWeights(
+            f"{len(missing)} tensors are missing, the first is {missing[0]}, of which there is only {elsewhere}",
+            where=folder,
+            expected="the names that transformers' model has, or one of the usual prefixes before all of them",
+            fix=f"save the model without what wraps it, or drop {elsewhere.removesuffix(missing[0])} from the names",
+        )
     for problem, names in (("missing", missing), ("not part of the model", extra), ("of another shape", wrong)):
         if names:
             raise BadWeights(
@@ -520,7 +529,7 @@ def _check_names(
 
 def _harmless(name: str) -> bool:
     """Index buffers that old checkpoints carry, and the amax buffers of a ModelOpt checkpoint."""
-    return name.endswith("position_ids") or "_quantizer." in name
+    return name.endswith(("position_ids", "token_type_ids")) or "_quantizer." in name
 
 
 def _check_finite(name: str, values: np.ndarray, folder: Path) -> None:

@@ -22,7 +22,7 @@ from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.checkpoints.snapshot import Snapshot
+from tasks.checkpoints.snapshot import Snapshot, sound_config
 from tasks.clip import attention
 from tasks.clip.base import ENCODERS, MASK, ClipFamily, Oracle, encoder_prefixes
 from tasks.clip.processors import load_tokenizer
@@ -79,6 +79,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
 
     Raises:
         ParityError: a cosine is below `MIN_COSINE`, or configuration or weights differ; the message names the side.
+        CheckpointError: transformers cannot make the model, or cannot run it.
     """
     import torch
 
@@ -86,13 +87,15 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
         family = family_named(snapshot.family)
         cosines: dict[Encoder, dict[str, float]] = {}
         if family.oracle == "transformers":
-            model = _plain_model(family, snapshot)
+            with sound_config(family.name, snapshot.root):
+                model = _plain_model(family, snapshot)
             processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
             texts, pictures = text_samples(processor), picture_samples()
-            references = {
-                "image": list(_reference_images(family, snapshot, model, pictures)),
-                "text": list(_reference_texts(family, snapshot, model, texts, processor.context)),
-            }
+            with sound_config(family.name, snapshot.root):
+                references = {
+                    "image": list(_reference_images(family, snapshot, model, pictures)),
+                    "text": list(_reference_texts(family, snapshot, model, texts, processor.context)),
+                }
             _require_same_config(family, snapshot, model)
             _as_exported(family, snapshot, model)
             inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}
@@ -201,11 +204,26 @@ def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> No
     family.expose(model)
     reader = snapshot.weights()
     used = encoder_prefixes(family, snapshot.config)
+    padding = dict(_padding_rows(model))
     for name, parameter in model.named_parameters():
+        if not name.startswith(used):
+            continue
+        ours, theirs = reader.read(name), parameter.numpy()
+        if name in padding:
+            ours, theirs = (np.delete(values, padding[name], axis=0) for values in (ours, theirs))
         # Equal to the bit, but for positions that both sides interpolate.
-        if name.startswith(used) and not np.allclose(reader.read(name), parameter.numpy(), rtol=1e-5, atol=1e-6):
+        if not np.allclose(ours, theirs, rtol=1e-5, atol=1e-6):
             raise _differ("model", f"the exporter reads other values of {name}", snapshot)
     attention.use_in(model)
+
+
+def _padding_rows(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """The embeddings with a row for padding: transformers sets it to zero, whatever was stored; no text sees it."""
+    from torch import nn
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            yield f"{name}.weight", module.padding_idx
 
 
 def _pixels(processor: Preprocess, pictures: dict[str, Image]) -> dict[str, NDArray[Any]]:

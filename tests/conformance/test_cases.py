@@ -17,6 +17,8 @@ import torch
 
 from artifacts.errors import BadWeights, CheckpointError, MissingEncoder, NotClip, UnsafeCheckpoint
 from artifacts.store.store import Store
+from tasks.pipeline.checkpoint import check, resolve
+from tasks.pipeline.parity import check_parity
 from tests.conformance import oracle
 from tests.conformance.folders import NAMES, edit, edit_section, random_model, save_tensors, tensors
 from tests.conformance.ours import Ours
@@ -199,15 +201,72 @@ def test_sections_that_stand_twice_and_disagree(folder_of: Any, plain: Any, acti
     assert all(cosines(plain("clip")[encoder], expected[encoder]).min() < 0.9999 for encoder in ENCODERS)
 
 
+def end_of(**text: Any) -> Change:
+    return lambda folder: edit_section(folder, "text_config", **text)
+
+
+def switch(**keys: Any) -> Any:
+    """One kind of key as somebody wrote it, in a form that transformers does not read."""
+    return pytest.param("clip", keys, id=",".join(keys))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        *(
+            pytest.param(name, SWITCHES, id=name, marks=[] if name == "altclip" else pytest.mark.heavy)
+            for name in NAMES
+        ),
+        switch(torch_dtype="torch.float16", dtype="auto"),
+        switch(quantization_config="int8"),
+        switch(return_dict="false", use_return_dict=False),
+        switch(id2label=["a", "b"], problem_type="nonsense"),
+        switch(architectures="CLIPModel", transformers_version=[4]),
+    ],
+)
+def test_parity_is_asked_without_switches(name: str, keys: Any, folder_of: Any, active: Store) -> None:
+    """Some of them transformers refuses together, others it does not read in forms of its past."""
+    folder = folder_of(name)
+    everywhere(**keys)(folder)
+    snapshot = resolve(str(folder), None, active)
+    found = check_parity(snapshot, check(snapshot).preprocess)
+    assert all(float(row["cosine"] or 0) >= 0.9999 for row in found.rows)
+
+
+UNUSABLE = [
+    refused("a padding id beyond the table", end_of(pad_token_id=9999), "Padding_idx", family="chinese_clip"),
+    refused("no padding id", end_of(pad_token_id=None), "does not describe a model", family="altclip"),
+    refused("heads below zero", end_of(num_attention_heads=-2), "does not describe a model"),
+    refused("an epsilon of null", end_of(layer_norm_eps=None), "does not describe a model"),
+]
+
+
+@pytest.mark.parametrize("each", UNUSABLE)
+def test_what_no_library_can_run_is_refused(each: Case, folder_of: Any, active: Store) -> None:
+    folder = folder_of(each.family)
+    each.change(folder)
+    with pytest.raises(each.error, match=each.words) as caught:
+        snapshot = resolve(str(folder), None, active)
+        check_parity(snapshot, check(snapshot).preprocess)
+    assert caught.value.where and caught.value.expected
+
+
+def test_a_padding_row_that_transformers_sets_to_zero(folder_of: Any, plain: Any, active: Store) -> None:
+    """BERT's files have values for [PAD], which no text sees."""
+    folder = folder_of("chinese_clip")
+    weights = tensors(folder)
+    weights["text_model.embeddings.word_embeddings.weight"][0] = 1
+    save_tensors(folder, weights)
+    snapshot = resolve(str(folder), None, active)
+    check_parity(snapshot, check(snapshot).preprocess)
+    agree(Ours.of(folder, active).embeddings(), plain("chinese_clip"))
+
+
 @pytest.mark.parametrize("each", CONFIGURATIONS)
 def test_what_changes_no_embedding(each: Case, folder_of: Any, plain: Any, active: Store) -> None:
     folder = folder_of(each.family)
     each.change(folder)
     agree(Ours.of(folder, active).embeddings(), plain(each.family))
-
-
-def end_of(**text: Any) -> Change:
-    return lambda folder: edit_section(folder, "text_config", **text)
 
 
 REFUSED_CONFIGURATIONS = [
@@ -372,6 +431,7 @@ TOKENIZERS = [
     case("no padding named, the class knows one", settings(pad_token=...)),
     case("no longest length", settings(model_max_length=...)),
     case("longest length 1e30", settings(model_max_length=10**30)),
+    case("longest length as text", settings(model_max_length="77")),
     case("a shorter longest length", settings(model_max_length=16)),
     case("no tokenizer_config.json", lambda folder: (folder / "tokenizer_config.json").unlink()),
     case("no tokenizer_config.json, ChineseCLIP", lambda f: (f / "tokenizer_config.json").unlink(), "chinese_clip"),
@@ -386,6 +446,8 @@ TOKENIZERS = [
 REFUSED_TOKENIZERS = [
     refused("padding above the end token that is pooled", pad_added, "pooled at its padding"),
     refused("padding above it by another name", partial(pad_added, token="[PAD]"), "pooled at its padding"),
+    refused("padding on no side", settings(padding_side="middle"), "padding_side is 'middle'"),
+    refused("padding on a null side", settings(padding_side=None), "padding_side is None"),
     refused("padding null", settings(pad_token=None), "no padding token"),
     refused("tokenizer.json alone, SigLIP", fast_only, "tokenizer", family="siglip"),
     refused("a token more than the table", lambda f: rebuilt(f, "text_config", vocab_size=521), "token 521"),
@@ -542,6 +604,10 @@ REFUSED_PROCESSORS = [
     refused("no file", lambda f: (f / "preprocessor_config.json").unlink(), "image processor"),
     refused("a list", damaged("preprocessor_config.json", b"[]"), "image processor|preprocessor_config"),
     refused("a deviation of zero", processor(image_std=[0.0, 0.2, 0.2]), "finite|NaN|Inf|image_std"),
+    refused("a size that no memory holds", processor(size={"shortest_edge": 10**6}), "shortest_edge=1000000"),
+    refused(
+        "a square that no memory holds", processor(size={"height": 10**5, "width": 10**5}), "100000", family="siglip"
+    ),
     refused("an empty mean", processor(image_mean=[], image_std=[]), "channel|mean"),
 ]
 
@@ -669,6 +735,15 @@ WEIGHTS = [
     ),
     case("two prefixes", prefixed("_orig_mod.module."), words=r"_orig_mod\.module\."),
     case("prefix module. of SigLIP", prefixed("module."), "siglip", words=r"module\."),
+    *(
+        case(f"prefix {name}. of transformers", prefixed(f"{name}."), name, words=rf"begins with {name}\.")
+        for name in ("siglip", "chinese_clip", "altclip", "metaclip_2")
+    ),
+    *(
+        case(f"prefix {prefix}", prefixed(prefix), words=rf"begins with {re.escape(prefix)}")
+        for prefix in ("_fsdp_wrapped_module.", "base_model.model.", "model._orig_mod.module.")
+    ),
+    case("numbers of token types", extra("text_model.embeddings.token_type_ids"), "chinese_clip"),
     case("prefix module. of AltCLIP", prefixed("module."), "altclip", words=r"module\."),
     case("a prefix and a head", prefixed("clip.", "classifier.weight"), words=r"left out: 1.*classifier\.weight"),
     case("a prefix before the head too", prefixed_with("model.", "head.weight"), words=r"left out: 1.*head\.weight"),
@@ -699,6 +774,14 @@ ROUNDED = [
     case("a layer of zeros", zeros(".layers.1.")),
 ]
 REFUSED_WEIGHTS = [
+    refused(
+        "a prefix on one tower",
+        state(lambda s: {n.replace("text_model.", "module.text_model.", 1): v for n, v in s.items()}),
+        r"of which there is only module\.text_model",
+        BadWeights,
+    ),
+    refused("a prefix that nobody knows", prefixed("mine."), r"of which there is only mine\.", BadWeights),
+    refused("an adapter of another kind", extra(f"{Q}.ia3_l"), "adapter"),
     refused("FP8 already", in_fp8, "F8_E4M3", BadWeights),
     refused(
         "pickles alone",
@@ -897,6 +980,18 @@ REFUSED_FOLDERS = [
         lambda f: (f / "model.safetensors").rename(f / "model.fp16.safetensors"),
         "model.safetensors",
         BadWeights,
+    ),
+    refused(
+        "a byte order mark",
+        lambda f: (f / "config.json").write_bytes(b"\xef\xbb\xbf" + (f / "config.json").read_bytes()),
+        "config.json.*BOM",
+    ),
+    refused(
+        "UTF-16",
+        lambda f: (f / "preprocessor_config.json").write_bytes(
+            (f / "preprocessor_config.json").read_text().encode("utf-16")
+        ),
+        "preprocessor_config.json.*utf-8",
     ),
     refused("NaN in config.json", lambda f: edit(f, "config.json", initializer_range=float("nan")), "NaN"),
     refused(
