@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from artifacts.refs import digest_json
@@ -61,6 +62,13 @@ class Dataset(Protocol):
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture. Raises: BadSample."""
         ...
+
+
+class Source(Dataset, Protocol):
+    """A data set as it was opened. `files` are the files and folders of this machine that decide what is in it, by the
+    paths that they were found at; none where the hub decides."""
+
+    files: Sequence[Path]
 
 
 def dataset_digest(dataset: Dataset) -> str:

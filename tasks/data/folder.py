@@ -41,6 +41,9 @@ class Folder:
         _inside(root, listing.name, str(root))
         entries = read_listing(listing)
         kept = [entries[place] for place in subset(len(entries), limit)]
+        places = [path / entry.file for entry in kept]
+        folders = {path, *(place.parent for place in places)}
+        self.files: Sequence[Path] = (*sorted(folders), path / listing.name, *_templates(path), *places)
         self.source: str = str(root)
         self.classes: Classes | None = _classes(root, entries)
         self._paths = [_inside(root, entry.file, entry.where) for entry in kept]
@@ -104,11 +107,16 @@ def _unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
+def _templates(folder: Path) -> list[Path]:
+    path = folder / "templates.txt"
+    return [path] if path.exists() else []
+
+
 def _classes(root: Path, entries: Sequence[Entry]) -> Classes | None:
     names = tuple(sorted({entry.label for entry in entries if entry.label is not None}))
     if not names:
         return None
-    if not (root / "templates.txt").exists():
+    if not _templates(root):
         return Classes(names, DEFAULT_TEMPLATES)
     return Classes(names, read_templates(_inside(root, "templates.txt", str(root))))
 

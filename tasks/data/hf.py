@@ -52,7 +52,8 @@ class HfDataset:
         """
         from datasets import Image as ImageFeature
 
-        data, self.source = load_source(parse_source(spec))
+        found = parse_source(spec)
+        data, self.source = load_source(found)
         data = data.with_format(None)  # a saved set may come back as tensors
         columns = _find_columns(data.features, self.source)
         self.classes: Classes | None = _classes(data.features, columns)
@@ -61,7 +62,10 @@ class HfDataset:
         every = list(_drafts(data.select_columns(columns.text), columns, self.classes, self.source))
         drafts = [every[place] for place in subset(len(every), limit)]
         self._rows = [draft.row for draft in drafts]
+        self._outside: set[Path] = set()
         hashes = self._hash_rows()
+        saved = () if found.folder is None else (Path(found.place), *sorted(Path(found.place).rglob("*")))
+        self.files: Sequence[Path] = (*saved, *sorted(self._outside)) if saved else ()
         self.samples: Sequence[Sample] = tuple(
             Sample(draft.id, hashes[draft.row], draft.caption, draft.label, str(draft.row)) for draft in drafts
         )
@@ -91,6 +95,7 @@ class HfDataset:
             return bytes(cell["bytes"])
         if not cell.get("path"):
             raise DataError("the row has no image", where=self._where(row), expected="an image", fix="remove the row")
+        self._outside.add(Path(cell["path"]))
         try:
             return Path(cell["path"]).read_bytes()
         except OSError as error:

@@ -15,10 +15,9 @@ from tasks.data import (
     check_distinct,
     check_enough,
     check_unseen,
-    dataset_digest,
-    open_dataset,
 )
 from tasks.data.base import Role
+from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
 
@@ -53,31 +52,32 @@ class DataRef(BaseModel):
         Raises:
             DataChanged: its content is not what it was when it was pinned.
         """
-        dataset = open_dataset(self.spec, self.role, self.limit)
-        if dataset_digest(dataset) != self.digest:
+        found = opened(self.spec, self.role, self.limit, self.digest)
+        if found.digest != self.digest:
             raise DataChanged(
                 "the data changed while it was being used",
                 where=self.spec,
                 expected=f"samples with digest {self.digest}",
                 fix="run again once nothing writes to the data set",
             )
-        return dataset
+        return found.dataset
 
 
 def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset]:
-    """Open a source, refuse one that is too small or degenerate, and pin its content.
+    """Open a source, unless it is open as it is now; refuse one that is too small or degenerate, and pin its content.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData.
     """
-    dataset = open_dataset(spec, role, limit)
+    found = opened(spec, role, limit)
+    dataset = found.dataset
     check_enough(dataset)
     check_distinct(dataset)
     ref = DataRef(
         spec=spec,
         role=role,
         limit=limit,
-        digest=dataset_digest(dataset),
+        digest=found.digest,
         samples=len(dataset.samples),
         texts=digest_json(evaluation_texts(dataset)),
     )

@@ -27,12 +27,16 @@ _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 
 @dataclass(frozen=True)
 class WdsSource:
-    """A webdataset on this machine: its folder, its split, the shards in order, and its name for messages."""
+    """A webdataset on this machine: its folder, its split, the shards in order, and its name for messages.
+
+    `files` are those that decide what is in it; none where the hub does.
+    """
 
     root: Path
     split: str
     shards: tuple[Path, ...]
     name: str
+    files: tuple[Path, ...] = ()
 
 
 def is_webdataset(folder: Path) -> bool:
@@ -56,8 +60,9 @@ def find_webdataset(spec: str) -> WdsSource:
     place, split = (rest, None) if Path(rest).is_dir() else (match["place"], match["split"])
     split = split or _DEFAULT_SPLIT
     if Path(place).is_dir():
-        root = Path(place).resolve()
-        return WdsSource(root, split, _shards(root, split, within=root), f"{root}:{split}")
+        root, given = Path(place).resolve(), Path(place)
+        files = (given, given / split, *sorted(given.glob("*.txt")), *sorted((given / split).glob("*")))
+        return WdsSource(root, split, _shards(root, split, within=root), f"{root}:{split}", files)
     root = _download(place, split)
     return WdsSource(root, split, _shards(root, split, within=None), f"{PREFIX}{place}:{split}")
 

@@ -55,6 +55,7 @@ class WebDataset:
         """
         found = find_webdataset(spec)
         self.source: str = found.name
+        self.files: Sequence[Path] = found.files
         self.classes: Classes | None = _classes(found) if _is_classification(found.root) else None
         every = list(_entries(found, self.classes))
         _check_classes(every, self.classes, found.root)

@@ -151,7 +151,9 @@ def undisturbed(
 @pytest.mark.heavy
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("chain", range(CHAINS))
-def test_killed_and_run_again(chain: int, command: Callable[[Path], Command], undisturbed: tuple[dict[str, Any], int], tmp_path: Path) -> None:
+def test_killed_and_run_again(
+    chain: int, command: Callable[[Path], Command], undisturbed: tuple[dict[str, Any], int], tmp_path: Path
+) -> None:
     document, steps_in_all = undisturbed
     rng = random.Random(SEED + chain)
     print(f"seed {SEED}, chain {chain}")
