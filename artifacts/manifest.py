@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from artifacts import places
 from artifacts.errors import DamagedManifest
 from artifacts.names import ModelName
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256
 
 FORMAT: Literal[1] = 1
-RESERVED = ("manifest.json", "provenance.intoto.json", "signatures")
-"""What an export adds to a release's own files."""
 Encoder = Literal["image", "text"]
 Precision = Literal["fp16", "fp8"]
 """What an exported graph computes in."""
@@ -153,7 +152,7 @@ class Manifest(BaseModel):
     def _paths_are_free(cls, files: tuple[ReleaseFile, ...]) -> tuple[ReleaseFile, ...]:
         paths = [file.path for file in files]
         twice = [path for path, count in Counter(paths).items() if count > 1]
-        taken = [path for path in paths if path in RESERVED or path.partition("/")[0] in RESERVED]
+        taken = [path for path in paths if path in places.BESIDE or path.partition("/")[0] in places.BESIDE]
         if twice or taken:
             raise ValueError(f"a release cannot have the file {(twice + taken)[0]}" + (" twice" if twice else ""))
         return files

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from artifacts import places
 from artifacts.manifest import GateResult, Manifest, Row
 from artifacts.report.gate_words import words
 from artifacts.report.sufficiency import sentences
@@ -79,8 +80,8 @@ def print_release(
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
-    if any(file.path == "report.html" for file in manifest.files):
-        console.print(f"\nreport: {store.read(manifest, 'report.html')}", soft_wrap=True)
+    if any(file.path == places.REPORT for file in manifest.files):
+        console.print(f"\nreport: {store.read(manifest, places.REPORT)}", soft_wrap=True)
 
 
 def _print_standing(console: Console, standing: Standing) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from artifacts import places
 from artifacts.errors import CheckpointChanged, CheckpointError
 from artifacts.manifest import DataSource
 from artifacts.refs import RelativePath, Sha256
@@ -17,7 +18,7 @@ from tasks.clip import family_named
 from tasks.clip.weights import WeightReader
 
 STATE_FILE = "modelopt_state.pth"
-AMAX_FILE = "amax.parquet"
+AMAX_FILE = places.AMAX
 _LONGEST = 240
 _UNUSABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What transformers and PyTorch raise for a configuration with values that make no model."""

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from artifacts import places
 from artifacts.errors import CheckpointError, CheckpointNotFound, ConfigError
 from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
@@ -45,7 +46,7 @@ class ReleaseSide:
     @property
     def preprocess(self) -> ArtifactRef:
         """Its tokenizer and image processor."""
-        found = find_object(self.manifest, "preprocess")
+        found = find_object(self.manifest, places.PREPROCESS)
         assert found is not None  # every release has it
         return found
 
@@ -96,7 +97,7 @@ def _image_size(manifest: Manifest) -> ImageSize | None:
 
 
 def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
-    source, kept = manifest.provenance.source, find_object(manifest, "checkpoint")
+    source, kept = manifest.provenance.source, find_object(manifest, places.CHECKPOINT)
     if kept is None:
         raise CheckpointNotFound(
             f"the checkpoint of {manifest.ref} cannot be had, and the release holds none: {reason}",

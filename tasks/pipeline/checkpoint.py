@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import task
 
+from artifacts import places
 from artifacts.errors import (
     BadWeights,
     CheckpointError,
@@ -338,14 +339,10 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
     beside an exported checkpoint could have been written by anyone: it says which release this is, and the state
     is made anew from the weights and the recorded amax.
     """
-    digests = {file.path: file.sha256 for file in files}
+    digests = {places.within(places.CHECKPOINT, file.path): file.sha256 for file in files}
     known = [(manifest, True) for manifest in store.releases()]
     for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
-        recorded = {
-            file.path.removeprefix("checkpoint/"): file.sha256
-            for file in manifest.files
-            if file.path.startswith("checkpoint/")
-        }
+        recorded = {file.path: file.sha256 for file in manifest.files}
         if all(recorded.get(path) == digest for path, digest in digests.items()):
             return manifest, vouched
     raise UnsafeCheckpoint(
@@ -376,12 +373,12 @@ def image_hashes(paths: Iterable[Path]) -> set[str]:
 def calibration_samples(manifest: Manifest) -> list[str]:
     """Where a release keeps the lists of what it was calibrated on."""
     files = manifest.files
-    return [file.path for file in files if file.kind == "calibration" and file.member == "samples.parquet"]
+    return [file.path for file in files if file.kind == "calibration" and file.member == places.SAMPLES]
 
 
 def _exported_manifest(folder: Path) -> Iterator[Manifest]:
-    path = folder.parent / "manifest.json"
-    if folder.name == "checkpoint" and path.is_file():
+    path = folder.parent / places.MANIFEST
+    if folder.name == places.CHECKPOINT and path.is_file():
         yield Manifest.from_bytes(path.read_bytes(), where=path)
 
 
@@ -406,7 +403,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
         store = active_store()
         with store.staging() as staging:
             notes = save_preprocess(folder, family, snapshot.config, staging)
-            preprocess = store.add("preprocess", staging)
+            preprocess = store.add(places.PREPROCESS, staging)
     return CheckedCheckpoint(
         preprocess=preprocess,
         tensors=len(expected),
@@ -541,14 +538,14 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
     """Take a published checkpoint folder into the store as it is."""
     store = active_store()
     entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
-    ref = ArtifactRef.of("checkpoint", entries)
+    ref = ArtifactRef.of(places.CHECKPOINT, entries)
     try:
         store.check(ref)
     except (ObjectMissing, ObjectDamaged):
         with store.staging() as staging:
             for file in snapshot.files:
                 shutil.copyfile(snapshot.root / file.path, staging / file.path)
-            return store.add("checkpoint", staging)
+            return store.add(places.CHECKPOINT, staging)
     return ref
 
 

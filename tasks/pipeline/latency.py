@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.manifest import Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
@@ -75,7 +76,7 @@ def measure(
 def _kept(raw: Mapping[str, list[float]]) -> ArtifactRef:
     store = active_store()
     with store.staging() as folder:
-        (folder / "latencies.json").write_text(json.dumps(raw))
+        (folder / places.LATENCIES).write_text(json.dumps(raw))
         return store.add("latencies", folder)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.errors import BadWeights, ParityError
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIN_COSINE = 0.9999
-PARITY_FILE = "parity.json"
 _SIDES = {"image": "image processor", "text": "tokenizer"}
 _SAME_PIXELS = 1e-4
 """Normalised pixels that differ by less than this are the same: half a step of 8 bits is 0.007."""
@@ -98,7 +98,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
                 cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
         with active_store().staging() as folder:
             content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
-            (folder / PARITY_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+            (folder / places.PARITY).write_text(json.dumps(content, indent=1, sort_keys=True))
             table = active_store().add("parity", folder)
     return Parity(oracle=family.oracle, table=table, rows=tuple(_rows(family.oracle, cosines)), stats=meter.stats)
 

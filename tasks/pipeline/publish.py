@@ -11,6 +11,7 @@ from typing import Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from artifacts import places
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.keeping import render
 from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
@@ -20,7 +21,7 @@ from tasks.checkpoints.snapshot import Snapshot
 from tasks.file_names import BUILD_LOG
 from tasks.quantizing.recipe import Recipe
 from tasks.runs.versions import package_version
-from tasks.serving.release_scripts import SCRIPTS, write_scripts
+from tasks.serving.release_scripts import write_scripts
 
 _PACKAGES = (
     "clipsmith",
@@ -140,13 +141,13 @@ def _render(manifest: Manifest) -> list[Piece]:
     """Tables, report and scripts: derived from the manifest and the evidence it lists, the same bytes every time."""
     store = active_store()
     pieces = []
-    for kind, place in ((render.TABLES, "tables"), (render.REPORT, "")):
+    for kind, place in ((render.TABLES, places.TABLES), (render.REPORT, "")):
         with store.staging() as folder:
             render.render(store, manifest, kind, folder)
             pieces.append(Piece(object=store.add(kind, folder), folder=place))
     with store.staging() as folder:
         write_scripts(manifest, folder)
-        pieces.append(Piece(object=store.add(SCRIPTS, folder), folder=SCRIPTS))
+        pieces.append(Piece(object=store.add(places.SCRIPTS, folder), folder=places.SCRIPTS))
     return pieces
 
 
@@ -154,7 +155,7 @@ def _is_sound(manifest: Manifest) -> bool:
     """Whether the tables, the report and the scripts of a release are there and undamaged."""
     try:
         for file in manifest.files:
-            if file.kind in (render.TABLES, render.REPORT, SCRIPTS):
+            if file.kind in (render.TABLES, render.REPORT, places.SCRIPTS):
                 active_store().read(manifest, file.path)
     except (ObjectMissing, ObjectDamaged):
         return False
@@ -165,7 +166,7 @@ def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
     for piece in pieces:
         for entry in piece.object.files:
             yield ReleaseFile(
-                path=f"{piece.folder}/{entry.path}" if piece.folder else entry.path,
+                path=places.within(piece.folder, entry.path),
                 kind=piece.object.kind,
                 object=piece.object.digest,
                 member=entry.path,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts import places
 from artifacts.errors import RoundTripError
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
@@ -75,7 +76,7 @@ def quantize(
             frame.to_parquet(folder / AMAX_FILE, index=False)
             for file in store.path(preprocess).iterdir():
                 shutil.copyfile(file, folder / file.name)
-            checkpoint = store.add("checkpoint", folder)
+            checkpoint = store.add(places.CHECKPOINT, folder)
     return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), beyond=tuple(hidden), stats=meter.stats)
 
 

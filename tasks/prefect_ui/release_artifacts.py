@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from artifacts import places
 from artifacts.keeping.render import evidence_of
 from artifacts.manifest import Cell, GateResult, Manifest, Row
 from artifacts.report.gate_words import sentence, tally, words
@@ -64,7 +65,7 @@ def _where(manifest: Manifest) -> str:
     options = f"--store {store.root}"
     return (
         "## Files\n\nThe whole report, with every table, is a page of its own; open it in a browser:\n\n"
-        f"```\n{store.read(manifest, 'report.html')}\n```\n\n"
+        f"```\n{store.read(manifest, places.REPORT)}\n```\n\n"
         "From a terminal, where the report is, the release in short, and all its files as a plain folder:\n\n"
         "```\n"
         f"clipsmith report {manifest.ref} {options}\n"
