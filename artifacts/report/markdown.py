@@ -11,8 +11,8 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
+from artifacts import number_words as show
 from artifacts.manifest import Manifest
-from artifacts.release import number_words as show
 from artifacts.release.evidence import Evidence
 from artifacts.report import plots
 from artifacts.report.gate_words import sentence, words

@@ -7,8 +7,8 @@ from textwrap import shorten
 from typing import Any
 
 from artifacts.manifest import Cell, Row
+from artifacts.number_words import megabytes, percent
 from artifacts.release.evidence import Series, parse_key
-from artifacts.release.number_words import megabytes, percent
 from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, canvas, drawn_once
 from artifacts.schema import EMULATED, number
 

@@ -48,6 +48,7 @@ from artifacts.errors import (
 )
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.names import Reference, parse_reference
+from artifacts.number_words import megabytes
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, tombstones
@@ -499,7 +500,7 @@ def room(root: Path) -> Iterator[None]:
         raise DiskFull(
             "the disk is full",
             where=root,
-            expected=f"more than the {fs.free_bytes(root) / 1e6:.0f} MB that are free",
+            expected=f"more than the {megabytes(fs.free_bytes(root), 0)} that are free",
             fix="free space (`clipsmith gc` removes what no release needs), or give another --store; then run again: "
             "finished steps are kept",
         ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from artifacts.number_words import millions
 from deployments.printing.console import print_list, stdout
 
 if TYPE_CHECKING:
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 def print_outline(found: Outline) -> None:
     """A checkpoint in a dozen lines."""
     console = stdout()
-    console.print(
-        f"[bold]{escape(found.model)}[/]  family {found.family}, {_parameters(found)} parameters", soft_wrap=True
-    )
+    parameters = millions(sum(tower.parameters for tower in found.towers))
+    console.print(f"[bold]{escape(found.model)}[/]  family {found.family}, {parameters} parameters", soft_wrap=True)
     heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
     print_list(console, heads, [_row(tower) for tower in found.towers])
     weights = f"{found.tensors} tensors, all there; values are read by a run"
@@ -41,10 +41,6 @@ def _when(found: Outline) -> str:
     return "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
 
 
-def _parameters(found: Outline) -> str:
-    return f"{sum(tower.parameters for tower in found.towers) / 1e6:,.1f} M"
-
-
 def _row(tower: Tower) -> tuple[str, ...]:
     inputs = " ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in tower.inputs.items())
     quantized = (
@@ -56,7 +52,7 @@ def _row(tower: Tower) -> tuple[str, ...]:
         str(tower.hidden_size),
         str(tower.heads),
         str(tower.embedding_dim),
-        f"{tower.parameters / 1e6:,.1f} M",
+        millions(tower.parameters),
         inputs,
         quantized,
     )

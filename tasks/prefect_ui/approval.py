@@ -13,6 +13,7 @@ from artifacts.errors import DamagedAlias, DamagedManifest, ReleaseNotFound, Rel
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
+from artifacts.number_words import interval
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import sentence, tally
 from artifacts.store import layout
@@ -112,8 +113,8 @@ def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
 def _shown(figure: Measurement | None) -> str:
     if figure is None:
         return ""
-    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.6g} to {figure.high:.6g})"
-    return f"{figure.value:.10g}{interval}" if figure.unit == "bytes" else f"{figure.value:.6g}{interval}"
+    value = f"{figure.value:.10g}" if figure.unit == "bytes" else f"{figure.value:.6g}"
+    return value + interval(figure.low, figure.high, "{:.6g}")
 
 
 def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:
