@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
 from artifacts.names import ModelName
@@ -327,38 +327,10 @@ def parse_gates(values: dict[str, Any], *, where: object) -> Gates:
         ) from error
 
 
-_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What PyYAML raises on values it takes for dates, numbers and the like and that are none, and on deep nesting."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys, of which the last would win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"{twice[0]!r} is given twice, line {node.start_mark.line + 1} on")
-        return super().construct_mapping(node, deep)
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML file of parameters, not yet validated.
 
     Raises:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (OSError, yaml.YAMLError, *_MALFORMED) as error:
-        raise ConfigError(
-            f"the configuration cannot be read: {error}",
-            where=path,
-            expected="a readable YAML file, each key once",
-            fix="correct the file",
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            "the configuration is not a mapping", where=path, expected="parameter: value lines", fix="correct the file"
-        )
-    return content
+    return read_file(path, mapping, what="the configuration", error=ConfigError)

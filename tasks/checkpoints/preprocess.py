@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import CheckpointError
-from artifacts.strict_json import strict_json
 from tasks.checkpoints.snapshot import one_line
 from tasks.clip import MASK, ClipFamily
 
@@ -124,7 +124,9 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
 def _stored_padding_side(folder: Path) -> str | None:
     """What `tokenizer_config.json` says."""
     path = folder / "tokenizer_config.json"
-    return strict_json(path.read_bytes()).get("padding_side") if path.is_file() else None
+    if not path.is_file():
+        return None
+    return read_file(path, mapping, what=path.name, error=CheckpointError).get("padding_side")
 
 
 def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:

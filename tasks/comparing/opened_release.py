@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from artifacts import places
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import CheckpointError, CheckpointNotFound, ConfigError
 from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
@@ -105,7 +104,7 @@ def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
             expected=f"a checkpoint with digest {source.digest[:12]}",
             fix="put the checkpoint back where it was",
         )
-    config: dict[str, Any] = json.loads(store.path(kept, "config.json").read_text(encoding="utf-8"))
+    config = read_file(store.path(kept, "config.json"), mapping, what="config.json", error=CheckpointError)
     return Snapshot(
         kind=source.kind,
         name=source.name,

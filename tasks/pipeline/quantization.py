@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from artifacts import places
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import RoundTripError
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
@@ -83,7 +83,7 @@ def quantize(
 def _check_round_trip(
     folder: Path, recipe: Recipe, amax: Mapping[str, float], channels: Mapping[str, list[float]]
 ) -> None:
-    stored = json.loads((folder / "config.json").read_bytes())
+    stored = read_file(folder / "config.json", mapping, what="the written config.json", error=RoundTripError)
     family = family_for(stored, where=folder)
     with prints_to_log():
         model = family.load(folder, family.resolve_config(stored), EAGER)

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, UnknownRecipe
 from artifacts.refs import digest_json
 
@@ -186,17 +186,13 @@ def load_recipe(name_or_file: str) -> Recipe:
             raise UnknownRecipe(
                 f"no recipe {name_or_file!r}", expected=f"one of {', '.join(builtin_names())}, or a YAML file"
             )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("the file is not a mapping")
-        if "name" in content:
+
+    def parse(content: Any) -> Recipe:
+        if "name" in mapping(content):
             raise ValueError("a recipe is named after its file; remove `name`")
         recipe = Recipe.model_validate({"name": path.stem, **content})
         if recipe.quantize.algorithm != "max":
             raise ValueError("`algorithm` is max: other methods are asked for in the run's `calibration`, per encoder")
         return recipe
-    except (yaml.YAMLError, ValidationError, ValueError) as error:
-        raise ConfigError(
-            f"the recipe cannot be used: {error}", where=path, fix=f"compare with {BUILTIN / 'fp8.yaml'}"
-        ) from error
+
+    return read_file(path, parse, what="the recipe", error=ConfigError, fix=f"compare with {BUILTIN / 'fp8.yaml'}")
