@@ -6,12 +6,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ConfigError, EngineMismatch
 from artifacts.manifest import Encoder, Precision, Row
-from artifacts.prefect_forms import for_forms
+from artifacts.models import Frozen
+from artifacts.prefect_forms import FormModel
 from artifacts.store.store import activate, active_store
 from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
@@ -32,10 +33,8 @@ NOT_RUN = "not run"
 _time = task(name="time", persist_result=False)(latency_rows)
 
 
-class CompareParameters(BaseModel):
+class CompareParameters(FormModel):
     """Which two to measure, and how. The same release may be given twice, to hold its FP8 against its FP16."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     before: ReleaseReference = Field(
         default="demo:production", description="The release to compare with: MODEL, MODEL@VERSION or MODEL:ALIAS."
@@ -64,10 +63,8 @@ class CompareParameters(BaseModel):
         return list(dict.fromkeys(values))
 
 
-class Remeasured(BaseModel):
+class Remeasured(Frozen):
     """The two, as `model@version precision`, and what was measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: str
     after: str

@@ -20,12 +20,11 @@ from pathlib import Path
 from tarfile import BLOCKSIZE, PAX_FORMAT, RECORDSIZE, REGTYPE, HeaderError, TarInfo
 from typing import IO, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts import fs, places
 from artifacts.copies import transfer
 from artifacts.errors import BadArchive, DamagedManifest, DamagedSignature, ExportFailed, ExportTargetExists
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.records import dump, load_strictly
 from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.store import signatures
@@ -47,9 +46,7 @@ _KINDS = {
 }
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Header(Frozen):
     content: Literal["clipsmith release"] = "clipsmith release"
     format: Literal[1] = 1
 

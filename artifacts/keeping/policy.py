@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.config_files import read_file
 from artifacts.errors import ConfigError
+from artifacts.models import Strict
 from artifacts.store import layout
 
 
-class Promotion(BaseModel):
+class Promotion(Strict):
     """`require_signature`: public keys (PEM files, relative to the store), one of which must have signed a release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     require_signature: tuple[str, ...] = ()
 
 
-class Policy(BaseModel):
+class Policy(Strict):
     """The whole file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     promotion: Promotion = Promotion()
 

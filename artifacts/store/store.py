@@ -28,8 +28,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts import fs, locks
 from artifacts.errors import (
     AmbiguousReference,
@@ -47,6 +45,7 @@ from artifacts.errors import (
     StoreReadOnly,
 )
 from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.models import Frozen
 from artifacts.names import Reference, parse_reference
 from artifacts.number_words import megabytes
 from artifacts.records import dump, parse
@@ -61,9 +60,7 @@ _MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it agai
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Header(Frozen):
     format: Literal[1] = FORMAT
     id: str
 

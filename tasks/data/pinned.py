@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import DataChanged
 from artifacts.manifest import Encoder
+from artifacts.models import Frozen
 from artifacts.refs import Sha256, digest_json
 from tasks.data import (
     Dataset,
@@ -21,13 +21,11 @@ from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
 
-class DataRef(BaseModel):
+class DataRef(Frozen):
     """A source with the digest of its samples (ids, image hashes, captions, labels).
 
     `seen` is the digest of the part that a step gets to see, where it does not see all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: str
     role: Role
@@ -84,10 +82,8 @@ def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset
     return ref, dataset
 
 
-class PinnedData(BaseModel):
+class PinnedData(Frozen):
     """The data of a run; `calibration` is None where nothing is calibrated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     calibration: DataRef | None
     evaluation: DataRef

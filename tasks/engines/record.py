@@ -9,11 +9,10 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.config_files import read_file
 from artifacts.errors import EngineMismatch, ObjectDamaged
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.refs import Sha256, canonical_json, digest_file
 from tasks.engines.base import BatchProfile, Platform
 
@@ -21,10 +20,8 @@ _SUFFIX = ".json"
 _BUILD_HERE = "build it on this machine: `clipsmith optimize` with the same parameters"
 
 
-class EngineRecord(BaseModel):
+class EngineRecord(Frozen):
     """One engine: its target, the platform and batch sizes it was built for, and the sha256 of its bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     target: str

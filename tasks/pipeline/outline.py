@@ -9,9 +9,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.manifest import Encoder
+from artifacts.models import Frozen
 from artifacts.names import model_name_from
 from artifacts.refs import digest_json
 from tasks.checkpoints.hub_name import typed_name
@@ -26,13 +25,10 @@ from tasks.pipeline.checkpoint import check_json, check_names, describe, locate,
 from tasks.quantizing.recipe import Recipe
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-class Tower(BaseModel):
+class Tower(Frozen):
     """One encoder: its input without the batch, depth, width, and how many of its products the recipe makes FP8."""
-
-    model_config = _FROZEN
 
     encoder: Encoder
     inputs: dict[str, tuple[int, ...]]
@@ -47,13 +43,11 @@ class Tower(BaseModel):
     attention_fp8: int
 
 
-class Outline(BaseModel):
+class Outline(Frozen):
     """What `clipsmith check` tells of a checkpoint; `tensors` is None where its weights are not here.
 
     `oracle` is what parity is held to in a run: transformers, or golden files.
     """
-
-    model_config = _FROZEN
 
     model: str
     kind: str

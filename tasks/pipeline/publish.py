@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
 
 from artifacts import places
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.keeping import render
 from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot
@@ -47,13 +47,10 @@ _PACKAGES = (
     "datasets",
     "scikit-learn",
 )
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-class Piece(BaseModel):
+class Piece(Frozen):
     """An object whose files go under `folder` of an exported release."""
-
-    model_config = _FROZEN
 
     object: ArtifactRef
     folder: str
@@ -62,14 +59,12 @@ class Piece(BaseModel):
     target: str | None = None
 
 
-class Draft(BaseModel):
+class Draft(Frozen):
     """A release before it has a version: what the flow hands over.
 
     `timings` are stage rows of steps that run every time; they, `parameters` and `device` are recorded but are not
     part of the release's identity.
     """
-
-    model_config = _FROZEN
 
     snapshot: Snapshot
     calibration: DataSource | None
@@ -99,10 +94,8 @@ class Draft(BaseModel):
         )
 
 
-class Published(BaseModel):
+class Published(Frozen):
     """Where a release can be found; `new` is False when the same work had been published before."""
-
-    model_config = _FROZEN
 
     ref: str
     identity: str

@@ -7,10 +7,11 @@ from typing import Any, Literal
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from artifacts.keeping import history
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.number_words import counted, given, points
 
 REGRESSION_EVENT = "clipsmith.regression"
@@ -18,21 +19,19 @@ _TASKS = ("top1", "recall@1_image_to_text")
 _LONGEST = 300  # characters of an error in the table
 
 
-class Outcome(BaseModel):
+class Outcome(Frozen):
     """What became of one variant; figures are those of its release, and of the one in production before.
 
     `why` says why it was made in this night, and is empty where it was not.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     result: Literal["unchanged", "released", "promoted", "rejected", "failed"]
     release: str | None = None
     production: str | None = None
     error: str | None = None
-    figures: dict[str, float] = {}
-    before: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
+    before: dict[str, float] = Field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     why: str = ""
 
