@@ -109,8 +109,9 @@ class _Comparison:
         for target in self.parameters.targets:
             reason = self._why_not(target)
             if reason is None:
-                accuracy += self._accuracy(data, target)
-                latency += self._latency(target)
+                outputs = (self._outputs(side, data, target) for side in self.sides.values())
+                accuracy += accuracy_rows(data.open(), target, *outputs)
+                latency += [row for encoder in self._encoders() for row in self._timed(encoder, target)]
             else:
                 get_run_logger().warning("%s is not run: %s", target, reason)
                 latency += [blank_row(encoder, target, None, NOT_RUN, reason) for encoder in self._encoders()]
@@ -163,10 +164,6 @@ class _Comparison:
 
     # --- accuracy ----------------------------------------------------------------------------------------------------
 
-    def _accuracy(self, data: DataRef, target: str) -> list[Row]:
-        before, after = (self._outputs(side, data, target) for side in self.sides.values())
-        return accuracy_rows(data.open(), target, before, after)
-
     def _outputs(self, side: ReleaseSide, data: DataRef, target: str) -> Outputs:
         made = {encoder: self._embed(side, data, encoder, target) for encoder in self._encoders()}
         fp32 = {} if side.no_fp32 else {encoder: self._embed(side, data, encoder, REFERENCE) for encoder in ENCODERS}
@@ -185,9 +182,6 @@ class _Comparison:
         return made
 
     # --- latency -----------------------------------------------------------------------------------------------------
-
-    def _latency(self, target: str) -> list[Row]:
-        return [row for encoder in self._encoders() for row in self._timed(encoder, target)]
 
     def _timed(self, encoder: Encoder, target: str) -> list[Row]:
         profiles = [side.profile for side in self.sides.values()]

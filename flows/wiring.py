@@ -17,7 +17,7 @@ from artifacts.store.store import active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from flows.step_runner import Job, StepRunner
-from flows.tables import coverage_rows, encoder_rows, size_rows
+from flows.tables import size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import ENCODERS
@@ -307,9 +307,9 @@ class Wiring:
     ) -> dict[str, list[Row]]:
         rows = {
             "parity": list(self.parity),
-            "encoders": encoder_rows(audits),
+            "encoders": list({audit.encoder: audit.encoder_row for audit in audits}.values()),
             "sizes": size_rows(audits, engines),
-            "coverage": coverage_rows(audits),
+            "coverage": [row for audit in audits for row in audit.coverage],
             "accuracy": list(accuracy.rows),
             "latency": [row for latency in latencies for row in latency.rows],
             "calibration": [row for study in self.studies for row in study.comparison],

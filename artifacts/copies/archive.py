@@ -138,7 +138,7 @@ def _opened(file: Path) -> Iterator[_Archive]:
 def _unpack_object(store: Store, archive: _Archive, ref: ArtifactRef) -> None:
     if transfer.has_object(store, ref):
         for entry in ref.files:
-            archive.read_file(ref, entry, _forget)
+            archive.read_file(ref, entry, lambda _: None)
         return
     with store.staging() as folder:
         for entry in ref.files:
@@ -146,10 +146,6 @@ def _unpack_object(store: Store, archive: _Archive, ref: ArtifactRef) -> None:
                 archive.read_file(ref, entry, out.write)
         if store.add(ref.kind, folder).digest != ref.digest:
             raise archive.bad(f"the files of {ref.kind} object {ref.digest[:12]} are not the object")
-
-
-def _forget(_: bytes) -> None:
-    """Nothing is done with bytes that the store has."""
 
 
 class _Archive:

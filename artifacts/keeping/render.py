@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts import places
-from artifacts.manifest import Manifest, ReleaseFile, Row
+from artifacts.manifest import Manifest, Row
 from artifacts.release.evidence import Evidence
 from artifacts.release.frames import write_tables
 from artifacts.report.page import render_report
@@ -64,8 +64,4 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
 
 def file_kinds(manifest: Manifest, digest: str) -> set[str]:
     """What a release uses an object for."""
-    return {file.kind for file in _files(manifest, digest)}
-
-
-def _files(manifest: Manifest, digest: str) -> list[ReleaseFile]:
-    return [file for file in manifest.files if file.object == digest]
+    return {file.kind for file in manifest.files if file.object == digest}

@@ -166,7 +166,7 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
     value, low, high = _judged(gate, row)
     status = _status(gate, value, low, high)
     samples = None if low is None else row.get("samples")
-    name = {column: _text(row, column) for column in ("metric", "encoder", "target", "reference")}
+    name = {column: row.get(column) for column in ("metric", "encoder", "target", "reference")}
     return GateResult(
         name=gate.name,
         status=status,
@@ -177,7 +177,7 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
         high=high,
         samples=samples if isinstance(samples, int) else None,
         needed=_needed(gate, row) if status == "undecided" else None,
-        **name,
+        **{column: None if text is None else str(text) for column, text in name.items()},
     )
 
 
@@ -219,8 +219,3 @@ def _status(gate: Gate, value: float | None, low: float | None, high: float | No
         assert gate.min is not None
         met, missed = least >= gate.min, most < gate.min
     return "passed" if met else "failed" if missed or gate.proof else "undecided"
-
-
-def _text(row: Row, column: str) -> str | None:
-    value = row.get(column)
-    return None if value is None else str(value)

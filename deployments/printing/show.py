@@ -76,7 +76,8 @@ def print_release(
         console.print(
             f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
         )
-    _print_gates(console, manifest)
+    if manifest.gates:
+        print_gates(console, manifest.gates)
     _print_calibration(console, manifest)
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
@@ -91,11 +92,6 @@ def _print_standing(console: Console, standing: Standing) -> None:
     for record in standing.signatures:
         about = f"signature {record.number}: {record.who}, {moment(record.created)}"
         console.print(f"{escape(about)} (a claim: `clipsmith check-signature` checks it)", soft_wrap=True)
-
-
-def _print_gates(console: Console, manifest: Manifest) -> None:
-    if manifest.gates:
-        print_gates(console, manifest.gates)
 
 
 def print_gates(console: Console, results: Sequence[GateResult]) -> None:

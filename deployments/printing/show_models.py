@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from tasks.clip import ClipFamily
     from tasks.pipeline.outline import Outline, Tower
 
+_WHEN = "in every run: embeddings of cosine 0.9999 or more"
+_ELSEWHERE = "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
+
 
 def print_outline(found: Outline) -> None:
     """A checkpoint in a dozen lines."""
@@ -27,18 +30,12 @@ def print_outline(found: Outline) -> None:
         "tokenizer": f"{found.tokenizer}, {found.vocabulary:,} tokens, texts of up to {found.context} tokens",
         "pictures": f"{found.image_processor}",
         "weights": weights if found.tensors is not None else "not looked at",
-        "held to": f"{found.oracle}, {_when(found)}",
+        "held to": f"{found.oracle}, {_WHEN if found.oracle == 'transformers' else _ELSEWHERE}",
     }
     for name, value in lines.items():
         console.print(f"{name:<10} {escape(value)}", soft_wrap=True)
     for note in found.notes:
         console.print(f"{'note':<10} {escape(note)}", soft_wrap=True)
-
-
-def _when(found: Outline) -> str:
-    if found.oracle == "transformers":
-        return "in every run: embeddings of cosine 0.9999 or more"
-    return "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
 
 
 def _row(tower: Tower) -> tuple[str, ...]:

@@ -96,8 +96,13 @@ def _cells(name: str, trial: Trial) -> tuple[str, ...]:
 def _rows(found: Found, units: frozenset[Unit]) -> list[tuple[str, ...]]:
     losses = {s.unit: s for s in found.measured.sensitivities}
     worst = sorted(units, key=lambda unit: -losses[unit].loss)
-    return [(*_unit(found, unit), f"{losses[unit].loss:.2e}", f"{losses[unit].snr_db:.1f}") for unit in worst]
-
-
-def _unit(found: Found, unit: Unit) -> tuple[str, str, str]:
-    return unit.module, unit.encoder, show.percent(unit.flops / found.measured.flops, 2)
+    return [
+        (
+            unit.module,
+            unit.encoder,
+            show.percent(unit.flops / found.measured.flops, 2),
+            f"{losses[unit].loss:.2e}",
+            f"{losses[unit].snr_db:.1f}",
+        )
+        for unit in worst
+    ]
