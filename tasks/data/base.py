@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from artifacts.refs import digest_json
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role = Literal["calibration", "evaluation"]
+Key = TypeVar("Key", bound=Hashable)
+_HASH_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ def numbered(names: Sequence[str]) -> Iterator[str]:
             taken.add(free)
         seen.add(name)
         yield free
+
+
+def hashed(keys: Sequence[Key], digest: Callable[[Key], str]) -> dict[Key, str]:
+    """The digest of each different key, several at once."""
+    unique = list(dict.fromkeys(keys))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return dict(zip(unique, pool.map(digest, unique), strict=True))
 
 
 class Dataset(Protocol):

@@ -95,7 +95,8 @@ def embed(
             smallest = runner.smallest
         places, texts = picture_places(dataset), evaluation_texts(dataset)
         total = len(places if encoder == "image" else texts)
-        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *_where(target, batch_size))
+        where = batch_and_device(target, batch_size, batch_size)
+        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds = (
             _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
@@ -133,10 +134,6 @@ class _Work(NamedTuple):
     target: str
     total: int
     smallest: int
-
-
-def _where(target: str, batch_size: int) -> tuple[int, str]:
-    return batch_and_device(target, batch_size, batch_size)
 
 
 def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:

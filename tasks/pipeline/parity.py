@@ -93,7 +93,9 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
             }
             _require_same_config(family, snapshot, model)
             _as_exported(family, snapshot, model)
-            inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}
+            pixels = np.stack([processor.image(opened_rgb(picture, name)) for name, picture in pictures.items()])
+            inputs: dict[str, dict[str, NDArray[Any]]]
+            inputs = {"image": {"pixel_values": pixels}, "text": processor.text_inputs(list(texts.values()))}
             for encoder in ENCODERS:
                 cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
         with active_store().staging() as folder:
@@ -204,11 +206,6 @@ def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> No
         if name.startswith(used) and not np.allclose(reader.read(name), parameter.numpy(), rtol=1e-5, atol=1e-6):
             raise _differ("model", f"the exporter reads other values of {name}", snapshot)
     attention.use_in(model)
-
-
-def _pixels(processor: Preprocess, pictures: dict[str, Image]) -> dict[str, NDArray[Any]]:
-    made = [processor.image(opened_rgb(picture, name)) for name, picture in pictures.items()]
-    return {"pixel_values": np.stack(made)}
 
 
 def _compare(

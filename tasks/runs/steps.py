@@ -65,18 +65,14 @@ class Meter:
 @contextmanager
 def measured() -> Iterator[Meter]:
     """Measure a block of this process; the kernel's peak counter is reset first where it allows that."""
-    _reset_peak()
+    # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     meter = Meter()
     try:
         yield meter
     finally:
         meter.stop()
-
-
-def _reset_peak() -> None:
-    # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def identity(value: Any) -> Any:
