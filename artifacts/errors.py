@@ -5,6 +5,8 @@ Every message says what happened, where, what was expected and what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from artifacts.exit_codes import ExitCode
 
 
@@ -12,6 +14,11 @@ class ClipsmithError(Exception):
     """Base of every error clipsmith raises on purpose; the command line prints it and exits with `exit_code`."""
 
     exit_code = ExitCode.FAILED
+
+    def __init_subclass__(cls, exit_code: ExitCode | None = None) -> None:
+        """An error's exit code is its parent's unless its class names another."""
+        if exit_code is not None:
+            cls.exit_code = exit_code
 
     def __init__(self, what: str, *, where: object = None, expected: str | None = None, fix: str | None = None) -> None:
         self.what = what
@@ -34,6 +41,14 @@ class ClipsmithError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.expected, self.fix), vars(self))
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from: libraries wrap what they stumble over in words of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _rebuild(
     cls: type[ClipsmithError], what: str, where: str | None, expected: str | None, fix: str | None
 ) -> ClipsmithError:
@@ -43,10 +58,8 @@ def _rebuild(
 # --- what the user asked for -------------------------------------------------------------------------------
 
 
-class ConfigError(ClipsmithError):
+class ConfigError(ClipsmithError, exit_code=ExitCode.WRONG_INPUT):
     """A parameter, configuration file or recipe is malformed."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class UnknownTarget(ConfigError):
@@ -72,20 +85,16 @@ class KeyUnusable(ConfigError):
 # --- the checkpoint ----------------------------------------------------------------------------------------
 
 
-class CheckpointError(ClipsmithError):
+class CheckpointError(ClipsmithError, exit_code=ExitCode.WRONG_INPUT):
     """Base of everything wrong with a checkpoint."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class CheckpointNotFound(CheckpointError):
     """The model id or folder, or the asked revision of it, does not exist or cannot be reached."""
 
 
-class CheckpointUnreachable(CheckpointNotFound):
+class CheckpointUnreachable(CheckpointNotFound, exit_code=ExitCode.FAILED):
     """The hub does not answer, and the checkpoint is not here."""
-
-    exit_code = ExitCode.FAILED
 
 
 class NotClip(CheckpointError):
@@ -108,41 +117,31 @@ class BadWeights(CheckpointError):
     """NaN/Inf weights, missing or extra tensors, or shapes that disagree with the configuration."""
 
 
-class CheckpointChanged(CheckpointError):
+class CheckpointChanged(CheckpointError, exit_code=ExitCode.FAILED):
     """A file of the checkpoint changed between being digested and being read."""
-
-    exit_code = ExitCode.FAILED
 
 
 # --- data --------------------------------------------------------------------------------------------------
 
 
-class DataError(ClipsmithError):
+class DataError(ClipsmithError, exit_code=ExitCode.WRONG_INPUT):
     """Base of everything wrong with calibration or evaluation data."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class DataNotFound(DataError):
     """The data source does not exist or has no captions file."""
 
 
-class DataUnreachable(DataNotFound):
+class DataUnreachable(DataNotFound, exit_code=ExitCode.FAILED):
     """The hub does not answer, and the data is not here."""
 
-    exit_code = ExitCode.FAILED
 
-
-class DataChanged(DataError):
+class DataChanged(DataError, exit_code=ExitCode.FAILED):
     """The data is not what it was when it was pinned."""
 
-    exit_code = ExitCode.FAILED
 
-
-class BadBatch(DataError):
+class BadBatch(DataError, exit_code=ExitCode.FAILED):
     """A preprocessor made something that the model does not take."""
-
-    exit_code = ExitCode.FAILED
 
 
 class TooFewSamples(DataError):
@@ -153,10 +152,8 @@ class DegenerateData(DataError):
     """All images (or all captions) are identical."""
 
 
-class BadSample(DataError):
+class BadSample(DataError, exit_code=ExitCode.FAILED):
     """A sample that cannot be decoded, or more of them than the tolerated share."""
-
-    exit_code = ExitCode.FAILED
 
 
 class CaptionTooLong(DataError):
@@ -210,16 +207,12 @@ class StepTimedOut(ClipsmithError):
     """A step took longer than the run allows; its process, if it has one of its own, was ended."""
 
 
-class EngineUnavailable(ClipsmithError):
+class EngineUnavailable(ClipsmithError, exit_code=ExitCode.WRONG_INPUT):
     """A target whose runtime is not installed, or that needs hardware this machine lacks."""
 
-    exit_code = ExitCode.WRONG_INPUT
 
-
-class EngineConflict(EngineUnavailable):
+class EngineConflict(EngineUnavailable, exit_code=ExitCode.FAILED):
     """Two runtimes that one process cannot have."""
-
-    exit_code = ExitCode.FAILED
 
 
 class Fp8Unavailable(EngineUnavailable):
@@ -282,10 +275,9 @@ class NoServer(ClipsmithError):
     """There is no Prefect server to apply the definitions to."""
 
 
-class GateFailed(ClipsmithError):
+class GateFailed(ClipsmithError, exit_code=ExitCode.GATE):
     """A gate rejects the release: it is published as `release` (`model@version`); `new` says whether just now."""
 
-    exit_code = ExitCode.GATE
     release: str = ""
     new: bool = False
 
@@ -297,10 +289,8 @@ class GateFailed(ClipsmithError):
         return error
 
 
-class NoRecipe(ClipsmithError):
+class NoRecipe(ClipsmithError, exit_code=ExitCode.GATE):
     """A search found no recipe that meets the gates within its budget."""
-
-    exit_code = ExitCode.GATE
 
 
 class VariantsFailed(ClipsmithError):
@@ -314,10 +304,8 @@ class StoreError(ClipsmithError):
     """Base of everything wrong with a store."""
 
 
-class StoreReadOnly(StoreError):
+class StoreReadOnly(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """The store cannot be written."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class NotEnoughSpace(StoreError):
@@ -332,28 +320,20 @@ class StoreBusy(StoreError):
     """Others held the store for longer than we wait."""
 
 
-class UnsupportedFileSystem(StoreError):
+class UnsupportedFileSystem(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """A store on a network file system, where file locks do not keep their promises."""
 
-    exit_code = ExitCode.WRONG_INPUT
 
-
-class NotAStore(StoreError):
+class NotAStore(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """A folder that exists, is not empty and is not a clipsmith store; or one of an unknown format."""
 
-    exit_code = ExitCode.WRONG_INPUT
 
-
-class DamagedHeader(NotAStore):
+class DamagedHeader(NotAStore, exit_code=ExitCode.FAILED):
     """A store's own record of what it is cannot be read."""
 
-    exit_code = ExitCode.FAILED
 
-
-class NotARelease(StoreError):
+class NotARelease(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """A folder that `clipsmith export` did not write."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class ObjectMissing(StoreError):
@@ -364,26 +344,20 @@ class ObjectDamaged(StoreError):
     """An object's bytes do not match its digest."""
 
 
-class ReleaseNotFound(StoreError):
+class ReleaseNotFound(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """No release matches the reference."""
 
-    exit_code = ExitCode.WRONG_INPUT
 
-
-class AmbiguousReference(StoreError):
+class AmbiguousReference(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """A digest prefix that several releases share."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class ReleaseConflict(StoreError):
     """Another release has the same name and version in this store."""
 
 
-class ReleaseRejected(StoreError):
+class ReleaseRejected(StoreError, exit_code=ExitCode.GATE):
     """A release that failed a gate was to be promoted without force."""
-
-    exit_code = ExitCode.GATE
 
 
 class SignatureRequired(StoreError):
@@ -406,16 +380,12 @@ class AliasMoved(StoreError):
     """Somebody else moved the alias first."""
 
 
-class AliasNotFound(StoreError):
+class AliasNotFound(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """The model has no such alias."""
 
-    exit_code = ExitCode.WRONG_INPUT
 
-
-class NothingToRollBack(StoreError):
+class NothingToRollBack(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """The alias has no earlier release to go back to."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class DamagedAlias(StoreError):
@@ -430,10 +400,8 @@ class DamagedSignature(StoreError):
     """A signature's record that is not what was written."""
 
 
-class BadArchive(StoreError):
+class BadArchive(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """A packed release that is truncated, altered or holds what it must not."""
-
-    exit_code = ExitCode.WRONG_INPUT
 
 
 class ReplicaError(StoreError):
@@ -452,7 +420,5 @@ class ExportFailed(StoreError):
     """The export folder cannot be written."""
 
 
-class ExportTargetExists(StoreError):
+class ExportTargetExists(StoreError, exit_code=ExitCode.WRONG_INPUT):
     """The folder to export to exists and is not empty."""
-
-    exit_code = ExitCode.WRONG_INPUT

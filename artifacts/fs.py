@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from artifacts.errors import causes
+
 _READ_ONLY = 0o444
 
 # --- single operations ---------------------------------------------------------------------------------------
@@ -182,15 +184,12 @@ def is_full(error: BaseException) -> bool:
 
     Libraries in C++ and Rust (safetensors, onnx, arrow) put the system's words into exceptions of their own.
     """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        words = str(seen)
-        if any(text in words for text in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "os error 28")):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    full = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "os error 28")
+    return any(
+        (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        or any(text in str(cause) for text in full)
+        for cause in causes(error)
+    )
 
 
 def free_bytes(folder: Path) -> int:

@@ -51,7 +51,7 @@ def _held(path: Path, kind: int, timeout_s: float | None) -> Iterator[None]:
 
 def _wait(handle: int, kind: int, path: Path, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while not _try(handle, kind):
+    while not try_lock(handle, kind):
         if time.monotonic() > deadline:
             raise StoreBusy(
                 f"the store was in use for all of {timeout_s:g} s",
@@ -61,7 +61,8 @@ def _wait(handle: int, kind: int, path: Path, timeout_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-def _try(handle: int, kind: int) -> bool:
+def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file unless others hold it; whether that was possible."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -127,7 +128,7 @@ def is_free(path: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        return _try(handle, fcntl.LOCK_EX)
+        return try_lock(handle)
     finally:
         os.close(handle)
 
@@ -147,7 +148,7 @@ def remove_if_free(path: Path) -> bool:
     except FileNotFoundError:  # its holder removed it
         return False
     try:
-        free = _try(handle, fcntl.LOCK_EX)
+        free = try_lock(handle)
         if free:
             fs.unlink(path)
         return free

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from artifacts import places
 from artifacts.errors import DamagedManifest
+from artifacts.models import Frozen
 from artifacts.names import ModelName
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256
 
 FORMAT: Literal[1] = 1
-RESERVED = ("manifest.json", "provenance.intoto.json", "signatures")
-"""What an export adds to a release's own files."""
 Encoder = Literal["image", "text"]
 Precision = Literal["fp16", "fp8"]
 """What an exported graph computes in."""
@@ -22,16 +22,12 @@ Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 GateStatus = Literal["failed", "not measured", "undecided", "passed"]
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
-
-class ReleaseFile(BaseModel):
+class ReleaseFile(Frozen):
     """One file of a release.
 
     `path` is its place in an exported folder; `object` and `member` are its place in the store.
     """
-
-    model_config = _FROZEN
 
     path: RelativePath
     kind: str
@@ -44,10 +40,8 @@ class ReleaseFile(BaseModel):
     target: str | None = None
 
 
-class Source(BaseModel):
+class Source(Frozen):
     """The checkpoint a release was made from; `weights` maps each safetensors file to its sha256."""
-
-    model_config = _FROZEN
 
     kind: Literal["hub", "folder", "demo", "published"]
     name: str
@@ -57,13 +51,11 @@ class Source(BaseModel):
     family: str
 
 
-class DataSource(BaseModel):
+class DataSource(Frozen):
     """A set of samples used: where from, the digest over ids and contents, and how many.
 
     `skipped` samples could not be decoded; `truncated` texts were longer than the context.
     """
-
-    model_config = _FROZEN
 
     source: str
     digest: Sha256
@@ -72,10 +64,8 @@ class DataSource(BaseModel):
     truncated: int = 0
 
 
-class Provenance(BaseModel):
+class Provenance(Frozen):
     """Everything that touched a release."""
-
-    model_config = _FROZEN
 
     source: Source
     calibration: DataSource | None
@@ -90,7 +80,7 @@ class Provenance(BaseModel):
     parents: tuple[Sha256, ...] = ()
 
 
-class GateResult(BaseModel):
+class GateResult(Frozen):
     """What one gate found on one row of the tables: a condition on the release, met or not.
 
     `value` and its 95 % interval `low` to `high` are what was held against the bound, `min` or `max`: a metric, or how
@@ -99,8 +89,6 @@ class GateResult(BaseModel):
     Of what has an interval, `samples` says how many it rests on; of what is undecided, `needed` says how many would
     probably settle it, None where no number would.
     """
-
-    model_config = _FROZEN
 
     name: str
     status: GateStatus
@@ -126,15 +114,13 @@ class GateResult(BaseModel):
         return self.status in ("failed", "not measured") or (self.status == "undecided" and self.samples is not None)
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """An immutable release.
 
     `identity` is the digest of everything that makes the release what it is (inputs, objects, results); `version`,
     `sequence`, `created`, what the steps cost, and the rendered report and tables are not part of it, so the same
     work published twice is found again by its identity.
     """
-
-    model_config = _FROZEN
 
     format: Literal[1] = FORMAT
     model: ModelName
@@ -153,7 +139,7 @@ class Manifest(BaseModel):
     def _paths_are_free(cls, files: tuple[ReleaseFile, ...]) -> tuple[ReleaseFile, ...]:
         paths = [file.path for file in files]
         twice = [path for path, count in Counter(paths).items() if count > 1]
-        taken = [path for path in paths if path in RESERVED or path.partition("/")[0] in RESERVED]
+        taken = [path for path in paths if path in places.BESIDE or path.partition("/")[0] in places.BESIDE]
         if twice or taken:
             raise ValueError(f"a release cannot have the file {(twice + taken)[0]}" + (" twice" if twice else ""))
         return files

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
 from artifacts.errors import BadName
+from artifacts.models import Frozen
 
 _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
 _ALIAS = re.compile(r"[a-z](?:[a-z0-9-]{0,48}[a-z0-9])?")
@@ -46,13 +47,11 @@ def check_alias(name: str) -> str:
 AliasName = Annotated[str, AfterValidator(check_alias)]
 
 
-class Reference(BaseModel):
+class Reference(Frozen):
     """A parsed release reference: `model` (its newest), `model@version`, `model:alias`, or a digest prefix.
 
     A text that could be both a model and a digest prefix is kept as both: the store knows whether it has that model.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str | None = None
     version: int | None = None

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+
+from artifacts.models import Strict
 
 _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"}
 
@@ -107,3 +109,9 @@ def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
         field["default"] = value
         if _BOUNDS & field.keys():
             field["allOf"] = [{key: field.pop(key) for key in sorted(_BOUNDS | {"type"}) if key in field}]
+
+
+class FormModel(Strict):
+    """Parameters that people fill in in Prefect's form or in a file; every field has a default."""
+
+    model_config = ConfigDict(json_schema_extra=for_forms)

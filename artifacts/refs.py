@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, StringConstraints
+
+from artifacts.models import Frozen, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -40,24 +42,20 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class FileEntry(BaseModel):
+class FileEntry(Strict):
     """One file of an object: its path inside the object, sha256 (hex) and size (bytes)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     path: RelativePath
     sha256: Sha256
     size: int
 
 
-class ArtifactRef(BaseModel):
+class ArtifactRef(Frozen):
     """An immutable object in a store: a small tree of files, named by the digest of that tree.
 
     `digest` is the sha256 of the canonical JSON of `files` sorted by path, so equal content has equal digests
     whatever produced it. `kind` is for people and for messages; it is not part of the digest.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
     digest: Sha256

@@ -231,6 +231,19 @@ def check_rows(name: str, rows: Sequence[Row]) -> Table:
     return schema
 
 
+def new_row(table: str, **values: Cell) -> Row:
+    """A row of a table; what is not given is absent.
+
+    Raises:
+        TableError: the table has no such column.
+    """
+    row: Row = dict.fromkeys(column.name for column in SCHEMAS[table].columns)
+    unknown = values.keys() - row.keys()
+    if unknown:
+        raise TableError(f"table {table} has no column {', '.join(sorted(unknown))}", expected=", ".join(row))
+    return row | values
+
+
 def number(row: Row, column: str) -> float | None:
     """A row's number, None where it has none."""
     value = row.get(column)

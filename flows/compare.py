@@ -6,12 +6,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ConfigError, EngineMismatch
 from artifacts.manifest import Encoder, Precision, Row
-from artifacts.prefect_forms import for_forms
+from artifacts.models import Frozen
+from artifacts.prefect_forms import FormModel
 from artifacts.store.store import activate, active_store
 from flows.defaults import STORE, default_store
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
@@ -34,10 +35,8 @@ NOT_RUN = "not run"
 _time = task(name="time", persist_result=False)(latency_rows)
 
 
-class CompareParameters(BaseModel):
+class CompareParameters(FormModel):
     """Which two to measure, and how. The same release may be given twice, to hold its FP8 against its FP16."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     before: ReleaseReference = Field(
         default="demo:production", description="The release to compare with: MODEL, MODEL@VERSION or MODEL:ALIAS."
@@ -66,10 +65,8 @@ class CompareParameters(BaseModel):
         return list(dict.fromkeys(values))
 
 
-class Remeasured(BaseModel):
+class Remeasured(Frozen):
     """The two, as `model@version precision`, and what was measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     before: str
     after: str
@@ -114,8 +111,9 @@ class _Comparison:
         for target in self.parameters.targets:
             reason = self._why_not(target)
             if reason is None:
-                accuracy += self._accuracy(data, target)
-                latency += self._latency(target)
+                outputs = (self._outputs(side, data, target) for side in self.sides.values())
+                accuracy += accuracy_rows(data.open(), target, *outputs)
+                latency += [row for encoder in self._encoders() for row in self._timed(encoder, target)]
             else:
                 get_run_logger().warning("%s is not run: %s", target, reason)
                 latency += [blank_row(encoder, target, None, NOT_RUN, reason) for encoder in self._encoders()]
@@ -170,10 +168,6 @@ class _Comparison:
 
     # --- accuracy ----------------------------------------------------------------------------------------------------
 
-    def _accuracy(self, data: DataRef, target: str) -> list[Row]:
-        before, after = (self._outputs(side, data, target) for side in self.sides.values())
-        return accuracy_rows(data.open(), target, before, after)
-
     def _outputs(self, side: ReleaseSide, data: DataRef, target: str) -> Outputs:
         made = {encoder: self._embed(side, data, encoder, target) for encoder in self._encoders()}
         fp32 = {} if side.no_fp32 else {encoder: self._embed(side, data, encoder, REFERENCE) for encoder in ENCODERS}
@@ -192,9 +186,6 @@ class _Comparison:
         return made
 
     # --- latency -----------------------------------------------------------------------------------------------------
-
-    def _latency(self, target: str) -> list[Row]:
-        return [row for encoder in self._encoders() for row in self._timed(encoder, target)]
 
     def _timed(self, encoder: Encoder, target: str) -> list[Row]:
         profiles = [side.profile for side in self.sides.values()]

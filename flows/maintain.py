@@ -6,19 +6,17 @@ from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from artifacts.prefect_forms import NullAs, for_forms
+from artifacts.prefect_forms import FormModel, NullAs
 from artifacts.store.verification import Verification
 from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
 from tasks.prefect_ui.upkeep import collect_task, repair_task, require_sound, verify_task
 
 
-class MaintainParameters(BaseModel):
+class MaintainParameters(FormModel):
     """What to do with the store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     verify: bool = Field(
         default=True, description="Hash every file and read every record again; the run fails if something is damaged."

@@ -10,14 +10,14 @@ from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import deployment
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
-from artifacts.prefect_forms import for_forms
+from artifacts.prefect_forms import FormModel
 from artifacts.refs import digest_json
 from artifacts.release.regression import findings, sentence
 from artifacts.store import aliases
@@ -42,10 +42,8 @@ _READERS = 4
 _HOUR = 3600
 
 
-class NightlyParameters(BaseModel):
+class NightlyParameters(FormModel):
     """Which variants, and where their releases live."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     variants: list[str] = Field(default=[], description="Names of variants, as demo; none means all of them.")
     at_once: int = Field(default=2, ge=1, le=64, description="How many changed variants are made at the same time.")

@@ -6,11 +6,8 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -18,10 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
 from artifacts.names import ModelName
-from artifacts.prefect_forms import NameOrFile, NullAs, NullAsBlank, for_forms
+from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
 from tasks.clip.base import ImageSize
@@ -29,7 +27,6 @@ from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 PRESETS = {
     "standard": {"samples": 512, "batch": 32},
     # The published FP8 workflow for CLIP: 8,192 image-caption pairs, batch 512, max.
@@ -66,10 +63,8 @@ def targets_in_forms(schema: dict[str, Any]) -> None:
     schema |= ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
-class EncoderCalibration(BaseModel):
+class EncoderCalibration(FormModel):
     """How the FP8 scales of one encoder's activations are chosen; weights always keep their maximum."""
-
-    model_config = _STRICT
 
     method: Method = Field(
         default="max",
@@ -108,10 +103,8 @@ class EncoderCalibration(BaseModel):
                 return "max"
 
 
-class CalibrationParameters(BaseModel):
+class CalibrationParameters(FormModel):
     """What the FP8 scales are measured on, and how they are chosen."""
-
-    model_config = _STRICT
 
     source: OptionalText = Field(
         default=None,
@@ -167,10 +160,8 @@ class CalibrationParameters(BaseModel):
         return self.batch or PRESETS[self.preset]["batch"]
 
 
-class EvaluationParameters(BaseModel):
+class EvaluationParameters(FormModel):
     """What accuracy is measured on."""
-
-    model_config = _STRICT
 
     source: OptionalText = Field(
         default=None,
@@ -193,10 +184,8 @@ class EvaluationParameters(BaseModel):
         return self.source or "digits", self.samples or (SMOKE_TEST_SAMPLES if smoke_test else EVALUATION_SAMPLES)
 
 
-class OptimizeParameters(BaseModel):
+class OptimizeParameters(FormModel):
     """Everything that `optimize` can be told. With no parameters it optimizes the built-in demo model."""
-
-    model_config = _STRICT
 
     model: Recorded = Field(
         default="demo",
@@ -327,38 +316,10 @@ def parse_gates(values: dict[str, Any], *, where: object) -> Gates:
         ) from error
 
 
-_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What PyYAML raises on values it takes for dates, numbers and the like and that are none, and on deep nesting."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without duplicate keys, of which the last would win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.YAMLError(f"{twice[0]!r} is given twice, line {node.start_mark.line + 1} on")
-        return super().construct_mapping(node, deep)
-
-
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML file of parameters, not yet validated.
 
     Raises:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except (OSError, yaml.YAMLError, *_MALFORMED) as error:
-        raise ConfigError(
-            f"the configuration cannot be read: {error}",
-            where=path,
-            expected="a readable YAML file, each key once",
-            fix="correct the file",
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            "the configuration is not a mapping", where=path, expected="parameter: value lines", fix="correct the file"
-        )
-    return content
+    return read_file(path, mapping, what="the configuration", error=ConfigError)

@@ -9,11 +9,11 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import NotApproved
-from artifacts.prefect_forms import NullAsBlank, for_forms
+from artifacts.prefect_forms import FormModel, NullAsBlank
 from flows.defaults import STORE, default_store
 from flows.parameters import Recorded
 from tasks.prefect_ui.approval import Promoted, Proposal, promote_task, propose
@@ -27,10 +27,8 @@ _POLL_S = 5
 """How soon a paused run notices that somebody has answered."""
 
 
-class PromoteParameters(BaseModel):
+class PromoteParameters(FormModel):
     """What to promote, and whether to ask a person first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     release: ReleaseReference = Field(
         default="demo",

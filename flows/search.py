@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ConfigError, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Row
+from artifacts.models import Strict
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.release.gates import Gates
 from artifacts.store.store import activate, active_store
@@ -57,15 +58,13 @@ _BATCH = 32
 """Samples of a variant's forward pass: enough rows for the products, few enough for the memory of large models."""
 
 
-class SearchSettings(BaseModel):
+class SearchSettings(Strict):
     """What a search is told beside the parameters of `optimize`.
 
     `samples` of the calibration data, drawn with `seed`, are what sensitivity is measured on. `budget` is the number of
     recipes that are evaluated. The recipe goes to `out`, the journal and the plot beside it. `compare` lets ModelOpt's
     `auto_quantize` try the same.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     budget: int = Field(default=40, ge=1, le=10_000)
     samples: int = Field(default=64, ge=1, le=100_000)

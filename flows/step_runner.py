@@ -13,8 +13,8 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
+from artifacts.schema import new_row
 from flows.side_by_side import side_by_side
-from flows.tables import stage_row
 from tasks.prefect_ui import tags
 from tasks.runs.step_cost import StepStats
 from tasks.runs.step_limit import step_limit_s
@@ -85,11 +85,11 @@ class StepRunner(ABC):
 
     def timed(self, name: str, stats: StepStats) -> None:
         """Keep what something cost that runs every time."""
-        self.timings.append(stage_row(name, stats))
+        self.timings.append(_stage(name, stats, {}))
 
     def _output(self, name: str, ended: Ended, label: dict[str, str]) -> Any:
         output: StepOutput = ended.result()
-        self.stages.append(stage_row(name, output.stats, **label))
+        self.stages.append(_stage(name, output.stats, label))
         words = " ".join([name, *label.values()])
         cached = "  (cached)" if ended.name == _CACHED else ""
         self.say(f"{words:<34} {output.stats.wall_s:8.2f} s {output.stats.peak_rss_mb:7.0f} MiB{cached}")
@@ -114,6 +114,11 @@ class StepRunner(ABC):
     @abstractmethod
     def warn(self, message: str) -> None:
         """Tell whoever watches the run, as a warning."""
+
+
+def _stage(step: str, stats: StepStats, label: dict[str, str]) -> Row:
+    """What one step cost when it ran."""
+    return new_row("stages", step=step, **label, **stats.model_dump())
 
 
 class PrefectRunner(StepRunner):

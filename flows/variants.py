@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from artifacts.errors import ClipsmithError, ConfigError
+from artifacts.models import Strict
 from artifacts.names import AliasName
 from flows.parameters import OptimizeParameters, problems, read_config
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid", strict=True)
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
 
 
-class Schedule(BaseModel):
+class Schedule(Strict):
     """When: a cron expression (five fields) and the time zone that it is read in."""
-
-    model_config = _FROZEN
 
     cron: str = "0 2 * * *"
     timezone: str = "UTC"
@@ -42,13 +40,11 @@ class Schedule(BaseModel):
         return name
 
 
-class Variant(BaseModel):
+class Variant(Strict):
     """One model that is made again whenever something it depends on has changed.
 
     `promote` is the alias that is moved to a new release whose gates all pass; None leaves that to people.
     """
-
-    model_config = _FROZEN
 
     name: str
     schedule: Schedule = Schedule()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from artifacts import places
 from artifacts.manifest import DataSource, Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.release.gates import judge
@@ -16,7 +17,7 @@ from artifacts.store.store import active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from flows.step_runner import Job, StepRunner
-from flows.tables import coverage_rows, encoder_rows, size_rows
+from flows.tables import size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import ENCODERS
@@ -117,10 +118,10 @@ class Wiring:
         checked: CheckedCheckpoint = self.steps.step("check", check_task, snapshot)
         for note in checked.notes:
             self.steps.say(f"checkpoint: {note}")
-        self._keep(checked.preprocess, "preprocess")
+        self._keep(checked.preprocess, places.PREPROCESS)
         parity: Parity = self.steps.step("parity", parity_task, snapshot, checked.preprocess)
         self.steps.say(f"parity: {parity.words()}")
-        self._keep(parity.table, "evidence/parity")
+        self._keep(parity.table, places.evidence("parity"))
         self.parity = parity.rows
         require_classes_apart(snapshot, checked.preprocess, data.evaluation)
         for ref, strict in (
@@ -154,11 +155,11 @@ class Wiring:
                 count, first = len(calibration.zeros), calibration.zeros[0]
                 self.steps.say(f"calibrate {encoder}: {count} quantizers see zeros alone, scale 1, such as {first}")
             self._note(data.calibration, calibration.skipped, calibration.truncated)
-            self._keep(calibration.table, f"evidence/calibration-{encoder}", encoder)
+            self._keep(calibration.table, places.evidence("calibration", encoder), encoder)
         quantized: QuantizedCheckpoint = self.steps.step(
             "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
         )
-        self._keep(quantized.checkpoint, "checkpoint")
+        self._keep(quantized.checkpoint, places.CHECKPOINT)
         for module in quantized.beyond:
             self.steps.say(f"FP16 in ModelOpt's own checkpoint, FP8 in the graph: {module}")
         return tables
@@ -177,7 +178,7 @@ class Wiring:
             *(snapshot, preprocess, data, self.recipe, encoder, settings.batch_size, candidates, gpu_name() or "cpu"),
             encoder=encoder,
         )
-        self._keep(found.table, f"evidence/calibration-study-{encoder}", encoder)
+        self._keep(found.table, places.evidence("calibration-study", encoder), encoder)
         self.studies.append(found)
         self.steps.say(f"calibrate {encoder} by {found.method}")
         return next(one for one in candidates if name_of(one) == found.method)
@@ -195,7 +196,7 @@ class Wiring:
                 "restore", quantize_task, snapshot, preprocess, self.recipe, tables
             )
             checkpoint = rebuilt.checkpoint
-        self._keep(checkpoint, "checkpoint")
+        self._keep(checkpoint, places.CHECKPOINT)
         return dict.fromkeys(self._encoders(), amax)
 
     def _check_range(self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
@@ -205,7 +206,7 @@ class Wiring:
                 "fp16-range", range_task, snapshot, preprocess, data, encoder, encoder=encoder
             )
             self.steps.say(f"largest FP16 value: {found.largest:.4g} of 65504 in {found.module or encoder}")
-            self._keep(found.table, f"evidence/fp16-range-{encoder}", encoder)
+            self._keep(found.table, places.evidence("fp16-range", encoder), encoder)
 
     def _graphs(
         self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]
@@ -245,7 +246,7 @@ class Wiring:
                 engines.append(built)
                 of = (built.encoder, built.precision, built.target)
                 self._keep(built.engine, built.encoder, *of)
-                self._keep(built.log, f"evidence/build-{'-'.join(of)}", *of)
+                self._keep(built.log, places.evidence("build", *of), *of)
                 built_so_far(1)
         return engines
 
@@ -280,11 +281,13 @@ class Wiring:
             embeddings.append(made)
             if target == REFERENCE:
                 self._note(data, made.skipped, made.truncated)
-            self._keep(made.outputs, f"evidence/embeddings-{encoder}-{precision}-{target}", encoder, precision, target)
+            self._keep(
+                made.outputs, places.evidence("embeddings", encoder, precision, target), encoder, precision, target
+            )
         accuracy: Accuracy = self.steps.step("score", score_task, data, embeddings)
-        self._keep(accuracy.cosines, "evidence")
-        self._keep(accuracy.details, "evidence")
-        self._keep(accuracy.evaluation, "evidence/evaluation")
+        self._keep(accuracy.cosines, places.EVIDENCE)
+        self._keep(accuracy.details, places.EVIDENCE)
+        self._keep(accuracy.evaluation, places.EVALUATION)
         return accuracy
 
     def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:
@@ -296,7 +299,7 @@ class Wiring:
                 arguments = (snapshot, encoder, target, mine, self.parameters.latency, device)
                 latency: Latency = self.steps.step("latency", latency_task, *arguments, encoder=encoder, target=target)
                 found.append(latency)
-                self._keep(latency.samples, f"evidence/latency-{encoder}-{target}", encoder, None, target)
+                self._keep(latency.samples, places.evidence("latency", encoder, target), encoder, None, target)
         return found
 
     # --- the draft -----------------------------------------------------------------------------------------
@@ -306,9 +309,9 @@ class Wiring:
     ) -> dict[str, list[Row]]:
         rows = {
             "parity": list(self.parity),
-            "encoders": encoder_rows(audits),
+            "encoders": list({audit.encoder: audit.encoder_row for audit in audits}.values()),
             "sizes": size_rows(audits, engines),
-            "coverage": coverage_rows(audits),
+            "coverage": [row for audit in audits for row in audit.coverage],
             "accuracy": list(accuracy.rows),
             "latency": [row for latency in latencies for row in latency.rows],
             "calibration": [row for study in self.studies for row in study.comparison],

@@ -20,12 +20,11 @@ from pathlib import Path
 from tarfile import BLOCKSIZE, PAX_FORMAT, RECORDSIZE, REGTYPE, HeaderError, TarInfo
 from typing import IO, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from artifacts import fs
+from artifacts import fs, places
 from artifacts.copies import transfer
 from artifacts.errors import BadArchive, DamagedManifest, DamagedSignature, ExportFailed, ExportTargetExists
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.records import dump, load_strictly
 from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.store import signatures
@@ -33,8 +32,7 @@ from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 
 _HEADER = "clipsmith-release.json"
-_MANIFEST = "manifest.json"
-_SIGNATURE = re.compile(r"signatures/([1-9][0-9]{0,8})\.json")
+_SIGNATURE = re.compile(rf"{places.SIGNATURES}/([1-9][0-9]{{0,8}})\.json")
 _CHUNK = 1 << 20
 _RECORD_LIMIT = 32 << 20  # bytes of a manifest or signature: they are read into memory
 _AGAIN = "copy or download the archive again, or pack the release again from a sound store"
@@ -48,9 +46,7 @@ _KINDS = {
 }
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Header(Frozen):
     content: Literal["clipsmith release"] = "clipsmith release"
     format: Literal[1] = 1
 
@@ -89,7 +85,7 @@ def pack(store: Store, manifest: Manifest, file: Path) -> None:
 def _write(store: Store, manifest: Manifest, out: IO[bytes]) -> None:
     records = signatures.signatures(store.root, manifest.model, manifest.version)
     _write_bytes(out, _HEADER, dump(_Header()))
-    _write_bytes(out, _MANIFEST, manifest.to_bytes())
+    _write_bytes(out, places.MANIFEST, manifest.to_bytes())
     for ref in _ordered(manifest):
         store.fetch(ref)
         for entry in ref.files:
@@ -142,7 +138,7 @@ def _opened(file: Path) -> Iterator[_Archive]:
 def _unpack_object(store: Store, archive: _Archive, ref: ArtifactRef) -> None:
     if transfer.has_object(store, ref):
         for entry in ref.files:
-            archive.read_file(ref, entry, _forget)
+            archive.read_file(ref, entry, lambda _: None)
         return
     with store.staging() as folder:
         for entry in ref.files:
@@ -150,10 +146,6 @@ def _unpack_object(store: Store, archive: _Archive, ref: ArtifactRef) -> None:
                 archive.read_file(ref, entry, out.write)
         if store.add(ref.kind, folder).digest != ref.digest:
             raise archive.bad(f"the files of {ref.kind} object {ref.digest[:12]} are not the object")
-
-
-def _forget(_: bytes) -> None:
-    """Nothing is done with bytes that the store has."""
 
 
 class _Archive:
@@ -189,7 +181,7 @@ class _Archive:
     def manifest(self) -> Manifest:
         """The release's manifest."""
         try:
-            return Manifest.from_bytes(self._record(_MANIFEST), where=self._file)
+            return Manifest.from_bytes(self._record(places.MANIFEST), where=self._file)
         except DamagedManifest as error:
             raise self.bad(f"its manifest is damaged: {error}") from error
 
@@ -311,7 +303,7 @@ def _member(ref: ArtifactRef, entry: FileEntry) -> str:
 
 
 def _signature(number: int) -> str:
-    return f"signatures/{number}.json"
+    return f"{places.SIGNATURES}/{number}.json"
 
 
 def _tar_header(name: str, size: int) -> bytes:

@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.copies import replica
 from artifacts.copies.remote import Remote
 from artifacts.errors import ConfigError, ReplicaError
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef
 from artifacts.store import layout
@@ -41,10 +40,8 @@ _KINDS: dict[str, type[_Record]] = {
 }
 
 
-class BucketHeader(BaseModel):
+class BucketHeader(Frozen):
     """`bucket.json`, in the bucket and, as a copy, in every store that is a working copy of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     id: str

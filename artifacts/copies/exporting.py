@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from artifacts import fs
+from artifacts import fs, places
 from artifacts.errors import ExportFailed, ExportTargetExists
 from artifacts.manifest import Manifest
 from artifacts.store.signatures import signatures
-from artifacts.store.signing import SIGNATURES_FOLDER
-from artifacts.store.slsa import PROVENANCE_FILE, slsa_statement
+from artifacts.store.slsa import slsa_statement
 from artifacts.store.store import Store
-
-MANIFEST_FILE = "manifest.json"
 
 
 def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
@@ -75,7 +72,7 @@ def _beside(store: Store, manifest: Manifest) -> dict[str, bytes]:
     data = manifest.to_bytes()
     statement = slsa_statement(manifest, hashlib.sha256(data).hexdigest())
     bundles = {
-        f"{SIGNATURES_FOLDER}/{record.number}.json": record.bundle.encode()
+        f"{places.SIGNATURES}/{record.number}.json": record.bundle.encode()
         for record in signatures(store.root, manifest.model, manifest.version)
     }
-    return {MANIFEST_FILE: data, PROVENANCE_FILE: json.dumps(statement, indent=2).encode(), **bundles}
+    return {places.MANIFEST: data, places.PROVENANCE: json.dumps(statement, indent=2).encode(), **bundles}

@@ -322,7 +322,8 @@ def _find(remote: Remote, reference: str) -> Manifest:
 
 def _by_digest(remote: Remote, reference: str, wanted: Reference) -> Manifest:
     """The one release there whose identity starts with the wanted digits."""
-    known = _releases(remote)
+    pairs = (path.partition("/") for path in sorted(remote.sizes("releases")))
+    known = [(model, int(match[1])) for model, _, name in pairs if (match := _NUMBERED.fullmatch(name))]
     found: list[Manifest] = []
     if prefix := wanted.digest_prefix:
         manifests = _parallel(lambda item: _manifest_or_none(remote, *item), known)
@@ -338,11 +339,6 @@ def _by_digest(remote: Remote, reference: str, wanted: Reference) -> Manifest:
         )
     names = ", ".join(f"{model}@{version}" for model, version in known[:10]) or "none"
     raise ReleaseNotFound(f"the copy has no release {reference!r}", where=remote.url, expected=f"one of: {names}")
-
-
-def _releases(remote: Remote) -> list[tuple[str, int]]:
-    pairs = (path.partition("/") for path in sorted(remote.sizes("releases")))
-    return [(model, int(match[1])) for model, _, name in pairs if (match := _NUMBERED.fullmatch(name))]
 
 
 def _manifest(remote: Remote, model: str, version: int) -> Manifest:

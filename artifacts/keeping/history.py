@@ -70,7 +70,7 @@ def _figures(manifest: Manifest) -> dict[str, Measurement]:
     for precision in ("fp16", "fp8"):
         sizes = _like(numbers, {"table": "sizes", "target": "onnx", "precision": precision, "metric": "bytes"})
         if sizes:
-            found[f"onnx {precision}"] = _total(sizes)
+            found[f"onnx {precision}"] = replace(sizes[0], encoder=None, value=sum(m.value for m in sizes))
     brief = summary(manifest)
     if brief["fp8_ratio"] is not None:
         found["ratio"] = Measurement("sizes", None, "onnx", "fp8", "fp16", "ratio", brief["fp8_ratio"], unit="fraction")
@@ -87,10 +87,6 @@ def _figures(manifest: Manifest) -> dict[str, Measurement]:
 
 def _like(numbers: Sequence[Measurement], wanted: Mapping[str, str]) -> list[Measurement]:
     return [m for m in numbers if all(getattr(m, name) == value for name, value in wanted.items())]
-
-
-def _total(sizes: Sequence[Measurement]) -> Measurement:
-    return replace(sizes[0], encoder=None, value=sum(m.value for m in sizes))
 
 
 def to_frame(manifests: Sequence[Manifest]) -> pandas.DataFrame:

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from artifacts.manifest import Manifest, ReleaseFile
+from artifacts import places
+from artifacts.manifest import Manifest
 from artifacts.release.evidence import Evidence
 from artifacts.release.frames import write_tables
 from artifacts.report.page import render_report
 from artifacts.store.store import Store
 
 TABLES, REPORT = "tables", "report"
-DETAILS_FILE = "task_details.json"
 
 
 def underived(manifest: Manifest) -> Manifest:
@@ -33,7 +33,7 @@ def render(store: Store, manifest: Manifest, kind: str, folder: Path) -> None:
         write_tables(base.tables, folder)
     else:
         page = render_report(base, evidence_of(store, base))
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / places.REPORT).write_text(page, encoding="utf-8")
 
 
 def evidence_of(store: Store, manifest: Manifest) -> Evidence:
@@ -50,13 +50,13 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
     details: dict[str, Any] = {}
     for file in manifest.files:
         match Path(file.member).name:
-            case "cosines.json":
+            case places.COSINES:
                 cosines |= json.loads(store.read(manifest, file.path).read_bytes())
-            case "latencies.json":
+            case places.LATENCIES:
                 latencies |= json.loads(store.read(manifest, file.path).read_bytes())
-            case name if name == DETAILS_FILE:
+            case places.DETAILS:
                 details = json.loads(store.read(manifest, file.path).read_bytes())
-            case "convergence.parquet" if file.kind == "calibration":
+            case places.CONVERGENCE if file.kind == "calibration":
                 curves.append(pd.read_parquet(store.read(manifest, file.path)))
     convergence: list[Any] = pd.concat(curves).to_dict("records") if curves else []
     return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence, **details)
@@ -64,8 +64,4 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
 
 def file_kinds(manifest: Manifest, digest: str) -> set[str]:
     """What a release uses an object for."""
-    return {file.kind for file in _files(manifest, digest)}
-
-
-def _files(manifest: Manifest, digest: str) -> list[ReleaseFile]:
-    return [file for file in manifest.files if file.object == digest]
+    return {file.kind for file in manifest.files if file.object == digest}

@@ -11,15 +11,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from artifacts.manifest import GateResult, GateStatus, Row
-from artifacts.prefect_forms import NullAs, for_forms
+from artifacts.models import Strict
+from artifacts.prefect_forms import FormModel, NullAs
 from artifacts.release.sample_size import samples_needed
 from artifacts.schema import OVER_CHANCE, Tables, number
 
 
-class Gate(BaseModel):
+class Gate(Strict):
     """A bound on some rows of one table.
 
     `where` says which rows: the values that their columns may have. `drop` judges how far the value falls: its
@@ -27,8 +28,6 @@ class Gate(BaseModel):
     allowed. A gate that is `required` rejects a release in which there is nothing to judge; any other is then left
     out. One that asks for `proof` is failed where others are undecided.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     table: Literal["accuracy", "sizes"]
@@ -51,15 +50,13 @@ class Gate(BaseModel):
 Bound = Annotated[Annotated[float, Field(gt=0, le=1)] | None, NullAs("not judged", "bound")]
 
 
-class Gates(BaseModel):
+class Gates(FormModel):
     """The gates of a release. One that does not pass them all is published as rejected, and the run fails.
 
     What was set but could not be measured counts as failed. The defaults are so wide that only something broken fails
     them, and do not count where there is nothing to judge: without FP8, or without an FP16 file to compare with. A
     gate on top-1 or a recall brings one more: FP32 itself must be above chance, or the others say nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     min_cosine_mean: Bound = Field(
         default=0.9,
@@ -169,7 +166,7 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
     value, low, high = _judged(gate, row)
     status = _status(gate, value, low, high)
     samples = None if low is None else row.get("samples")
-    name = {column: _text(row, column) for column in ("metric", "encoder", "target", "reference")}
+    name = {column: row.get(column) for column in ("metric", "encoder", "target", "reference")}
     return GateResult(
         name=gate.name,
         status=status,
@@ -180,7 +177,7 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
         high=high,
         samples=samples if isinstance(samples, int) else None,
         needed=_needed(gate, row) if status == "undecided" else None,
-        **name,
+        **{column: None if text is None else str(text) for column, text in name.items()},
     )
 
 
@@ -222,8 +219,3 @@ def _status(gate: Gate, value: float | None, low: float | None, high: float | No
         assert gate.min is not None
         met, missed = least >= gate.min, most < gate.min
     return "passed" if met else "failed" if missed or gate.proof else "undecided"
-
-
-def _text(row: Row, column: str) -> str | None:
-    value = row.get(column)
-    return None if value is None else str(value)

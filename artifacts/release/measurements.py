@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from artifacts.manifest import Row
-from artifacts.release.number_words import RATES
+from artifacts.number_words import RATES
 from artifacts.schema import SCHEMAS, Column, Table, Tables, number
 
 GROUPS = ("encoder", "target", "precision", "reference")

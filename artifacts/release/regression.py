@@ -24,6 +24,7 @@ from statistics import median
 from typing import Literal
 
 from artifacts.manifest import Manifest, Row
+from artifacts.number_words import megabytes, points
 from artifacts.schema import MEASURED, number
 
 Verdict = Literal["steady", "regression", "drift", "improved", "too few"]
@@ -121,10 +122,8 @@ def sentence(finding: Finding) -> str:
 
 def _shown(value: float, unit: str) -> str:
     if unit == "bytes":
-        return f"{value / 1e6:,.2f} MB"
-    if unit == "fraction":
-        return f"{value * 100:+.2f} points"
-    return f"{value:.5g} {unit}".strip()
+        return megabytes(value, 2)
+    return points(value, 2) if unit == "fraction" else f"{value:.5g} {unit}".strip()
 
 
 # --- the rule ----------------------------------------------------------------------------------------------------

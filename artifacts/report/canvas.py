@@ -68,7 +68,27 @@ def _sorted(value: object) -> object:
 def canvas(height: float, rows: int = 1, columns: int = 1, **options: Any) -> Iterator[Canvas]:
     """A grid of axes, and the function that ends the drawing and returns it as a `data:` URI."""
     with drawing(height, rows, columns, **options) as (grid, finish):
-        yield grid, lambda: f"data:image/svg+xml;base64,{base64.b64encode(finish().encode()).decode()}"
+        yield grid, lambda: as_uri(finish())
+
+
+def as_uri(svg: str) -> str:
+    """SVG as a `data:` URI."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+
+
+@contextmanager
+def paired(panels: int, height: float, above: float = 0.0) -> Iterator[tuple[list[Axes], Callable[[], str]]]:
+    """Axes for so many panels, two in a row, and the function that returns the SVG; a place too many is left empty.
+
+    `height` is a row's in inches, `above` what is left over them all.
+    """
+    columns = min(2, max(1, panels))
+    rows = max(1, -(-panels // columns))
+    with drawing(above + rows * height, rows, columns) as (grid, finish):
+        places = [axes for line in grid for axes in line]
+        for axes in places[panels:]:
+            axes.set_axis_off()
+        yield places, finish
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
+from artifacts import number_words as show
 from artifacts.manifest import GateResult, GateStatus
-from artifacts.release import number_words as show
 from artifacts.release.sample_size import POWER
 from artifacts.schema import OVER_CHANCE
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
-from artifacts.report.canvas import FP_COLOURS, QUIET, Axes, drawing
+from artifacts.report.canvas import FP_COLOURS, QUIET, Axes, paired
 
 _SECOND = "#b45309"  # for a second curve of one precision
 _MANY = 40  # releases, from which on marks would hide the curve
@@ -39,14 +39,9 @@ def history_plot(points: Sequence[Point]) -> str:
     What no release has is not drawn.
     """
     panels = [panel for panel in _panels() if any(_found(points, curve) for curve in panel.curves)]
-    columns = min(2, max(1, len(panels)))
-    rows = max(1, -(-len(panels) // columns))
-    with drawing(0.4 + 2.5 * rows, rows, columns) as (grid, finish):
-        places = [axes for line in grid for axes in line]
+    with paired(len(panels), 2.5, above=0.4) as (places, finish):
         for axes, panel in zip(places, panels, strict=False):
             _draw(axes, panel, points)
-        for axes in places[len(panels) :]:
-            axes.set_axis_off()
         if points:
             _explain(places[0].figure, points)
         if not panels:

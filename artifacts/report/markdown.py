@@ -5,16 +5,16 @@ The UI loads pictures from nowhere, so they are `data:` URIs. Its artifacts are 
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
+from artifacts import number_words as show
 from artifacts.manifest import Manifest
-from artifacts.release import number_words as show
 from artifacts.release.evidence import Evidence
 from artifacts.report import plots
+from artifacts.report.canvas import as_uri
 from artifacts.report.gate_words import sentence, words
 from artifacts.report.precision_map import precision_map_svg
 from artifacts.report.sufficiency import sentences
@@ -113,7 +113,7 @@ def _white(svg: str) -> str:
     root.set("width", f"{width:g}")
     root.set("height", f"{height:g}")
     root.set("style", "background:#ffffff")
-    return f"data:image/svg+xml;base64,{base64.b64encode(ET.tostring(root)).decode()}"
+    return as_uri(ET.tostring(root, encoding="unicode"))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from artifacts import number_words as show
 from artifacts.manifest import Cell, DataSource, GateResult, GateStatus, Manifest, Provenance, Row
-from artifacts.release import number_words as show
 from artifacts.release.evidence import Evidence
 from artifacts.release.frames import headline
 from artifacts.report import plots
@@ -230,18 +230,13 @@ def _cell(column: Column, row: Row) -> _Cell:
     if column.name == "actual" and value != row["expected"]:
         return _Cell(f"{value}, not {row['expected']}", tone="attention")
     if column.name == "speedup":
-        return _Cell(_speedup(row), numeric=True)
+        ends = show.interval(row["speedup_low"], row["speedup_high"], "{:.2f}")
+        return _Cell(show.quantity(value, "ratio") + ends, numeric=True)
     if "metric" in row and column.name in ("value", "low", "high"):
         return _Cell(show.metric(str(row["metric"]), number(row, column.name)), numeric=True)
     if column.name.startswith("cosine"):
         return _Cell(show.metric(column.name, number(row, column.name)), numeric=True)
     return _Cell(show.quantity(value, column.unit), numeric=column.kind != "str")
-
-
-def _speedup(row: Row) -> str:
-    low, high = number(row, "speedup_low"), number(row, "speedup_high")
-    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-    return show.quantity(row["speedup"], "ratio") + interval
 
 
 def _class(row: Row) -> dict[str, str]:

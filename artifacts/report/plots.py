@@ -7,9 +7,9 @@ from textwrap import shorten
 from typing import Any
 
 from artifacts.manifest import Cell, Row
+from artifacts.number_words import megabytes, percent
 from artifacts.release.evidence import Series, parse_key
-from artifacts.release.number_words import megabytes, percent
-from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, canvas, drawn_once
+from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, as_uri, canvas, drawn_once, paired
 from artifacts.schema import EMULATED, number
 
 _PERFECT = 1e-8  # closer to 1 than this, a cosine of FP16 or FP32 embeddings is rounding
@@ -56,17 +56,12 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row])
             panels.setdefault((series.encoder, series.batch), {})[label] = (series, values)
     if not panels:
         return None
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
     tallest = max(map(len, panels.values()))
-    with canvas(rows * (0.8 + _LINE_HEIGHT * tallest), rows, columns) as (grid, finish):
-        places = [axes for line in grid for axes in line]
+    with paired(len(panels), 0.8 + _LINE_HEIGHT * tallest) as (places, finish):
         for axes, ((encoder, batch), boxes) in zip(places, panels.items(), strict=False):
             axes.set_title(f"{encoder}, batch {batch}")
             _boxes(axes, boxes)
-        for axes in places[len(panels) :]:
-            axes.set_axis_off()
-        return finish()
+        return as_uri(finish())
 
 
 @drawn_once
@@ -154,6 +149,8 @@ def stages_plot(stages: Sequence[Row]) -> str | None:
     """Time and peak memory of each step, in the order they ran."""
     if not stages:
         return None
+    names = ("step", "encoder", "precision", "target")
+    labels = [", ".join(str(row[name]) for name in names if row[name] is not None) for row in stages]
     with canvas(0.8 + _LINE_HEIGHT * 0.8 * len(stages), 1, 2, sharey=True) as ([[left, right]], finish):
         for axes, name, title, colour in (
             (left, "wall_s", "time, s", FP_COLOURS["fp8"]),
@@ -167,7 +164,7 @@ def stages_plot(stages: Sequence[Row]) -> str | None:
                 axes.text((value or 0) + max(bars) / 60, line, note, va="center", fontsize=8)
             axes.set_xlim(0, (max(bars) or 1) * 1.18)
             axes.set_title(title)
-            _lines(axes, [_stage(row) for row in stages])
+            _lines(axes, labels)
         return finish()
 
 
@@ -226,11 +223,6 @@ def _nines_axis(axes: Axes) -> None:
 
 def _nines_label(error: float, _: Any) -> str:
     return "1 (rounding)" if error < 1.5 * _PERFECT else f"{1 - error:.10g}"
-
-
-def _stage(row: Row) -> str:
-    parts = (row["step"], row["encoder"], row["precision"], row["target"])
-    return ", ".join(str(part) for part in parts if part is not None)
 
 
 def _lines(axes: Axes, labels: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from artifacts.manifest import Row
-from artifacts.release.number_words import megabytes, printable
+from artifacts.number_words import megabytes, printable
 from artifacts.schema import number
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|resblocks)\.(\d+)\.(.+)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from artifacts.manifest import Row
-from artifacts.release.number_words import percent
+from artifacts.number_words import percent
 from artifacts.schema import number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from artifacts.release.number_words import NONE, metric, points, points_range
+from artifacts.number_words import NONE, metric, points, points_range
 from artifacts.schema import EACH_CAPTION, Tables, number
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from artifacts.manifest import GateResult, Row
-from artifacts.release.number_words import MINUS, megabytes, metric, percent, points, points_range
+from artifacts.number_words import MINUS, interval, megabytes, metric, percent, points, points_range
 from artifacts.report.gate_words import tally
 from artifacts.schema import ALIKE, BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, OVER_CHANCE, Tables, number
 
@@ -268,9 +268,8 @@ def _speedup(gains: Sequence[tuple[float, Row]]) -> Finding:
     least, most = (pick(gains, key=lambda pair: pair[0]) for pick in (min, max))
     span = " to ".join(dict.fromkeys((f"{least[0]:.2f}x", f"{most[0]:.2f}x")))
     row = most[1]
-    low, high = number(row, "speedup_low"), number(row, "speedup_high")
-    interval = "" if low is None or high is None else f" (95 % interval {low:.2f} to {high:.2f})"
+    ends = interval(row["speedup_low"], row["speedup_high"], "{:.2f}", "95 % interval ")
     best = f"{row['encoder']}, {row['target']}, batch {row['batch']}"
-    detail = f"Most: {best}, {most[0]:.2f}x{interval}, on {row['device']}."
+    detail = f"Most: {best}, {most[0]:.2f}x{ends}, on {row['device']}."
     level: Level = "good" if least[0] > 1 else "attention"
     return Finding("Speed, FP8 against FP16", span, f"FP8 runs {span} as fast as FP16", detail, level)

@@ -10,22 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.errors import AliasNotFound, DamagedAlias
+from artifacts.models import Frozen
 from artifacts.names import AliasName, ModelName
 from artifacts.records import parse
 from artifacts.refs import Sha256
 from artifacts.store import layout
 
 
-class AliasEntry(BaseModel):
+class AliasEntry(Frozen):
     """One move: the alias points to `version`, whose manifest's bytes have the sha256 `manifest`.
 
     `forced` moves were made although a gate had failed or a signature was missing; `why` says why.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     model: ModelName

@@ -50,7 +50,7 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
         retired = [] if keep is None else _to_retire(store, releases, keep, holds)
         gone = {manifest.ref for manifest in retired}
         used = {ref.digest for manifest in releases if manifest.ref not in gone for ref in manifest.objects()}
-        objects = [path for path in _objects(store.root) if path.name not in used | holds]
+        objects = [path for path in sorted((store.root / "objects").glob("*/*")) if path.name not in used | holds]
         leftovers = list(_leftovers(store.root, living.keys(), holds))
         found = Collected(
             releases=tuple(manifest.ref for manifest in retired),
@@ -113,10 +113,6 @@ def _settle(root: Path) -> None:
     for folder in (*(root / "releases").iterdir(), *(root / "objects").iterdir()):
         if folder.is_dir():
             fs.flush_folder(folder)
-
-
-def _objects(root: Path) -> list[Path]:
-    return sorted((root / "objects").glob("*/*"))
 
 
 def _leftovers(root: Path, living: AbstractSet[str], holds: AbstractSet[str]) -> Iterator[Path]:

@@ -11,10 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.errors import ClipsmithError, DamagedManifest
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.records import dump, parse
 from artifacts.store import layout
 from artifacts.store.summary import summary
@@ -23,16 +22,12 @@ _VERSION = 1
 Summary = dict[str, Any]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Entry(Frozen):
     stat: tuple[int, int, int, int]
     summary: Summary
 
 
-class _Index(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Index(Frozen):
     version: int
     entries: dict[str, _Entry]
 

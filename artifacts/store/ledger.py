@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts import fs
 from artifacts.errors import DamagedLedger
+from artifacts.models import Frozen
 from artifacts.records import dump, parse
 from artifacts.refs import RelativePath, Sha256, digest_file
 from artifacts.store import layout
@@ -20,10 +21,8 @@ from artifacts.store import layout
 _SHARD = 1000
 
 
-class LedgerEntry(BaseModel):
+class LedgerEntry(Frozen):
     """`path`, relative to the store, was written with these bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     number: int = Field(ge=1)

@@ -24,7 +24,8 @@ def file_system(path: Path, mounts: str | None = None) -> str:
     best: tuple[int, str] = (-1, "")
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        point = Path(_unescape(before.split()[4]))
+        escaped = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split()[4])
+        point = Path(escaped)
         if point == path or point in path.parents:
             best = max(best, (len(point.parts), after.split()[0]), key=lambda pair: pair[0])
     return best[1]
@@ -44,7 +45,3 @@ def refuse_network(path: Path) -> None:
             expected="a local disk: gc and publishers keep out of each other's way by flock, on one host",
             fix="keep the store on a local disk and copy releases with `clipsmith push` and `clipsmith pull`",
         )
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.errors import DamagedSignature, SignatureInvalid, SignatureRequired
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.names import ModelName
 from artifacts.records import dump, parse
 from artifacts.store import layout, signing
@@ -18,10 +19,8 @@ from artifacts.store.store import Store
 from artifacts.store.who import current_user
 
 
-class SignatureRecord(BaseModel):
+class SignatureRecord(Frozen):
     """One signature: `bundle` is the Sigstore bundle (JSON) that the OpenSSF model-signing library made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     model: ModelName

@@ -16,13 +16,12 @@ from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any
 
+from artifacts import places
 from artifacts.errors import KeyUnusable, SignatureInvalid
 from artifacts.manifest import Manifest
-from artifacts.store.slsa import PROVENANCE_FILE
 
-SIGNATURES_FOLDER = "signatures"
 # What an export may add to the release. Signatures say so themselves, so verifying needs no option for it.
-_NOT_COVERED = (PROVENANCE_FILE, SIGNATURES_FOLDER)
+_NOT_COVERED = (places.PROVENANCE, places.SIGNATURES)
 _KEY_HELP = "a PEM file with an elliptic-curve key on P-256, P-384 or P-521"
 
 
@@ -85,7 +84,7 @@ class _RecordedDigests:
         self.asked = False  # the library asks when it has found the signature to be by the key
         self._name = manifest.ref
         self._digests = {file.path: file.sha256 for file in manifest.files}
-        self._digests["manifest.json"] = hashlib.sha256(manifest_bytes).hexdigest()
+        self._digests[places.MANIFEST] = hashlib.sha256(manifest_bytes).hexdigest()
 
     def hash(self, _model_path: object, *, files_to_hash: object = None) -> Any:  # noqa: ARG002
         """The library's manifest of the release."""

@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from artifacts import places
 from artifacts.errors import DamagedManifest
 from artifacts.manifest import DataSource, Manifest, Provenance, Source
 from artifacts.refs import Sha256
 
-PROVENANCE_FILE = "provenance.intoto.json"
 BUILD_TYPE = "https://clipsmith.dev/optimize/v1"
 BUILDER = "https://clipsmith.dev/self-hosted/v1"  # whoever ran the command is who must be trusted
-_EVIDENCE = "evidence/"
 # Up to the last @ before the path; past a slash as well when what follows the first colon is no port, because keys
 # pasted into URLs hold raw slashes.
 _USER = re.compile(r"(?<=://)(?:[^/\s:@]*:(?!\d{1,5}(?:/|$))\S*|[^/\s]*)@")
@@ -44,7 +43,7 @@ def slsa_statement(manifest: Manifest, manifest_digest: Sha256) -> dict[str, Any
     files = [_descriptor(file.path, file.sha256) for file in manifest.files]
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [*files, _descriptor("manifest.json", manifest_digest)],
+        "subject": [*files, _descriptor(places.MANIFEST, manifest_digest)],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {
@@ -56,7 +55,7 @@ def slsa_statement(manifest: Manifest, manifest_digest: Sha256) -> dict[str, Any
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"clipsmith": provenance.code}},
                 "metadata": {"invocationId": manifest.identity, "finishedOn": _utc(manifest)},
-                "byproducts": [file for file in files if file["name"].startswith(_EVIDENCE)],
+                "byproducts": [file for file in files if file["name"].startswith(f"{places.EVIDENCE}/")],
             },
         },
     }
@@ -85,7 +84,7 @@ def _checkpoint(source: Source) -> Iterator[_Descriptor]:
     yield _descriptor("checkpoint", source.digest) | uri | {"annotations": known}
     for path, digest in sorted(source.weights.items()):
         member = {"uri": f"{uri['uri']}#{quote(path)}"} if uri else {}
-        yield _descriptor(f"checkpoint/{path}", digest) | member
+        yield _descriptor(places.within(places.CHECKPOINT, path), digest) | member
 
 
 def _data(name: str, data: DataSource) -> _Descriptor:

@@ -28,8 +28,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts import fs, locks
 from artifacts.errors import (
     AmbiguousReference,
@@ -47,7 +45,9 @@ from artifacts.errors import (
     StoreReadOnly,
 )
 from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.models import Frozen
 from artifacts.names import Reference, parse_reference
+from artifacts.number_words import megabytes
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, tombstones
@@ -60,9 +60,7 @@ _MAKE_AGAIN = "run `clipsmith optimize` with the same parameters to make it agai
 _Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
-class _Header(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Header(Frozen):
     format: Literal[1] = FORMAT
     id: str
 
@@ -499,7 +497,7 @@ def room(root: Path) -> Iterator[None]:
         raise DiskFull(
             "the disk is full",
             where=root,
-            expected=f"more than the {fs.free_bytes(root) / 1e6:.0f} MB that are free",
+            expected=f"more than the {megabytes(fs.free_bytes(root), 0)} that are free",
             fix="free space (`clipsmith gc` removes what no release needs), or give another --store; then run again: "
             "finished steps are kept",
         ) from error

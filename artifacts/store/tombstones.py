@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from artifacts.errors import DamagedManifest
+from artifacts.models import Frozen
 from artifacts.names import ModelName
 from artifacts.records import parse
 from artifacts.refs import Sha256
 
 
-class Tombstone(BaseModel):
+class Tombstone(Frozen):
     """The record of a release that is gone; `manifest` is the sha256 of the manifest's bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     model: ModelName

@@ -109,7 +109,8 @@ def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
     contents = Contents()
     files: list[tuple[Path, str, str]] = []
     for folder in sorted(path for path in (root / "objects").glob("*/*")):
-        if not folder.is_dir() or folder.is_symlink() or not _in_place(folder):
+        in_place = _DIGEST.fullmatch(folder.name) and folder.parent.name == folder.name[:2]
+        if not in_place or not folder.is_dir() or folder.is_symlink():
             contents.unexpected.append(folder)
             continue
         contents.entries[folder.name] = {}
@@ -142,10 +143,6 @@ def _half_made(root: Path) -> bool:
     return all(path.name in layout.FOLDERS for path in root.iterdir()) and not any(
         path.name != "staging" and any(path.iterdir()) for path in root.iterdir()
     )
-
-
-def _in_place(folder: Path) -> bool:
-    return bool(_DIGEST.fullmatch(folder.name)) and folder.parent.name == folder.name[:2]
 
 
 # --- records -----------------------------------------------------------------------------------------------

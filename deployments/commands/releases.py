@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from artifacts import places
 from artifacts.copies import exporting
 from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
 from artifacts.exit_codes import ExitCode
@@ -137,7 +138,7 @@ def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> 
     """Print the path of a release's HTML report."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
-    path = opened.read(manifest, "report.html")
+    path = opened.read(manifest, places.REPORT)
     if as_json:
         print_json({"ref": manifest.ref, "report": str(path)})
     else:

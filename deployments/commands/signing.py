@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from artifacts.number_words import moment
 from artifacts.store import signatures
 from artifacts.store.signatures import SignatureRecord
 from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
-from deployments.printing.console import moment, stdout
+from deployments.printing.console import stdout
 
 app = typer.Typer()
 PASSWORD_VARIABLE = "CLIPSMITH_KEY_PASSWORD"

@@ -75,16 +75,6 @@ def is_wide(console: Console) -> bool:
     return console.width >= _ROOMY
 
 
-def moment(created: str) -> str:
-    """A time of ISO 8601 as people read it, to the minute."""
-    return created[:16].replace("T", " ")
-
-
-def counted(number: int, name: str) -> str:
-    """`1 release`, `2 releases`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
-
-
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with."""

@@ -10,16 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from artifacts.manifest import GateResult, Manifest, Row
+from artifacts import places
+from artifacts.manifest import GateResult, Manifest
+from artifacts.number_words import given, megabytes, moment
 from artifacts.report.gate_words import words
 from artifacts.report.sufficiency import sentences
 from artifacts.report.task_table import HEADS, TaskLine, task_lines
 from artifacts.report.verdict import findings
-from artifacts.schema import NOT_RUN
+from artifacts.schema import NOT_RUN, number
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
-from deployments.printing.console import moment, plain_table, stdout
+from deployments.printing.console import plain_table, stdout
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,14 @@ def print_release(
         console.print(
             f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
         )
-    _print_gates(console, manifest)
+    if manifest.gates:
+        print_gates(console, manifest.gates)
     _print_calibration(console, manifest)
     _print_sizes(console, manifest)
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
-    if any(file.path == "report.html" for file in manifest.files):
-        console.print(f"\nreport: {store.read(manifest, 'report.html')}", soft_wrap=True)
+    if any(file.path == places.REPORT for file in manifest.files):
+        console.print(f"\nreport: {store.read(manifest, places.REPORT)}", soft_wrap=True)
 
 
 def _print_standing(console: Console, standing: Standing) -> None:
@@ -89,11 +92,6 @@ def _print_standing(console: Console, standing: Standing) -> None:
     for record in standing.signatures:
         about = f"signature {record.number}: {record.who}, {moment(record.created)}"
         console.print(f"{escape(about)} (a claim: `clipsmith check-signature` checks it)", soft_wrap=True)
-
-
-def _print_gates(console: Console, manifest: Manifest) -> None:
-    if manifest.gates:
-        print_gates(console, manifest.gates)
 
 
 def print_gates(console: Console, results: Sequence[GateResult]) -> None:
@@ -111,8 +109,8 @@ def _print_calibration(console: Console, manifest: Manifest) -> None:
     table = plain_table("calibration (held-out samples against FP32)", *heads)
     for row in rows:
         cells = [str(row[name]) for name in ("encoder", "method", "samples", "held_out")]
-        cells += [_number(row[name], "{:.6f}") for name in ("cosine_mean", "cosine_min")]
-        table.add_row(*cells, _number(row["snr_db"], "{:.2f} dB"), _number(row["p"], "{:.2g}"), str(row["chosen"]))
+        cells += [given(row[name], "{:.6f}") for name in ("cosine_mean", "cosine_min")]
+        table.add_row(*cells, given(row["snr_db"], "{:.2f} dB"), given(row["p"], "{:.2g}"), str(row["chosen"]))
     if rows:
         console.print(table)
     for sentence in sentences(manifest.tables.get("sufficiency", ())):
@@ -123,9 +121,9 @@ def _print_sizes(console: Console, manifest: Manifest) -> None:
     table = plain_table("sizes", "encoder", "file", ">fp16", ">fp8", ">fp8/fp16")
     sizes = {(r["encoder"], r["target"], r["precision"]): r for r in manifest.tables.get("sizes", ())}
     for encoder, target in dict.fromkeys((e, t) for e, t, _ in sizes):
-        fp16, fp8 = (sizes.get((encoder, target, p)) for p in ("fp16", "fp8"))
-        ratio = None if fp8 is None else fp8["vs_fp16"]
-        table.add_row(str(encoder), str(target), _megabytes(fp16), _megabytes(fp8), _number(ratio, "{:.1%}"))
+        rows = [sizes.get((encoder, target, precision), {}) for precision in ("fp16", "fp8")]
+        cells = [megabytes(number(row, "bytes") or 0, 2) if row else "-" for row in rows]
+        table.add_row(str(encoder), str(target), *cells, given(rows[1].get("vs_fp16"), "{:.1%}"))
     console.print(table)
 
 
@@ -135,7 +133,7 @@ def _print_accuracy(console: Console, manifest: Manifest) -> None:
     for row in manifest.tables.get("accuracy", ()):
         if row["metric"] in shown:
             cells = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
-            table.add_row(*cells, _number(row["value"], "{:.4f}"))
+            table.add_row(*cells, given(row["value"], "{:.4f}"))
     console.print(table)
     print_task(console, task_lines(manifest.tables))
 
@@ -156,17 +154,9 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
     rows = manifest.tables.get("latency", ())
     for row in (row for row in rows if row["status"] != NOT_RUN):
         cells = [str(row[name]) for name in ("encoder", "target", "precision", "batch")]
-        times = [_number(row[name], "{:.2f} ms") for name in ("median_ms", "p95_ms", "p99_ms")]
-        speedup = "" if row["speedup"] is None else f", speedup {row['speedup']:.2f}x"
+        times = [given(row[name], "{:.2f} ms") for name in ("median_ms", "p95_ms", "p99_ms")]
+        speedup = given(row["speedup"], ", speedup {:.2f}x", "")
         table.add_row(*cells, *times, f"{row['status']}{speedup}")
     console.print(table)
     for target, note in dict.fromkeys((row["target"], row["note"]) for row in rows if row["status"] == NOT_RUN):
         console.print(f"{target}: built, not run here ({note})")
-
-
-def _number(value: Any, pattern: str) -> str:
-    return "-" if value is None else pattern.format(value)
-
-
-def _megabytes(row: Row | None) -> str:
-    return "-" if row is None else f"{float(row['bytes'] or 0) / 1e6:.2f} MB"

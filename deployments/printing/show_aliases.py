@@ -8,8 +8,9 @@ from typing import Any
 from rich.markup import escape
 
 from artifacts.keeping.promotion import Move
+from artifacts.number_words import moment
 from artifacts.store.aliases import AliasEntry
-from deployments.printing.console import moment, plain_table, stdout
+from deployments.printing.console import plain_table, stdout
 
 
 def entry_document(entry: AliasEntry) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from artifacts.number_words import given, interval
 from deployments.printing.console import print_list, stdout
 from deployments.printing.show_bench_accuracy import print_accuracy
 from tasks.bench.proof import rejected, rejection
@@ -50,20 +51,12 @@ def _where(machine: Machine) -> str:
 
 
 def _cells(row: BenchRow) -> tuple[str, ...]:
-    times = [_number(value, 3) for value in (row.median_ms, row.p95_ms, row.p99_ms)]
-    speedup = "" if row.speedup is None else f"{row.speedup:.2f}x ({row.speedup_low:.2f} to {row.speedup_high:.2f})"
-    shares = [_percent(row.limit_share), _percent(row.fp8_gemm_share)]
+    times = [given(value, "{:,.3f}", "") for value in (row.median_ms, row.p95_ms, row.p99_ms)]
+    speedup = given(row.speedup, "{:.2f}x", "") + interval(row.speedup_low, row.speedup_high, "{:.2f}")
+    shares = [given(share, "{:.0%}", "") for share in (row.limit_share, row.fp8_gemm_share)]
     doubt = f"{row.status}: {row.note}" if row.status == "invalid" else row.note or ""
     named = (row.encoder, str(row.batch), row.target, row.precision)
-    return (*named, *times, _number(row.throughput, 0), speedup, *shares, doubt)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"
+    return (*named, *times, given(row.throughput, "{:,.0f}", ""), speedup, *shares, doubt)
 
 
 def _reasons(rows: Sequence[BenchRow]) -> dict[str, list[str]]:

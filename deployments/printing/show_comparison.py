@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from artifacts.release import number_words as words
+from artifacts import number_words as words
 from artifacts.release.comparison import Change, Comparison, MetricChange
 from artifacts.release.measurements import Measurement
 from deployments.printing.console import is_wide, plain_table, stdout
@@ -89,7 +89,7 @@ def _scales(rows: Sequence[MetricChange]) -> Table:
     table = plain_table("scales", "of", "what", ">modules", ">least", ">most")
     for (of, kind), changes in groups.items():
         shares = sorted(share for change in changes if (share := _share(change)) is not None)
-        ends = (_signed(shares[0]), _signed(shares[-1])) if shares else ("-", "-")
+        ends = (words.percent_change(shares[0]), words.percent_change(shares[-1])) if shares else ("-", "-")
         table.add_row(of, kind, str(len(changes)), *ends)
     return table
 
@@ -120,14 +120,10 @@ def _change(row: MetricChange) -> str:
     share = _share(row)
     if row.about.table == "accuracy" or share is None:
         return f"{row.change:+.4g}".replace("-", words.MINUS)
-    return _signed(share)
+    return words.percent_change(share)
 
 
 def _share(row: MetricChange) -> float | None:
     if row.before is None or row.after is None or not row.before.value:
         return None
     return row.after.value / row.before.value - 1
-
-
-def _signed(share: float) -> str:
-    return f"{share * 100:+.1f} %".replace("-", words.MINUS)

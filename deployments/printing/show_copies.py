@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.markup import escape
 
+from artifacts import number_words as words
 from artifacts.copies.replica import Copied
 from artifacts.manifest import Manifest
-from artifacts.release import number_words as words
-from deployments.printing.console import counted, stdout
+from deployments.printing.console import stdout
 
 
 def print_packed(manifest: Manifest, file: Path, size: int) -> None:
@@ -32,8 +32,8 @@ def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
 def print_copied(ref: str, copied: Copied) -> None:
     """Counts of a push or pull."""
     new = "new release" if copied.release else "release known already"
-    text = f"[bold]{ref}[/]: {new}; {counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
+    text = f"[bold]{ref}[/]: {new}; {words.counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
     text += f", {copied.skipped_files} there already ({words.megabytes(copied.skipped_bytes)})"
     if copied.signatures:
-        text += f", {counted(copied.signatures, 'new signature')}"
+        text += f", {words.counted(copied.signatures, 'new signature')}"
     stdout().print(text, soft_wrap=True)

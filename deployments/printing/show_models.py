@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from artifacts.number_words import millions
 from deployments.printing.console import print_list, stdout
 
 if TYPE_CHECKING:
     from tasks.clip.base import ClipFamily
     from tasks.pipeline.outline import Outline, Tower
 
+_WHEN = "in every run: embeddings of cosine 0.9999 or more"
+_ELSEWHERE = "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
+
 
 def print_outline(found: Outline) -> None:
     """A checkpoint in a dozen lines."""
     console = stdout()
-    console.print(
-        f"[bold]{escape(found.model)}[/]  family {found.family}, {_parameters(found)} parameters", soft_wrap=True
-    )
+    parameters = millions(sum(tower.parameters for tower in found.towers))
+    console.print(f"[bold]{escape(found.model)}[/]  family {found.family}, {parameters} parameters", soft_wrap=True)
     heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
     print_list(console, heads, [_row(tower) for tower in found.towers])
     lines = {
         "tokenizer": f"{found.tokenizer}, {found.vocabulary:,} tokens, texts of up to {found.context} tokens",
         "pictures": f"{found.image_processor}",
         "weights": _weights(found),
-        "held to": f"{found.oracle}, {_when(found)}",
+        "held to": f"{found.oracle}, {_WHEN if found.oracle == 'transformers' else _ELSEWHERE}",
     }
     for name, value in lines.items():
         console.print(f"{name:<10} {escape(value)}", soft_wrap=True)
@@ -43,16 +46,6 @@ def _weights(found: Outline) -> str:
     return f"{found.weights[0]}{more} at the hub; a run downloads them"
 
 
-def _when(found: Outline) -> str:
-    if found.oracle == "transformers":
-        return "in every run: embeddings of cosine 0.9999 or more"
-    return "made by the model's own library, in clipsmith's tests: transformers does not read this layout"
-
-
-def _parameters(found: Outline) -> str:
-    return f"{sum(tower.parameters for tower in found.towers) / 1e6:,.1f} M"
-
-
 def _row(tower: Tower) -> tuple[str, ...]:
     inputs = " ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in tower.inputs.items())
     quantized = (
@@ -64,7 +57,7 @@ def _row(tower: Tower) -> tuple[str, ...]:
         str(tower.hidden_size),
         str(tower.heads),
         str(tower.embedding_dim),
-        f"{tower.parameters / 1e6:,.1f} M",
+        millions(tower.parameters),
         inputs,
         quantized,
     )

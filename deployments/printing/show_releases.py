@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from artifacts.release import number_words as words
+from artifacts import number_words as words
 from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import ORDER
-from deployments.printing.console import is_wide, moment, print_list, stdout
+from deployments.printing.console import is_wide, print_list, stdout
 
 _HEADS = {
     "onnx fp16": "ONNX\nFP16, MB",
@@ -44,12 +44,12 @@ def print_releases(summaries: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             item["ref"],
-            moment(item["created"]) if wide else item["created"][:10],
+            words.moment(item["created"]) if wide else item["created"][:10],
             item["status"],
             _gates(item["gates"], wide),
             words.megabytes(item["bytes"]),
             "-" if item["fp8_ratio"] is None else words.percent(item["fp8_ratio"]),
-            "-" if item["speedup"] is None else f"{item['speedup']:.2f}x",
+            words.given(item["speedup"], "{:.2f}x"),
             ", ".join(item["aliases"]),
             *((item["recipe"],) if wide else ()),
         )

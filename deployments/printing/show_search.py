@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from artifacts.release import number_words as show
-from deployments.printing.console import counted, print_list, stdout
+from artifacts import number_words as show
+from deployments.printing.console import print_list, stdout
 from deployments.printing.show import print_gates
 
 if TYPE_CHECKING:
@@ -72,10 +72,9 @@ def print_found(found: Found) -> None:
             print_list(console, (what, *_UNITS), _rows(found, units))
     console.print()
     print_gates(console, found.best.gates)
-    console.print(
-        f"{counted(len(found.trials), 'recipe')} evaluated{_rivals(found)}; plot: {escape(str(found.settings.plot))}",
-        soft_wrap=True,
-    )
+    rivals = f", and {len(found.rival)} of auto_quantize" if found.rival else ""
+    evaluated = f"{show.counted(len(found.trials), 'recipe')} evaluated{rivals}"
+    console.print(f"{evaluated}; plot: {escape(str(found.settings.plot))}", soft_wrap=True)
     console.print(f"recipe: [bold]{escape(str(found.settings.out))}[/]", soft_wrap=True)
 
 
@@ -97,12 +96,13 @@ def _cells(name: str, trial: Trial) -> tuple[str, ...]:
 def _rows(found: Found, units: frozenset[Unit]) -> list[tuple[str, ...]]:
     losses = {s.unit: s for s in found.measured.sensitivities}
     worst = sorted(units, key=lambda unit: -losses[unit].loss)
-    return [(*_unit(found, unit), f"{losses[unit].loss:.2e}", f"{losses[unit].snr_db:.1f}") for unit in worst]
-
-
-def _rivals(found: Found) -> str:
-    return f", and {len(found.rival)} of auto_quantize" if found.rival else ""
-
-
-def _unit(found: Found, unit: Unit) -> tuple[str, str, str]:
-    return unit.module, unit.encoder, show.percent(unit.flops / found.measured.flops, 2)
+    return [
+        (
+            unit.module,
+            unit.encoder,
+            show.percent(unit.flops / found.measured.flops, 2),
+            f"{losses[unit].loss:.2e}",
+            f"{losses[unit].snr_db:.1f}",
+        )
+        for unit in worst
+    ]

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.markup import escape
 
+from artifacts import number_words as words
 from artifacts.keeping.repair import Repaired, advice
-from artifacts.release import number_words as words
 from artifacts.store.garbage import Collected
 from artifacts.store.verification import Problem, Verification, tally
-from deployments.printing.console import counted, stderr, stdout
+from deployments.printing.console import stderr, stdout
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
     for problem in found.problems:
         _print_problem(problem)
     looked = (
-        f"{counted(found.releases, 'release')}, {counted(found.objects, 'object')}, "
+        f"{words.counted(found.releases, 'release')}, {words.counted(found.objects, 'object')}, "
         f"{words.megabytes(found.bytes)} hashed in {found.seconds:.1f} s"
     )
     if not found.problems:
@@ -73,5 +73,5 @@ def print_collected(found: Collected, dry_run: bool) -> None:
     for ref in found.releases:
         console.print(f"{'would retire' if dry_run else 'retired'} {ref}", soft_wrap=True)
     counts = ((found.releases, "release"), (found.objects, "object"), (found.leftovers, "leftover"))
-    what = ", ".join(counted(len(things), name) for things, name in counts)
+    what = ", ".join(words.counted(len(things), name) for things, name in counts)
     console.print(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}", soft_wrap=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from artifacts.config_files import mapping, read_file
+from artifacts.errors import ConfigError
 from deployments.server.schedules import CronLine, existing_schedules, merged, variant_schedules
 from flows.variants import read_variants, variants_folder
 
@@ -70,7 +71,7 @@ def read_definitions(path: Path = PREFECT_FILE) -> PrefectFile:
     """
     from prefect.utilities.templating import apply_values
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_file(path, mapping, what="the deployments", error=ConfigError)
     deployments = [Definition.model_validate(apply_values(entry, {})) for entry in content["deployments"]]
     for deployment in deployments:
         variables = deployment.work_pool.job_variables

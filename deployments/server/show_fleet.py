@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from deployments.printing.console import counted, stdout
+from artifacts.number_words import counted
+from deployments.printing.console import stdout
 from deployments.server.apply import Applied
 from deployments.server.automations import WEBHOOK_VARIABLE
 

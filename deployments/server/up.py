@@ -175,7 +175,7 @@ def _only_one(port: int) -> Iterator[bool]:
 
 def _require_same_port(lock: TextIO, port: int, home: Path) -> None:
     deadline = time.monotonic() + 1.0
-    while not (other := _text(lock)) and time.monotonic() < deadline:  # it is just about to write it
+    while not (other := Path(lock.name).read_text()) and time.monotonic() < deadline:  # it is just about to write it
         time.sleep(0.02)
     if other != str(port):
         raise AlreadyUp(
@@ -184,11 +184,6 @@ def _require_same_port(lock: TextIO, port: int, home: Path) -> None:
             expected=f"nothing, or the same on port {port}",
             fix=f"use http://{HOST}:{other}, end it first, or set another PREFECT_HOME for a second one",
         )
-
-
-def _text(file: TextIO) -> str:
-    file.seek(0)
-    return file.read()
 
 
 def _listen(port: int) -> socket.socket:

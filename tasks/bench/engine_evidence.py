@@ -26,6 +26,8 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
     spent = dict.fromkeys(("gemm", "attention", "other"), 0.0)
     for layer in layers:
         spent[layer.kind] += milliseconds.get(layer.name, 0.0) * 1e3
+    kernels = [(layer.tactic or layer.name, 1, milliseconds.get(layer.name, 0.0) * 1e3) for layer in layers]
+    kernels.sort(key=lambda kernel: -kernel[2])
     return Evidence(
         gemm=spent["gemm"],
         attention=spent["attention"],
@@ -34,7 +36,7 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
         fp8_attention_share=inspector.fp8_share(layers, "attention", weights),
         fallen_back=tuple(_fallen_back(layers, graph)),
         layers=tuple(_by_module(layers, milliseconds)) if timed else (),
-        kernels=tuple(_heaviest(layers, milliseconds)) if timed else (),
+        kernels=tuple(kernels[:_SHOWN]) if timed else (),
         source="engine inspector",
         weighed_by="time" if timed else "number",
         unfused_attention=tuple(sorted(_attentions(graph) - inspector.fused_attention(layers).keys())),
@@ -91,8 +93,3 @@ def _by_module(layers: tuple[inspector.Layer, ...], milliseconds: Mapping[str, f
         for layer in layers
         if layer.kind != "other" and layer.modules and layer.name in milliseconds
     ]
-
-
-def _heaviest(layers: tuple[inspector.Layer, ...], milliseconds: Mapping[str, float]) -> list[tuple[str, int, float]]:
-    ranked = sorted(layers, key=lambda layer: -milliseconds.get(layer.name, 0.0))
-    return [(layer.tactic or layer.name, 1, milliseconds.get(layer.name, 0.0) * 1e3) for layer in ranked[:_SHOWN]]

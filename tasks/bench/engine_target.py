@@ -62,7 +62,9 @@ class EngineVariant:
 
         graph = OnnxGraph.load(path)
         name = f"{path.stem}.{target}.engine"
-        profile = _profile(batches)
+        from tasks.engines.base import BatchProfile
+
+        profile = BatchProfile(min=min(batches), opt=max(batches), max=max(batches))  # one engine for all of them
         engine = _shipped(path.with_name(name), target, profile) or _built(path, target, profile)
         home = path.parent.name
         named = Engine(
@@ -87,10 +89,11 @@ class EngineVariant:
         return torch.cat([self._once([tensor[start : start + size] for tensor in inputs]) for start in starts])
 
     def _once(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One batch of at most the profile's largest, filled up to its smallest."""
+        """One batch of at most the profile's largest, filled up to its smallest with its last row."""
+        import torch
+
         missing = max(0, self._engine.profile.min - len(inputs[0]))
-        filled = [_filled(tensor, missing) for tensor in inputs]
-        bound = self._bind(filled)
+        bound = self._bind([torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x for x in inputs])
         embeddings = _enqueue(bound)
         _wait()  # a context must outlive its work
         return embeddings[: len(inputs[0])]
@@ -132,13 +135,6 @@ def _backend(target: str) -> TensorRt | TensorRtRtx:
     return TensorRt() if target == TensorRt.name else TensorRtRtx()
 
 
-def _profile(batches: Sequence[int]) -> BatchProfile:
-    """One engine for all batch sizes, tuned for the largest."""
-    from tasks.engines.base import BatchProfile
-
-    return BatchProfile(min=min(batches), opt=max(batches), max=max(batches))
-
-
 def _shipped(engine: Path, target: str, profile: BatchProfile) -> DeviceEngine | None:
     """The engine that a release brought along; None where there is none for this machine and these batches."""
     if not engine.exists():
@@ -177,13 +173,6 @@ def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
 def _enqueue(bound: Bound) -> Any:
     """On the stream that is current, which is the captured one during a capture."""
     return bound.enqueue(_stream())
-
-
-def _filled(tensor: torch.Tensor, rows: int) -> torch.Tensor:
-    """With its last row so many times more."""
-    import torch
-
-    return torch.cat([tensor, tensor[-1:].expand(rows, *tensor.shape[1:])]) if rows else tensor
 
 
 def _wait() -> None:

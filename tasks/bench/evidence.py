@@ -149,7 +149,8 @@ def align(kernels: Sequence[Kernel], plan: Plan) -> list[Layer]:
 
     The patch embedding, which the plan keeps as a convolution, comes before all.
     """
-    modules = [*_conv(plan), *(name for step in plan.steps if (name := _step_name(step)) is not None)]
+    convolutions = [module_of(step) for step in plan.steps if getattr(step, "op_type", None) == "Conv"]
+    modules = [*convolutions, *(name for step in plan.steps if (name := _step_name(step)) is not None)]
     times: list[float] = []
     for kernel in kernels:
         if kernel.kind != "other" and _SECOND.search(kernel.name) and times:
@@ -159,10 +160,6 @@ def align(kernels: Sequence[Kernel], plan: Plan) -> list[Layer]:
     if len(modules) != len(times):
         return []
     return [Layer(module, time) for module, time in zip(modules, times, strict=True)]
-
-
-def _conv(plan: Plan) -> list[str]:
-    return [module_of(step) for step in plan.steps if getattr(step, "op_type", None) == "Conv"]
 
 
 def _step_name(step: object) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from artifacts.number_words import counted, given, interval
 from tasks.bench.evidence import Evidence
 from tasks.bench.gate import MIN_FP8_SHARE, Verdict
 from tasks.bench.layers import LayerRow
@@ -154,18 +155,18 @@ def _latency(rows: Sequence[BenchRow]) -> Iterator[str]:
     )
     yield "|---" * 18 + "|"
     for row in rows:
-        interval = f"{row.speedup:.3f} ({row.speedup_low:.3f} to {row.speedup_high:.3f})" if row.speedup else ""
+        speedup = given(row.speedup, "{:.3f}", "") + interval(row.speedup_low, row.speedup_high, "{:.3f}")
         cells = [
             row.encoder,
             str(row.batch),
             row.target,
             row.precision,
             *(_number(value) for value in (row.median_ms, row.p95_ms, row.p99_ms, row.throughput)),
-            interval,
+            speedup,
             *(_number(value) for value in (row.end_to_end_ms, row.limit_ms)),
-            _percent(row.limit_share),
-            "" if row.cosine is None else f"{row.cosine:.5f}",
-            _percent(row.fp8_gemm_share),
+            given(row.limit_share, "{:.0%}", ""),
+            given(row.cosine, "{:.5f}", ""),
+            given(row.fp8_gemm_share, "{:.0%}", ""),
             *(_number(value) for value in (row.clock_mhz, row.temperature_c, row.power_w)),
             "; ".join(filter(None, (None if row.status == "measured" else row.status, row.note))),
         ]
@@ -183,9 +184,9 @@ def _accuracy(report: BenchReport) -> Iterator[str]:
         yield "| encoder | target | precision | reference | metric | value (95 %) | samples |"
         yield "|---" * 7 + "|"
         for row in report.accuracy:
-            interval = "" if row["low"] is None else f" ({_exact(row['low'])} to {_exact(row['high'])})"
+            value = given(row["value"], "{:.6g}", "") + interval(row["low"], row["high"], "{:.6g}")
             names = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
-            yield f"| {' | '.join(names)} | {_exact(row['value'])}{interval} | {row['samples']} |"
+            yield f"| {' | '.join(names)} | {value} | {row['samples']} |"
         yield ""
 
 
@@ -197,9 +198,8 @@ def _stability(found: Sequence[Stability]) -> Iterator[str]:
     yield "| encoder | target | precision | against the first run | result |"
     yield "|---" * 5 + "|"
     for item in found:
-        runs = f"{item.runs} run" + "s" * (item.runs > 1)
         different = f"{item.differing:,} of {item.elements:,} elements differ, by {item.max_abs:.3g} at most"
-        result = different if item.differing else f"bit-identical in {runs}"
+        result = different if item.differing else f"bit-identical in {counted(item.runs, 'run')}"
         yield f"| {item.encoder} | {item.target} | {item.precision} | {item.compared} | {result} |"
     yield ""
 
@@ -217,15 +217,7 @@ def _layers(rows: Sequence[LayerRow]) -> Iterator[str]:
         yield ""
 
 
-def _exact(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float | int) else ""
-
-
 def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"

@@ -66,15 +66,10 @@ def bench(
     end = None if settings.seconds is None else time.monotonic() + settings.seconds
     scores, encoders = _scores(folder, report), _encoders(folder)
     for place, encoder in enumerate(encoders):
-        deadline = None if end is None else _share(end, len(encoders) - place)
+        now = time.monotonic()
+        deadline = None if end is None else now + (end - now) / (len(encoders) - place)
         _Bench(folder / encoder, encoder, settings, rates, report, deadline, scores, watch).run()
     return report
-
-
-def _share(end: float, encoders: int) -> float:
-    """When the first of so many encoders has used its share of the time until `end`."""
-    now = time.monotonic()
-    return now + (end - now) / encoders
 
 
 def _scores(folder: Path, report: BenchReport) -> Scores | None:
@@ -133,28 +128,18 @@ def _require(reason: str | None) -> None:
         raise EngineUnavailable(reason)
 
 
+@dataclass
 class _Bench:
     """One encoder."""
 
-    def __init__(
-        self,
-        folder: Path,
-        encoder: str,
-        settings: BenchSettings,
-        rates: DeviceRates,
-        report: BenchReport,
-        deadline: float | None,
-        scores: Scores | None,
-        watch: Callable[[BenchReport], None],
-    ) -> None:
-        self.folder = folder
-        self.encoder = encoder
-        self.settings = settings
-        self.rates = rates
-        self.report = report
-        self.deadline = deadline
-        self.scores = scores
-        self.watch = watch
+    folder: Path
+    encoder: str
+    settings: BenchSettings
+    rates: DeviceRates
+    report: BenchReport
+    deadline: float | None
+    scores: Scores | None
+    watch: Callable[[BenchReport], None]
 
     def run(self) -> None:
         import torch

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from artifacts.errors import causes
 from tasks.runs.run_log import say
 
 if TYPE_CHECKING:
@@ -42,20 +43,10 @@ def is_transient(error: BaseException) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     passing = (httpx.TimeoutException, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError, TimeoutError)
-    for cause in _causes(error):
-        if isinstance(cause, passing):
-            return True
-        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in _BUSY:
-            return True
-    return False
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it was raised from: the libraries wrap it in words of their own."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+    return any(
+        isinstance(cause, passing) or (isinstance(cause, HfHubHTTPError) and cause.response.status_code in _BUSY)
+        for cause in causes(error)
+    )
 
 
 def _say_so(attempt: RetryCallState) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import CheckpointError
-from artifacts.strict_json import strict_json
 from tasks.checkpoints.snapshot import one_line
 from tasks.clip.base import MASK, ClipFamily
 
@@ -139,7 +139,7 @@ def _stored_padding_side(folder: Path) -> str:
         CheckpointError: it says something that is no side; transformers refuses it too.
     """
     path = folder / "tokenizer_config.json"
-    settings = strict_json(path.read_bytes()) if path.is_file() else {}
+    settings = read_file(path, mapping, what=path.name, error=CheckpointError) if path.is_file() else {}
     side = settings.get("padding_side", "right")
     if side not in ("left", "right"):
         raise CheckpointError(
@@ -148,7 +148,7 @@ def _stored_padding_side(folder: Path) -> str:
             expected="left or right, which transformers takes, or no such key",
             fix="remove padding_side: texts are padded on the right",
         )
-    return side
+    return str(side)
 
 
 def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:

@@ -8,25 +8,23 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from artifacts import places
 from artifacts.errors import CheckpointChanged, CheckpointError
 from artifacts.manifest import DataSource
+from artifacts.models import Frozen
 from artifacts.refs import RelativePath, Sha256
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
 
 STATE_FILE = "modelopt_state.pth"
-AMAX_FILE = "amax.parquet"
+AMAX_FILE = places.AMAX
 _LONGEST = 240
 _UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What transformers and PyTorch raise for a configuration with values that make no model."""
 
 
-class PinnedFile(BaseModel):
+class PinnedFile(Frozen):
     """A file as it was when it was digested; the inode and times tell whether it has been touched since."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: RelativePath
     sha256: Sha256
@@ -35,7 +33,7 @@ class PinnedFile(BaseModel):
     mtime_ns: int
 
 
-class Snapshot(BaseModel):
+class Snapshot(Frozen):
     """A pinned checkpoint folder.
 
     `digest` covers the names and contents of `files`; `revision` is the hub's commit or, for folders, the digest.
@@ -43,8 +41,6 @@ class Snapshot(BaseModel):
     folder has it, in the form of a `config.json`, with the image size where one was chosen; only
     `ClipFamily.resolve_config` reads it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["hub", "folder", "demo", "published"]
     name: str

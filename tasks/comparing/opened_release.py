@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
+from artifacts import places
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import CheckpointError, CheckpointNotFound, ConfigError
 from artifacts.manifest import Encoder, Manifest, Precision
 from artifacts.refs import ArtifactRef
@@ -45,7 +45,7 @@ class ReleaseSide:
     @property
     def preprocess(self) -> ArtifactRef:
         """Its tokenizer and image processor."""
-        found = find_object(self.manifest, "preprocess")
+        found = find_object(self.manifest, places.PREPROCESS)
         assert found is not None  # every release has it
         return found
 
@@ -96,7 +96,7 @@ def _image_size(manifest: Manifest) -> ImageSize | None:
 
 
 def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
-    source, kept = manifest.provenance.source, find_object(manifest, "checkpoint")
+    source, kept = manifest.provenance.source, find_object(manifest, places.CHECKPOINT)
     if kept is None:
         raise CheckpointNotFound(
             f"the checkpoint of {manifest.ref} cannot be had, and the release holds none: {reason}",
@@ -104,7 +104,7 @@ def _without_weights(store: Store, manifest: Manifest, reason: str) -> Snapshot:
             expected=f"a checkpoint with digest {source.digest[:12]}",
             fix="put the checkpoint back where it was",
         )
-    config: dict[str, Any] = json.loads(store.path(kept, "config.json").read_text(encoding="utf-8"))
+    config = read_file(store.path(kept, "config.json"), mapping, what="config.json", error=CheckpointError)
     return Snapshot(
         kind=source.kind,
         name=source.name,

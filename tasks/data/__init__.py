@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data.base import Classes, Dataset, Role, Sample, dataset_digest
+from tasks.data.base import Classes, Dataset, Role, Sample, Source, dataset_digest
 
 __all__ = [
     "Classes",
     "Dataset",
     "Role",
     "Sample",
+    "Source",
     "check_classes",
     "check_disjoint",
     "check_distinct",
@@ -23,7 +24,7 @@ __all__ = [
 _SHOWN = 5
 
 
-def open_dataset(spec: str, role: Role, limit: int | None = None) -> Dataset:
+def open_dataset(spec: str, role: Role, limit: int | None = None) -> Source:
     """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, `wds:PLACE[:SPLIT]`, or a folder; `limit` keeps a
     seeded draw.
 

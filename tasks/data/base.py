@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from artifacts.refs import digest_json
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Role = Literal["calibration", "evaluation"]
+Key = TypeVar("Key", bound=Hashable)
+_HASH_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,13 @@ def numbered(names: Sequence[str]) -> Iterator[str]:
         yield free
 
 
+def hashed(keys: Sequence[Key], digest: Callable[[Key], str]) -> dict[Key, str]:
+    """The digest of each different key, several at once."""
+    unique = list(dict.fromkeys(keys))
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return dict(zip(unique, pool.map(digest, unique), strict=True))
+
+
 class Dataset(Protocol):
     """An opened source. Opening reads ids and hashes; images are decoded when asked for."""
 
@@ -65,6 +76,13 @@ class Dataset(Protocol):
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture. Raises: BadSample."""
         ...
+
+
+class Source(Dataset, Protocol):
+    """A data set as it was opened. `files` are the files and folders of this machine that decide what is in it, by the
+    paths that they were found at; none where the hub decides."""
+
+    files: Sequence[Path]
 
 
 def dataset_digest(dataset: Dataset) -> str:

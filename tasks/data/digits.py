@@ -59,6 +59,7 @@ class Digits:
         if limit is not None and limit < 1:
             raise ConfigError(f"a limit of {limit} digits leaves nothing to work on", expected="1 or more, or none")
         pixels, labels = _load()
+        self.files: Sequence[Path] = (_packaged_file(),)
         rows = _split(labels)[role][:limit]
         self._pixels = pixels[rows]  # (N, 64) uint8, 0..16
         self.samples: Sequence[Sample] = tuple(_sample(int(row), pixels[row], int(labels[row])) for row in rows)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError
 from artifacts.refs import digest_file
-from tasks.data.base import Classes, Sample, numbered
+from tasks.data.base import Classes, Sample, hashed, numbered
 from tasks.data.class_names import classes_of
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
+from tasks.data.rows import unreadable
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_HASH_THREADS = 8
 
 
 class Folder:
@@ -42,6 +40,9 @@ class Folder:
         _inside(root, listing.name, str(root))
         entries = read_listing(listing)
         kept = [entries[place] for place in subset(len(entries), limit)]
+        places = [path / entry.file for entry in kept]
+        folders = {path, *(place.parent for place in places)}
+        self.files: Sequence[Path] = (*sorted(folders), path / listing.name, *_templates(path), *places)
         self.source: str = str(root)
         self.classes: Classes | None = _classes(root, listing, entries)
         self._paths = [_inside(root, entry.file, entry.where) for entry in kept]
@@ -58,7 +59,7 @@ class Folder:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         return decode_unchanged(data, self.samples[index].image_hash, str(path))
 
 
@@ -75,7 +76,7 @@ def _inside(root: Path, file: str, where: str) -> Path:
     try:
         found = path.is_file()
     except OSError as error:  # for example a name that is too long
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not found:
         raise DataError(
             f"the listed file {file!r} does not exist",
@@ -86,39 +87,33 @@ def _inside(root: Path, file: str, where: str) -> Path:
     return path
 
 
-def _hash_files(paths: Sequence[Path]) -> dict[Path, str]:
-    unique = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        return dict(zip(unique, pool.map(_hash_file, unique), strict=True))
-
-
 def _hash_file(path: Path) -> str:
     try:
         return digest_file(path)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"the file cannot be read: {error.strerror}", where=path, fix="check that it is there and its permissions"
-    )
+def _templates(folder: Path) -> list[Path]:
+    path = folder / "templates.txt"
+    return [path] if path.exists() else []
 
 
 def _classes(root: Path, listing: Path, entries: Sequence[Entry]) -> Classes | None:
     names = classes_of((entry.label for entry in entries if entry.label is not None), listing)
     if not names:
         return None
-    if not (root / "templates.txt").exists():
+    if not _templates(root):
         return Classes(names, DEFAULT_TEMPLATES)
     return Classes(names, read_templates(_inside(root, "templates.txt", str(root))))
 
 
 def _samples(entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None) -> tuple[Sample, ...]:
-    hashes = _hash_files(paths)
-    labels = {} if classes is None else {name: number for number, name in enumerate(classes.names)}
+    hashes = hashed(paths, _hash_file)
+    names = () if classes is None else classes.names
+    labels: dict[str | None, int] = {name: number for number, name in enumerate(names)}
     return tuple(
-        Sample(name, hashes[path], _caption(entry, classes), _label(entry, labels), entry.file)
+        Sample(name, hashes[path], _caption(entry, classes), labels.get(entry.label), entry.file)
         for name, entry, path in zip(numbered([entry.file for entry in entries]), entries, paths, strict=True)
     )
 
@@ -127,7 +122,3 @@ def _caption(entry: Entry, classes: Classes | None) -> str:
     if entry.caption is None and classes is not None and entry.label is not None:
         return fill(classes.templates[0], entry.label)
     return entry.caption or ""
-
-
-def _label(entry: Entry, labels: Mapping[str, int]) -> int | None:
-    return None if entry.label is None else labels[entry.label]

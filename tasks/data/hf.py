@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DataError
-from tasks.data.base import Classes, Sample
+from tasks.data.base import Classes, Sample, hashed
 from tasks.data.hf_source import load_source, parse_source
 from tasks.data.images import decode_unchanged
 from tasks.data.subset import subset
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentence", "sentences", "description")
 _STRINGS = ("string", "large_string", "string_view")
-_HASH_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,21 @@ class HfDataset:
         """
         from datasets import Image as ImageFeature
 
-        data, self.source = load_source(parse_source(spec))
+        found = parse_source(spec)
+        data, self.source = load_source(found)
         data = data.with_format(None)  # a saved set may come back as tensors
         columns = _find_columns(data.features, self.source)
-        self.classes: Classes | None = _classes(data.features, columns)
+        names = None if columns.label is None else tuple(data.features[columns.label].names)
+        self.classes: Classes | None = None if names is None else Classes(names, DEFAULT_TEMPLATES, published=True)
         self._column = columns.image
         self._images = data.select_columns([columns.image]).cast_column(columns.image, ImageFeature(decode=False))
         every = list(_drafts(data.select_columns(columns.text), columns, self.classes, self.source))
         drafts = [every[place] for place in subset(len(every), limit)]
         self._rows = [draft.row for draft in drafts]
-        hashes = self._hash_rows()
+        self._outside: set[Path] = set()
+        hashes = hashed(self._rows, lambda row: hashlib.sha256(self._bytes(row)).hexdigest())
+        saved = () if found.folder is None else (Path(found.place), *sorted(Path(found.place).rglob("*")))
+        self.files: Sequence[Path] = (*saved, *sorted(self._outside)) if saved else ()
         self.samples: Sequence[Sample] = tuple(
             Sample(draft.id, hashes[draft.row], draft.caption, draft.label, str(draft.row)) for draft in drafts
         )
@@ -76,14 +79,6 @@ class HfDataset:
         row = self._rows[index]
         return decode_unchanged(self._bytes(row), self.samples[index].image_hash, self._where(row))
 
-    def _hash_rows(self) -> dict[int, str]:
-        unique = list(dict.fromkeys(self._rows))
-        with ThreadPoolExecutor(_HASH_THREADS) as pool:
-            return dict(zip(unique, pool.map(self._hash_row, unique), strict=True))
-
-    def _hash_row(self, row: int) -> str:
-        return hashlib.sha256(self._bytes(row)).hexdigest()
-
     def _bytes(self, row: int) -> bytes:
         """The stored bytes of an image: in the table, or in a file that the table names."""
         cell = self._images[row][self._column] or {}
@@ -91,6 +86,7 @@ class HfDataset:
             return bytes(cell["bytes"])
         if not cell.get("path"):
             raise DataError("the row has no image", where=self._where(row), expected="an image", fix="remove the row")
+        self._outside.add(Path(cell["path"]))
         try:
             return Path(cell["path"]).read_bytes()
         except OSError as error:
@@ -142,14 +138,6 @@ def _only(names: list[str], preferred: str, source: str) -> str | None:
 def _is_text(kind: Any) -> bool:
     """Whether a feature is a string or a list of strings."""
     return getattr(getattr(kind, "feature", kind), "dtype", None) in _STRINGS
-
-
-def _classes(features: dict[str, Any], columns: _Columns) -> Classes | None:
-    return (
-        None
-        if columns.label is None
-        else Classes(tuple(features[columns.label].names), DEFAULT_TEMPLATES, published=True)
-    )
 
 
 # --- rows --------------------------------------------------------------------------------------------------

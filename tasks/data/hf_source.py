@@ -47,6 +47,14 @@ def parse_source(spec: str) -> HfSource:
     return HfSource(place, split, Path(place).resolve() if Path(place).is_dir() else None)
 
 
+def hub_name(place: str, form: str) -> tuple[str, str | None]:
+    """`ID[@REVISION]` of a data set on the hub. Raises DataNotFound: it is none; `form` is what a source looks like."""
+    match = _HUB.fullmatch(place)
+    if match is None:
+        raise DataNotFound(f"{place!r} is neither a folder nor a hub id", expected=form, fix="check the path or the id")
+    return match["id"], match["revision"]
+
+
 def load_source(source: HfSource) -> tuple[Any, str]:
     """The `datasets.Dataset` of a source, and its resolved name.
 
@@ -93,16 +101,12 @@ def _load_folder(folder: Path, split: str | None) -> tuple[Any, str]:
 def _load_hub(source: HfSource) -> tuple[Any, str]:
     import datasets
 
-    match = _HUB.fullmatch(source.place)
-    if match is None:
-        raise DataNotFound(
-            f"{source.place!r} is neither a folder nor a hub id", expected=_FORM, fix="check the path or the id"
-        )
+    name, revision = hub_name(source.place, _FORM)
     split = source.split
     if split is None:  # ask for the names first: loading every split could download far too much
-        builder = datasets.load_dataset_builder(match["id"], revision=match["revision"])
+        builder = datasets.load_dataset_builder(name, revision=revision)
         split = _choose_split(None, list(builder.info.splits or ()), source.place)
-    data = datasets.load_dataset(match["id"], revision=match["revision"], split=split)
+    data = datasets.load_dataset(name, revision=revision, split=split)
     return data, f"{PREFIX}{source.place}:{split}"
 
 

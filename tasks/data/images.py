@@ -60,7 +60,9 @@ def opened_rgb(image: Image, where: str) -> Image:
 
 
 def _picture(image: Image, where: str) -> Image:
-    _check_size(image.size, where)  # only the header was read so far
+    width, height = image.size  # only the header was read so far
+    if width * height > MAX_PIXELS or max(image.size) > MAX_ASPECT * min(image.size):
+        raise _bomb(f"the header asks for {width} x {height} pixels", where)
     image.load()
     return _to_rgb(_upright(image))
 
@@ -115,12 +117,6 @@ def _bomb(what: str, where: str) -> BadSample:
         expected=f"at most {MAX_PIXELS:,} pixels, one side at most {MAX_ASPECT} times the other",
         fix="scale the image down or remove its row",
     )
-
-
-def _check_size(size: tuple[int, int], where: str) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS or max(size) > MAX_ASPECT * min(size):
-        raise _bomb(f"the header asks for {width} x {height} pixels", where)
 
 
 def _upright(image: Image) -> Image:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.errors import DataChanged
 from artifacts.manifest import Encoder
+from artifacts.models import Frozen
 from artifacts.refs import Sha256, digest_json
 from tasks.data import (
     Dataset,
@@ -15,20 +15,17 @@ from tasks.data import (
     check_distinct,
     check_enough,
     check_unseen,
-    dataset_digest,
-    open_dataset,
 )
 from tasks.data.base import Role
+from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
 
-class DataRef(BaseModel):
+class DataRef(Frozen):
     """A source with the digest of its samples (ids, image hashes, captions, labels).
 
     `seen` is the digest of the part that a step gets to see, where it does not see all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     spec: str
     role: Role
@@ -53,41 +50,40 @@ class DataRef(BaseModel):
         Raises:
             DataChanged: its content is not what it was when it was pinned.
         """
-        dataset = open_dataset(self.spec, self.role, self.limit)
-        if dataset_digest(dataset) != self.digest:
+        found = opened(self.spec, self.role, self.limit, self.digest)
+        if found.digest != self.digest:
             raise DataChanged(
                 "the data changed while it was being used",
                 where=self.spec,
                 expected=f"samples with digest {self.digest}",
                 fix="run again once nothing writes to the data set",
             )
-        return dataset
+        return found.dataset
 
 
 def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset]:
-    """Open a source, refuse one that is too small or degenerate, and pin its content.
+    """Open a source, unless it is open as it is now; refuse one that is too small or degenerate, and pin its content.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData.
     """
-    dataset = open_dataset(spec, role, limit)
+    found = opened(spec, role, limit)
+    dataset = found.dataset
     check_enough(dataset)
     check_distinct(dataset)
     ref = DataRef(
         spec=spec,
         role=role,
         limit=limit,
-        digest=dataset_digest(dataset),
+        digest=found.digest,
         samples=len(dataset.samples),
         texts=digest_json(evaluation_texts(dataset)),
     )
     return ref, dataset
 
 
-class PinnedData(BaseModel):
+class PinnedData(Frozen):
     """The data of a run; `calibration` is None where nothing is calibrated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     calibration: DataRef | None
     evaluation: DataRef

@@ -44,6 +44,13 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
     return _read_parquet(path, wanted)
 
 
+def unreadable(path: Path, error: OSError) -> DataError:
+    """The error about a file that the system does not let us read."""
+    return DataError(
+        f"the file cannot be read: {error.strerror}", where=path, fix="check that it is there and its permissions"
+    )
+
+
 def read_utf8(path: Path) -> str:
     """The text of a UTF-8 file; a byte order mark is dropped.
 
@@ -53,9 +60,7 @@ def read_utf8(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"the file cannot be read: {error.strerror}", where=path, fix="check its permissions"
-        ) from error
+        raise unreadable(path, error) from error
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from artifacts.errors import DataError
+from tasks.data.rows import unreadable
 
 MAX_PART_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 10
@@ -48,7 +49,7 @@ class Part:
                 stream.seek(self.offset)
                 data = stream.read(self.size)
         except OSError as error:
-            raise _unreadable(self.shard, error) from error
+            raise unreadable(self.shard, error) from error
         if len(data) < self.size:
             raise damaged("the shard ends inside a member", self.where)
         return data
@@ -99,7 +100,7 @@ def _parts(shard: Path, texts: Collection[str]) -> Iterator[Part]:
                     yield Part(shard, member.name, member.offset_data, member.size, _text(tar, member, shard, wanted))
             _check_end(stream, tar.offset, shard)
     except OSError as error:
-        raise _unreadable(shard, error) from error
+        raise unreadable(shard, error) from error
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise damaged(f"the shard cannot be read: {error}", shard) from error
 
@@ -154,9 +155,3 @@ def _check_end(stream: object, offset: int, shard: Path) -> None:
         if block.strip(b"\0"):
             raise damaged(f"a damaged header, or data after the end, from byte {offset:,} on", shard)
         block = stream.read(_TAIL)
-
-
-def _unreadable(shard: Path, error: OSError) -> DataError:
-    return DataError(
-        f"the shard cannot be read: {error.strerror}", where=shard, fix="check that it is there and its permissions"
-    )

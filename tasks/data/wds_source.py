@@ -16,23 +16,27 @@ from pathlib import Path
 
 from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
 from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.data.hf_source import hub_name
 from tasks.data.rows import read_utf8
 
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"
 _SPEC = re.compile(r"(?P<place>.+?)(?::(?P<split>\w[\w-]*))?")
-_HUB = re.compile(r"(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[\w./-]+))?")
 _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 
 
 @dataclass(frozen=True)
 class WdsSource:
-    """A webdataset on this machine: its folder, its split, the shards in order, and its name for messages."""
+    """A webdataset on this machine: its folder, its split, the shards in order, and its name for messages.
+
+    `files` are those that decide what is in it; none where the hub does.
+    """
 
     root: Path
     split: str
     shards: tuple[Path, ...]
     name: str
+    files: tuple[Path, ...] = ()
 
 
 def is_webdataset(folder: Path) -> bool:
@@ -56,8 +60,9 @@ def find_webdataset(spec: str) -> WdsSource:
     place, split = (rest, None) if Path(rest).is_dir() else (match["place"], match["split"])
     split = split or _DEFAULT_SPLIT
     if Path(place).is_dir():
-        root = Path(place).resolve()
-        return WdsSource(root, split, _shards(root, split, within=root), f"{root}:{split}")
+        root, given = Path(place).resolve(), Path(place)
+        files = (given, given / split, *sorted(given.glob("*.txt")), *sorted((given / split).glob("*")))
+        return WdsSource(root, split, _shards(root, split, within=root), f"{root}:{split}", files)
     root = _download(place, split)
     return WdsSource(root, split, _shards(root, split, within=None), f"{PREFIX}{place}:{split}")
 
@@ -66,18 +71,9 @@ def _download(place: str, split: str) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
 
-    match = _HUB.fullmatch(place)
-    if match is None:
-        raise DataNotFound(
-            f"{place!r} is neither a folder nor a hub id", expected=_FORM, fix="check the path or the id"
-        )
-    fetch = partial(
-        snapshot_download,
-        match["id"],
-        repo_type="dataset",
-        revision=match["revision"],
-        allow_patterns=["*.txt", f"{split}/*"],
-    )
+    name, revision = hub_name(place, _FORM)
+    patterns = ["*.txt", f"{split}/*"]
+    fetch = partial(snapshot_download, name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     try:
         return Path(patiently(fetch))
     except (OSError, ValueError, httpx.HTTPError) as error:

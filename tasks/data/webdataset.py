@@ -55,6 +55,7 @@ class WebDataset:
         """
         found = find_webdataset(spec)
         self.source: str = found.name
+        self.files: Sequence[Path] = found.files
         self.classes: Classes | None = _classes(found) if _is_classification(found.root) else None
         every = list(_entries(found, self.classes))
         kept = whole_subset([len(entry.captions) or 1 for entry in every], limit)
@@ -73,7 +74,8 @@ class WebDataset:
 
     def _samples(self, entries: Sequence[_Entry]) -> Iterator[Sample]:
         """In the order of the shards, which are so read from end to end."""
-        prompts = {} if self.classes is None else {n: _prompt(self.classes, n) for n in range(len(self.classes.names))}
+        classes = self.classes
+        prompts = [] if classes is None else [fill(classes.templates[0], name) for name in classes.names]
         captions = [entry.captions if entry.label is None else (prompts[entry.label],) for entry in entries]
         names = numbered([entry.key for entry, own in zip(entries, captions, strict=True) for _ in own])
         for entry, own in zip(entries, captions, strict=True):
@@ -81,10 +83,6 @@ class WebDataset:
             for caption in own:
                 self._parts.append(entry.image)
                 yield Sample(next(names), digest, caption, entry.label, entry.key)
-
-
-def _prompt(classes: Classes, label: int) -> str:
-    return fill(classes.templates[0], classes.names[label])
 
 
 # --- classes -----------------------------------------------------------------------------------------------

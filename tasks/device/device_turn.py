@@ -17,7 +17,7 @@ from pathlib import Path
 from prefect.settings import get_current_settings
 
 from artifacts.errors import DeviceTurnError
-from artifacts.locks import is_at
+from artifacts.locks import is_at, try_lock
 from tasks.device.gpu import gpu_name
 from tasks.device.gpu_state import gpu_uuid
 from tasks.device.server_turn import server_slot
@@ -86,7 +86,9 @@ def _host_lock(key: str, waiting: _Waiting) -> Iterator[int]:
     while True:
         file = _open(path)
         try:
-            _lock(file, waiting)
+            if not try_lock(file):
+                waiting.say()
+                fcntl.flock(file, fcntl.LOCK_EX)
             if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
                 yield file
                 return
@@ -121,14 +123,6 @@ def _create(path: Path) -> None:
     finally:
         os.close(file)
         os.unlink(name)
-
-
-def _lock(file: int, waiting: _Waiting) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        waiting.say()
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 # --- the server ------------------------------------------------------------------------------------------

@@ -6,12 +6,9 @@ import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tasks.runs.run_log import say
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 _BUSY_PERCENT = 5
 _PATIENCE_S = 2.0
@@ -43,7 +40,9 @@ def when_idle(read: Callable[[], GpuState | None]) -> GpuState | None:
         retry=retry_if_result(_is_busy),
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential(_BACK_OFF_S),
-        before_sleep=_say_that_it_is_busy,
+        before_sleep=lambda attempt: say(
+            f"the GPU is busy with other work: looking again in {attempt.upcoming_sleep:.0f} s"
+        ),
         retry_error_callback=lambda last: last.outcome.result() if last.outcome else None,
     )
     return retrying(settled, read)
@@ -61,10 +60,6 @@ def settled(read: Callable[[], GpuState | None]) -> GpuState | None:
 
 def _is_busy(state: GpuState | None) -> bool:
     return state is not None and state.utilization > _BUSY_PERCENT
-
-
-def _say_that_it_is_busy(attempt: RetryCallState) -> None:
-    say(f"the GPU is busy with other work: looking again in {attempt.upcoming_sleep:.0f} s")
 
 
 def why_invalid(idle: GpuState | None, loaded: GpuState | None) -> str | None:

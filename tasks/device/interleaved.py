@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from artifacts.prefect_forms import for_forms
+from artifacts.prefect_forms import FormModel
 from tasks.clip.base import MASK, EncoderSpec, made_up_tokens
 
 MIN_ROUNDS = 3
@@ -18,10 +18,8 @@ _SEED = 7
 Name = TypeVar("Name", bound=str)
 
 
-class LatencySettings(BaseModel):
+class LatencySettings(FormModel):
     """What to time, and when to stop: after the rounds or the seconds, whichever comes first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     batches: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         default=[1, 8], min_length=1, title="Batch sizes", description="Each within the batch profile."

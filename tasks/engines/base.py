@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from artifacts.errors import ProfileError
-from artifacts.prefect_forms import for_forms
-from tasks.device.gpu_state import GpuState
+from artifacts.models import Strict
+from artifacts.prefect_forms import FormModel
+from tasks.device.gpu import gpu_name
+from tasks.device.gpu_state import GpuState, read_gpu_state
+
+NO_GPU = "this machine has no CUDA GPU"
 
 _IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
 
 
-class BatchProfile(BaseModel):
+class BatchProfile(FormModel):
     """The batch sizes of an optimization profile: smallest, the one to tune for, largest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, json_schema_extra=for_forms)
 
     # The schema's bounds are for forms: in Python the order of the three is checked, with an error of its own.
     min: int = Field(default=1, title="Smallest batch", json_schema_extra=_IN_FORMS)
@@ -36,13 +38,11 @@ class BatchProfile(BaseModel):
         return self
 
 
-class Platform(BaseModel):
+class Platform(Strict):
     """What an engine needs to run, or what a machine has: the runtime's distribution and version, and the GPU.
 
     In what an engine needs, None means that any will do.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     runtime: str
     version: str
@@ -56,7 +56,10 @@ class Platform(BaseModel):
 
 
 class Backend(Protocol):
-    """One runtime. Backends are stateless; a target is a string such as `trtrtx-sm89`."""
+    """One runtime. Backends are stateless; a target is a string such as `trtrtx-sm89`.
+
+    What has a body here is how it is for most of them.
+    """
 
     name: str
     times_kernels: bool
@@ -64,27 +67,30 @@ class Backend(Protocol):
 
     def accepts(self, target: str) -> bool:
         """Whether `target` is one of this backend's."""
-        ...
+        return target in self.targets()
 
     def targets(self) -> tuple[str, ...]:
         """The targets, for messages and forms."""
-        ...
+        return (self.name,)
 
     def why_not_build(self, target: str) -> str | None:
         """Why this installation cannot build for `target`; None when it can."""
-        ...
+        del target
+        return None
 
     def why_not_run(self, target: str) -> str | None:
         """Why this machine cannot run an engine of `target`; None when it can."""
-        ...
+        del target
+        return None
 
     def why_no_fp8(self, target: str) -> str | None:
         """Why a GPU of `target` has no FP8 arithmetic; None when it has, or when FP8 is openly emulated."""
-        ...
+        del target
+        return None
 
     def environment(self) -> dict[str, str]:
         """Environment variables that a building or running process needs from its start."""
-        ...
+        return {}
 
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
         """Build in this process; called in a child process (see `tasks.engines.child`).
@@ -109,7 +115,7 @@ class Backend(Protocol):
 
     def state(self) -> GpuState | None:
         """What the device is doing at this moment; None where nothing can tell."""
-        ...
+        return None
 
     def device(self) -> str:
         """What an engine runs on here; part of the cache key of everything that is measured."""
@@ -117,9 +123,21 @@ class Backend(Protocol):
 
     def built_for(self, target: str) -> str:
         """The device that an engine of `target` is good for; part of the cache key of the build."""
-        ...
+        del target
+        return self.device()
 
     def emulation(self, precision: str) -> str | None:
         """How `precision` is emulated where the device has no arithmetic for it, so that its latency says nothing
         about the precision; None where it is native."""
-        ...
+        del precision
+        return None
+
+
+class GpuBackend(Backend, Protocol):
+    """A runtime of this machine's GPU."""
+
+    def state(self) -> GpuState | None:
+        return read_gpu_state()
+
+    def device(self) -> str:
+        return gpu_name() or NO_GPU

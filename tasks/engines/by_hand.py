@@ -88,16 +88,9 @@ def run_command(engine: Engine, batch: int) -> list[str]:
         UnknownTarget: there is no such command for the target.
     """
     if engine.target == "onnxruntime":
-        timed = [
-            "--sequential-runners",
-            "--warm-up",
-            "10",
-            "--iterations",
-            "100",
-            "--input-shapes",
-            *_bracketed(engine.inputs, batch),
-        ]
-        return ["polygraphy", "run", engine.path, "--model-type", "onnx", "--onnxrt", *timed]
+        timed = ["--sequential-runners", "--warm-up", "10", "--iterations", "100"]
+        shapes = ["--input-shapes", *_bracketed(engine.inputs, batch)]
+        return ["polygraphy", "run", engine.path, "--model-type", "onnx", "--onnxrt", *timed, *shapes]
     if engine.target == "torch-fp8":
         return [*_TORCH, "time", engine.path, "--batch", str(batch)]
     loaded = [f"--loadEngine={engine.path}", f"--shapes={_batched(engine.inputs, batch)}"]

@@ -37,7 +37,10 @@ class CheckedRunner:
     def __enter__(self) -> CheckedRunner:
         self._runner.__enter__()
         inputs = self._runner.get_input_metadata(use_numpy_dtypes=False)
-        self._forms = {name: (dtype.numpy(), _sizes(shape)) for name, (dtype, shape) in inputs.items()}
+        self._forms = {
+            name: (dtype.numpy(), tuple(n if isinstance(n, int) and n >= 0 else None for n in shape))
+            for name, (dtype, shape) in inputs.items()
+        }
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -123,10 +126,6 @@ def check_inputs(
             expected=f"{profile.min} to {profile.max}, the profile that the engine was built with",
             fix="split the batch, or build with another `profile`",
         )
-
-
-def _sizes(shape: Any) -> tuple[int | None, ...]:
-    return tuple(size if isinstance(size, int) and size >= 0 else None for size in shape)
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
 from tasks.clip.base import MASK, made_up_tokens
-from tasks.device.gpu_state import GpuState
-from tasks.engines.base import BatchProfile, Platform
+from tasks.engines.base import Backend, BatchProfile, Platform
 from tasks.engines.checked import CheckedRunner
 from tasks.runs.stdout_to_log import quiet_polygraphy
 from tasks.runs.versions import package_version
@@ -22,32 +21,11 @@ _SAME_COSINE = 0.995
 """FP8 rounding flips are chaotic: a reordered sum can move one sample this far (0.999 was seen)."""
 
 
-class OnnxRuntime:
+class OnnxRuntime(Backend):
     """Target `onnxruntime`. Its CPU kernels compute in FP32, so FP16 and FP8 are both emulated."""
 
     name = "onnxruntime"
     times_kernels = False
-
-    def accepts(self, target: str) -> bool:
-        return target == self.name
-
-    def targets(self) -> tuple[str, ...]:
-        return (self.name,)
-
-    def why_not_build(self, target: str) -> str | None:
-        del target
-        return None
-
-    def why_not_run(self, target: str) -> str | None:
-        del target
-        return None
-
-    def why_no_fp8(self, target: str) -> str | None:
-        del target
-        return None
-
-    def environment(self) -> dict[str, str]:
-        return {}
 
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
         """Save the model as ONNX Runtime optimizes it; level "extended" is portable between CPUs."""
@@ -77,9 +55,6 @@ class OnnxRuntime:
     def platform(self, target: str) -> Platform:
         del target
         return Platform(runtime=self.name, version=package_version(self.name))
-
-    def state(self) -> GpuState | None:
-        return None
 
     def device(self) -> str:
         return cpu_name()

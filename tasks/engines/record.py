@@ -9,22 +9,19 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from artifacts.config_files import read_file
 from artifacts.errors import EngineMismatch, ObjectDamaged
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
 from artifacts.refs import Sha256, canonical_json, digest_file
-from artifacts.strict_json import strict_json
 from tasks.engines.base import BatchProfile, Platform
 
 _SUFFIX = ".json"
 _BUILD_HERE = "build it on this machine: `clipsmith optimize` with the same parameters"
 
 
-class EngineRecord(BaseModel):
+class EngineRecord(Frozen):
     """One engine: its target, the platform and batch sizes it was built for, and the sha256 of its bytes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     target: str
@@ -89,19 +86,18 @@ def read_record(engine: Path) -> EngineRecord:
         EngineMismatch: there is none, or it is malformed.
     """
     path = record_path(engine)
-    try:
-        return EngineRecord.model_validate(strict_json(path.read_bytes()))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise EngineMismatch(
             "the engine has no record of what it was built for",
             where=engine,
             expected=f"{path.name} beside it",
             fix=_BUILD_HERE,
-        ) from error
-    except (ValueError, OSError) as error:
-        raise EngineMismatch(
-            f"the engine's record cannot be read: {error}",
-            where=path,
-            expected="the record as it was written when the engine was built",
-            fix=_BUILD_HERE,
-        ) from error
+        )
+    return read_file(
+        path,
+        EngineRecord.model_validate,
+        what="the engine's record",
+        error=EngineMismatch,
+        expected="the record as it was written when the engine was built",
+        fix=_BUILD_HERE,
+    )

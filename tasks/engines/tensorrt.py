@@ -13,12 +13,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from artifacts.errors import BuildError, EngineConflict, EngineFailed
 from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
-from tasks.device.gpu_state import GpuState, read_gpu_state
-from tasks.engines.base import BatchProfile, Platform
+from tasks.engines.base import NO_GPU, BatchProfile, GpuBackend, Platform
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine
@@ -26,7 +25,6 @@ from tasks.engines.resident import DeviceEngine
 from tasks.runs.stdout_to_log import quiet_polygraphy
 from tasks.runs.versions import package_version
 
-_NO_GPU = "this machine has no CUDA GPU"
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time."""
 _FIRST_FP8_SM = 89
@@ -34,10 +32,9 @@ BUILDER_LEVEL = 3
 """How hard TensorRT searches, 0 to 5: its own default, said aloud. Nobody has measured these graphs at another."""
 
 
-class _Polygraphy:
+class _Polygraphy(GpuBackend, Protocol):
     """What both runtimes share."""
 
-    name: str
     module: str
 
     def _missing(self) -> str | None:
@@ -137,20 +134,6 @@ class _Polygraphy:
             return None
         return f"{capability} has no FP8 arithmetic, GPUs have it from sm{_FIRST_FP8_SM} on"
 
-    def state(self) -> GpuState | None:
-        return read_gpu_state()
-
-    def device(self) -> str:
-        return gpu_name() or _NO_GPU
-
-    def built_for(self, target: str) -> str:
-        del target
-        return self.device()
-
-    def emulation(self, precision: str) -> str | None:
-        del precision
-        return None
-
 
 class TensorRt(_Polygraphy):
     """Target `tensorrt`: full TensorRT, for this machine's GPU."""
@@ -159,15 +142,9 @@ class TensorRt(_Polygraphy):
     times_kernels = True
     module = "tensorrt"
 
-    def accepts(self, target: str) -> bool:
-        return target == self.name
-
-    def targets(self) -> tuple[str, ...]:
-        return (self.name,)
-
     def why_not_build(self, target: str) -> str | None:
         del target
-        return self._missing() or (None if gpu_count() else _NO_GPU)
+        return self._missing() or (None if gpu_count() else NO_GPU)
 
     why_not_run = why_not_build
 
@@ -177,7 +154,7 @@ class TensorRt(_Polygraphy):
         return {} if folder is None else {FOLDER_VARIABLE: str(folder)}
 
     def _timings(self) -> Path | None:
-        return kept_file("timings", gpu_name() or _NO_GPU, package_version(self.module))
+        return kept_file("timings", gpu_name() or NO_GPU, package_version(self.module))
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.trt import CreateConfig
@@ -193,19 +170,16 @@ class TensorRtRtx(_Polygraphy):
     times_kernels = False
     module = "tensorrt_rtx"
 
-    def accepts(self, target: str) -> bool:
-        return target in self.targets()
-
     def targets(self) -> tuple[str, ...]:
         return (self.name, *(f"{self.name}-{sm}" for sm in _RTX_SM))
 
     def why_not_build(self, target: str) -> str | None:
         needs_gpu = target == self.name and not gpu_count()
-        return self._missing() or (_NO_GPU if needs_gpu else None)
+        return self._missing() or (NO_GPU if needs_gpu else None)
 
     def why_not_run(self, target: str) -> str | None:
         if self._missing() or not gpu_count():
-            return self._missing() or _NO_GPU
+            return self._missing() or NO_GPU
         here = gpu_capability()
         return None if target in (self.name, f"{self.name}-{here}") else f"this machine's GPU is {here}"
 
@@ -235,7 +209,7 @@ class TensorRtRtx(_Polygraphy):
         return lambda: kernels.context(engine()), kernels.keep
 
     def _kernels(self) -> KernelCache:
-        return KernelCache(kept_file("kernels", gpu_name() or _NO_GPU, package_version(self.module)))
+        return KernelCache(kept_file("kernels", gpu_name() or NO_GPU, package_version(self.module)))
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from artifacts.errors import BuildError
 from tasks.device.gpu import gpu_capability, gpu_name
-from tasks.device.gpu_state import GpuState, read_gpu_state
-from tasks.engines.base import BatchProfile, Platform
+from tasks.engines.base import BatchProfile, GpuBackend, Platform
 from tasks.engines.checked import Form, check_inputs
 from tasks.engines.record import read_engine
 
@@ -28,18 +27,15 @@ _OLDEST = "2.11"
 _DEVICE = "cuda"
 
 
-class TorchFp8:
-    """Target `torch-fp8`. An FP16 engine of it is compiled in the same way, to compare with."""
+class TorchFp8(GpuBackend):
+    """Target `torch-fp8`; a GPU without FP8 is not served at all.
+
+    An FP16 engine of it is compiled in the same way, to compare with.
+    """
 
     name = "torch-fp8"
     times_kernels = True
     """Inductor chooses the tiles of its kernels by timing them."""
-
-    def accepts(self, target: str) -> bool:
-        return target == self.name
-
-    def targets(self) -> tuple[str, ...]:
-        return (self.name,)
 
     def why_not_build(self, target: str) -> str | None:
         from tasks.torch_fp8.cuda_toolkit import why_no_toolkit
@@ -59,11 +55,6 @@ class TorchFp8:
         from tasks.torch_fp8.aot import why_no_fp8
 
         return why_no_fp8()
-
-    def why_no_fp8(self, target: str) -> str | None:
-        """A GPU without it is not served at all: see `why_not_build`."""
-        del target
-        return None
 
     def environment(self) -> dict[str, str]:
         """Where PyTorch and the linker find CUDA."""
@@ -100,20 +91,10 @@ class TorchFp8:
     def _here(self) -> Platform:
         return Platform(runtime=self.name, version=_version(), capability=gpu_capability(), gpu=gpu_name())
 
-    def state(self) -> GpuState | None:
-        return read_gpu_state()
-
-    def device(self) -> str:
-        return gpu_name() or "this machine has no CUDA GPU"
-
     def built_for(self, target: str) -> str:
         """With PyTorch's version: a package is for that alone."""
         del target
         return f"{self.device()}, {_version()}"
-
-    def emulation(self, precision: str) -> str | None:
-        del precision
-        return None
 
 
 class PackageRunner:

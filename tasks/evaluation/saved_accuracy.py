@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from artifacts import places
 from artifacts.errors import BadSample
 from artifacts.manifest import Manifest, Row
 from artifacts.store.store import Store, activate
@@ -17,7 +18,7 @@ from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SAMPLES, _CLASSES = "evidence/evaluation/samples.parquet", "evidence/evaluation/classes.json"
+_SAMPLES, _CLASSES = (places.within(places.EVALUATION, name) for name in (places.SAMPLES, places.CLASSES))
 
 
 @dataclass

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import onnx
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from artifacts.manifest import Encoder, Precision
+from artifacts.models import Frozen
 
 OPSET = 20
 IR_VERSION = 10
@@ -20,10 +21,8 @@ _KEY = "clipsmith.skeleton"
 ModuleKind = Literal["linear", "attention", "conv", "embedding"]
 
 
-class Weight(BaseModel):
+class Weight(Frozen):
     """A weight initializer to be filled in: `key` names the safetensors tensor, `shape` is the one in the graph."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     shape: tuple[int, ...]
@@ -34,19 +33,15 @@ class Weight(BaseModel):
     column."""
 
 
-class Module(BaseModel):
+class Module(Frozen):
     """One module of the PyTorch model that can hold quantizers, or whose weights take space."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: ModuleKind
 
 
-class Inventory(BaseModel):
+class Inventory(Frozen):
     """What the PyTorch model says about an encoder: the expectation that the graph is audited against."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: str
     encoder: Encoder

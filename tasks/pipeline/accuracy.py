@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.errors import NumericError, SameAsBaseline
-from artifacts.keeping.render import DETAILS_FILE
 from artifacts.manifest import Row
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
@@ -53,13 +53,13 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
         table = EmbeddingTable(dataset, arrays)
         fidelity = _Fidelity(table)
         rows = [*fidelity.rows(), *table.task_rows()]
-        cosines = _keep("cosines", "cosines.json", fidelity.cosines)
+        cosines = _keep("cosines", places.COSINES, fidelity.cosines)
         rest = {
             "classes": list(class_rows(table)),
             "changed": list(changed_rows(table)),
             "alike": alike_names(table),
         }
-        details = _keep("task-details", DETAILS_FILE, rest)
+        details = _keep("task-details", places.DETAILS, rest)
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
 
@@ -93,8 +93,8 @@ def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
     content = None if classes is None else {"names": classes.names, "templates": classes.templates}
     with store.staging() as folder:
         labels = pd.Series([s.label for s in samples], dtype="Int64")
-        pd.DataFrame({**columns, "label": labels}).to_parquet(folder / "samples.parquet", index=False)
-        (folder / "classes.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        pd.DataFrame({**columns, "label": labels}).to_parquet(folder / places.SAMPLES, index=False)
+        (folder / places.CLASSES).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         return store.add("evaluation", folder)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from artifacts import places
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
@@ -282,11 +283,11 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
     used = [samples[index] for index in watch.used]
     frames = {
         AMAX_FILE: pd.DataFrame({"quantizer": list(amax), "amax": list(amax.values())}),
-        "convergence.parquet": pd.DataFrame(watch.curve, columns=["quantizer", "samples", "amax"]),
+        places.CONVERGENCE: pd.DataFrame(watch.curve, columns=["quantizer", "samples", "amax"]),
         "saturation.parquet": pd.DataFrame(
             {"quantizer": list(watch.saturation), "share": list(watch.saturation.values())}
         ),
-        "samples.parquet": pd.DataFrame(
+        places.SAMPLES: pd.DataFrame(
             {
                 "id": [s.id for s in used],
                 "image_hash": [s.image_hash for s in used],

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import task
 
+from artifacts import places
+from artifacts.config_files import SOUND_JSON, mapping, read_file
 from artifacts.errors import (
     BadWeights,
     CheckpointError,
@@ -31,7 +33,6 @@ from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
-from artifacts.strict_json import strict_json
 from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
 from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.hub_retries import is_transient, patiently
@@ -60,7 +61,6 @@ _ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.|\.modules_to_save\.|\b(?:i
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
-_SOUND = "JSON in UTF-8 without NaN, each key once"
 _OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -231,13 +231,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise _no_config(folder)
-    try:
-        config = strict_json(path.read_bytes())
-    except ValueError as error:
-        raise NotClip(f"config.json is not JSON: {error}", where=path, expected=_SOUND, fix=_OWN_FILES) from error
-    if not isinstance(config, dict):
-        raise NotClip("config.json is not an object", where=path, expected=_SOUND, fix=_OWN_FILES)
-    return config
+    return read_file(path, mapping, what=path.name, error=NotClip, fix=_OWN_FILES)
 
 
 def _no_config(folder: Path) -> NotClip:
@@ -309,26 +303,26 @@ def weight_files(folder: Path) -> list[Path]:
         return [weights_file(folder)]
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
-    try:
-        names = sorted(set(strict_json((folder / _INDEX).read_bytes())["weight_map"].values()))
-    except FileNotFoundError as error:
+    index = folder / _INDEX
+    if not index.is_file():
         others = sorted(path.name for path in folder.glob("*.safetensors"))
         raise BadWeights(
             f"there is no {_SINGLE} and no {_INDEX}, only {', '.join(others[:3]) or 'other files'}",
             where=folder,
             expected=f"{_SINGLE}, or shards and their index",
             fix=f"rename the file to {_SINGLE}, or save the model again without a variant",
-        ) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BadWeights(
-            f"the index cannot be read: {error!r}",
-            where=folder / _INDEX,
-            expected=f"{_SOUND}, with a weight_map",
-            fix=_OWN_FILES,
-        ) from error
+        )
+    names = read_file(
+        index,
+        lambda content: sorted(set(content["weight_map"].values())),
+        what="the index",
+        error=BadWeights,
+        expected=f"{SOUND_JSON}, with a weight_map",
+        fix=_OWN_FILES,
+    )
     for name in names:
         if Path(str(name)).name != name or not (folder / name).is_file():
-            raise BadWeights(f"the index names {name!r}", where=folder / _INDEX, expected="a shard in the same folder")
+            raise BadWeights(f"the index names {name!r}", where=index, expected="a shard in the same folder")
     return [folder / name for name in names]
 
 
@@ -353,14 +347,10 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
     beside an exported checkpoint could have been written by anyone: it says which release this is, and the state
     is made anew from the weights and the recorded amax.
     """
-    digests = {file.path: file.sha256 for file in files}
+    digests = {places.within(places.CHECKPOINT, file.path): file.sha256 for file in files}
     known = [(manifest, True) for manifest in store.releases()]
     for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
-        recorded = {
-            file.path.removeprefix("checkpoint/"): file.sha256
-            for file in manifest.files
-            if file.path.startswith("checkpoint/")
-        }
+        recorded = {file.path: file.sha256 for file in manifest.files}
         if all(recorded.get(path) == digest for path, digest in digests.items()):
             return manifest, vouched
     raise UnsafeCheckpoint(
@@ -391,12 +381,12 @@ def image_hashes(paths: Iterable[Path]) -> set[str]:
 def calibration_samples(manifest: Manifest) -> list[str]:
     """Where a release keeps the lists of what it was calibrated on."""
     files = manifest.files
-    return [file.path for file in files if file.kind == "calibration" and file.member == "samples.parquet"]
+    return [file.path for file in files if file.kind == "calibration" and file.member == places.SAMPLES]
 
 
 def _exported_manifest(folder: Path) -> Iterator[Manifest]:
-    path = folder.parent / "manifest.json"
-    if folder.name == "checkpoint" and path.is_file():
+    path = folder.parent / places.MANIFEST
+    if folder.name == places.CHECKPOINT and path.is_file():
         yield Manifest.from_bytes(path.read_bytes(), where=path)
 
 
@@ -421,7 +411,7 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
         store = active_store()
         with store.staging() as staging:
             notes = save_preprocess(folder, family, snapshot.config, staging)
-            preprocess = store.add("preprocess", staging)
+            preprocess = store.add(places.PREPROCESS, staging)
     return CheckedCheckpoint(
         preprocess=preprocess,
         tensors=len(expected),
@@ -467,12 +457,7 @@ def check_json(folder: Path) -> None:
     """
     for path in sorted({path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern)}):
         if path.suffix == ".json":
-            try:
-                strict_json(path.read_bytes())
-            except ValueError as error:
-                raise CheckpointError(
-                    f"{path.name} is not sound JSON: {error}", where=path, expected=_SOUND, fix=_OWN_FILES
-                ) from error
+            read_file(path, lambda content: content, what=path.name, error=CheckpointError, fix=_OWN_FILES)
 
 
 def _empty_model(snapshot: Snapshot) -> nn.Module:
@@ -565,14 +550,14 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
     """Take a published checkpoint folder into the store as it is."""
     store = active_store()
     entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
-    ref = ArtifactRef.of("checkpoint", entries)
+    ref = ArtifactRef.of(places.CHECKPOINT, entries)
     try:
         store.check(ref)
     except (ObjectMissing, ObjectDamaged):
         with store.staging() as staging:
             for file in snapshot.files:
                 shutil.copyfile(snapshot.root / file.path, staging / file.path)
-            return store.add("checkpoint", staging)
+            return store.add(places.CHECKPOINT, staging)
     return ref
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from artifacts.errors import NotEnoughSpace
 from artifacts.manifest import Precision
+from artifacts.number_words import megabytes
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.weights import WeightReader
 
@@ -45,7 +46,7 @@ def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precisio
     free = shutil.disk_usage(store).free
     if free < needed:
         raise NotEnoughSpace(
-            f"{free / 1e6:,.0f} MB are free, the run may need {needed / 1e6:,.0f} MB",
+            f"{megabytes(free, 0)} are free, the run may need {megabytes(needed, 0)}",
             where=store,
             expected=f"{MARGIN} times the estimate for {parameters:,} parameters, {len(precisions)} precisions "
             f"and {len(targets)} targets",

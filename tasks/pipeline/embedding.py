@@ -100,7 +100,8 @@ def embed(
         first = processor.first_alike(texts) if encoder == "text" else np.arange(len(places))
         different = [texts[place] for place in np.unique(first)] if encoder == "text" else []
         total = len(places if encoder == "image" else different)
-        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *_where(target, batch_size))
+        where = batch_and_device(target, batch_size, batch_size)
+        inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds = (
             _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
@@ -138,10 +139,6 @@ class _Work(NamedTuple):
     target: str
     total: int
     smallest: int
-
-
-def _where(target: str, batch_size: int) -> tuple[int, str]:
-    return batch_and_device(target, batch_size, batch_size)
 
 
 def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError, Message
 from artifacts.errors import AuditError
 from artifacts.manifest import Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
+from artifacts.schema import new_row
 from artifacts.store.store import active_store
 from tasks.file_names import RECIPE_KEY, SKELETON_FILE, onnx_name
 from tasks.graph.findings import Found, GraphFindings, read_findings
@@ -167,7 +168,8 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     if data.stat().st_nlink > 1:
         raise _bad_data(f"external data file {location} has another hard link", path)
     needed = _nbytes(tensor)
-    start, length = (_decimal(info.get(key, "0")) for key in ("offset", "length"))
+    place = [info.get(key, "0") for key in ("offset", "length")]
+    start, length = (int(text) if text.isdecimal() else None for text in place)
     if start is None or length != needed or start + length > data.stat().st_size:
         raise _bad_data(
             f"external data of {tensor.name} is short: bytes {info.get('offset')} + {info.get('length')} "
@@ -183,10 +185,6 @@ def _bad_data(what: str, path: Path) -> AuditError:
         expected="a plain file beside the graph, with one name and every byte of the weights",
         fix=_AGAIN,
     )
-
-
-def _decimal(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
 
 
 def _check_form(model: onnx.ModelProto, path: Path) -> None:
@@ -308,17 +306,9 @@ def _coverage(findings: GraphFindings, inventory: Inventory, precision: Precisio
 
 
 def _encoder_row(inventory: Inventory, findings: GraphFindings) -> Row:
-    return {
-        "encoder": inventory.encoder,
-        "family": inventory.family,
-        "layers": inventory.layers,
-        "hidden_size": inventory.hidden_size,
-        "heads": inventory.heads,
-        "parameters": inventory.parameters,
-        "embedding_dim": inventory.embedding_dim,
-        "input": findings.inputs,
-        "output": findings.outputs,
-    }
+    return new_row(
+        "encoders", **inventory.model_dump(exclude={"modules"}), input=findings.inputs, output=findings.outputs
+    )
 
 
 @cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.manifest import Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
-from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN
+from artifacts.schema import EMULATED, INVALID, MEASURED, NOT_RUN, new_row
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import EncoderSpec
@@ -58,7 +59,9 @@ def measure(
     if reason is not None:
         with measured() as meter:
             rows = [
-                _blank(encoder, target, p, batch) | {"status": NOT_RUN, "note": reason}
+                new_row(
+                    "latency", encoder=encoder, target=target, precision=p, batch=batch, status=NOT_RUN, note=reason
+                )
                 for p in engines
                 for batch in settings.batches
             ]
@@ -76,7 +79,7 @@ def measure(
 def _kept(raw: Mapping[str, list[float]]) -> ArtifactRef:
     store = active_store()
     with store.staging() as folder:
-        (folder / "latencies.json").write_text(json.dumps(raw))
+        (folder / places.LATENCIES).write_text(json.dumps(raw))
         return store.add("latencies", folder)
 
 
@@ -109,28 +112,6 @@ def _time_all(
     return rows, raw
 
 
-def _blank(encoder: Encoder, target: str, precision: Precision, batch: int) -> Row:
-    return {
-        "encoder": encoder,
-        "target": target,
-        "precision": precision,
-        "batch": batch,
-        "status": None,
-        "median_ms": None,
-        "p95_ms": None,
-        "p99_ms": None,
-        "throughput": None,
-        "rounds": None,
-        "speedup": None,
-        "speedup_low": None,
-        "speedup_high": None,
-        "device": None,
-        "clock_mhz": None,
-        "load": None,
-        "note": None,
-    }
-
-
 def _rows(
     encoder: Encoder,
     target: str,
@@ -145,16 +126,21 @@ def _rows(
     rows = []
     for precision, values in times.items():
         p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
-        row = _blank(encoder, target, precision, batch) | state
-        row |= {
-            "status": INVALID if doubt else EMULATED if emulated[precision] else MEASURED,
-            "median_ms": p50,
-            "p95_ms": p95,
-            "p99_ms": p99,
-            "throughput": batch / p50 * 1e3,
-            "rounds": len(values),
-            "note": doubt or emulated[precision],
-        }
+        row = new_row(
+            "latency",
+            encoder=encoder,
+            target=target,
+            precision=precision,
+            batch=batch,
+            status=INVALID if doubt else EMULATED if emulated[precision] else MEASURED,
+            median_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            throughput=batch / p50 * 1e3,
+            rounds=len(values),
+            note=doubt or emulated[precision],
+            **state,
+        )
         if precision == "fp8" and "fp16" in times and not doubt and not any(emulated.values()):
             speedup, low, high = ratio_interval(times["fp16"], values)
             row |= {"speedup": speedup, "speedup_low": low, "speedup_high": high}

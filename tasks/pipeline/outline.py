@@ -9,9 +9,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from artifacts.manifest import Encoder
+from artifacts.models import Frozen
 from artifacts.names import model_name_from
 from artifacts.refs import digest_json
 from tasks.checkpoints.hub_name import typed_name
@@ -35,13 +34,10 @@ from tasks.pipeline.checkpoint import (
 from tasks.quantizing.recipe import Recipe
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-class Tower(BaseModel):
+class Tower(Frozen):
     """One encoder: its input without the batch, depth, width, and how many of its products the recipe makes FP8."""
-
-    model_config = _FROZEN
 
     encoder: Encoder
     inputs: dict[str, tuple[int, ...]]
@@ -56,7 +52,7 @@ class Tower(BaseModel):
     attention_fp8: int
 
 
-class Outline(BaseModel):
+class Outline(Frozen):
     """What `clipsmith check` tells of a checkpoint.
 
     `weights` are the names of the files that hold them, here or at the hub; none where there are none, or the hub does
@@ -64,8 +60,6 @@ class Outline(BaseModel):
 
     `oracle` is what parity is held to in a run: transformers, or golden files.
     """
-
-    model_config = _FROZEN
 
     model: str
     kind: str

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.errors import BadWeights, ParityError
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 MIN_COSINE = 0.9999
-PARITY_FILE = "parity.json"
 _SIDES = {"image": "image processor", "text": "tokenizer"}
 _SAME_PIXELS = 1e-4
 """Normalised pixels that differ by less than this are the same: half a step of 8 bits is 0.007."""
@@ -98,12 +98,14 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
                 }
             _require_same_config(family, snapshot, model)
             _as_exported(family, snapshot, model)
-            inputs = {"image": _pixels(processor, pictures), "text": processor.text_inputs(list(texts.values()))}
+            pixels = np.stack([processor.image(opened_rgb(picture, name)) for name, picture in pictures.items()])
+            inputs: dict[str, dict[str, NDArray[Any]]]
+            inputs = {"image": {"pixel_values": pixels}, "text": processor.text_inputs(list(texts.values()))}
             for encoder in ENCODERS:
                 cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
         with active_store().staging() as folder:
             content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
-            (folder / PARITY_FILE).write_text(json.dumps(content, indent=1, sort_keys=True))
+            (folder / places.PARITY).write_text(json.dumps(content, indent=1, sort_keys=True))
             table = active_store().add("parity", folder)
     return Parity(oracle=family.oracle, table=table, rows=tuple(_rows(family.oracle, cosines)), stats=meter.stats)
 
@@ -224,11 +226,6 @@ def _padding_rows(model: nn.Module) -> Iterator[tuple[str, int]]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             yield f"{name}.weight", module.padding_idx
-
-
-def _pixels(processor: Preprocess, pictures: dict[str, Image]) -> dict[str, NDArray[Any]]:
-    made = [processor.image(opened_rgb(picture, name)) for name, picture in pictures.items()]
-    return {"pixel_values": np.stack(made)}
 
 
 def _compare(

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict
 
+from artifacts import places
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.keeping import render
 from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.file_names import BUILD_LOG
 from tasks.quantizing.recipe import Recipe
 from tasks.runs.versions import package_version
-from tasks.serving.release_scripts import SCRIPTS, write_scripts
+from tasks.serving.release_scripts import write_scripts
 
 _PACKAGES = (
     "clipsmith",
@@ -46,13 +47,10 @@ _PACKAGES = (
     "datasets",
     "scikit-learn",
 )
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
-class Piece(BaseModel):
+class Piece(Frozen):
     """An object whose files go under `folder` of an exported release."""
-
-    model_config = _FROZEN
 
     object: ArtifactRef
     folder: str
@@ -61,14 +59,12 @@ class Piece(BaseModel):
     target: str | None = None
 
 
-class Draft(BaseModel):
+class Draft(Frozen):
     """A release before it has a version: what the flow hands over.
 
     `timings` are stage rows of steps that run every time; they, `parameters` and `device` are recorded but are not
     part of the release's identity.
     """
-
-    model_config = _FROZEN
 
     snapshot: Snapshot
     calibration: DataSource | None
@@ -98,10 +94,8 @@ class Draft(BaseModel):
         )
 
 
-class Published(BaseModel):
+class Published(Frozen):
     """Where a release can be found; `new` is False when the same work had been published before."""
-
-    model_config = _FROZEN
 
     ref: str
     identity: str
@@ -140,13 +134,13 @@ def _render(manifest: Manifest) -> list[Piece]:
     """Tables, report and scripts: derived from the manifest and the evidence it lists, the same bytes every time."""
     store = active_store()
     pieces = []
-    for kind, place in ((render.TABLES, "tables"), (render.REPORT, "")):
+    for kind, place in ((render.TABLES, places.TABLES), (render.REPORT, "")):
         with store.staging() as folder:
             render.render(store, manifest, kind, folder)
             pieces.append(Piece(object=store.add(kind, folder), folder=place))
     with store.staging() as folder:
         write_scripts(manifest, folder)
-        pieces.append(Piece(object=store.add(SCRIPTS, folder), folder=SCRIPTS))
+        pieces.append(Piece(object=store.add(places.SCRIPTS, folder), folder=places.SCRIPTS))
     return pieces
 
 
@@ -154,7 +148,7 @@ def _is_sound(manifest: Manifest) -> bool:
     """Whether the tables, the report and the scripts of a release are there and undamaged."""
     try:
         for file in manifest.files:
-            if file.kind in (render.TABLES, render.REPORT, SCRIPTS):
+            if file.kind in (render.TABLES, render.REPORT, places.SCRIPTS):
                 active_store().read(manifest, file.path)
     except (ObjectMissing, ObjectDamaged):
         return False
@@ -165,7 +159,7 @@ def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
     for piece in pieces:
         for entry in piece.object.files:
             yield ReleaseFile(
-                path=f"{piece.folder}/{entry.path}" if piece.folder else entry.path,
+                path=places.within(piece.folder, entry.path),
                 kind=piece.object.kind,
                 object=piece.object.digest,
                 member=entry.path,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifacts import places
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import RoundTripError
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
@@ -75,14 +76,14 @@ def quantize(
             frame.to_parquet(folder / AMAX_FILE, index=False)
             for file in store.path(preprocess).iterdir():
                 shutil.copyfile(file, folder / file.name)
-            checkpoint = store.add("checkpoint", folder)
+            checkpoint = store.add(places.CHECKPOINT, folder)
     return QuantizedCheckpoint(checkpoint=checkpoint, quantizers=len(amax), beyond=tuple(hidden), stats=meter.stats)
 
 
 def _check_round_trip(
     folder: Path, recipe: Recipe, amax: Mapping[str, float], channels: Mapping[str, list[float]]
 ) -> None:
-    stored = json.loads((folder / "config.json").read_bytes())
+    stored = read_file(folder / "config.json", mapping, what="the written config.json", error=RoundTripError)
     family = family_for(stored, where=folder)
     with prints_to_log():
         model = family.load(folder, family.resolve_config(stored), EAGER)

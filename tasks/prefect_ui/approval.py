@@ -6,29 +6,26 @@ from collections.abc import Iterator
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from pydantic import BaseModel, ConfigDict
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import DamagedAlias, DamagedManifest, ReleaseNotFound, ReleaseRejected
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
+from artifacts.number_words import interval
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import sentence, tally
 from artifacts.store import layout
 from artifacts.store.store import Store
 
-_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
-
-class Proposal(BaseModel):
+class Proposal(Frozen):
     """A promotion before it is made.
 
     `release` is pinned (`model@version`); `seen` is the number of the alias's entry that counted (0: none), and `now`
     the release it pointed to. `text` says in markdown what speaks for and against it.
     """
-
-    model_config = _FROZEN
 
     release: str
     alias: str
@@ -37,10 +34,8 @@ class Proposal(BaseModel):
     text: str
 
 
-class Promoted(BaseModel):
+class Promoted(Frozen):
     """What a promotion did; `moved` is False when the alias pointed there already."""
-
-    model_config = _FROZEN
 
     release: str
     alias: str
@@ -112,8 +107,8 @@ def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
 def _shown(figure: Measurement | None) -> str:
     if figure is None:
         return ""
-    interval = "" if figure.low is None or figure.high is None else f" ({figure.low:.6g} to {figure.high:.6g})"
-    return f"{figure.value:.10g}{interval}" if figure.unit == "bytes" else f"{figure.value:.6g}{interval}"
+    value = f"{figure.value:.10g}" if figure.unit == "bytes" else f"{figure.value:.6g}"
+    return value + interval(figure.low, figure.high, "{:.6g}")
 
 
 def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:

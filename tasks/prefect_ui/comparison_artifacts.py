@@ -13,19 +13,16 @@ def words(before: str, after: str, accuracy: list[Row], latency: list[Row], note
     """The comparison in a few lines of markdown."""
     head = [f"# {after} against {before}", *(f"> {note}" for note in notes)]
     scores = [f"- {row['metric']} on {row['target']}: {_difference(row)}" for row in accuracy if row["low"] is not None]
-    speed = [f"- {_about(row)}: {_speedup(row)}" for row in latency if row["speedup"] is not None]
+    speed = [
+        f"- {row['encoder']} on {row['target']}, batch {row['batch']}: {row['speedup']:.3g} times as fast "
+        f"(95 %: {row['low']:.3g} to {row['high']:.3g})"
+        for row in latency
+        if row["speedup"] is not None
+    ]
     reasons = dict.fromkeys(
         f"- {row['target']}: latency {row['status']}: {row['note']}" for row in latency if row["note"]
     )
     return "\n\n".join([*head, "\n".join([*scores, *speed, *reasons])])
-
-
-def _about(row: Row) -> str:
-    return f"{row['encoder']} on {row['target']}, batch {row['batch']}"
-
-
-def _speedup(row: Row) -> str:
-    return f"{row['speedup']:.3g} times as fast (95 %: {row['low']:.3g} to {row['high']:.3g})"
 
 
 def _difference(row: Row) -> str:

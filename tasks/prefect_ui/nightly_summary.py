@@ -7,31 +7,31 @@ from typing import Any, Literal
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from artifacts.keeping import history
 from artifacts.manifest import Manifest
+from artifacts.models import Frozen
+from artifacts.number_words import counted, given, points
 
 REGRESSION_EVENT = "clipsmith.regression"
 _TASKS = ("top1", "recall@1_image_to_text")
 _LONGEST = 300  # characters of an error in the table
 
 
-class Outcome(BaseModel):
+class Outcome(Frozen):
     """What became of one variant; figures are those of its release, and of the one in production before.
 
     `why` says why it was made in this night, and is empty where it was not.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str
     result: Literal["unchanged", "released", "promoted", "rejected", "failed"]
     release: str | None = None
     production: str | None = None
     error: str | None = None
-    figures: dict[str, float] = {}
-    before: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
+    before: dict[str, float] = Field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     why: str = ""
 
@@ -83,16 +83,17 @@ def _figures(release: Manifest) -> dict[str, float]:
 def _row(outcome: Outcome) -> dict[str, Any]:
     now, before = outcome.figures, outcome.before
     name = next((name for name in _TASKS if f"{name} fp8" in now), None)
+    change, gain = now.get(f"{name} difference"), _difference(now, before, f"{name} fp8")
     return {
         "variant": outcome.variant,
         "result": outcome.result,
         "release": outcome.release or "",
         "FP8 accuracy": "" if name is None else f"{now[f'{name} fp8']:.2%} {name.partition('_')[0]}",
-        "against FP16": _points(now.get(f"{name} difference")),
-        "FP8 size": _share(now.get("ratio")),
-        "speedup": f"{now['speedup']:.2f}x" if "speedup" in now else "not measured",
+        "against FP16": "" if change is None else points(change, 2),
+        "FP8 size": given(now.get("ratio"), "{:.1%} of FP16", ""),
+        "speedup": given(now.get("speedup"), "{:.2f}x", "not measured"),
         "production": outcome.production or "none",
-        "accuracy against production": _points(_difference(now, before, f"{name} fp8")),
+        "accuracy against production": "" if gain is None else points(gain, 2),
         "regressions": "; ".join(outcome.alarms) or "none",
         "made because": outcome.why,
         "remark": (outcome.error or "")[:_LONGEST],
@@ -103,14 +104,6 @@ def _difference(now: dict[str, float], before: dict[str, float], name: str) -> f
     return now[name] - before[name] if name in now and name in before else None
 
 
-def _points(fraction: float | None) -> str:
-    return "" if fraction is None else f"{100 * fraction:+.2f} points"
-
-
-def _share(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.1%} of FP16"
-
-
 @task(name="show-summary", persist_result=False)
 def show_summary_task(outcomes: list[Outcome]) -> None:
     """The night as one table and one page."""
@@ -119,8 +112,7 @@ def show_summary_task(outcomes: list[Outcome]) -> None:
     if rows:
         create_table_artifact(table=rows, key="clipsmith-nightly", description="what became of each variant")
     lines = [f"- **{outcome.variant}**: {outcome.sentence()}" for outcome in outcomes]
-    variants = "1 variant" if len(outcomes) == 1 else f"{len(outcomes)} variants"
-    head = f"{variants}, {counts['failed']} failed, {counts['rejected']} rejected"
+    head = f"{counted(len(outcomes), 'variant')}, {counts['failed']} failed, {counts['rejected']} rejected"
     create_markdown_artifact(markdown="\n".join([f"# {head}", "", *lines]), key="clipsmith-nightly-summary")
 
 

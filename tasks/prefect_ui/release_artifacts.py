@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from artifacts import places
 from artifacts.keeping.render import evidence_of
-from artifacts.manifest import Cell, GateResult, Manifest, Row
+from artifacts.manifest import Cell, Manifest, Row
 from artifacts.report.gate_words import sentence, tally, words
 from artifacts.report.markdown import precision_page, report_page
 from artifacts.store.store import active_store
@@ -20,10 +21,6 @@ def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """Without the columns that are empty in every row: the UI's page is narrow."""
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     return [{name: cell(row[name]) for name in columns} for row in rows]
-
-
-def _gate(result: GateResult) -> dict[str, str]:
-    return {"gate": result.name, "result": result.status, **words(result)._asdict()}
 
 
 def _verdict(draft: Draft) -> str:
@@ -46,7 +43,7 @@ def show_tables_task(draft: Draft) -> None:
         shown = _shown(rows)
         create_table_artifact(table=shown, key=f"clipsmith-{name}", description=f"{name} of {release}")
     if draft.gates:
-        gates = [_gate(result) for result in draft.gates]
+        gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
         create_table_artifact(table=gates, key="clipsmith-gates", description=f"gates of {release}")
     command = f"--store {active_store().root}"
     create_markdown_artifact(
@@ -64,7 +61,7 @@ def _where(manifest: Manifest) -> str:
     options = f"--store {store.root}"
     return (
         "## Files\n\nThe whole report, with every table, is a page of its own; open it in a browser:\n\n"
-        f"```\n{store.read(manifest, 'report.html')}\n```\n\n"
+        f"```\n{store.read(manifest, places.REPORT)}\n```\n\n"
         "From a terminal, where the report is, the release in short, and all its files as a plain folder:\n\n"
         "```\n"
         f"clipsmith report {manifest.ref} {options}\n"

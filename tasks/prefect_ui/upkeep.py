@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from artifacts import number_words as words
 from artifacts.copies.opening import open_store
 from artifacts.errors import StoreDamaged
 from artifacts.keeping.repair import Repaired, advice, repair
-from artifacts.release import number_words as words
 from artifacts.store.garbage import Collected, collect
 from artifacts.store.verification import Problem, Verification, tally, verify
 

@@ -62,9 +62,11 @@ class ActivationHistogram:
             return None
         counts = self._counts[:_INFINITY].cpu().numpy()
         counts = counts[: int(np.flatnonzero(counts).max(initial=0)) + 1]
-        edges = _edges(len(counts))
+        # The lower edges of the bins, and the upper edge of the last.
+        edges = (np.arange(len(counts) + 1, dtype=np.uint32) << _SHIFT).view(np.float32)
         if isinstance(algorithm, Percentile):
-            return _percentile(counts, edges, algorithm.percentile)
+            # The lower edge of the bin that holds the percentile: a value just above it saturates by less than 0.8 %.
+            return float(_Counted(counts, edges).compute_amax("percentile", percentile=algorithm.percentile))
         return _mse(counts, edges, self._largest.cpu())
 
 
@@ -82,17 +84,6 @@ def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHisto
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _edges(bins: int) -> NDArray[np.float32]:
-    """The lower edges of so many bins, and the upper edge of the last, (bins + 1,)."""
-    return (np.arange(bins + 1, dtype=np.uint32) << _SHIFT).view(np.float32)
-
-
-def _percentile(counts: NDArray[np.int64], edges: NDArray[np.float32], percentile: float) -> float:
-    """The lower edge of the bin that holds the percentile: a value just above it saturates by less than 0.8 %."""
-    calibrator = _Counted(counts, edges)
-    return float(calibrator.compute_amax("percentile", percentile=percentile))
 
 
 def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.Tensor) -> float:

@@ -11,34 +11,30 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, UnknownRecipe
+from artifacts.models import Strict
 from artifacts.refs import digest_json
 
 BUILTIN = Path(__file__).parent / "recipes"
 Owner = Literal["nn.Linear", "nn.Embedding", "nn.Conv2d", "attention"]
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Fp8(BaseModel):
+class Fp8(Strict):
     """FP8 E4M3 with static scales; `constant_amax` fixes the amax instead of calibrating it.
 
     One scale per tensor or, with `axis: 0`, one for each output channel of a linear layer's weight.
     """
-
-    model_config = _STRICT
 
     num_bits: Literal["e4m3"]
     axis: int | None = Field(default=None, ge=0, le=0)  # Literal[0] would take `false`
     constant_amax: float | None = Field(default=None, gt=0)
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """One line of `quant_cfg`: which quantizers, and what they become (`cfg`) or that they are off (`enable`)."""
-
-    model_config = _STRICT
 
     quantizer_name: str = Field(min_length=1)
     parent_class: Literal["nn.Linear", "nn.Embedding"] | None = None
@@ -65,19 +61,15 @@ class Rule(BaseModel):
         return self
 
 
-class Percentile(BaseModel):
+class Percentile(Strict):
     """An amax that this share of an activation's values, in percent, do not exceed; the others saturate."""
-
-    model_config = _STRICT
 
     method: Literal["percentile"] = "percentile"
     percentile: float = Field(gt=0, lt=100)
 
 
-class Mse(BaseModel):
+class Mse(Strict):
     """The amax with the least mean squared error of an activation's values in E4M3."""
-
-    model_config = _STRICT
 
     method: Literal["mse"] = "mse"
 
@@ -91,28 +83,22 @@ def name_of(algorithm: Algorithm) -> str:
     return algorithm if isinstance(algorithm, str) else algorithm.method
 
 
-class Quantize(BaseModel):
+class Quantize(Strict):
     """The `quantize` section: calibration algorithm and rules."""
-
-    model_config = _STRICT
 
     algorithm: Algorithm
     quant_cfg: list[Rule] = Field(min_length=1)
 
 
-class Metadata(BaseModel):
+class Metadata(Strict):
     """The `metadata` section."""
-
-    model_config = _STRICT
 
     recipe_type: Literal["ptq"]
     description: str
 
 
-class Recipe(BaseModel):
+class Recipe(Strict):
     """A post-training quantization recipe, in the layout of ModelOpt's recipe files."""
-
-    model_config = _STRICT
 
     name: str
     metadata: Metadata
@@ -186,17 +172,13 @@ def load_recipe(name_or_file: str) -> Recipe:
             raise UnknownRecipe(
                 f"no recipe {name_or_file!r}", expected=f"one of {', '.join(builtin_names())}, or a YAML file"
             )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("the file is not a mapping")
-        if "name" in content:
+
+    def parse(content: Any) -> Recipe:
+        if "name" in mapping(content):
             raise ValueError("a recipe is named after its file; remove `name`")
         recipe = Recipe.model_validate({"name": path.stem, **content})
         if recipe.quantize.algorithm != "max":
             raise ValueError("`algorithm` is max: other methods are asked for in the run's `calibration`, per encoder")
         return recipe
-    except (yaml.YAMLError, ValidationError, ValueError) as error:
-        raise ConfigError(
-            f"the recipe cannot be used: {error}", where=path, fix=f"compare with {BUILTIN / 'fp8.yaml'}"
-        ) from error
+
+    return read_file(path, parse, what="the recipe", error=ConfigError, fix=f"compare with {BUILTIN / 'fp8.yaml'}")

@@ -6,13 +6,11 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from artifacts.models import Frozen
 
 
-class StepStats(BaseModel):
+class StepStats(Frozen):
     """What a step cost when it ran: wall time in seconds and peak resident memory in MiB."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     wall_s: float
     peak_rss_mb: float

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prefect.locking.protocol import LockManager
 
-from artifacts.locks import is_at
+from artifacts.locks import is_at, try_lock
 from artifacts.store.store import active_store
 from tasks.runs.run_log import say
 
@@ -143,20 +143,12 @@ def _lock(path: Path, deadline: float | None) -> int | None:
 
 
 def _flock(file: int, deadline: float | None) -> bool:
-    if _try(file):
+    if try_lock(file):
         return True
     say("another run is at the next step: waiting for its result")
     if deadline is None:
         fcntl.flock(file, fcntl.LOCK_EX)
         return True
-    while not (locked := _try(file)) and time.monotonic() < deadline:
+    while not (locked := try_lock(file)) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     return locked
-
-
-def _try(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

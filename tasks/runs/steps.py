@@ -13,8 +13,9 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import CachePolicy
 from prefect.locking.protocol import LockManager
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, model_validator
 
+from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from tasks.runs.step_cost import StepStats, peak_rss_mb
@@ -22,14 +23,12 @@ from tasks.runs.step_lock import StepLock
 from tasks.runs.versions import package_version
 
 
-class StepOutput(BaseModel):
+class StepOutput(Frozen):
     """Base of what steps return: plain values and references, never paths.
 
     Validation checks that every referenced object is in the active store with the right bytes. Prefect validates a
     cached result when it reads it back, so a record whose object is missing or damaged is a cache miss.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     stats: StepStats
 
@@ -66,18 +65,14 @@ class Meter:
 @contextmanager
 def measured() -> Iterator[Meter]:
     """Measure a block of this process; the kernel's peak counter is reset first where it allows that."""
-    _reset_peak()
+    # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     meter = Meter()
     try:
         yield meter
     finally:
         meter.stop()
-
-
-def _reset_peak() -> None:
-    # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def identity(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -105,10 +105,14 @@ class ClipEncoder:
             )
         runner, profile = self._runners[encoder], self._profiles[encoder]
         rows = [np.empty((0, self._widths[encoder]), np.float32)]
-        for start, chunk in _chunks(items, profile.max):
-            feed = _as_taken(prepare(chunk, start), runner)
-            padded = {name: filled(array, profile.min) for name, array in feed.items()}
-            (output,) = runner.infer(padded).values()
+        for start in range(0, len(items), profile.max):
+            chunk = items[start : start + profile.max]
+            # In the types that the engine takes: pixels are FP16 there, as in evaluation.
+            feed = {
+                name: filled(array.astype(runner.forms[name][0], copy=False), profile.min)
+                for name, array in prepare(chunk, start).items()
+            }
+            (output,) = runner.infer(feed).values()
             rows.append(np.array(output[: len(chunk)], dtype=np.float32))
         return _normalised(np.concatenate(rows), f"{self._ref} {runner.name}")
 
@@ -147,16 +151,6 @@ def _rgb(picture: Any, place: int) -> Image:
             fix="convert arrays with PIL.Image.fromarray",
         )
     return opened_rgb(picture, f"picture {place}")
-
-
-def _chunks(items: Sequence[_Item], size: int) -> Iterator[tuple[int, Sequence[_Item]]]:
-    for start in range(0, len(items), size):
-        yield start, items[start : start + size]
-
-
-def _as_taken(feed: Arrays, runner: CheckedRunner) -> Arrays:
-    """The arrays in the types that the engine takes: pixels are FP16 there, as in evaluation."""
-    return {name: array.astype(runner.forms[name][0], copy=False) for name, array in feed.items()}
 
 
 def _normalised(rows: NDArray[np.float32], where: str) -> NDArray[np.float32]:

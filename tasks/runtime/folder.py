@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts.copies.exporting import MANIFEST_FILE
+from artifacts import places
 from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
 from artifacts.refs import digest_file
@@ -33,14 +33,14 @@ class ReleaseFolder:
             DamagedManifest: it is not what was published.
         """
         self.root = root.expanduser().absolute()
-        path = self.root / MANIFEST_FILE
+        path = self.root / places.MANIFEST
         try:
             data = path.read_bytes()
         except OSError as error:
             raise NotARelease(
                 f"no exported release: {error.strerror}",
                 where=path,
-                expected=f"a folder that holds {MANIFEST_FILE}",
+                expected=f"a folder that holds {places.MANIFEST}",
                 fix="export one: `clipsmith export REF DIR`",
             ) from error
         self.manifest = Manifest.from_bytes(data, where=path)
@@ -111,7 +111,7 @@ class ReleaseFolder:
         Raises:
             ObjectMissing, ObjectDamaged.
         """
-        file = next(file for file in self.manifest.files if file.kind == "preprocess")
+        file = next(file for file in self.manifest.files if file.kind == places.PREPROCESS)
         self.check(file.object)
         return self.root / file.path.removesuffix(f"/{file.member}")
 

@@ -144,7 +144,7 @@ class Planner:
         work = sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))
         trial = self._take_back(trial, work, _put_back)
         least = sorted(trial.by_channel, key=lambda unit: -self._ranked.index(unit))
-        return self._take_back(trial, least, _by_one_scale)
+        return self._take_back(trial, least, lambda t, units: Choice(t.excluded, t.by_channel - set(units)))
 
     def _take_back(
         self, trial: Trial, units: Sequence[Unit], change: Callable[[Trial, Sequence[Unit]], Choice]
@@ -228,7 +228,3 @@ def _without(trial: Trial, units: Sequence[Unit]) -> Choice:
 def _put_back(trial: Trial, units: Sequence[Unit]) -> Choice:
     finer = {unit for unit in units if unit.can_go_by_channel}
     return Choice(trial.excluded - set(units), trial.by_channel | finer)
-
-
-def _by_one_scale(trial: Trial, units: Sequence[Unit]) -> Choice:
-    return Choice(trial.excluded, trial.by_channel - set(units))

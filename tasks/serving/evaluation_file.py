@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.errors import DataError
 from artifacts.manifest import Encoder, Manifest
 from tasks.bench.evaluation import Evaluation
@@ -52,7 +53,7 @@ def _data(manifest: Manifest) -> DataRef:
 
 def _kept(release: ReleaseFolder, encoder: Encoder) -> tuple[list[Any], NDArray[np.float32]]:
     """The keys of the FP32 embeddings' rows, and the rows."""
-    place = release.root / "evidence" / f"embeddings-{encoder}-fp32-{REFERENCE}"
+    place = release.root / places.evidence("embeddings", encoder, "fp32", REFERENCE)
     try:
         keys = json.loads((place / KEYS_FILE).read_text(encoding="utf-8"))
         return keys, np.load(place / EMBEDDINGS_FILE)

@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from artifacts import places
 from artifacts.manifest import Manifest, ReleaseFile
 from tasks.engines.by_hand import Engine, Shapes, build_command, package_command, run_command, shell_line
 from tasks.engines.record import is_record, release_profile
 
-SCRIPTS = "scripts"
-"""The kind of object that holds them, and its folder in a release."""
 _PARAMETERS = "parameters.yaml"
 _TENSOR = re.compile(r"(\w+) \[batch, ([\d, ]+)\]")
 """An input as the encoders' table has it: `pixel_values [batch, 3, 224, 224] float16`."""
@@ -26,9 +24,11 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
     """Write the scripts of a release: one for everything up to the ONNX files and, per engine, build and run."""
     import yaml
 
-    parameters = yaml.safe_dump(_pinned(manifest), allow_unicode=True)
+    source = manifest.provenance.source
+    pinned = {"revision": source.revision} if source.kind == "hub" else {}  # at the commit that was taken
+    parameters = yaml.safe_dump(manifest.provenance.parameters | pinned, allow_unicode=True)
     (folder / _PARAMETERS).write_text(parameters, encoding="utf-8")
-    line = ["clipsmith", "optimize", "--config", f"{SCRIPTS}/{_PARAMETERS}", "--store", "rebuilt/store"]
+    line = ["clipsmith", "optimize", "--config", places.within(places.SCRIPTS, _PARAMETERS), "--store", "rebuilt/store"]
     everything = f"Makes {manifest.ref} again: checkpoint, calibration, export, engines, evaluation."
     _write(folder / "optimize.sh", everything, shell_line(line))
     for file, engine in _engines(manifest):
@@ -40,25 +40,19 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
         _write(folder / f"run-{label}", f"Times {file.path} at batch {engine.profile.opt}.", timed)
 
 
-def _pinned(manifest: Manifest) -> dict[str, Any]:
-    """The parameters of the release's run; a hub model at the commit that was taken."""
-    source = manifest.provenance.source
-    pinned = {"revision": source.revision} if source.kind == "hub" else {}
-    return dict(manifest.provenance.parameters) | pinned
-
-
 def _engines(manifest: Manifest) -> Iterator[tuple[ReleaseFile, Engine]]:
     profile = release_profile(manifest)
-    shapes = {str(row["encoder"]): _shapes(str(row["input"])) for row in manifest.tables.get("encoders", ())}
+    shapes: dict[str, Shapes] = {
+        str(row["encoder"]): {
+            name: tuple(map(int, sizes.split(","))) for name, sizes in _TENSOR.findall(str(row["input"]))
+        }
+        for row in manifest.tables.get("encoders", ())
+    }
     for file in manifest.files:
         if file.kind == "engine" and not is_record(file.member) and str(file.encoder) in shapes:
-            onnx = f"{file.encoder}/{file.precision}.onnx"
+            onnx = places.within(str(file.encoder), f"{file.precision}.onnx")
             inputs = shapes[str(file.encoder)]
             yield file, Engine(str(file.target), onnx, file.path, f"rebuilt/{file.path}", inputs, profile)
-
-
-def _shapes(text: str) -> Shapes:
-    return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in _TENSOR.findall(text)}
 
 
 def _build(engine: Engine) -> str:

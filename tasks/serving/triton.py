@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from artifacts import places
 from artifacts.copies.exporting import new_folder
 from artifacts.errors import EngineUnavailable, ProfileError
 from artifacts.manifest import Encoder, Manifest, ReleaseFile
@@ -61,14 +62,14 @@ def export_triton(
         ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged: as for a plain folder.
     """
     target, models = _choose(manifest, target, precision)
-    beside = [file for file in manifest.files if file.kind == "preprocess"]
+    beside = [file for file in manifest.files if file.kind == places.PREPROCESS]
     with store.reading(), new_folder(destination) as folder:
         for model in models:
             home = folder / f"{manifest.model}-{model.encoder}"
             for file in model.files:
                 store.copy_out(manifest, file, home / "1" / _served_name(file))
             for file in beside:
-                store.copy_out(manifest, file, home / "preprocess" / file.member)
+                store.copy_out(manifest, file, home / places.PREPROCESS / file.member)
             (home / "config.pbtxt").write_text(_config(store, manifest, model, target), encoding="utf-8")
         return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 

@@ -30,7 +30,7 @@ def shown(call: Any, monkeypatch: pytest.MonkeyPatch) -> Help:
 
 
 def test_registries_are_named(shown: Help) -> None:
-    from tasks.clip import FAMILIES
+    from tasks.families import FAMILIES
     from tasks.engines import BACKENDS
     from tasks.quantizing.recipe import BUILTIN
 

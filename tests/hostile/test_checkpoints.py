@@ -94,7 +94,7 @@ def test_33_duplicate_key_in_config_json(shop: Workshop, refuse: Refuse) -> None
     folder = shop.clip()
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"model_type"', '"model_type": "bert", "model_type"', 1))
-    refuse(Bad(digits(folder), "NotClip", ["config.json is not JSON", "duplicate key"]))
+    refuse(Bad(digits(folder), "NotClip", ["config.json cannot be read", "duplicate key"]))
 
 
 def _twice(path: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_accuracy_that_fp8_loses_against_each_baseline() -> None:
         finding = last("accuracy", [*rows, score(-0.012, "top1_difference", reference=reference)])
         assert finding.verdict == "regression"
         assert reference in finding.figure
-        assert "-1.20 points" in sentence(finding)
+        assert "\N{MINUS SIGN}1.20 points" in sentence(finding)
 
 
 def test_a_few_pictures_of_a_small_set_are_no_finding() -> None:

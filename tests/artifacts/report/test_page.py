@@ -13,8 +13,8 @@ import pytest
 
 from artifacts.errors import NumericError, TableError
 from artifacts.manifest import GateResult, Manifest
+from artifacts.number_words import NONE
 from artifacts.release.gates import Gates, judge
-from artifacts.release.number_words import NONE
 from artifacts.report.markdown import report_page
 from artifacts.report.page import Evidence, render_report
 from artifacts.report.verdict import findings, verdict

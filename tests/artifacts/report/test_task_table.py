@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from artifacts.manifest import Row
-from artifacts.release.number_words import NONE
+from artifacts.number_words import NONE
 from artifacts.report.task_table import HEADS, task_lines
 from tests.artifacts.conftest import make_row
 

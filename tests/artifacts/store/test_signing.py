@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from artifacts import places
 from artifacts.errors import ClipsmithError, KeyUnusable, SignatureInvalid
 from artifacts.manifest import Manifest, ReleaseFile
-from artifacts.store.signing import SIGNATURES_FOLDER, sign, verify_signature
-from artifacts.store.slsa import PROVENANCE_FILE
+from artifacts.store.signing import sign, verify_signature
 from tests.artifacts.conftest import build_manifest
 
 CONTENTS = {"report.html": b"<html>", "image/fp8.onnx": b"\x08\x09", "checkpoint/config.json": b"{}", "empty": b""}
@@ -125,11 +125,11 @@ def test_importing_is_light() -> None:
 
 
 def test_the_plain_command_verifies_an_exported_folder(exported: Path, keys: Keys, bundle: bytes) -> None:
-    signatures = exported / SIGNATURES_FOLDER
+    signatures = exported / places.SIGNATURES
     signatures.mkdir()
     (signatures / "1.json").write_bytes(bundle)
     (signatures / "2.json").write_bytes(b"somebody else's")
-    (exported / PROVENANCE_FILE).write_bytes(b"{}")
+    (exported / places.PROVENANCE).write_bytes(b"{}")
     arguments = ("verify", "key", exported, "--signature", signatures / "1.json", "--public_key", keys.public)
     done = command(*arguments)
     assert (done.returncode, done.stdout) == (0, "Verification succeeded\n"), done.stderr

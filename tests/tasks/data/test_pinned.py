@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -11,7 +14,10 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import DataError, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data.pinned import pin_both, pin_data
+from tasks.data import Source, open_dataset, opened
+from tasks.data.base import Role
+from tasks.data.digits import Digits
+from tasks.data.pinned import DataRef, pin_both, pin_data
 from tests.tasks.data.support import labelled, noise, zero_shot
 
 
@@ -141,3 +147,127 @@ def test_overlap_of_shards_and_of_datasets(tmp_path: Path) -> None:
         pin_both(first, 512, second, 512, [])
     with pytest.raises(DataOverlap, match="6 of 9 evaluation samples"):
         pin_both(shards, 512, second, 512, [])
+
+
+@pytest.fixture
+def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources that are read and hashed, one entry each time."""
+    made: list[str] = []
+
+    def counted(spec: str, role: Role, limit: int | None = None) -> Source:
+        made.append(spec)
+        return open_dataset(spec, role, limit)
+
+    monkeypatch.setattr(opened, "open_dataset", counted)
+    monkeypatch.setattr(opened, "_kept", {})
+    return made
+
+
+def settle() -> None:
+    """Let the kernel's clock go on, so that the times of files say whether they are written again."""
+    time.sleep(2 * opened._TICK_NS / 1e9)
+
+
+def test_a_set_is_read_once_while_nobody_touches_it(openings: list[str], tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "a", 9)
+    settle()
+    ref, dataset = pin_data(str(folder), "calibration", None)
+    assert ref.open() is ref.open() is pin_data(str(folder), "calibration", None)[1] is dataset
+    assert pin_data(str(folder), "calibration", 8)[1] is not dataset
+    assert openings == [str(folder)] * 2
+
+
+@pytest.mark.parametrize("change", ["picture", "in place", "caption", "link", "templates", "removed"])
+def test_a_set_that_changes_between_runs_is_read_again(change: str, openings: list[str], tmp_path: Path) -> None:
+    photographs(tmp_path / "a", 9)
+    photographs(tmp_path / "b", 9, seed=1)
+    folder = tmp_path / "current"
+    folder.symlink_to(tmp_path / "a")
+    settle()
+    before, _ = pin_data(str(folder), "calibration", None)
+    settle()
+    table = folder / "captions.csv"
+    if change == "picture":
+        shutil.copyfile(tmp_path / "b" / "3.png", folder / "3.png")
+    elif change == "in place":  # the same inode and size, and a modification time that was put back
+        path = folder / "3.png"
+        stat, data = path.stat(), bytearray(path.read_bytes())
+        data[-1] ^= 1
+        with path.open("r+b") as stream:
+            stream.write(data)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif change == "caption":
+        table.write_text(table.read_text().replace("number 3", "number 4."))
+    elif change == "link":
+        folder.unlink()
+        folder.symlink_to(tmp_path / "b")
+    elif change == "templates":
+        table.write_text(table.read_text().replace("caption", "label"))
+        table.rename(folder / "labels.csv")
+        (folder / "templates.txt").write_text("a {}")
+    else:
+        (folder / "3.png").unlink()
+        table.write_text("\n".join(line for line in table.read_text().splitlines() if not line.startswith("3.")))
+    assert pin_data(str(folder), "calibration", None)[0].digest != before.digest
+    assert len(openings) == 2
+    with pytest.raises(DataError, match="changed"):
+        before.open()
+
+
+def test_a_set_that_is_being_written_is_read_every_time(openings: list[str], tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "a", 9)
+    os.utime(folder / "3.png")  # its change time is now
+    ref, _ = pin_data(str(folder), "calibration", None)
+    ref.open()
+    assert len(openings) == 2
+
+
+def test_shards_and_saved_sets_are_read_once_too(openings: list[str], tmp_path: Path) -> None:
+    shards = zero_shot(tmp_path / "shards", [labelled([noise(n) for n in range(9)], [n % 2 for n in range(9)])])
+    (tmp_path / "picture.png").write_bytes(noise(0))
+    pictures = [str(tmp_path / "picture.png")] * 9
+    table = datasets.Dataset.from_dict({"image": pictures, "text": [f"number {n}" for n in range(9)]})
+    table = table.cast_column("image", datasets.Image())
+    table.select(range(8)).save_to_disk(str(tmp_path / "saved"))
+    settle()
+    sources = [str(shards), f"datasets:{tmp_path / 'saved'}", "digits"]
+    refs = [DataRef.model_validate(opened_ref(spec)) for spec in sources]
+    for ref in refs:
+        ref.open()
+    assert openings == sources
+    shutil.rmtree(tmp_path / "saved")
+    table.save_to_disk(str(tmp_path / "saved"))
+    (shards / "classnames.txt").write_text("another\nname\n")
+    for ref in refs[:2]:
+        with pytest.raises(DataError, match="changed"):
+            ref.open()
+    assert len(openings) == 5
+
+
+def opened_ref(spec: str) -> dict[str, Any]:
+    """What pins a set, however alike its pictures are."""
+    found = opened.opened(spec, "evaluation", None)
+    return {
+        "spec": spec,
+        "role": "evaluation",
+        "limit": None,
+        "digest": found.digest,
+        "samples": len(found.dataset.samples),
+    }
+
+
+def test_what_a_name_on_the_hub_means_is_asked_by_every_run(
+    openings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set without files of its own is looked for when it is pinned, and not again by the steps of that run."""
+    monkeypatch.setattr(Digits, "files", (), raising=False)
+    monkeypatch.setattr(Digits, "__setattr__", _without_files)
+    for run in (1, 2):
+        ref, _ = pin_data("digits", "evaluation", 20)
+        ref.open()
+        assert len(openings) == run
+
+
+def _without_files(digits: Digits, name: str, value: object) -> None:
+    if name != "files":
+        object.__setattr__(digits, name, value)

@@ -21,7 +21,7 @@ from artifacts.errors import (
 )
 from artifacts.store.store import Store
 from tasks.demo import SNAPSHOT
-from tasks.engines import BatchProfile, backend_for
+from tasks.engines import BatchProfile, backend_for, base
 from tasks.engines import torch_fp8 as module
 from tasks.engines.record import write_record
 from tasks.engines.torch_fp8 import TorchFp8
@@ -45,7 +45,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Pretend:
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-        monkeypatch.setattr(module, "gpu_name", lambda: gpu)
+        for place in (module, base):
+            monkeypatch.setattr(place, "gpu_name", lambda: gpu)
         monkeypatch.setattr(module, "gpu_capability", lambda: None if gpu is None else "sm{}{}".format(*capability))
         monkeypatch.setattr(cuda_toolkit, "why_no_toolkit", lambda: None)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from artifacts import places
 from artifacts.errors import ParityError
 from artifacts.store.store import Store, activate, active_store
 from tasks.checkpoints.preprocess import Preprocess
@@ -18,7 +19,7 @@ from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
-from tasks.pipeline.parity import MIN_COSINE, PARITY_FILE, Parity, check_parity, picture_samples, text_samples
+from tasks.pipeline.parity import MIN_COSINE, Parity, check_parity, picture_samples, text_samples
 from tests.tasks.families.support import EACH_NAME
 
 
@@ -36,7 +37,7 @@ def parity_of(folder: Path) -> Parity:
 @pytest.mark.parametrize("name", EACH_NAME)
 def test_every_sample_has_a_cosine_and_the_record_names_the_oracle(name: str, folder_of: Any) -> None:
     found = parity_of(folder_of(name))
-    record = json.loads(active_store().path(found.table, PARITY_FILE).read_text())
+    record = json.loads(active_store().path(found.table, places.PARITY).read_text())
     assert found.oracle == record["oracle"] == "transformers"
     assert set(record["cosines"]["image"]) == {"wide", "tall", "grey", "palette", "transparent"}
     assert set(record["cosines"]["text"]) == {"a word", "a sentence", "as long as the context", "longer"}

@@ -49,7 +49,8 @@ def test_data_that_changed_is_refused(release: Path, tmp_path: Path, monkeypatch
     folder = tmp_path / "release"
     shutil.copytree(release, folder)
     (folder / "evaluation.npz").unlink()
-    monkeypatch.setattr("tasks.data.pinned.dataset_digest", lambda _: 64 * "0")
+    monkeypatch.setattr("tasks.data.opened.dataset_digest", lambda _: 64 * "0")
+    monkeypatch.setattr("tasks.data.opened._kept", {})
     with pytest.raises(DataError, match="changed"):
         write_evaluation(folder)
     assert not (folder / "evaluation.npz").exists()

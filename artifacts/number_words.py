@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers, intervals, counts and times as people read them: the one place that writes them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,47 @@ RATES = r"top\d|recall@|mean_class_recall"
 _MB = 1_000_000
 
 
-def megabytes(size: float) -> str:
-    """Bytes as MB of 10^6 bytes, with more digits for small files."""
+def megabytes(size: float, digits: int | None = None) -> str:
+    """Bytes as MB of 10^6 bytes; unless told how many digits, with more for small files."""
     value = size / _MB
-    return f"{value:,.{1 if value >= 1 or not value else 3}f} MB"
+    if digits is None:
+        digits = 1 if value >= 1 or not value else 3
+    return f"{value:,.{digits}f} MB"
+
+
+def millions(count: float) -> str:
+    """`151.3 M`."""
+    return f"{count / 1e6:,.1f} M"
+
+
+def counted(number: int, name: str) -> str:
+    """`1 release`, `2 releases`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def moment(created: str) -> str:
+    """A time of ISO 8601 to the minute."""
+    return created[:16].replace("T", " ")
+
+
+def given(value: object, pattern: str, absent: str = "-") -> str:
+    """A value in the form of `pattern`, as `{:.2f} ms`; what stands for one that is not there."""
+    return absent if value is None else pattern.format(value)
+
+
+def interval(low: object, high: object, pattern: str, name: str = "") -> str:
+    """` (0.1 to 0.2)`, to stand behind a number; nothing where there is no interval."""
+    return "" if low is None or high is None else f" ({name}{pattern.format(low)} to {pattern.format(high)})"
 
 
 def percent(fraction: float, digits: int = 1) -> str:
     """A fraction of 1 as a percentage."""
-    return f"{_signless(fraction * 100, digits)} %"
+    return f"{fraction * 100:.{digits}f} %".replace("-", MINUS)
+
+
+def percent_change(fraction: float) -> str:
+    """The same of a change, with its sign."""
+    return f"{fraction * 100:+.1f} %".replace("-", MINUS)
 
 
 def points(fraction: float, digits: int = 1) -> str:
@@ -90,10 +122,6 @@ def metric(name: str, value: float | None) -> str:
 def printable(text: str) -> str:
     """`text` without the control characters that XML cannot hold."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-
-
-def _signless(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def _signed(value: float, digits: int) -> str:
