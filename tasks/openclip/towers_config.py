@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.openclip.architectures import TEXT_ENCODERS, TIMM
 from tasks.openclip.document import Document
-from tasks.openclip.plain import activation_and_eps, odd_size, transformer_sizes
+from tasks.openclip.plain import activation_and_eps, layer_scaled, odd_size, transformer_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _SIZES = ("layers", "width", "mlp_ratio", "ls_init_value", "act_kwargs", "norm_kwargs")
@@ -150,6 +150,7 @@ def towers_config(document: Document) -> dict[str, Any]:
 
 def _block(document: Document, part: dict[str, Any], heads: int) -> dict[str, Any]:
     return {
+        **layer_scaled(part),
         **transformer_sizes(part, heads),
         **activation_and_eps(document, part),
         "norm_after": False,

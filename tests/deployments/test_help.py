@@ -30,8 +30,8 @@ def shown(call: Any, monkeypatch: pytest.MonkeyPatch) -> Help:
 
 
 def test_registries_are_named(shown: Help) -> None:
-    from tasks.families import FAMILIES
     from tasks.engines import BACKENDS
+    from tasks.families import FAMILIES
     from tasks.quantizing.recipe import BUILTIN
 
     words = " ".join(shown("optimize").split())

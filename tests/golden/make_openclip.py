@@ -270,6 +270,17 @@ KINDS: dict[str, Kind] = {
         },
         CLIP,
     ),
+    "coca_scaled": Kind(
+        {
+            "embed_dim": 24,
+            "vision_cfg": VISION
+            | {"attentional_pool": True, "attn_pooler_heads": 4, "output_tokens": True, "ls_init_value": 1e-4},
+            "text_cfg": TEXT | {"embed_cls": True, "output_tokens": True, "ls_init_value": 1e-4},
+            "multimodal_cfg": {"context_length": 12, "vocab_size": VOCABULARY, "width": 16, "heads": 2, "layers": 1},
+            "custom_text": True,
+        },
+        CLIP,
+    ),
     "coca_base": Kind(
         {
             "embed_dim": 24,

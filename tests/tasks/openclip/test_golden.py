@@ -151,6 +151,14 @@ def test_layer_scales_are_there_as_the_document_says(
         check(resolve(str(folder), None, store))
 
 
+@pytest.mark.parametrize("name", ["layer_scale", "coca_scaled"])
+def test_layer_scales_that_the_document_asks_for_go_through(name: str, tmp_path: Path, store: Store) -> None:
+    made = golden(name, tmp_path / "model")
+    add_tokenizer(name, made.folder)
+    with shrunk(made.folder):
+        assert check(resolve(str(made.folder), None, store)).tensors > 0
+
+
 def test_the_losss_scale_may_be_missing(scaled: Path, store: Store) -> None:
     with_it = load_plain(resolve(str(scaled), None, store), "eager")[0].state_dict()
     snapshot = resolve(str(edited(scaled, drop="logit_scale")), None, store)

@@ -37,6 +37,7 @@ KINDS = (
     "clipa",
     "coca",
     "coca_base",
+    "coca_scaled",
     "coca_square",
     "eva01",
     "eva02",
