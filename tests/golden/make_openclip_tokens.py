@@ -28,6 +28,8 @@ TEXTS = [
     "  white \t space\n\nof   many\u00a0kinds\u3000here ",
     "it's a cat\u2019s \u201cbig\u201d day_out, isn\u2018t it?",
     "cats &amp; dogs &lt;3 &amp;amp; more &quot;pets&quot;",
+    "the cat&#39;s &ldquo;big&rdquo; day&nbsp;out &#8220;yes&#8221; &ndash; &#x27;no&#x27; &hellip; &rsquo; &apos;",
+    "caf&eacute; &copy; 20&deg;C &amp;nbsp; &uuml;ber 2 &times; 3 &euro; &#034;",
     "the \ufb01rst o\ufb03ce \ufb02oor",
     "\uff21\uff22\uff23 \uff11\uff12\uff13\uff01 \uff37ide",
     "hy-phen under_score a.b.c (brackets) [more] {and} ~this~ `that` @home #1 50% 3^2 a|b",
