@@ -29,8 +29,8 @@ _QUOTES = (("[\u2018-\u201b\u02bc]", "'"), ("[\u201c-\u201f]", '"'))
 _CONTROLS = "[\x00-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]"
 _ENTITIES = re.findall(
     r"\S+",
-    "amp amp lt gt quot apos nbsp hellip ndash mdash lsquo rsquo ldquo rdquo bull middot deg copy reg trade times frac12 "
-    "euro pound agrave aacute auml ccedil egrave eacute iacute ntilde oacute ouml szlig uacute uuml "
+    "amp amp lt gt quot apos nbsp hellip ndash mdash lsquo rsquo ldquo rdquo bull middot deg copy reg trade times "
+    "frac12 euro pound agrave aacute auml ccedil egrave eacute iacute ntilde oacute ouml szlig uacute uuml "
     "#34 #034 #38 #39 #039 #x27 #60 #62 #160 #8211 #8212 #8216 #8217 #8220 #8221 #8230",
 )
 """Of HTML's 2,231 entities those that captions have: each is one pass over every text."""
