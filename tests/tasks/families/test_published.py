@@ -1,4 +1,4 @@
-"""Published configurations go through the steps; texts are embedded as transformers embeds each alone."""
+"""Texts are embedded as transformers embeds each alone, whatever tokenizer and configuration say of padding."""
 
 from __future__ import annotations
 
@@ -21,29 +21,20 @@ from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.families import family_named
 from tasks.pipeline.checkpoint import check, resolve
-from tasks.pipeline.graph_audit import audit
-from tasks.pipeline.onnx_export import export_fp16, trace_encoder
 from tasks.quantizing.modelopt import load_plain
-from tests.published import SWITCHES, published, shrunk
+from tests.published import SWITCHES
 from tests.tasks.families.support import (
     CONFIGS,
     EACH_NAME,
-    ENCODERS,
     SIGLIPS,
     cosines,
     plain_text_embeddings,
-    random_feed,
-    run_onnx,
     save_checkpoint,
     save_processor,
     tensors,
 )
 
 TEXTS = ["seven", "a photo of the digit seven", "", "a photo of the handwritten digit number seven, eight, nine " * 8]
-NARROW = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "projection_dim": 48}
-TEXT = NARROW | {"vocab_size": 603, "max_position_embeddings": 16}
-VISION = NARROW | {"image_size": 32, "patch_size": 8}
-END = {"bos_token_id": 601, "eos_token_id": 602, "pad_token_id": 602}
 
 
 @dataclass(frozen=True)
@@ -73,50 +64,6 @@ def active(store: Store) -> Any:
     """The test's own store, active."""
     with activate(store):
         yield store
-
-
-# --- configurations -----------------------------------------------------------------------------------------
-
-
-def checkpoint_of(name: str, folder: Path) -> Path:
-    """A published configuration at its own depth, narrow, with random weights; the file is the published one's form."""
-    config = published(name)
-    # Where the text section stands twice, the end token is transformers' default; the demo's tokenizer has another.
-    end = END if config["text_config_dict"] else {}
-    config = shrunk(config, TEXT | end, VISION) | {"projection_dim": 48}
-    save_checkpoint(config, folder)
-    (folder / "config.json").write_text(json.dumps(config))
-    save_processor("clip", folder)
-    return folder
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "clip-vit-large-patch14",
-        pytest.param("clip-vit-base-patch16", marks=pytest.mark.heavy),
-        pytest.param("CLIP-ViT-bigG-14-laion2B-39B-b160k", marks=pytest.mark.heavy),
-    ],
-)
-def test_a_published_configuration_goes_through(name: str, tmp_path: Path, active: Store) -> None:
-    folder = checkpoint_of(name, tmp_path / name)
-    checked = Checked.of(folder, active)
-    assert cosines(checked.embed(TEXTS), plain_text_embeddings(folder, TEXTS, 16)).min() >= 0.99999
-    model, family = load_plain(checked.snapshot, "sdpa")
-    feeds = {
-        "image": random_feed(family, checked.snapshot.config, "image", 4),
-        "text": checked.processor.text_inputs(TEXTS),
-    }
-    for encoder in ENCODERS:
-        skeleton = trace_encoder("clip", checked.snapshot.stored_config, encoder).skeleton
-        exported = export_fp16(checked.snapshot, skeleton, encoder).onnx
-        found = audit(exported, skeleton, "fp16", None)
-        section = "vision_config" if encoder == "image" else "text_config"
-        layers = published(name)[section]["num_hidden_layers"]
-        assert sum(row["kind"] == "linear" for row in found.coverage) == 6 * layers + 1
-        with torch.no_grad():
-            expected = family.encode(model, encoder, *tensors(feeds[encoder])).numpy()
-        assert cosines(run_onnx(active.path(exported, "fp16.onnx"), feeds[encoder]), expected).min() >= 0.9999
 
 
 def test_switches_in_the_file_end_no_run(folder_of: Any, active: Store) -> None:
