@@ -51,7 +51,7 @@ def read_benchmark_templates(path: Path) -> tuple[str, ...]:
     return tuple(line.replace("{c}", "{}") for line in _read(path, "{c}", has_no_other_brace))
 
 
-_PYTHON = re.compile(r"""lambda\b|[\[(]?\s*f?(?P<quote>['"]).*(?P=quote)\s*[])]?\s*,?$""")
+_PYTHON = re.compile(r"""lambda\s+\w+\s*:|[\[(]?\s*f?(?P<quote>['"]).*(?P=quote)\s*[])]?\s*,?$""")
 """How a line of Python's lists of templates looks, which CLIP's notebooks publish: taken by the letter, the quotes and
 commas would become part of every prompt."""
 

@@ -387,7 +387,7 @@ def test_templates_that_are_python_source(root: Path, line: str) -> None:
     refused(made, "Python source", "templates.txt, line 2")
 
 
-@pytest.mark.parametrize("line", ["a photo of a {}'s tail", '"{}" in words', "a sign that says '{}'.", "lambdas {}"])
+@pytest.mark.parametrize("line", ["a photo of a {}'s tail", '"{}" in words', "a sign that says '{}'.", "lambda {}"])
 def test_quotes_inside_a_template_are_its_own(root: Path, line: str) -> None:
     made = text(root, "file,label\na.png,x\nb.jpg,y\n", "labels.csv")
     (made / "templates.txt").write_text(f"{line}\n")
