@@ -97,6 +97,7 @@ CHINESE_CLIP = (
         _chinese(512, {}, {"patch_size": 16}, "4.36.0.dev0", _name_or_path="OFA-Sys/chinese-clip-vit-base-patch16"),
         **_WORD_PIECES,
         processor=chinese("ChineseCLIPFeatureExtractor", feature_extractor_type="ChineseCLIPFeatureExtractor"),
+        quick=True,
     ),
     Published(
         "chinese-clip-vit-base-patch16, saved by 4.49",
