@@ -258,6 +258,16 @@ def test_15_caption_longer_than_the_context_in_strict_mode(role: str, shop: Work
     refuse(Bad(["demo", "--config", config, "--targets", "onnxruntime"], "CaptionTooLong", words))
 
 
+def test_labels_that_are_one_text_to_the_model(shop: Workshop, refuse: Refuse) -> None:
+    folder = photos(shop.root / "photos", 12)
+    rows = [f"{index}.jpg,{LONG} {('one', 'two', 'three')[index % 3]}" for index in range(12)]
+    (folder / "captions.csv").unlink()
+    (folder / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    config = shop.config(f"evaluation: {{source: {folder}}}\n")
+    words = ["are the same tokens to this model under every template", "one'", str(folder)]
+    refuse(Bad(["demo", "--config", config, "--targets", "onnxruntime"], "DataError", words))
+
+
 def test_16_invalid_utf8_names_the_line(shop: Workshop, refuse: Refuse) -> None:
     folder = shop.pictures("latin", 12)
     text = (folder / "captions.csv").read_bytes()
