@@ -133,8 +133,7 @@ class _Comparison:
         pinned: PinnedData = pin_data_task(None, 0, *self.parameters.evaluation.source_and_count(demo=demo), seen)
         for side in self.sides.values():
             require_classes_apart(side.snapshot, side.preprocess, pinned.evaluation)
-        if self.parameters.evaluation.strict_captions:
-            for side in self.sides.values():
+            if self.parameters.evaluation.strict_captions:
                 require_whole_captions(side.snapshot, side.preprocess, pinned.evaluation)
         return pinned.evaluation
 

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import CheckpointError
-from tasks.checkpoints.snapshot import one_line
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.snapshot import Snapshot, one_line
 from tasks.clip.base import MASK, ClipFamily
+from tasks.families import family_named
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,6 +100,11 @@ class Preprocess(Processor):
         inputs = family.encoder_spec(config, "text").inputs
         masked = any(item.name == MASK for item in inputs)
         super().__init__(folder, family, context=inputs[0].shape[0], masked=masked)
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, preprocess: ArtifactRef) -> Preprocess:
+        """That of a checked snapshot, from the active store."""
+        return cls(active_store().path(preprocess), family_named(snapshot.family), snapshot.config)
 
 
 def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> list[str]:

@@ -109,8 +109,7 @@ def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
 def alike_classes(classes: Array) -> list[list[int]]:
     """The classes that have one embedding with others, in groups; no answer tells those of a group apart."""
     place = distinct(classes)[1]
-    groups = [np.flatnonzero(place == shared).tolist() for shared in np.flatnonzero(np.bincount(place) > 1)]
-    return [[int(label) for label in group] for group in groups]
+    return [np.flatnonzero(place == shared).tolist() for shared in np.flatnonzero(np.bincount(place) > 1)]
 
 
 def class_recall(hits: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

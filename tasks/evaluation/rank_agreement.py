@@ -5,6 +5,7 @@ Of a large set evenly spaced members stand for all: memory and time stay the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,10 +28,13 @@ class Ranked(NamedTuple):
         """At most `QUERIES` and `ITEMS` of them."""
         return Ranked(self.queries[spaced(len(self.queries), QUERIES)], self.items[spaced(len(self.items), ITEMS)])
 
-    def scores(self, part: slice) -> NDArray[np.float64]:
-        """Cosine similarities (q, i) of some of the queries; in FP64, so that no sum of FP32 decides a rank."""
-        queries, items = (normalise(rows.astype(np.float64)) for rows in (self.queries[part], self.items))
-        return similarity_to(items)(queries)
+    def scores(self) -> Callable[[slice], NDArray[np.float64]]:
+        """The function of a slice of the queries that gives their cosine similarities (q, i).
+
+        In FP64, so that no sum of FP32 decides a rank.
+        """
+        similarity = similarity_to(normalise(self.items.astype(np.float64)))
+        return lambda part: similarity(normalise(self.queries[part].astype(np.float64)))
 
 
 def rank_agreement(first: Ranked, second: Ranked) -> float | None:
@@ -58,9 +62,10 @@ def _mean_spearman(first: Ranked, second: Ranked, counted: NDArray[np.bool_]) ->
     if counted.sum(axis=1).min() < 2:
         return None
     values: list[float] = []
+    first_scores, second_scores = first.scores(), second.scores()
     for start in range(0, len(counted), _AT_A_TIME):
         part = slice(start, start + _AT_A_TIME)
-        rows = zip(counted[part], first.scores(part), second.scores(part), strict=True)
+        rows = zip(counted[part], first_scores(part), second_scores(part), strict=True)
         values += [_spearman(one[mask], other[mask]) for mask, one, other in rows]
     return float(np.mean(values))
 

@@ -100,12 +100,11 @@ def calibrate(
         BadSample: too many samples cannot be decoded.
     """
     with measured() as meter:
-        store = active_store()
         dataset = data.open()
         family = family_named(snapshot.family)
         spec = family.encoder_spec(snapshot.config, encoder)
         size = min(batch_size, math.ceil(len(dataset.samples) / MIN_BATCHES))
-        processor = Preprocess(store.path(preprocess), family, snapshot.config)
+        processor = Preprocess.of(snapshot, preprocess)
         captions = [sample.caption for sample in dataset.samples]
         watch = _Watch(spec, len(dataset.samples), recipe.quantize.algorithm)
         device = torch_device()

@@ -157,7 +157,7 @@ def study(
         arranged = Selected(dataset, made.held_out + made.fit)
         family = family_named(snapshot.family)
         spec = family.encoder_spec(snapshot.config, encoder)
-        processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+        processor = Preprocess.of(snapshot, preprocess)
         device = torch_device()
         with feed(arranged, processor, spec, batch_size, device) as batches, full_precision():
             model, _ = load_exposed(snapshot)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from artifacts.errors import CaptionTooLong
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
-from tasks.families import family_named
 
 _SHOWN = 80
 
@@ -23,7 +21,7 @@ def require_whole_captions(snapshot: Snapshot, preprocess: ArtifactRef, data: Da
     dataset = data.open()
     evaluation = data.role == "evaluation"
     texts = evaluation_texts(dataset) if evaluation else [sample.caption for sample in dataset.samples]
-    processor = Preprocess(active_store().path(preprocess), family_named(snapshot.family), snapshot.config)
+    processor = Preprocess.of(snapshot, preprocess)
     long = processor.too_long(texts)
     if long:
         raise CaptionTooLong(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from artifacts.errors import DataError
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.base import Classes
 from tasks.data.pinned import DataRef
 from tasks.data.templates import fill
-from tasks.families import family_named
 
 
 def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
@@ -24,7 +22,7 @@ def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: Dat
     dataset = data.open()
     if dataset.classes is None or dataset.classes.published:
         return
-    processor = Preprocess(active_store().path(preprocess), family_named(snapshot.family), snapshot.config)
+    processor = Preprocess.of(snapshot, preprocess)
     alike = _alike(dataset.classes, processor)
     if alike is not None:
         one, other = alike

@@ -29,7 +29,6 @@ from tasks.engines.checked import filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
-from tasks.families import family_named
 from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 
@@ -89,7 +88,7 @@ def embed(
     with measured() as meter:
         store = active_store()
         dataset = data.open()
-        processor = Preprocess(store.path(preprocess), family_named(snapshot.family), snapshot.config)
+        processor = Preprocess.of(snapshot, preprocess)
         smallest = 1
         if engine is None:
             runner: BaseRunner = _torch_runner(snapshot, encoder)
@@ -97,8 +96,8 @@ def embed(
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
         places, texts = picture_places(dataset), evaluation_texts(dataset)
-        first = processor.first_alike(texts) if encoder == "text" else np.arange(len(places))
-        different = [texts[place] for place in np.unique(first)] if encoder == "text" else []
+        first, row_of = np.unique(processor.first_alike(texts if encoder == "text" else []), return_inverse=True)
+        different = [texts[place] for place in first]
         total = len(places if encoder == "image" else different)
         where = batch_and_device(target, batch_size, batch_size)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
@@ -109,7 +108,7 @@ def embed(
             else _text_feeds(different, processor, batch_size, chunks.done)
         )
         _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
-        outputs = _keep(chunks, runner.name, encoder, texts, first)
+        outputs = _keep(chunks, runner.name, encoder, texts, row_of)
     return Embeddings(
         encoder=encoder,
         precision=precision,
@@ -172,7 +171,7 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
 
 
 def _keep(
-    chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: list[str], first: NDArray[np.int64]
+    chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: list[str], row_of: NDArray[np.int64]
 ) -> ArtifactRef:
     """All rows as one object; what was kept on the way is removed. Texts of the same tokens have the same row.
 
@@ -184,16 +183,16 @@ def _keep(
     with store.staging() as folder:
         chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
         if encoder == "text" and chunks.count < len(texts):
-            _repeat(folder, texts, first)
+            _repeat(folder, texts, row_of)
         outputs = store.add("embeddings", folder)
     chunks.discard()
     return outputs
 
 
-def _repeat(folder: Path, texts: list[str], first: NDArray[np.int64]) -> None:
-    """Give every text the row of the `first` of its tokens; so far there is one row for each of those."""
+def _repeat(folder: Path, texts: list[str], row_of: NDArray[np.int64]) -> None:
+    """Give every text its row: `row_of` says which, (n,); so far there is one row for all texts of the same tokens."""
     rows = np.load(folder / EMBEDDINGS_FILE)
-    np.save(folder / EMBEDDINGS_FILE, rows[np.unique(first, return_inverse=True)[1]])
+    np.save(folder / EMBEDDINGS_FILE, rows[row_of])
     (folder / KEYS_FILE).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 

@@ -70,7 +70,7 @@ def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     attention.register()
     model, family = load_plain(snapshot, attention.NAME)
     family.expose(model)
-    processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+    processor = Preprocess.of(snapshot, preprocess)
     batch = _first_batch(data, processor)
     inputs = [torch.from_numpy(batch.input(i.name)) for i in family.encoder_spec(snapshot.config, encoder).inputs]
     found = largest_magnitudes(model, lambda: family.encode(model, encoder, *inputs))

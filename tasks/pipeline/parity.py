@@ -89,7 +89,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
         if family.oracle == "transformers":
             with sound_config(family.name, snapshot.root):
                 model = _plain_model(family, snapshot)
-            processor = Preprocess(active_store().path(preprocess), family, snapshot.config)
+            processor = Preprocess.of(snapshot, preprocess)
             texts, pictures = text_samples(processor), picture_samples()
             with sound_config(family.name, snapshot.root):
                 references = {
