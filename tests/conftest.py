@@ -31,7 +31,7 @@ os.environ |= {
 }
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # There are as many processes as cores, and OpenMP's threads wait by spinning: side by side, training took twice as
+    # There are more processes than cores, and OpenMP's threads wait by spinning: side by side, training took twice as
     # long.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -60,6 +60,11 @@ FIRST = (
     "system/test_server_postgres.py",
 )
 """One file that trains the demo, and those that take longest."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes for `-n auto`: three for two cores. Of their time, tests wait two fifths for disks, children, servers."""
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
 LIMIT_S, HEAVY_LIMIT_S = 480, 900

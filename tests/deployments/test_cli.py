@@ -216,10 +216,10 @@ def test_help_groups_the_commands_by_what_people_do(call: Any) -> None:
     assert sorted(groups) == sorted(["Options", "Make", "Look", "Compare", "Release", "Keep", "Serve", "Run"])
 
 
-def test_help_names_the_recipes_that_there_are(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_names_the_recipes_that_there_are(call: Any) -> None:
     from tasks.quantizing.recipe import builtin_names
 
-    monkeypatch.setenv("COLUMNS", "200")
     _, out, _ = call("optimize", "--help")
+    words = " ".join(out.replace("│", " ").split())  # Typer may have read the width of the terminal before this test
     assert len(builtin_names()) >= 3
-    assert f"({', '.join(builtin_names())})" in out
+    assert f"({', '.join(builtin_names())})" in words

@@ -110,9 +110,20 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def base(small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     """The small CLIP through the wiring, without Prefect, every step doing its own work."""
+    from tasks.data import opened
     from tests.flows.keyed import Base, KeyedRunner, StandIns, compute, run_wiring
 
+    sources: list[tuple[str, str]] = []
+    open_source = opened.open_dataset
+
+    def recorded(spec: str, role: Any, limit: int | None = None) -> Any:
+        sources.append((spec, role))
+        return open_source(spec, role, limit)
+
     runner, store = KeyedRunner({}, compute), Store.open(tmp_path_factory.mktemp("wiring") / "store")
-    run_wiring(runner, small_clip, store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opened, "open_dataset", recorded)
+        patch.setattr(opened, "_kept", {})
+        run_wiring(runner, small_clip, store)
     assert sorted(runner.calls) == sorted(EVERYTHING)
-    return Base(small_clip, store, runner.kept, StandIns(runner.outputs))
+    return Base(small_clip, store, runner.kept, StandIns(runner.outputs), sources)

@@ -132,12 +132,14 @@ def run_wiring(runner: StepRunner, model: Path, store: Store, **changes: Any) ->
 
 @dataclass(frozen=True)
 class Base:
-    """A run of the small CLIP whose steps did their own work: its store, and what it left in the cache."""
+    """A run of the small CLIP whose steps did their own work: its store, what it left in the cache, and the sources of
+    data that it opened, each with its role."""
 
     model: Path
     store: Store
     kept: dict[str, str]
     stand_in: StandIns
+    sources: list[tuple[str, str]]
 
     def run(
         self, model: Path | None = None, store: Store | None = None, make: Make | None = None, **changes: Any

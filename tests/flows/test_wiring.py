@@ -14,8 +14,6 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ConfigError
 from artifacts.store.store import Store
-from tasks.data import Source, open_dataset, opened
-from tasks.data.base import Role
 from tests.flows.conftest import flip
 from tests.flows.expected_steps import (
     AUDITS,
@@ -61,18 +59,9 @@ def renamed_recipe(folder: Path) -> Path:
     return folder / "mine.yaml"
 
 
-def test_a_run_reads_each_data_set_once(small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step that looks at samples is real: there are a dozen such calls."""
-    made: list[tuple[str, str]] = []
-
-    def counted(spec: str, role: Role, limit: int | None = None) -> Source:
-        made.append((spec, role))
-        return open_dataset(spec, role, limit)
-
-    monkeypatch.setattr(opened, "open_dataset", counted)
-    monkeypatch.setattr(opened, "_kept", {})
-    run_wiring(KeyedRunner({}, compute), small_clip, Store.open(tmp_path / "store"))
-    assert made == [("digits", "evaluation"), ("digits", "calibration")]
+def test_a_run_reads_each_data_set_once(base: Base) -> None:
+    """Every step that looks at samples was real in that run: there are a dozen such calls."""
+    assert base.sources == [("digits", "evaluation"), ("digits", "calibration")]
 
 
 REAL = {"calibration batch", "sufficiency report"}

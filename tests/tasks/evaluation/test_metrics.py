@@ -187,7 +187,7 @@ def drawn_groups(
     ],
 )
 def test_captions_of_one_picture_do_not_count_as_so_many(won: float, lost: float, alike: float) -> None:
-    rng, runs, covered, tested = np.random.default_rng(12), 300, 0, 0
+    rng, runs, covered, tested = np.random.default_rng(12), 150, 0, 0
     for _ in range(runs):
         first, second, groups = drawn_groups(rng, rng.integers(1, 8, 150), won, lost, alike)
         value, low, high = metrics.paired_difference(first, second, groups)

@@ -44,7 +44,7 @@ def test_more_than_ten_layers_keep_their_numbers_apart() -> None:
 
 
 def test_a_graph_of_another_form_is_traced_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = _variant(num_hidden_layers=3)
+    config = _variant(num_hidden_layers=2)
     monkeypatch.setattr(replicate, "_block", lambda _: None)
     _same(
         trace_by_block(family_named("clip"), config, "text"),
