@@ -32,11 +32,11 @@ def print_data(found: Holdings) -> None:
     console.print(Text.assemble((words.plain(found.source, 200), "bold"), f"  {words.headline(found)}"))
     _print_lines(console, words.lines(found))
     if not found.refusals:
-        console.print(Text.assemble(("taken     ", "green"), " a run takes it, as far as headers tell"))
+        console.print(Text.assemble(("taken".ljust(_COLUMN), "green"), "a run takes it, as far as headers tell"))
     for each in found.refusals:
         _print_lines(console, words.refusal(each, found), "red")
     if found.page is not None:
-        _print_lines(console, [("page", found.page)])
+        console.print(Text("page".ljust(_COLUMN) + found.page), soft_wrap=True)
 
 
 def _print_lines(console: Console, told: Iterable[Line], style: str = "") -> None:

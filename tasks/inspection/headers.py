@@ -71,7 +71,7 @@ def _header(dataset: Dataset, index: int) -> Header | Unreadable:
 
 
 def _stored(dataset: Dataset, index: int) -> bytes | Path | None:
-    """The file of a picture: its bytes, or where it lies; None for a source that makes its pictures or does not tell."""
+    """The file of a picture: its bytes, or where it lies; None where a source makes its pictures or does not tell."""
     from tasks.data.folder import Folder
     from tasks.data.hf import HfDataset
     from tasks.data.webdataset import WebDataset

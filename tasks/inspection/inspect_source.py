@@ -30,10 +30,8 @@ Watch = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]
 _BAD_SHARE = 0.01
 """Of samples that cannot be decoded, a run takes no larger share: the default of `stream_batches`."""
 _BUILT_IN = "digits"  # never a folder, even where there is one of that name
-_PICTURES = frozenset(
-    (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg")
-    + (".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+_PICTURES = frozenset({".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Suffixes, in small letters."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ def messy_folder(root: Path) -> Path:
     ):
         size = (20 + number, 10 + 2 * number, 3)
         picture = Image.fromarray(pixels.integers(0, 256, size, dtype=np.uint8)).convert(mode)
+        if mode == "RGBA":  # one without transparency would be stored as RGB
+            picture.putalpha(100)
         picture.save(root / f"{number}.{suffix}")
         rows.append((f"{number}.{suffix}", ("cat", "dog", EVIL)[number % 3]))
     deep = pixels.integers(0, 65536, (9, 7), dtype=np.uint16)
@@ -34,3 +38,10 @@ def messy_folder(root: Path) -> Path:
     with (root / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("file", "label"), *rows])
     return root
+
+
+@contextmanager
+def unwatched(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Nobody looks at the progress."""
+    del what, total
+    yield lambda _: None
