@@ -220,7 +220,7 @@ _part(
     },
 )
 _part(
-    "data",
+    "data of a run",
     "A set of samples that was used.",
     DataSource,
     {

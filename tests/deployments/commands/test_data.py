@@ -65,6 +65,12 @@ def test_a_source_that_cannot_be_opened_has_no_page(call: Call, tmp_path: Path) 
     assert code == ExitCode.WRONG_INPUT and "cannot be opened as the evaluation set" in out
 
 
+def test_where_the_page_goes_is_asked_before_anything_is_read(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.inspection.inspect_source.open_dataset", lambda *_: pytest.fail("a source is opened"))
+    code, out, err = call("data", "digits", "--page", "photo.jpg")
+    assert (code, out) == (ExitCode.WRONG_INPUT, "") and "no page can be written" in err
+
+
 @pytest.mark.parametrize(
     "options", [("--limit", "0"), ("--page", "photo.jpg"), ("--role", "training"), ("--against-limit", "x")]
 )
@@ -80,14 +86,15 @@ def test_names_cannot_move_the_cursor_and_lines_fit_the_terminal(
     source.mkdir()
     labels = ["\x1b[2Jcat", "dog \u202e[bold]", "w" * 300]
     for number in range(9):
-        (source / f"{number}.png").write_bytes(noise(number))
-    rows = "".join(f'{number}.png,"{labels[number % 3]}"\n' for number in range(9))
+        (source / f"{number}.png").write_bytes(noise(number % 8))  # the first is there twice, under two labels
+    rows = "".join(f'{number}.png,"{labels[(0, 1, 1, 2, 2, 2, 1, 2, 1)[number]]}"\n' for number in range(9))
     (source / "labels.csv").write_text("file,label\n" + rows)
     (source / ("n" * 200 + ".png")).write_bytes(noise(1))
     monkeypatch.setattr("deployments.printing.console._WIDTH", 100)
     monkeypatch.chdir(tmp_path)
     code, out, _ = call("data", source.name, "--against", source.name)
     assert code == ExitCode.WRONG_INPUT and source.name in out
+    assert all(f"({name[1:4]}" in out.replace("\N{REPLACEMENT CHARACTER}", "") for name in ("-[2J", "-dog", "-www"))
     assert all(letter.isprintable() or letter == "\n" for letter in out)
     assert max(map(len, out.splitlines())) <= 100
 
