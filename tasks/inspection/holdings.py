@@ -118,7 +118,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Holdings:
-    """All of it. What could not be found out, because the source is refused when it is opened, is None."""
+    """All of it. What could not be found out, because the source is refused when it is opened, is None.
+
+    `notes` are what a source says of itself that is odd without being wrong; most have nothing to say.
+    """
 
     source: str
     role: Role
@@ -136,4 +139,5 @@ class Holdings:
     skipped: Skipped | None = None
     unlisted: Unlisted | None = None
     overlap: Overlap | None = None
+    notes: tuple[str, ...] = ()
     page: str | None = None

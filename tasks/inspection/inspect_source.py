@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 
 from artifacts.errors import BadSample, ClipsmithError, DataError
@@ -88,6 +89,7 @@ def inspect_source(asked: Question, watch: Watch) -> Inspection:
         files=_by_suffix(names),
         unlisted=_unlisted(asked, dataset, names),
         overlap=shared,
+        notes=tuple(getattr(dataset, "notes", ())),
         refusals=tuple(refusals),
     )
     return Inspection(holdings, dataset)
@@ -197,7 +199,13 @@ def _unlisted(asked: Question, dataset: Source, names: Sequence[str]) -> Unliste
     """Picture files of the folder that the source does not read; not known of a draw, or of a hub's set."""
     if asked.limit is not None or not names or not dataset.files:
         return None
-    known = {os.path.normpath(path) for path in dataset.files}
+    real = cache(os.path.realpath)  # of folders, which are few
+
+    def place(path: str | Path) -> str:
+        folder, name = os.path.split(path)
+        return f"{real(folder)}{os.sep}{name}"
+
+    known = {place(path) for path in dataset.files}
     pictures = (name for name in names if PurePath(name).suffix.lower() in _PICTURES)
-    rest = [name for name in pictures if os.path.normpath(name) not in known]
+    rest = [name for name in pictures if place(name) not in known and os.path.realpath(name) not in known]
     return Unlisted(len(rest), tuple(str(PurePath(name).relative_to(PurePath(asked.source))) for name in rest[:SHOWN]))

@@ -56,6 +56,7 @@ def lines(found: Holdings) -> Iterator[Line]:
         yield from _skipped(found.skipped)
     if found.unlisted is not None and found.unlisted.files:
         yield from _unlisted(found.unlisted)
+    yield from (("note", _flat(note)) for note in found.notes)
     if found.samples is None and found.files:
         yield "files", _kinds(found.files)
     if found.overlap is not None:

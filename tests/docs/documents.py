@@ -646,6 +646,7 @@ _HOLDINGS = _part(
         "skipped": "samples that cannot be decoded, as far as headers tell",
         "unlisted": "null where that is not known: with a limit, or where the source is not a folder",
         "overlap": "null without another source",
+        "notes": "what a source says of itself that is odd without being wrong, in sentences",
         "page": "path of the contact sheet; null where none was written",
     },
 )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from artifacts.errors import ClipsmithError, ConfigError, DataUnreachable
-from tasks.data import open_dataset
+from tasks.data import Source, open_dataset
 from tasks.data.batches import stream_batches
 from tasks.data.pinned import pin_both, pin_data
 from tasks.inspection import inspect_source as module
+from tasks.inspection import words
 from tasks.inspection.holdings import Holdings, Spread
 from tasks.inspection.inspect_source import Question, inspect_source
 from tests.tasks.data.support import labelled, noise, zero_shot
@@ -164,6 +166,32 @@ def test_a_hub_that_does_not_answer_refuses_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "open_dataset", unreachable)
     with pytest.raises(DataUnreachable):
         look("datasets:org/name")
+
+
+@pytest.mark.parametrize("followed", [False, True])
+@pytest.mark.parametrize("form", ["messy", "./messy/", "link", "messy/../messy"])
+def test_a_file_is_listed_however_the_folder_is_named(
+    form: str, followed: bool, messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*arguments: Any) -> Source:
+        dataset = open_dataset(*arguments)
+        dataset.files = [path.resolve() if followed else path for path in dataset.files]
+        return dataset
+
+    monkeypatch.setattr(module, "open_dataset", opened)
+    (tmp_path / "link").symlink_to("messy")
+    (messy / "0.png").rename(messy / "target")
+    (messy / "0.png").symlink_to("target")
+    monkeypatch.chdir(tmp_path)
+    found = look(form).unlisted
+    assert found is not None and found.first == ("unlisted.JPG",)
+
+
+def test_what_a_source_says_of_itself_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.data.digits.Digits.notes", ("written\nby hand",), raising=False)
+    found = look("digits", limit=10)
+    assert found.notes == ("written\nby hand",)
+    assert ("note", "written by hand") in list(words.lines(found))
 
 
 def test_a_folder_called_digits_is_not_the_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
