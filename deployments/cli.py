@@ -10,7 +10,20 @@ import typer
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import ClipsmithError, GateFailed
-from deployments.commands import aliases, bench, copies, fleet, judge, models, panels, releases, search, signing, upkeep
+from deployments.commands import (
+    aliases,
+    bench,
+    copies,
+    data,
+    fleet,
+    judge,
+    models,
+    panels,
+    releases,
+    search,
+    signing,
+    upkeep,
+)
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
     CALIBRATION,
@@ -120,7 +133,7 @@ def optimize(
         raise rejection
 
 
-for group in (models, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (models, data, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

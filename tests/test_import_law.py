@@ -35,6 +35,7 @@ ROOMS = (
     "tasks.quantizing",
     "tasks.graph",
     "tasks.evaluation",
+    "tasks.inspection",
     "tasks.runtime",
     "tasks.bench",
     "tasks.serving",

@@ -24,6 +24,20 @@ from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import Stability
+from tasks.inspection.holdings import (
+    ClassCount,
+    ClassFacts,
+    Copy,
+    Holdings,
+    LeftOut,
+    Overlap,
+    PictureFacts,
+    Refusal,
+    Repeated,
+    Skipped,
+    Spread,
+    Unlisted,
+)
 from tasks.pipeline.outline import Outline, Tower
 
 Scalar = Literal["string", "integer", "number", "boolean", "object", "any"]
@@ -206,7 +220,7 @@ _part(
     },
 )
 _part(
-    "data",
+    "data of a run",
     "A set of samples that was used.",
     DataSource,
     {
@@ -524,6 +538,118 @@ _OUTLINE = _part(
         "notes": "what else is worth knowing, in sentences",
     },
 )
+_part(
+    "spread",
+    "How some numbers are spread.",
+    Spread,
+    {"min": "the smallest", "median": "the middle one", "max": "the largest"},
+)
+_part("class count", "A class.", ClassCount, {"name": "as it is filled into prompts", "samples": "how many it has"})
+_part(
+    "class facts",
+    "The classes of a source.",
+    ClassFacts,
+    {
+        "published": "whether the names are a list that comes with the set; otherwise they are a user's labels",
+        "templates": "how many prompt templates there are",
+        "counts": "in the order of the classes",
+        "alike": "groups of names that differ in case, Unicode form or white space alone, or not at all",
+    },
+)
+_part(
+    "stored pictures",
+    "What the headers of files say that can be read.",
+    PictureFacts,
+    {
+        "width": ("before any turn that EXIF asks for", "pixels"),
+        "height": ("the same", "pixels"),
+        "modes": "how many pictures of each of Pillow's modes, as `RGB` or `I;16`",
+        "formats": "how many of each file format; `none`: pictures that the source makes itself",
+    },
+)
+_part(
+    "copy",
+    "A picture that is there more than once.",
+    Copy,
+    {"sample": "its id", "label": "its class; null without classes"},
+)
+_part(
+    "repeated pictures",
+    "Pictures whose stored bytes are the same.",
+    Repeated,
+    {
+        "groups": "how many different pictures",
+        "pictures": "how many pictures these are in all",
+        "first": "the first few groups, and of each the first few",
+    },
+)
+_part(
+    "sample left out",
+    "A sample that cannot be decoded.",
+    LeftOut,
+    {"sample": "its id", "why": "the reason, as a run says it"},
+)
+_part(
+    "samples left out",
+    "What a run would leave out.",
+    Skipped,
+    {"samples": "how many samples", "first": "the first few"},
+)
+_part(
+    "unlisted files",
+    "Picture files of a folder that are in no sample.",
+    Unlisted,
+    {"files": "how many", "first": "the first few, relative to the folder"},
+)
+_part(
+    "overlap",
+    "Pictures that another source has too.",
+    Overlap,
+    {
+        "source": "the other source, as it was opened",
+        "samples": "how many samples of the first have such a picture",
+        "others": "how many samples the other source has",
+        "first": "the first few, by their ids here and there",
+    },
+)
+_part(
+    "refusal",
+    "Why a run would end before anything is computed.",
+    Refusal,
+    {
+        "source": "which source is refused, as it was asked for",
+        "error": "name of the error",
+        "what": "what is wrong",
+        "where": "where that is",
+        "expected": "what was expected",
+        "fix": "what to do",
+    },
+)
+_HOLDINGS = _part(
+    "data",
+    "",
+    Holdings,
+    {
+        "source": "as it was asked for",
+        "role": "what it would be used for",
+        "limit": "the most samples that were asked for; null for all",
+        "refusals": "every reason for which a run would refuse it; empty where a run takes it",
+        "files": "how many files of each suffix lie in the folder; null where the source is not a folder",
+        "place": "as it was opened; null where it is refused when it is opened, and then so is all that follows",
+        "samples": "how many",
+        "pictures": "how many; several captions of one picture are samples of one picture",
+        "captions": "how many samples to a picture; null without samples",
+        "classes": "null for a set of captions",
+        "stored": "null where no header can be read",
+        "repeated": "pictures that are there more than once",
+        "two_labels": "those of them that are under several classes",
+        "skipped": "samples that cannot be decoded, as far as headers tell",
+        "unlisted": "null where that is not known: with a limit, or where the source is not a folder",
+        "overlap": "null without another source",
+        "notes": "what a source says of itself that is odd without being wrong, in sentences",
+        "page": "path of the contact sheet; null where none was written",
+    },
+)
 _FAMILY = Part(
     "family",
     "A family of models.",
@@ -689,6 +815,7 @@ DOCUMENTS: Mapping[str, Document] = {
     "optimize": _document("optimize", *_RELEASE, _NEW, also=_REJECTED),
     "check": Document(_OUTLINE),
     "models": _document("models", Key("families", Many("list", _FAMILY), "in the order in which they are tried")),
+    "data": Document(_HOLDINGS, "With exit code 2, a source that a run would refuse, it is printed all the same."),
     "search": _document(
         "search",
         Key("recipe", "string", "path of the recipe that was written"),

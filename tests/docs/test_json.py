@@ -23,6 +23,7 @@ from tests.artifacts.support import key_pair, rewrite
 from tests.docs.conftest import CopyDemo
 from tests.docs.documents import DOCUMENTS, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
+from tests.tasks.inspection.support import messy_folder
 
 Print = Callable[..., dict[str, Any]]
 Seen = set[tuple[str, str]]
@@ -50,6 +51,8 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
     (work / "gates.yaml").write_text("gates: {max_top1_drop: 0.002, min_cosine_mean: 0.9}\n")
     yield "check", printed("check", "demo", at=None)
     yield "models", printed("models", at=None)
+    yield "data", printed("data", "digits", "--against", "digits", "--page", work / "sheet.html", at=None)
+    yield "data", printed("data", messy_folder(work / "messy"), "--against", work / "messy", at=None, code=2)
     yield "bench", printed("bench", "demo", "--batch", 1)
     yield "sign", printed("sign", "demo@1", "--key", private)
     yield "check-signature", printed("check-signature", "demo@1", "--key", public)

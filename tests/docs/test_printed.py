@@ -39,6 +39,7 @@ WORDS: dict[str, str | list[str]] = {
 """What stands for the words that a reader replaces; of several, each in its turn where the word is again in a line."""
 WORDS_OF: dict[str, dict[str, str | list[str]]] = {
     "clipsmith judge": {"FILE": "gates.yaml"},
+    "clipsmith data": {"SOURCE": "digits"},
     "clipsmith optimize": {"MODEL": HUB_NAME, "R": "main", "N": "named", "M": "max"}
     | {"NAME|FILE": "fp8", "T,T": "onnxruntime", "SOURCE": ["./photos", "./holdout"], "DIR": ".clipsmith/store"},
 }
@@ -137,6 +138,9 @@ def make_ready(words: list[str], call: Callable[..., Any]) -> None:
         shutil.rmtree(words[3], ignore_errors=True)
     if words[1] == "pack":
         Path(words[3]).unlink(missing_ok=True)
+    if words[1] == "data" and not Path("photos").exists():
+        for name, role in (("photos", "calibration"), ("holdout", "evaluation")):
+            write_pictures(Path(name), role)
     if words[1] == "rollback":
         for ref in ("demo@1", "demo@2", "demo@1"):
             assert call("promote", ref, "--alias", "production", "--force", "--why", "to have something")[0] == 0

@@ -1,0 +1,77 @@
+"""Counts over the samples of an opened source: classes, captions, copies of a picture, what another source has too."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from statistics import median
+
+from tasks.data import Dataset
+from tasks.inspection.holdings import SHOWN, ClassCount, ClassFacts, Copy, Overlap, Repeated, Spread
+
+_COPIES = 6  # of one picture that are named
+
+
+def spread(numbers: Sequence[int]) -> Spread | None:
+    """Smallest, middle and largest; None of nothing."""
+    return Spread(min(numbers), float(median(numbers)), max(numbers)) if numbers else None
+
+
+def by_picture(dataset: Dataset) -> dict[str, list[int]]:
+    """The samples of each picture by their places: several captions of one picture are one entry."""
+    found: dict[str, list[int]] = {}
+    for place, sample in enumerate(dataset.samples):
+        found.setdefault(sample.picture or sample.id, []).append(place)
+    return found
+
+
+def class_facts(dataset: Dataset) -> ClassFacts | None:
+    """The classes and how many samples each has; None for a set without classes."""
+    classes = dataset.classes
+    if classes is None:
+        return None
+    found = Counter(sample.label for sample in dataset.samples)
+    counts = tuple(ClassCount(name, found[number]) for number, name in enumerate(classes.names))
+    return ClassFacts(classes.published, len(classes.templates), counts, alike(classes.names))
+
+
+def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Groups of names that differ in nothing but case, Unicode form or white space, or not at all."""
+    groups = defaultdict(list)
+    for name in names:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        groups[" ".join(unicodedata.normalize("NFKC", folded).split())].append(name)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def repeated(dataset: Dataset, pictures: Iterable[Sequence[int]]) -> tuple[Repeated, Repeated]:
+    """Pictures whose bytes are the same, of `by_picture`'s; and those of them that have not all the same class."""
+    groups: dict[str, list[int]] = {}
+    for places in pictures:
+        groups.setdefault(dataset.samples[places[0]].image_hash, []).append(places[0])
+    several = [group for group in groups.values() if len(group) > 1]
+    apart = [group for group in several if len({dataset.samples[place].label for place in group}) > 1]
+    return _told(dataset, several), _told(dataset, apart)
+
+
+def _told(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Repeated:
+    names = () if dataset.classes is None else dataset.classes.names
+
+    def copy(place: int) -> Copy:
+        sample = dataset.samples[place]
+        return Copy(sample.id, None if sample.label is None else names[sample.label])
+
+    first = tuple(tuple(map(copy, group[:_COPIES])) for group in groups[:SHOWN])
+    return Repeated(len(groups), sum(map(len, groups)), first)
+
+
+def overlap(dataset: Dataset, other: Dataset) -> Overlap:
+    """Samples of `dataset` whose picture `other` has too, by the bytes of the files."""
+    there: dict[str, str] = {}
+    for sample in other.samples:
+        there.setdefault(sample.image_hash, sample.id)
+    shared = [sample for sample in dataset.samples if sample.image_hash in there]
+    first = tuple((sample.id, there[sample.image_hash]) for sample in islice(shared, SHOWN))
+    return Overlap(other.source, len(shared), len(other.samples), first)

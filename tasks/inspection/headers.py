@@ -1,0 +1,108 @@
+"""The header of a sample's picture: size, mode and file format as stored, without decoding a pixel."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from artifacts.errors import BadSample
+from tasks.data.base import Dataset
+from tasks.data.images import FORMATS, MAX_ASPECT, MAX_PIXELS, decode_rgb
+
+NO_FILE = "none"
+"""The format of a picture that a source makes itself."""
+_THREADS = 4
+_AT_ONCE = 512  # pictures that are queued: memory does not grow with the set
+_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
+_UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on with an address in memory, or a path
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Width and height in pixels before any turn that EXIF asks for, Pillow's name of the mode, and of the format."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why a run leaves a picture out."""
+
+    why: str
+
+
+def read_headers(
+    dataset: Dataset, places: Sequence[int], advance: Callable[[int], None]
+) -> Iterator[Header | Unreadable]:
+    """What the files of the pictures at `places` say of themselves, in that order; `advance` is told how many are done.
+
+    Raises:
+        DataError: a source changed or went away since it was opened.
+    """
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="clipsmith-headers") as pool:
+        for begin in range(0, len(places), _AT_ONCE):
+            part = places[begin : begin + _AT_ONCE]
+            yield from pool.map(lambda place: _header(dataset, place), part)
+            advance(len(part))
+
+
+def _header(dataset: Dataset, index: int) -> Header | Unreadable:
+    try:
+        stored = _stored(dataset, index)
+        if stored is None:
+            picture = dataset.image(index)
+            return Header(*picture.size, picture.mode, NO_FILE)
+        found = _of_file(stored)
+        if found is None or _is_too_large(found):
+            decode_rgb(stored, dataset.samples[index].id)  # says why, in a run's own words
+    except BadSample as error:
+        return Unreadable(_UNKNOWN.sub("not an image file of a known format", error.what))
+    return found or Unreadable("the header cannot be read")
+
+
+def _stored(dataset: Dataset, index: int) -> bytes | Path | None:
+    """The file of a picture: its bytes, or where it lies; None where a source makes its pictures or does not tell."""
+    from tasks.data.folder import Folder
+    from tasks.data.hf import HfDataset
+    from tasks.data.webdataset import WebDataset
+
+    if isinstance(dataset, Folder):
+        return dataset._paths[index]
+    if isinstance(dataset, WebDataset):
+        return dataset._parts[index].read()
+    if isinstance(dataset, HfDataset):
+        return dataset._bytes(dataset._rows[index])
+    return None
+
+
+def _of_file(stored: bytes | Path) -> Header | None:
+    from PIL import Image as pil
+
+    try:
+        with pil.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=_formats()) as image:
+            return Header(*image.size, image.mode, image.format or NO_FILE)
+    except (pil.DecompressionBombError, *_UNREADABLE):
+        return None
+
+
+def _is_too_large(found: Header) -> bool:
+    sides = (found.width, found.height)
+    return found.width * found.height > MAX_PIXELS or max(sides) > MAX_ASPECT * min(sides)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image as pil
+
+    pil.init()
+    return tuple(name for name in FORMATS if name in pil.OPEN)
