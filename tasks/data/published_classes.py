@@ -69,11 +69,14 @@ def read_classes(root: Path) -> Classes:
 def no_names(root: Path) -> DataNotFound:
     """The error about a set for classification without names."""
     other = next((name for name in _OTHER_NAMES if (root / name).is_file()), None)
+    fix = "add it" if other is None else f"write the names of {other} into {NAMES}, one a line"
+    if (root.parent / NAMES).is_file():  # the folder of a split was named
+        fix = f"name the folder above, and the split: wds:{root.parent}:{root.name}"
     return DataNotFound(
         "there are no class names",
         where=root / NAMES,
         expected=_ONE_A_LINE,
-        fix="add it" if other is None else f"write the names of {other} into {NAMES}, one a line",
+        fix=fix,
     )
 
 
@@ -85,7 +88,7 @@ def nameless_notes(names: Sequence[str], labels: Counter[int]) -> Iterator[str]:
         which = ", ".join(map(str, nameless[:_SHOWN])) + (", ..." if len(nameless) > _SHOWN else "")
         yield (
             f"{len(nameless)} of {len(names)} classes have no name in {NAMES} ({which}): their prompts are the "
-            f"templates without one, and {samples:,} samples are theirs"
+            f"templates without one; samples of theirs: {samples:,}"
         )
 
 
@@ -154,6 +157,10 @@ def _have_ids(lines: Sequence[str]) -> bool:
     return all(re.match(r"n[0-9]{8}\b", line) for line in lines)
 
 
+def _have_columns(lines: Sequence[str]) -> bool:
+    return all("\t" in line for line in lines)
+
+
 def _are_double_spaced(lines: Sequence[str]) -> bool:
     """One blank line is a class without a name; each second one is a file whose line ends were doubled."""
     return len(lines) > 3 and all(bool(line) == (place % 2 == 0) for place, line in enumerate(lines))
@@ -164,5 +171,6 @@ _MISTAKEN: dict[str, Callable[[Sequence[str]], bool]] = {
     "the class names stand in quotes, which would become part of every prompt": _are_quoted,
     "the lines are numbered, which would become part of every prompt": _are_numbered,
     "the lines begin with WordNet's ids, which would become part of every prompt": _have_ids,
+    "the lines have several columns, which would become part of every prompt": _have_columns,
     "every second line is blank": _are_double_spaced,
 }

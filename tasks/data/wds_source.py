@@ -12,7 +12,7 @@ https://github.com/LAION-AI/CLIP_benchmark, `clip_benchmark/datasets/builder.py`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ _DEFAULT_SPLIT = "test"
 _TOP = ""
 """Stands for the split of shards that lie at the top."""
 _SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "train", "training")
+_FEW = 32
+"""Subfolders that are looked into: of a folder per class there can be thousands, with a thousand pictures each."""
 _COUNT = "nshards.txt"
 _TABLES = ("captions.*", "labels.*", "metadata.csv", "metadata.jsonl")
 """What makes a folder one of pictures, whatever shards lie beside them; LAION has a metadata.parquet."""
@@ -53,7 +55,10 @@ def is_webdataset(folder: Path) -> bool:
     """Whether a folder has shards where CLIP_benchmark or img2dataset have them, compressed ones included."""
     if _holds_shards(folder / _DEFAULT_SPLIT):
         return True
-    return not any(next(folder.glob(name), None) for name in _TABLES) and bool(_splits(folder, _SPLITS))
+    if any(next(folder.glob(name), None) for name in _TABLES):
+        return False
+    names = _subfolders(folder)
+    return bool(_splits(folder, names if len(names) <= _FEW else _SPLITS))
 
 
 def find_webdataset(spec: str) -> WdsSource:
@@ -69,23 +74,32 @@ def find_webdataset(spec: str) -> WdsSource:
     match = _SPEC.fullmatch(rest)
     if match is None or "\0" in rest:
         raise ConfigError(f"{spec!r} is not a data source", expected=_FORM)
-    place, split = (rest, None) if Path(rest).is_dir() else (match["place"], match["split"])
-    if Path(place).is_dir():
+    place, split = (rest, None) if _is(Path.is_dir, rest) else (match["place"], match["split"])
+    if _is(Path.is_dir, place):
         root, given = Path(place).resolve(), Path(place)
         split = _chosen(root) if split is None else split
         folder = given / split
         beside = (*given.glob("*.txt"), *given.glob("*.json"), *(folder.glob("*") if split else _shards_of(folder)))
         files = tuple(dict.fromkeys((given, folder, *sorted(beside))))
         return WdsSource(root, split, _shards(root, split, linked=False), _named(str(root), split), files)
-    if Path(place).is_file() or "{" in place:
+    is_file = _is(Path.is_file, place)
+    if is_file or "{" in place:
         raise DataNotFound(
-            f"{place!r} is {'one shard' if Path(place).is_file() else 'a pattern'}, not a folder of shards",
+            f"{place!r} is {'one shard' if is_file else 'a pattern'}, not a folder of shards",
             expected=_FORM,
             fix=f"name the folder: {PREFIX}{Path(place).parent}",
         )
     split = split or _DEFAULT_SPLIT
     root = _download(place, split)
     return WdsSource(root, split, _shards(root, split, linked=True), _named(f"{PREFIX}{place}", split))
+
+
+def _is(kind: Callable[[Path], bool], place: str) -> bool:
+    """Whether a text names a file, or a folder; one that cannot be a path (too long) names nothing."""
+    try:
+        return kind(Path(place))
+    except OSError:
+        return False
 
 
 def _named(place: str, split: str) -> str:
@@ -115,7 +129,7 @@ def _download(place: str, split: str) -> Path:
 
 def _chosen(root: Path) -> str:
     """The split where none is named."""
-    found = _splits(root, [folder.name for folder in sorted(root.iterdir()) if folder.is_dir()])
+    found = _splits(root, _subfolders(root))
     if _DEFAULT_SPLIT in found or not found:
         return _DEFAULT_SPLIT
     if len(found) > 1:
@@ -130,6 +144,10 @@ def _chosen(root: Path) -> str:
     return found[0]
 
 
+def _subfolders(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+
+
 def _splits(root: Path, names: Iterable[str]) -> list[str]:
     """Those of `names`, and the top, that hold shards."""
     return [split for split in (_TOP, *names) if _holds_shards(root / split)]
@@ -142,7 +160,7 @@ def _holds_shards(folder: Path) -> bool:
 def _visible(folder: Path) -> Iterator[Path]:
     """The files of a folder without those that macOS leaves beside them (`._0.tar`); none where there is no folder."""
     if folder.is_dir():
-        yield from (path for path in folder.glob("*.t*") if not path.name.startswith("."))
+        yield from (path for path in folder.glob("*.[tT]*") if not path.name.startswith("."))
 
 
 # --- shards ------------------------------------------------------------------------------------------------

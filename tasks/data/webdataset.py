@@ -213,6 +213,10 @@ def _lacking(sample: ShardSample, kind: Kind, source: WdsSource) -> DataError:
     array = next((ending for ending in sample.others if is_array(ending)), None)
     expected = {"picture": ".jpg, .png or .webp", "captions": ".txt", "class": ".cls"}[kind]
     fix = "add it or remove the sample"
+    if kind == "picture":
+        fix += "; pictures of another kind have to be converted first"
+    elif kind == "captions" and "json" in sample.others:
+        fix = "write the caption, if the .json has one, into a member .txt"
     what = f"the sample has no {kind}" if sample.part(kind) is None else "the sample's captions are blank"
     if kind == "captions" and sample.part("class") is not None:
         return no_names(source.root)

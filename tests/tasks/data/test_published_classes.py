@@ -52,6 +52,7 @@ def test_names(tmp_path: Path, names: bytes | str, wanted: tuple[str, ...]) -> N
         ("1,cat\n2,dog\n", "lines are numbered"),
         ("0\tcat\n1\tdog\n", "lines are numbered"),
         ("n01440764 tench\nn01443537 goldfish\n", "WordNet"),
+        ("cat\tx\ndog\ty\n", "several columns"),
         ("cat\n\ndog\n\nhorse\n", "every second line is blank"),
     ],
 )
@@ -67,6 +68,13 @@ def test_names_in_another_file(tmp_path: Path, other: str) -> None:
     assert is_classification(tmp_path)
     with pytest.raises(DataNotFound, match=f"write the names of {other} into classnames.txt"):
         read_classes(tmp_path)
+
+
+def test_the_folder_of_a_split_is_told_from_the_set(tmp_path: Path) -> None:
+    (tmp_path / "classnames.txt").write_text("cat")
+    (tmp_path / "test").mkdir()
+    with pytest.raises(DataNotFound, match=f"wds:{tmp_path}:test"):
+        read_classes(tmp_path / "test")
 
 
 @pytest.mark.parametrize(
@@ -140,4 +148,4 @@ def test_classes_without_a_name_are_counted() -> None:
     assert list(nameless_notes(THREE, Counter())) == []
     (note,) = nameless_notes(("a", *[""] * 7), Counter({0: 9, 1: 2, 7: 3}))
     assert note.startswith("7 of 8 classes have no name in classnames.txt (1, 2, 3, 4, 5, ...)")
-    assert "5 samples are theirs" in note
+    assert "samples of theirs: 5" in note

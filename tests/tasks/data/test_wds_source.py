@@ -78,6 +78,16 @@ def test_the_only_split_need_not_be_named(tmp_path: Path) -> None:
     assert open_dataset(str(tmp_path), "evaluation").source == f"{tmp_path}:test"
 
 
+def test_a_folder_in_parts(tmp_path: Path) -> None:
+    img2dataset(tmp_path / "part-00")
+    assert open_dataset(str(tmp_path), "calibration").source == f"{tmp_path}:part-00"
+
+
+def test_a_text_that_cannot_be_a_path() -> None:
+    with pytest.raises(DataNotFound, match="neither a folder nor a hub id"):
+        open_dataset("wds:/" + "x" * 4000, "evaluation")
+
+
 def test_shards_at_the_top_and_in_a_split(tmp_path: Path) -> None:
     shard(img2dataset(tmp_path) / "val" / "0.tar")
     with pytest.raises(ConfigError, match="val and shards at the top"):
@@ -96,6 +106,7 @@ def test_the_other_splits_are_named(tmp_path: Path) -> None:
         (("0.tar",), "1", None),
         (("00000.tar", "00001.tar"), "2", None),
         (("1.tar", "2.tar"), "2", None),
+        (("0.TAR",), "1", None),
         (("test-000000.tar", "test-000001.tar"), "2", None),
         (("0.tar", "1.tar"), "1", "there are 2 shards, 0.tar to 1.tar, and nshards.txt counts 1"),
         (("0.tar",), "3", "the shard 1.tar is missing"),

@@ -247,7 +247,9 @@ def test_a_class_without_a_name_keeps_its_number_and_is_said(tmp_path: Path, lab
     assert opened.classes is not None and opened.classes.names == ("cat", "", "dog")
     assert [sample.label for sample in opened.samples] == labels
     (note,) = notes_of(opened)
-    assert note.startswith("1 of 3 classes have no name in classnames.txt (1)") and f"{theirs} samples" in note
+    assert (
+        note.startswith("1 of 3 classes have no name in classnames.txt (1)") and f"samples of theirs: {theirs}" in note
+    )
 
 
 @pytest.mark.parametrize("key", ["s0000000", "s0000004"])
