@@ -115,6 +115,7 @@ class _Index:
     labels: Counter[int] = field(default_factory=Counter)
     total: int = 0
     lacking: int = 0
+    _numbered: bool = False
     _first_lacking: DataError | None = None
     _first_outside: tuple[int, str] | None = None
     _passed: ReadShards = field(default_factory=ReadShards)
@@ -143,6 +144,7 @@ class _Index:
                 else:
                     self._lack(sample, self.wanted)
             else:
+                self._numbered |= sample.text(text).lstrip()[:1].isdigit()
                 label = read_class(sample.text(text), text.where, places)
                 self._count(label, text.where, len(self.classes.names))
                 yield _Entry(image, label, text, 1)
@@ -154,12 +156,13 @@ class _Index:
             yield f"{self.lacking:,} of {self.total:,} samples have no picture or no captions, and are left out"
         if self._passed.left_by_macos:
             yield (
-                f"{self._passed.left_by_macos:,} members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are "
-                "passed over"
+                "members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: "
+                f"{self._passed.left_by_macos:,}"
             )
         if self.classes is not None:
             yield from nameless_notes(self.classes.names, self.labels)
-            yield from from_one_note(self.classes.names, self.labels)
+            if self._numbered:
+                yield from from_one_note(self.classes.names, self.labels)
 
     def _samples(self) -> Iterator[ShardSample]:
         seen: dict[str, Path] = {}

@@ -518,7 +518,7 @@ def test_files_of_macos_are_passed_over_and_said(tmp_path: Path) -> None:
     members = [("._s0.png", b"x"), *pairs(), ("__MACOSX/s1.png", b"x"), ("a/.DS_Store", b"x")]
     opened = open_dataset(str(zero_shot(tmp_path, [members])), "evaluation")
     assert len(opened.samples) == 3
-    assert notes_of(opened) == ("3 members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over",)
+    assert notes_of(opened) == ("members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: 3",)
 
 
 def test_labels_by_name_and_as_floats(tmp_path: Path) -> None:
@@ -532,6 +532,8 @@ def test_labels_that_count_from_one(tmp_path: Path) -> None:
     names = "cat\ndog\nhorse"
     opened = open_dataset(str(zero_shot(tmp_path / "b", [labelled([noise(0), noise(1)], [2, 1])], names)), "evaluation")
     assert "if the labels count from 1" in notes_of(opened)[0]
+    named = [("a.png", noise(0)), ("a.cls", b"dog"), ("b.png", noise(1)), ("b.cls", b"horse")]
+    assert notes_of(open_dataset(str(zero_shot(tmp_path / "c", [named], names)), "evaluation")) == ()
 
 
 @pytest.mark.parametrize("ending", ["npy", "cls.npy", "pyd"])
