@@ -227,6 +227,26 @@ def test_not_an_image(data: bytes) -> None:
         decode_rgb(data, "noise.jpg")
 
 
+@pytest.mark.parametrize(
+    ("data", "what", "fix"),
+    [
+        (b"", "the file is empty", "replace"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture", "convert it to JPEG"),
+        (b"<?xml version='1.0'?>\n<svg width='9'/>", "an SVG drawing", "as PNG"),
+        (b"<!DOCTYPE HTML><title>404</title>", "a web page", "replace"),
+        (b"\x93NUMPY\1\0", "none of the known formats", "replace"),
+    ],
+)
+def test_what_is_no_picture_is_named(data: bytes, what: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    for given in (data, tmp_path / "a.jpg"):
+        with pytest.raises(BadSample, match=f"cannot be decoded: {what}") as caught:
+            decode_rgb(given, "a.jpg")
+        assert fix in (caught.value.fix or "")
+        assert "0x" not in str(caught.value)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BadSample, match="No such file"):
         decode_rgb(tmp_path / "nothing.png", "nothing.png")

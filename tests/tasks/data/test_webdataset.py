@@ -297,7 +297,9 @@ def test_captions_missing(tmp_path: Path, missing: str) -> None:
 
 
 def test_class_missing(tmp_path: Path) -> None:
-    refused(zero_shot(tmp_path, [labelled([noise(0)], [0])[:1]]), "no class", "sample 's0000000'")
+    refused(zero_shot(tmp_path / "a", [labelled([noise(0)], [0])[:1]]), "no class", "sample 's0000000'")
+    members = labelled([noise(0)] * 200, [0, 1] * 100)
+    refused(zero_shot(tmp_path / "b", [members[:-1]]), "no class", "sample 's0000199'")
 
 
 def test_empty_captions(tmp_path: Path) -> None:
