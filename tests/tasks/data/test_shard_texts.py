@@ -30,6 +30,11 @@ def test_a_class(data: bytes, label: int) -> None:
     assert read_class(data, "0.tar, s1.cls", NAMES) == label
 
 
+def test_names_match_in_either_unicode_form() -> None:
+    decomposed = places_of(("cat", "Cafe\u0301"))
+    assert {read_class(text.encode(), "s1.cls", decomposed) for text in ("Caf\u00e9", "Cafe\u0301")} == {1}
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
