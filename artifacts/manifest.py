@@ -54,7 +54,8 @@ class Source(Frozen):
 class DataSource(Frozen):
     """A set of samples used: where from, the digest over ids and contents, and how many.
 
-    `skipped` samples could not be decoded; `truncated` texts were longer than the context.
+    `skipped` samples could not be decoded; `truncated` texts were longer than the context. `notes` say what else is odd
+    about the set, a sentence each.
     """
 
     source: str
@@ -62,6 +63,8 @@ class DataSource(Frozen):
     samples: int
     skipped: int = 0
     truncated: int = 0
+    # Left out where there are none, as sources before were written without them.
+    notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
 
 
 class Provenance(Frozen):
@@ -78,6 +81,12 @@ class Provenance(Frozen):
     device: dict[str, Cell]
     code: str
     parents: tuple[Sha256, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about the data, a sentence each."""
+        sources = {"calibration": self.calibration, "evaluation": self.evaluation}
+        return [f"{role} data: {note}" for role, source in sources.items() if source for note in source.notes]
 
 
 class GateResult(Frozen):

@@ -77,6 +77,7 @@ class Wiring:
     parity: tuple[Row, ...] = ()
     studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
+    faint: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Drafted:
         """checkpoint -> calibration -> FP8 -> ONNX -> audit -> engines -> accuracy and latency -> a draft."""
@@ -104,6 +105,9 @@ class Wiring:
             data: PinnedData = self.steps.plain(pin_data_task, *arguments)
         self.steps.timed("resolve", meter.stats)
         self.steps.say(f"resolve: {snapshot.model}, revision {snapshot.revision[:12]}")
+        for ref in filter(None, (data.calibration, data.evaluation)):
+            for note in ref.notes:
+                self.steps.warn(f"{ref.role} data: {note}")
         if others := other_weights(snapshot, active_store()):
             self.steps.warn(others)
         if snapshot.image_size is not None:
@@ -155,6 +159,7 @@ class Wiring:
                 count, first = len(calibration.zeros), calibration.zeros[0]
                 self.steps.say(f"calibrate {encoder}: {count} quantizers see zeros alone, scale 1, such as {first}")
             self._note(data.calibration, calibration.skipped, calibration.truncated)
+            self._note_faint(data.calibration, calibration.faint, calibration.samples)
             self._keep(calibration.table, places.evidence("calibration", encoder), encoder)
         quantized: QuantizedCheckpoint = self.steps.step(
             "quantize", quantize_task, snapshot, preprocess, self.recipe, tables
@@ -281,6 +286,7 @@ class Wiring:
             embeddings.append(made)
             if target == REFERENCE:
                 self._note(data, made.skipped, made.truncated)
+                self._note_faint(data, made.faint, made.rows)
             self._keep(
                 made.outputs, places.evidence("embeddings", encoder, precision, target), encoder, precision, target
             )
@@ -347,6 +353,15 @@ class Wiring:
             if count:
                 self.steps.warn(f"{count} {data.role} samples {what}")
 
+    def _note_faint(self, data: DataRef | None, faint: int, pictures: int) -> None:
+        """Remember, and say, how many pictures of a set have next to no contrast."""
+        if data is not None and faint:
+            self.faint[data.digest] = (
+                f"{faint:,} of {pictures:,} pictures have next to no contrast: they use a sixteenth of the levels of "
+                "brightness at most, as 12 bits that were stored as 16 do"
+            )
+            self.steps.warn(f"{data.role} data: {self.faint[data.digest]}")
+
     def _source(self, data: DataRef) -> DataSource:
         skipped, truncated = self.unusable.get(data.digest, (0, 0))
         return DataSource(
@@ -355,6 +370,7 @@ class Wiring:
             samples=data.samples,
             skipped=skipped,
             truncated=truncated,
+            notes=(*data.notes, *filter(None, [self.faint.get(data.digest)])),
         )
 
     def _encoders(self) -> list[Encoder]:

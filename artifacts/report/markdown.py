@@ -32,7 +32,7 @@ def report_page(manifest: Manifest, evidence: Evidence) -> str:
         TableError, NumericError: a table of the manifest does not keep to its schema.
     """
     source, recipe = manifest.provenance.source, manifest.provenance.recipe
-    found = findings(manifest.tables, manifest.gates)
+    found = findings(manifest.tables, manifest.gates, manifest.provenance.notes)
     rejections = [f"- {_text(sentence(result))}" for result in manifest.gates if result.rejects]
     parts = [
         f"# {_text(manifest.ref)}",

@@ -67,7 +67,7 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
     from markupsafe import Markup
 
     check_tables(manifest.tables)
-    found = findings(manifest.tables, manifest.gates)
+    found = findings(manifest.tables, manifest.gates, manifest.provenance.notes)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
     return template.render(

@@ -32,14 +32,16 @@ class Finding:
     level: Level = "neutral"
 
 
-def findings(tables: Tables, gates: Sequence[GateResult] = ()) -> list[Finding]:
-    """The findings in reading order; what was not measured is said to be so. Without gates nothing is said of them."""
+def findings(tables: Tables, gates: Sequence[GateResult] = (), notes: Sequence[str] = ()) -> list[Finding]:
+    """The findings in reading order; what was not measured is said to be so. Without gates, or notes on the data,
+    nothing is said of them."""
     judged = [_gates(gates)] if gates else []
     return [
         *judged,
         *_parity(tables),
         *_chance(tables),
         *_alike(tables),
+        *_data(notes),
         *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
     ]
 
@@ -108,6 +110,15 @@ def _alike(tables: Tables) -> list[Finding]:
             )
             return [Finding("Classes alike", figure, f"{figure} cannot be told apart", detail, "attention")]
     return []
+
+
+def _data(notes: Sequence[str]) -> list[Finding]:
+    """What is odd about the data without being wrong."""
+    if not notes:
+        return []
+    figure = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
+    clause = f"there {'is' if len(notes) == 1 else 'are'} {figure} on the data"
+    return [Finding("Data", figure, clause, " ".join(f"{note[:1].upper()}{note[1:]}." for note in notes), "attention")]
 
 
 def _size(tables: Tables) -> Finding:

@@ -72,7 +72,7 @@ def print_release(
         + escape(f"evaluated on {provenance.evaluation.source}, {provenance.evaluation.samples} samples"),
         soft_wrap=True,
     )
-    for finding in findings(manifest.tables, manifest.gates):
+    for finding in findings(manifest.tables, manifest.gates, manifest.provenance.notes):
         console.print(
             f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
         )

@@ -85,6 +85,11 @@ class Source(Dataset, Protocol):
     files: Sequence[Path]
 
 
+def notes_of(dataset: Dataset) -> tuple[str, ...]:
+    """What a source has to say of itself that is odd without being wrong, a sentence each; most have nothing."""
+    return tuple(getattr(dataset, "notes", ()))
+
+
 def dataset_digest(dataset: Dataset) -> str:
     """sha256 over every sample's id, image hash, caption and label, in order, and over the classes."""
     rows = [[sample.id, sample.image_hash, sample.caption, sample.label] for sample in dataset.samples]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
+from tasks.data.images import has_contrast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +40,14 @@ class Preprocess(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive good samples; `indices` are their places in the data set."""
+    """Consecutive good samples; `indices` are their places in the data set. `faint` of their pictures have next to no
+    contrast."""
 
     indices: list[int]
     pixel_values: np.ndarray  # float32 [n, 3, H, W]
     input_ids: np.ndarray  # int64 [n, S]
     attention_mask: np.ndarray | None  # int64 [n, S]
+    faint: int = 0
 
     def input(self, name: str) -> np.ndarray:
         """A model input by its name.
@@ -56,6 +59,13 @@ class Batch:
         if value is None:
             raise BadBatch(f"the tokenizer made no {name}", expected="what the model's text encoder takes")
         return value
+
+
+class _Loaded(NamedTuple):
+    """The pixel values of one picture, float32 [3, H, W], and whether it has next to no contrast."""
+
+    pixels: np.ndarray
+    faint: bool
 
 
 class Done(NamedTuple):
@@ -97,8 +107,9 @@ def stream_batches(
 def _stream(
     dataset: Dataset, preprocess: Preprocess, batch_size: int, ahead: int, max_bad_share: float, done: Done
 ) -> Generator[Batch, None, None]:
-    def load(index: int) -> np.ndarray:
-        return _checked(preprocess.image(dataset.image(index)), dataset.samples[index].id)
+    def load(index: int) -> _Loaded:
+        picture = dataset.image(index)
+        return _Loaded(_checked(preprocess.image(picture), dataset.samples[index].id), not has_contrast(picture))
 
     with _threads(min(_THREADS, ahead)) as pool:
         places = range(done.samples, len(dataset.samples))
@@ -118,10 +129,10 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, load: Callable[[int], np.ndarray], places: range, ahead: int
-) -> Iterator[tuple[int, Future[np.ndarray]]]:
+    pool: ThreadPoolExecutor, load: Callable[[int], _Loaded], places: range, ahead: int
+) -> Iterator[tuple[int, Future[_Loaded]]]:
     """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
-    waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+    waiting: deque[tuple[int, Future[_Loaded]]] = deque()
     for index in places:
         waiting.append((index, pool.submit(load, index)))
         if len(waiting) > ahead:
@@ -131,14 +142,14 @@ def _in_order(
 
 
 def _good(
-    loaded: Iterator[tuple[int, Future[np.ndarray]]], dataset: Dataset, max_bad_share: float, bad_before: int
-) -> Iterator[tuple[int, np.ndarray]]:
+    loaded: Iterator[tuple[int, Future[_Loaded]]], dataset: Dataset, max_bad_share: float, bad_before: int
+) -> Iterator[tuple[int, _Loaded]]:
     """The samples that could be decoded; BadSample once there are more bad ones than the set may have."""
     bad: list[str] = []  # not the errors: their tracebacks would keep every bad image in memory
     total = len(dataset.samples)
     for index, future in loaded:
         try:
-            pixels = future.result()
+            good = future.result()
         except BadSample as error:
             bad.append(f"{error.where}: {error.what}")
             _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
@@ -146,7 +157,7 @@ def _good(
             if count / total > max_bad_share:
                 raise _too_many(count, total, max_bad_share, bad[0], dataset.source) from error
         else:
-            yield index, pixels
+            yield index, good
 
 
 def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: str) -> BadSample:
@@ -159,7 +170,7 @@ def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: st
 
 
 def _next_batch(
-    good: Iterator[tuple[int, np.ndarray]], dataset: Dataset, preprocess: Preprocess, size: int
+    good: Iterator[tuple[int, _Loaded]], dataset: Dataset, preprocess: Preprocess, size: int
 ) -> Batch | None:
 
     part = list(islice(good, size))
@@ -169,9 +180,10 @@ def _next_batch(
     input_ids, mask = preprocess.text([dataset.samples[index].caption for index in indices])
     return Batch(
         indices,
-        _stacked([pixels for _, pixels in part]),
+        _stacked([loaded.pixels for _, loaded in part]),
         _tokens(input_ids, len(indices)),
         None if mask is None else _tokens(mask, len(indices)),
+        sum(loaded.faint for _, loaded in part),
     )
 
 

@@ -16,6 +16,7 @@ from artifacts.errors import BadSample, DataChanged
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 64_000_000
 # Preprocessing scales the short side to about 224 pixels, so a 1 x 1,000,000 strip would grow to gigabytes.
@@ -28,6 +29,20 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION_TAG = 0x0112
+_HEAD = 512  # bytes
+_REPLACE = "replace the file or remove its row"
+_NO_PICTURES = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the picture itself", "git lfs pull"),
+    (b"ftyphei", "a HEIC picture, which is not read here", "convert it to JPEG"),
+    (b"ftypmif1", "a HEIF picture, which is not read here", "convert it to JPEG"),
+    (b"<svg", "an SVG drawing, which has no pixels", "draw it at the size that it is seen at, as PNG"),
+    (b"<html", "a web page: what a server answered instead of the picture", _REPLACE),
+    (b"<!doctype html", "a web page: what a server answered instead of the picture", _REPLACE),
+    (b"%pdf", "a PDF document", _REPLACE),
+)
+"""What is in the first bytes of files that are often found in the place of pictures, what they are, and what to do."""
+_LEAST_RANGE = 16
+_LOOKED_AT = 64
 
 
 def decode_rgb(data: bytes | Path, where: str) -> Image:
@@ -40,13 +55,57 @@ def decode_rgb(data: bytes | Path, where: str) -> Image:
     Raises:
         BadSample: not an image of a known format, truncated or corrupt, or too large to decode safely.
     """
+    with _bad_sample(where), _opened(data, where) as image:
+        return _picture(image, where)
+
+
+def _opened(data: bytes | Path, where: str) -> ImageFile:
+    """The picture with its header read.
+
+    Raises:
+        BadSample: of no known format; says what the first bytes tell.
+    """
+    from PIL import Image as pil
+    from PIL import UnidentifiedImageError
+
+    try:
+        return pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats())
+    except UnidentifiedImageError as error:
+        what, fix = _told_by(_beginning(data))
+        raise _undecodable(what, where, fix) from error
+
+
+def _beginning(data: bytes | Path) -> bytes:
+    if isinstance(data, bytes):
+        return data[:_HEAD]
+    with data.open("rb") as stream:
+        return stream.read(_HEAD)
+
+
+def _told_by(beginning: bytes) -> tuple[str, str]:
+    """What a file is that is no picture of a known format, and what to do."""
+    if not beginning:
+        return "the file is empty", _REPLACE
+    found = next((words for mark, *words in _NO_PICTURES if mark in beginning.lower()), None)
+    return (found[0], found[1]) if found else ("none of the known formats", _REPLACE)
+
+
+def has_contrast(picture: Image) -> bool:
+    """Whether an RGB picture uses more than a sixteenth of the 256 levels: 12 bits that were stored as 16, or 0 to 255
+    as 32, do not, and are next to black to any model.
+
+    Decided by a few thousand pixels where they have contrast, which takes microseconds, and by all otherwise.
+    """
     from PIL import Image as pil
 
-    with (
-        _bad_sample(where),
-        pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats()) as image,
-    ):
-        return _picture(image, where)
+    few = picture.resize((min(picture.width, _LOOKED_AT), min(picture.height, _LOOKED_AT)), pil.Resampling.NEAREST)
+    return _has_range(few) or _has_range(picture)
+
+
+def _has_range(picture: Image) -> bool:
+    import numpy as np
+
+    return bool(np.ptp(np.asarray(picture), axis=(0, 1)).max() > _LEAST_RANGE)
 
 
 def opened_rgb(image: Image, where: str) -> Image:
@@ -76,12 +135,12 @@ def _bad_sample(where: str) -> Iterator[None]:
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
         raise _bomb(str(error), where) from error
     except _UNREADABLE as error:
-        raise BadSample(
-            f"the image cannot be decoded: {error or type(error).__name__}",
-            where=where,
-            expected=f"a complete image file ({', '.join(_formats())})",
-            fix="replace the file or remove its row",
-        ) from error
+        raise _undecodable(f"{error or type(error).__name__}", where, _REPLACE) from error
+
+
+def _undecodable(what: str, where: str, fix: str) -> BadSample:
+    expected = f"a complete image file ({', '.join(_formats())})"
+    return BadSample(f"the image cannot be decoded: {what}", where=where, expected=expected, fix=fix)
 
 
 def decode_unchanged(data: bytes, image_hash: str, where: str) -> Image:

@@ -16,7 +16,7 @@ from tasks.data import (
     check_enough,
     check_unseen,
 )
-from tasks.data.base import Role
+from tasks.data.base import Role, notes_of
 from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
@@ -24,7 +24,8 @@ from tasks.data.texts import evaluation_texts
 class DataRef(Frozen):
     """A source with the digest of its samples (ids, image hashes, captions, labels).
 
-    `seen` is the digest of the part that a step gets to see, where it does not see all.
+    `seen` is the digest of the part that a step gets to see, where it does not see all. `notes` say what is odd about
+    the set, a sentence each.
     """
 
     spec: str
@@ -34,6 +35,7 @@ class DataRef(Frozen):
     samples: int
     texts: Sha256 | None = None
     seen: Sha256 | None = None
+    notes: tuple[str, ...] = ()
 
     def cache_identity(self) -> str:
         """The content; where it lies does not matter."""
@@ -78,6 +80,7 @@ def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset
         digest=found.digest,
         samples=len(dataset.samples),
         texts=digest_json(evaluation_texts(dataset)),
+        notes=notes_of(dataset),
     )
     return ref, dataset
 

@@ -1,37 +1,54 @@
 """Tar files of samples, as the webdataset library writes them: found by their headers, read where they lie.
 
-A sample is a run of members with one key: `s0000003.png` and `s0000003.cls` are two parts of `s0000003`. Nothing is
-extracted, so the members' paths, owners and modes have no effect.
+A sample is the members of one shard with one key, in any order: `s0000003.png` and `s0000003.cls` are two parts of
+`s0000003`. Nothing is extracted, so the members' paths, owners and modes have no effect.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 import tarfile
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from artifacts.errors import DataError
 from tasks.data.rows import unreadable
+from tasks.data.shard_names import ENDINGS, Kind, MemberName, is_left_by_macos, take_apart
 
 MAX_PART_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 10
-_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)  # as webdataset splits a member's name
 _BLOCK = 512  # bytes: headers and contents of a tar file start at multiples of it
 _TAIL = 1 << 20  # bytes of padding read at a time
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip", ".gz"),
+    b"BZh": ("bzip2", "bunzip2", ".bz2"),
+    b"\xfd7zXZ": ("xz", "unxz", ".xz"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd", ".zst"),
+}
+COMPRESSED_SUFFIXES = (*(f".tar{suffix}" for _, _, suffix in _COMPRESSED.values()), ".tgz", ".tbz2", ".txz")
+_NO_TAR = {
+    b"version https://git-lfs": ("a Git LFS pointer, not the shard itself", "git lfs pull"),
+    b"PK\x03\x04": ("a zip archive", "unpack it and write its files with tar, uncompressed"),
+    b"<": ("a web page or XML", "download the shard again: this is what the server answered instead"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One member: its name, and its place in the shard in bytes; `data` where it was asked for."""
+    """One member: its name as key and ending, and its place in the shard in bytes."""
 
     shard: Path
-    name: str
+    key: str
+    ending: str
     offset: int
     size: int
-    data: bytes | None
+
+    @property
+    def name(self) -> str:
+        """As the shard has it."""
+        return f"{self.key}.{self.ending}"
 
     @property
     def where(self) -> str:
@@ -55,26 +72,89 @@ class Part:
         return data
 
 
-def read_shard(shard: Path, texts: Collection[str]) -> Iterator[tuple[str, dict[str, Part]]]:
-    """Every sample in order: its key, and its parts by lower-case extension. Content is read of `texts` alone.
+@dataclass(slots=True)
+class ShardSample:
+    """The members of one key: those of each kind by their endings in lower case, the content of the text that was asked
+    for, and the endings of all other members."""
+
+    key: str
+    parts: dict[str, Part] = field(default_factory=dict)
+    texts: dict[str, bytes] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def part(self, kind: Kind) -> Part | None:
+        """The member of a kind; of several the one whose ending comes first."""
+        return next((self.parts[ending] for ending in ENDINGS[kind] if ending in self.parts), None)
+
+    def text(self, part: Part) -> bytes:
+        """The content of a member of the kind that was asked for."""
+        return self.texts[part.ending.lower()]
+
+    @property
+    def endings(self) -> list[str]:
+        """Those of all its members, as messages show them."""
+        return [*(f".{part.ending}" for part in self.parts.values()), *(f".{other}" for other in self.others)]
+
+
+@dataclass(slots=True)
+class ReadShards:
+    """What was passed over while shards were read: files of macOS, and members of no sample by their endings."""
+
+    left_by_macos: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+
+
+def read_shard(shard: Path, text: Kind, passed: ReadShards) -> list[ShardSample]:
+    """Every sample, in the order of their first members. Content is read of members of the kind `text` alone.
+
+    A member as `s1.mask.png` belongs to `s1` where there is a sample of that key, and is passed over, as webdataset has
+    it; otherwise it is a part of `s1.mask`.
 
     Raises:
         DataError: not a complete, uncompressed tar file; a member that is a link, a device or too large; a part that
-            comes twice. Names the member.
+            comes twice; a key with a dot that could be read as either of two samples. Names the member.
     """
-    for key, parts in groupby(_parts(shard, texts), key=lambda part: _split(part.name)[0]):
-        found: dict[str, Part] = {}
-        for part in parts:
-            kind = _split(part.name)[1]
-            if kind in found:
-                raise DataError(
-                    f"the sample {key!r} has two parts of one kind, {found[kind].name!r} and {part.name!r}",
-                    where=shard,
-                    expected="one member for each extension",
-                    fix="write the shard again with distinct keys",
-                )
-            found[kind] = part
-        yield key, found
+    found: dict[str, ShardSample] = {}
+    first_keys: dict[str, str] = {}  # of keys with dots: what webdataset would have for key
+    for name, part, content in _members(shard, text, passed):
+        key = sys.intern(name.key)
+        sample = found.setdefault(key, ShardSample(key))
+        if name.ending is None:
+            sample.others.append(name.first_ending)
+            passed.unknown[name.first_ending] += 1
+            continue
+        if key != name.first_key:
+            first_keys[key] = name.first_key
+        ending = name.ending.lower()
+        if ending in sample.parts:
+            raise DataError(
+                f"the sample {key!r} has two parts of one kind, {sample.parts[ending].name!r} and {part.name!r}",
+                where=shard,
+                expected="one member for each extension",
+                fix="write the shard again with distinct keys",
+            )
+        sample.parts[ending] = part
+        if content is not None:
+            sample.texts[ending] = content
+    for key, first in first_keys.items():
+        _settle(found, key, first, text, shard)
+    return [sample for sample in found.values() if sample.parts]
+
+
+def _settle(found: dict[str, ShardSample], key: str, first: str, text: Kind, shard: Path) -> None:
+    """Decide what a key with a dot is: a sample of its own, or more members of the sample that webdataset sees."""
+    sample, whole = found[key], found.get(first)
+    if whole is None or not whole.parts:
+        return
+    if sample.part("picture") is not None and sample.part(text) is not None:
+        raise DataError(
+            f"{key!r} could be a sample of its own, or more of {first!r}: webdataset ends keys at the first dot",
+            where=shard,
+            expected="keys without dots, or none that is the beginning of another",
+            fix=f"write the shard again, for example with {key.replace('.', '_')!r} for {key!r}",
+        )
+    whole.others += [part.name.removeprefix(f"{first}.") for part in sample.parts.values()]
+    del found[key]
 
 
 def damaged(what: str, where: object) -> DataError:
@@ -82,27 +162,61 @@ def damaged(what: str, where: object) -> DataError:
     return DataError(what, where=where, expected="a complete, uncompressed tar file", fix="copy or write it again")
 
 
-def _split(name: str) -> tuple[str, str]:
-    match = _NAME.fullmatch(name)
-    assert match is not None  # _parts leaves the others out
-    return match[1], match[2].lower()
-
-
-def _parts(shard: Path, texts: Collection[str]) -> Iterator[Part]:
+def compressed(shard: Path) -> DataError:
+    """The error about a shard that is named as a compressed one: what packed it, and how to unpack it."""
     try:
-        with shard.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
-                _check_header(member, shard)
-                if _NAME.fullmatch(member.name) and not member.isdir():
-                    _check_member(member, shard)
-                    wanted = _split(member.name)[1] in texts
-                    yield Part(shard, member.name, member.offset_data, member.size, _text(tar, member, shard, wanted))
-            _check_end(stream, tar.offset, shard)
+        with shard.open("rb") as stream:
+            _check_format(stream.read(_BLOCK), shard)
+    except OSError as error:
+        return unreadable(shard, error)
+    except DataError as error:
+        return error
+    plain = f"{shard.name.partition('.')[0]}.tar"
+    return DataError("the shard is named as a compressed one, and is none", where=shard, fix=f"mv {shard.name} {plain}")
+
+
+def _members(shard: Path, text: Kind, passed: ReadShards) -> Iterator[tuple[MemberName, Part, bytes | None]]:
+    """Every member whose name has an ending, and the content of those of the kind `text`."""
+    try:
+        with shard.open("rb") as stream:
+            _check_format(stream.read(_BLOCK), shard)
+            stream.seek(0)
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                while (member := tar.next()) is not None:
+                    tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
+                    _check_header(member, shard)
+                    if is_left_by_macos(member.name):
+                        passed.left_by_macos += not member.isdir()
+                        continue
+                    name = None if member.isdir() else take_apart(member.name)
+                    if name is not None:
+                        _check_member(member, shard)
+                        ending = sys.intern(name.first_ending if name.ending is None else name.ending)
+                        part = Part(shard, name.key, ending, member.offset_data, member.size)
+                        yield name, part, _content(tar, member, shard) if name.kind == text else None
+                _check_end(stream, tar.offset, shard)
     except OSError as error:
         raise unreadable(shard, error) from error
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise damaged(f"the shard cannot be read: {error}", shard) from error
+
+
+def _check_format(beginning: bytes, shard: Path) -> None:
+    """Name what is no tar file, where its first bytes tell."""
+    for magic, (kind, program, suffix) in _COMPRESSED.items():
+        if beginning.startswith(magic):
+            unpack = f"{program} {shard.name}"
+            if shard.suffix.lower() == ".tar":  # which the program would not take
+                unpack = f"mv {shard.name} {shard.name}{suffix} && {unpack}{suffix}"
+            raise DataError(
+                f"the shard is compressed with {kind}",
+                where=shard,
+                expected="a complete, uncompressed tar file: pictures are compressed already, and read where they lie",
+                fix=unpack,
+            )
+    for magic, (what, fix) in _NO_TAR.items():
+        if beginning.startswith(magic) and b"ustar" not in beginning:
+            raise DataError(f"the shard is {what}", where=shard, expected="a complete, uncompressed tar file", fix=fix)
 
 
 def _check_header(member: tarfile.TarInfo, shard: Path) -> None:
@@ -134,9 +248,7 @@ def _too_large(member: tarfile.TarInfo, shard: Path, limit: int) -> DataError:
     )
 
 
-def _text(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path, wanted: bool) -> bytes | None:
-    if not wanted:
-        return None
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> bytes:
     if member.size > MAX_TEXT_BYTES:
         raise _too_large(member, shard, MAX_TEXT_BYTES)
     stream = tar.extractfile(member)

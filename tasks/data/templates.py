@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from artifacts.errors import DataError
@@ -40,15 +41,20 @@ def read_templates(path: Path) -> tuple[str, ...]:
 def read_benchmark_templates(path: Path) -> tuple[str, ...]:
     """The templates of CLIP_benchmark's layout, where the name goes in place of `{c}`, with `{}` instead.
 
+    A file that has `{}` in every line, as OpenAI's lists have, is read as it is.
+
     Raises:
         DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template at all; names the line.
     """
+    lines = [line for line in read_utf8(path).splitlines() if line.strip()]
+    place = "{}" if lines and all(_has_one_brace(line, "{}") for line in lines) else "{c}"
+    return tuple(line.replace(place, "{}") for line in _read(path, place, partial(_has_one_brace, place=place)))
 
-    def has_no_other_brace(line: str) -> bool:
-        rest = line.replace("{c}", "")
-        return rest != line and "{" not in rest and "}" not in rest
 
-    return tuple(line.replace("{c}", "{}") for line in _read(path, "{c}", has_no_other_brace))
+def _has_one_brace(line: str, place: str) -> bool:
+    """Whether a line has `place` for the class, once or more, and no other brace."""
+    rest = line.replace(place, "")
+    return rest != line and "{" not in rest and "}" not in rest
 
 
 _PYTHON = re.compile(r"""lambda\s+\w+\s*:|[\[(]?\s*f?(?P<quote>['"]).*(?P=quote)\s*[])]?\s*,?$""")

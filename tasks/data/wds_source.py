@@ -1,8 +1,10 @@
-"""Finding a webdataset in the layout of CLIP_benchmark: a folder, or a data set on the Hugging Face hub.
+"""Finding a webdataset: a folder, or a data set on the Hugging Face hub, in the layout of CLIP_benchmark
 
     classnames.txt, zeroshot_classification_templates.txt    for zero-shot classification
     dataset_type.txt                                         "retrieval" for retrieval
     test/nshards.txt, test/0.tar, test/1.tar, ...            the samples of one split
+
+or in that of img2dataset and LAION, whose shards lie at the top: 00000.tar, 00000.parquet, 00000_stats.json, ...
 
 https://github.com/LAION-AI/CLIP_benchmark, `clip_benchmark/datasets/builder.py`, `build_wds_dataset`
 """
@@ -10,6 +12,7 @@ https://github.com/LAION-AI/CLIP_benchmark, `clip_benchmark/datasets/builder.py`
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +21,18 @@ from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachab
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.data.hf_source import hub_name
 from tasks.data.rows import read_utf8
+from tasks.data.shards import COMPRESSED_SUFFIXES, compressed
 
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"
+_TOP = ""
+"""Stands for the split of shards that lie at the top."""
+_SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "train", "training")
+_FEW = 32
+"""Subfolders that are looked into: of a folder per class there can be thousands, with a thousand pictures each."""
+_COUNT = "nshards.txt"
+_TABLES = ("captions.*", "labels.*", "metadata.csv", "metadata.jsonl")
+"""What makes a folder one of pictures, whatever shards lie beside them; LAION has a metadata.parquet."""
 _SPEC = re.compile(r"(?P<place>.+?)(?::(?P<split>\w[\w-]*))?")
 _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 
@@ -40,31 +52,58 @@ class WdsSource:
 
 
 def is_webdataset(folder: Path) -> bool:
-    """Whether a folder has shards where CLIP_benchmark looks for them."""
-    return next((folder / _DEFAULT_SPLIT).glob("*.tar"), None) is not None
+    """Whether a folder has shards where CLIP_benchmark or img2dataset have them, compressed ones included."""
+    if _holds_shards(folder / _DEFAULT_SPLIT):
+        return True
+    if any(next(folder.glob(name), None) for name in _TABLES):
+        return False
+    names = _subfolders(folder)
+    return bool(_splits(folder, names if len(names) <= _FEW else _SPLITS))
 
 
 def find_webdataset(spec: str) -> WdsSource:
-    """Find `wds:PLACE[:SPLIT]`, or a folder; a hub data set is downloaded to the hub's own cache. The split is test
-    unless it is named.
+    """Find `wds:PLACE[:SPLIT]`, or a folder; a hub data set is downloaded to the hub's own cache. Unless it is named,
+    the split is test, or the only one that there is.
 
     Raises:
-        ConfigError: the text is not of that form.
+        ConfigError: the text is not of that form, or a split has to be named.
         DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
-        DataError: shards are missing.
+        DataError: shards are missing, compressed, or more than are counted.
     """
     rest = spec.removeprefix(PREFIX)
     match = _SPEC.fullmatch(rest)
     if match is None or "\0" in rest:
         raise ConfigError(f"{spec!r} is not a data source", expected=_FORM)
-    place, split = (rest, None) if Path(rest).is_dir() else (match["place"], match["split"])
-    split = split or _DEFAULT_SPLIT
-    if Path(place).is_dir():
+    place, split = (rest, None) if _is(Path.is_dir, rest) else (match["place"], match["split"])
+    if _is(Path.is_dir, place):
         root, given = Path(place).resolve(), Path(place)
-        files = (given, given / split, *sorted(given.glob("*.txt")), *sorted((given / split).glob("*")))
-        return WdsSource(root, split, _shards(root, split, within=root), f"{root}:{split}", files)
+        split = _chosen(root) if split is None else split
+        folder = given / split
+        beside = (*given.glob("*.txt"), *given.glob("*.json"), *(folder.glob("*") if split else _shards_of(folder)))
+        files = tuple(dict.fromkeys((given, folder, *sorted(beside))))
+        return WdsSource(root, split, _shards(root, split, linked=False), _named(str(root), split), files)
+    is_file = _is(Path.is_file, place)
+    if is_file or "{" in place:
+        raise DataNotFound(
+            f"{place!r} is {'one shard' if is_file else 'a pattern'}, not a folder of shards",
+            expected=_FORM,
+            fix=f"name the folder: {PREFIX}{Path(place).parent}",
+        )
+    split = split or _DEFAULT_SPLIT
     root = _download(place, split)
-    return WdsSource(root, split, _shards(root, split, within=None), f"{PREFIX}{place}:{split}")
+    return WdsSource(root, split, _shards(root, split, linked=True), _named(f"{PREFIX}{place}", split))
+
+
+def _is(kind: Callable[[Path], bool], place: str) -> bool:
+    """Whether a text names a file, or a folder; one that cannot be a path (too long) names nothing."""
+    try:
+        return kind(Path(place))
+    except OSError:
+        return False
+
+
+def _named(place: str, split: str) -> str:
+    return f"{place}:{split}" if split else place
 
 
 def _download(place: str, split: str) -> Path:
@@ -85,33 +124,140 @@ def _download(place: str, split: str) -> Path:
         ) from error
 
 
-def _shards(root: Path, split: str, *, within: Path | None) -> tuple[Path, ...]:
-    """The shards of a split in order; the hub's cache is made of links, a folder's must not leave it."""
-    folder = root / split
-    found = sorted(folder.glob("*.tar"), key=_order)
-    if not found:
-        raise DataNotFound(
-            f"there are no shards of the split {split!r}", where=folder, expected="0.tar, 1.tar, ...", fix=_FORM
+# --- splits ------------------------------------------------------------------------------------------------
+
+
+def _chosen(root: Path) -> str:
+    """The split where none is named."""
+    found = _splits(root, _subfolders(root))
+    if _DEFAULT_SPLIT in found or not found:
+        return _DEFAULT_SPLIT
+    if len(found) > 1:
+        at_top = " and shards at the top" if _TOP in found else ""
+        named = [split for split in found if split]
+        raise ConfigError(
+            "name the split to use",
+            where=root,
+            expected=f"one of {', '.join(named)}{at_top}",
+            fix=f"{PREFIX}{root}:{named[0]}" + (", or move the other shards away" if at_top else ""),
         )
-    listed = folder / "nshards.txt"
+    return found[0]
+
+
+def _subfolders(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+
+
+def _splits(root: Path, names: Iterable[str]) -> list[str]:
+    """Those of `names`, and the top, that hold shards."""
+    return [split for split in (_TOP, *names) if _holds_shards(root / split)]
+
+
+def _holds_shards(folder: Path) -> bool:
+    return any(path.name.lower().endswith((".tar", *COMPRESSED_SUFFIXES)) for path in _visible(folder))
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """The files of a folder without those that macOS leaves beside them (`._0.tar`); none where there is no folder."""
+    if folder.is_dir():
+        yield from (path for path in folder.glob("*.[tT]*") if not path.name.startswith("."))
+
+
+# --- shards ------------------------------------------------------------------------------------------------
+
+
+def _shards_of(folder: Path) -> list[Path]:
+    """The shards of a folder in order.
+
+    Raises:
+        DataError: one is compressed.
+    """
+    paths = list(_visible(folder))
+    for path in sorted(paths):
+        if path.name.lower().endswith(COMPRESSED_SUFFIXES):
+            raise compressed(path)
+    return sorted((path for path in paths if path.suffix.lower() == ".tar"), key=_order)
+
+
+def _shards(root: Path, split: str, *, linked: bool) -> tuple[Path, ...]:
+    """The shards of a split in order; `linked`: they may be links to anywhere, as the hub's cache is made of."""
+    folder = root / split
+    found = _shards_of(folder)
+    if not found:
+        raise _no_shards(root, split)
+    listed = folder / _COUNT
     if listed.is_file():
-        found = [folder / f"{number}.tar" for number in range(_count(listed))]
+        _check_count(found, _count(listed), listed)
     for shard in found:
         if not shard.is_file():
             raise DataError(
                 f"the shard {shard.name} is missing",
                 where=folder,
-                expected=f"the {len(found)} shards that {listed.name} counts",
+                expected="a file, or a link to one",
                 fix="copy it, or download the data set again",
             )
-        if within is not None and not shard.resolve().is_relative_to(within):
+        if not (linked or _is_within(root, shard.resolve())):
             raise DataError("the shard is a link that leaves the folder", where=shard, fix="copy the file")
     return tuple(found)
 
 
+def _no_shards(root: Path, split: str) -> DataNotFound:
+    snapshots = sorted((root / "snapshots").glob("*"))
+    if snapshots:  # a repository in the hub's cache
+        return DataNotFound(
+            "the folder is a repository in the hub's cache, not a data set",
+            where=root,
+            expected="one of its snapshots",
+            fix=f"{PREFIX}{snapshots[-1]}",
+        )
+    others = sorted(
+        {path.parent.name for path in root.glob(f"*/{_COUNT}")} | set(_splits(root, _SPLITS)) - {_TOP, split}
+    )
+    return DataNotFound(
+        f"there are no shards of the split {split!r}",
+        where=root / split,
+        expected="0.tar, 1.tar, ..." + (f"; there are the splits {', '.join(others)}" if others else ""),
+        fix=_FORM,
+    )
+
+
+def _is_within(root: Path, path: Path) -> bool:
+    """Whether a file belongs to a folder: it lies in it, or, for a snapshot in the hub's cache, among its blobs."""
+    return path.is_relative_to(root) or (
+        root.parent.name == "snapshots" and path.is_relative_to(root.parent.parent / "blobs")
+    )
+
+
 def _order(shard: Path) -> tuple[int, int, str]:
     """10.tar after 9.tar, and names that are no numbers last."""
-    return (0, int(shard.stem), "") if re.fullmatch("[0-9]{1,9}", shard.stem) else (1, 0, shard.name)
+    number = _number(shard)
+    return (1, 0, shard.name) if number is None else (0, number, shard.name)
+
+
+def _number(shard: Path) -> int | None:
+    return int(shard.stem) if re.fullmatch("[0-9]{1,9}", shard.stem) else None
+
+
+def _check_count(found: Sequence[Path], count: int, listed: Path) -> None:
+    """Hold the shards that are there to the number in `nshards.txt`; a name may be padded with zeros."""
+    numbers = [_number(shard) for shard in found]
+    first = 1 if numbers == list(range(1, count + 1)) else 0
+    missing = [] if None in numbers else [place for place in range(first, first + count) if place not in numbers]
+    if missing or len(found) < count:
+        what = f"the shard {missing[0]}.tar is missing" if missing else f"{count - len(found)} shards are missing"
+        raise DataError(
+            what,
+            where=listed.parent,
+            expected=f"the {count} shards that {listed.name} counts",
+            fix=f"copy it, or download the data set again; or correct {listed.name} if there are {len(found)}",
+        )
+    if len(found) > count:
+        raise DataError(
+            f"there are {len(found)} shards, {found[0].name} to {found[-1].name}, and {listed.name} counts {count}",
+            where=listed.parent,
+            expected="as many shards as are counted: of the others CLIP_benchmark would read none",
+            fix=f"write {len(found)} into {listed.name}, or move the others away",
+        )
 
 
 def _count(path: Path) -> int:

@@ -1,40 +1,50 @@
-"""A webdataset in the layout of CLIP_benchmark as a data source: zero-shot classification, or retrieval."""
+"""Shards of pictures as CLIP_benchmark, img2dataset and LAION write them, as a data source: zero-shot classification,
+or retrieval."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.errors import DataError, DataNotFound
+from artifacts.errors import DataError
 from tasks.data.base import Classes, Sample, numbered
 from tasks.data.images import decode_unchanged
-from tasks.data.rows import read_utf8
-from tasks.data.shards import Part, read_shard
+from tasks.data.published_classes import (
+    TYPE,
+    from_one_note,
+    is_classification,
+    nameless_notes,
+    no_names,
+    out_of_range,
+    read_classes,
+)
+from tasks.data.shard_names import Kind, is_array
+from tasks.data.shard_texts import places_of, read_captions, read_class
+from tasks.data.shards import Part, ReadShards, ShardSample, read_shard
 from tasks.data.subset import whole_subset
-from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_benchmark_templates
+from tasks.data.templates import fill
 from tasks.data.wds_source import WdsSource, find_webdataset
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_IMAGES = ("webp", "png", "jpg", "jpeg")  # those that CLIP_benchmark reads, in its order
-_CLASS, _CAPTIONS = "cls", "txt"
-_NAMES, _TEMPLATES, _TYPE = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
-_TYPES = ("classification", "retrieval")
+_MAX_WITHOUT_CAPTIONS = 0.01
+"""The share of samples without a picture or captions that is left out: web pages have such pictures."""
+_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A sample that is not hashed yet; with classes, it has no captions of its own."""
+    """A sample that is not hashed yet: with its class, or with the place of its captions and how many they are."""
 
-    key: str
     image: Part
     label: int | None
-    captions: tuple[str, ...]
+    text: Part
+    count: int
 
 
 class WebDataset:
@@ -42,23 +52,27 @@ class WebDataset:
 
     A picture with several captions gives one sample for each. `limit` counts samples and keeps a seeded draw of whole
     pictures, with all of their captions.
+
+    `notes` say what is odd about the set without being wrong, a sentence each.
     """
 
     def __init__(self, spec: str, limit: int | None = None) -> None:
         """Read every header, class and caption, and hash the pictures that are kept; nothing is decoded.
 
         Raises:
-            ConfigError: a malformed spec.
+            ConfigError: a malformed spec, or a split has to be named.
             DataNotFound: no such folder, hub id or split, or no class names.
-            DataError: a damaged shard; a sample without picture, class or captions, or with a key that another has; a
-                class that is out of range or has no samples. Names the sample or the line.
+            DataError: a damaged shard; a sample without picture or class, or with a key that another has; more than
+                1 % of samples without captions; a class that is out of range. Names the sample or the line.
         """
         found = find_webdataset(spec)
         self.source: str = found.name
         self.files: Sequence[Path] = found.files
-        self.classes: Classes | None = _classes(found) if _is_classification(found.root) else None
-        every = list(_entries(found, self.classes))
-        kept = whole_subset([len(entry.captions) or 1 for entry in every], limit)
+        self.classes: Classes | None = read_classes(found.root) if is_classification(found.root) else None
+        index = _Index(found, self.classes)
+        every = list(index.entries())
+        self.notes: tuple[str, ...] = tuple(index.notes())
+        kept = whole_subset([entry.count for entry in every], limit)
         self._parts: list[Part] = []
         self.samples: Sequence[Sample] = tuple(self._samples([every[place] for place in kept]))
 
@@ -76,116 +90,147 @@ class WebDataset:
         """In the order of the shards, which are so read from end to end."""
         classes = self.classes
         prompts = [] if classes is None else [fill(classes.templates[0], name) for name in classes.names]
-        captions = [entry.captions if entry.label is None else (prompts[entry.label],) for entry in entries]
-        names = numbered([entry.key for entry, own in zip(entries, captions, strict=True) for _ in own])
-        for entry, own in zip(entries, captions, strict=True):
+        names = numbered([entry.image.key for entry in entries for _ in range(entry.count)])
+        for entry in entries:
             digest = hashlib.sha256(entry.image.read()).hexdigest()
+            own = _captions(entry.text) if entry.label is None else (prompts[entry.label],)
             for caption in own:
                 self._parts.append(entry.image)
-                yield Sample(next(names), digest, caption, entry.label, entry.key)
-
-
-# --- classes -----------------------------------------------------------------------------------------------
-
-
-def _is_classification(root: Path) -> bool:
-    """What `dataset_type.txt` says; without it, whether there are class names."""
-    path = root / _TYPE
-    if not path.is_file():
-        return (root / _NAMES).is_file() or (root / _TEMPLATES).is_file()
-    kind = read_utf8(path).strip().lower()
-    if kind not in _TYPES:
-        raise DataError(
-            f"{kind[:40]!r} is not a type of data set that can be evaluated",
-            where=f"{path}, line 1",
-            expected=" or ".join(_TYPES),
-            fix="use another data set",
-        )
-    return kind == "classification"
-
-
-def _classes(source: WdsSource) -> Classes:
-    path = source.root / _NAMES
-    if not path.is_file():
-        raise DataNotFound(
-            "there are no class names", where=path, expected="one class a line, the first being class 0", fix="add it"
-        )
-    templates = source.root / _TEMPLATES
-    read = read_benchmark_templates(templates) if templates.is_file() else DEFAULT_TEMPLATES
-    return Classes(_class_names(path), read, published=True)
-
-
-def _class_names(path: Path) -> tuple[str, ...]:
-    """One a line. A line left blank would move the numbers of all that follow, so only the end may be blank.
-
-    Two classes may have one name: ImageNet's are known for it.
-    """
-    names = [line.strip() for line in read_utf8(path).rstrip().split("\n")]
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise DataError(
-                "a class without a name", where=f"{path}, line {number}", expected="one class a line", fix="name it"
-            )
-    return tuple(names)
-
-
-# --- samples -----------------------------------------------------------------------------------------------
-
-
-def _entries(source: WdsSource, classes: Classes | None) -> Iterator[_Entry]:
-    wanted = _CAPTIONS if classes is None else _CLASS
-    seen: dict[str, Path] = {}
-    for shard in source.shards:
-        for key, parts in read_shard(shard, (wanted,)):
-            if key in seen:
-                raise DataError(
-                    f"the id {key!r} comes twice",
-                    where=shard if seen[key] == shard else f"{seen[key]} and {shard}",
-                    expected="a key of its own for each sample, its members side by side",
-                    fix="write the shards again",
-                )
-            seen[key] = shard
-            where = f"{shard}, sample {key!r}"
-            image = next((parts[kind] for kind in _IMAGES if kind in parts), None)
-            if image is None or wanted not in parts:
-                raise _lacking("picture" if image is None else "captions" if classes is None else "class", where)
-            if classes is None:
-                yield _Entry(key, image, None, _captions(parts[wanted]))
-            else:
-                yield _Entry(key, image, _label(parts[wanted], len(classes.names)), ())
-
-
-def _lacking(what: str, where: str) -> DataError:
-    kinds = {"picture": ", .".join(_IMAGES), "captions": _CAPTIONS, "class": _CLASS}
-    return DataError(
-        f"the sample has no {what}", where=where, expected=f"a member .{kinds[what]}", fix="add it or remove the sample"
-    )
-
-
-def _label(part: Part, classes: int) -> int:
-    assert part.data is not None
-    text = part.data.decode("ascii", errors="replace").strip()
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise DataError(f"{text[:20]!r} is not a class", where=part.where, expected="a whole number", fix="correct it")
-    if not 0 <= int(text) < classes:
-        raise DataError(
-            f"class {text} is out of range",
-            where=part.where,
-            expected=f"0 to {classes - 1}: {_NAMES} names {classes} classes",
-            fix="correct the class, or the class names",
-        )
-    return int(text)
+                yield Sample(next(names), digest, caption, entry.label, entry.image.key)
 
 
 def _captions(part: Part) -> tuple[str, ...]:
-    assert part.data is not None
-    try:
-        lines = part.data.decode("utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError("invalid UTF-8", where=part.where, expected="captions in UTF-8", fix="convert them") from error
-    empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), 1 if not lines else None)
-    if empty is not None:
-        raise DataError(
-            "an empty caption", where=f"{part.where}, line {empty}", expected="a caption a line", fix="remove the line"
-        )
-    return tuple(dict.fromkeys(lines))
+    return read_captions(part.read(), part.where)
+
+
+@dataclass
+class _Index:
+    """Goes through the shards of a set once, and counts what there is to say of it.
+
+    It keeps where pictures and captions lie, not what they are: some hundred bytes for each picture.
+    """
+
+    source: WdsSource
+    classes: Classes | None
+    labels: Counter[int] = field(default_factory=Counter)
+    total: int = 0
+    lacking: int = 0
+    _numbered: bool = False
+    _first_lacking: DataError | None = None
+    _first_outside: tuple[int, str] | None = None
+    _passed: ReadShards = field(default_factory=ReadShards)
+
+    @property
+    def wanted(self) -> Kind:
+        """The kind of a sample's text."""
+        return "captions" if self.classes is None else "class"
+
+    def entries(self) -> Iterator[_Entry]:
+        """Every sample that can be used, in the order of the shards.
+
+        Raises:
+            DataError: as for `WebDataset`.
+        """
+        places = {} if self.classes is None else places_of(self.classes.names)
+        for sample in self._samples():
+            self.total += 1
+            image, text = sample.part("picture"), sample.part(self.wanted)
+            if image is None or text is None:
+                self._lack(sample, "picture" if image is None else self.wanted)
+            elif self.classes is None:
+                captions = read_captions(sample.text(text), text.where)
+                if captions:
+                    yield _Entry(image, None, text, len(captions))
+                else:
+                    self._lack(sample, self.wanted)
+            else:
+                self._numbered |= sample.text(text).lstrip()[:1].isdigit()
+                label = read_class(sample.text(text), text.where, places)
+                self._count(label, text.where, len(self.classes.names))
+                yield _Entry(image, label, text, 1)
+        self._check()
+
+    def notes(self) -> Iterator[str]:
+        """What there is to say once all entries were taken."""
+        if self.lacking:
+            yield f"{self.lacking:,} of {self.total:,} samples have no picture or no captions, and are left out"
+        if self._passed.left_by_macos:
+            yield (
+                "members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: "
+                f"{self._passed.left_by_macos:,}"
+            )
+        if self.classes is not None:
+            yield from nameless_notes(self.classes.names, self.labels)
+            if self._numbered:
+                yield from from_one_note(self.classes.names, self.labels)
+
+    def _samples(self) -> Iterator[ShardSample]:
+        seen: dict[str, Path] = {}
+        for shard in self.source.shards:
+            for sample in read_shard(shard, self.wanted, self._passed):
+                if sample.key in seen:
+                    raise DataError(
+                        f"the id {sample.key!r} comes twice",
+                        where=f"{seen[sample.key]} and {shard}",
+                        expected="a key of its own for each sample of the set",
+                        fix="write the shards again",
+                    )
+                seen[sample.key] = shard
+                yield sample
+
+    def _count(self, label: int, where: str, classes: int) -> None:
+        self.labels[label] += 1
+        if self._first_outside is None and not 0 <= label < classes:
+            self._first_outside = label, where
+
+    def _lack(self, sample: ShardSample, kind: Kind) -> None:
+        self.lacking += 1
+        if self._first_lacking is None:
+            self._first_lacking = _lacking(sample, kind, self.source)
+
+    def _check(self) -> None:
+        if self._first_lacking is not None and (
+            self.classes is not None or self.lacking > self.total * _MAX_WITHOUT_CAPTIONS
+        ):
+            raise self._first_lacking
+        if self._first_outside is not None:
+            assert self.classes is not None
+            raise out_of_range(*self._first_outside, len(self.classes.names), self.labels)
+        if not self.total and self._passed.unknown:
+            endings = _shown([f".{name}" for name in self._passed.unknown])
+            raise DataError(
+                f"no member of the shards is a picture: they end in {endings}",
+                where=self.source.name,
+                expected="members as s0.jpg and s0.txt, or s0.png and s0.cls",
+                fix="write the shards again with such names",
+            )
+
+
+def _shown(endings: Sequence[str]) -> str:
+    every = list(dict.fromkeys(endings))
+    return ", ".join(every[:_SHOWN]) + (", ..." if len(every) > _SHOWN else "")
+
+
+def _lacking(sample: ShardSample, kind: Kind, source: WdsSource) -> DataError:
+    """The error about a sample without a picture, captions or a class."""
+    array = next((ending for ending in sample.others if is_array(ending)), None)
+    expected = {"picture": ".jpg, .png or .webp", "captions": ".txt", "class": ".cls"}[kind]
+    fix = "add it or remove the sample"
+    if kind == "picture":
+        fix += "; pictures of another kind have to be converted first"
+    elif kind == "captions" and "json" in sample.others:
+        fix = "write the caption, if the .json has one, into a member .txt"
+    what = f"the sample has no {kind}" if sample.part(kind) is None else "the sample's captions are blank"
+    if kind == "captions" and sample.part("class") is not None:
+        return no_names(source.root)
+    if kind != "picture" and array is not None:
+        what = f"the sample's label is an array (.{array}), as multi-label sets have it"
+        fix = "use a data set with one class to a picture, or with captions"
+    elif kind == "class" and sample.part("captions") is not None:
+        fix = f"write the class into such a member; if the texts are captions, write retrieval into {TYPE}"
+    return DataError(
+        what,
+        where=f"{next(iter(sample.parts.values())).shard}, sample {sample.key!r}",
+        expected=f"a member {expected}; it has {_shown(sample.endings)}",
+        fix=fix,
+    )

@@ -18,11 +18,13 @@ CHUNK_ROWS = 256
 
 
 class Chunk(NamedTuple):
-    """Rows (n, d) with the keys they are kept under; `done`: how many inputs are dealt with once it is."""
+    """Rows (n, d) with the keys they are kept under; `done`: how many inputs are dealt with once it is, and `faint`:
+    how many of them were pictures with next to no contrast."""
 
     keys: list[Any]
     rows: NDArray[np.float32]
     done: int
+    faint: int = 0
 
 
 class EmbeddingChunks:
@@ -32,22 +34,22 @@ class EmbeddingChunks:
         self._partial = partial
         self._keys: list[Any] = []
         self._rows: list[NDArray[np.float32]] = []
-        self.done = self.count = 0
+        self.done = self.count = self.faint = 0
         for chunk in map(_unpack, partial.chunks()):
-            self.done, self.count = chunk.done, self.count + len(chunk.keys)
+            self.done, self.count, self.faint = chunk.done, self.count + len(chunk.keys), chunk.faint
 
-    def add(self, keys: list[Any], rows: NDArray[np.float32], done: int) -> None:
-        """Take one batch; `done` as for `Chunk`."""
+    def add(self, keys: list[Any], rows: NDArray[np.float32], done: int, faint: int = 0) -> None:
+        """Take one batch; `done` as for `Chunk`, `faint` of this batch."""
         self._keys += keys
         self._rows.append(rows)
-        self.done, self.count = done, self.count + len(keys)
+        self.done, self.count, self.faint = done, self.count + len(keys), self.faint + faint
         if len(self._keys) >= CHUNK_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Keep what there is so far."""
         if self._keys:
-            self._partial.add(_pack(Chunk(self._keys, np.concatenate(self._rows), self.done)))
+            self._partial.add(_pack(Chunk(self._keys, np.concatenate(self._rows), self.done, self.faint)))
             self._keys, self._rows = [], []
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -75,7 +77,7 @@ class EmbeddingChunks:
 
 def _pack(chunk: Chunk) -> bytes:
     stream = io.BytesIO()
-    about = json.dumps({"keys": chunk.keys, "done": chunk.done})
+    about = json.dumps({"keys": chunk.keys, "done": chunk.done, "faint": chunk.faint})
     np.savez(stream, rows=chunk.rows, about=np.frombuffer(about.encode(), np.uint8))
     return stream.getvalue()
 
@@ -83,4 +85,4 @@ def _pack(chunk: Chunk) -> bytes:
 def _unpack(data: bytes) -> Chunk:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes())
-        return Chunk(about["keys"], arrays["rows"], about["done"])
+        return Chunk(about["keys"], arrays["rows"], about["done"], about["faint"])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Row
+from tasks.data.base import Classes
 from tasks.data.texts import evaluation_texts
 from tasks.evaluation.embedding_table import EmbeddingTable
 from tasks.evaluation.metrics import alike_classes, class_embeddings, class_recall, normalise, similarity_to
@@ -16,6 +17,8 @@ from tasks.evaluation.question_statistics import Side
 from tasks.evaluation.scoring import Classification, Task
 from tasks.evaluation.thumbnails import thumbnail
 
+NAMELESS = "(no name)"
+"""What is shown of a class whose line in a published list is blank."""
 _SHOWN_SAMPLES = 10
 _SHOWN_RANKS = 3
 _CHUNK = 1024  # pictures whose similarities are held at a time
@@ -27,7 +30,7 @@ def class_rows(table: EmbeddingTable) -> Iterator[Row]:
     task = table.task
     if not isinstance(task, Classification) or table.dataset.classes is None:
         return
-    names, counts = table.dataset.classes.names, np.bincount(task.labels, minlength=task.classes)
+    names, counts = _shown_names(table.dataset.classes), np.bincount(task.labels, minlength=task.classes)
     for target in table.targets():
         hits = {precision: task.hits(*side) for precision, side in table.sides(target).items()}
         recalls = {p: class_recall(h["top1"], task.labels, task.classes) for p, h in hits.items() if "top1" in h}
@@ -44,7 +47,12 @@ def alike_names(table: EmbeddingTable) -> list[list[str]]:
         return []
     texts = table.reference("text")
     groups = alike_classes(class_embeddings(texts[task.prompts], task.classes))
-    return [[classes.names[label] for label in group] for group in groups]
+    names = _shown_names(classes)
+    return [[names[label] for label in group] for group in groups]
+
+
+def _shown_names(classes: Classes) -> list[str]:
+    return [name or NAMELESS for name in classes.names]
 
 
 class _Standing(NamedTuple):
@@ -90,7 +98,7 @@ def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], Sequence
     """All possible answers, and of each picture the right ones and its place in the data set."""
     if isinstance(task, Classification):
         assert table.dataset.classes is not None
-        names: Sequence[str] = table.dataset.classes.names
+        names = _shown_names(table.dataset.classes)
         return names, [names[label] for label in task.labels], table.indices
     texts = evaluation_texts(table.dataset)
     captions, relevant = [texts[row] for row in task.captions], task.relevant

@@ -55,7 +55,8 @@ class Calibration(StepOutput):
     saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
     `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
     model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it. `zeros` are
-    quantizers that see nothing but zeros, because weights are zeros: they have scale 1.
+    quantizers that see nothing but zeros, because weights are zeros: they have scale 1. `faint` counts pictures with
+    next to no contrast.
     """
 
     encoder: Encoder
@@ -68,6 +69,7 @@ class Calibration(StepOutput):
     throughput: float
     bare_throughput: float | None
     zeros: tuple[str, ...] = ()
+    faint: int = 0
 
     def speed(self) -> str:
         """Both in words."""
@@ -135,6 +137,7 @@ def calibrate(
         throughput=watch.seen / watch.seconds,
         bare_throughput=bare,
         zeros=zeros,
+        faint=watch.faint,
         stats=meter.stats,
     )
 
@@ -180,7 +183,7 @@ class _Watch:
         self.algorithm = algorithm
         self.points = MAX_POINTS if algorithm == "max" else FEW_POINTS
         self.histograms: dict[str, ActivationHistogram] = {}
-        self.seen = 0
+        self.seen = self.faint = 0
         self.seconds = 0.0
         self.used: list[int] = []
         self.curve: list[dict[str, Any]] = []
@@ -201,6 +204,7 @@ class _Watch:
                 with _count_saturation(quantizers, limits, self.saturation):
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(quantizers, batch.indices, last)
+                self.faint += batch.faint
                 advance(len(batch.indices))
         self.seconds = time.perf_counter() - start
 
@@ -300,7 +304,7 @@ def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
         return store.add("calibration", folder)
 
 
-@cached_step("calibrate", version=6, packages=PACKAGES)
+@cached_step("calibrate", version=7, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

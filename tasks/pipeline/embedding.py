@@ -35,7 +35,7 @@ from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
 
-_STEP, _VERSION = "embed", 6
+_STEP, _VERSION = "embed", 7
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
@@ -45,7 +45,8 @@ class Embeddings(StepOutput):
     `outputs` holds `embeddings.npy` (float32, (n, embedding_dim), not normalised) and `keys.json`: the sample indices
     (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample;
     texts that are the same tokens have the same row.
-    `skipped` counts pictures that could not be decoded, `truncated` counts texts longer than the context.
+    `skipped` counts pictures that could not be decoded, `truncated` texts longer than the context, and `faint` pictures
+    with next to no contrast.
     """
 
     encoder: Encoder
@@ -55,6 +56,7 @@ class Embeddings(StepOutput):
     rows: int
     skipped: int
     truncated: int
+    faint: int = 0
 
 
 def batch_and_device(target: str, batch: int, largest: int) -> tuple[int, str]:
@@ -117,17 +119,19 @@ def embed(
         rows=chunks.count if encoder == "image" else len(texts),
         skipped=total - chunks.count if encoder == "image" else 0,
         truncated=processor.truncated(texts) if encoder == "text" else 0,
+        faint=chunks.faint,
         stats=meter.stats,
     )
 
 
 class _Feed(NamedTuple):
-    """One batch: what its rows are kept under, the model's inputs, and how many samples or texts are dealt with once
-    it is."""
+    """One batch: what its rows are kept under, the model's inputs, how many samples or texts are dealt with once it is,
+    and how many of its pictures have next to no contrast."""
 
     keys: list[Any]
     inputs: dict[str, NDArray[Any]]
     done: int
+    faint: int = 0
 
 
 class _Work(NamedTuple):
@@ -144,7 +148,7 @@ def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: E
     done = Done(chunks.done, chunks.done - chunks.count)
     for batch in stream_batches(pictures, processor, size, done=done):
         keys = [pictures.places[index] for index in batch.indices]
-        yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1)
+        yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1, batch.faint)
 
 
 def _text_feeds(texts: list[str], processor: Preprocess, size: int, done: int) -> Iterator[_Feed]:
@@ -165,7 +169,7 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
                 inputs = halved(inputs)
             (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
             before = chunks.done
-            chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done)
+            chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done, feed.faint)
             advance(feed.done - before)
     chunks.flush()
 
@@ -197,7 +201,9 @@ def _repeat(folder: Path, texts: list[str], row_of: NDArray[np.int64]) -> None:
 
 
 def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> None:
-    bad = [key for keys, rows, _ in chunks for key, row in zip(keys, rows, strict=True) if not np.isfinite(row).all()]
+    bad = [
+        key for chunk in chunks for key, row in zip(chunk.keys, chunk.rows, strict=True) if not np.isfinite(row).all()
+    ]
     if bad:
         chunks.discard()  # or a second run would find them again, whatever was the cause
         raise NumericError(

@@ -39,10 +39,12 @@ def full_precision() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples."""
+    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples; `faint` of
+    their pictures have next to no contrast."""
 
     indices: list[int]
     tensors: list[torch.Tensor]
+    faint: int = 0
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def _on_device(
 ) -> Generator[Inputs, None, None]:
     with closing(batches):
         for batch in batches:
-            yield Inputs(batch.indices, [_moved(batch.input(item.name), device) for item in spec.inputs])
+            yield Inputs(batch.indices, [_moved(batch.input(item.name), device) for item in spec.inputs], batch.faint)
 
 
 def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:

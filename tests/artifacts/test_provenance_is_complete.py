@@ -27,6 +27,7 @@ FIELDS = sorted(
         *(f"source.{name}" for name in Source.model_fields),
         *(f"{data}.{name}" for data in ("calibration", "evaluation") for name in DataSource.model_fields),
     }
+    - {f"{data}.notes" for data in ("calibration", "evaluation")}  # left out where there is nothing to say
 )
 
 

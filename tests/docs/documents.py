@@ -229,7 +229,9 @@ _part(
         "samples": "how many were used",
         "skipped": "how many could not be decoded",
         "truncated": "how many texts were longer than the context",
+        "notes": "what else is odd about the set, a sentence each; left out where there is nothing",
     },
+    optional=("notes",),
 )
 PROVENANCE = _part(
     "provenance",

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ConfigError
 from artifacts.store.store import Store
+from tasks.runs.steps import StepOutput
 from tests.flows.conftest import flip
 from tests.flows.expected_steps import (
     AUDITS,
@@ -30,6 +31,7 @@ from tests.flows.expected_steps import (
     each,
 )
 from tests.flows.keyed import Base, KeyedRunner, compute, run_wiring
+from tests.tasks.data.support import labelled, noise, zero_shot
 from tests.tasks.families.support import CONFIGS, save_checkpoint, save_processor
 
 
@@ -62,6 +64,22 @@ def renamed_recipe(folder: Path) -> Path:
 def test_a_run_reads_each_data_set_once(base: Base) -> None:
     """Every step that looks at samples was real in that run: there are a dozen such calls."""
     assert base.sources == [("digits", "evaluation"), ("digits", "calibration")]
+
+
+def test_what_is_odd_about_the_data_is_said_and_recorded(base: Base, tmp_path: Path) -> None:
+    members = [*labelled([noise(n) for n in range(12)], [0, 2] * 6), ("._s0000000.png", b"x")]
+    folder = zero_shot(tmp_path / "set", [members], names="cat\n\ndog\n")
+
+    def faint(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:
+        made = base.stand_in(step, inputs, key)
+        return made.model_copy(update={"faint": 2} if (step.name, inputs.get("encoder")) == ("embed", "image") else {})
+
+    drafted, runner = base.run(make=faint, evaluation__source=str(folder))
+    notes = drafted.draft.evaluation.notes
+    assert [note.partition(" ")[0] for note in notes] == ["members", "1", "2"]
+    assert "macOS" in notes[0] and "have no name" in notes[1] and "next to no contrast" in notes[2]
+    assert runner.warnings == [f"evaluation data: {note}" for note in notes]
+    assert drafted.draft.calibration is not None and drafted.draft.calibration.notes == ()
 
 
 REAL = {"calibration batch", "sufficiency report"}

@@ -276,6 +276,18 @@ def test_accuracy_at_chance_is_named(manifest_of: MakeManifest) -> None:
     assert "shuffled captions" in found.detail
 
 
+def test_notes_on_the_data_are_told(manifest_of: MakeManifest) -> None:
+    made = manifest_of()
+    assert "Data" not in [finding.title for finding in findings(made.tables, made.gates, made.provenance.notes)]
+    evaluation = made.provenance.evaluation.model_copy(update={"notes": ("3 of 9 pictures are <faint>", "b")})
+    made = made.model_copy(update={"provenance": made.provenance.model_copy(update={"evaluation": evaluation})})
+    (found,) = [f for f in findings(made.tables, made.gates, made.provenance.notes) if f.title == "Data"]
+    assert (found.figure, found.level) == ("2 notes", "attention")
+    assert found.detail == "Evaluation data: 3 of 9 pictures are <faint>. Evaluation data: b."
+    assert found.detail in Page(render_report(made, Evidence())).text
+    assert Manifest.from_bytes(made.to_bytes(), where="here") == made
+
+
 def test_classes_that_are_alike_are_named(manifest_of: MakeManifest) -> None:
     made = manifest_of()
     assert "Classes alike" not in [finding.title for finding in findings(made.tables)]

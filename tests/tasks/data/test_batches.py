@@ -71,6 +71,19 @@ class Plain:
         return ids, np.ones_like(ids) if self._mask else None
 
 
+def test_pictures_with_next_to_no_contrast_are_counted() -> None:
+    class Faint(Numbered):
+        def image(self, index: int) -> Image.Image:
+            picture = super().image(index)
+            if index % 3:
+                picture.putpixel((0, 0), (0, 255, 0))
+            return picture
+
+    batches = list(stream_batches(Faint(10, bad=[3]), Plain(), 4, max_bad_share=0.2))
+    assert [batch.indices for batch in batches] == [[0, 1, 2, 4], [5, 6, 7, 8], [9]]
+    assert [batch.faint for batch in batches] == [1, 1, 1]
+
+
 def indices(batches: Sequence[Batch]) -> list[int]:
     return [index for batch in batches for index in batch.indices]
 

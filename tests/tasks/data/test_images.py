@@ -18,7 +18,7 @@ from sklearn.datasets import load_sample_images
 
 from artifacts.errors import BadSample, ClipsmithError, DataError
 from tasks.data import images
-from tasks.data.images import MAX_ASPECT, MAX_PIXELS, decode_rgb, decode_unchanged
+from tasks.data.images import MAX_ASPECT, MAX_PIXELS, decode_rgb, decode_unchanged, has_contrast
 
 
 @pytest.fixture
@@ -178,6 +178,36 @@ def test_nan_pixels_are_refused() -> None:
         decode_rgb(encode(Image.fromarray(np.array([[np.nan, 1.0]], dtype=np.float32)), "TIFF"), "nan.tif")
 
 
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        (lambda grey: grey * 257, True),  # 16 bits
+        (lambda grey: grey * 64, True),  # 14 bits in 16
+        (lambda grey: grey * 16, False),  # 12 bits in 16
+        (lambda grey: grey * 4, False),  # 10 bits in 16
+        (lambda grey: grey, False),  # 8 bits in 16
+        (lambda grey: grey.astype(np.int32), False),  # 0 to 255 in 32 bits
+        (lambda grey: grey.astype(np.float32), True),  # stretched
+        (lambda grey: (grey / 255).astype(np.float32), True),
+        (lambda grey: (grey > 127).astype(np.uint8), False),  # 0 and 1 in 8 bits
+        (lambda grey: grey > 127, True),  # 1 bit
+        (lambda grey: 250 + grey % 5, False),  # next to white
+    ],
+)
+def test_pictures_with_next_to_no_contrast_are_noticed(stored: Any, wanted: bool) -> None:
+    grey = pictures.camera()[::4, ::4].astype(np.uint16)
+    file = encode(Image.fromarray(stored(grey)), "TIFF")
+    assert has_contrast(decode_rgb(file, "a.tif")) is wanted
+
+
+def test_one_bright_spot_is_contrast() -> None:
+    picture = Image.new("RGB", (1000, 700))
+    assert not has_contrast(picture)
+    picture.putpixel((501, 333), (0, 17, 0))
+    assert has_contrast(picture)
+    assert not has_contrast(Image.new("RGB", (1, 1), "red"))
+
+
 # --- refusals ----------------------------------------------------------------------------------------------
 
 
@@ -195,6 +225,26 @@ def test_truncated(astronaut: Image.Image, form: str, kept: float) -> None:
 def test_not_an_image(data: bytes) -> None:
     with pytest.raises(BadSample, match=r"where: noise\.jpg"):
         decode_rgb(data, "noise.jpg")
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "fix"),
+    [
+        (b"", "the file is empty", "replace"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture", "convert it to JPEG"),
+        (b"<?xml version='1.0'?>\n<svg width='9'/>", "an SVG drawing", "as PNG"),
+        (b"<!DOCTYPE HTML><title>404</title>", "a web page", "replace"),
+        (b"\x93NUMPY\1\0", "none of the known formats", "replace"),
+    ],
+)
+def test_what_is_no_picture_is_named(data: bytes, what: str, fix: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(data)
+    for given in (data, tmp_path / "a.jpg"):
+        with pytest.raises(BadSample, match=f"cannot be decoded: {what}") as caught:
+            decode_rgb(given, "a.jpg")
+        assert fix in (caught.value.fix or "")
+        assert "0x" not in str(caught.value)
 
 
 def test_missing_file(tmp_path: Path) -> None:

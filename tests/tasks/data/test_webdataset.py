@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from artifacts.errors import BadSample, ClipsmithError, ConfigError, DataError, DataNotFound
 from tasks.data import open_dataset
-from tasks.data.base import dataset_digest
+from tasks.data.base import dataset_digest, notes_of
 from tasks.data.batches import stream_batches
 from tasks.data.digits import CLASSES, Digits
 from tasks.data.shards import MAX_TEXT_BYTES
@@ -221,7 +222,7 @@ def test_class_out_of_range(tmp_path: Path, text: str) -> None:
     refused(zero_shot(tmp_path, [members]), f"class {text} is out of range", "0.tar, s0000001.cls", "0 to 1")
 
 
-@pytest.mark.parametrize("text", [b"", b"cat", b"1.0", b"\xff", b"1 2", b"99999999999"])
+@pytest.mark.parametrize("text", [b"", b"horse", b"1.5", b"\xff", b"1 2", b"99999999999"])
 def test_class_that_is_no_number(tmp_path: Path, text: bytes) -> None:
     refused(zero_shot(tmp_path, [[("a.png", noise(0)), ("a.cls", text)]]), "is not a class", "0.tar, a.cls")
 
@@ -239,11 +240,16 @@ def test_two_classes_of_one_name(tmp_path: Path) -> None:
     assert opened.samples[0].label == 1
 
 
-def test_class_without_a_name(root: Path) -> None:
-    (root / "classnames.txt").write_text("cat\n\ndog\n\n")
-    refused(root, "without a name", "classnames.txt, line 2")
-    (root / "classnames.txt").write_text("")
-    refused(root, "without a name", "classnames.txt, line 1")
+@pytest.mark.parametrize(("labels", "theirs"), [([0, 2], 0), ([0, 1, 2, 1], 2)])
+def test_a_class_without_a_name_keeps_its_number_and_is_said(tmp_path: Path, labels: list[int], theirs: int) -> None:
+    members = labelled([noise(n) for n in range(len(labels))], labels)
+    opened = open_dataset(str(zero_shot(tmp_path, [members], names="cat\n\ndog\n\n")), "evaluation")
+    assert opened.classes is not None and opened.classes.names == ("cat", "", "dog")
+    assert [sample.label for sample in opened.samples] == labels
+    (note,) = notes_of(opened)
+    assert (
+        note.startswith("1 of 3 classes have no name in classnames.txt (1)") and f"samples of theirs: {theirs}" in note
+    )
 
 
 @pytest.mark.parametrize("key", ["s0000000", "s0000004"])
@@ -291,12 +297,23 @@ def test_captions_missing(tmp_path: Path, missing: str) -> None:
 
 
 def test_class_missing(tmp_path: Path) -> None:
-    refused(zero_shot(tmp_path, [labelled([noise(0)], [0])[:1]]), "no class", "sample 's0000000'")
+    refused(zero_shot(tmp_path / "a", [labelled([noise(0)], [0])[:1]]), "no class", "sample 's0000000'")
+    members = labelled([noise(0)] * 200, [0, 1] * 100)
+    refused(zero_shot(tmp_path / "b", [members[:-1]]), "no class", "sample 's0000199'")
 
 
-@pytest.mark.parametrize(("text", "line"), [("", 1), ("a\n\nb", 2), ("a\n \n", 2)])
-def test_empty_caption(tmp_path: Path, text: str, line: int) -> None:
-    refused(retrieval(tmp_path, [captioned([noise(0)], [text])]), "empty caption", f"s0000000.txt, line {line}")
+def test_empty_captions(tmp_path: Path) -> None:
+    refused(retrieval(tmp_path / "a", [captioned([noise(0)], ["a\n\nb"])]), "empty caption", "s0000000.txt, line 2")
+    refused(retrieval(tmp_path / "b", [captioned([noise(0)], [" \n\n"])]), "captions are blank", "'s0000000'")
+
+
+def test_a_few_samples_without_captions_are_left_out_and_said(tmp_path: Path) -> None:
+    members = captioned([noise(n) for n in range(200)], [f"text {n}" for n in range(200)])
+    members = [(name, b"\n" if name == "s0000007.txt" else data) for name, data in members if name != "s0000009.txt"]
+    opened = open_dataset(str(retrieval(tmp_path / "few", [members])), "evaluation")
+    assert len(opened.samples) == 198
+    assert notes_of(opened) == ("2 of 200 samples have no picture or no captions, and are left out",)
+    refused(retrieval(tmp_path / "many", [members[:300]]), "captions are blank", "'s0000007'")
 
 
 def test_same_caption_twice_of_one_picture_is_one_pair(tmp_path: Path) -> None:
@@ -444,3 +461,109 @@ def test_shard_that_changed_after_opening(root: Path) -> None:
     (root / "test" / "1.tar").unlink()
     with pytest.raises(DataError, match="cannot be read"):
         opened.image(4)
+
+
+# --- as other tools and people write shards ----------------------------------------------------------------
+
+
+def pairs(picture: str = "png", label: str = "cls", stem: str = "s{}") -> list[Member]:
+    """Three samples whose members are named so."""
+    return [
+        member
+        for n in range(3)
+        for member in ((f"{stem.format(n)}.{picture}", noise(n)), (f"{stem.format(n)}.{label}", str(n % 2).encode()))
+    ]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pairs("image.png"),
+        pairs("input.png", "output.cls"),
+        pairs(label="cls.txt"),
+        pairs("PNG", "CLS"),
+        pairs(label="class"),
+        pairs(label="json") + pairs(label="cls")[1::2],
+        pairs(stem="v1.5_s{}"),
+        pairs("image.png", "cls.txt", "v1.5.0/v1.5_s{}"),
+        sorted(pairs(), key=lambda member: member[0][-3:], reverse=True),
+        [*pairs(), ("s0.mask.png", noise(9)), ("s1.left.cls", b"1"), ("notes.md", b"x"), ("LICENSE", b"x")],
+        [*pairs(), ("s1.jpg", b"the second choice of CLIP_benchmark")],
+    ],
+    ids=lambda members: members[-1][0],
+)
+def test_members_by_any_of_their_names(tmp_path: Path, members: list[Member]) -> None:
+    opened = open_dataset(str(zero_shot(tmp_path, [members])), "evaluation")
+    wanted = {hashlib.sha256(noise(n)).hexdigest(): n % 2 for n in range(3)}
+    assert {sample.image_hash: sample.label for sample in opened.samples} == wanted
+    assert len(opened.samples) == 3
+    opened.image(2)
+
+
+def test_tiff_is_read_too(tmp_path: Path) -> None:
+    opened = open_dataset(str(zero_shot(tmp_path, [pairs("tif")])), "evaluation")
+    assert len(opened.samples) == 3
+
+
+@pytest.mark.parametrize("more", [("s0.5.png", "s0.5.cls"), ("s0.crop.png", "s0.crop.cls")])
+def test_a_key_with_a_dot_that_has_two_readings_is_refused(tmp_path: Path, more: tuple[str, str]) -> None:
+    members = [*pairs(), (more[0], noise(9)), (more[1], b"1")]
+    refused(zero_shot(tmp_path, [members]), repr(more[0].removesuffix(".png")), "more of 's0'", "without dots")
+
+
+def test_a_sample_with_several_pictures_of_other_names_lists_them(tmp_path: Path) -> None:
+    members = [("s0.cls", b"1"), ("s0.left.png", noise(0)), ("s0.right.png", noise(1))]
+    refused(zero_shot(tmp_path, [members]), "no picture", "it has .cls, .left.png, .right.png")
+
+
+def test_files_of_macos_are_passed_over_and_said(tmp_path: Path) -> None:
+    members = [("._s0.png", b"x"), *pairs(), ("__MACOSX/s1.png", b"x"), ("a/.DS_Store", b"x")]
+    opened = open_dataset(str(zero_shot(tmp_path, [members])), "evaluation")
+    assert len(opened.samples) == 3
+    assert notes_of(opened) == ("members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: 3",)
+
+
+def test_labels_by_name_and_as_floats(tmp_path: Path) -> None:
+    members = [("a.png", noise(0)), ("a.cls", b"dog\n"), ("b.png", noise(1)), ("b.cls", b"0.0")]
+    opened = open_dataset(str(zero_shot(tmp_path, [members])), "evaluation")
+    assert [sample.label for sample in opened.samples] == [1, 0]
+
+
+def test_labels_that_count_from_one(tmp_path: Path) -> None:
+    refused(zero_shot(tmp_path / "a", [labelled([noise(0), noise(1)], [2, 1])]), "count from 1", "s0000000.cls")
+    names = "cat\ndog\nhorse"
+    opened = open_dataset(str(zero_shot(tmp_path / "b", [labelled([noise(0), noise(1)], [2, 1])], names)), "evaluation")
+    assert "if the labels count from 1" in notes_of(opened)[0]
+    named = [("a.png", noise(0)), ("a.cls", b"dog"), ("b.png", noise(1)), ("b.cls", b"horse")]
+    assert notes_of(open_dataset(str(zero_shot(tmp_path / "c", [named], names)), "evaluation")) == ()
+
+
+@pytest.mark.parametrize("ending", ["npy", "cls.npy", "pyd"])
+def test_labels_in_arrays_are_refused_by_name(tmp_path: Path, ending: str) -> None:
+    refused(zero_shot(tmp_path, [pairs(label=ending)]), f"an array (.{ending}), as multi-label sets have it")
+
+
+def test_captions_of_a_set_that_looks_like_classes(tmp_path: Path) -> None:
+    refused(zero_shot(tmp_path, [pairs(label="txt")]), "no class", "write retrieval into dataset_type.txt")
+
+
+def test_classes_of_a_set_without_names(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", pairs())
+    refused(tmp_path, "no class names", "classnames.txt", kind=DataNotFound)
+
+
+def test_shards_of_something_else(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [("a.mp4", b"x"), ("a.json", b"{}")])
+    refused(tmp_path, "no member of the shards is a picture", ".mp4, .json")
+
+
+def test_what_is_kept_in_memory_does_not_grow_with_captions(tmp_path: Path) -> None:
+    """Of all samples their places alone are kept: texts are read again for those that the limit keeps."""
+    members = captioned([noise(0)] * 100, [f"{n} " + "x" * 30_000 for n in range(100)])
+    folder = str(retrieval(tmp_path, [members[n : n + 20] for n in range(0, 200, 20)]))
+    tracemalloc.start()
+    opened = open_dataset(folder, "evaluation", 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(opened.samples) == 2
+    assert peak < 80 * 30_000  # those of a shard or two and a megabyte of padding, not those of all ten

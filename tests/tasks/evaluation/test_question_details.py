@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import recall_score
 
 from artifacts.store.store import Store
+from tasks.data.digits import Digits
 from tasks.data.pinned import pin_data
 from tasks.evaluation.embedding_table import EmbeddingTable
 from tasks.evaluation.question_details import alike_names, changed_rows, class_rows
@@ -64,6 +66,16 @@ def test_a_class_without_samples_has_no_recall(made: tuple[EmbeddingTable, list[
     rows = list(class_rows(EmbeddingTable(table.dataset, arrays)))
     assert rows[4] == {"target": "ort", "class": "four", "samples": 0, "fp32": None, "fp16": None, "fp8": None}
     assert all(row["fp32"] == 1.0 for row in rows if row["class"] != "four")
+
+
+def test_a_class_without_a_name_is_shown_as_such(made: tuple[EmbeddingTable, list[int]]) -> None:
+    table, _ = made
+    classes = table.dataset.classes
+    assert classes is not None
+    nameless = Digits("evaluation", SAMPLES)
+    nameless.classes = replace(classes, names=("", *classes.names[1:]))
+    rows = list(class_rows(EmbeddingTable(nameless, table.arrays)))
+    assert [row["class"] for row in rows][:2] == ["(no name)", "one"]
 
 
 def test_classes_of_one_embedding_are_named(made: tuple[EmbeddingTable, list[int]]) -> None:

@@ -235,12 +235,12 @@ def test_small_sets_still_have_a_curve(prepared: Any, in_store: Store) -> None:
     assert table(in_store, calibration, "convergence.parquet")["samples"].nunique() >= 4
 
 
-def photographs(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
+def photographs(folder: Path, count: int, broken: tuple[int, ...] = (), faint: tuple[int, ...] = ()) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(5)
     lines = ["file,caption"]
     for index in range(count):
-        pixels = rng.integers(0, 256, (36, 50, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (36, 50, 3), dtype=np.uint8) // (100 if index in faint else 1)
         Image.fromarray(pixels).save(folder / f"{index}.png")
         if index in broken:
             (folder / f"{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20 + index))
@@ -253,9 +253,9 @@ def photographs(folder: Path, count: int, broken: tuple[int, ...] = ()) -> Path:
 def test_a_bad_sample_is_left_out_and_counted(
     broken: tuple[int, ...], prepared: Any, in_store: Store, tmp_path: Path
 ) -> None:
-    data, _ = pin_data(str(photographs(tmp_path / "photos", 110, broken)), "calibration", None)
+    data, _ = pin_data(str(photographs(tmp_path / "photos", 110, broken, faint=(0, 107))), "calibration", None)
     calibration = calibrate(prepared.snapshot, prepared.checked.preprocess, data, prepared.recipe, "image", 16)
-    assert (calibration.samples, calibration.skipped) == (109, 1)
+    assert (calibration.samples, calibration.skipped, calibration.faint) == (109, 1, 2)
     used = table(in_store, calibration, "samples.parquet")
     assert list(used["id"]) == [f"{index}.png" for index in range(110) if index not in broken]
     activations = {n for n in amax_of(in_store, calibration) if n.endswith(("input_quantizer", "v_bmm_quantizer"))}

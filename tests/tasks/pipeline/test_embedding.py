@@ -33,7 +33,7 @@ from tasks.evaluation.scoring import Retrieval
 from tasks.families import family_named
 from tasks.pipeline import embedding
 from tasks.pipeline.embedding import Embeddings, embed
-from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot
+from tests.tasks.data.support import captioned, labelled, noise, png, retrieval, zero_shot
 
 pytestmark = pytest.mark.usefixtures("in_store")
 
@@ -229,6 +229,8 @@ def shards(tmp_path: Path) -> DataRef:
     """40 pictures in two shards, one of which cannot be decoded: a share that is tolerated here."""
     pictures = [noise(n) for n in range(40)]
     pictures[5] = pictures[5][:50]
+    for faint in (2, 30, 39):
+        pictures[faint] = png(np.full((8, 8, 3), faint, np.uint8))
     labels = [n % 2 for n in range(40)]
     folder = zero_shot(
         tmp_path / "set", [labelled(pictures[:30], labels[:30]), labelled(pictures[30:], labels[30:], 30)]
@@ -259,7 +261,7 @@ def test_a_run_that_was_killed_is_gone_on_with(
     made = run(prepared, shards, "image", 4)
     # The first chunk ends with the ninth picture, as the sixth is broken.
     assert sorted(decoded) == list(range(8 * kept + 1, 40))
-    assert (made.rows, made.skipped) == (39, 1)
+    assert (made.rows, made.skipped, made.faint) == (39, 1, 3)
     assert chunk_files(in_store) == []
     decoded.clear()
     assert run(prepared, shards, "image", 4).outputs == made.outputs
