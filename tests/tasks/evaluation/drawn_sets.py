@@ -225,7 +225,7 @@ def drawn_sets(draw: st.DrawFn, layout: Layout, labelled: bool, kind: Kind) -> D
         labelled,
         captioned,
         tuple(Picture(str(rng.choice(MODES)), int(rng.integers(12)), int(rng.choice((1, 1, 9)))) for _ in range(files)),
-        tuple(_rows(rng, count, files, len(names), strays=layout != "folder" or rng.random() < 0.1)),
+        tuple(_rows(rng, count, files, len(names), strays=layout != "folder" or rng.random() < 0.15)),
         names,
         None if layout == "datasets" else draw(own),
         kind,
@@ -246,9 +246,12 @@ def _rows(rng: np.random.Generator, count: int, files: int, classes: int, *, str
 def _names(rng: np.random.Generator, layout: Layout) -> tuple[str, ...]:
     """Published lists may have names that are alike, or one name twice; of a user's own labels that is refused."""
     names = rng.permutation(PLAIN)[: rng.integers(2, 10)].tolist()
-    if layout != "folder" or rng.random() < 0.6:
+    if layout != "folder":
         odd = [*(name for group in ALIKE for name in group), *SAME_TOKENS, *(PLAIN if layout == "webdataset" else ())]
         names += rng.choice(odd, rng.integers(1, 5)).tolist()
+    elif rng.random() < 0.5:
+        group = (*ALIKE, ("fish", "fish."), ("tit-mouse", "titmouse"))[rng.integers(len(ALIKE) + 2)]
+        names = [*names[:3], *rng.permutation(group)[:2].tolist()]
     if layout == "folder":  # one class, written in two ways
         names += [f"{names[0]} ", f"\u00a0{names[1]}"]
     names = names if layout == "webdataset" else list(dict.fromkeys(names))

@@ -44,6 +44,14 @@ class Asked(NamedTuple):
     captions: tuple[str, ...]
 
 
+class Refusal(NamedTuple):
+    """An error, some of its words, and pairs of labels of which it has to name one."""
+
+    error: type[Exception]
+    words: str
+    pairs: list[tuple[str, str]] = []  # noqa: RUF012
+
+
 class _Sample(NamedTuple):
     id: str
     shown: object  # the same for samples that show one picture
@@ -121,33 +129,33 @@ class Truth:
         """Of every sample's file."""
         return [hashlib.sha256(sample.picture.encoded()).hexdigest() for sample in self.samples]
 
-    def refusal(self) -> type[Exception] | None:
-        """The error that the set has to end with before anything is embedded."""
+    def refusal(self) -> Refusal | None:
+        """How the set has to end before anything is embedded."""
         drawn = self.drawn
         labels: dict[int, set[str]] = {}
         if drawn.labelled and drawn.layout == "folder":
             for row in drawn.rows:
                 labels.setdefault(row.file, set()).add(drawn.names[row.label].strip())
-            if any(len(found) > 1 for found in labels.values()) or any(self._read_alike()):
-                return DataError
+            if any(len(found) > 1 for found in labels.values()):
+                return Refusal(DataError, "has two labels")
+            if self._read_alike():
+                return Refusal(DataError, "differ only in case, Unicode form or white space", self._read_alike())
         if len(self.samples) < 8:
-            return TooFewSamples
+            return Refusal(TooFewSamples, f"only {len(self.samples)} of 8")
         captions = {sample.caption for sample in self.samples}
         if len({sample.picture for sample in self.samples}) == 1 or (not drawn.labelled and len(captions) == 1):
-            return DegenerateData
+            return Refusal(DegenerateData, "identical")
         if drawn.labelled and len({sample.label for sample in self.samples}) == 1:
-            return DegenerateData
-        return DataError if drawn.layout == "folder" and self.same_tokens() else None
-
-    def alike(self) -> list[tuple[str, str]]:
-        """Pairs of labels that are refused, each of which has to be named."""
-        return [*self._read_alike(), *self.same_tokens()]
+            return Refusal(DegenerateData, "of one class")
+        if drawn.layout == "folder" and self._same_tokens():
+            return Refusal(DataError, "are the same tokens", self._same_tokens())
+        return None
 
     def _read_alike(self) -> list[tuple[str, str]]:
         groups = [[name for name in self.names if name in group] for group in ALIKE]
         return [(one, other) for group in groups for one in group for other in group if one != other]
 
-    def same_tokens(self) -> list[tuple[str, str]]:
+    def _same_tokens(self) -> list[tuple[str, str]]:
         """Names that no template tells apart."""
         found: dict[tuple[tuple[str, ...], ...], list[str]] = {}
         for label, name in enumerate(self.names):

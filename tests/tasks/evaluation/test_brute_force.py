@@ -36,7 +36,14 @@ from tests.thorough import amount
 _LIMIT = 1_000_000
 _PREPROCESS: Any = "stand-in"
 _DRAWN = (
-    *("DataError", "TooFewSamples", "alike classes", "each caption", "a class without samples", "a picture twice"),
+    *(
+        "differ only in case, Unicode form or white space",
+        "are the same tokens",
+        "alike classes",
+        "each caption",
+        "a class without samples",
+        "a picture twice",
+    ),
     *("a picture in other bytes", "one encoder", "top5", "recall@10", *KINDS),
     *(f"{layout} of {what}" for layout in LAYOUTS for what in ("classes", "captions")),
 )
@@ -69,10 +76,11 @@ def check_set(drawn: DrawnSet, folder: Path, store: Store) -> list[str]:
     try:
         data = pinned(drawn, folder)
     except ClipsmithError as error:
-        assert type(error) is refusal, error
-        if "labels" in error.what and "two labels" not in error.what:
-            assert any(repr(one) in error.what and repr(other) in error.what for one, other in truth.alike()), error
-        return [type(error).__name__]
+        assert refusal is not None, error
+        assert type(error) is refusal.error and refusal.words in error.what, (refusal, error)
+        named = [repr(one) in error.what and repr(other) in error.what for one, other in refusal.pairs]
+        assert any(named) or not named, error
+        return [refusal.words]
     assert refusal is None, f"{refusal} expected"
     try:
         accuracy = scored(drawn, data)
@@ -195,7 +203,7 @@ def test_every_number_is_that_of_brute_force(examples: int, tmp_path: Path) -> N
 
     for number, (layout, labelled, kind) in enumerate(product(LAYOUTS, (True, False), KINDS)):
         calm = settings(
-            max_examples=examples,
+            max_examples=examples * (3 if labelled and layout == "folder" else 1),  # many are refused
             deadline=None,
             database=None,
             phases=(Phase.generate,),  # to make a set smaller takes minutes
