@@ -36,8 +36,8 @@ class _Columns:
 class HfDataset:
     """A folder written by `save_to_disk` or a data set on the hub: `datasets:PLACE[:SPLIT]`.
 
-    A row with a list of captions gives one sample per caption; `limit` counts samples. Rows without captions get
-    the first template filled with their class name.
+    A row with a list of captions gives one sample for each different one; `limit` counts samples. Rows without captions
+    get the first template filled with their class name.
     """
 
     def __init__(self, spec: str, limit: int | None = None) -> None:
@@ -182,6 +182,6 @@ def _captions(
         captions = value if isinstance(value, list) else [value]
         if not captions or not all(caption and caption.strip() for caption in captions):
             raise DataError(f"empty {columns.caption}", where=where, expected="a caption", fix="remove the row")
-        return captions
+        return list(dict.fromkeys(captions))
     assert classes is not None and label is not None  # _find_columns wants captions or classes
     return [fill(classes.templates[0], classes.names[label])]

@@ -72,7 +72,8 @@ def task_statistics(
 
 def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
     """The mean of the classes' own recalls: of those that have samples, each counts the same."""
-    recall = float(np.nanmean(class_recall(hits["top1"], task.labels, task.classes)))
+    recalls = class_recall(hits["top1"], task.labels, task.classes)
+    recall = float(recalls[~np.isnan(recalls)].mean())  # summed up as scikit-learn does, to the last digit
     return accuracy_row("both", target, precision, task.reference, "mean_class_recall", recall, len(task.labels))
 
 

@@ -105,6 +105,14 @@ def test_lists_of_captions_give_a_sample_each(tmp_path: Path) -> None:
     assert data.samples[0].image_hash == data.samples[1].image_hash
 
 
+def test_a_caption_that_a_row_repeats_is_one_pair(tmp_path: Path) -> None:
+    lists = [["one", "two", "one"], ["one"], ["three", "three"]]
+    rows = table({"image": CELLS, "captions": lists}, captions=datasets.List(datasets.Value("string")))
+    data = HfDataset(saved(rows, tmp_path / "set"))
+    found = [(sample.id, sample.caption) for sample in data.samples]
+    assert found == [("0", "one"), ("0#2", "two"), ("1", "one"), ("2", "three")]
+
+
 def test_limit(tmp_path: Path) -> None:
     assert len(HfDataset(saved(captioned(), tmp_path / "set"), limit=2).samples) == 2
 

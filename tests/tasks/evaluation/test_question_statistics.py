@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
-from tasks.evaluation.metrics import mcnemar_p, paired_difference
+from tasks.evaluation.metrics import (
+    class_embeddings,
+    class_recall,
+    mcnemar_p,
+    paired_difference,
+    predicted_classes,
+)
 from tasks.evaluation.question_statistics import Side, task_statistics
 from tasks.evaluation.scoring import Classification, Retrieval
 
@@ -83,3 +92,20 @@ def test_rows_of_captions_have_the_interval_and_the_test_of_groups() -> None:
     plain = paired_difference(*(task.hits(*sides[p])["recall@1_text_to_image"] for p in ("fp8", "fp32")))
     of_captions = rows["recall@1_text_to_image_difference"]
     assert of_captions["high"] - of_captions["low"] > 1.5 * (plain[2] - plain[1])
+
+
+def test_the_recall_of_classes_is_scikit_learns_to_the_last_digit() -> None:
+    """Of twelve classes, one without samples: a mean over the twelve adds up in another order."""
+    rng, last_digits = np.random.default_rng(5), set()
+    for _ in range(40):
+        labels = rng.permutation(np.delete(np.arange(240) % 12, np.arange(240) % 12 == 3))[:150]
+        images, texts = (rng.standard_normal((n, 8)).astype(np.float32) for n in (150, 12))
+        task = Classification(12, np.arange(12), labels)
+        rows = {row["metric"]: row for row in task_statistics(task, "ort", "pytorch", {"fp32": Side(images, texts)})}
+        predicted = predicted_classes(images, class_embeddings(texts, 12))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # predictions of the class that no sample has
+            expected = balanced_accuracy_score(labels, predicted)
+        assert rows["mean_class_recall"]["value"] == expected
+        last_digits.add(float(np.nanmean(class_recall(predicted == labels, labels, 12))) == expected)
+    assert last_digits == {True, False}
