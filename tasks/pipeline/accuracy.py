@@ -146,6 +146,6 @@ def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     return float(comparison["first", "second"][0]["embeds"].max_absdiff)
 
 
-@cached_step("score", version=9, packages=("polygraphy", "numpy", "scipy", "pillow"))
+@cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))
 def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
     return score(data, embeddings)
