@@ -509,11 +509,11 @@ def test_an_empty_folder_fails_the_night(night: Night) -> None:
 def test_a_night_whose_variants_are_all_refused_or_fail_has_made_nothing(night: Night) -> None:
     night.variants.append(BadVariant("typo", ConfigError("wrong")))
     night.variant("shop", lambda: None)
-    with pytest.raises(VariantsFailed, match="^nothing was made: 2 of 2 variants failed: typo, shop"):
+    with pytest.raises(VariantsFailed, match=r"^nothing was made: 2 of 2 variants failed: typo, shop"):
         night.run()
     rejected = night.release("bad", FAILED)
     night.variant("worse", lambda: rejected)
-    with pytest.raises(VariantsFailed, match="^3 of 3 variants failed"):
+    with pytest.raises(VariantsFailed, match=r"^3 of 3 variants failed"):
         night.run()
 
 
