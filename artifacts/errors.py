@@ -301,6 +301,10 @@ class VariantsFailed(ClipsmithError):
     """Some variants of a nightly run failed; the others are done."""
 
 
+class NotPermitted(ClipsmithError):
+    """The user who runs a command may not read or write one of its files."""
+
+
 class OutputLost(ClipsmithError):
     """Standard output did not take the result."""
 

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from artifacts.errors import ClipsmithError, ConfigError, OutputLost
+from artifacts.errors import ClipsmithError, ConfigError, NotPermitted, OutputLost
 from artifacts.exit_codes import ExitCode
 from deployments.printing.console import print_error, stderr
 
@@ -112,6 +112,13 @@ def _explained(error: Exception) -> ClipsmithError | None:
             where=path if len(path) <= _SHOWN else f"{path[:_SHOWN]}...",
             expected="at most 255 bytes between two slashes, and 4095 in all",
             fix="correct it, or give a shorter one",
+        )
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return NotPermitted(
+            "this user may not read or write a file or folder",
+            where=os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename,
+            expected="one that the user who runs the command may use",
+            fix="change its permissions, or run the command as its owner",
         )
     if isinstance(error, FileNotFoundError) and not _has_folder():
         return ConfigError(

@@ -103,6 +103,8 @@ def test_what_follows_from_the_input_is_told_in_our_words(ended: Ended, logs: Pa
     assert err.startswith("ConfigError: a path is too long: 4000 characters\n") and len(err) < 500
     code, _, err = ended(ValueError("embedded null byte"))
     assert code == ExitCode.WRONG_INPUT and err.startswith("ConfigError: a path holds a NUL character")
+    code, _, err = ended(PermissionError(errno.EACCES, "Permission denied", "/srv/store/releases"))
+    assert code == ExitCode.FAILED and "NotPermitted: this user may not" in err and "/srv/store/releases" in err
     assert not logs.exists()
 
 
@@ -136,6 +138,15 @@ def test_an_output_that_takes_nothing_is_an_error(when: str, logs: Path, monkeyp
     err = capsys.readouterr().err
     assert err.count("OutputLost: the result could not be written to standard output: No space left on device") == 1
     assert not logs.exists()
+
+
+@pytest.mark.parametrize("long", ["x" * 4000, "x/" * 2000, "\N{DOG FACE}" * 64], ids=["name", "path", "bytes"])
+@pytest.mark.parametrize("command", ["releases", "verify", "unpack"])
+def test_a_store_whose_path_is_too_long(command: str, long: str, call: Any, tmp_path: Path) -> None:
+    code, out, err = call(command, *(["file.tar"] if command == "unpack" else []), "--store", tmp_path / long)
+    if command != "verify":
+        assert (code, out) == (2, "") and err.startswith("NotAStore: the path of the store is too long")
+    assert code != 0 and "Traceback" not in err and "unexpected" not in err
 
 
 def clipsmith(command: str, tmp_path: Path) -> subprocess.CompletedProcess[bytes]:
