@@ -140,6 +140,22 @@ def test_an_output_that_takes_nothing_is_an_error(when: str, logs: Path, monkeyp
     assert not logs.exists()
 
 
+class Gone(io.StringIO):
+    """A pipe whose reader has ended."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def test_a_reader_that_has_seen_enough_is_told_nothing(logs: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "stdout", Gone())
+    with pytest.raises(SystemExit) as stopped:
+        last_resort.run(lambda: None)
+    assert stopped.value.code == ExitCode.FAILED
+    assert capsys.readouterr().err == ""
+    assert not logs.exists()
+
+
 @pytest.mark.parametrize("long", ["x" * 4000, "x/" * 2000, "\N{DOG FACE}" * 64], ids=["name", "path", "bytes"])
 @pytest.mark.parametrize("command", ["releases", "verify", "unpack"])
 def test_a_store_whose_path_is_too_long(command: str, long: str, call: Any, tmp_path: Path) -> None:
@@ -156,10 +172,16 @@ def clipsmith(command: str, tmp_path: Path) -> subprocess.CompletedProcess[bytes
     return subprocess.run(["bash", "-c", script], capture_output=True, env=environment, cwd=tmp_path, check=False)
 
 
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    code = "from deployments.last_resort import prepare_streams as p; p(); raise SystemExit(open('file', 'w').fileno())"
+    done = clipsmith(f'"{sys.executable}" -c "{code}" >&- <&-', tmp_path)
+    assert done.returncode > 2, done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
-        ("set -o pipefail; clipsmith models | head -c1 >/dev/null", 1, b""),
+        ("set -o pipefail; clipsmith models --json | true", 1, b""),
         ("clipsmith models >/dev/full", 1, b"OutputLost: "),
         ("clipsmith models >&- 2>&- <&-", 0, b""),
         ("PYTHONIOENCODING=ascii clipsmith show $'\\xff' --store $'b\\xc3\\xa4r\\xff'", 2, b"NotAStore"),
