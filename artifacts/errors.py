@@ -82,6 +82,10 @@ class KeyUnusable(ConfigError):
     """A key file that cannot be read, is of the wrong kind, or does not open with the password."""
 
 
+class PrefectMisconfigured(ConfigError):
+    """Prefect was told something that cannot be: a server's URL, a password, its home."""
+
+
 # --- the checkpoint ----------------------------------------------------------------------------------------
 
 
@@ -272,7 +276,7 @@ class ProcessDied(ClipsmithError):
 
 
 class NoServer(ClipsmithError):
-    """There is no Prefect server to apply the definitions to."""
+    """There is no Prefect server, or it does not answer."""
 
 
 class GateFailed(ClipsmithError, exit_code=ExitCode.GATE):
@@ -295,6 +299,14 @@ class NoRecipe(ClipsmithError, exit_code=ExitCode.GATE):
 
 class VariantsFailed(ClipsmithError):
     """Some variants of a nightly run failed; the others are done."""
+
+
+class NotPermitted(ClipsmithError):
+    """The user who runs a command may not read or write one of its files."""
+
+
+class OutputLost(ClipsmithError):
+    """Standard output did not take the result."""
 
 
 # --- the store ---------------------------------------------------------------------------------------------

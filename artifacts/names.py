@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from hashlib import sha256
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -26,9 +28,15 @@ def check_model_name(name: str) -> str:
 
 
 def model_name_from(source: str) -> str:
-    """The store's name for a hub id or folder name: lower case, `/` as `--`, everything else unsafe as `-`."""
+    """The store's name for a hub id or folder name: lower case, `/` as `--`, everything else unsafe as `-`.
+
+    Where no letter is left of one in another script, a digest of it follows: two such folders are two models.
+    """
     slug = re.sub(r"[^a-z0-9._-]+", "-", source.lower().replace("/", "--"))
     slug = re.sub(r"\.{2,}", ".", slug).strip("._-")[:100].rstrip("._-")
+    if not re.search("[a-z]", slug) and any(character.isalpha() for character in source):
+        letters = unicodedata.normalize("NFC", source).encode("utf-8", "surrogateescape")
+        return check_model_name(f"{slug[:80].rstrip('._-') or 'model'}-{sha256(letters).hexdigest()[:8]}")
     return check_model_name(slug or "model")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from artifacts.copies.opening import open_store
-from artifacts.errors import ClipsmithError, GateFailed
+from artifacts.errors import GateFailed
+from deployments import last_resort
 from deployments.commands import (
     aliases,
     bench,
@@ -38,7 +38,6 @@ from deployments.commands.options import (
     print_json,
 )
 from deployments.printing import show
-from deployments.printing.console import print_error
 from deployments.server.environment import prepare_prefect
 
 app = typer.Typer(
@@ -148,12 +147,8 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def main() -> None:
-    """Entry point: typed errors become a message on stderr and their exit code."""
-    try:
-        app()
-    except ClipsmithError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    """Entry point: whatever goes wrong becomes a message on stderr and an exit code."""
+    last_resort.run(app)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
 from flows.plan_changes import Content, changes
 from flows.side_by_side import side_by_side
-from flows.variants import BadVariant, Variant, read_variants, variants_folder
+from flows.variants import BadVariant, Variant, not_variants, read_variants, variants_folder, warning
 from tasks.data.pinned import pin_both
 from tasks.engines.child import builders_stopped
 from tasks.pipeline.checkpoint import resolve
@@ -58,11 +58,13 @@ DEFAULTS = NightlyParameters()
 def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     """Make every variant again whose checkpoint, data, settings or software have changed.
 
-    One that fails does not stop the others; the run then fails, and names it.
+    One that fails does not stop the others; the run then fails, and names it. A folder without variants fails it, too.
 
     Args:
         parameters: Which variants, and where their releases live.
     """
+    if others := not_variants(variants_folder()):
+        get_run_logger().warning(warning(others))
     variants = _chosen(read_variants(variants_folder()), parameters.variants)
     store = open_store(parameters.store)
     with activate(store):
@@ -72,8 +74,9 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
         get_run_logger().info("%s: %s", outcome.variant, outcome.sentence())
     failed = [outcome for outcome in outcomes if outcome.bad]
     if failed:
+        nothing = "" if any(outcome.release for outcome in outcomes) else "nothing was made: "
         raise VariantsFailed(
-            f"{len(failed)} of {len(outcomes)} variants failed: {', '.join(outcome.variant for outcome in failed)}\n"
+            f"{nothing}{len(failed)} of {len(outcomes)} variants failed: {', '.join(o.variant for o in failed)}\n"
             + indent("\n".join(f"{outcome.variant}: {outcome.sentence()}" for outcome in failed), "    "),
             where=variants_folder(),
             fix="the other variants are done; correct these, or see their own runs, and run again",
@@ -82,6 +85,17 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
 
 
 def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant | BadVariant]:
+    """
+    Raises:
+        ConfigError: a name that no variant has, or no variants at all.
+    """
+    if not found and not names:
+        raise ConfigError(
+            "nothing was made: the folder holds no variant",
+            where=variants_folder(),
+            expected="YAML files, one variant each",
+            fix="add one, correct CLIPSMITH_VARIANTS, or pause the schedule of nightly",
+        )
     unknown = sorted(set(names) - {variant.name for variant in found})
     if unknown:
         raise ConfigError(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -16,6 +20,8 @@ from artifacts.names import AliasName
 from flows.parameters import OptimizeParameters, problems, read_config
 
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
+_SUFFIXES = (".yaml", ".yml")
+_FIELDS = "five fields: minute, hour, day of the month, month, day of the week"
 
 
 class Schedule(Strict):
@@ -27,9 +33,7 @@ class Schedule(Strict):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, text: str) -> str:
-        from prefect.server.schemas.schedules import CronSchedule
-
-        CronSchedule(cron=text)
+        _require_cron(text)
         return text
 
     @field_validator("timezone")
@@ -60,17 +64,66 @@ class BadVariant:
     error: ClipsmithError
 
 
+def _require_cron(text: str) -> None:
+    """Prefect takes a sixth field for seconds, and a date that never comes; people mean neither.
+
+    Raises:
+        ValueError.
+    """
+    from prefect.server.schemas.schedules import CronSchedule
+
+    fields = text.split()
+    if len(fields) > 5:
+        raise ValueError(
+            f"{text!r} has {len(fields)} fields, which would mean seconds, too: write {_FIELDS}, "
+            "as '0 3 * * *' for every night at 3"
+        )
+    try:
+        schedule = CronSchedule(cron=text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a cron expression: write {_FIELDS}, as '0 3 * * *'") from error
+    start = datetime(2026, 1, 1, tzinfo=UTC)  # any: a date that comes at all comes within its search of decades
+    try:
+        with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
+            thread.submit(lambda: asyncio.run(schedule.get_dates(n=1, start=start))).result()
+    except ValueError as error:
+        raise ValueError(f"{text!r} never comes: no month that it names has such a day") from error
+
+
 def variants_folder() -> Path:
     """`CLIPSMITH_VARIANTS`, or the folder that comes with the package."""
     return Path(os.environ.get("CLIPSMITH_VARIANTS") or _PACKAGED)
 
 
 def read_variants(folder: Path) -> list[Variant | BadVariant]:
-    """Every `*.yaml` of a folder, by name; a bad file does not hide the good ones.
+    """Every `*.yaml` and `*.yml` of a folder, by name; a bad file does not hide the good ones. Hidden files and those
+    of editors are passed over. Two files of one name are one bad variant: which of them was meant is not known.
 
     Raises:
         ConfigError: there is no such folder.
     """
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in _entries(folder):
+        if path.suffix in _SUFFIXES:
+            files[path.stem].append(path)
+    return [_read(*paths) for _, paths in sorted(files.items())]
+
+
+def not_variants(folder: Path) -> list[str]:
+    """The names of what else is in a folder of variants; a variant whose file has another ending is never made.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    return [path.name for path in _entries(folder) if path.suffix not in _SUFFIXES]
+
+
+def warning(others: Sequence[str]) -> str:
+    """One line about what `not_variants` has found."""
+    return f"not read, because only .yaml and .yml files are variants: {', '.join(others)}"
+
+
+def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ConfigError(
             "there is no folder of variants",
@@ -78,10 +131,21 @@ def read_variants(folder: Path) -> list[Variant | BadVariant]:
             expected="a folder of YAML files, one variant each",
             fix="make it, or correct CLIPSMITH_VARIANTS",
         )
-    return [_read(path) for path in sorted(folder.glob("*.yaml"))]
+    return sorted(path for path in folder.iterdir() if path.name[0] not in ".#" and path.name[-1] != "~")
 
 
-def _read(path: Path) -> Variant | BadVariant:
+def _read(path: Path, *others: Path) -> Variant | BadVariant:
+    if others:
+        names = " and ".join(file.name for file in (path, *others))
+        return BadVariant(
+            path.stem,
+            ConfigError(
+                f"{names} are both the variant {path.stem}",
+                where=path.parent,
+                expected="one file for each name",
+                fix="rename one of them, or remove it",
+            ),
+        )
     try:
         return Variant.model_validate(read_config(path) | {"name": path.stem})
     except ValidationError as error:
@@ -99,8 +163,12 @@ def _read(path: Path) -> Variant | BadVariant:
 
 
 def by_schedule(variants: Sequence[Variant | BadVariant]) -> dict[Schedule, list[str]]:
-    """The names of the variants that run at the same times; a bad one runs, and is reported, at the default time."""
-    found: dict[Schedule, list[str]] = {}
+    """The names of the variants that run at the same times; a bad one runs, and is reported, at the default time.
+
+    Where there is none, a night of all there are then (no names) comes at the default time: it makes what has come
+    into the folder since, or fails, so that people hear of an empty folder and not of nothing.
+    """
+    found: dict[Schedule, list[str]] = {} if variants else {Schedule(): []}
     for variant in variants:
         schedule = variant.schedule if isinstance(variant, Variant) else Schedule()
         found.setdefault(schedule, []).append(variant.name)

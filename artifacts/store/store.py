@@ -510,6 +510,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
     """
     root = Path(root).expanduser().absolute()
+    _refuse_long(root)
     if writable:
         _prepare(root)
     header = root / layout.HEADER
@@ -522,6 +523,17 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
     except OSError as error:
         raise DamagedHeader(f"the store's header cannot be read: {error}", where=header) from error
     return root, content.id
+
+
+def _refuse_long(root: Path) -> None:
+    """A path that no file system takes is neither a damaged store nor a read-only one."""
+    if len(os.fsencode(root)) > _LONGEST_PATH or max(len(os.fsencode(part)) for part in root.parts) > _LONGEST_NAME:
+        raise NotAStore(
+            f"the path of the store is too long: {len(os.fsencode(root))} bytes",
+            where=f"{str(root)[:60]}...",
+            expected=f"at most {_LONGEST_NAME} bytes between two slashes, and {_LONGEST_PATH} in all",
+            fix="correct --store or CLIPSMITH_STORE",
+        )
 
 
 def _prepare(root: Path) -> None:
@@ -576,6 +588,8 @@ def _refuse_read_only(root: Path) -> None:
         raise StoreReadOnly("the store is read-only", where=root, fix="make it writable or give another --store")
 
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 1000
+"""In bytes: the first is the file systems' limit; the second leaves room for what lies below within theirs."""
 _active: ContextVar[Store | None] = ContextVar("clipsmith_store", default=None)
 
 

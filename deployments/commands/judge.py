@@ -15,6 +15,7 @@ from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show
 from deployments.printing.console import stdout
+from deployments.server.prefect_settings import load_settings
 
 app = typer.Typer()
 
@@ -28,6 +29,8 @@ def judge(
 ) -> None:
     """Hold a release to other gates, on its saved embeddings and tables. Exits with 3 unless it passes all."""
     from flows.parameters import parse_gates, read_config
+
+    load_settings()
     from tasks.evaluation.saved_accuracy import saved_accuracy
 
     wanted = parse_gates(read_config(gates), where=gates)

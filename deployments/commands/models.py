@@ -29,10 +29,10 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Describe a checkpoint in seconds and say what would become FP8, or why it is refused. It reads no weights."""
+    quiet_libraries()
     from tasks.pipeline.outline import outline
     from tasks.quantizing.recipe import load_recipe
 
-    quiet_libraries()
     found = outline(model, revision, image_size, load_recipe(recipe))
     if as_json:
         print_json(found.model_dump(mode="json"))

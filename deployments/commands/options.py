@@ -71,4 +71,5 @@ def per_encoder(text: str | None) -> dict[str, str]:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document of a command with --json."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # as it is with LANG=C
+    sys.stdout.write(json.dumps(document, ensure_ascii=plain, allow_nan=False) + "\n")

@@ -24,6 +24,7 @@ from deployments.commands.options import (
 )
 from deployments.printing import show_search
 from deployments.server.environment import prepare_prefect, quiet_libraries
+from deployments.server.prefect_settings import load_settings
 
 app = typer.Typer()
 
@@ -64,6 +65,7 @@ def search(
     A killed search goes on where it stopped when you start it again with the same parameters.
     """
     prepare_prefect()
+    load_settings()
     from flows.defaults import default_store
     from flows.parameters import parse_parameters
     from flows.search import WIDEST, SearchSettings

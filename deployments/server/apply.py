@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from artifacts.errors import NoServer
 from deployments.server.definitions import POOL, apply_definitions, read_definitions
 from deployments.server.home_lock import home_lock
+from deployments.server.prefect_settings import load_settings, require_api, require_home
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,9 @@ def require_server() -> str:
     """The API of the current settings.
 
     Raises:
-        NoServer: there is none, or it does not answer.
+        NoServer, PrefectMisconfigured: there is none that can be used.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
-    problem: Exception | str | None = "PREFECT_API_URL is not set"
-    if url:
-        with get_client(sync_client=True) as client:
-            problem = client.api_healthcheck()
-    if problem is not None:
-        raise NoServer(
-            f"no Prefect server to deploy to: {problem}",
-            where=url,
-            expected="PREFECT_API_URL=http://HOST:PORT/api of a running server",
-            fix="set it, or start everything on this machine with `clipsmith up`",
-        )
-    assert url is not None
+    settings = load_settings()
+    url = require_api(settings)
+    require_home(settings)  # the lock of `apply_all` is there
     return url

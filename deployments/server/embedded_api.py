@@ -13,6 +13,7 @@ import sys
 
 from artifacts.errors import ApiNotReady
 from deployments.server.child_process import end, server_problem
+from deployments.server.prefect_settings import agree_on_password, load_settings, require_api, require_home
 
 GRACE_S = 5.0
 """How long the server may take to store what it has received before it is cut off, in seconds."""
@@ -45,10 +46,18 @@ class EmbeddedApi:
 
     @classmethod
     def start(cls) -> EmbeddedApi | None:
-        """Start a server unless the user has named one (`PREFECT_API_URL`, in the environment or a profile)."""
-        from prefect.settings import get_current_settings
+        """Start a server unless the user has named one (`PREFECT_API_URL`, in the environment or a profile).
 
-        return None if get_current_settings().api.url else cls()
+        Raises:
+            PrefectMisconfigured, NoServer: what the user has told Prefect, or named, cannot be used.
+        """
+        settings = load_settings()
+        require_home(settings)
+        if settings.api.url:
+            require_api(settings)
+            return None
+        agree_on_password(settings)
+        return cls()
 
     def wait(self) -> None:
         """Wait until the server answers and make it the API of this process.

@@ -7,7 +7,7 @@ import os
 import warnings
 from pathlib import Path
 
-from artifacts.errors import ClipsmithError
+from deployments.server.prefect_settings import agree_on_password, load_settings, require_home
 
 _DEFAULTS = {
     # Prefect: nothing leaves the machine, and a slow start under load is not an error.
@@ -34,7 +34,11 @@ def prepare_prefect() -> None:
 
 
 def prepare_up(address: str) -> None:
-    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`."""
+    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`.
+
+    Raises:
+        PrefectMisconfigured: what the user has told Prefect cannot be.
+    """
     from deployments.server.automations import HEARTBEAT_S
     from flows.defaults import default_store
 
@@ -48,8 +52,9 @@ def prepare_up(address: str) -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     prepare_prefect()
-    if "PREFECT_SERVER_API_AUTH_STRING" in os.environ:
-        os.environ.setdefault("PREFECT_API_AUTH_STRING", os.environ["PREFECT_SERVER_API_AUTH_STRING"])
+    settings = load_settings()
+    require_home(settings)
+    agree_on_password(settings)
     os.environ |= {
         "PREFECT_API_URL": f"{address}/api",
         "PREFECT_UI_URL": address,
@@ -63,7 +68,12 @@ def prepare_up(address: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries' chatter, and errors that the command line prints itself, out of the progress."""
+    """Keep libraries' chatter, and errors that the command line prints itself, out of the progress.
+
+    Raises:
+        PrefectMisconfigured: Prefect's settings cannot be read.
+    """
+    load_settings()
     warnings.filterwarnings("ignore")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -71,13 +81,13 @@ def quiet_libraries() -> None:
 
     setup_logging()
     for handler in logging.getLogger().handlers:  # the console; what the API records for the UI stays whole
-        handler.addFilter(_not_an_expected_error)
+        handler.addFilter(_no_error_twice)
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
 
 
-def _not_an_expected_error(record: logging.LogRecord) -> bool:
-    """Expected errors are printed once, by the command line, without a traceback."""
-    expected = record.exc_info is not None and isinstance(record.exc_info[1], ClipsmithError)
-    return not expected and not record.getMessage().startswith("Finished in state Failed")
+def _no_error_twice(record: logging.LogRecord) -> bool:
+    """An error that ends a run is told once, by the command line, which keeps the traceback of one that is none of
+    ours in a file."""
+    return not record.exc_info and not record.getMessage().startswith(("Finished in state Failed", "Crash detected"))

@@ -70,11 +70,14 @@ def print_deployed(url: str, pool: str, applied: Applied) -> None:
 
 def _print_variants(console: Console) -> None:
     """What the nightly run makes, and when; a file that is no variant is named here, and again by every such run."""
-    from flows.variants import Variant, read_variants, variants_folder
+    from flows.variants import Variant, not_variants, read_variants, variants_folder, warning
 
     folder = variants_folder()
     console.print(f"  [bold]Every night[/]   the variants in {escape(str(folder))}:", soft_wrap=True)
-    for variant in read_variants(folder):
+    variants = read_variants(folder)
+    if not variants:
+        console.print("                [red]none, and nightly fails until there is one[/]", soft_wrap=True)
+    for variant in variants:
         if isinstance(variant, Variant):
             when = f"{variant.schedule.cron} {variant.schedule.timezone}"
             console.print(f"                {escape(variant.name)}  {escape(when)}", soft_wrap=True)
@@ -82,3 +85,5 @@ def _print_variants(console: Console) -> None:
             console.print(
                 f"                [red]{escape(variant.name)}: {escape(variant.error.what)}[/]", soft_wrap=True
             )
+    if others := not_variants(folder):
+        console.print(f"                [yellow]{escape(warning(others))}[/]", soft_wrap=True)

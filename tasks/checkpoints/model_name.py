@@ -38,14 +38,16 @@ def folder_name(folder: Path) -> str:
 def other_weights(snapshot: Snapshot, store: Store) -> str | None:
     """One line to say if the newest release of the snapshot's name was made of weights from elsewhere.
 
-    The same source with new weights continues its history.
+    The same source with new weights continues its history; a relative path may be another folder by now.
     """
     try:
         newest = store.find(snapshot.model)
     except ClipsmithError:  # none yet; or damaged, which publishing or `verify` will say
         return None
     source = newest.provenance.source
-    if snapshot.kind == "published" or source.digest == snapshot.digest or source.name == snapshot.name:
+    if snapshot.kind == "published" or source.digest == snapshot.digest:
+        return None
+    if source.name == snapshot.name and (snapshot.kind != "folder" or Path(snapshot.name).expanduser().is_absolute()):
         return None
     return (
         f"the name {snapshot.model} belongs to other weights: {newest.ref} was made from {source.name}. This run will "

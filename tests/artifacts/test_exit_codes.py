@@ -14,7 +14,15 @@ from artifacts.exit_codes import MEANINGS, ExitCode
 PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 CLASSES = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, ClipsmithError)]
 WRONG_INPUT = {
-    *("ConfigError", "UnknownTarget", "UnknownRecipe", "ProfileError", "BadName", "KeyUnusable"),
+    *(
+        "ConfigError",
+        "UnknownTarget",
+        "UnknownRecipe",
+        "ProfileError",
+        "BadName",
+        "KeyUnusable",
+        "PrefectMisconfigured",
+    ),
     *("CheckpointError", "CheckpointNotFound", "NotClip", "UnsupportedVariant", "MissingEncoder", "UnsafeCheckpoint"),
     *("BadWeights", "DataError", "DataNotFound", "TooFewSamples", "DegenerateData", "CaptionTooLong", "DataOverlap"),
     *("EngineUnavailable", "Fp8Unavailable", "NotAStore", "StoreReadOnly", "UnsupportedFileSystem", "NotARelease"),

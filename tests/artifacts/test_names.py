@@ -88,12 +88,21 @@ def test_bad_aliases_are_refused(alias: str) -> None:
         ("ViT-B-32", "vit-b-32"),
         ("../..", "model"),
         ("x" * 300, "x" * 100),
-        ("日本", "model"),
+        ("日本", "model-cf2abf0c"),
+        ("日本/2024", "2024-b8aa70ef"),
         ("a...b", "a.b"),
     ],
 )
 def test_store_names_of_sources(source: str, name: str) -> None:
     assert model_name_from(source) == name
+
+
+def test_names_in_other_scripts_are_told_apart_in_either_unicode_form() -> None:
+    names = {model_name_from(source) for source in ("犬", "猫", "\N{GREEK SMALL LETTER ALPHA WITH TONOS}", "\udce9é")}
+    assert len(names) == 4
+    assert all(name.startswith("model-") for name in names)
+    forms = ("\N{GREEK SMALL LETTER ALPHA WITH TONOS}", "\N{GREEK SMALL LETTER ALPHA}\N{COMBINING ACUTE ACCENT}")
+    assert len({model_name_from(form) for form in forms}) == 1
 
 
 @given(st.text(max_size=300))

@@ -496,3 +496,32 @@ def test_a_run_that_takes_too_long_is_cancelled_and_says_so(start: Any, state: A
     server, made = start(state)
     assert made == Made(str(server.run.id), "not done within 2 h, and cancelled")
     assert server.told == [(server.run.id, "CANCELLING")]
+
+
+# --- a night that made nothing ---------------------------------------------------------------------------------------
+
+
+def test_an_empty_folder_fails_the_night(night: Night) -> None:
+    with pytest.raises(ConfigError, match="nothing was made: the folder holds no variant"):
+        night.run()
+
+
+def test_a_night_whose_variants_are_all_refused_or_fail_has_made_nothing(night: Night) -> None:
+    night.variants.append(BadVariant("typo", ConfigError("wrong")))
+    night.variant("shop", lambda: None)
+    with pytest.raises(VariantsFailed, match=r"^nothing was made: 2 of 2 variants failed: typo, shop"):
+        night.run()
+    rejected = night.release("bad", FAILED)
+    night.variant("worse", lambda: rejected)
+    with pytest.raises(VariantsFailed, match=r"^3 of 3 variants failed"):
+        night.run()
+
+
+def test_other_files_of_the_folder_are_named_in_the_log(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "shop.yamll").touch()
+    monkeypatch.setenv("CLIPSMITH_VARIANTS", str(tmp_path))
+    night.variant_that_is_known("a", night.release("1"))
+    night.run()
+    assert "only .yaml and .yml files are variants: shop.yamll" in caplog.text

@@ -322,9 +322,9 @@ MUTANTS = (
     # --- deployments -------------------------------------------------------------------------------------------------
     Mutant(
         name="one-code-for-every-error",
-        symbol="cli:main",
-        text="sys.exit(error.exit_code)",
-        replacement="sys.exit(1)",
+        symbol="last_resort:_told",
+        text="return error.exit_code",
+        replacement="return ExitCode.FAILED",
         tests=("test_aliases.py::test_a_rejected_release_needs_force_and_a_reason",),
         why="A pipeline cannot tell a rejected release from a crash.",
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.server import embedded_api
 from deployments.server.embedded_api import EmbeddedApi
 from tests.processes import left_after, marked, new_mark, own_environment
 from tests.thorough import amount
@@ -64,10 +65,14 @@ def servers(mark: dict[str, str]) -> list[int]:
 
 
 def test_a_command_uses_its_own_server_and_takes_it_along(start: Start, mark: dict[str, str]) -> None:
-    child = start(after="from tasks.device import device_turn; print(device_turn._server())")
+    told = {"PREFECT_SERVER_API_AUTH_STRING": "admin:word"}  # the server is; its client has to find out
+    after = "from tasks.device import device_turn; print(device_turn._server())\n"
+    after += "with get_client(sync_client=True) as client: print(client.api_version())"
+    child = start(after=after, **told)
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
-    port, url, problem, variable, shared = out.split()
+    port, url, problem, variable, shared, version = out.split()
+    assert version.startswith("3.")
     assert shared == "None"  # nobody else asks it for a limit
     assert (url, problem, variable) == (f"http://127.0.0.1:{port}/api/", "None", f"http://127.0.0.1:{port}/api")
     assert not marked(mark)
@@ -123,11 +128,14 @@ def test_a_server_that_does_not_come_up(
     assert not marked(mark)
 
 
-def test_the_users_own_server_is_used() -> None:
+def test_the_users_own_server_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    asked: list[str | None] = []
+    monkeypatch.setattr(embedded_api, "require_api", lambda settings: asked.append(settings.api.url))
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         assert EmbeddedApi.start() is None
+    assert asked == ["http://127.0.0.1:1/api"]
 
 
 @pytest.mark.heavy

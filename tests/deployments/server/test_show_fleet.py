@@ -21,3 +21,16 @@ def test_variants_are_named_with_their_times_and_a_wrong_file_with_its_mistake(
     assert f"Every night   the variants in {tmp_path}:" in lines
     assert "shop-search  0 3 * * * Europe/Berlin" in lines
     assert any(line.startswith("typo: wrong variant: shedule") for line in lines)
+
+
+def test_files_that_are_no_variants_are_named_and_an_empty_folder_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "shop.yaml.bak").touch()
+    monkeypatch.setenv("CLIPSMITH_VARIANTS", str(tmp_path))
+    monkeypatch.setenv("CLIPSMITH_STORE", "/srv/store")
+    print_up("http://127.0.0.1:4200", again=False)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "none, and nightly fails until there is one" in lines
+    assert "not read, because only .yaml and .yml files are variants: notes.txt, shop.yaml.bak" in lines

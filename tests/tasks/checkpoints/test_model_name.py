@@ -40,23 +40,35 @@ def snapshot_of(**changes: Any) -> Any:
 
 
 class OneRelease:
-    """A store whose newest release of any name but `new` was made from `run1/shop`."""
+    """A store whose newest release of any name but `new` was made from the folder `source`."""
+
+    def __init__(self, source: str = "/run1/shop") -> None:
+        self.source = source
 
     def find(self, model: str) -> Any:
         if model == "new":
             raise ReleaseNotFound("no such model")
-        source = SimpleNamespace(name="run1/shop", digest="a" * 64)
+        source = SimpleNamespace(name=self.source, digest="a" * 64)
         return SimpleNamespace(ref=f"{model}@3", provenance=SimpleNamespace(source=source))
 
 
 def test_other_weights_under_the_same_name_are_said() -> None:
     line = other_weights(snapshot_of(), OneRelease())  # type: ignore[arg-type]
     assert line is not None
-    assert "shop belongs to other weights: shop@3 was made from run1/shop" in line and "--name" in line
+    assert "shop belongs to other weights: shop@3 was made from /run1/shop" in line and "--name" in line
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": "new"}, {"name": "run1/shop"}, {"digest": "a" * 64}, {"kind": "published"}]
+    "changes", [{"model": "new"}, {"name": "/run1/shop"}, {"digest": "a" * 64}, {"kind": "published"}]
 )
 def test_a_history_that_goes_on_is_not_worth_a_word(changes: dict[str, Any]) -> None:
     assert other_weights(snapshot_of(**changes), OneRelease()) is None  # type: ignore[arg-type]
+
+
+def test_a_relative_path_may_be_another_folder_by_now() -> None:
+    line = other_weights(snapshot_of(name="shop"), OneRelease("shop"))  # type: ignore[arg-type]
+    assert line is not None and "made from shop" in line
+    same = snapshot_of(name="shop", digest="a" * 64)
+    assert other_weights(same, OneRelease("shop")) is None  # type: ignore[arg-type]
+    hub = snapshot_of(name="org/shop", kind="hub")
+    assert other_weights(hub, OneRelease("org/shop")) is None  # type: ignore[arg-type]

@@ -1,0 +1,217 @@
+"""The end of a command, whatever happens: streams that fail, and errors that nobody expected.
+
+People see one line. The traceback of an error that is none of ours goes to a file that only they can read.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from artifacts.errors import ClipsmithError, ConfigError, NotPermitted, OutputLost
+from artifacts.exit_codes import ExitCode
+from deployments.printing.console import print_error, stderr
+
+Code = str | int | None
+KEPT = 20
+"""How many logs are kept, the newest."""
+INTERRUPTED = 130
+"""What shells expect of a command that Ctrl-C has ended; Typer's own way says it, too."""
+_LONGEST = 300  # characters of a message that is none of ours
+_SHOWN = 60  # characters of a path that is too long
+
+
+def run(command: Callable[[], object]) -> None:
+    """Run the command line, and end the process with its exit code.
+
+    Raises:
+        SystemExit: always.
+    """
+    prepare_streams()
+    before, sys.stdout = sys.stdout, cast("TextIO", _Output(sys.stdout))
+    code: Code = ExitCode.DONE
+    try:
+        command()
+    except SystemExit as end:
+        code = end.code
+    except ClipsmithError as error:
+        code = _told(error)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:  # noqa: BLE001  (the last place where it can be told in a line)
+        code = _tell(error)
+    code = _flushed(code)
+    if isinstance(sys.stdout, _Output):
+        sys.stdout = before
+    sys.exit(code)
+
+
+def prepare_streams() -> None:
+    """Give the process three streams that take any text.
+
+    The number of one that is closed would go to the next file that is opened, which then got what is printed.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (for the process's life)
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def write_log(error: BaseException) -> Path | None:
+    """The file with the error's traceback; None where no folder can be written."""
+    said = "".join(traceback.format_exception(error))
+    about = f"clipsmith {version('clipsmith')}, Python {platform.python_version()}, {platform.platform()}"
+    text = "\n".join([time.strftime("%Y-%m-%d %H:%M:%S %z"), about, repr(sys.argv), "", said])
+    name = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**6}.log"
+    for folder in _folders():
+        with suppress(OSError, ValueError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            about_folder = folder.lstat()
+            if about_folder.st_uid != os.getuid() or folder.is_symlink():
+                continue  # in a shared folder for temporary files somebody else may have made it
+            number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+            for old in sorted(folder.glob("*.log"))[:-KEPT]:
+                old.unlink(missing_ok=True)
+            return folder / name
+    return None
+
+
+def _folders() -> Iterator[Path]:
+    """Where logs may lie: with what programs note about a user, else with temporary files."""
+    with suppress(RuntimeError):  # there is no home
+        yield Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clipsmith" / "errors"
+    with suppress(OSError):  # there is none that can be written
+        yield Path(tempfile.gettempdir()) / f"clipsmith-errors-{os.getuid()}"
+
+
+def _explained(error: Exception) -> ClipsmithError | None:
+    """The error in our words, where it follows from what the command was given; None for what nobody expected."""
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        path = str(error.filename or "")
+        return ConfigError(
+            f"a path is too long: {len(path)} characters",
+            where=path if len(path) <= _SHOWN else f"{path[:_SHOWN]}...",
+            expected="at most 255 bytes between two slashes, and 4095 in all",
+            fix="correct it, or give a shorter one",
+        )
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return NotPermitted(
+            "this user may not read or write a file or folder",
+            where=os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename,
+            expected="one that the user who runs the command may use",
+            fix="change its permissions, or run the command as its owner",
+        )
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return ConfigError(
+            "the folder that this command runs in is gone",
+            expected="a current folder that exists",
+            fix="cd to one, and run the command again",
+        )
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return ConfigError(
+            "a path holds a NUL character",
+            expected="a path of the file system",
+            fix="look for it in the configuration, the variables and the options",
+        )
+    return None
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())  # noqa: PTH109  (Path.cwd says no more)
+    except OSError:
+        return False
+
+
+def _tell(error: Exception) -> ExitCode:
+    if (known := _explained(error)) is not None:
+        return _told(known)
+    message = " ".join(str(error).split())[:_LONGEST]
+    log = write_log(error)
+    kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
+    with suppress(OSError):
+        line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
+        stderr().print(f"{line}; {kept}", markup=False, style="red")
+    if "--json" in sys.argv:
+        about = {"class": type(error).__name__, "message": message, "log": None if log is None else str(log)}
+        with suppress(OSError, OutputLost):
+            sys.stdout.write(json.dumps({"error": about}) + "\n")
+    return ExitCode.FAILED
+
+
+def _told(error: ClipsmithError) -> ExitCode:
+    with suppress(OSError):
+        print_error(error)
+    return error.exit_code
+
+
+class _Output:
+    """Standard output whose failures are errors of ours; that a reader has seen enough is told as Python tells it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _output_lost():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with _output_lost():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _output_lost() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(
+            f"the result could not be written to standard output: {error.strerror}",
+            expected="an output that takes it",
+            fix="make room, or write to another place; what the command did is done",
+        ) from error
+
+
+def _flushed(code: Code) -> Code:
+    """Write what is still to be written; the exit code, which says so when that cannot be done."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has seen enough, as `head` has
+        _forget_output()
+        return code or ExitCode.FAILED
+    except OutputLost as error:
+        if not code:  # else there is a message already
+            _told(error)
+        _forget_output()
+        return code or error.exit_code
+    return code
+
+
+def _forget_output() -> None:
+    """Python itself would complain of the rest when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

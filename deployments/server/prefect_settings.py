@@ -1,0 +1,232 @@
+"""What the user has told Prefect (its home, a server's URL, passwords), checked before anything is computed.
+
+Settings come from the environment or from a profile in Prefect's home: what counts is what Prefect makes of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import warnings
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from artifacts.errors import NoServer, PrefectMisconfigured
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
+
+_CONNECT_S, _ANSWER_S = 5.0, 20.0
+"""How long a server may take to be reached, and to tell its version, in seconds: a busy one answers late."""
+_URL = "PREFECT_API_URL"
+_API = "http://HOST:PORT/api of a running Prefect 3 server"
+_CLIENT, _SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+_LONGEST = 200  # characters of what a library says
+
+
+def load_settings() -> Settings:
+    """The settings as Prefect understands them.
+
+    Raises:
+        PrefectMisconfigured: it understands one of them not at all.
+    """
+    said = io.StringIO()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(said):
+            warnings.simplefilter("ignore")  # that it could not make its home, which `require_home` says in our words
+            from prefect.settings import get_current_settings
+
+            settings = get_current_settings()
+        sys.stderr.write(said.getvalue())
+        return settings
+    except Exception as error:  # each kind of file and value has errors of its own
+        raise PrefectMisconfigured(
+            f"Prefect's settings cannot be read: {_first_words(error)}",
+            where="variables that begin with PREFECT_, and profiles.toml in $PREFECT_HOME (~/.prefect)",
+            expected="values that Prefect takes: `prefect config view` shows them",
+            fix="correct or unset what is named",
+        ) from error
+
+
+def require_home(settings: Settings) -> None:
+    """
+    Raises:
+        PrefectMisconfigured: Prefect's home cannot be written.
+    """
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.home):
+            pass
+    except OSError as error:
+        raise PrefectMisconfigured(
+            f"Prefect's home cannot be written: {error.strerror}",
+            where=settings.home,
+            expected="a folder that this user may write: its database, results of steps and locks are there",
+            fix="set PREFECT_HOME to one, or correct HOME",
+        ) from error
+
+
+def agree_on_password(settings: Settings) -> None:
+    """Let this process and its children use the password of the server that is about to be started here.
+
+    Raises:
+        PrefectMisconfigured: they were told another one.
+    """
+    if settings.server.api.auth_string is None:
+        return
+    password = settings.server.api.auth_string.get_secret_value()
+    if settings.api.auth_string is not None and settings.api.auth_string.get_secret_value() != password:
+        raise PrefectMisconfigured(
+            f"{_SERVER} and {_CLIENT} do not match",
+            where=f"{_source(_SERVER, settings)}, {_source(_CLIENT, settings)}",
+            expected=f"one password, USER:PASSWORD, for the server and its clients; or {_SERVER} alone",
+            fix=f"set both to the same value, or unset {_CLIENT}",
+        )
+    os.environ[_CLIENT] = password
+
+
+def require_api(settings: Settings) -> str:
+    """The URL, as it may be shown, of the server that is configured: it answers, is Prefect's and takes the password.
+
+    Raises:
+        PrefectMisconfigured: the URL is none, or leads to something else, or the password is refused.
+        NoServer: none is configured, or it does not answer.
+    """
+    import httpx
+    from prefect.client.base import ServerType
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    url = settings.api.url
+    if not url:
+        raise _no_server(f"{_URL} is not set", None)
+    where = f"{_URL}={_without_password(url)} ({_source(_URL, settings)})"
+    _require_url(url, where)
+    timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": timeout}) as client,
+        ):
+            if client.server_type == ServerType.CLOUD:
+                client.read_flows(limit=1)
+            else:
+                _require_version(client.api_version(), client.client_version(), where)
+    except httpx.HTTPStatusError as error:
+        raise _refused(error.response.status_code, where, settings) from error
+    except (
+        httpx.RemoteProtocolError,
+        httpx.TooManyRedirects,
+        httpx.DecodingError,
+        httpx.InvalidURL,
+        ValueError,
+    ) as error:
+        raise _not_prefect(where, url) from error
+    except httpx.TimeoutException as error:
+        raise _no_server("it does not answer", where) from error
+    except (httpx.RequestError, OSError) as error:
+        raise _no_server(_first_words(error), where) from error
+    return _without_password(url)
+
+
+def _require_url(url: str, where: str) -> None:
+    """
+    Raises:
+        PrefectMisconfigured: nothing can be asked there.
+    """
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an address
+        sound = False
+    if sound:
+        return
+    bare = "://" not in url
+    with_scheme = f"http://{_without_password(url).strip('/').removesuffix('/api')}/api"
+    raise PrefectMisconfigured(
+        f"{_URL} {'does not begin with http:// or https://' if bare else 'is not the URL of a server'}",
+        where=where,
+        expected=_API,
+        fix=f"for example {_URL}={with_scheme}" if bare else "correct or unset it",
+    )
+
+
+def _require_version(theirs: object, ours: str, where: str) -> None:
+    """
+    Raises:
+        ValueError: this is no version.
+        PrefectMisconfigured: of a server that does not go with this client.
+    """
+    major = str(theirs).split(".")[0]
+    if not isinstance(theirs, str) or not major.isdecimal():
+        raise ValueError(theirs)
+    if major != ours.split(".")[0]:
+        raise PrefectMisconfigured(
+            f"the Prefect server there is version {theirs[:40]}, and this is {ours}",
+            where=where,
+            expected=_API,
+            fix="use a server of the same major version, or unset it: the command then brings its own",
+        )
+
+
+def _refused(status: int, where: str, settings: Settings) -> PrefectMisconfigured | NoServer:
+    """What an answer that is an error says about the settings."""
+    if status in (401, 403):
+        given = settings.api.auth_string is not None
+        return PrefectMisconfigured(
+            f"the Prefect server refuses the password of {_CLIENT}"
+            if given
+            else f"the Prefect server asks for a password, and {_CLIENT} is not set",
+            where=f"{where}, {_source(_CLIENT, settings)}" if given else where,
+            expected=f"USER:PASSWORD as in the server's own {_SERVER}",
+            fix=f"set {_CLIENT} to it",
+        )
+    if 400 <= status < 500 and status not in (408, 425, 429):
+        return _not_prefect(where, str(settings.api.url))
+    return _no_server(f"it answers with status {status}", where)
+
+
+def _not_prefect(where: str, url: str) -> PrefectMisconfigured:
+    forgotten = not urlsplit(url).path.rstrip("/").endswith("/api")
+    return PrefectMisconfigured(
+        "what answers there is not the API of a Prefect server",
+        where=where,
+        expected=_API,
+        fix=f"correct it: {'the path /api is missing' if forgotten else 'another program may listen there'}; "
+        "or unset it: optimize then brings a server of its own",
+    )
+
+
+def _no_server(problem: str, where: str | None) -> NoServer:
+    return NoServer(
+        f"no Prefect server can be reached: {problem}",
+        where=where,
+        expected=_API,
+        fix="start it, or correct the URL; `clipsmith up` starts one on this machine, and "
+        "with no URL set optimize brings its own",
+    )
+
+
+def _source(variable: str, settings: Settings) -> str:
+    """Where a setting comes from; never its value."""
+    return f"{variable} of the environment" if variable in os.environ else f"a profile in {settings.profiles_path}"
+
+
+def _without_password(url: str) -> str:
+    before, at, host = url.rpartition("@")
+    if not at:
+        return url
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme}{separator}...@{host}" if separator else f"...@{host}"
+
+
+def _first_words(error: BaseException) -> str:
+    """What a library says, in one line, and without the values that it quotes: passwords are settings, too."""
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())[:_LONGEST]
+    return " ".join(str(error).split())[:_LONGEST] or type(error).__name__
