@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import platform
 import sys
@@ -151,10 +150,6 @@ def _tell(error: Exception) -> ExitCode:
     with suppress(OSError):
         line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
         stderr().print(f"{line}; {kept}", markup=False, style="red")
-    if "--json" in sys.argv:
-        about = {"class": type(error).__name__, "message": message, "log": None if log is None else str(log)}
-        with suppress(OSError, OutputLost):
-            sys.stdout.write(json.dumps({"error": about}) + "\n")
     return ExitCode.FAILED
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import subprocess
 import sys
@@ -44,24 +43,19 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def test_an_error_that_is_none_of_ours_is_a_line_and_a_log_that_only_its_user_reads(ended: Ended, logs: Path) -> None:
-    code, out, err = ended(ZeroDivisionError("division\nby [zero]"), "demo")
+@pytest.mark.parametrize("option", ["demo", "--json"])
+def test_an_error_that_is_none_of_ours_is_a_line_and_a_log_that_only_its_user_reads(
+    option: str, ended: Ended, logs: Path
+) -> None:
+    code, out, err = ended(ZeroDivisionError("division\nby [zero]"), option)
     (log,) = logs.iterdir()
     assert (code, out) == (ExitCode.FAILED, "")
     assert err == f"unexpected error: ZeroDivisionError: division by [zero]; the traceback is in {log}\n"
     text = log.read_text()
     assert "Traceback (most recent call last)" in text and "test_last_resort.py" in text
-    assert "['clipsmith', 'show', 'demo']" in text
+    assert f"['clipsmith', 'show', {option!r}]" in text
     assert log.stat().st_mode & 0o777 == 0o600
     assert logs.stat().st_mode & 0o777 == 0o700
-
-
-def test_programs_get_a_document_with_the_place_of_the_log(ended: Ended, logs: Path) -> None:
-    code, out, err = ended(KeyError("x"), "--json")
-    (log,) = logs.iterdir()
-    assert code == ExitCode.FAILED
-    assert json.loads(out) == {"error": {"class": "KeyError", "message": "'x'", "log": str(log)}}
-    assert len(err.splitlines()) == 1
 
 
 def test_an_endless_message_is_cut(ended: Ended, logs: Path) -> None:

@@ -29,8 +29,7 @@ _HEAD = """# JSON documents and tables
 
 This page is made from the code (`python -m tests.docs.json_page`), and the tests hold printed documents to it. With
 `--json` a command prints one document on standard output and nothing else; errors go to standard error. Where nothing
-is said below, a command that ends with another [exit code](exit-codes.md) than 0 prints no document, except for an
-error that clipsmith does not expect: `{"error": {"class": ..., "message": ..., "log": ...}}`.
+is said below, a command that ends with another [exit code](exit-codes.md) than 0 prints no document.
 
 What programs may rely on: every key below is always there unless it says *may be left out*, and has its type, unit and
 meaning; it is null only where that is said. Keys may be added, so pass over those that you do not know; the order of
