@@ -14,6 +14,7 @@ from deployments.commands import aliases, bench, copies, fleet, judge, models, p
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
     CALIBRATION,
+    COLUMNS,
     EVALUATION,
     IMAGE_SIZE,
     MODEL,
@@ -69,6 +70,7 @@ def optimize(
     ] = None,
     evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
+    columns: Annotated[str | None, typer.Option(help=COLUMNS)] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
     ] = None,
@@ -94,6 +96,8 @@ def optimize(
         ("calibration", "sufficiency"): sufficiency,
         ("evaluation", "source"): evaluation,
         ("evaluation", "samples"): evaluation_samples,
+        ("calibration", "columns"): columns,
+        ("evaluation", "columns"): columns,
         ("store",): str(store) if store else None,
     }
     given |= {("calibration", encoder, "method"): method for encoder, method in per_encoder(calibration_method).items()}

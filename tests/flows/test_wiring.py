@@ -65,9 +65,9 @@ def test_a_run_reads_each_data_set_once(small_clip: Path, tmp_path: Path, monkey
     """Every step that looks at samples is real: there are a dozen such calls."""
     made: list[tuple[str, str]] = []
 
-    def counted(spec: str, role: Role, limit: int | None = None) -> Source:
+    def counted(spec: str, role: Role, limit: int | None = None, columns: str | None = None) -> Source:
         made.append((spec, role))
-        return open_dataset(spec, role, limit)
+        return open_dataset(spec, role, limit, columns)
 
     monkeypatch.setattr(opened, "open_dataset", counted)
     monkeypatch.setattr(opened, "_kept", {})
