@@ -27,6 +27,7 @@ from deployments.commands import (
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
     CALIBRATION,
+    COLUMNS,
     EVALUATION,
     IMAGE_SIZE,
     MODEL,
@@ -81,6 +82,7 @@ def optimize(
     ] = None,
     evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
+    columns: Annotated[str | None, typer.Option(help=COLUMNS)] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
     ] = None,
@@ -106,6 +108,8 @@ def optimize(
         ("calibration", "sufficiency"): sufficiency,
         ("evaluation", "source"): evaluation,
         ("evaluation", "samples"): evaluation_samples,
+        ("calibration", "columns"): columns,
+        ("evaluation", "columns"): columns,
         ("store",): str(store) if store else None,
     }
     given |= {("calibration", encoder, "method"): method for encoder, method in per_encoder(calibration_method).items()}

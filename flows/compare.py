@@ -130,7 +130,8 @@ class _Comparison:
         """The evaluation set; what either release was calibrated on would flatter it."""
         demo = all(side.snapshot.kind == "demo" for side in self.sides.values())
         seen = sorted(set().union(*(calibrated_on(active_store(), side.manifest) for side in self.sides.values())))
-        pinned: PinnedData = pin_data_task(None, 0, *self.parameters.evaluation.source_and_count(demo=demo), seen)
+        wanted = self.parameters.evaluation
+        pinned: PinnedData = pin_data_task(None, 0, *wanted.source_and_count(demo=demo), seen, None, wanted.columns)
         for side in self.sides.values():
             require_classes_apart(side.snapshot, side.preprocess, pinned.evaluation)
             if self.parameters.evaluation.strict_captions:

@@ -26,7 +26,7 @@ from tasks.quantizing.recipe import Recipe, load_recipe
 from tasks.runs.steps import STEPS
 from tasks.runs.versions import package_version
 
-PinArguments = tuple[str | None, int, str, int, list[str]]
+PinArguments = tuple[str | None, int, str, int, list[str], str | None, str | None]
 
 
 def recipe_of(parameters: OptimizeParameters) -> Recipe | None:
@@ -45,7 +45,8 @@ def pin_arguments(
     calibration = _calibration_source(parameters, recipe, snapshot)
     seen = sorted(calibrated_on(snapshot, store)) if snapshot.calibrated else []
     evaluation = parameters.evaluation.source_and_count(demo=snapshot.kind == "demo")
-    return calibration, parameters.calibration.sample_count, *evaluation, seen
+    columns = parameters.calibration.columns, parameters.evaluation.columns
+    return calibration, parameters.calibration.sample_count, *evaluation, seen, *columns
 
 
 def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot) -> str | None:
@@ -57,7 +58,7 @@ def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, s
         raise ConfigError(
             f"no calibration data for {snapshot.name}",
             expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-            fix="give --calibration: a folder with captions.csv, datasets:NAME, wds:NAME, or digits",
+            fix="give --calibration: a folder with captions.csv or class folders, datasets:NAME, wds:NAME, or digits",
         )
     return source or "digits"
 
@@ -79,7 +80,8 @@ def plan_content(
         mode="json", exclude={"model", "revision", "name", "recipe", "step_minutes", "store"}
     )
     for section in ("calibration", "evaluation"):
-        settings[section].pop("source")
+        for place in ("source", "columns"):  # what they lead to is in the digests
+            settings[section].pop(place)
     del settings["image_size"]  # as it was resolved, and only of a model that has none of its own
     if snapshot.image_size is not None:
         settings["image_size"] = list(snapshot.image_size)

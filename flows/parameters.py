@@ -23,6 +23,7 @@ from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
 from tasks.clip.base import ImageSize
+from tasks.data.columns import parse_columns
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for, known_targets
 from tasks.quantizing.recipe import Algorithm, Mse, Percentile, builtin_names
@@ -47,9 +48,17 @@ def _without_password(value: str) -> str:
 
 
 Recorded = Annotated[str, AfterValidator(_without_password)]
+
+
+def _readable_columns(value: str | None) -> str | None:
+    parse_columns(value)
+    return value
+
+
 OptionalText = Annotated[Recorded | None, NullAsBlank()]
 OptionalCount = Annotated[Annotated[int, Field(ge=8, le=10_000_000)] | None, NullAs("automatic")]
 OptionalBatch = Annotated[Annotated[int, Field(ge=1, le=4096)] | None, NullAs("automatic")]
+OptionalColumns = Annotated[str | None, AfterValidator(_readable_columns), NullAsBlank()]
 Length = Annotated[int, Field(ge=1, le=8192)]
 OptionalSize = Annotated[
     Annotated[list[Length], Field(min_length=2, max_length=2)] | None, NullAs("automatic", other="height, width")
@@ -108,9 +117,14 @@ class CalibrationParameters(FormModel):
 
     source: OptionalText = Field(
         default=None,
-        description="digits, a folder of images with captions.csv/parquet/jsonl, datasets:NAME[:split], or "
-        "CLIP_benchmark's shards: their folder, or wds:NAME[:split]. "
+        description="digits, a folder of images with captions.csv/parquet/jsonl or with a folder for each class, "
+        "datasets:NAME_OR_FOLDER[:split], or CLIP_benchmark's shards: their folder, or wds:NAME[:split]. "
         "Empty: digits for the demo; any other model needs data like what it will see.",
+    )
+    columns: OptionalColumns = Field(
+        default=None,
+        description="Which columns of the source's table to use: image=COLUMN,label=COLUMN,caption=COLUMN, or some of "
+        "the three. Empty: those of the usual names and types; where several could be meant, the error names them.",
     )
     preset: Literal["standard", "published"] = Field(
         default="standard",
@@ -168,6 +182,7 @@ class EvaluationParameters(FormModel):
         description="As for calibration; must not share samples with it. Empty: the held-out digits, all of them "
         "for the demo and 64 as a smoke test for any other model.",
     )
+    columns: OptionalColumns = Field(default=None, description="As for calibration, for this source's table.")
     samples: OptionalCount = Field(
         default=None, description="How many samples, 8 or more; more than there are means all. Automatic: at most 512."
     )

@@ -21,8 +21,9 @@ StoreOption = Annotated[
 MODEL = "A Hugging Face id, a local folder, a checkpoint that clipsmith exported, or demo."
 REVISION = "Branch, tag or commit of a Hugging Face model."
 IMAGE_SIZE = "Height and width in pixels, for models that take pictures of any size (SigLIP 2 NaFlex)."
-CALIBRATION = "Data to calibrate on: digits, a folder, datasets:NAME[:split] or wds:NAME[:split]."
+CALIBRATION = "Data to calibrate on: digits, a folder, datasets:NAME_OR_FOLDER[:split] or wds:NAME[:split]."
 EVALUATION = "Data to measure accuracy on, named as for --calibration. The two must not overlap."
+COLUMNS = "Columns of the data's table, for example image=jpg,label=fine_label,caption=title. For both sources."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 _REF = "model (its newest), model@version, model:alias, or 8 or more digits of its identity"
 Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.")]

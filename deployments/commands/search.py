@@ -14,6 +14,7 @@ from deployments.commands import panels
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
     CALIBRATION,
+    COLUMNS,
     EVALUATION,
     IMAGE_SIZE,
     MODEL,
@@ -54,6 +55,7 @@ def search(
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to judge recipes on.")] = None,
+    columns: Annotated[str | None, typer.Option(help=COLUMNS)] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Let ModelOpt's auto_quantize try the same, with as many evaluations.")
     ] = False,
@@ -71,9 +73,13 @@ def search(
     from flows.search import WIDEST, SearchSettings
     from flows.search import search as find
 
-    data = {"calibration": (calibration, calibration_samples), "evaluation": (evaluation, evaluation_samples)}
+    data = {
+        "calibration": (calibration, calibration_samples, columns),
+        "evaluation": (evaluation, evaluation_samples, columns),
+    }
+    keys = ("source", "samples", "columns")
     sections = {
-        name: {key: value for key, value in zip(("source", "samples"), given, strict=True) if value is not None}
+        name: {key: value for key, value in zip(keys, given, strict=True) if value is not None}
         for name, given in data.items()
     }
     values: dict[str, Any] = {

@@ -24,20 +24,22 @@ __all__ = [
 _SHOWN = 5
 
 
-def open_dataset(spec: str, role: Role, limit: int | None = None) -> Source:
+def open_dataset(spec: str, role: Role, limit: int | None = None, columns: str | None = None) -> Source:
     """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, `wds:PLACE[:SPLIT]`, or a folder; `limit` keeps a
-    seeded draw.
+    seeded draw. `columns` chooses those of a table, as `image=jpg,label=fine_label`; the digits have none.
 
     Raises:
-        ConfigError: a limit below 1, or a malformed `datasets:` or `wds:` source.
+        ConfigError: a limit below 1, a malformed `datasets:` or `wds:` source, or columns of a source without any.
         DataNotFound: nothing of that name.
         DataError: the source is malformed.
     """
     from tasks.data import wds_source
+    from tasks.data.columns import BY_NAME, parse_columns
     from tasks.data.hf_source import PREFIX, is_saved_folder
 
     if limit is not None and limit < 1:
         raise ConfigError(f"a limit of {limit} samples", expected="a whole number of at least 1, or no limit")
+    chosen = parse_columns(columns)
     if spec == "digits":
         from tasks.data.digits import Digits
 
@@ -46,19 +48,27 @@ def open_dataset(spec: str, role: Role, limit: int | None = None) -> Source:
     if spec.startswith(PREFIX) or (folder is not None and is_saved_folder(folder)):
         from tasks.data.hf import HfDataset
 
-        return HfDataset(spec, limit)
+        return HfDataset(spec, limit, chosen)
     if spec.startswith(wds_source.PREFIX) or (folder is not None and wds_source.is_webdataset(folder)):
         from tasks.data.webdataset import WebDataset
 
+        if chosen != BY_NAME:
+            raise ConfigError(
+                "shards have no columns to choose from",
+                where=spec,
+                expected="a table or a set of the datasets library",
+                fix="leave --columns out; a file of parameters has `columns` for each source",
+            )
         return WebDataset(spec, limit)
     if folder is not None:
         from tasks.data.folder import Folder
 
-        return Folder(folder, limit)
+        return Folder(folder, limit, chosen)
+    whole, split, _ = spec.rpartition(":")
     raise DataNotFound(
         f"no data source {spec!r}",
         expected="digits, an existing folder of images or shards, or datasets:FOLDER_OR_HUB_ID[:SPLIT], or wds:...",
-        fix="check the path",
+        fix=f"a split is named with a prefix: {PREFIX}{spec}" if split and _folder(whole) else "check the path",
     )
 
 

@@ -1,11 +1,82 @@
-"""The classes that a data set's own labels make: each label one class, and none that reads like another."""
+"""The classes of a data set that labels its samples itself: by names, or by numbers that a list gives names to."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from artifacts.errors import DataError
+from tasks.data.rows import read_utf8
+
+CLASS_NAMES = "classnames.txt"
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
+_WORDNET_ID = re.compile(r"n[0-9]{8}")
+_DIGITS = 10
+"""So many classes may be called by numbers: they are handwritten digits, or those of house numbers."""
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The names of classes, and which class a label is. `published`: they are a list that came with the set."""
+
+    names: tuple[str, ...]
+    of: dict[str, int]
+    published: bool
+
+
+def numbering(labels: Collection[str], where: object, listed: Path | None, *, folders: bool = False) -> Numbering:
+    """The classes of the different labels: themselves, sorted; with a list of names (`classnames.txt`) its lines, which
+    the labels are, or number from 0. As many `folders` as it has lines may have other names: they are its classes in
+    their order, as ImageNet's are.
+
+    Raises:
+        DataError: two labels read alike, numbers or WordNet's ids without a list of names, or a label that is not
+            among them.
+    """
+    if listed is None:
+        names = classes_of(labels, where)
+        _refuse_codes(names, where, folders=folders)
+        return Numbering(names, {name: number for number, name in enumerate(names)}, published=False)
+    names = read_class_names(listed)
+    known = {name: number for number, name in reversed(list(enumerate(names)))}
+    of = {label: known[label] for label in labels if label in known}
+    if len(of) < len(labels) and all(_NUMBER.fullmatch(label) for label in labels):
+        of = {label: int(label) for label in labels}
+    elif len(of) < len(labels) and folders and len(labels) == len(names):
+        of = {label: number for number, label in enumerate(sorted(labels))}
+    wrong = sorted(label for label in labels if not 0 <= of.get(label, -1) < len(names))
+    if wrong:
+        raise DataError(
+            f"the label {wrong[0]!r} is none of the {len(names)} classes",
+            where=where,
+            expected=f"a name of {listed}, or its number, 0 to {len(names) - 1}",
+            fix=f"correct the label, or {listed.name}",
+        )
+    return Numbering(names, of, published=True)
+
+
+def named(names: Sequence[str], where: object, listed: Path | None) -> tuple[str, ...]:
+    """The names of numbered classes as they were published, or those of a list of as many.
+
+    Raises:
+        DataError: the list has another length; or without one, they are WordNet's ids or more than ten numbers.
+    """
+    if listed is not None:
+        read = read_class_names(listed)
+        if len(read) != len(names):
+            raise DataError(
+                f"{len(read)} names for {len(names)} classes",
+                where=listed,
+                expected="one class a line, in the order of the set's classes",
+                fix="correct the file or remove it",
+            )
+        return read
+    if len(names) > _DIGITS or _WORDNET_ID.fullmatch(names[0] if names else ""):
+        _refuse_codes(names, where)
+    return tuple(names)
 
 
 def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
@@ -27,6 +98,40 @@ def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
                 fix="write both alike, or give two classes two names",
             )
     return names
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of a list, one class a line, the first being class 0. Two classes may have one name.
+
+    Raises:
+        DataError: no names, another encoding than UTF-8, or a blank line before the last name, which would move the
+            numbers of all that follow.
+    """
+    names = [line.strip() for line in read_utf8(path).rstrip().split("\n")]
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise DataError(
+                "a class without a name", where=f"{path}, line {number}", expected="one class a line", fix="name it"
+            )
+    return tuple(names)
+
+
+def _refuse_codes(names: Sequence[str], where: object, *, folders: bool = False) -> None:
+    """A prompt needs a name: "a photo of a 7." is a number, and hardly a class."""
+    for pattern, words in ((_NUMBER, "numbers"), (_WORDNET_ID, "WordNet's ids")):
+        if names and all(pattern.fullmatch(name) for name in names):
+            raise DataError(
+                f"the labels are {words} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}), "
+                "and nothing says what the classes are called",
+                where=where,
+                expected="names, which go into the prompts",
+                fix=f"add {CLASS_NAMES} to the folder, one class a line, "
+                + (
+                    "in the folders' order"
+                    if folders
+                    else "the first being class 0, or choose a column of names: --columns label=COLUMN"
+                ),
+            )
 
 
 def _read_aloud(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A folder of images with a table of captions or labels as a data source."""
+"""A folder of images with a table of captions or labels, or with a folder for each class, as a data source."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from artifacts.errors import DataError
+from artifacts.errors import ConfigError
 from artifacts.refs import digest_file
 from tasks.data.base import Classes, Sample, hashed, numbered
-from tasks.data.class_names import classes_of
+from tasks.data.class_names import CLASS_NAMES, Numbering, numbering
+from tasks.data.coco import find_coco, read_coco
+from tasks.data.columns import BY_NAME, Chosen
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
+from tasks.data.located import Located
+from tasks.data.loose import Loose, read_loose
 from tasks.data.rows import unreadable
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
@@ -20,33 +24,41 @@ from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_TEMPLATES = "templates.txt"
+
 
 class Folder:
-    """A folder with `captions.*`, `labels.*` or `metadata.*` (csv, jsonl or parquet) and an optional `templates.txt`.
+    """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions;
+    or without one, with a folder for each class or a text beside each picture. `templates.txt` and `classnames.txt`
+    are optional.
 
     Every row of the table is checked; `limit` keeps a seeded draw of rows, and only their files are opened. The classes
     are those of the whole table, so that a label means the same under every limit.
     """
 
-    def __init__(self, path: Path, limit: int | None = None) -> None:
+    def __init__(self, path: Path, limit: int | None = None, chosen: Chosen = BY_NAME) -> None:
         """Read the table and hash the images; nothing is decoded.
 
         Raises:
-            DataNotFound: no such folder, or it holds no table.
+            DataNotFound: no such folder, or it holds neither a table nor pictures in class folders.
             DataError: a malformed table, an image that is not there, or a path that leaves the folder.
+            ConfigError: columns were chosen where there are none.
         """
-        root = Path(os.path.realpath(path))
-        listing = find_listing(root)
-        _inside(root, listing.name, str(root))
-        entries = read_listing(listing)
+        self._located = Located(path)
+        root = self._located.root
+        entries, listing, loose = self._read(path, chosen)
         kept = [entries[place] for place in subset(len(entries), limit)]
+        self._paths = [self._located.file(entry.file, entry.where) for entry in kept]
+        tables = [] if listing is None else [listing]
+        optional = [path / name for name in (_TEMPLATES, CLASS_NAMES) if (root / name).exists()]
         places = [path / entry.file for entry in kept]
-        folders = {path, *(place.parent for place in places)}
-        self.files: Sequence[Path] = (*sorted(folders), path / listing.name, *_templates(path), *places)
+        parents = {place.parent for place in (*places, *tables, *self._paths)}
+        folders = {path, *(folder for folder in parents if folder.is_dir()), *(loose.folders if loose else ())}
+        self.files: Sequence[Path] = (*sorted(folders), *tables, *optional, *self._paths)
         self.source: str = str(root)
-        self.classes: Classes | None = _classes(root, listing, entries)
-        self._paths = [_inside(root, entry.file, entry.where) for entry in kept]
-        self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes)
+        labels = self._numbering(entries, loose, listing or root)
+        self.classes: Classes | None = None if labels is None else self._classes(labels)
+        self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes, labels)
 
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture.
@@ -62,29 +74,41 @@ class Folder:
             raise unreadable(path, error) from error
         return decode_unchanged(data, self.samples[index].image_hash, str(path))
 
+    def _read(self, path: Path, chosen: Chosen) -> tuple[tuple[Entry, ...], Path | None, Loose | None]:
+        """The entries, and what they are of: a table, or pictures without one."""
+        root = self._located.root
+        listing = find_listing(root) or find_coco(root)
+        if listing is not None and listing.suffix != ".json":
+            self._located.file(listing.name, str(root))
+            return read_listing(listing, chosen), path / listing.name, None
+        if chosen != BY_NAME:
+            raise ConfigError(
+                "the folder has no columns to choose from",
+                where=path,
+                expected="a table of captions or labels in CSV, JSON lines or Parquet",
+                fix="leave --columns out; a file of parameters has `columns` for each source",
+            )
+        if listing is not None:
+            inside = listing.relative_to(root)
+            self._located.file(str(inside), str(root))
+            return read_coco(listing, root), path / inside, None
+        loose = read_loose(root)
+        return loose.entries, None, loose
 
-def _inside(root: Path, file: str, where: str) -> Path:
-    """The real path of a file of the folder, links followed."""
-    path = Path(os.path.realpath(root / file))
-    if not path.is_relative_to(root):
-        raise DataError(
-            f"{file!r} is a link that leaves the folder",
-            where=where,
-            expected=f"a file below {root}",
-            fix="copy the file into the folder",
-        )
-    try:
-        found = path.is_file()
-    except OSError as error:  # for example a name that is too long
-        raise unreadable(path, error) from error
-    if not found:
-        raise DataError(
-            f"the listed file {file!r} does not exist",
-            where=where,
-            expected=f"a file at {path}",
-            fix="add the file or remove its row",
-        )
-    return path
+    def _numbering(self, entries: Sequence[Entry], loose: Loose | None, where: Path) -> Numbering | None:
+        folders = None if loose is None else loose.classes
+        labels = {entry.label for entry in entries if entry.label is not None} if folders is None else set(folders)
+        listed = self._optional(CLASS_NAMES)
+        return numbering(labels, where, listed, folders=folders is not None) if labels else None
+
+    def _classes(self, labels: Numbering) -> Classes:
+        templates = self._optional(_TEMPLATES)
+        read = DEFAULT_TEMPLATES if templates is None else read_templates(templates)
+        return Classes(labels.names, read, published=labels.published)
+
+    def _optional(self, name: str) -> Path | None:
+        root = self._located.root
+        return self._located.file(name, str(root)) if os.path.lexists(root / name) else None
 
 
 def _hash_file(path: Path) -> str:
@@ -94,31 +118,19 @@ def _hash_file(path: Path) -> str:
         raise unreadable(path, error) from error
 
 
-def _templates(folder: Path) -> list[Path]:
-    path = folder / "templates.txt"
-    return [path] if path.exists() else []
-
-
-def _classes(root: Path, listing: Path, entries: Sequence[Entry]) -> Classes | None:
-    names = classes_of((entry.label for entry in entries if entry.label is not None), listing)
-    if not names:
-        return None
-    if not _templates(root):
-        return Classes(names, DEFAULT_TEMPLATES)
-    return Classes(names, read_templates(_inside(root, "templates.txt", str(root))))
-
-
-def _samples(entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None) -> tuple[Sample, ...]:
+def _samples(
+    entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None, labels: Numbering | None
+) -> tuple[Sample, ...]:
     hashes = hashed(paths, _hash_file)
-    names = () if classes is None else classes.names
-    labels: dict[str | None, int] = {name: number for number, name in enumerate(names)}
+    of: dict[str, int] = {} if labels is None else labels.of
     return tuple(
-        Sample(name, hashes[path], _caption(entry, classes), labels.get(entry.label), entry.file)
+        _sample(name, entry, hashes[path], classes, None if entry.label is None else of[entry.label])
         for name, entry, path in zip(numbered([entry.file for entry in entries]), entries, paths, strict=True)
     )
 
 
-def _caption(entry: Entry, classes: Classes | None) -> str:
-    if entry.caption is None and classes is not None and entry.label is not None:
-        return fill(classes.templates[0], entry.label)
-    return entry.caption or ""
+def _sample(name: str, entry: Entry, image_hash: str, classes: Classes | None, label: int | None) -> Sample:
+    caption = entry.caption
+    if caption is None and classes is not None and label is not None:
+        caption = fill(classes.templates[0], classes.names[label])
+    return Sample(name, image_hash, caption or "", label, entry.file)

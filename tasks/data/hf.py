@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,37 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DataError
 from tasks.data.base import Classes, Sample, hashed
+from tasks.data.captions import captions_of, label_text
+from tasks.data.class_names import CLASS_NAMES, Numbering, named, numbering
+from tasks.data.columns import BY_NAME, Chosen
+from tasks.data.hf_columns import HfColumns, find_columns, is_image
 from tasks.data.hf_source import load_source, parse_source
 from tasks.data.images import decode_unchanged
+from tasks.data.listing import plain_path
+from tasks.data.located import Located
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentence", "sentences", "description")
-_STRINGS = ("string", "large_string", "string_view")
-
-
-@dataclass(frozen=True)
-class _Columns:
-    image: str
-    caption: str | None
-    label: str | None
-
-    @property
-    def text(self) -> list[str]:
-        return [name for name in (self.caption, self.label) if name is not None]
-
 
 class HfDataset:
-    """A folder written by `save_to_disk` or a data set on the hub: `datasets:PLACE[:SPLIT]`.
+    """A folder written by `save_to_disk` or of files that the library reads, or a set on the hub:
+    `datasets:PLACE[:SPLIT]`.
 
     A row with a list of captions gives one sample for each different one; `limit` counts samples. Rows without captions
     get the first template filled with their class name.
     """
 
-    def __init__(self, spec: str, limit: int | None = None) -> None:
+    def __init__(self, spec: str, limit: int | None = None, chosen: Chosen = BY_NAME) -> None:
         """Load the table and hash the images; nothing is decoded.
 
         Raises:
@@ -48,17 +42,21 @@ class HfDataset:
             DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
             DataError: no usable columns, or a row without image, caption or label.
         """
-        from datasets import Image as ImageFeature
-
         found = parse_source(spec)
-        data, self.source = load_source(found)
-        data = data.with_format(None)  # a saved set may come back as tensors
-        columns = _find_columns(data.features, self.source)
-        names = None if columns.label is None else tuple(data.features[columns.label].names)
-        self.classes: Classes | None = None if names is None else Classes(names, DEFAULT_TEMPLATES, published=True)
+        loaded = load_source(found)
+        self.source: str = loaded.name
+        self._work = loaded.work  # removed with this object, which reads from it
+        self._located = None if found.folder is None else Located(found.folder)
+        data = loaded.data.with_format(None)  # a saved set may come back as tensors
+        columns = find_columns(data.features, chosen, self.source, loaded.unread)
+        rows = data.select_columns(columns.text)
+        labels = self._labels(rows, columns, data.features)
+        self.classes: Classes | None = None
+        if labels is not None:
+            self.classes = Classes(labels.names, DEFAULT_TEMPLATES, published=labels.published)
         self._column = columns.image
-        self._images = data.select_columns([columns.image]).cast_column(columns.image, ImageFeature(decode=False))
-        every = list(_drafts(data.select_columns(columns.text), columns, self.classes, self.source))
+        self._images = _undecoded(data.select_columns([columns.image]), columns.image)
+        every = list(_drafts(rows, columns, labels, self.source))
         drafts = [every[place] for place in subset(len(every), limit)]
         self._rows = [draft.row for draft in drafts]
         self._outside: set[Path] = set()
@@ -79,65 +77,68 @@ class HfDataset:
         row = self._rows[index]
         return decode_unchanged(self._bytes(row), self.samples[index].image_hash, self._where(row))
 
+    def _labels(self, rows: Any, columns: HfColumns, features: dict[str, Any]) -> Numbering | None:
+        """The classes: those of the feature, or what the rows' texts or numbers are."""
+        name = columns.label
+        if name is None:
+            return None
+        listed = None
+        if self._located is not None and (self._located.root / CLASS_NAMES).is_file():
+            listed = self._located.file(CLASS_NAMES, self.source)
+        if columns.typed:
+            return Numbering(named(features[name].names, self.source, listed), {}, published=True)
+        column = rows.select_columns([name])
+        labels = {label_text(row[name], name, self._where(number)) for number, row in enumerate(column)}
+        return numbering(labels, self.source, listed) if labels else None
+
     def _bytes(self, row: int) -> bytes:
         """The stored bytes of an image: in the table, or in a file that the table names."""
-        cell = self._images[row][self._column] or {}
+        cell = self._images[row][self._column]
+        if isinstance(cell, str):
+            cell = {"bytes": _base64(cell), "path": cell}
+        elif isinstance(cell, bytes):
+            cell = {"bytes": cell}
+        cell = cell or {}
         if cell.get("bytes") is not None:
             return bytes(cell["bytes"])
         if not cell.get("path"):
             raise DataError("the row has no image", where=self._where(row), expected="an image", fix="remove the row")
-        self._outside.add(Path(cell["path"]))
+        path = self._path(cell["path"], row)
+        self._outside.add(path)
         try:
-            return Path(cell["path"]).read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise DataError(
                 f"the image file cannot be read: {error.strerror}",
-                where=f"{self._where(row)}, {cell['path']}",
+                where=f"{self._where(row)}, {path}",
                 expected="images inside the data set, or files on this machine",
                 fix="save the data set again with the images embedded",
             ) from error
+
+    def _path(self, text: str, row: int) -> Path:
+        """A path as the library resolved it, or relative to the folder of the set."""
+        path = Path(text)
+        if path.is_absolute() or self._located is None:
+            return path
+        return self._located.file(plain_path(text, self._where(row), self._located.root), self._where(row))
 
     def _where(self, row: int) -> str:
         return f"{self.source}, row {row}"
 
 
-# --- columns -----------------------------------------------------------------------------------------------
-
-
-def _find_columns(features: dict[str, Any], source: str) -> _Columns:
-    from datasets import ClassLabel
+def _undecoded(images: Any, column: str) -> Any:
+    """The column of pictures as it is stored."""
     from datasets import Image as ImageFeature
 
-    image = _only([name for name, kind in features.items() if isinstance(kind, ImageFeature)], "image", source)
-    label = _only([name for name, kind in features.items() if isinstance(kind, ClassLabel)], "label", source)
-    caption = next((name for name in _CAPTION_COLUMNS if name in features and _is_text(features[name])), None)
-    if image is None or (caption is None and label is None):
-        found = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
-        raise DataError(
-            "the data set has no image column" if image is None else "the data set has no captions and no classes",
-            where=source,
-            expected=f"an Image column and one of {', '.join(_CAPTION_COLUMNS)} or a ClassLabel, found {found}",
-            fix="rename or cast the columns and save the set with save_to_disk",
-        )
-    return _Columns(image, caption, label)
+    return images.cast_column(column, ImageFeature(decode=False)) if is_image(images.features[column]) else images
 
 
-def _only(names: list[str], preferred: str, source: str) -> str | None:
-    if len(names) < 2:
-        return names[0] if names else None
-    if preferred in names:
-        return preferred
-    raise DataError(
-        f"several {preferred} columns: {', '.join(names)}",
-        where=source,
-        expected=f"one, or one that is named {preferred}",
-        fix="remove or rename columns",
-    )
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether a feature is a string or a list of strings."""
-    return getattr(getattr(kind, "feature", kind), "dtype", None) in _STRINGS
+def _base64(text: str) -> bytes | None:
+    """The bytes that a text stands for; None for a path, which has a dot before its suffix."""
+    try:
+        return base64.b64decode(text.partition(";base64,")[2] or text, validate=True)
+    except ValueError:
+        return None
 
 
 # --- rows --------------------------------------------------------------------------------------------------
@@ -153,11 +154,22 @@ class _Draft:
     label: int | None
 
 
-def _drafts(table: Any, columns: _Columns, classes: Classes | None, source: str) -> Iterator[_Draft]:
+def _drafts(table: Any, columns: HfColumns, labels: Numbering | None, source: str) -> Iterator[_Draft]:
     for row, values in enumerate(table):
         where = f"{source}, row {row}"
-        label = None if classes is None else _label(values[columns.label], len(classes.names), where)
-        for number, caption in enumerate(_captions(values, columns, classes, label, where), start=1):
+        label = None
+        if labels is not None and columns.label is not None:
+            value = values[columns.label]
+            if columns.typed:
+                label = _label(value, len(labels.names), where)
+            else:
+                label = labels.of[label_text(value, columns.label, where)]
+        if columns.caption is not None:
+            captions = captions_of(values[columns.caption], columns.caption, where)
+        else:
+            assert labels is not None and label is not None  # find_columns wants captions or classes
+            captions = [fill(DEFAULT_TEMPLATES[0], labels.names[label])]
+        for number, caption in enumerate(captions, start=1):
             yield _Draft(str(row) if number == 1 else f"{row}#{number}", row, caption, label)
 
 
@@ -172,16 +184,3 @@ def _label(value: int | None, classes: int, where: str) -> int:
             fix="correct the row, or the names of the classes",
         )
     return value
-
-
-def _captions(
-    values: dict[str, Any], columns: _Columns, classes: Classes | None, label: int | None, where: str
-) -> list[str]:
-    if columns.caption is not None:
-        value = values[columns.caption]
-        captions = value if isinstance(value, list) else [value]
-        if not captions or not all(caption and caption.strip() for caption in captions):
-            raise DataError(f"empty {columns.caption}", where=where, expected="a caption", fix="remove the row")
-        return list(dict.fromkeys(captions))
-    assert classes is not None and label is not None  # _find_columns wants captions or classes
-    return [fill(classes.templates[0], classes.names[label])]

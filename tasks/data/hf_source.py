@@ -1,20 +1,33 @@
-"""Opening a `datasets:` source: a folder written by `save_to_disk`, or a data set on the Hugging Face hub."""
+"""Opening a `datasets:` source: a folder written by `save_to_disk` or downloaded from the hub, or a set on the hub.
+
+A folder of parquet, CSV or JSON lines files, or an imagefolder, is read by the library's own builders. Its Python code
+is never run, and what a builder writes goes to a temporary folder.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
+from yaml import YAMLError
+
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable, causes
 from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.data.located import Located
 
 PREFIX = "datasets:"
 _SPLIT = r"\w[\w.-]*(?:\[[^\]]*\])?"  # a name, or a slice such as train[:100]
 _REST = re.compile(rf"(?P<place>.+?)(?::(?P<split>{_SPLIT}))?")
 _HUB = re.compile(r"(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[\w./-]+))?")
+_BUILDERS = ("Arrow", "Csv", "ImageFolder", "Json", "Parquet")
+_TABLES = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 
 
@@ -25,6 +38,16 @@ class HfSource:
     place: str
     split: str | None
     folder: Path | None
+
+
+class Loaded(NamedTuple):
+    """A `datasets.Dataset`, its resolved name, and the folder of what was made to read it, which goes with the set;
+    `unread` is a table of the folder that the library leaves aside for the pictures there."""
+
+    data: Any
+    name: str
+    work: TemporaryDirectory[str] | None = None
+    unread: str | None = None
 
 
 def is_saved_folder(folder: Path) -> bool:
@@ -55,8 +78,8 @@ def hub_name(place: str, form: str) -> tuple[str, str | None]:
     return match["id"], match["revision"]
 
 
-def load_source(source: HfSource) -> tuple[Any, str]:
-    """The `datasets.Dataset` of a source, and its resolved name.
+def load_source(source: HfSource) -> Loaded:
+    """The data set of a source.
 
     Raises:
         DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
@@ -68,37 +91,132 @@ def load_source(source: HfSource) -> tuple[Any, str]:
 
     try:
         if source.folder is not None:
-            return _load_folder(source.folder, source.split)
+            read = _load_saved if is_saved_folder(source.folder) else _load_files
+            return read(source.folder, source.split)
         return patiently(partial(_load_hub, source))
     except (OSError, httpx.HTTPError) as error:
         raise (DataUnreachable if is_transient(error) else DataNotFound)(
-            f"the data set cannot be found or reached: {error}",
+            f"the {'folder cannot be read as a data set' if source.folder else 'data set cannot be found or reached'}: "
+            f"{error}",
             where=f"{PREFIX}{source.place}",
             expected=_FORM,
-            fix="check the name and the revision; without a network, use a folder written by save_to_disk",
+            fix="check the name and the revision; without a network, use a folder",
         ) from error
-    except (DatasetsError, ValueError, RuntimeError, LookupError, TypeError) as error:
+    except (DatasetsError, YAMLError, ValueError, RuntimeError, LookupError, TypeError) as error:
+        *_, cause = causes(error)
+        words = " ".join(f"{type(cause).__name__}: {cause}".split())
         raise DataError(
-            f"the datasets library cannot load it: {error!r}",
+            f"the datasets library cannot load it: {words[:500]}",
             where=f"{PREFIX}{source.place}",
             expected="a data set of files (scripts are not supported) with one configuration",
-            fix="load it with the datasets library and write it with save_to_disk",
+            fix=_fix(error, source),
         ) from error
 
 
-def _load_folder(folder: Path, split: str | None) -> tuple[Any, str]:
+def _fix(error: Exception, source: HfSource) -> str:
+    if source.folder is not None and "Config name is missing" in str(error):
+        return f"give the folder of one configuration: {PREFIX}{source.place}/FOLDER"
+    if source.folder is not None and "scripts are no longer supported" in str(error):
+        return f"remove the script {source.folder.name}.py: the files beside it are read without it"
+    if source.folder is not None and next(source.folder.rglob("*.zip"), None) is not None:
+        return "unpack the archives, and remove them from the folder"
+    again = "download the files again, or " if source.folder is not None else ""
+    return f"{again}load it with the datasets library and write it with save_to_disk"
+
+
+def _load_saved(folder: Path, split: str | None) -> Loaded:
     import datasets
 
     data = datasets.load_from_disk(str(folder))
     if not isinstance(data, datasets.DatasetDict):
         if split is not None:
             raise DataNotFound(f"the folder has no split {split!r}", where=folder, expected="no split: it is one set")
-        return data, str(folder)
+        return Loaded(data, str(folder))
     name = _choose_split(split, list(data), str(folder))
-    return data[name], f"{folder}:{name}"
+    return Loaded(data[name], f"{folder}:{name}")
 
 
-def _load_hub(source: HfSource) -> tuple[Any, str]:
+def _load_files(folder: Path, split: str | None) -> Loaded:
+    """Read a folder of files by the builder that the library has for them; it converts them once."""
+    import datasets
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError
+
+    work = TemporaryDirectory(prefix="clipsmith-data-")
+    try:
+        with _quietly():
+            builder = datasets.load_dataset_builder(str(folder), cache_dir=work.name)
+    except (EmptyDatasetError, DataFilesNotFoundError) as error:
+        card = (folder / "README.md").is_file()
+        raise DataNotFound(
+            "the folder is neither a saved data set nor one of files that the datasets library reads",
+            where=folder,
+            expected="what save_to_disk writes; parquet, CSV or JSON lines files; or an imagefolder",
+            fix="check the path; README.md may name files that were not downloaded" if card else "check the path",
+        ) from error
+    kinds = [kind.__name__ for kind in type(builder).__mro__]  # the set's own class is made of one of the library
+    if not set(kinds).intersection(_BUILDERS):
+        raise DataError(
+            f"the library would read the folder's files by its builder {kinds[1]}",
+            where=folder,
+            expected="parquet, CSV, JSON lines or arrow files, or an imagefolder",
+            fix=f"name shards {shlex.quote(f'wds:{folder}')}; write others with save_to_disk",
+        )
+    files = {str(name): [Path(str(path)) for path in each] for name, each in (builder.config.data_files or {}).items()}
+    _check_inside(folder, [path for each in files.values() for path in each])
+    name = _choose_split(split, list(files), str(folder))
+    _check_one_table(folder, files[name.partition("[")[0]])
+    with _quietly():  # and without checks: a card may count splits and rows that were not downloaded
+        builder.download_and_prepare(verification_mode="no_checks")
+    read = {path.resolve() for each in files.values() for path in each}
+    tables = sorted(path for path in folder.iterdir() if path.suffix in _TABLES and path.resolve() not in read)
+    return Loaded(builder.as_dataset(split=name), f"{folder}:{name}", work, tables[0].name if tables else None)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the library's bars of what it "downloads" from this disk, and its log of errors that are raised too."""
+    import datasets
+
+    bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _check_one_table(folder: Path, files: list[Path]) -> None:
+    """Without a card the library reads the folders of several configurations as one table."""
+    tables = [path for path in files if path.suffix in _TABLES and path.is_relative_to(folder)]
+    names = {path.name for path in tables}
+    if len(names) < len(tables):
+        parts = sorted({path.relative_to(folder).parts[0] for path in tables})
+        raise DataError(
+            f"several folders hold files of the same names: {', '.join(parts)}",
+            where=folder,
+            expected="the files of one configuration",
+            fix=f"give the folder of one: {PREFIX}{folder / parts[0]}",
+        )
+
+
+def _check_inside(folder: Path, files: list[Path]) -> None:
+    """A card of a downloaded set may name any file, or an address."""
+    located = Located(folder)
+    outside = next((path for path in files if not located.holds(path)), None)
+    if outside is not None:
+        raise DataError(
+            f"the set names a file outside of its folder: {outside}",
+            where=folder,
+            expected="files of the folder",
+            fix="copy the file into the folder, and correct README.md",
+        )
+
+
+def _load_hub(source: HfSource) -> Loaded:
     import datasets
 
     name, revision = hub_name(source.place, _FORM)
@@ -107,7 +225,7 @@ def _load_hub(source: HfSource) -> tuple[Any, str]:
         builder = datasets.load_dataset_builder(name, revision=revision)
         split = _choose_split(None, list(builder.info.splits or ()), source.place)
     data = datasets.load_dataset(name, revision=revision, split=split)
-    return data, f"{PREFIX}{source.place}:{split}"
+    return Loaded(data, f"{PREFIX}{source.place}:{split}")
 
 
 def _choose_split(split: str | None, names: list[str], where: str) -> str:
@@ -120,6 +238,6 @@ def _choose_split(split: str | None, names: list[str], where: str) -> str:
             expected=f"one of {', '.join(names) or 'its splits'}",
             fix=f"{PREFIX}{where}:{names[0] if names else 'SPLIT'}",
         )
-    if split not in names:
+    if split.partition("[")[0] not in names:  # a slice is of a split
         raise DataNotFound(f"no split {split!r}", where=where, expected=f"one of {', '.join(names)}")
     return split

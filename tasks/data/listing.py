@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from artifacts.errors import DataError, DataNotFound
-from tasks.data.rows import SUFFIXES, Row, Table, read_table
+from tasks.data.captions import captions_of, checked_text, label_text
+from tasks.data.columns import BY_NAME, CAPTIONS, IMAGES, LABELS, Chosen, pick
+from tasks.data.rows import SUFFIXES, Table, read_table
 
-_LABEL = "label"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_ADDRESSES = ("url", "image_url", "urls")
 
 
 @dataclass(frozen=True)
@@ -24,38 +30,39 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The columns of one kind of table: the file, the caption (the first that exists) and what it cannot lack."""
+    """The columns of one kind of table: its own name for the file, and which of the others it cannot lack."""
 
     file: str
-    captions: tuple[str, ...]
     one_of: tuple[str, ...]
 
 
 _LAYOUTS = {
-    "captions": _Layout("file", ("caption",), ("caption",)),
-    "labels": _Layout("file", ("caption",), (_LABEL,)),
-    "metadata": _Layout("file_name", ("caption", "text"), ("caption", "text", _LABEL)),
+    "captions": _Layout("file", ("caption",)),
+    "labels": _Layout("file", ("label",)),
+    "metadata": _Layout("file_name", ("caption", "text", "label")),
 }
-TABLE_NAMES = tuple(f"{stem}{suffix}" for stem in _LAYOUTS for suffix in SUFFIXES)
+_STEMS = tuple(f"{stem}{suffix}" for stem in _LAYOUTS for suffix in SUFFIXES)
+TABLE_NAMES = (*_STEMS, "captions.txt", "captions.json")
+"""The two last are how Flickr8k's table and COCO's captions are called."""
+TABLES = f"{', '.join(f'{stem}.*' for stem in _LAYOUTS)} ({', '.join(name[1:] for name in SUFFIXES)}) or captions.json"
+"""The same in words."""
 
 
-def find_listing(folder: Path) -> Path:
-    """The one table of a folder.
+def tables_in(folder: Path) -> list[str]:
+    """The names of the tables that a folder has."""
+    return [name for name in TABLE_NAMES if (folder / name).is_file()]
+
+
+def find_listing(folder: Path) -> Path | None:
+    """The one table of a folder, or None.
 
     Raises:
-        DataNotFound: the folder does not exist or holds no table.
+        DataNotFound: the folder does not exist.
         DataError: it holds several.
     """
     if not folder.is_dir():
         raise DataNotFound("no such folder", where=folder, expected="a folder of images", fix="check the path")
-    found = [name for name in TABLE_NAMES if (folder / name).is_file()]
-    if not found:
-        raise DataNotFound(
-            "the folder has no table of captions or labels",
-            where=folder,
-            expected=f"one of {', '.join(TABLE_NAMES)}",
-            fix="write captions.csv with the columns file and caption",
-        )
+    found = tables_in(folder)
     if len(found) > 1:
         raise DataError(
             f"the folder has several tables: {', '.join(found)}",
@@ -63,10 +70,10 @@ def find_listing(folder: Path) -> Path:
             expected="exactly one",
             fix="keep one; a captions table may have a label column too",
         )
-    return folder / found[0]
+    return folder / found[0] if found else None
 
 
-def read_listing(path: Path) -> tuple[Entry, ...]:
+def read_listing(path: Path, chosen: Chosen = BY_NAME) -> tuple[Entry, ...]:
     """Every row of a table, checked; of rows that say the same the first. White space around a label is no part of it.
 
     Raises:
@@ -74,70 +81,90 @@ def read_listing(path: Path) -> tuple[Entry, ...]:
             labels; names the line or row.
     """
     layout = _LAYOUTS[path.stem]
-    table = read_table(path, {layout.file, *layout.captions, _LABEL})
-    _check_columns(table, layout, path)
-    caption = next((name for name in layout.captions if name in table.columns), None)
-    label = _LABEL if _LABEL in table.columns else None
-    entries = tuple(
-        Entry(
-            row.where,
-            _plain_path(row, layout.file),
-            _optional(row, caption),
-            (_optional(row, label) or "").strip() or None,
-        )
+    asked = (name.strip().casefold() for name in (chosen.image, chosen.label, chosen.caption) if name is not None)
+    table = read_table(path, {*IMAGES, *LABELS, *CAPTIONS, *asked})
+    image, caption, label = _columns(table, layout, path, chosen)
+    return without_repeats(
+        Entry(row.where, file, text, name)
         for row in table.rows
+        for file in [plain_path(checked_text(row.values.get(image), image, row.where), row.where, path.parent)]
+        for name in [None if label is None else label_text(row.values.get(label), label, row.where)]
+        for text in ([None] if caption is None else captions_of(row.values.get(caption), caption, row.where))
     )
-    return _without_repeats(entries)
 
 
-def _check_columns(table: Table, layout: _Layout, path: Path) -> None:
-    missing = [] if layout.file in table.columns else [layout.file]
-    if not set(layout.one_of) & set(table.columns):
+def _columns(table: Table, layout: _Layout, path: Path, chosen: Chosen) -> tuple[str, str | None, str | None]:
+    """The columns of file, caption and label; beside captions only a column `label` is one unless it was chosen, and
+    beside the labels of a table of labels only a column `caption`."""
+    files = (layout.file, *(name for name in IMAGES if name != layout.file))
+    image = pick("image", files, table.columns, chosen, path)
+    if image in table.pictures:
+        raise DataError(
+            f"the column {image} holds pictures, not the names of files",
+            where=path,
+            expected="a table of files, or a set of the datasets library",
+            fix=f"move {path.name} into a folder of its own, and name that as a set: datasets:FOLDER",
+        )
+    labelled = layout.one_of == ("label",)
+    caption = pick("caption", CAPTIONS[:1] if labelled else CAPTIONS, table.columns, chosen, path)
+    many = labelled or (caption is None and "label" in layout.one_of)
+    label = pick("label", LABELS if many else LABELS[:1], table.columns, chosen, path)
+    missing = [] if image is not None else [layout.file]
+    one_of = {"caption": caption, "text": caption, "label": label}
+    if all(one_of[name] is None for name in layout.one_of) and not (chosen.caption or chosen.label):
         missing.append(" or ".join(layout.one_of))
     if missing and table.columns:  # an empty JSON Lines file has no columns; it is an empty set
+        raise _lacking(missing, layout, table, path)
+    return image or layout.file, caption, label
+
+
+def _lacking(missing: Sequence[str], layout: _Layout, table: Table, path: Path) -> DataError:
+    addresses = [name for name in table.columns if name.strip().casefold() in _ADDRESSES]
+    fix = "rename the column, or choose it: --columns image=COLUMN,caption=COLUMN,label=COLUMN (or one of them)"
+    if layout.file in missing and addresses:
+        fix = f"download the pictures that {addresses[0]} names, for example with img2dataset, and give its shards"
+    return DataError(
+        f"missing column: {', '.join(missing)}",
+        where=path,
+        expected=f"the columns {layout.file} and {' or '.join(layout.one_of)}, found {', '.join(table.columns)}",
+        fix=fix,
+    )
+
+
+def plain_path(text: str, where: str, folder: Path) -> str:
+    """The path of a picture relative to the folder, its letters composed (NFC).
+
+    Raises:
+        DataError: an address, a path that leaves the folder, or one that no file can have.
+    """
+    if _ADDRESS.match(text):
         raise DataError(
-            f"missing column: {', '.join(missing)}",
-            where=path,
-            expected=f"the columns {layout.file} and {' or '.join(layout.one_of)}, found {', '.join(table.columns)}",
-            fix="rename or add the column",
+            f"{text!r} is an address, not a file",
+            where=where,
+            expected="a path relative to the folder",
+            fix="download the pictures and name their files",
         )
-
-
-def _optional(row: Row, column: str | None) -> str | None:
-    return None if column is None else _text(row, column)
-
-
-def _text(row: Row, column: str) -> str:
-    value = row.values.get(column, "")
-    if not isinstance(value, str) or not _is_unicode(value):
-        raise DataError(f"{column} is {value!r}", where=row.where, expected="a Unicode string", fix="correct the value")
-    if not value.strip():
-        raise DataError(
-            f"empty {column}", where=row.where, expected=f"a {column} in every row", fix="fill it in or remove the row"
-        )
-    return value
-
-
-def _is_unicode(value: str) -> bool:
-    """Whether a string can be written as UTF-8: JSON can spell lone surrogates, which cannot."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _plain_path(row: Row, column: str) -> str:
-    text = _text(row, column)
     pure = PurePosixPath(text)
-    if pure.is_absolute() or ".." in pure.parts or "\0" in text:
+    if pure.is_absolute() and pure.is_relative_to(folder):
+        pure = pure.relative_to(folder)
+    parts = {*pure.parts, *text.split("\\")}
+    if pure.is_absolute() or _DRIVE.match(text) or ".." in parts or "\0" in text:
         raise DataError(
             f"{text!r} is not a plain relative path",
-            where=row.where,
+            where=where,
             expected="a path relative to the folder, without ..",
             fix="move the image into the folder and name it relative to that",
         )
-    return str(pure)
+    return unicodedata.normalize("NFC", str(pure))
 
 
-def _without_repeats(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """A file may come again with another caption (COCO has five per image), but always with the same label."""
+def without_repeats(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries, of those that say the same the first. A file may come again with another caption (COCO has five per
+    image), but always with the same label.
+
+    Raises:
+        DataError: a file with two labels.
+    """
     first_of_file: dict[str, Entry] = {}
     kept: dict[tuple[str, str | None], Entry] = {}
     for entry in entries:

@@ -27,13 +27,13 @@ class Opened:
     stamp: str | None
 
 
-_Key = tuple[str, Role, int | None]
+_Key = tuple[str, Role, int | None, str | None]
 _kept: dict[_Key, Opened] = {}
 _opening: dict[_Key, threading.Lock] = {}
 _mutex = threading.Lock()
 
 
-def opened(spec: str, role: Role, limit: int | None, digest: str | None = None) -> Opened:
+def opened(spec: str, role: Role, limit: int | None, digest: str | None = None, columns: str | None = None) -> Opened:
     """A set as `open_dataset` gives it; read and hashed again only when one of its files is not what it was.
 
     What a name on the hub means is asked anew, unless it is the content of this `digest` that is wanted.
@@ -41,13 +41,13 @@ def opened(spec: str, role: Role, limit: int | None, digest: str | None = None) 
     Raises:
         As `open_dataset`.
     """
-    key = (spec, role, limit)
+    key = (spec, role, limit, columns)
     with _mutex:
         opening = _opening.setdefault(key, threading.Lock())
     with opening:
         known = _kept.get(key)
         if known is None or not _is_current(known, digest):
-            known = _open(spec, role, limit)
+            known = _open(*key)
         with _mutex:
             _kept.pop(key, None)
             _kept[key] = known  # the latest is the last
@@ -61,9 +61,9 @@ def _is_current(known: Opened, digest: str | None) -> bool:
     return known.stamp is not None and (known.stamp == _stamp(files) if files else known.digest == digest)
 
 
-def _open(spec: str, role: Role, limit: int | None) -> Opened:
+def _open(spec: str, role: Role, limit: int | None, columns: str | None) -> Opened:
     began = time.time_ns()
-    dataset = open_dataset(spec, role, limit)
+    dataset = open_dataset(spec, role, limit, columns)
     return Opened(dataset, dataset_digest(dataset), _stamp(dataset.files, began - _TICK_NS))
 
 

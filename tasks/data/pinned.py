@@ -22,7 +22,8 @@ from tasks.data.texts import evaluation_texts
 
 
 class DataRef(Frozen):
-    """A source with the digest of its samples (ids, image hashes, captions, labels).
+    """A source, and the columns of it that were chosen, with the digest of its samples (ids, image hashes, captions,
+    labels).
 
     `seen` is the digest of the part that a step gets to see, where it does not see all. `notes` say what is odd about
     the set, a sentence each.
@@ -36,6 +37,7 @@ class DataRef(Frozen):
     texts: Sha256 | None = None
     seen: Sha256 | None = None
     notes: tuple[str, ...] = ()
+    columns: str | None = None
 
     def cache_identity(self) -> str:
         """The content; where it lies does not matter."""
@@ -52,7 +54,7 @@ class DataRef(Frozen):
         Raises:
             DataChanged: its content is not what it was when it was pinned.
         """
-        found = opened(self.spec, self.role, self.limit, self.digest)
+        found = opened(self.spec, self.role, self.limit, self.digest, self.columns)
         if found.digest != self.digest:
             raise DataChanged(
                 "the data changed while it was being used",
@@ -63,13 +65,13 @@ class DataRef(Frozen):
         return found.dataset
 
 
-def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset]:
+def pin_data(spec: str, role: Role, limit: int | None, columns: str | None = None) -> tuple[DataRef, Dataset]:
     """Open a source, unless it is open as it is now; refuse one that is too small or degenerate, and pin its content.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData.
     """
-    found = opened(spec, role, limit)
+    found = opened(spec, role, limit, columns=columns)
     dataset = found.dataset
     check_enough(dataset)
     check_distinct(dataset)
@@ -81,6 +83,7 @@ def pin_data(spec: str, role: Role, limit: int | None) -> tuple[DataRef, Dataset
         samples=len(dataset.samples),
         texts=digest_json(evaluation_texts(dataset)),
         notes=notes_of(dataset),
+        columns=columns,
     )
     return ref, dataset
 
@@ -98,18 +101,20 @@ def pin_both(
     evaluation: str,
     evaluation_samples: int,
     calibrated_before: list[str],
+    calibration_columns: str | None = None,
+    evaluation_columns: str | None = None,
 ) -> PinnedData:
     """Pin both sets and refuse overlap; `calibrated_before` are image hashes that a published model has seen.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.
     """
-    evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples)
+    evaluation_ref, evaluation_set = pin_data(evaluation, "evaluation", evaluation_samples, evaluation_columns)
     check_classes(evaluation_set)
     check_unseen(set(calibrated_before), evaluation_set, "what the checkpoint was calibrated on")
     if calibration is None:
         return PinnedData(calibration=None, evaluation=evaluation_ref)
-    calibration_ref, calibration_set = pin_data(calibration, "calibration", calibration_samples)
+    calibration_ref, calibration_set = pin_data(calibration, "calibration", calibration_samples, calibration_columns)
     check_disjoint(calibration_set, evaluation_set)
     return PinnedData(calibration=calibration_ref, evaluation=evaluation_ref)
 
@@ -121,6 +126,16 @@ def pin_data_task(
     evaluation: str,
     evaluation_samples: int,
     calibrated_before: list[str],
+    calibration_columns: str | None = None,
+    evaluation_columns: str | None = None,
 ) -> PinnedData:
     """Uncached: what lies at a source can change."""
-    return pin_both(calibration, calibration_samples, evaluation, evaluation_samples, calibrated_before)
+    return pin_both(
+        calibration,
+        calibration_samples,
+        evaluation,
+        evaluation_samples,
+        calibrated_before,
+        calibration_columns,
+        evaluation_columns,
+    )

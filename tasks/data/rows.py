@@ -1,9 +1,15 @@
-"""Strict reading of small tables (CSV, JSON Lines, Parquet): every error names the file and the line or row."""
+"""Strict reading of small tables (CSV, JSON Lines, Parquet): every error names the file and the line or row.
+
+CSV is what spreadsheets and data frames write: cells are separated by commas, tabs, semicolons or pipes.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +18,10 @@ from typing import Any
 from artifacts.errors import DataError
 from artifacts.strict_json import strict_json
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_SEPARATORS = (",", "\t", ";", "|")
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)  # what Excel writes above, or wants above, the header
+_SNIFFED = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -25,23 +34,23 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns found, in order, and the rows."""
+    """The columns found, in order, and the rows; `pictures` are columns that hold pictures and were not read."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    pictures: tuple[str, ...] = ()
 
 
 def read_table(path: Path, wanted: Collection[str]) -> Table:
-    """Read a table by its suffix; of a Parquet file only the `wanted` columns, as others may hold whole images.
+    """Read a table by its suffix; the `wanted` names, in lower case, tell the header's separator, and of a Parquet file
+    only their columns are read, unless they hold pictures.
 
     Raises:
-        DataError: invalid UTF-8 or a malformed row (names the line), or a file that cannot be read.
+        DataError: another encoding than UTF-8 or a malformed row (names the line), or a file that cannot be read.
     """
-    if path.suffix == ".csv":
-        return _read_csv(path)
-    if path.suffix == ".jsonl":
-        return _read_jsonl(path)
-    return _read_parquet(path, wanted)
+    if path.suffix == ".parquet":
+        return _read_parquet(path, wanted)
+    return _read_jsonl(path) if path.suffix == ".jsonl" else _read_csv(path, wanted)
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -61,37 +70,108 @@ def read_utf8(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
+    encoding = _wide_encoding(data)
+    if encoding is not None:
+        raise _wrong_encoding(f"the file is in {encoding}", path, encoding, f"{path}, line 1")
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"invalid UTF-8: byte 0x{data[error.start]:02x}",
-            where=f"{path}, line {line}",
-            expected="a file in UTF-8",
-            fix="convert it, for example: iconv -f latin1 -t utf-8",
+        # Windows' code page has letters and quotes where Latin-1 has control characters.
+        encoding = "CP1252" if re.search(rb"[\x80-\x9f]", data) else "ISO-8859-1"
+        words = "Windows' code page 1252" if encoding == "CP1252" else "Latin-1"
+        raise _wrong_encoding(
+            f"invalid UTF-8: byte 0x{data[error.start]:02x}; the file may be in {words}",
+            path,
+            encoding,
+            f"{path}, line {line}",
         ) from error
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 by the byte order mark, or UTF-16 without one by its zeros: most letters have one."""
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "UTF-32"),  # begins with UTF-16's
+        (codecs.BOM_UTF32_BE, "UTF-32"),
+        (codecs.BOM_UTF16_LE, "UTF-16"),
+        (codecs.BOM_UTF16_BE, "UTF-16"),
+    ):
+        if data.startswith(mark):
+            return name
+    part = data[:_SNIFFED]
+    for first, name in ((0, "UTF-16BE"), (1, "UTF-16LE")):
+        if len(part) > 1 and 2 * part[first::2].count(0) > len(part) // 2:
+            return name
+    return None
+
+
+def _wrong_encoding(what: str, path: Path, encoding: str, where: str) -> DataError:
+    name = shlex.quote(str(path))
+    copy = shlex.quote(f"{path}.utf8")
+    return DataError(
+        what,
+        where=where,
+        expected="a file in UTF-8",
+        fix=f"convert it: iconv -f {encoding} -t UTF-8 {name} > {copy} && mv {copy} {name}",
+    )
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path) -> Table:
-    lines = _csv_lines(path)
+@dataclass(frozen=True)
+class _Form:
+    """How a file separates cells; `padded` ones have white space around them, as their header has."""
+
+    separator: str
+    padded: bool
+    marked: bool  # by a line of its own above the header
+
+
+def _read_csv(path: Path, wanted: Collection[str]) -> Table:
+    text = read_utf8(path)
+    form = _form(text, path.suffix, wanted)
+    lines = _csv_lines(path, text, form)
+    if form.marked:
+        next(lines)
     _, header = next(lines, ("", []))
-    if not header or len(set(header)) != len(header):
+    named = [name for name in header if name]  # a data frame's index and a spreadsheet's empty columns have no name
+    if not header or len(set(named)) != len(named):
         raise DataError(
             "the file has no header" if not header else "two columns have the same name",
             where=f"{path}, line 1",
             expected=f"a first line with distinct column names, found {header}",
             fix="correct the first line",
         )
-    return Table(tuple(header), tuple(_csv_row(where, header, cells) for where, cells in lines))
+    rows = tuple(_csv_row(where, header, cells, form.separator) for where, cells in lines)
+    return Table(tuple(header), rows)
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _form(text: str, suffix: str, wanted: Collection[str]) -> _Form:
+    """The separator by which the header has most of the wanted names, and then most cells; of equal ones the first."""
+    lines = (line for line in io.StringIO(text, newline="") if line.strip())
+    header = next(lines, "").strip("\r\n")
+    marked = _SEPARATOR_LINE.fullmatch(header)
+    if marked is not None:
+        header = next(lines, "").strip("\r\n")
+    separators = marked[1] if marked is not None else "\t" if suffix == ".tsv" else _SEPARATORS
+
+    def names(separator: str) -> list[str]:
+        return header.split(separator)
+
+    def known(separator: str) -> tuple[int, int]:
+        found = {name.strip(' "').casefold() for name in names(separator)}
+        return len(found.intersection(wanted)), len(names(separator))
+
+    separator = max(separators, key=known)
+    padded = any(name != name.strip() for name in names(separator))
+    return _Form(separator, padded, marked is not None)
+
+
+def _csv_lines(path: Path, text: str, form: _Form) -> Iterator[tuple[str, list[str]]]:
     """Where each record starts, and its cells; a quoted cell may span lines. Blank lines are skipped."""
-    reader = csv.reader(io.StringIO(read_utf8(path), newline=""), strict=True)
+    stream = io.StringIO(text, newline="")
+    reader = csv.reader(stream, strict=True, delimiter=form.separator, skipinitialspace=form.padded)
     while True:
         where = f"{path}, line {reader.line_num + 1}"
         try:
@@ -100,21 +180,29 @@ def _csv_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
             return
         except csv.Error as error:
             raise DataError(
-                f"not valid CSV: {error}", where=where, expected="commas and double quotes", fix="correct the line"
+                f"not valid CSV: {error}",
+                where=where,
+                expected=f"{_words(form.separator)} and double quotes",
+                fix="correct the line; a double quote inside of quotes is written twice",
             ) from error
         if cells:
-            yield where, cells
+            yield where, [cell.strip() for cell in cells] if form.padded else cells
 
 
-def _csv_row(where: str, header: list[str], cells: list[str]) -> Row:
+def _csv_row(where: str, header: list[str], cells: list[str], separator: str) -> Row:
     if len(cells) != len(header):
+        more = f"put values that hold {_words(separator)} into double quotes"
         raise DataError(
             f"the row has {len(cells)} cells",
             where=where,
             expected=f"{len(header)} cells: {', '.join(header)}",
-            fix="put values that hold commas into double quotes",
+            fix=more if len(cells) > len(header) else f"correct the line: cells are separated by {_words(separator)}",
         )
     return Row(where, dict(zip(header, cells, strict=True)))
+
+
+def _words(separator: str) -> str:
+    return {",": "commas", "\t": "tabs", ";": "semicolons", "|": "pipes"}.get(separator, repr(separator))
 
 
 # --- JSON Lines --------------------------------------------------------------------------------------------
@@ -145,8 +233,11 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
     from pyarrow import parquet
 
     try:
-        columns = tuple(parquet.read_schema(path).names)
-        table = parquet.read_table(path, columns=[name for name in columns if name in wanted])
+        schema = parquet.read_schema(path)
+        columns = tuple(schema.names)
+        pictures = tuple(field.name for field in schema if _holds_bytes(field.type))
+        small = [name for name in columns if name not in pictures]
+        table = parquet.read_table(path, columns=[name for name in small if name.strip().casefold() in wanted])
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from names of columns
         raise DataError(
             f"not a readable Parquet file: {error}",
@@ -155,7 +246,8 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
             fix="write it again",
         ) from error
     cells = {name: table.column(name) for name in table.column_names}
-    return Table(columns, tuple(_parquet_row(f"{path}, row {n + 1}", cells, n) for n in range(table.num_rows)))
+    rows = tuple(_parquet_row(f"{path}, row {n + 1}", cells, n) for n in range(table.num_rows))
+    return Table(columns, rows, pictures)
 
 
 def _parquet_row(where: str, cells: dict[str, Any], index: int) -> Row:
@@ -166,3 +258,12 @@ def _parquet_row(where: str, cells: dict[str, Any], index: int) -> Row:
             "invalid UTF-8", where=where, expected="strings in UTF-8", fix="write the file again"
         ) from error
     return Row(where, {name: value for name, value in values.items() if value is not None})
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Whether a column holds pictures: bytes, or records that have them."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    return types.is_binary(kind) or types.is_large_binary(kind)

@@ -48,6 +48,7 @@ def _data(manifest: Manifest) -> DataRef:
         limit=source.samples,
         digest=source.digest,
         samples=source.samples,
+        columns=manifest.provenance.parameters.get("evaluation", {}).get("columns"),
     )
 
 

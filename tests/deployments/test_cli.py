@@ -138,7 +138,7 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     options = ["m/x", "--revision", "abc", "--encoders", "text", "--precisions", "fp8", "--recipe", "fp8-no-attention"]
     options += ["--targets", "onnxruntime, trtrtx-sm89", "--calibration", "c", "--calibration-samples", "9"]
     options += ["--evaluation", "e", "--evaluation-samples", "10", "--store", str(tmp_path)]
-    options += ["--image-size", "384", "256"]
+    options += ["--image-size", "384", "256", "--columns", "image=jpg,label=fine_label"]
     parameters = parameters_of(call, monkeypatch, *options)
     assert parameters.model_dump(
         include={"model", "revision", "encoders", "precisions", "recipe", "targets", "store"}
@@ -153,6 +153,7 @@ def test_options_fill_the_parameters(call: Any, monkeypatch: pytest.MonkeyPatch,
     }
     assert (parameters.calibration.source, parameters.calibration.samples) == ("c", 9)
     assert (parameters.evaluation.source, parameters.evaluation.samples) == ("e", 10)
+    assert parameters.calibration.columns == parameters.evaluation.columns == "image=jpg,label=fine_label"
     assert (parameters.image_size, parameters.chosen_size) == ([384, 256], (384, 256))
 
 
@@ -168,6 +169,13 @@ def test_the_calibration_method_is_for_both_encoders_or_each(
     assert (calibration.image.method, calibration.text.method) == (image, text)
     assert calibration.image.percentile == calibration.text.percentile == 99.5
     assert calibration.sufficiency is True
+
+
+@pytest.mark.parametrize("option", ["picture=jpg", "jpg", "label="])
+def test_columns_that_are_no_choice_are_refused(option: str, call: Any) -> None:
+    code, out, err = call("optimize", "demo", "--columns", option)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"ConfigError: columns: {option!r} is not KEY=COLUMN")
 
 
 @pytest.mark.parametrize("option", ["entropy", "audio=max", "median"])

@@ -116,9 +116,9 @@ def base(small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Base:
     sources: list[tuple[str, str]] = []
     open_source = opened.open_dataset
 
-    def recorded(spec: str, role: Any, limit: int | None = None) -> Any:
+    def recorded(spec: str, role: Any, *options: Any) -> Any:
         sources.append((spec, role))
-        return open_source(spec, role, limit)
+        return open_source(spec, role, *options)
 
     runner, store = KeyedRunner({}, compute), Store.open(tmp_path_factory.mktemp("wiring") / "store")
     with pytest.MonkeyPatch.context() as patch:

@@ -123,7 +123,7 @@ def test_each_side_is_read_in_its_own_precision_and_shown(bench: Bench) -> None:
 
 def test_samples_that_either_was_calibrated_on_are_kept_out(bench: Bench) -> None:
     bench.run()
-    assert [arguments[-1] for arguments in bench.pinned] == [["both", "one", "two"]]
+    assert [arguments[4] for arguments in bench.pinned] == [["both", "one", "two"]]
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -32,11 +32,12 @@ def plan_of(opened: Store, **changes: Any) -> str:
         ({"store": "elsewhere"}, False),
         ({"encoders": ["image"]}, True),
         ({"calibration": {"samples": 24}}, True),
+        ({"calibration": {"samples": 16, "columns": "label=x"}}, False),
         ({"latency": {"rounds": 6}}, True),
         ({"gates": {"min_cosine_mean": 0.5}}, True),
         ({"recipe": "fp8-compact"}, True),
     ],
-    ids=["nothing", "time limit", "store", "encoders", "calibration", "latency", "gates", "recipe"],
+    ids=["nothing", "time limit", "store", "encoders", "calibration", "columns", "latency", "gates", "recipe"],
 )
 def test_what_is_part_of_the_plan(store: Store, changes: dict[str, Any], another: bool) -> None:
     assert (plan_of(store, **changes) != plan_of(store)) == another

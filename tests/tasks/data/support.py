@@ -1,4 +1,4 @@
-"""Small webdatasets in CLIP_benchmark's layout, written with tarfile alone."""
+"""Small folders of pictures, and webdatasets in CLIP_benchmark's layout, written with tarfile alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from artifacts.errors import ClipsmithError
+from tasks.data import open_dataset
 
 Member = tuple[str, bytes]
 
@@ -23,6 +27,34 @@ def png(pixels: np.ndarray) -> bytes:
 def noise(seed: int, side: int = 8) -> bytes:
     """A picture of its own for each seed."""
     return png(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+
+def pictures(folder: Path, *names: str) -> Path:
+    """A folder with a picture of its own under each name."""
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(noise(seed))
+    return folder
+
+
+def refused(spec: object, *parts: str, columns: str | None = None) -> None:
+    """Opening fails, and the message has all of these parts."""
+    with pytest.raises(ClipsmithError) as caught:
+        open_dataset(str(spec), "evaluation", columns=columns)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def said(spec: object, columns: str | None = None) -> list[tuple[str, str]]:
+    """The id and caption of each sample."""
+    return [(sample.id, sample.caption) for sample in open_dataset(str(spec), "evaluation", columns=columns).samples]
+
+
+def classed(spec: object, columns: str | None = None) -> tuple[tuple[str, ...], list[str]]:
+    """The classes, and the name of each sample's class."""
+    dataset = open_dataset(str(spec), "evaluation", columns=columns)
+    assert dataset.classes is not None
+    return dataset.classes.names, [dataset.classes.names[sample.label or 0] for sample in dataset.samples]
 
 
 def write_tar(path: Path, members: Iterable[Member]) -> None:

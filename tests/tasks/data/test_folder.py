@@ -251,8 +251,8 @@ def test_invalid_utf8_in_templates(root: Path) -> None:
 
 
 def test_missing_column(root: Path, write: Callable[[Path, Rows], None]) -> None:
-    write(root / "captions", [{"image": "a.png", "title": "x"}])
-    refused(root, "missing column: file, caption", "found image, title")
+    write(root / "captions", [{"photograph": "a.png", "words": "x"}])
+    refused(root, "missing column: file, caption", "found photograph, words", "--columns image=COLUMN")
 
 
 def test_missing_label_column(root: Path) -> None:
@@ -273,7 +273,7 @@ def test_line_of_a_row_after_a_caption_of_two_lines(root: Path) -> None:
     refused(text(root, 'file,caption\na.png,"one\ntwo"\nb.jpg,\n'), "captions.csv, line 4")
 
 
-@pytest.mark.parametrize("caption", ["7", "[]", '"\\ud800"'])
+@pytest.mark.parametrize("caption", ["7", "[7]", '"\\ud800"', "{}"])
 def test_caption_that_is_no_text(root: Path, caption: str) -> None:
     refused(text(root, f'{{"file": "a.png", "caption": {caption}}}', "captions.jsonl"), "caption is", "line 1")
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import DataError, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data import Source, open_dataset, opened
+from tasks.data import Source, dataset_digest, open_dataset, opened
 from tasks.data.base import Role
 from tasks.data.digits import Digits
 from tasks.data.pinned import DataRef, pin_both, pin_data
@@ -72,6 +72,25 @@ def test_eight_samples_are_needed(count: int, fine: bool, tmp_path: Path) -> Non
     else:
         with pytest.raises(TooFewSamples):
             pin_data(folder, "calibration", None)
+
+
+def test_columns_belong_to_what_is_pinned(tmp_path: Path) -> None:
+    """Other columns are other data to the steps; the same data by another choice is not."""
+    folder = photographs(tmp_path / "a", 9)
+    rows = (folder / "captions.csv").read_text().replace("caption", "title", 1).splitlines()
+    (folder / "captions.csv").write_text(
+        "\n".join([f"{rows[0]},text", *(f"{row},the {row[0]}" for row in rows[1:])]) + "\n"
+    )
+    refs = [
+        pin_data(str(folder), "calibration", None, columns)[0]
+        for columns in ("caption=title", "caption=text", "image=file,caption=title")
+    ]
+    assert refs[0].digest == refs[2].digest != refs[1].digest
+    assert refs[0].cache_identity() == refs[2].cache_identity() != refs[1].cache_identity()
+    for ref in refs:
+        assert dataset_digest(DataRef.model_validate_json(ref.model_dump_json()).open()) == ref.digest
+    pinned = pin_both(str(folder), 512, "digits", 64, [], "caption=text", None)
+    assert pinned.calibration is not None and pinned.calibration.digest == refs[1].digest
 
 
 def test_overlap_and_degenerate_sets(tmp_path: Path) -> None:
@@ -154,9 +173,9 @@ def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The sources that are read and hashed, one entry each time."""
     made: list[str] = []
 
-    def counted(spec: str, role: Role, limit: int | None = None) -> Source:
+    def counted(spec: str, role: Role, limit: int | None = None, columns: str | None = None) -> Source:
         made.append(spec)
-        return open_dataset(spec, role, limit)
+        return open_dataset(spec, role, limit, columns)
 
     monkeypatch.setattr(opened, "open_dataset", counted)
     monkeypatch.setattr(opened, "_kept", {})

@@ -1,0 +1,79 @@
+"""The captions that one cell of a table holds: a text, a list of texts, or a list of records that have one each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from artifacts.errors import DataError
+
+TEXT_KEYS = ("raw", "caption", "text", "sentence", "txt")
+"""Where a record has its text: Karpathy's splits of COCO and Flickr30k have `sentences: [{raw: ...}]`."""
+_MISSING_CAPTIONS = frozenset({"nan", "<na>", "none", "null"})
+_MISSING_LABELS = frozenset({"nan", "<na>"})
+
+
+def captions_of(value: Any, column: str, where: str) -> list[str]:
+    """The different captions of a cell, in order.
+
+    Raises:
+        DataError: no caption, one that is empty, no Unicode text, or a missing value written as text.
+    """
+    texts = _texts(value)
+    if not texts:
+        raise _empty(column, where)
+    return list(dict.fromkeys(checked_text(text, column, where, _MISSING_CAPTIONS) for text in texts))
+
+
+def label_text(value: Any, column: str, where: str) -> str:
+    """A label without the white space around it; a number as its digits.
+
+    Raises:
+        DataError: it is empty, neither a text nor a number, or a missing value written as text.
+    """
+    if isinstance(value, float) and value.is_integer():  # whole numbers, beside which some were missing
+        value = int(value)
+    if isinstance(value, int):
+        return str(int(value))
+    return checked_text(value, column, where, _MISSING_LABELS).strip()
+
+
+def checked_text(value: Any, column: str, where: str, missing: frozenset[str] = frozenset()) -> str:
+    """A cell that has to be a text.
+
+    Raises:
+        DataError: it is empty, no Unicode text, or one of the `missing` words.
+    """
+    if value is None or (isinstance(value, float) and value != value):  # NaN, as pandas writes what is missing
+        raise _empty(column, where)
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise DataError(f"{column} is {value!r}", where=where, expected="a Unicode string", fix="correct the value")
+    if not value.strip():
+        raise _empty(column, where)
+    if value.strip().casefold() in missing:
+        raise DataError(
+            f"{column} is {value!r}, a missing value written as text",
+            where=where,
+            expected=f"{column} in every row",
+            fix="fill it in or remove the row",
+        )
+    return value
+
+
+def _texts(value: Any) -> list[Any]:
+    if isinstance(value, dict):  # a sequence of records, as older versions of `datasets` keep it: a record of lists
+        key = next((key for key in TEXT_KEYS if key in value), None)
+        return [value] if key is None else _texts(value[key])
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in (_texts(each) or [None])]
+    return [] if value is None else [value]
+
+
+def _empty(column: str, where: str) -> DataError:
+    return DataError(
+        f"empty {column}", where=where, expected=f"{column} in every row", fix="fill it in or remove the row"
+    )
+
+
+def _is_unicode(value: str) -> bool:
+    """Whether a string can be written as UTF-8: JSON can spell lone surrogates, which cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)

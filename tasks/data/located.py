@@ -1,0 +1,110 @@
+"""Finding the file that a table names: beside the table or in a folder of pictures, however its name is written."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from artifacts.errors import DataError
+from tasks.data.rows import unreadable
+
+_PICTURES = "images"
+"""A folder that may hold the folder of pictures, for example `images/val2017`."""
+
+
+class Located:
+    """The files of a folder. Links are followed, but not out of it; the hub's cache is one folder, links and blobs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = Path(os.path.realpath(folder))
+        self._within = (self.root, *_blobs(self.root))
+        self._listed: dict[Path, dict[str, str]] = {}
+
+    def file(self, name: str, where: str) -> Path:
+        """The real path of the file that is called `name`, a relative path: below the folder, or below one of its
+        folders where only one has it. Backslashes may stand for slashes, and letters may be composed or not.
+
+        Raises:
+            DataError: there is none, there are several, or it is a link that leaves the folder.
+        """
+        found = self._found(self.root, name)
+        if found is None:
+            below = [path for base in self._bases if (path := self._found(base, name)) is not None]
+            if len(below) > 1:
+                raise DataError(
+                    f"several folders have a file {name!r}",
+                    where=where,
+                    expected=f"one of {', '.join(str(path.relative_to(self.root)) for path in below)}",
+                    fix="name the folder in the table, or keep one of them",
+                )
+            found = below[0] if below else None
+        if found is None:
+            raise DataError(
+                f"the listed file {name!r} does not exist",
+                where=where,
+                expected=f"a file at {self.root / name}",
+                fix="add the file or remove its row",
+            )
+        path = Path(os.path.realpath(found))
+        if not self.holds(path):
+            raise DataError(
+                f"{name!r} is a link that leaves the folder",
+                where=where,
+                expected=f"a file below {self.root}",
+                fix="copy the file into the folder",
+            )
+        return path
+
+    def holds(self, path: str | Path) -> bool:
+        """Whether a path, links followed, is inside the folder (or the hub's cache, if it is a snapshot there)."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(folder) for folder in self._within)
+
+    def _found(self, base: Path, name: str) -> Path | None:
+        for spelt in dict.fromkeys((name, name.replace("\\", "/"))):
+            try:
+                if (base / spelt).is_file():
+                    return base / spelt
+            except OSError as error:  # for example a name that is too long
+                raise unreadable(base / spelt, error) from error
+            otherwise = None if spelt.isascii() else self._spelt_otherwise(base, spelt)
+            if otherwise is not None:
+                return otherwise
+        return None
+
+    def _spelt_otherwise(self, base: Path, name: str) -> Path | None:
+        """The file whose names are the same letters, composed or decomposed."""
+        path = base
+        for part in Path(name).parts:
+            spelt = self._names(path).get(unicodedata.normalize("NFC", part))
+            if spelt is None:
+                return None
+            path = path / spelt
+        return path if path.is_file() else None
+
+    def _names(self, folder: Path) -> dict[str, str]:
+        """The names in a folder by their composed form."""
+        if folder not in self._listed:
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208
+            self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._listed[folder]
+
+    @cached_property
+    def _bases(self) -> list[Path]:
+        """The folders of the folder, and those of its `images`."""
+        return [*_folders(self.root), *_folders(self.root / _PICTURES)]
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _blobs(root: Path) -> Iterator[Path]:
+    """Where the links of a snapshot in the hub's cache lead: `NAME/snapshots/COMMIT/...` to `NAME/blobs/...`."""
+    for folder in (root, *root.parents):
+        if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
+            yield folder.parent.parent / "blobs"
