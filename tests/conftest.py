@@ -12,10 +12,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.processes import SERVER_VARIABLES, own_environment
 
@@ -44,20 +45,23 @@ from artifacts.store.store import Store, activate  # noqa: E402  (the environmen
 logging.raiseExceptions = False
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 CLIPSMITH = Path(sys.executable).with_name("clipsmith")
 
 MakeClip = Callable[..., Path]
 
 
+SHARING = "system/stack"
+"""A folder whose files share what takes long to start: they go to one process, as if they were one file."""
 FIRST = (
     "deployments/test_demo_release.py",
     "flows/test_caching.py",
     "tasks/families/test_graphs.py",
     "tasks/demo/test_demo.py",
+    SHARING,
     "docker/test_image_commands.py",
     "flows/test_full_size.py",
     "system/test_up.py",
-    "system/test_server_postgres.py",
 )
 """One file that trains the demo, and those that take longest."""
 
@@ -65,6 +69,21 @@ FIRST = (
 def pytest_xdist_auto_num_workers() -> int:
     """Processes for `-n auto`: three for two cores. For much of their time, tests wait for disks and children."""
     return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
+class FileScheduling(LoadFileScheduling):
+    """`--dist loadfile`, but the files of SHARING are one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        folder = PurePosixPath(file).parent
+        return str(folder) if (ROOT / folder).is_relative_to(TESTS / SHARING) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling | None:
+    """Take the place of xdist's own scheduler of whole files."""
+    return FileScheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 LIMIT_S, HEAVY_LIMIT_S = 480, 900
@@ -75,7 +94,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its time limit, and put long files first, so that none is left alone at the end.
 
     Other files of the demo come last, when it has been made. Files go to the processes in this order (`--dist
-    loadfile`); within a file tests stay shuffled.
+    loadfile`); within a file tests stay shuffled, and so do the files of a folder.
     """
     of_demo = {item.path for item in items if "demo_store" in getattr(item, "fixturenames", ())}
     for item in items:
@@ -83,8 +102,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(HEAVY_LIMIT_S if item.get_closest_marker("heavy") else LIMIT_S))
 
     def place(item: pytest.Item) -> int:
-        file = item.path.relative_to(TESTS).as_posix()
-        return FIRST.index(file) if file in FIRST else len(FIRST) + (item.path in of_demo)
+        file = item.path.relative_to(TESTS)
+        for name in (file.as_posix(), file.parent.as_posix()):
+            if name in FIRST:
+                return FIRST.index(name)
+        return len(FIRST) + (item.path in of_demo)
 
     items.sort(key=place)
 

@@ -23,6 +23,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Scheduled
 
@@ -34,6 +35,14 @@ READY = "Ctrl-C"
 """`clipsmith up` prints it when a run can be started."""
 START_S = 150.0
 """How long it may take on a machine that is busy with other tests."""
+SMALL: dict[str, Any] = {
+    "targets": ["onnxruntime"],
+    "encoders": ["text"],
+    "calibration": {"samples": 32},
+    "evaluation": {"samples": 32},
+    "latency": {"batches": [1], "rounds": 10, "seconds": 0.1},
+}
+"""Parameters of a run of seconds; runs that begin with them share its cached steps."""
 _UNPRIVILEGED = "postgres"  # PostgreSQL refuses root
 
 
@@ -215,13 +224,25 @@ def read_run(api_url: str, run: FlowRun | UUID) -> FlowRun:
 def wait_for(api_url: str, run: FlowRun | UUID, timeout: float, *states: str) -> State[Any]:
     """Wait until the run has ended, or is in a state of one of these names (`Running`); its state then."""
     deadline = time.monotonic() + timeout
-    while True:
-        state = read_run(api_url, run).state
-        assert state is not None
-        if state.is_final() or state.name in states:
-            return state
-        assert time.monotonic() < deadline, f"the run is {state.name} after {timeout:.0f} s\n{run_log(api_url, run)}"
-        time.sleep(0.25)
+    with SyncPrefectClient(api_url) as client:  # one for all questions: each new one costs more than they do
+        while True:
+            state = client.read_flow_run(run.id if isinstance(run, FlowRun) else run).state
+            assert state is not None
+            if state.is_final() or state.name in states:
+                return state
+            assert time.monotonic() < deadline, f"{state.name} after {timeout:.0f} s\n{run_log(api_url, run)}"
+            time.sleep(0.5)
+
+
+def release_of(api_url: str, run: FlowRun | UUID) -> str:
+    """The release that a run of `optimize` has told of in its report, as demo@1."""
+    wanted = ArtifactFilter(
+        key=ArtifactFilterKey(any_=["clipsmith-report"]),
+        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id if isinstance(run, FlowRun) else run]),
+    )
+    with SyncPrefectClient(api_url) as client:
+        (report,) = client.read_artifacts(artifact_filter=wanted)
+    return str(report.description).removeprefix("report of ")
 
 
 def run_log(api_url: str, run: FlowRun | UUID) -> str:

@@ -20,20 +20,13 @@ from prefect.client.schemas.objects import FlowRun
 from tests.conftest import CommandResult, run_clipsmith
 from tests.processes import left_after, new_mark
 from tests.s3 import moto, s3_environment
-from tests.system.servers import Up, postgres, run_log, trigger, up, wait_for
+from tests.system.servers import SMALL, Up, postgres, run_log, trigger, up, wait_for
 
 pytestmark = pytest.mark.heavy
 
 OTHER_POOL = "other-host"
 UNCACHED = {"resolve", "pin", "publish", "show"}
 """The first words of the names of tasks that run every time."""
-SMALL = {
-    "targets": ["onnxruntime"],
-    "encoders": ["text"],
-    "calibration": {"samples": 32},
-    "evaluation": {"samples": 32},
-    "latency": {"batches": [1], "rounds": 10, "seconds": 0.1},
-}
 
 
 @contextmanager

@@ -5,23 +5,38 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 
 from tests.conftest import CLIPSMITH, CommandResult
 from tests.processes import left_after, marked
-from tests.system.servers import Up, free_port, read_run, sleeping_variants, trigger, up, up_environment, wait_for
+from tests.system.servers import (
+    Up,
+    free_port,
+    read_run,
+    sleeping_variants,
+    stop_up,
+    trigger,
+    up,
+    up_environment,
+    wait_for,
+)
+from tests.system.turns import Start, key, says, start
 from tests.thorough import amount
+
+__all__ = ["key", "start"]
 
 pytestmark = pytest.mark.heavy
 
@@ -90,7 +105,7 @@ def given(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def with_a_run(folder: Path) -> Iterator[tuple[Up, Any]]:
+def with_a_run(folder: Path) -> Iterator[tuple[Up, FlowRun]]:
     """An `up` that is in the middle of a run of the demo."""
     with up(folder, **given(folder)) as running:
         run = trigger(running.api_url, "optimize/optimize")
@@ -100,7 +115,9 @@ def with_a_run(folder: Path) -> Iterator[tuple[Up, Any]]:
         yield running, run
 
 
-def test_a_new_installation_is_ready_in_half_a_minute(tmp_path: Path) -> None:
+def test_a_new_installation_is_ready_in_half_a_minute_and_a_second_up_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "clipsmith-up.lock").write_text("12345")  # the port of one that has ended
     with up(tmp_path) as running:
         if os.getloadavg()[0] < (os.cpu_count() or 1):  # nothing is promised while others have the machine
             assert running.ready_s < 30
@@ -108,26 +125,24 @@ def test_a_new_installation_is_ready_in_half_a_minute(tmp_path: Path) -> None:
         found = known(running.api_url)
         assert {"optimize", "maintain", "compare", "promote"} <= found["deployments"].keys()
         assert found["pools"]["clipsmith"][1] == "process"
+        a_second_one_says_so_applies_everything_again_and_starts_nothing(running)
 
 
-def test_a_second_one_says_so_applies_everything_again_and_starts_nothing(home: Path) -> None:
-    (home / "prefect").mkdir(exist_ok=True)
-    (home / "prefect" / "clipsmith-up.lock").write_text("12345")  # the port of one that has ended
-    with up(home) as running:
-        with SyncPrefectClient(running.api_url) as client:
-            client.delete_deployment(client.read_deployment_by_name("compare/compare").id)
-        before, processes = known(running.api_url), set(marked(running.mark))
-        again = command("up", "--port", running.port, environment=running.environment | running.mark)
-        assert again.code == 0, again.err
-        assert "already up" in again.out
-        after = known(running.api_url)
-        assert after["deployments"].pop("compare"), "it is there again"
-        assert after == before
-        assert set(marked(running.mark)) == processes
+def a_second_one_says_so_applies_everything_again_and_starts_nothing(running: Up) -> None:
+    with SyncPrefectClient(running.api_url) as client:
+        client.delete_deployment(client.read_deployment_by_name("compare/compare").id)
+    before, processes = known(running.api_url), set(marked(running.mark))
+    again = command("up", "--port", running.port, environment=running.environment | running.mark)
+    assert again.code == 0, again.err
+    assert "already up" in again.out
+    after = known(running.api_url)
+    assert after["deployments"].pop("compare"), "it is there again"
+    assert after == before
+    assert set(marked(running.mark)) == processes
 
-        elsewhere = command("up", "--port", free_port(), environment=running.environment)
-        assert (elsewhere.code, elsewhere.err.split(":")[0]) == (1, "AlreadyUp")
-        assert str(running.port) in elsewhere.err
+    elsewhere = command("up", "--port", free_port(), environment=running.environment)
+    assert (elsewhere.code, elsewhere.err.split(":")[0]) == (1, "AlreadyUp")
+    assert str(running.port) in elsewhere.err
 
 
 def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home: Path) -> None:
@@ -171,6 +186,13 @@ def ask_to_end(running: Up) -> None:
     running.process.send_signal(signal.SIGTERM)
 
 
+def kept_state(home: Path, run: FlowRun) -> str:
+    """What the database of an installation that is not running says of a run."""
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        (found,) = database.execute("SELECT state_name FROM flow_run WHERE id = ?", [str(run.id)])
+    return found[0]
+
+
 @pytest.mark.parametrize("request_end", amount([press_ctrl_c], [ask_to_end, press_ctrl_c]))
 def test_it_ends_everything_in_order_with_a_run_in_progress(home: Path, request_end: Callable[[Up], None]) -> None:
     with with_a_run(home) as (running, run):
@@ -186,10 +208,8 @@ def test_it_ends_everything_in_order_with_a_run_in_progress(home: Path, request_
         print(f"everything had ended after {time.monotonic() - begun:.1f} s")
         assert left == {}
         assert time.monotonic() - begun < 10
-    with up(home) as running:  # and the run has told the server before it ended
-        state = read_run(running.api_url, run).state
-        assert state is not None
-        assert state.name == "Crashed"
+    # And the run has told the server before it ended. The next `up` would mark it Crashed if it had not.
+    assert kept_state(home, run) == "Crashed"
 
 
 def test_kill_leaves_nothing_with_a_run_in_progress_and_the_next_one_says_that_it_crashed(home: Path) -> None:
@@ -231,3 +251,14 @@ def test_deploying_without_a_server_is_an_error(tmp_path: Path) -> None:
     result = command("deploy", environment=up_environment(tmp_path, PREFECT_API_URL=nobody))
     assert (result.code, result.err.split(":")[0]) == (1, "NoServer")
     assert nobody in result.err
+
+
+def test_a_server_that_goes_away_costs_no_measurement(home: Path, start: Start, key: str) -> None:
+    with up(home) as gone:
+        holder = start(gone, key, "one")
+        assert says(holder) == "mine"
+        stop_up(gone)
+        begun = time.monotonic()
+        out, _ = holder.communicate("\n", timeout=120)
+        print(f"the turn ended {time.monotonic() - begun:.1f} s after the block")
+    assert (out, holder.returncode) == ("done\n", 0)

@@ -1,4 +1,4 @@
-"""Who is silent for long loses the slot, who gives signs of life keeps it (tests/system/test_limits.py: for real)."""
+"""Who is silent for long loses the slot, who gives signs of life keeps it (system/stack/test_limits.py: for real)."""
 
 from __future__ import annotations
 

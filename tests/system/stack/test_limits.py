@@ -6,12 +6,8 @@ import os
 import re
 import select
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,42 +16,17 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 
 from tasks.device.server_turn import SILENCE_S, variable_name
-from tests.processes import new_mark
-from tests.system.servers import Up, postgres, run_log, stop_up, trigger, up, wait_for
+from tests.system.servers import SMALL, Up, run_log, trigger, wait_for
+from tests.system.turns import Start, key, says, start
+
+__all__ = ["key", "start"]
 
 pytestmark = pytest.mark.heavy
 
 RUNS = 4
 BENCHMARK_S = 2.0
 """Per batch size."""
-PARAMETERS = {
-    "targets": ["onnxruntime"],
-    "encoders": ["text"],
-    "calibration": {"samples": 32},
-    "evaluation": {"samples": 32},
-}
 Interval = tuple[float, float]
-
-TURN = """
-import sys
-from pathlib import Path
-from tasks.device import device_turn
-key, device_turn._FOLDER = sys.argv[1], Path(sys.argv[2])
-print("ready", flush=True)
-with device_turn.device_turn(key):
-    print("mine", flush=True)
-    sys.stdin.readline()
-    print("done", flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    with (
-        postgres() as database,
-        up(tmp_path_factory.mktemp("limits"), PREFECT_API_DATABASE_CONNECTION_URL=database) as started,
-    ):
-        yield started
 
 
 # --- four runs at once ----------------------------------------------------------------------------------------------
@@ -85,7 +56,7 @@ def test_of_four_runs_two_run_at_once_and_one_benchmarks(running: Up) -> None:
 
 def parameters(number: int) -> dict[str, Any]:
     """Of a run whose benchmark no other run has made."""
-    return PARAMETERS | {"latency": {"batches": [1, 2, 4, 8], "rounds": 9000 + number, "seconds": BENCHMARK_S}}
+    return SMALL | {"latency": {"batches": [1, 2, 4, 8], "rounds": 9000 + number, "seconds": BENCHMARK_S}}
 
 
 def running_interval(running: Up, run: FlowRun) -> Interval:
@@ -118,47 +89,6 @@ def test_intervals_are_counted_right() -> None:
 
 
 # --- one that is killed ---------------------------------------------------------------------------------------------
-
-Start = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """`start(running, key, host)`: a process that takes a turn and keeps it until it gets a line; each host has its own
-    folder for locks."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(running: Up, key: str, host: str) -> subprocess.Popen[str]:
-        (tmp_path / host).mkdir(exist_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, "-c", TURN, key, str(tmp_path / host)],
-            env=running.environment | {"PREFECT_API_URL": running.api_url},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        started.append(process)
-        assert says(process) == "ready"
-        return process
-
-    with (tmp_path / "log").open("w") as log:
-        yield run
-    for process in started:
-        process.kill()
-        process.communicate()
-    print((tmp_path / "log").read_text())
-
-
-@pytest.fixture
-def key() -> str:
-    """A device that only this test knows."""
-    return f"gpu-{next(iter(new_mark().values()))}"
-
-
-def says(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 def slots(running: Up, key: str) -> int:
@@ -206,14 +136,3 @@ def test_hosts_that_share_only_the_server_take_turns(running: Up, start: Start, 
     second.communicate("\n", timeout=30)
     with SyncPrefectClient(running.api_url) as client:
         assert client.read_variable_by_name(variable_name(f"clipsmith-{key}")) is None
-
-
-def test_a_server_that_goes_away_costs_no_measurement(tmp_path: Path, start: Start, key: str) -> None:
-    with up(tmp_path / "gone") as gone:
-        holder = start(gone, key, "one")
-        assert says(holder) == "mine"
-        stop_up(gone)
-        begun = time.monotonic()
-        out, _ = holder.communicate("\n", timeout=120)
-        print(f"the turn ended {time.monotonic() - begun:.1f} s after the block")
-    assert (out, holder.returncode) == ("done\n", 0)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from artifacts.store.store import Store
 from tests.system.browser import HEIGHT, WIDTH, Album, album, browser_page, chromium
-from tests.system.servers import postgres, up
+from tests.system.servers import Up, release_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -26,25 +29,30 @@ _ERROR = ".p-label__message--failed"
 _FIGURES = ("Sizes", "Agreement with FP32", "Latency", "Calibration", "Steps")
 
 
-def test_a_run_from_the_form_to_its_report(tmp_path: Path, album: Album) -> None:
-    chromium()  # skips before anything is started
-    with (
-        postgres() as database,
-        up(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=database) as running,
-        browser_page() as page,
-    ):
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """Where Chromium is; skips before anything is started."""
+    return chromium()
+
+
+@pytest.mark.usefixtures("browser")
+def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
+    with browser_page() as page:
+        before = runs_of(running)
         open_form(page, running.ui_url)
         album.take(page, "form")
         a_bad_number_is_refused(page, album)
+        assert runs_of(running) == before
         fill(page)
         album.take(page, "form-filled")
         page.get_by_role("button", name="Submit").click()
-        run = await_completed(page)
+        (started,) = eventually_new(running, before)
+        run = await_completed(page, started)
         album.take(page, "run")
         assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
         table = open_artifact(page, run, "clipsmith-accuracy")
         album.take(page, "accuracy")
-        same_as_the_release(rows_of(table), Path(running.environment["CLIPSMITH_STORE"]))
+        same_as_the_release(rows_of(table), running, started)
         for name in ("sizes", "coverage", "latency", "gates", "stages"):
             assert rows_of(open_artifact(page, run, f"clipsmith-{name}"))
             album.take(page, name)
@@ -110,12 +118,27 @@ def set_number(number: Locator, value: str) -> None:
     number.locator("input[type=number]").fill(value)
 
 
-def await_completed(page: Page) -> str:
+def runs_of(running: Up) -> set[UUID]:
+    """All runs of optimize."""
+    with SyncPrefectClient(running.api_url) as client:
+        return {run.id for run in client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["optimize"])))}
+
+
+def eventually_new(running: Up, before: set[UUID]) -> set[UUID]:
+    """The runs that were not there before, as soon as there is one."""
+    deadline = time.monotonic() + 30
+    while not (found := runs_of(running) - before):
+        assert time.monotonic() < deadline, "the form has started no run"
+        time.sleep(0.2)
+    return found
+
+
+def await_completed(page: Page, run: UUID) -> str:
     """From the form, over the deployment's runs, to the finished run; the run's page."""
     page.wait_for_url(re.compile(r"/deployments/deployment/[0-9a-f-]{36}($|\?)"))
-    # The page asks for runs once it is open, and then every half a minute: one that it misses first comes that late.
-    page.locator("a[href*='/runs/flow-run/']").first.click(timeout=_RUN_S * 1000)
-    page.wait_for_url(re.compile(r"/runs/flow-run/[0-9a-f-]{36}"))
+    page.reload()  # it asks for runs once it is open, perhaps too early for this one, and then every half a minute
+    page.locator(f"a[href*='/runs/flow-run/{run}']").first.click()
+    page.wait_for_url(re.compile(f"/runs/flow-run/{run}"))
     ended = page.locator(".page-heading-flow-run__meta .state-badge", has_text=re.compile("Completed|Failed|Crashed"))
     ended.wait_for(timeout=_RUN_S * 1000)
     assert ended.inner_text() == "Completed"
@@ -142,12 +165,12 @@ def rows_of(place: Locator) -> list[dict[str, str]]:
     return [dict(zip(heads, map(str.strip, line), strict=True)) for line in cells]
 
 
-def same_as_the_release(shown: list[dict[str, str]], root: Path) -> None:
+def same_as_the_release(shown: list[dict[str, str]], running: Up, run: UUID) -> None:
     """Every accuracy on the page is the one in the Parquet table of the published release, to eight digits."""
     import pandas as pd
 
-    store = Store.open(root, writable=False)
-    kept = pd.read_parquet(store.read(store.find("demo@1"), "tables/accuracy.parquet"))
+    store = Store.open(running.environment["CLIPSMITH_STORE"], writable=False)
+    kept = pd.read_parquet(store.read(store.find(release_of(running.api_url, run)), "tables/accuracy.parquet"))
     keys = ["encoder", "target", "precision", "reference", "metric"]
     expected = {tuple(row[key] for key in keys): float(row["value"]) for row in kept.to_dict("records")}
     found = {tuple(row[key] for key in keys): float(row["value"]) for row in shown}
@@ -170,7 +193,8 @@ def look_at_the_report(page: Page, run: str, album: Album) -> None:
 
 
 def drawn(page: Page) -> dict[str, Any]:
-    """The pictures of the page, and whether each was decoded."""
+    """The pictures of the page, and whether each was decoded, once the page has loaded all."""
+    page.wait_for_function("[...document.querySelectorAll('main img, article img')].every(one => one.complete)")
     return page.evaluate(
         "Object.fromEntries([...document.querySelectorAll('main img, article img')]"
         ".map(one => [one.alt, one.complete && one.naturalWidth > 100]))"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import yaml
@@ -21,41 +21,31 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 
 from artifacts.store.store import Store
-from tests.system.servers import Up, postgres, read_run, run_log, trigger, up, wait_for
+from tests.system.servers import SMALL, Up, read_run, run_log, trigger, wait_for
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
-SMALL: dict[str, Any] = {
-    "targets": ["onnxruntime"],
-    "calibration": {"samples": 16, "batch": 4},
-    "evaluation": {"samples": 20, "batch": 8},
-    "latency": {"batches": [1], "rounds": 5},
-    "gates": {"min_cosine_mean": 0.5},
-}
+MODEL = f"night-{uuid4().hex[:8]}"
+"""Its releases are made by these nights only."""
+MINE: dict[str, Any] = SMALL | {"name": MODEL, "gates": {"min_cosine_mean": 0.5}}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installation's folder; `variants` in it is where variants are read."""
-    path = tmp_path_factory.mktemp("nightly")
-    (path / "variants").mkdir()
-    return path
+@pytest.fixture
+def variants(running: Up) -> Iterator[Path]:
+    """The folder where the installation reads its variants; none is there, and at the end those that were before."""
+    folder = Path(running.environment["CLIPSMITH_VARIANTS"])
+    before = {path: path.read_text() for path in folder.glob("*.yaml")}
+    for path in before:
+        path.unlink()
+    yield folder
+    for path in folder.glob("*.yaml"):
+        path.unlink()
+    for path, text in before.items():
+        path.write_text(text)
 
 
-@pytest.fixture(scope="module")
-def running(folder: Path) -> Iterator[Up]:
-    """A server on PostgreSQL with a worker."""
-    with postgres() as database:
-        environment = {
-            "PREFECT_API_DATABASE_CONNECTION_URL": database,
-            "CLIPSMITH_VARIANTS": str(folder / "variants"),
-        }
-        with up(folder, **environment) as started:
-            yield started
-
-
-def write(folder: Path, name: str, **changes: Any) -> None:
-    text = yaml.safe_dump({"promote": "production", "parameters": SMALL | changes})
-    (folder / "variants" / f"{name}.yaml").write_text(text)
+def write(variants: Path, name: str, **changes: Any) -> None:
+    text = yaml.safe_dump({"promote": "production", "parameters": MINE | changes})
+    (variants / f"{name}.yaml").write_text(text)
 
 
 def runs_of(api_url: str, flow: str) -> set[UUID]:
@@ -80,36 +70,37 @@ def night(running: Up, timeout: float) -> tuple[FlowRun, str, str, float]:
     return run, state.name or "", state.message or "", read_run(running.api_url, run).total_run_time.total_seconds()
 
 
-def test_nights_make_what_has_changed_and_skip_the_rest(running: Up, folder: Path) -> None:
-    write(folder, "demo")
-    write(folder, "missing", model="/nowhere/at/all")
+def test_nights_make_what_has_changed_and_skip_the_rest(running: Up, variants: Path) -> None:
+    before = runs_of(running.api_url, "optimize")
+    write(variants, "demo")
+    write(variants, "missing", model="/nowhere/at/all")
     run, name, message, _ = night(running, 300)
     assert name == "Failed", run_log(running.api_url, run)
     assert "1 of 2 variants failed: missing" in message
-    store = Store.open(folder / "store", writable=False)
-    assert store.find("demo:production").ref == "demo@1", "the good one was made, and its gates passed"
-    made = runs_of(running.api_url, "optimize")
+    store = Store.open(running.environment["CLIPSMITH_STORE"], writable=False)
+    assert store.find(f"{MODEL}:production").ref == f"{MODEL}@1", "the good one was made, and its gates passed"
+    made = runs_of(running.api_url, "optimize") - before
     assert len(made) == 1, "what cannot even be resolved starts no run"
 
-    (folder / "variants" / "missing.yaml").unlink()
+    (variants / "missing.yaml").unlink()
     run, name, message, seconds = night(running, 100)
     assert name == "Completed", run_log(running.api_url, run)
     assert seconds < 15
     print(f"an unchanged variant: {seconds:.1f} s")
 
     for number in range(99):
-        write(folder, f"variant-{number}")
+        write(variants, f"variant-{number}")
     run, name, _, seconds = night(running, 200)
     assert name == "Completed", run_log(running.api_url, run)
     assert seconds < 60
     print(f"100 unchanged variants: {seconds:.1f} s")
-    assert runs_of(running.api_url, "optimize") == made, "an unchanged variant starts no run of its own"
+    assert runs_of(running.api_url, "optimize") - before == made, "an unchanged variant starts no run of its own"
     rows = summary(running.api_url, run)
     assert [row["result"] for row in rows] == ["unchanged"] * 100
-    assert {row["release"] for row in rows} == {"demo@1"}
+    assert {row["release"] for row in rows} == {f"{MODEL}@1"}
 
-    write(folder, "variant-7", evaluation={"samples": 24, "batch": 8})
+    write(variants, "variant-7", evaluation={"samples": 24, "batch": 8})
     run, name, _, _ = night(running, 300)
     assert name == "Completed", run_log(running.api_url, run)
-    assert len(runs_of(running.api_url, "optimize") - made) == 1
-    assert [release.ref for release in Store.open(folder / "store", writable=False).releases()][:1] == ["demo@2"]
+    assert len(runs_of(running.api_url, "optimize") - before - made) == 1
+    assert [release.ref for release in store.releases() if release.model == MODEL] == [f"{MODEL}@2", f"{MODEL}@1"]

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -29,94 +26,14 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from tests.conftest import run_clipsmith
 from tests.processes import marked, new_mark
-from tests.system.servers import Up, postgres, read_run, run_log, trigger, up, wait_for
+from tests.system.receiver import Receiver
+from tests.system.servers import SMALL, Up, read_run, release_of, run_log, trigger, wait_for
 
 pytestmark = pytest.mark.heavy
 
-SMALL = {
-    "parameters": {
-        "targets": ["onnxruntime"],
-        "encoders": ["text"],
-        "calibration": {"samples": 32},
-        "evaluation": {"samples": 32},
-        "latency": {"batches": [1], "rounds": 10, "seconds": 0.1},
-    }
-}
-"""A run of seconds."""
 CRASHED_WITHIN_S = 120.0
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Receiver:
-    """A webhook on the loopback."""
-
-    url: str = ""
-    calls: list[dict[str, Any]] = field(default_factory=list)
-
-    def wait_for_run(self, run: FlowRun, timeout: float) -> dict[str, Any]:
-        """The call that is about this run."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            for call in self.calls:
-                if call.get("id") == str(run.id):
-                    return call
-            time.sleep(0.2)
-        raise AssertionError(f"no call about {run.id} within {timeout} s, only {self.calls}")
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.calls.append(json.loads(body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}/hook"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield found
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where every connection that `up` and what it starts make is written to; empty where there is no strace."""
-    return tmp_path_factory.mktemp("strace") / "connections"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, traced: Path) -> Iterator[Up]:
-    under: tuple[str, ...] = ()
-    if shutil.which("strace"):
-        # -D: the tracer is not in between, so signals go to `up` itself.
-        under = ("strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect", "-e", "signal=none")
-        under += ("-o", str(traced))
-    folder = tmp_path_factory.mktemp("fleet")
-    with (
-        postgres() as database,
-        up(
-            folder, under=under, PREFECT_API_DATABASE_CONNECTION_URL=database, CLIPSMITH_WEBHOOK_URL=receiver.url
-        ) as started,
-    ):
-        yield started
-
-
-@pytest.fixture(scope="module")
-def demo_run(running: Up) -> FlowRun:
-    """The demo, started with no parameters and Completed."""
-    run = trigger(running.api_url, "optimize/optimize")
-    state = wait_for(running.api_url, run, 300)
-    assert state.is_completed(), run_log(running.api_url, run)
-    return read_run(running.api_url, run)
+ROOT = Path(__file__).parents[3]
+OTHER_POOL = "elsewhere"
 
 
 def releases(running: Up) -> list[dict[str, Any]]:
@@ -129,8 +46,9 @@ def releases(running: Up) -> list[dict[str, Any]]:
 def test_with_no_parameters_it_runs_the_demo(running: Up, demo_run: FlowRun) -> None:
     assert demo_run.deployment_id is not None
     assert demo_run.work_pool_name == "clipsmith"
-    (first,) = [one for one in releases(running) if one["ref"] == "demo@1"]
-    assert first["status"] == "accepted"
+    (made,) = [one for one in releases(running) if one["ref"] == release_of(running.api_url, demo_run)]
+    assert made["ref"].startswith("demo@")
+    assert made["status"] == "accepted"
 
 
 @pytest.mark.usefixtures("demo_run")
@@ -192,27 +110,35 @@ def runs_of(running: Up, deployment: str) -> list[FlowRun]:
 
 @pytest.mark.usefixtures("demo_run")
 def test_a_schedule_fires(running: Up) -> None:
+    before = {run.id for run in runs_of(running, "maintain/maintain")}
     with SyncPrefectClient(running.api_url) as client:
         maintain = client.read_deployment_by_name("maintain/maintain")
-        often = IntervalSchedule(interval=timedelta(seconds=10))
+        # More often, and several runs start before the first one has ended.
+        often = IntervalSchedule(interval=timedelta(seconds=20))
         (schedule,) = client.create_deployment_schedules(maintain.id, [(often, True)])
         try:
-            fired = _first_completed(running)
+            fired = _first_completed(running, before)
         finally:
             client.delete_deployment_schedule(maintain.id, schedule.id)
+            for run in _new_runs(running, before):  # one may have begun, and would keep others' maintenance waiting
+                wait_for(running.api_url, run, 60)
     assert fired.auto_scheduled
 
 
-def _first_completed(running: Up) -> FlowRun:
-    deadline = time.monotonic() + 90
+def _new_runs(running: Up, before: set[UUID]) -> list[FlowRun]:
+    return [run for run in runs_of(running, "maintain/maintain") if run.id not in before]
+
+
+def _first_completed(running: Up, before: set[UUID]) -> FlowRun:
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        for run in runs_of(running, "maintain/maintain"):
+        for run in _new_runs(running, before):
             assert run.state is not None
             assert not (run.state.is_failed() or run.state.is_crashed()), run_log(running.api_url, run)
             if run.state.is_completed():
                 return run
         time.sleep(0.5)
-    raise AssertionError([(run.name, run.state_name) for run in runs_of(running, "maintain/maintain")])
+    raise AssertionError([(run.name, run.state_name) for run in _new_runs(running, before)])
 
 
 def test_a_failed_run_calls_the_webhook(running: Up, receiver: Receiver) -> None:
@@ -228,21 +154,17 @@ def test_a_regression_calls_the_webhook(running: Up, receiver: Receiver) -> None
     emit = (
         "from prefect.events import emit_event\n"
         "from prefect.events.worker import EventsWorker\n"
-        "emit_event('clipsmith.regression', {'prefect.resource.id': 'clipsmith.model.demo'},\n"
-        "           payload={'release': 'demo@2', 'message': 'top-1 \"fell\"'})\n"
+        "emit_event('clipsmith.regression', {'prefect.resource.id': 'clipsmith.model.fallen'},\n"
+        "           payload={'release': 'fallen@2', 'message': 'top-1 \"fell\"'})\n"
         "EventsWorker.drain_all()\n"
     )
     environment = running.environment | {"PREFECT_API_URL": running.api_url}
     subprocess.run([sys.executable, "-c", emit], env=environment, check=True, timeout=60)
-    deadline = time.monotonic() + 30
-    while not (found := [call for call in receiver.calls if call["event"] == "clipsmith.regression"]):
-        assert time.monotonic() < deadline, receiver.calls
-        time.sleep(0.2)
-    assert found == [
+    assert receiver.wait_for(lambda call: call.get("release") == "fallen@2", 30) == [
         {
             "event": "clipsmith.regression",
-            "model": "clipsmith.model.demo",
-            "release": "demo@2",
+            "model": "clipsmith.model.fallen",
+            "release": "fallen@2",
             "message": 'top-1 "fell"',
         }
     ]
@@ -290,10 +212,11 @@ def deploy(running: Up, pool: str) -> None:
 def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
     running: Up, receiver: Receiver
 ) -> None:
-    parameters = {"parameters": SMALL["parameters"] | {"encoders": ["image"]}}
-    deploy(running, "elsewhere")
+    # An encoder and samples that no other run calibrates with.
+    parameters = {"parameters": SMALL | {"encoders": ["image"], "calibration": {"samples": 33}}}
+    deploy(running, OTHER_POOL)
     try:
-        with own_worker(running, "elsewhere") as mark:
+        with own_worker(running, OTHER_POOL) as mark:
             run = trigger(running.api_url, "optimize/optimize", parameters)
             wait_for(running.api_url, run, 60, "Running")
             # A step logs its line before its result is saved; once the next step has ended, calibration's is.
@@ -306,6 +229,8 @@ def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
         assert state.is_crashed()
     finally:
         deploy(running, "clipsmith")
+        with SyncPrefectClient(running.api_url) as client:
+            client.delete_work_pool(OTHER_POOL)
     assert receiver.wait_for_run(run, 30)["event"] == "prefect.flow-run.Crashed"
 
     again = trigger(running.api_url, "optimize/optimize", parameters)
@@ -322,7 +247,7 @@ def wait_until_logged(running: Up, run: FlowRun, pattern: str, timeout: float) -
     deadline = time.monotonic() + timeout
     while not re.search(pattern, run_log(running.api_url, run), re.MULTILINE):
         assert time.monotonic() < deadline, run_log(running.api_url, run)
-        time.sleep(0.25)
+        time.sleep(0.5)
 
 
 def test_prefect_itself_reads_the_same_definitions_from_the_file(running: Up) -> None:
