@@ -10,7 +10,7 @@ import typer
 
 from artifacts.exit_codes import ExitCode
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, print_json
+from deployments.commands.options import COLUMNS, JsonOption, print_json
 from deployments.printing import show_data
 from deployments.printing.console import counting
 from deployments.server.environment import prepare_prefect
@@ -26,6 +26,7 @@ def data(
     ],
     limit: Annotated[int | None, typer.Option(help="Look at this many samples, the same draw as a run's.")] = None,
     role: Annotated[Role, typer.Option(help="What a run would use it for: evaluation or calibration.")] = "evaluation",
+    columns: Annotated[str | None, typer.Option(help=COLUMNS)] = None,
     against: Annotated[
         str | None, typer.Option(help="Another source, in the other role, which must not share pictures with it.")
     ] = None,
@@ -45,7 +46,7 @@ def data(
     prepare_prefect()
     if page is not None:
         check_place(page)
-    found = inspect_source(Question(source, role, limit, against, against_limit), counting)
+    found = inspect_source(Question(source, role, limit, columns, against, against_limit), counting)
     holdings = found.holdings
     if page is not None and found.dataset is not None:
         write_sheet(found.dataset, holdings, page, counting)

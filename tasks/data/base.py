@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -80,14 +81,23 @@ class Dataset(Protocol):
 
 class Source(Dataset, Protocol):
     """A data set as it was opened. `files` are the files and folders of this machine that decide what is in it, by the
-    paths that they were found at; none where the hub decides."""
+    paths that they were found at; none where the hub decides. `notes` say what is odd about it without being wrong, a
+    sentence each."""
 
     files: Sequence[Path]
+    notes: Sequence[str]
+
+    def stored(self, index: int) -> bytes | Path | None:
+        """The file of sample `index`'s picture: its bytes, or where it lies; None where the source draws its pictures.
+
+        Raises:
+            DataError: the file changed or went away after the set was opened.
+        """
 
 
-def notes_of(dataset: Dataset) -> tuple[str, ...]:
-    """What a source has to say of itself that is odd without being wrong, a sentence each; most have nothing."""
-    return tuple(getattr(dataset, "notes", ()))
+def label_counts(samples: Iterable[Sample]) -> Counter[int]:
+    """How many samples each class has; those without a class are not counted."""
+    return Counter(sample.label for sample in samples if sample.label is not None)
 
 
 def dataset_digest(dataset: Dataset) -> str:

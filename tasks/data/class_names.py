@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.errors import DataError
-from tasks.data.rows import read_utf8
+from tasks.data.name_list import CLASS_NAMES, read_class_names
 
-CLASS_NAMES = "classnames.txt"
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
 _DIGITS = 10
@@ -98,22 +97,6 @@ def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
                 fix="write both alike, or give two classes two names",
             )
     return names
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names of a list, one class a line, the first being class 0. Two classes may have one name.
-
-    Raises:
-        DataError: no names, another encoding than UTF-8, or a blank line before the last name, which would move the
-            numbers of all that follow.
-    """
-    names = [line.strip() for line in read_utf8(path).rstrip().split("\n")]
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise DataError(
-                "a class without a name", where=f"{path}, line {number}", expected="one class a line", fix="name it"
-            )
-    return tuple(names)
 
 
 def _refuse_codes(names: Sequence[str], where: object, *, folders: bool = False) -> None:

@@ -54,6 +54,7 @@ class Digits:
 
     source = "digits"
     classes: Classes | None = CLASSES
+    notes: Sequence[str] = ()
 
     def __init__(self, role: Role, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -63,6 +64,9 @@ class Digits:
         rows = _split(labels)[role][:limit]
         self._pixels = pixels[rows]  # (N, 64) uint8, 0..16
         self.samples: Sequence[Sample] = tuple(_sample(int(row), pixels[row], int(labels[row])) for row in rows)
+
+    def stored(self, index: int) -> None:
+        """There are no files of single pictures."""
 
     def image(self, index: int) -> Image:
         """Sample `index` as a 32x32 RGB picture: 0..16 stretched to 0..255, then enlarged bilinearly."""

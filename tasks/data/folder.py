@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_file
-from tasks.data.base import Classes, Sample, hashed, numbered
-from tasks.data.class_names import CLASS_NAMES, Numbering, numbering
+from tasks.data.base import Classes, Sample, hashed, label_counts, numbered
+from tasks.data.class_names import Numbering, numbering
 from tasks.data.coco import find_coco, read_coco
 from tasks.data.columns import BY_NAME, Chosen
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.located import Located
 from tasks.data.loose import Loose, read_loose
+from tasks.data.name_list import CLASS_NAMES, nameless_notes
 from tasks.data.rows import unreadable
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
@@ -59,6 +60,11 @@ class Folder:
         labels = self._numbering(entries, loose, listing or root)
         self.classes: Classes | None = None if labels is None else self._classes(labels)
         self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes, labels)
+        self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
+
+    def stored(self, index: int) -> Path:
+        """Where the picture of sample `index` lies."""
+        return self._paths[index]
 
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture.

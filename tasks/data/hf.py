@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DataError
-from tasks.data.base import Classes, Sample, hashed
+from tasks.data.base import Classes, Sample, hashed, label_counts
 from tasks.data.captions import captions_of, label_text
-from tasks.data.class_names import CLASS_NAMES, Numbering, named, numbering
+from tasks.data.class_names import Numbering, named, numbering
 from tasks.data.columns import BY_NAME, Chosen
 from tasks.data.hf_columns import HfColumns, find_columns, is_image
 from tasks.data.hf_source import load_source, parse_source
 from tasks.data.images import decode_unchanged
 from tasks.data.listing import plain_path
 from tasks.data.located import Located
+from tasks.data.name_list import CLASS_NAMES, nameless_notes
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill
 
@@ -66,6 +67,15 @@ class HfDataset:
         self.samples: Sequence[Sample] = tuple(
             Sample(draft.id, hashes[draft.row], draft.caption, draft.label, str(draft.row)) for draft in drafts
         )
+        self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
+
+    def stored(self, index: int) -> bytes:
+        """The bytes of sample `index`'s picture, in the table or in a file that it names.
+
+        Raises:
+            DataError: the file went away after the set was opened.
+        """
+        return self._bytes(self._rows[index])
 
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture.
@@ -74,8 +84,8 @@ class HfDataset:
             BadSample: the row does not hold a complete image.
             DataError: the image changed or went away after the set was opened.
         """
-        row = self._rows[index]
-        return decode_unchanged(self._bytes(row), self.samples[index].image_hash, self._where(row))
+        where = self._where(self._rows[index])
+        return decode_unchanged(self.stored(index), self.samples[index].image_hash, where)
 
     def _labels(self, rows: Any, columns: HfColumns, features: dict[str, Any]) -> Numbering | None:
         """The classes: those of the feature, or what the rows' texts or numbers are."""

@@ -16,7 +16,7 @@ from tasks.data import (
     check_enough,
     check_unseen,
 )
-from tasks.data.base import Role, notes_of
+from tasks.data.base import Role
 from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
@@ -82,7 +82,7 @@ def pin_data(spec: str, role: Role, limit: int | None, columns: str | None = Non
         digest=found.digest,
         samples=len(dataset.samples),
         texts=digest_json(evaluation_texts(dataset)),
-        notes=notes_of(dataset),
+        notes=tuple(dataset.notes),
         columns=columns,
     )
     return ref, dataset

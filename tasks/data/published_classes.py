@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from artifacts.errors import DataError, DataNotFound
 from tasks.data.base import Classes
+from tasks.data.name_list import CLASS_NAMES, ONE_A_LINE, read_class_names
 from tasks.data.rows import read_utf8
 from tasks.data.templates import DEFAULT_TEMPLATES, read_benchmark_templates
 
-NAMES, _TEMPLATES, TYPE = "classnames.txt", "zeroshot_classification_templates.txt", "dataset_type.txt"
+_TEMPLATES, TYPE = "zeroshot_classification_templates.txt", "dataset_type.txt"
 _TYPES = ("classification", "retrieval")
 _MULTILABEL = re.compile(r"multi[-_ ]?label.*")
 _OTHER_NAMES = ("classnames.json", "class_names.txt", "class_names.json", "classes.txt", "classes.json", "labels.txt")
-_SHOWN = 5
-_ONE_A_LINE = "one class a line and nothing else, the first being class 0"
 
 
 def is_classification(root: Path) -> bool:
@@ -28,7 +27,7 @@ def is_classification(root: Path) -> bool:
     """
     path = root / TYPE
     if not path.is_file():
-        names = (NAMES, _TEMPLATES, _in_json(_TEMPLATES), *_OTHER_NAMES)
+        names = (CLASS_NAMES, _TEMPLATES, _in_json(_TEMPLATES), *_OTHER_NAMES)
         return any((root / name).is_file() for name in names)
     kind = read_utf8(path).strip().lower()
     if kind not in _TYPES:
@@ -50,11 +49,11 @@ def read_classes(root: Path) -> Classes:
         DataNotFound: there is no `classnames.txt`.
         DataError: a file that is not one name, or one template, a line.
     """
-    path, templates = root / NAMES, root / _TEMPLATES
+    path, templates = root / CLASS_NAMES, root / _TEMPLATES
     if not path.is_file():
         raise no_names(root)
     if templates.is_file():
-        return Classes(_names(path), read_benchmark_templates(templates), published=True)
+        return Classes(read_class_names(path), read_benchmark_templates(templates), published=True)
     as_json = root / _in_json(_TEMPLATES)
     if as_json.is_file():
         raise DataError(
@@ -63,33 +62,21 @@ def read_classes(root: Path) -> Classes:
             expected=f"{_TEMPLATES}: one template a line, with {{c}} for the class",
             fix=f"write them into {_TEMPLATES}, or remove the file to use the default templates",
         )
-    return Classes(_names(path), DEFAULT_TEMPLATES, published=True)
+    return Classes(read_class_names(path), DEFAULT_TEMPLATES, published=True)
 
 
 def no_names(root: Path) -> DataNotFound:
     """The error about a set for classification without names."""
     other = next((name for name in _OTHER_NAMES if (root / name).is_file()), None)
-    fix = "add it" if other is None else f"write the names of {other} into {NAMES}, one a line"
-    if (root.parent / NAMES).is_file():  # the folder of a split was named
+    fix = "add it" if other is None else f"write the names of {other} into {CLASS_NAMES}, one a line"
+    if (root.parent / CLASS_NAMES).is_file():  # the folder of a split was named
         fix = f"name the folder above, and the split: wds:{root.parent}:{root.name}"
     return DataNotFound(
         "there are no class names",
-        where=root / NAMES,
-        expected=_ONE_A_LINE,
+        where=root / CLASS_NAMES,
+        expected=ONE_A_LINE,
         fix=fix,
     )
-
-
-def nameless_notes(names: Sequence[str], labels: Counter[int]) -> Iterator[str]:
-    """What a run says of classes without a name; `labels` counts the samples of each class."""
-    nameless = [place for place, name in enumerate(names) if not name]
-    if nameless:
-        samples = sum(labels[place] for place in nameless)
-        which = ", ".join(map(str, nameless[:_SHOWN])) + (", ..." if len(nameless) > _SHOWN else "")
-        yield (
-            f"{len(nameless)} of {len(names)} classes have no name in {NAMES} ({which}): their prompts are the "
-            f"templates without one; samples of theirs: {samples:,}"
-        )
 
 
 def from_one_note(names: Sequence[str], labels: Counter[int]) -> Iterator[str]:
@@ -110,67 +97,10 @@ def out_of_range(label: int, where: str, classes: int, used: Counter[int]) -> Da
     return DataError(
         f"class {label} is out of range{what}",
         where=where,
-        expected=f"0 to {classes - 1}: {NAMES} names {classes} classes",
+        expected=f"0 to {classes - 1}: {CLASS_NAMES} names {classes} classes",
         fix=fix,
     )
 
 
 def _in_json(name: str) -> str:
     return f"{Path(name).stem}.json"
-
-
-# --- classnames.txt ----------------------------------------------------------------------------------------
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    """One a line; blank lines at the end are none. Two classes may have one name: ImageNet's are known for it."""
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_utf8(path))]
-    while lines and not lines[-1]:
-        del lines[-1]
-    if not lines:
-        raise _no_list("the file holds no class", path)
-    for what, is_so in _MISTAKEN.items():
-        if is_so(lines):
-            raise _no_list(what, path)
-    return tuple(lines)
-
-
-def _no_list(what: str, path: Path) -> DataError:
-    return DataError(what, where=path, expected=_ONE_A_LINE, fix="write the file again so")
-
-
-def _is_list_of_a_language(lines: Sequence[str]) -> bool:
-    return (lines[0][:1], lines[-1][-1:]) in (("[", "]"), ("{", "}"))
-
-
-def _are_quoted(lines: Sequence[str]) -> bool:
-    return all(re.fullmatch(r"""(?P<quote>["']).*(?P=quote)\s*,?""", line) for line in lines)
-
-
-def _are_numbered(lines: Sequence[str]) -> bool:
-    found = [re.match(r"([0-9]+)\s*[:;,\t)]\s*\S", line) for line in lines]
-    numbers = [int(match[1]) for match in found if match is not None]
-    return len(lines) > 1 and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1)))
-
-
-def _have_ids(lines: Sequence[str]) -> bool:
-    return all(re.match(r"n[0-9]{8}\b", line) for line in lines)
-
-
-def _have_columns(lines: Sequence[str]) -> bool:
-    return all("\t" in line for line in lines)
-
-
-def _are_double_spaced(lines: Sequence[str]) -> bool:
-    """One blank line is a class without a name; each second one is a file whose line ends were doubled."""
-    return len(lines) > 3 and all(bool(line) == (place % 2 == 0) for place, line in enumerate(lines))
-
-
-_MISTAKEN: dict[str, Callable[[Sequence[str]], bool]] = {
-    "the class names are a list in JSON or Python": _is_list_of_a_language,
-    "the class names stand in quotes, which would become part of every prompt": _are_quoted,
-    "the lines are numbered, which would become part of every prompt": _are_numbered,
-    "the lines begin with WordNet's ids, which would become part of every prompt": _have_ids,
-    "the lines have several columns, which would become part of every prompt": _have_columns,
-    "every second line is blank": _are_double_spaced,
-}

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from artifacts.errors import DataError
 from tasks.data.base import Classes, Sample, numbered
 from tasks.data.images import decode_unchanged
+from tasks.data.name_list import nameless_notes
 from tasks.data.published_classes import (
     TYPE,
     from_one_note,
     is_classification,
-    nameless_notes,
     no_names,
     out_of_range,
     read_classes,
@@ -71,10 +71,18 @@ class WebDataset:
         self.classes: Classes | None = read_classes(found.root) if is_classification(found.root) else None
         index = _Index(found, self.classes)
         every = list(index.entries())
-        self.notes: tuple[str, ...] = tuple(index.notes())
+        self.notes: Sequence[str] = tuple(index.notes())
         kept = whole_subset([entry.count for entry in every], limit)
         self._parts: list[Part] = []
         self.samples: Sequence[Sample] = tuple(self._samples([every[place] for place in kept]))
+
+    def stored(self, index: int) -> bytes:
+        """The bytes of sample `index`'s picture, read from its shard.
+
+        Raises:
+            DataError: the shard changed or went away after the set was opened.
+        """
+        return self._parts[index].read()
 
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture.
@@ -83,8 +91,7 @@ class WebDataset:
             BadSample: the member is not a complete image.
             DataError: the shard changed or went away after the set was opened.
         """
-        part = self._parts[index]
-        return decode_unchanged(part.read(), self.samples[index].image_hash, part.where)
+        return decode_unchanged(self.stored(index), self.samples[index].image_hash, self._parts[index].where)
 
     def _samples(self, entries: Sequence[_Entry]) -> Iterator[Sample]:
         """In the order of the shards, which are so read from end to end."""
@@ -159,10 +166,9 @@ class _Index:
                 "members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: "
                 f"{self._passed.left_by_macos:,}"
             )
-        if self.classes is not None:
-            yield from nameless_notes(self.classes.names, self.labels)
-            if self._numbered:
-                yield from from_one_note(self.classes.names, self.labels)
+        yield from nameless_notes(self.classes, self.labels)
+        if self.classes is not None and self._numbered:
+            yield from from_one_note(self.classes.names, self.labels)
 
     def _samples(self) -> Iterator[ShardSample]:
         seen: dict[str, Path] = {}

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from artifacts.errors import BadSample
-from tasks.data.base import Dataset
+from tasks.data.base import Source
 from tasks.data.images import FORMATS, MAX_ASPECT, MAX_PIXELS, decode_rgb
 
 NO_FILE = "none"
@@ -42,7 +42,7 @@ class Unreadable:
 
 
 def read_headers(
-    dataset: Dataset, places: Sequence[int], advance: Callable[[int], None]
+    dataset: Source, places: Sequence[int], advance: Callable[[int], None]
 ) -> Iterator[Header | Unreadable]:
     """What the files of the pictures at `places` say of themselves, in that order; `advance` is told how many are done.
 
@@ -56,9 +56,9 @@ def read_headers(
             advance(len(part))
 
 
-def _header(dataset: Dataset, index: int) -> Header | Unreadable:
+def _header(dataset: Source, index: int) -> Header | Unreadable:
     try:
-        stored = _stored(dataset, index)
+        stored = dataset.stored(index)
         if stored is None:
             picture = dataset.image(index)
             return Header(*picture.size, picture.mode, NO_FILE)
@@ -68,21 +68,6 @@ def _header(dataset: Dataset, index: int) -> Header | Unreadable:
     except BadSample as error:
         return Unreadable(_UNKNOWN.sub("not an image file of a known format", error.what))
     return found or Unreadable("the header cannot be read")
-
-
-def _stored(dataset: Dataset, index: int) -> bytes | Path | None:
-    """The file of a picture: its bytes, or where it lies; None where a source makes its pictures or does not tell."""
-    from tasks.data.folder import Folder
-    from tasks.data.hf import HfDataset
-    from tasks.data.webdataset import WebDataset
-
-    if isinstance(dataset, Folder):
-        return dataset._paths[index]
-    if isinstance(dataset, WebDataset):
-        return dataset._parts[index].read()
-    if isinstance(dataset, HfDataset):
-        return dataset._bytes(dataset._rows[index])
-    return None
 
 
 def _of_file(stored: bytes | Path) -> Header | None:

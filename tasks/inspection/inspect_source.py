@@ -37,11 +37,13 @@ _PICTURES = frozenset({".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png",
 
 @dataclass(frozen=True)
 class Question:
-    """What to look at: a source in its role, at most `limit` samples of it, and another source to hold it against."""
+    """What to look at: a source in its role, at most `limit` samples of it, and another source to hold it against;
+    `columns` as `open_dataset` takes them, for both."""
 
     source: str
     role: Role = "evaluation"
     limit: int | None = None
+    columns: str | None = None
     against: str | None = None
     against_limit: int | None = None
 
@@ -63,7 +65,7 @@ def inspect_source(asked: Question, watch: Watch) -> Inspection:
         DataError: the source changed while it was read.
     """
     refusals: list[Refusal] = []
-    dataset = _opened(asked.source, asked.role, asked.limit, watch, refusals)
+    dataset = _opened(asked, asked.source, asked.role, asked.limit, watch, refusals)
     names = list(_files_of(asked.source))
     if dataset is None:
         known = Holdings(asked.source, asked.role, asked.limit, tuple(refusals), _by_suffix(names))
@@ -89,17 +91,19 @@ def inspect_source(asked: Question, watch: Watch) -> Inspection:
         files=_by_suffix(names),
         unlisted=_unlisted(asked, dataset, names),
         overlap=shared,
-        notes=tuple(getattr(dataset, "notes", ())),
+        notes=tuple(dataset.notes),
         refusals=tuple(refusals),
     )
     return Inspection(holdings, dataset)
 
 
-def _opened(source: str, role: Role, limit: int | None, watch: Watch, refusals: list[Refusal]) -> Source | None:
+def _opened(
+    asked: Question, source: str, role: Role, limit: int | None, watch: Watch, refusals: list[Refusal]
+) -> Source | None:
     """The source, or None and one refusal more."""
     try:
         with watch(f"reading and hashing {source}", None):
-            return open_dataset(source, role, limit)
+            return open_dataset(source, role, limit, asked.columns)
     except DataError as error:
         if error.exit_code != ExitCode.WRONG_INPUT:  # the hub does not answer, which says nothing about the source
             raise
@@ -110,7 +114,7 @@ def _opened(source: str, role: Role, limit: int | None, watch: Watch, refusals: 
 # --- pictures ----------------------------------------------------------------------------------------------
 
 
-def _headers(dataset: Dataset, pictures: Sequence[Sequence[int]], watch: Watch) -> tuple[PictureFacts | None, Skipped]:
+def _headers(dataset: Source, pictures: Sequence[Sequence[int]], watch: Watch) -> tuple[PictureFacts | None, Skipped]:
     widths: list[int] = []
     heights: list[int] = []
     first: list[LeftOut] = []
@@ -165,7 +169,7 @@ def _shared(dataset: Source, asked: Question, watch: Watch, refusals: list[Refus
     if asked.against is None:
         return None
     other_role: Role = "calibration" if asked.role == "evaluation" else "evaluation"
-    other = _opened(asked.against, other_role, asked.against_limit, watch, refusals)
+    other = _opened(asked, asked.against, other_role, asked.against_limit, watch, refusals)
     if other is None:
         return None
     pair = (other, dataset) if asked.role == "evaluation" else (dataset, other)

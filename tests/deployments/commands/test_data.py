@@ -56,6 +56,19 @@ def test_what_is_asked_for_twice_is_refused_by_a_run(call: Call, tmp_path: Path)
     assert (found["overlap"]["samples"], len(found["overlap"]["first"])) == (9, 5)
 
 
+def test_columns_are_chosen_as_for_a_run(call: Call, tmp_path: Path) -> None:
+    lines = [f"{n}.png,{'ab'[n % 2]},{'xyz'[n % 3]}" for n in range(9)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,fine_label,coarse_label", *lines]))
+    for n in range(9):
+        (tmp_path / f"{n}.png").write_bytes(noise(n))
+    code, out, _ = call("data", tmp_path, "--json")
+    (refusal,) = json.loads(out)["refusals"]
+    assert code == ExitCode.WRONG_INPUT and "fine_label" in refusal["what"] + refusal["fix"]
+    code, out, _ = call("data", tmp_path, "--columns", "label=coarse_label", "--json")
+    assert code == ExitCode.DONE
+    assert [each["name"] for each in json.loads(out)["classes"]["counts"]] == ["x", "y", "z"]
+
+
 def test_a_source_that_cannot_be_opened_has_no_page(call: Call, tmp_path: Path) -> None:
     code, out, _ = call("data", tmp_path / "none", "--page", tmp_path / "a.html", "--json")
     found = json.loads(out)

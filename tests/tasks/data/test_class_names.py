@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tasks.data import open_dataset
-from tests.tasks.data.support import classed, pictures, refused
+from tests.tasks.data.support import classed, noise, pictures, refused
 
 NAMES = ("a.png", "b.png", "c.png")
 
@@ -27,11 +27,14 @@ def labelled(folder: Path, labels: list[object], form: str) -> Path:
     return pictures(folder, *NAMES)
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
-@pytest.mark.parametrize("labels", [[2, 0, 2], [2.0, 0.0, 2.0]])
+WHOLE, FRACTIONS = [2, 0, 2], [2.0, 0.0, 2.0]  # in CSV a fraction is a text
+
+
+@pytest.mark.parametrize(
+    ("form", "labels"),
+    [("csv", WHOLE), ("parquet", WHOLE), ("parquet", FRACTIONS), ("jsonl", WHOLE), ("jsonl", FRACTIONS)],
+)
 def test_numbers_need_names(tmp_path: Path, form: str, labels: list[object]) -> None:
-    if form == "csv" and isinstance(labels[0], float):
-        pytest.skip("a text in CSV")
     labelled(tmp_path, labels, form)
     refused(tmp_path, "the labels are numbers (0, 2)", "classnames.txt", "--columns label=COLUMN")
     (tmp_path / "classnames.txt").write_text("cat\ndog\nowl\ncat\n")
@@ -81,7 +84,27 @@ def test_codes_and_numbers_of_folders_get_names(tmp_path: Path) -> None:
     assert classed(tmp_path / "numbers") == (tuple(names), [names[n] for n in (0, 1, 10, 2, 3, 4, 5, 6, 7, 8, 9)])
 
 
-def test_a_class_without_a_name(tmp_path: Path) -> None:
+def test_a_class_without_a_name_keeps_its_number_and_is_said(tmp_path: Path) -> None:
     labelled(tmp_path, [0, 1, 2], "csv")
     (tmp_path / "classnames.txt").write_text("cat\n\nowl\n")
-    refused(tmp_path, "a class without a name", "classnames.txt, line 2")
+    assert classed(tmp_path) == (("cat", "", "owl"), ["cat", "", "owl"])
+    (note,) = open_dataset(str(tmp_path), "evaluation").notes
+    assert note.startswith("1 of 3 classes have no name in classnames.txt (1)") and note.endswith(
+        "samples of theirs: 1"
+    )
+
+
+def test_a_saved_set_says_so_too(tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Image, Value
+
+    features = Features({"image": Image(), "label": ClassLabel(names=["0", "1"]), "n": Value("int64")})
+    stored = [{"bytes": noise(number), "path": None} for number in range(3)]
+    Dataset.from_dict({"image": stored, "label": [0, 1, 1], "n": [0, 1, 2]}, features=features).save_to_disk(
+        str(tmp_path / "set")
+    )
+    assert open_dataset(f"datasets:{tmp_path / 'set'}", "evaluation").notes == ()
+    (tmp_path / "set" / "classnames.txt").write_text("cat\n\n ")
+    refused(tmp_path / "set", "1 names for 2 classes", "classnames.txt")
+    (tmp_path / "set" / "classnames.txt").write_text("\ncat\n")
+    (note,) = open_dataset(f"datasets:{tmp_path / 'set'}", "evaluation").notes
+    assert note.startswith("1 of 2 classes have no name in classnames.txt (0)")

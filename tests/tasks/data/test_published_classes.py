@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artifacts.errors import DataError, DataNotFound
-from tasks.data.published_classes import from_one_note, is_classification, nameless_notes, out_of_range, read_classes
+from tasks.data.published_classes import from_one_note, is_classification, out_of_range, read_classes
 from tasks.data.templates import DEFAULT_TEMPLATES
 
 THREE = ("cat", "dog", "horse")
@@ -18,48 +18,6 @@ def classes(root: Path, names: bytes | str) -> tuple[str, ...]:
     data = names if isinstance(names, bytes) else names.encode()
     (root / "classnames.txt").write_bytes(data)
     return read_classes(root).names
-
-
-@pytest.mark.parametrize(
-    ("names", "wanted"),
-    [
-        ("cat\ndog\nhorse", THREE),
-        (b"\xef\xbb\xbfcat\r\ndog\r\nhorse\r\n", THREE),
-        ("cat\rdog\rhorse\r", THREE),
-        (" cat\ndog \n\thorse\n\n\n", THREE),
-        ("\ncat\n\n\ndog", ("", "cat", "", "", "dog")),
-        ("cat\n\ndog\n", ("cat", "", "dog")),
-        ("0\n1\n2", ("0", "1", "2")),
-        ("0 degrees\n1 degree", ("0 degrees", "1 degree")),
-        ("it's\n'em", ("it's", "'em")),
-        ("[sic]\nb", ("[sic]", "b")),
-        ("n01440764 tench\nother", ("n01440764 tench", "other")),
-    ],
-)
-def test_names(tmp_path: Path, names: bytes | str, wanted: tuple[str, ...]) -> None:
-    assert classes(tmp_path, names) == wanted
-
-
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [
-        ("", "holds no class"),
-        ("\n \n", "holds no class"),
-        ('["cat", "dog"]', "a list in JSON or Python"),
-        ('{\n "0": "cat",\n "1": "dog"\n}\n', "a list in JSON or Python"),
-        ("'cat',\n'dog',\n", "stand in quotes"),
-        ("0: cat\n1: dog\n", "lines are numbered"),
-        ("1,cat\n2,dog\n", "lines are numbered"),
-        ("0\tcat\n1\tdog\n", "lines are numbered"),
-        ("n01440764 tench\nn01443537 goldfish\n", "WordNet"),
-        ("cat\tx\ndog\ty\n", "several columns"),
-        ("cat\n\ndog\n\nhorse\n", "every second line is blank"),
-    ],
-)
-def test_files_that_are_no_list_of_names(tmp_path: Path, names: str, reason: str) -> None:
-    with pytest.raises(DataError, match=reason) as caught:
-        classes(tmp_path, names)
-    assert caught.value.where == str(tmp_path / "classnames.txt")
 
 
 @pytest.mark.parametrize("other", ["classnames.json", "classes.txt"])
@@ -142,10 +100,3 @@ def test_labels_that_may_count_from_one_are_said() -> None:
     assert list(from_one_note(THREE, Counter({2: 4}))) == []
     (note,) = from_one_note(THREE, Counter({1: 1, 2: 4}))
     assert "no sample is of class 0 ('cat')" in note
-
-
-def test_classes_without_a_name_are_counted() -> None:
-    assert list(nameless_notes(THREE, Counter())) == []
-    (note,) = nameless_notes(("a", *[""] * 7), Counter({0: 9, 1: 2, 7: 3}))
-    assert note.startswith("7 of 8 classes have no name in classnames.txt (1, 2, 3, 4, 5, ...)")
-    assert "samples of theirs: 5" in note

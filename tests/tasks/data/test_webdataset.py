@@ -15,7 +15,7 @@ import pytest
 
 from artifacts.errors import BadSample, ClipsmithError, ConfigError, DataError, DataNotFound
 from tasks.data import open_dataset
-from tasks.data.base import dataset_digest, notes_of
+from tasks.data.base import dataset_digest
 from tasks.data.batches import stream_batches
 from tasks.data.digits import CLASSES, Digits
 from tasks.data.shards import MAX_TEXT_BYTES
@@ -246,7 +246,7 @@ def test_a_class_without_a_name_keeps_its_number_and_is_said(tmp_path: Path, lab
     opened = open_dataset(str(zero_shot(tmp_path, [members], names="cat\n\ndog\n\n")), "evaluation")
     assert opened.classes is not None and opened.classes.names == ("cat", "", "dog")
     assert [sample.label for sample in opened.samples] == labels
-    (note,) = notes_of(opened)
+    (note,) = opened.notes
     assert (
         note.startswith("1 of 3 classes have no name in classnames.txt (1)") and f"samples of theirs: {theirs}" in note
     )
@@ -312,7 +312,7 @@ def test_a_few_samples_without_captions_are_left_out_and_said(tmp_path: Path) ->
     members = [(name, b"\n" if name == "s0000007.txt" else data) for name, data in members if name != "s0000009.txt"]
     opened = open_dataset(str(retrieval(tmp_path / "few", [members])), "evaluation")
     assert len(opened.samples) == 198
-    assert notes_of(opened) == ("2 of 200 samples have no picture or no captions, and are left out",)
+    assert opened.notes == ("2 of 200 samples have no picture or no captions, and are left out",)
     refused(retrieval(tmp_path / "many", [members[:300]]), "captions are blank", "'s0000007'")
 
 
@@ -520,7 +520,7 @@ def test_files_of_macos_are_passed_over_and_said(tmp_path: Path) -> None:
     members = [("._s0.png", b"x"), *pairs(), ("__MACOSX/s1.png", b"x"), ("a/.DS_Store", b"x")]
     opened = open_dataset(str(zero_shot(tmp_path, [members])), "evaluation")
     assert len(opened.samples) == 3
-    assert notes_of(opened) == ("members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: 3",)
+    assert opened.notes == ("members that macOS leaves in archives (._*, __MACOSX, .DS_Store) are passed over: 3",)
 
 
 def test_labels_by_name_and_as_floats(tmp_path: Path) -> None:
@@ -533,9 +533,9 @@ def test_labels_that_count_from_one(tmp_path: Path) -> None:
     refused(zero_shot(tmp_path / "a", [labelled([noise(0), noise(1)], [2, 1])]), "count from 1", "s0000000.cls")
     names = "cat\ndog\nhorse"
     opened = open_dataset(str(zero_shot(tmp_path / "b", [labelled([noise(0), noise(1)], [2, 1])], names)), "evaluation")
-    assert "if the labels count from 1" in notes_of(opened)[0]
+    assert "if the labels count from 1" in opened.notes[0]
     named = [("a.png", noise(0)), ("a.cls", b"dog"), ("b.png", noise(1)), ("b.cls", b"horse")]
-    assert notes_of(open_dataset(str(zero_shot(tmp_path / "c", [named], names)), "evaluation")) == ()
+    assert open_dataset(str(zero_shot(tmp_path / "c", [named], names)), "evaluation").notes == ()
 
 
 @pytest.mark.parametrize("ending", ["npy", "cls.npy", "pyd"])
