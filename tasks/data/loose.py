@@ -176,8 +176,9 @@ def _advice(folder: Path, found: Sequence[tuple[Path, list[Path]]]) -> str:
     files = [path for _, inside in found for path in inside]
     if any(path.suffix == ".parquet" for path in files):
         return f"name it as a set of the datasets library: {shlex.quote(f'datasets:{folder}')}"
-    if any(path.suffix == ".tar" for path in files):
-        return f"name it as shards: {shlex.quote(f'wds:{folder}')}"
+    shard = next((path for path in files if path.suffix == ".tar"), None)
+    if shard is not None:
+        return f"name the folder of the shards: {shlex.quote(f'wds:{shard.parent}')}"
     tables = [path for path in files if path.suffix in SUFFIXES]
     if tables:
         return (

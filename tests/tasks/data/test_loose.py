@@ -78,9 +78,9 @@ def test_pictures_beside_the_class_folders(tmp_path: Path) -> None:
 
 def test_what_else_a_folder_may_be(tmp_path: Path) -> None:
     refused(tmp_path, "no table of captions or labels", "captions.csv")
-    (tmp_path / "0.tar").write_bytes(b"")
-    refused(tmp_path, f"wds:{tmp_path}")
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "data" / "deep" / "0.tar").write_bytes(b"")
+    refused(tmp_path, f"wds:{tmp_path / 'data' / 'deep'}")
     (tmp_path / "data" / "test.parquet").write_bytes(b"")
     refused(tmp_path, f"datasets:{tmp_path}")
 
