@@ -56,8 +56,12 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    """Create it, or update it where it differs: with any update the server forgets what it was counting, such as the
+    time since a run's last heartbeat."""
     for existing in client.read_automations_by_name(automation.name):
-        client.update_automation(existing.id, automation.model_copy(update={"enabled": existing.enabled}))
+        wanted = automation.model_copy(update={"enabled": existing.enabled})
+        if wanted.model_dump() != existing.model_dump(exclude={"id"}):
+            client.update_automation(existing.id, wanted)
         return
     client.create_automation(automation)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
 from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.events.schemas.automations import Automation, EventTrigger, Posture
 
 from deployments.server import automations
 from deployments.server.automations import apply_automations
@@ -18,32 +18,37 @@ WEBHOOK = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell o
 
 
 class Server:
-    """A server that has the automations of these names, and perhaps paused ones."""
+    """A server that has automations of these names, of an earlier version, and perhaps paused ones."""
 
     def __init__(self, *names: str, enabled: bool = True) -> None:
-        self.has = {uuid4(): (name, enabled) for name in names}
+        earlier = EventTrigger(expect={"something else"}, posture=Posture.Reactive, threshold=1)
+        self.has = {
+            key: Automation(id=key, name=name, enabled=enabled, trigger=earlier, actions=[])
+            for key, name in ((uuid4(), name) for name in names)
+        }
         self.client: Any = create_autospec(SyncPrefectClient, instance=True)
         self.client.read_automations_by_name.side_effect = self._read
-        self.client.create_automation.side_effect = lambda new: self.has.update({uuid4(): (new.name, new.enabled)})
+        self.client.create_automation.side_effect = lambda new: self._update(uuid4(), new)
         self.client.update_automation.side_effect = self._update
         self.client.delete_automation.side_effect = self.has.pop
 
-    def _read(self, wanted: str) -> list[SimpleNamespace]:
-        return [SimpleNamespace(id=key, enabled=on) for key, (name, on) in self.has.items() if name == wanted]
+    def _read(self, wanted: str) -> list[Automation]:
+        return [each for each in self.has.values() if each.name == wanted]
 
     def _update(self, key: UUID, new: Any) -> None:
         sent = new.model_dump(exclude_unset=True)  # as the client does: the server takes defaults for the rest
-        self.has[key] = (sent["name"], sent.get("enabled", True))
+        self.has[key] = Automation(id=key, **sent)
 
     @property
     def names(self) -> list[str]:
-        return sorted(name for name, _ in self.has.values())
+        return sorted(each.name for each in self.has.values())
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", "http://127.0.0.1:9/hook")
-    monkeypatch.setattr(automations, "_webhook", lambda _url: uuid4())
+    block = uuid4()
+    monkeypatch.setattr(automations, "_webhook", lambda _url: block)
 
 
 @pytest.mark.usefixtures("webhook")
@@ -69,4 +74,15 @@ def test_without_an_address_nobody_is_called_any_more(monkeypatch: pytest.Monkey
 def test_what_somebody_has_paused_stays_paused() -> None:
     server = Server(CRASHED, *WEBHOOK, enabled=False)
     apply_automations(server.client)
-    assert not any(enabled for _, enabled in server.has.values())
+    assert not any(each.enabled for each in server.has.values())
+
+
+@pytest.mark.usefixtures("webhook")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_has_not_changed_is_left_alone(enabled: bool) -> None:
+    """Any update makes Prefect's server forget what a trigger was counting."""
+    server = Server(CRASHED, *WEBHOOK, enabled=enabled)
+    apply_automations(server.client)
+    assert server.client.update_automation.call_count == 3
+    apply_automations(server.client)
+    assert server.client.update_automation.call_count == 3

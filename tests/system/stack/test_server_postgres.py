@@ -223,6 +223,7 @@ def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
             wait_until_logged(running, run, r"^quantize ", 120)
             kill_all(mark)
             killed = time.monotonic()
+        deploy(running, OTHER_POOL)  # the server goes on counting for how long nobody has heard of the run
         assert read_run(running.api_url, run).state_name == "Running"  # nobody is left to say otherwise
         state = wait_for(running.api_url, run, CRASHED_WITHIN_S)
         print(f"marked as crashed after {time.monotonic() - killed:.0f} s")
