@@ -16,18 +16,18 @@ from pathlib import Path
 from artifacts.errors import DataError
 from tasks.data.rows import unreadable
 from tasks.data.shard_names import ENDINGS, Kind, MemberName, is_left_by_macos, take_apart
+from tasks.data.unpacked import Unpacked
 
 MAX_PART_BYTES = 256 << 20
 MAX_TEXT_BYTES = 64 << 10
 _BLOCK = 512  # bytes: headers and contents of a tar file start at multiples of it
 _TAIL = 1 << 20  # bytes of padding read at a time
 _COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "gunzip", ".gz"),
     b"BZh": ("bzip2", "bunzip2", ".bz2"),
     b"\xfd7zXZ": ("xz", "unxz", ".xz"),
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd", ".zst"),
 }
-COMPRESSED_SUFFIXES = (*(f".tar{suffix}" for _, _, suffix in _COMPRESSED.values()), ".tgz", ".tbz2", ".txz")
+COMPRESSED_SUFFIXES = (*(f".tar{suffix}" for _, _, suffix in _COMPRESSED.values()), ".tbz2", ".txz")
 _NO_TAR = {
     b"version https://git-lfs": ("a Git LFS pointer, not the shard itself", "git lfs pull"),
     b"PK\x03\x04": ("a zip archive", "unpack it and write its files with tar, uncompressed"),
@@ -37,13 +37,15 @@ _NO_TAR = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One member: its name as key and ending, and its place in the shard in bytes."""
+    """One member: its name as key and ending, and its place in bytes in `plain`, which is the shard or, of one that is
+    compressed, a copy that is not."""
 
     shard: Path
     key: str
     ending: str
     offset: int
     size: int
+    plain: Path
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class Part:
             DataError: the shard went away or became shorter.
         """
         try:
-            with self.shard.open("rb") as stream:
+            with self.plain.open("rb") as stream:
                 stream.seek(self.offset)
                 data = stream.read(self.size)
         except OSError as error:
@@ -104,19 +106,20 @@ class ReadShards:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def read_shard(shard: Path, text: Kind, passed: ReadShards) -> list[ShardSample]:
-    """Every sample, in the order of their first members. Content is read of members of the kind `text` alone.
+def read_shard(shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked) -> list[ShardSample]:
+    """Every sample, in the order of their first members. Content is read of members of the kind `text` alone. Parts of
+    a shard that is compressed with gzip are read from its copy, so that they live no longer than `unpacked`.
 
     A member as `s1.mask.png` belongs to `s1` where there is a sample of that key, and is passed over, as webdataset has
     it; otherwise it is a part of `s1.mask`.
 
     Raises:
-        DataError: not a complete, uncompressed tar file; a member that is a link, a device or too large; a part that
-            comes twice; a key with a dot that could be read as either of two samples. Names the member.
+        DataError: not a complete tar file, plain or compressed with gzip; a member that is a link, a device or too
+            large; a part that comes twice; a key with a dot that could be read as either of two samples. Names the member.
     """
     found: dict[str, ShardSample] = {}
     first_keys: dict[str, str] = {}  # of keys with dots: what webdataset would have for key
-    for name, part, content in _members(shard, text, passed):
+    for name, part, content in _members(shard, text, passed, unpacked):
         key = sys.intern(name.key)
         sample = found.setdefault(key, ShardSample(key))
         if name.ending is None:
@@ -159,7 +162,7 @@ def _settle(found: dict[str, ShardSample], key: str, first: str, text: Kind, sha
 
 def damaged(what: str, where: object) -> DataError:
     """The error about a shard that is not whole."""
-    return DataError(what, where=where, expected="a complete, uncompressed tar file", fix="copy or write it again")
+    return DataError(what, where=where, expected="a complete tar file", fix="copy or write it again")
 
 
 def compressed(shard: Path) -> DataError:
@@ -175,10 +178,13 @@ def compressed(shard: Path) -> DataError:
     return DataError("the shard is named as a compressed one, and is none", where=shard, fix=f"mv {shard.name} {plain}")
 
 
-def _members(shard: Path, text: Kind, passed: ReadShards) -> Iterator[tuple[MemberName, Part, bytes | None]]:
+def _members(
+    shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked
+) -> Iterator[tuple[MemberName, Part, bytes | None]]:
     """Every member whose name has an ending, and the content of those of the kind `text`."""
     try:
-        with shard.open("rb") as stream:
+        plain = unpacked.plain(shard)
+        with plain.open("rb") as stream:
             _check_format(stream.read(_BLOCK), shard)
             stream.seek(0)
             with tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -192,7 +198,7 @@ def _members(shard: Path, text: Kind, passed: ReadShards) -> Iterator[tuple[Memb
                     if name is not None:
                         _check_member(member, shard)
                         ending = sys.intern(name.first_ending if name.ending is None else name.ending)
-                        part = Part(shard, name.key, ending, member.offset_data, member.size)
+                        part = Part(shard, name.key, ending, member.offset_data, member.size, plain)
                         yield name, part, _content(tar, member, shard) if name.kind == text else None
                 _check_end(stream, tar.offset, shard)
     except OSError as error:
@@ -211,12 +217,12 @@ def _check_format(beginning: bytes, shard: Path) -> None:
             raise DataError(
                 f"the shard is compressed with {kind}",
                 where=shard,
-                expected="a complete, uncompressed tar file: pictures are compressed already, and read where they lie",
+                expected="a complete tar file, plain or compressed with gzip",
                 fix=unpack,
             )
     for magic, (what, fix) in _NO_TAR.items():
         if beginning.startswith(magic) and b"ustar" not in beginning:
-            raise DataError(f"the shard is {what}", where=shard, expected="a complete, uncompressed tar file", fix=fix)
+            raise DataError(f"the shard is {what}", where=shard, expected="a complete tar file", fix=fix)
 
 
 def _check_header(member: tarfile.TarInfo, shard: Path) -> None:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
@@ -22,6 +23,7 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.data.hf_source import hub_name
 from tasks.data.rows import read_utf8
 from tasks.data.shards import COMPRESSED_SUFFIXES, compressed
+from tasks.data.unpacked import SUFFIXES as GZIPPED
 
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"
@@ -31,6 +33,7 @@ _SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "train", "traini
 _FEW = 32
 """Subfolders that are looked into: of a folder per class there can be thousands, with a thousand pictures each."""
 _COUNT = "nshards.txt"
+_SHARDS = (".tar", *GZIPPED)
 _TABLES = ("captions.*", "labels.*", "metadata.csv", "metadata.jsonl")
 """What makes a folder one of pictures, whatever shards lie beside them; LAION has a metadata.parquet."""
 _SPEC = re.compile(r"(?P<place>.+?)(?::(?P<split>\w[\w-]*))?")
@@ -154,7 +157,7 @@ def _splits(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def _holds_shards(folder: Path) -> bool:
-    return any(path.name.lower().endswith((".tar", *COMPRESSED_SUFFIXES)) for path in _visible(folder))
+    return any(path.name.lower().endswith((*_SHARDS, *COMPRESSED_SUFFIXES)) for path in _visible(folder))
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -170,13 +173,22 @@ def _shards_of(folder: Path) -> list[Path]:
     """The shards of a folder in order.
 
     Raises:
-        DataError: one is compressed.
+        DataError: one is compressed otherwise than with gzip, or is there twice.
     """
     paths = list(_visible(folder))
     for path in sorted(paths):
         if path.name.lower().endswith(COMPRESSED_SUFFIXES):
             raise compressed(path)
-    return sorted((path for path in paths if path.suffix.lower() == ".tar"), key=_order)
+    found = sorted((path for path in paths if path.name.lower().endswith(_SHARDS)), key=_order)
+    for first, second in pairwise(found):
+        if _stem(first) == _stem(second):
+            raise DataError(
+                f"the shard is there twice: {first.name} and {second.name}",
+                where=folder,
+                expected="each shard once, plain or compressed",
+                fix=f"move {second.name} away",
+            )
+    return found
 
 
 def _shards(root: Path, split: str, *, linked: bool) -> tuple[Path, ...]:
@@ -235,7 +247,12 @@ def _order(shard: Path) -> tuple[int, int, str]:
 
 
 def _number(shard: Path) -> int | None:
-    return int(shard.stem) if re.fullmatch("[0-9]{1,9}", shard.stem) else None
+    return int(_stem(shard)) if re.fullmatch("[0-9]{1,9}", _stem(shard)) else None
+
+
+def _stem(shard: Path) -> str:
+    name = shard.name
+    return next((name[: -len(suffix)] for suffix in _SHARDS if name.lower().endswith(suffix)), name)
 
 
 def _check_count(found: Sequence[Path], count: int, listed: Path) -> None:

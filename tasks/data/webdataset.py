@@ -27,6 +27,7 @@ from tasks.data.shard_texts import places_of, read_captions, read_class
 from tasks.data.shards import Part, ReadShards, ShardSample, read_shard
 from tasks.data.subset import whole_subset
 from tasks.data.templates import fill
+from tasks.data.unpacked import Unpacked
 from tasks.data.wds_source import WdsSource, find_webdataset
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class WebDataset:
         self.source: str = found.name
         self.files: Sequence[Path] = found.files
         self.classes: Classes | None = read_classes(found.root) if is_classification(found.root) else None
-        index = _Index(found, self.classes)
+        self._unpacked = Unpacked()  # pictures are read from it
+        index = _Index(found, self.classes, self._unpacked)
         every = list(index.entries())
         self.notes: Sequence[str] = tuple(index.notes())
         kept = whole_subset([entry.count for entry in every], limit)
@@ -119,6 +121,7 @@ class _Index:
 
     source: WdsSource
     classes: Classes | None
+    unpacked: Unpacked
     labels: Counter[int] = field(default_factory=Counter)
     total: int = 0
     lacking: int = 0
@@ -173,7 +176,7 @@ class _Index:
     def _samples(self) -> Iterator[ShardSample]:
         seen: dict[str, Path] = {}
         for shard in self.source.shards:
-            for sample in read_shard(shard, self.wanted, self._passed):
+            for sample in read_shard(shard, self.wanted, self._passed, self.unpacked):
                 if sample.key in seen:
                     raise DataError(
                         f"the id {sample.key!r} comes twice",

@@ -352,7 +352,7 @@ def test_truncated_shard(root: Path, cut: int) -> None:
     with tarfile.open(shard) as tar:
         end = max(member.offset_data + 512 * -(-member.size // 512) for member in tar)
     shard.write_bytes(data[: cut if cut >= 0 else end + cut + 10_240])
-    refused(root, "1.tar", "complete, uncompressed tar file")
+    refused(root, "1.tar", "complete tar file")
 
 
 @pytest.mark.parametrize("place", [1024, -1])
@@ -415,10 +415,10 @@ def test_any_damage_to_a_shard_is_noticed_or_harmless(root: Path, seed: int) -> 
         assert len(same) >= 4  # those of the other shard
 
 
-def test_compressed_shard(root: Path) -> None:
+def test_a_shard_in_gzip_that_is_cut_off(root: Path) -> None:
     shard = root / "test" / "1.tar"
-    shard.write_bytes(gzip.compress(shard.read_bytes()))
-    refused(root, "1.tar", "uncompressed")
+    shard.write_bytes(gzip.compress(shard.read_bytes())[:-20])
+    refused(root, "1.tar", "cannot be unpacked", "plain or compressed with gzip")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
