@@ -115,7 +115,8 @@ def read_shard(shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked) 
 
     Raises:
         DataError: not a complete tar file, plain or compressed with gzip; a member that is a link, a device or too
-            large; a part that comes twice; a key with a dot that could be read as either of two samples. Names the member.
+            large; a part that comes twice; a key with a dot that could be read as either of two samples. Names the
+            member.
     """
     found: dict[str, ShardSample] = {}
     first_keys: dict[str, str] = {}  # of keys with dots: what webdataset would have for key
