@@ -63,7 +63,7 @@ FIRST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Processes for `-n auto`: three for two cores. Of their time, tests wait two fifths for disks, children, servers."""
+    """Processes for `-n auto`: three for two cores, as tests wait two fifths of their time for disks and children."""
     return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
