@@ -86,9 +86,8 @@ def read_bytes(path: Path, limit: Limits = limits.RECORD) -> bytes:
         FileNotFoundError.
         OSError: it cannot be read, or is no file: a pipe would keep whoever opens it waiting.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a plain file", str(path))
         return stream.read(limit.bytes + 1)
 

@@ -56,7 +56,13 @@ def read(root: Path, model: str, alias: str, number: int) -> AliasEntry:
         DamagedAlias: it cannot be read, or is not the entry of its place.
     """
     path = layout.alias_folder(root, model, alias) / f"{number}.json"
-    entry = parse(AliasEntry, read_bytes(path), where=path, error=DamagedAlias, what="an entry of the alias")
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedAlias(f"an entry of the alias cannot be read: {error.strerror}", where=path) from error
+    entry = parse(AliasEntry, data, where=path, error=DamagedAlias, what="an entry of the alias")
     if (entry.model, entry.alias, entry.number) != (model, alias, number):
         raise DamagedAlias(f"the entry of {entry.model}:{entry.alias} is not in its place", where=path)
     return entry

@@ -6,7 +6,7 @@ store/releases/<model>/<n>.json        one manifest per release, written last an
 store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
 store/signatures/<model>/<version>/    signatures of a release
 store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
-store/policy.yaml                      what promotion asks for; written by people
+store/policy.yaml                      what promotion and imports ask for; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.copies.shared)
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
 store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and

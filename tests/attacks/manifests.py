@@ -173,6 +173,12 @@ FORGERIES = (
         "An unknown field of a hundred thousand characters would be repeated in the message. Keys are measured first.",
         **{"x" * 100_000: 1},
     ),
+    _edit(
+        "unknown-field",
+        "model",
+        "As long as a key may be, and unknown: what is wrong is told in 240 characters.",
+        **{"x" * 60_000: 1},
+    ),
     _tables(
         "long-cell",
         "A cell of a table is drawn in pages and in the terminal. Its characters are counted.",

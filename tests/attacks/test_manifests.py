@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from artifacts.manifest import Manifest
 from artifacts.refs import canonical_json, digest_json
 from artifacts.release.comparison import compare
 from artifacts.release.frames import write_tables
+from artifacts.store import aliases
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
@@ -122,9 +124,11 @@ def test_a_version_that_leaps_is_refused_before_anything_is_copied(
     forgery: Forgery, source: tuple[Store, Manifest], victim: Store, tmp_path: Path
 ) -> None:
     store, manifest = source
+    before = sorted((victim.root / "objects").rglob("*"))
     with pytest.raises(ReleaseConflict, match="absurdly above the highest here, 0") as caught:
         unpack(victim, packed(store, manifest, forgery.make(manifest), tmp_path / "forged.tar"))
     check_message(caught.value)
+    assert sorted((victim.root / "objects").rglob("*")) == before
     check_unharmed(victim)
 
 
@@ -171,13 +175,15 @@ def test_the_command_lists_the_others_and_names_it(
 
 
 def test_a_folder_or_a_pipe_in_the_place_of_a_manifest_is_named_too(victim: Store) -> None:
-    import os
-
     (victim.root / "releases" / "evil" / "1.json").mkdir(parents=True)
     os.mkfifo(victim.root / "releases" / "evil" / "2.json")
     (victim.root / "releases" / "evil" / "3.json").symlink_to("/dev/zero")
+    (victim.root / "aliases" / "evil" / "production" / "1.json").mkdir(parents=True)
+    assert aliases.pointing_to(victim.root) == {}
     found, damaged = victim.summaries()
-    assert ([summary["ref"] for summary in found], len(damaged)) == (["good@1"], 3)
+    assert [summary["ref"] for summary in found] == ["good@1"]
+    reasons = ["Is a directory", "it is not a plain file", "it is not a plain file"]
+    assert [error.what.removeprefix("a manifest cannot be read: ") for error in damaged] == reasons
 
 
 @named([*WORST, LEAPING[0]])
