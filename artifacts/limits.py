@@ -17,7 +17,7 @@ years, and ten thousand releases of this leap would have to come in before the n
 LARGEST_SEQUENCE = 10**15
 """Of releases in a store: only their order counts, so publishing goes on at the end of the numbers."""
 LARGEST_SIZE = 2**63 - 1
-"""Bytes of a file, and any whole number in a table: what file systems, Arrow and pandas hold."""
+"""Bytes of a file, and any number in a table: what file systems, Arrow and pandas hold, and plots can be drawn of."""
 FILES = 10_000
 """Of a release: graphs, engines, evidence and the checkpoint are hundreds at most."""
 GATES = 10_000

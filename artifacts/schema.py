@@ -301,7 +301,7 @@ def _check_cells(schema: Table, column: Column, rows: Sequence[Mapping[str, obje
         )
     for index, cell in enumerate(cells):
         if (isinstance(cell, str) and len(cell) > limits.CELL) or (
-            isinstance(cell, int) and abs(cell) > limits.LARGEST_SIZE
+            isinstance(cell, int | float) and abs(cell) > limits.LARGEST_SIZE
         ):
             raise TableError("a value is larger than ours are", where=_where(schema, column.name, index))
 

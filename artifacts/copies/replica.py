@@ -31,7 +31,6 @@ from artifacts.names import Reference, parse_reference
 from artifacts.records import dump
 from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.store import layout, signatures
-from artifacts.store.policy import read_policy
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 
@@ -222,7 +221,6 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
         SignatureRequired: the store's policy asks for a signature that it does not have; nothing was copied.
         DiskFull: there is no room.
     """
-    read_policy(store.root)
     remote = Remote(url)
     manifest = _find(remote, reference)
     transfer.refuse_conflict(store, manifest)

@@ -23,7 +23,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
@@ -382,6 +382,14 @@ class Store:
             DamagedManifest.
         """
         manifests = [index.load(self.root, path) for path in layout.manifests(self.root)]
+        return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
+
+    def readable(self) -> list[Manifest]:
+        """As `releases`, without those that cannot be read: `clipsmith releases` and `verify` name them."""
+        manifests = []
+        for path in layout.manifests(self.root):
+            with suppress(DamagedManifest, FileNotFoundError):
+                manifests.append(index.load(self.root, path))
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
 
     def summaries(self) -> tuple[list[index.Summary], list[DamagedManifest]]:

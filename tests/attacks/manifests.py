@@ -192,6 +192,11 @@ FORGERIES = (
     ),
     _edit("large-number", "shape", "A number that Python holds and tables do not.", provenance__device={"n": 10**4000}),
     _tables("large-cell", "The same in a table: 2^63 has no place in a column.", sizes=[SIZES | {"bytes": 2**63}]),
+    _tables(
+        "number-without-end",
+        "1e308 is a number, and the sum of two of them is not: the plot of a model's history failed.",
+        sizes=[SIZES | {"vs_fp16": 1e308}],
+    ),
     _edit("large-version", "shape", "Version 10^30 has no file name.", version=10**30),
     _edit("version-of-ten-digits", "model", "Nor has 10^9: names hold nine digits.", version=10**9),
     _edit("version-zero", "model", "Versions begin with 1.", version=0),

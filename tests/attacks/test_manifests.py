@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from artifacts import manifest_shape, records
 from artifacts.copies.archive import unpack
@@ -85,6 +86,15 @@ def test_it_is_refused_where_it_should_be(
     check_message(caught.value)
 
 
+@pytest.mark.parametrize("name", ["empty-files", "empty-gates"])
+def test_what_is_wrong_with_the_first_of_many_ends_it(name: str, source: tuple[Store, Manifest]) -> None:
+    (forgery,) = (forgery for forgery in FORGERIES if forgery.name == name)
+    with pytest.raises(DamagedManifest, match="Field required") as caught:
+        Manifest.from_bytes(forgery.make(source[1]), where="x")
+    assert isinstance(caught.value.__cause__, ValidationError)
+    assert caught.value.__cause__.error_count() < 10
+
+
 def test_the_genuine_one_is_let_through_by_the_same_tools(source: tuple[Store, Manifest], victim: Store) -> None:
     store, manifest = source
     same = forged(manifest, dict.copy)
@@ -157,6 +167,7 @@ def test_what_lies_in_a_store_already_is_named_and_left_out(
         assert [summary["ref"] for summary in found] == ["good@1"]
         assert [error.where for error in damaged] == [str(place)]
     good = victim.find("good@1")
+    assert victim.readable() == [good]
     assert history.read(victim, "good") == ([good], [])
     assert compare(good, good).metrics == ()
     assert [error.where for error in history.read(victim, "evil")[1]] == [str(place)]

@@ -185,6 +185,7 @@ def test_what_is_no_policy_that_can_be_read_lets_nothing_through(
     key = key_pair(tmp_path, "ours")
     name, make = BROKEN[kind]
     make(two.root / name)
+    before = sorted((two.root / "objects").rglob("*"))
     doors: tuple[Callable[[], object], ...] = (
         lambda: promote(two, "a@1", "staging"),
         lambda: promote(two, "a@1", "staging", force=True, why="in a hurry"),
@@ -200,6 +201,7 @@ def test_what_is_no_policy_that_can_be_read_lets_nothing_through(
         assert caught.value.where == str(two.root / name)
         assert caught.value.expected
         assert caught.value.fix
+    assert sorted((two.root / "objects").rglob("*")) == before
     assert two.find("a:production").version == 2
     assert [summary["ref"] for summary in two.summaries()[0]] == ["a@2", "a@1"]
     assert [(problem.kind, problem.where) for problem in verify(two.root).problems] == [("damaged", name)]
