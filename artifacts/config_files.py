@@ -47,7 +47,7 @@ def read_file(
         return parse(strict_json(data) if is_json else _strict_yaml(data))
     except _MALFORMED as problem:
         raise error(
-            f"{what} cannot be read: {problem}",
+            f"{what} cannot be read: {' '.join(str(problem).split())}",
             where=path,
             expected=expected or (SOUND_JSON if is_json else _SOUND_YAML),
             fix=fix,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import FailFast, Field, field_validator
 
-from artifacts import places
+from artifacts import limits, manifest_shape, places
 from artifacts.errors import DamagedManifest
 from artifacts.models import Frozen
-from artifacts.names import ModelName
+from artifacts.names import ModelName, Number
 from artifacts.records import dump, parse
-from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256
+from artifacts.refs import ArtifactRef, FileEntry, RelativePath, Sha256, Size
+from artifacts.times import IsoTime
 
 FORMAT: Literal[1] = 1
 Encoder = Literal["image", "text"]
@@ -34,7 +35,7 @@ class ReleaseFile(Frozen):
     object: Sha256
     member: RelativePath
     sha256: Sha256
-    size: int
+    size: Size
     encoder: Encoder | None = None
     precision: str | None = None
     target: str | None = None
@@ -133,15 +134,15 @@ class Manifest(Frozen):
 
     format: Literal[1] = FORMAT
     model: ModelName
-    version: int = Field(ge=1)
-    sequence: int = Field(ge=1)
-    created: str
+    version: Number
+    sequence: int = Field(ge=1, le=limits.LARGEST_SEQUENCE)
+    created: IsoTime
     identity: Sha256
     provenance: Provenance
-    files: tuple[ReleaseFile, ...]
+    files: Annotated[tuple[ReleaseFile, ...], FailFast()]
     tables: dict[str, tuple[Row, ...]]
     # Left out where there are none, as before there were gates: manifests of then can still be read.
-    gates: tuple[GateResult, ...] = Field(default=(), exclude_if=lambda results: not results)
+    gates: Annotated[tuple[GateResult, ...], FailFast()] = Field(default=(), exclude_if=lambda results: not results)
 
     @field_validator("files")
     @classmethod
@@ -200,6 +201,15 @@ class Manifest(Frozen):
         """Parse a manifest.
 
         Raises:
-            DamagedManifest: not JSON, duplicate keys, NaN, an unknown format, or not in canonical form.
+            DamagedManifest: larger than manifests are (`artifacts.limits`), not JSON, duplicate keys, NaN, an unknown
+                format, tables that are not ours, or not in canonical form.
         """
-        return parse(cls, data, where=where, error=DamagedManifest, what="the manifest")
+        return parse(
+            cls,
+            data,
+            where=where,
+            error=DamagedManifest,
+            what="the manifest",
+            limit=limits.MANIFEST,
+            check=manifest_shape.check,
+        )

@@ -7,9 +7,10 @@ import unicodedata
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from artifacts.errors import BadName
+from artifacts.limits import LARGEST_NUMBER
 from artifacts.models import Frozen
 
 _MODEL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
@@ -41,6 +42,8 @@ def model_name_from(source: str) -> str:
 
 
 ModelName = Annotated[str, AfterValidator(check_model_name)]
+Number = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
+"""Of a version, an alias's entry, a signature: files are named by it."""
 
 
 def check_alias(name: str) -> str:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from artifacts.errors import BadName, ClipsmithError
+from artifacts import limits
+from artifacts.errors import ClipsmithError
+from artifacts.limits import Limits
 from artifacts.refs import canonical_json, digest_json
 
 _DIGEST = "digest"
+_SHOWN = 240  # characters of a message that may repeat what a stranger wrote
 _RESTORE = "restore the file from a copy of the store (`clipsmith pull`), or make it again"
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -21,21 +29,33 @@ def dump(record: BaseModel) -> bytes:
     return canonical_json(content | {_DIGEST: digest_json(content)})
 
 
-def parse(cls: type[Record], data: bytes, *, where: object, error: type[ClipsmithError], what: str) -> Record:
-    """Read a record back.
+def parse(
+    cls: type[Record],
+    data: bytes,
+    *,
+    where: object,
+    error: type[ClipsmithError],
+    what: str,
+    limit: Limits = limits.RECORD,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> Record:
+    """Read a record back. Its size is looked at first, and `check`, which raises, sees its content before it is built.
 
     Raises:
-        `error`: not JSON, duplicate keys, NaN, other fields than the record's, or not in canonical form; `what` is
-            how the message names it ("the manifest").
+        `error`: too large, not JSON, duplicate keys, NaN, other fields than the record's, or not in canonical form;
+            `what` is how the message names it ("the manifest").
     """
     try:
+        refuse_large(data, limit)
         content = load_strictly(data)
         content.pop(_DIGEST, None)
+        if check is not None:
+            check(content)
         record = cls.model_validate(content)
         canonical = dump(record)
-    except (ValueError, TypeError, AttributeError, RecursionError, ValidationError, BadName) as problem:
+    except (ValueError, TypeError, AttributeError, RecursionError, ValidationError, ClipsmithError) as problem:
         raise error(
-            f"{what} cannot be read: {problem}",
+            f"{what} cannot be read: {in_a_line(problem)}",
             where=where,
             expected="canonical JSON as clipsmith writes it",
             fix=_RESTORE,
@@ -50,6 +70,42 @@ def parse(cls: type[Record], data: bytes, *, where: object, error: type[Clipsmit
     return record
 
 
+def refuse_large(data: bytes, limit: Limits) -> None:
+    """Count what a record holds before it is parsed. Raises: ValueError: more than the limit."""
+    if len(data) > limit.bytes:
+        raise ValueError(f"it is larger than {limit.bytes:,} bytes")
+    values = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if values > limit.values:
+        raise ValueError(f"it may hold {values:,} values, more than {limit.values:,}")
+
+
+def read_bytes(path: Path, limit: Limits = limits.RECORD) -> bytes:
+    """The bytes of a record's file, of one that is too large just enough for `parse` to refuse it.
+
+    Raises:
+        FileNotFoundError.
+        OSError: it cannot be read, or is no file: a pipe would keep whoever opens it waiting.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+        return stream.read(limit.bytes + 1)
+
+
+def in_a_line(problem: Exception) -> str:
+    """What is wrong first: of a stranger's record there may be a million complaints, as long as the stranger wishes."""
+    text = problem.what if isinstance(problem, ClipsmithError) else str(problem)
+    if isinstance(problem, ClipsmithError) and problem.where is not None:
+        text = f"{text} ({problem.where})"
+    if isinstance(problem, ValidationError):
+        first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+        more = problem.error_count() - 1
+        place = ".".join(map(str, first["loc"]))
+        text = f"{place}: {first['msg']}" + (f" (and {more:,} more)" if more else "")
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def load_strictly(data: bytes | str) -> Any:
     """JSON without the two things that Python's reader lets through: duplicate keys, and NaN or Infinity.
 
@@ -62,7 +118,7 @@ def load_strictly(data: bytes | str) -> Any:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if len(set(keys)) != len(keys):
-        raise ValueError(f"duplicate key among {sorted(keys)[:5]}")
+        raise ValueError(f"duplicate key among {[key[:40] for key in sorted(keys)[:5]]}")
     return dict(pairs)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from artifacts.limits import LARGEST_SIZE
 from artifacts.models import Frozen, Strict
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -23,6 +24,8 @@ def _safe_relative(path: str) -> str:
     return path
 
 
+Size = Annotated[int, Field(ge=0, le=LARGEST_SIZE)]
+"""Bytes of a file."""
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=240), AfterValidator(_safe_relative)]
 
 
@@ -47,7 +50,7 @@ class FileEntry(Strict):
 
     path: RelativePath
     sha256: Sha256
-    size: int
+    size: Size
 
 
 class ArtifactRef(Frozen):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from artifacts import limits
 from artifacts.errors import NumericError, TableError
 
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ ALIKE = "alike_classes"
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `unit` is empty for names and counts; `nullable` columns may hold None."""
+    """One column. `unit` is empty for names and counts; `nullable` columns may hold None.
+
+    `late` ones are not in every row of releases that were published before there was the column.
+    """
 
     name: str
     kind: Kind
     about: str
     unit: str = ""
     nullable: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,10 @@ _SIZES = Table(
         Column("target", "str", "onnx, or the engine target"),
         Column("bytes", "int", "size of the file", "bytes", nullable=True),
         Column("vs_fp16", "float", "size relative to FP16, same encoder and target", "fraction", nullable=True),
-        Column("fp8_bytes", "int", "weights stored as FP8", "bytes", nullable=True),
-        Column("fp16_bytes", "int", "weights stored as FP16", "bytes", nullable=True),
-        Column("other_bytes", "int", "weights stored as anything else", "bytes", nullable=True),
-        Column("status", "str", "built, or unavailable and why"),
+        Column("fp8_bytes", "int", "weights stored as FP8", "bytes", nullable=True, late=True),
+        Column("fp16_bytes", "int", "weights stored as FP16", "bytes", nullable=True, late=True),
+        Column("other_bytes", "int", "weights stored as anything else", "bytes", nullable=True, late=True),
+        Column("status", "str", "built, or unavailable and why", late=True),
     ),
 )
 _COVERAGE = Table(
@@ -231,6 +236,25 @@ def check_rows(name: str, rows: Sequence[Row]) -> Table:
     return schema
 
 
+def check_kept(tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
+    """Check tables that were published, here or elsewhere, whenever: known ones, with the columns they had at least.
+
+    What it takes grows with the cells, a column at a time; `check_tables` is for tables that are made now.
+
+    Raises:
+        TableError: as `check_tables`, but for `late` columns; or a table or a cell that is larger than ours are.
+    """
+    for name, rows in tables.items():
+        schema = SCHEMAS.get(name)
+        if schema is None:
+            raise TableError(f"there is no table {name[:40]!r}", expected=f"one of: {', '.join(SCHEMAS)}")
+        if len(rows) > limits.ROWS:
+            raise TableError(f"table {name} has {len(rows):,} rows", expected=f"at most {limits.ROWS:,}")
+        _check_names(schema, rows)
+        for column in schema.columns:
+            _check_cells(schema, column, rows)
+
+
 def new_row(table: str, **values: Cell) -> Row:
     """A row of a table; what is not given is absent.
 
@@ -248,6 +272,38 @@ def number(row: Row, column: str) -> float | None:
     """A row's number, None where it has none."""
     value = row.get(column)
     return None if value is None or isinstance(value, str) else float(value)
+
+
+def _check_names(schema: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    known = frozenset(column.name for column in schema.columns)
+    needed = frozenset(column.name for column in schema.columns if not column.late)
+    for index, row in enumerate(rows):
+        names = row.keys()
+        if not needed <= names <= known:
+            odd = sorted(names - known) or sorted(needed - names)
+            what = "has a column too many" if names - known else "lacks a column"
+            raise TableError(
+                f"a row {what}: {odd[0][:40]}", where=_where(schema, odd[0][:40], index), expected=", ".join(known)
+            )
+
+
+def _check_cells(schema: Table, column: Column, rows: Sequence[Mapping[str, object]]) -> None:
+    absent = None if column.nullable else ""  # what stands for a cell of a late column: one that is let through
+    cells = [row.get(column.name, absent) for row in rows] if column.late else [row[column.name] for row in rows]
+    allowed = {*_TYPES[column.kind], *((type(None),) if column.nullable else ())}
+    if not set(map(type, cells)) <= allowed:  # exact types: to Python, True is an int
+        index = next(index for index, cell in enumerate(cells) if type(cell) not in allowed)
+        expected = f"a value of type {column.kind}" + (", or null" if column.nullable else "")
+        raise TableError(
+            f"a value is of the wrong type, {type(cells[index]).__name__}",
+            where=_where(schema, column.name, index),
+            expected=expected,
+        )
+    for index, cell in enumerate(cells):
+        if (isinstance(cell, str) and len(cell) > limits.CELL) or (
+            isinstance(cell, int | float) and abs(cell) > limits.LARGEST_SIZE
+        ):
+            raise TableError("a value is larger than ours are", where=_where(schema, column.name, index))
 
 
 def _where(schema: Table, column: str, index: int) -> str:

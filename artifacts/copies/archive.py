@@ -20,21 +20,22 @@ from pathlib import Path
 from tarfile import BLOCKSIZE, PAX_FORMAT, RECORDSIZE, REGTYPE, HeaderError, TarInfo
 from typing import IO, Literal
 
-from artifacts import fs, places
+from artifacts import fs, limits, places
 from artifacts.copies import transfer
 from artifacts.errors import BadArchive, DamagedManifest, DamagedSignature, ExportFailed, ExportTargetExists
+from artifacts.limits import Limits
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.records import dump, load_strictly
 from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.store import signatures
+from artifacts.store.policy import read_policy
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 
 _HEADER = "clipsmith-release.json"
 _SIGNATURE = re.compile(rf"{places.SIGNATURES}/([1-9][0-9]{{0,8}})\.json")
 _CHUNK = 1 << 20
-_RECORD_LIMIT = 32 << 20  # bytes of a manifest or signature: they are read into memory
 _AGAIN = "copy or download the archive again, or pack the release again from a sound store"
 _KINDS = {
     b"1": "a hard link",
@@ -111,9 +112,13 @@ def unpack(store: Store, file: Path) -> tuple[Manifest, bool]:
     Raises:
         BadArchive: the file is not, byte for byte, what `pack` writes.
         ReleaseConflict: another release has this name and version here.
+        TableError: a Parquet file in it is none, or would take more room than ours do.
+        SignatureRequired: the store's policy asks for a signature that it does not have.
+        ConfigError: the policy cannot be understood.
         DiskFull: there is no room.
     """
     file = file.expanduser().absolute()
+    read_policy(store.root)
     with _opened(file) as archive:
         archive.check_header()
         manifest = archive.manifest()
@@ -159,7 +164,7 @@ class _Archive:
     def check_header(self) -> None:
         """Make sure that this is an archive of ours, of a format that is known."""
         try:
-            data = self._record(_HEADER)
+            data = self._record(_HEADER, limits.RECORD)
         except BadArchive as error:
             raise self.bad(f"not an archive that `clipsmith pack` wrote: {error.what}") from error
         expected = dump(_Header())
@@ -181,9 +186,9 @@ class _Archive:
     def manifest(self) -> Manifest:
         """The release's manifest."""
         try:
-            return Manifest.from_bytes(self._record(places.MANIFEST), where=self._file)
+            return Manifest.from_bytes(self._record(places.MANIFEST, limits.MANIFEST), where=self._file)
         except DamagedManifest as error:
-            raise self.bad(f"its manifest is damaged: {error}") from error
+            raise self.bad(f"its manifest is damaged: {error.what}") from error
 
     def objects(self, manifest: Manifest) -> list[ArtifactRef]:
         """The objects in the order in which they come."""
@@ -227,7 +232,7 @@ class _Archive:
             if match is None or int(match[1]) <= number:
                 raise self.bad(f"{_describe(info)}, which the manifest does not list")
             number = int(match[1])
-            data = self._record(_signature(number), block)
+            data = self._record(_signature(number), limits.SIGNATURE, block)
             try:
                 yield transfer.parse_signature(data, manifest, f"{self._file}: {info.name}")
             except DamagedSignature as error:
@@ -244,12 +249,14 @@ class _Archive:
             raise self.bad("there is something after the archive's end")
         return None
 
-    def _record(self, name: str, block: bytes | None = None) -> bytes:
-        """The bytes of the next member, which must have this name and may have any size that fits into memory."""
+    def _record(self, name: str, limit: Limits, block: bytes | None = None) -> bytes:
+        """The bytes of the next member, which must have this name and may have any size up to the limit."""
         block = self._exactly(BLOCKSIZE) if block is None else block
         info = self._parse(block)
-        if not 0 < info.size <= _RECORD_LIMIT or block != _tar_header(name, info.size):
+        if not info.size > 0 or block != _tar_header(name, info.size):
             raise self.bad(f"{_describe(info)} where {name} should be")
+        if info.size > limit.bytes:
+            raise self.bad(f"{_describe(info)}", f"at most {limit.bytes:,} bytes")
         data = self._exactly(info.size)
         self._expect_padding(name, info.size)
         return data

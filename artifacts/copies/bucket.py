@@ -16,14 +16,14 @@ from typing import Literal
 
 from artifacts.copies import replica
 from artifacts.copies.remote import Remote
-from artifacts.errors import ConfigError, ReplicaError
+from artifacts.errors import ConfigError, DamagedManifest, DamagedSignature, ReplicaError
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef
 from artifacts.store import layout
 from artifacts.store.aliases import AliasEntry
-from artifacts.store.signatures import SignatureRecord
+from artifacts.store.signatures import SignatureRecord, parse_signature
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.tombstones import Tombstone
 
@@ -99,15 +99,30 @@ class Bucket:
 
     def read(self, paths: Iterable[str]) -> list[tuple[str, bytes]]:
         """Records, each verified against its own digest and its place. Raises: ReplicaError."""
+        found = self.read_each(paths)
+        for _, data in found:
+            if isinstance(data, ReplicaError):
+                raise data
+        return [(path, data) for path, data in found if isinstance(data, bytes)]
+
+    def read_each(self, paths: Iterable[str]) -> list[tuple[str, bytes | ReplicaError]]:
+        """As `read`, but with what is wrong in the place of a record that is not what was written.
+
+        Raises:
+            ReplicaError: the bucket cannot be read.
+        """
         with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
             return list(pool.map(lambda path: (path, self._verified(path)), paths))
 
-    def _verified(self, path: str) -> bytes:
+    def _verified(self, path: str) -> bytes | ReplicaError:
         data, where, kind = self._remote.read(path) or b"", self._remote.where(path), _kind(path)
         assert kind is not None, path
-        record = parse(kind, data, where=where, error=ReplicaError, what="a record in the bucket")
+        try:
+            record = _parsed(kind, data, where)
+        except ReplicaError as error:
+            return error
         if _place(record) != path:
-            raise ReplicaError("a record in the bucket is not in its place", where=where, expected=_place(record))
+            return ReplicaError("a record in the bucket is not in its place", where=where, expected=_place(record))
         return data
 
     def claim(self, path: str, data: bytes) -> bool:
@@ -117,6 +132,19 @@ class Bucket:
     def where(self, path: str) -> str:
         """How messages name a file in the bucket."""
         return self._remote.where(path)
+
+
+def _parsed(kind: type[_Record], data: bytes, where: str) -> _Record:
+    try:
+        if kind is Manifest:
+            return Manifest.from_bytes(data, where=where)
+        if kind is SignatureRecord:
+            return parse_signature(data, where)
+    except (DamagedManifest, DamagedSignature) as error:
+        raise ReplicaError(
+            f"a record in the bucket cannot be used: {error.what}", where=where, expected=error.expected, fix=error.fix
+        ) from error
+    return parse(kind, data, where=where, error=ReplicaError, what="a record in the bucket")
 
 
 def _kind(path: str) -> type[_Record] | None:

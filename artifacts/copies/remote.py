@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from artifacts import fs
+from artifacts import fs, limits
 from artifacts.errors import ClipsmithError, ConfigError, ReplicaError
 
 CHUNK = 8 << 20  # bytes that are sent or fetched at once
 _MAX_PARTS = 9_000  # S3 takes 10,000 parts
-_RECORD_LIMIT = 32 << 20  # bytes of a file that is read into memory
+_RECORD_LIMIT = max(limits.MANIFEST.bytes, limits.SIGNATURE.bytes)  # of a file that is read into memory
 _ATTEMPTS = 4
 _LONGEST_WAIT_S = 2.0
 _STAGING = "staging"

@@ -213,20 +213,23 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
     bytes of each object when it is here.
 
     Raises:
-        ConfigError: the URL holds credentials, or the reference names an alias.
+        ConfigError: the URL holds credentials, the reference names an alias, or the policy cannot be understood.
         BadName, ReleaseNotFound, AmbiguousReference: the copy has no such release, or several.
         ReleaseConflict: another release has this name and version here; nothing was changed.
         ReplicaError: the copy cannot be read, or is damaged; no release was inserted.
+        TableError: a Parquet file in it is none, or would take more room than ours do; no release was inserted.
+        SignatureRequired: the store's policy asks for a signature that it does not have; nothing was copied.
         DiskFull: there is no room.
     """
     remote = Remote(url)
     manifest = _find(remote, reference)
     transfer.refuse_conflict(store, manifest)
+    records = list(_signatures(remote, manifest))
+    transfer.refuse_unsigned(store, manifest, records)
     tally = _Tally(progress)
     refs = manifest.objects()
     for ref, here in zip(refs, _parallel(lambda ref: _receive(store, remote, ref), refs), strict=True):
         (tally.skip if here else tally.copy)(*ref.files)
-    records = list(_signatures(remote, manifest))
     new, added = transfer.insert(store, manifest, records)
     return manifest, tally.copied(release=new, signatures=added)
 
@@ -326,8 +329,8 @@ def _by_digest(remote: Remote, reference: str, wanted: Reference) -> Manifest:
     known = [(model, int(match[1])) for model, _, name in pairs if (match := _NUMBERED.fullmatch(name))]
     found: list[Manifest] = []
     if prefix := wanted.digest_prefix:
-        manifests = _parallel(lambda item: _manifest_or_none(remote, *item), known)
-        found = [manifest for manifest in manifests if manifest and manifest.identity.startswith(prefix)]
+        manifests = _parallel(lambda item: _manifest_like(remote, prefix, *item), known)
+        found = [manifest for manifest in manifests if manifest]
     if len(found) == 1:
         return found[0]
     if found:
@@ -358,13 +361,14 @@ def _manifest(remote: Remote, model: str, version: int) -> Manifest:
     return manifest
 
 
-def _manifest_or_none(remote: Remote, model: str, version: int) -> Manifest | None:
-    """A manifest there; None for one that is damaged, which does not keep the others from being found."""
+def _manifest_like(remote: Remote, prefix: str, model: str, version: int) -> Manifest | None:
+    """A manifest there whose identity begins so; one that is damaged does not keep others from being found."""
     data = remote.read(_manifest_path(model, version))
     try:
-        return Manifest.from_bytes(data or b"", where=remote.url)
+        manifest = Manifest.from_bytes(data or b"", where=remote.url)
     except DamagedManifest:
         return None
+    return manifest if manifest.identity.startswith(prefix) else None
 
 
 def _numbers(remote: Remote, folder: str) -> list[int]:

@@ -9,10 +9,11 @@ The step lock is a host's own: two hosts that need one step at once both compute
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from pathlib import Path
 
-from artifacts import fs
+from artifacts import fs, limits
 from artifacts.copies.bucket import Bucket, BucketHeader, in_order
 from artifacts.errors import (
     ConfigError,
@@ -28,6 +29,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store import layout
 from artifacts.store.store import BUCKET_VARIABLE, Store
 
+_log = logging.getLogger(__name__)
 _FOLDERS = ("releases", "signatures", "aliases")  # so that no pointer is ever here before what it points to
 
 
@@ -39,6 +41,7 @@ class SharedStore(Store):
         self.bucket = bucket
         self._sent: set[str] = set()
         self._suspect: set[str] = set()
+        self._unusable: dict[str, ReplicaError] = {}
 
     @classmethod
     def join(cls, root: Path, url: str) -> SharedStore:
@@ -86,23 +89,55 @@ class SharedStore(Store):
     def refresh(self) -> None:
         """Bring in the records that other hosts have put into the bucket; their objects come when they are needed.
 
+        A release that is not what clipsmith writes, or whose version leaps, is named and left out: it keeps nobody from
+        the others.
+
         Raises:
-            ReplicaError: the bucket cannot be read, or a record in it is damaged.
+            ReplicaError: the bucket cannot be read, or another record in it is damaged.
         """
         listed = {folder: self.bucket.names(folder) for folder in reversed(_FOLDERS)}
         retired = {name for name in listed["releases"] if name.endswith(".retired")}
         for folder in _FOLDERS:
             lacking = [name for name in listed[folder] if self._lacks(name, retired)]
             with self.reading():
-                for name, data in self.bucket.read(lacking):
-                    self._keep(self.root / name, data)
+                for name, data in self.bucket.read_each(lacking):
+                    is_release = folder == "releases" and name.endswith(".json")
+                    found = (self._refused(name) if is_release else None) or data
+                    if isinstance(found, bytes):
+                        self._keep(self.root / name, found)
+                    elif is_release:
+                        self._leave_out(name, found)
+                    else:
+                        raise found
+
+    def _refused(self, name: str) -> ReplicaError | None:
+        """What is wrong with bringing in a release of this version."""
+        _, model, file = Path(name).parts
+        if not layout.leaps(int(Path(file).stem), self._versions(model)):
+            return None
+        return ReplicaError(
+            f"a version in the bucket is absurdly above the highest here of {model}",
+            where=self.bucket.where(name),
+            expected=f"one at most {limits.LARGEST_LEAP:,} above it",
+            fix="find out who put it there, and remove it",
+        )
+
+    def _leave_out(self, name: str, error: ReplicaError) -> None:
+        self._unusable[name] = error
+        _log.warning("left out %s: %s", error.where, error.what)
+
+    def _versions(self, model: str) -> list[int]:
+        """With those that releases in the bucket have taken that are of no use to anybody."""
+        places = (Path(name) for name in self._unusable)
+        taken = (int(place.stem) for place in places if place.parent.name == model)
+        return sorted({*super()._versions(model), *taken})
 
     def _lacks(self, name: str, retired: set[str]) -> bool:
         """Whether a record is to be brought in: what is left of a retired release is its tombstone."""
         parts = Path(name).parts
         version = parts[2].removesuffix(".json")
         gone = parts[0] in ("releases", "signatures") and f"releases/{parts[1]}/{version}.retired" in retired
-        return not gone and not (self.root / name).exists()
+        return not gone and name not in self._unusable and not (self.root / name).exists()
 
     def write_record(self, path: Path, data: bytes) -> None:
         """Create a record, in the bucket first: there it is decided whose it is.
@@ -115,7 +150,12 @@ class SharedStore(Store):
         if self.bucket.claim(name, data):
             self._keep(path, data)
             return
-        ((_, theirs),) = self.bucket.read([name])
+        ((_, theirs),) = self.bucket.read_each([name])
+        if isinstance(theirs, ReplicaError):
+            if name.startswith("releases/") and path.suffix == ".json":
+                self._leave_out(name, theirs)
+                raise FileExistsError(path)
+            raise theirs
         self._keep(path, theirs)
         if path.suffix != ".retired":  # a release that another host has retired is what we wanted
             raise FileExistsError(path)

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from artifacts import fs, locks
+from artifacts import fs, limits, locks, parquet_files, places
 from artifacts.errors import DamagedLedger, DamagedSignature, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Manifest
-from artifacts.records import dump, parse
+from artifacts.records import dump, read_bytes
 from artifacts.refs import ArtifactRef, FileEntry
 from artifacts.store import layout, ledger, signatures
+from artifacts.store.policy import read_policy
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 
@@ -71,12 +72,42 @@ def refuse_conflict(store: Store, manifest: Manifest) -> None:
     A manifest that is damaged here does not take the name from the one that it was.
 
     Raises:
-        ReleaseConflict: another release has this name and version here.
+        ReleaseConflict: another release has this name and version here, or its version is absurdly high.
     """
+    store.refuse_leap(manifest)
     path = layout.manifest_path(store.root, manifest.model, manifest.version)
     data = manifest.to_bytes()
-    if path.exists() and path.read_bytes() != data and not _was_written(store.root, path, data):
+    if path.exists() and read_bytes(path, limits.MANIFEST) != data and not _was_written(store.root, path, data):
         raise store.conflict(manifest)
+
+
+def refuse_unsigned(store: Store, manifest: Manifest, records: Iterable[SignatureRecord]) -> None:
+    """Refuse a release without a signature that the store's policy asks of those that come in.
+
+    `records` are the signatures that come with it.
+
+    Raises:
+        SignatureRequired: none of them counts, nor does one that is here already.
+        ConfigError: the policy cannot be understood.
+    """
+    keys = read_policy(store.root).on_import.require_signature
+    if keys:
+        here = signatures.signatures(store.root, manifest.model, manifest.version)
+        signatures.first_of([*records, *here], manifest, [store.root / key for key in keys], where=store.root)
+
+
+def check_tables(store: Store, manifest: Manifest) -> None:
+    """Look at the Parquet files of a release that comes in, whose objects are here by now.
+
+    Raises:
+        TableError: one is none, or would take more room than ours do.
+    """
+    for file in manifest.files:
+        if file.path.endswith(".parquet"):
+            path = layout.object_folder(store.root, file.object) / file.member
+            folder, _, name = file.path.rpartition("/")
+            table = name.removesuffix(".parquet") if folder == places.TABLES else None
+            parquet_files.check(path, f"{manifest.ref}: {file.path}", table, len(manifest.tables.get(table or "", ())))
 
 
 def parse_signature(data: bytes, manifest: Manifest, where: object) -> SignatureRecord:
@@ -85,7 +116,7 @@ def parse_signature(data: bytes, manifest: Manifest, where: object) -> Signature
     Raises:
         DamagedSignature: it cannot be read, or is another release's.
     """
-    record = parse(SignatureRecord, data, where=where, error=DamagedSignature, what="the signature")
+    record = signatures.parse_signature(data, where)
     if (record.model, record.version) != (manifest.model, manifest.version):
         raise DamagedSignature(f"a signature of {record.model}@{record.version} came with {manifest.ref}", where=where)
     return record
@@ -97,8 +128,11 @@ def insert(store: Store, manifest: Manifest, records: Iterable[SignatureRecord])
     Returns whether the release was new, and how many signatures were.
 
     Raises:
-        ReleaseConflict, ObjectMissing: nothing was inserted.
+        ReleaseConflict, ObjectMissing, SignatureRequired: nothing was inserted.
     """
+    records = list(records)
+    refuse_unsigned(store, manifest, records)
+    check_tables(store, manifest)
     _make_way(store, layout.manifest_path(store.root, manifest.model, manifest.version), manifest.to_bytes())
     return store.insert(manifest), sum(_add_signature(store, record) for record in records)
 
@@ -112,7 +146,7 @@ def _add_signature(store: Store, record: SignatureRecord) -> bool:
             try:
                 store.write_record(folder / f"{record.number}.json", dump(record))
             except FileExistsError:
-                record = record.model_copy(update={"number": 1 + max(layout.numbers(folder), default=0)})
+                record = record.model_copy(update={"number": layout.free_number(layout.numbers(folder))})
                 continue
             return True
         store.keep_record(known)
@@ -132,7 +166,7 @@ def _find(folder: Path, bundle: str) -> Path | None:
 def _make_way(store: Store, path: Path, data: bytes) -> None:
     """Move a damaged record aside when `data` is what was written there once."""
     with locks.exclusive(store.root / layout.PUBLISH_LOCK), store.reading():
-        if path.exists() and path.read_bytes() != data and _was_written(store.root, path, data):
+        if path.exists() and read_bytes(path, limits.MANIFEST) != data and _was_written(store.root, path, data):
             fs.move_away(path, store.root / "quarantine" / f"{path.name}-{uuid.uuid4().hex}")
 
 

@@ -1,1 +1,1 @@
-"""What is done with releases later: promotion, policy, repair, history, and making reports again."""
+"""What is done with releases later: promotion, repair, history, and making reports again."""

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from artifacts.errors import AliasMoved, ConfigError, DamagedAlias, NothingToRollBack, ReleaseRejected
-from artifacts.keeping.policy import read_policy
+from artifacts.limits import LARGEST_NUMBER
 from artifacts.manifest import Manifest
 from artifacts.names import check_alias
 from artifacts.records import dump
 from artifacts.refs import digest_file
 from artifacts.store import aliases, layout
 from artifacts.store.aliases import AliasEntry
+from artifacts.store.policy import read_policy
 from artifacts.store.signatures import require_signature
 from artifacts.store.store import Store
 from artifacts.store.who import current_user
@@ -98,6 +99,12 @@ def _move(
     known = layout.numbers(folder)
     last = known[-1] if known else 0
     before = _before(store, manifest.model, alias, last)
+    if last == LARGEST_NUMBER:
+        raise DamagedAlias(
+            f"{manifest.model}:{alias} has an entry with the last number that there is",
+            where=folder / f"{last}.json",
+            fix="find out who put it there (`clipsmith aliases --history`), and use another alias",
+        )
     if seen is not None and seen != last:
         raise _moved(folder, before)
     digest = digest_file(layout.manifest_path(store.root, manifest.model, manifest.version))

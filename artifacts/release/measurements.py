@@ -63,7 +63,7 @@ def texts(tables: Tables) -> Iterator[tuple[str, str, str | None]]:
         for row in tables.get(name, ()):
             for column in _values(schema):
                 if column.kind == "str":
-                    value = row[column.name]
+                    value = row.get(column.name)
                     yield name, f"{_subject(schema, row)} {column.name}", None if value is None else str(value)
 
 

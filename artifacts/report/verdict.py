@@ -245,11 +245,11 @@ def _engines(tables: Tables) -> Finding:
     rows = [row for row in tables.get("sizes", ()) if row["target"] != "onnx"]
     if not rows:
         return Finding("Engines", "none", "no engines were asked for", "The release holds ONNX files only.")
-    missing = [row for row in rows if row["status"] != BUILT]
+    missing = [row for row in rows if row.get("status") != BUILT]
     built = len(rows) - len(missing)
-    targets = ", ".join(dict.fromkeys(str(row["target"]) for row in rows if row["status"] == BUILT))
+    targets = ", ".join(dict.fromkeys(str(row["target"]) for row in rows if row.get("status") == BUILT))
     detail = f"Built for {targets}." if built else "None could be built."
-    reasons = dict.fromkeys(f"{row['target']} {row['status']}" for row in missing)
+    reasons = dict.fromkeys(f"{row['target']} {row.get('status')}" for row in missing)
     if missing:
         detail += f" {'; '.join(reasons)}."
         clause = f"{built} of {len(rows)} engines are built"

@@ -1,1 +1,1 @@
-"""The store on disk: objects, releases, aliases, signatures, and the checks that they are what was written."""
+"""The store on disk: objects, releases, aliases, signatures, policy, and the checks that they are what was written."""

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from artifacts.errors import AliasNotFound, DamagedAlias
 from artifacts.models import Frozen
-from artifacts.names import AliasName, ModelName
-from artifacts.records import parse
+from artifacts.names import AliasName, ModelName, Number
+from artifacts.records import parse, read_bytes
 from artifacts.refs import Sha256
 from artifacts.store import layout
+from artifacts.times import IsoTime
 
 
 class AliasEntry(Frozen):
@@ -29,14 +28,14 @@ class AliasEntry(Frozen):
     format: Literal[1] = 1
     model: ModelName
     alias: AliasName
-    number: int = Field(ge=1)
+    number: Number
     action: Literal["promote", "rollback"]
-    version: int = Field(ge=1)
+    version: Number
     manifest: Sha256
     who: str
     why: str | None
     forced: bool
-    created: str
+    created: IsoTime
 
     @property
     def ref(self) -> str:
@@ -57,7 +56,13 @@ def read(root: Path, model: str, alias: str, number: int) -> AliasEntry:
         DamagedAlias: it cannot be read, or is not the entry of its place.
     """
     path = layout.alias_folder(root, model, alias) / f"{number}.json"
-    entry = parse(AliasEntry, path.read_bytes(), where=path, error=DamagedAlias, what="an entry of the alias")
+    try:
+        data = read_bytes(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedAlias(f"an entry of the alias cannot be read: {error.strerror}", where=path) from error
+    entry = parse(AliasEntry, data, where=path, error=DamagedAlias, what="an entry of the alias")
     if (entry.model, entry.alias, entry.number) != (model, alias, number):
         raise DamagedAlias(f"the entry of {entry.model}:{entry.alias} is not in its place", where=path)
     return entry

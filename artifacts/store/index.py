@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from artifacts import limits
 from artifacts.errors import ClipsmithError, DamagedManifest
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
-from artifacts.records import dump, parse
+from artifacts.records import dump, parse, read_bytes
 from artifacts.store import layout
 from artifacts.store.summary import summary
 
@@ -66,9 +67,18 @@ def load(root: Path, path: Path) -> Manifest:
     """A manifest, verified against its own digest and its place.
 
     Raises:
-        DamagedManifest, FileNotFoundError.
+        DamagedManifest: also when its file cannot be read, which keeps nobody from reading the others.
+        FileNotFoundError.
     """
-    manifest = Manifest.from_bytes(path.read_bytes(), where=path)
+    try:
+        data = read_bytes(path, limits.MANIFEST)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedManifest(
+            f"a manifest cannot be read: {error.strerror}", where=path, fix="make it readable, or remove it"
+        ) from error
+    manifest = Manifest.from_bytes(data, where=path)
     if path != layout.manifest_path(root, manifest.model, manifest.version):
         raise DamagedManifest(f"the manifest of {manifest.ref} is not in its place", where=path, fix="move it back")
     return manifest
@@ -84,7 +94,8 @@ def _signature(path: Path) -> tuple[int, int, int, int] | None:
 
 def _load(path: Path) -> dict[str, _Entry]:
     try:
-        index = parse(_Index, path.read_bytes(), where=path, error=ClipsmithError, what="the index")
+        data = read_bytes(path, limits.INDEX)
+        index = parse(_Index, data, where=path, error=ClipsmithError, what="the index", limit=limits.INDEX)
     except (OSError, ClipsmithError):
         return {}
     return index.entries if index.version == _VERSION else {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from artifacts import limits
 
 HEADER = "store.json"
 FOLDERS = (
@@ -15,8 +18,33 @@ PARTIAL = "cache/partial"
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
 BUCKET = "bucket.json"
+# Nine digits: artifacts.limits.LARGEST_NUMBER.
 _MANIFEST = re.compile(r"([1-9][0-9]{0,8})\.json")
 _NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.(?:json|retired)")
+
+
+def next_number(known: Sequence[int]) -> int:
+    """The number after the highest, of those up to which there is no leap: one that came from elsewhere and is absurdly
+    high does not use the numbers up.
+
+    `known` are in order. The result is above `LARGEST_NUMBER` when there is none left.
+    """
+    last = 0
+    for number in known:
+        if number - last > limits.LARGEST_LEAP:
+            break
+        last = number
+    return last + 1
+
+
+def free_number(known: Sequence[int]) -> int:
+    """The lowest number that is not taken."""
+    return next(number for number in itertools.count(1) if number not in known)
+
+
+def leaps(number: int, known: Sequence[int]) -> bool:
+    """Whether a number that comes from elsewhere is absurdly above those that are known, in order."""
+    return number not in known and number >= next_number(known) + limits.LARGEST_LEAP
 
 
 def object_folder(root: Path, digest: str) -> Path:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from artifacts import fs
 from artifacts.errors import DamagedLedger
 from artifacts.models import Frozen
-from artifacts.records import dump, parse
+from artifacts.names import Number
+from artifacts.records import dump, parse, read_bytes
 from artifacts.refs import RelativePath, Sha256, digest_file
 from artifacts.store import layout
 
@@ -25,7 +24,7 @@ class LedgerEntry(Frozen):
     """`path`, relative to the store, was written with these bytes."""
 
     format: Literal[1] = 1
-    number: int = Field(ge=1)
+    number: Number
     path: RelativePath
     sha256: Sha256
 
@@ -77,7 +76,7 @@ def read(root: Path, number: int) -> LedgerEntry:
         FileNotFoundError: it is not there.
     """
     path = entry_path(root, number)
-    entry = parse(LedgerEntry, path.read_bytes(), where=path, error=DamagedLedger, what="an entry of the ledger")
+    entry = parse(LedgerEntry, read_bytes(path), where=path, error=DamagedLedger, what="an entry of the ledger")
     if entry.number != number:
         raise DamagedLedger(f"entry {entry.number} of the ledger is not in its place", where=path)
     return entry

@@ -9,14 +9,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from artifacts.errors import DamagedSignature, SignatureInvalid, SignatureRequired
+from artifacts import limits
+from artifacts.errors import DamagedSignature, SignatureInvalid, SignatureRequired, StoreError
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
-from artifacts.names import ModelName
-from artifacts.records import dump, parse
+from artifacts.names import ModelName, Number
+from artifacts.records import dump, parse, read_bytes
 from artifacts.store import layout, signing
+from artifacts.store.policy import read_policy
 from artifacts.store.store import Store
 from artifacts.store.who import current_user
+from artifacts.times import IsoTime
 
 
 class SignatureRecord(Frozen):
@@ -24,11 +27,11 @@ class SignatureRecord(Frozen):
 
     format: Literal[1] = 1
     model: ModelName
-    version: int = Field(ge=1)
-    number: int = Field(ge=1)
+    version: Number
+    number: int = Field(ge=1, le=limits.SIGNATURES)
     bundle: str
     who: str
-    created: str
+    created: IsoTime
 
 
 def sign(store: Store, manifest: Manifest, private_key: Path, password: str | None) -> SignatureRecord:
@@ -36,7 +39,10 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
 
     Raises:
         KeyUnusable: the key cannot be used.
+        ConfigError: the store's policy cannot be understood.
+        StoreError: the release has as many signatures as are kept.
     """
+    read_policy(store.root)
     bundle = signing.sign(manifest, manifest.to_bytes(), private_key, password).decode()
     with store.reading():
         store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
@@ -45,7 +51,7 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
             record = SignatureRecord(
                 model=manifest.model,
                 version=manifest.version,
-                number=1 + max(layout.numbers(folder), default=0),
+                number=_free_number(folder, manifest),
                 bundle=bundle,
                 who=current_user(),
                 created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -55,6 +61,13 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
             except FileExistsError:
                 continue  # somebody else signed at the same time
             return record
+
+
+def _free_number(folder: Path, manifest: Manifest) -> int:
+    number = layout.free_number(layout.numbers(folder))
+    if number > limits.SIGNATURES:
+        raise StoreError(f"{manifest.ref} has {limits.SIGNATURES:,} signatures, as many as are kept", where=folder)
+    return number
 
 
 def signatures(root: Path, model: str, version: int) -> list[SignatureRecord]:
@@ -69,10 +82,17 @@ def signatures(root: Path, model: str, version: int) -> list[SignatureRecord]:
 
 def read(path: Path) -> SignatureRecord:
     """One signature. Raises: DamagedSignature."""
-    record = parse(SignatureRecord, path.read_bytes(), where=path, error=DamagedSignature, what="the signature")
+    record = parse_signature(read_bytes(path, limits.SIGNATURE), path)
     if (record.model, str(record.version), f"{record.number}.json") != (*path.parts[-3:-1], path.name):
         raise DamagedSignature(f"the signature of {record.model}@{record.version} is not in its place", where=path)
     return record
+
+
+def parse_signature(data: bytes, where: object) -> SignatureRecord:
+    """A signature's record, wherever it comes from. Raises: DamagedSignature."""
+    return parse(
+        SignatureRecord, data, where=where, error=DamagedSignature, what="the signature", limit=limits.SIGNATURE
+    )
 
 
 def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Path]) -> SignatureRecord:
@@ -82,9 +102,17 @@ def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Pa
         SignatureRequired: there is none.
         KeyUnusable, DamagedSignature.
     """
+    records = signatures(store.root, manifest.model, manifest.version)
+    return first_of(records, manifest, public_keys, where=store.root)
+
+
+def first_of(
+    records: Iterable[SignatureRecord], manifest: Manifest, public_keys: Iterable[Path], *, where: Path
+) -> SignatureRecord:
+    """The first of these signatures that one of the keys made; `where` is the store. Raises as `require_signature`."""
     keys = list(public_keys)
     reasons = []
-    for record in signatures(store.root, manifest.model, manifest.version):
+    for record in records:
         for key in keys:
             try:
                 signing.verify_signature(record.bundle.encode(), manifest, manifest.to_bytes(), key)
@@ -94,7 +122,7 @@ def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Pa
                 return record
     raise SignatureRequired(
         f"{manifest.ref} has no signature that counts" + (f" ({'; '.join(reasons)})" if reasons else ""),
-        where=store.root / layout.POLICY if not reasons else store.root,
+        where=where / layout.POLICY if not reasons else where,
         expected=f"a signature by one of: {', '.join(key.name for key in keys)}",
         fix=f"`clipsmith sign {manifest.ref} --key PRIVATE.pem` with a key that counts",
     )

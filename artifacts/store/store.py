@@ -6,7 +6,7 @@ store/releases/<model>/<n>.json        one manifest per release, written last an
 store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
 store/signatures/<model>/<version>/    signatures of a release
 store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
-store/policy.yaml                      what promotion asks for; written by people
+store/policy.yaml                      what promotion and imports ask for; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.copies.shared)
 store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
 store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and
@@ -23,12 +23,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal
 
-from artifacts import fs, locks
+from artifacts import fs, limits, locks
 from artifacts.errors import (
     AmbiguousReference,
     ClipsmithError,
@@ -48,7 +48,7 @@ from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.models import Frozen
 from artifacts.names import Reference, parse_reference
 from artifacts.number_words import megabytes
-from artifacts.records import dump, parse
+from artifacts.records import dump, parse, read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, tombstones
 from artifacts.store.mounts import refuse_network
@@ -252,30 +252,60 @@ class Store:
                         manifest = self._load(model, summary["version"])
                         self.keep_record(self._manifest_path(manifest))
                         return manifest, False
-                sequence = 1 + max((summary["sequence"] for summary in known), default=0)
-                folder = layout.manifest_path(self.root, model, 1).parent
-                version = 1 + max(layout.numbers(folder, retired=True), default=0)
-                manifest = build(version, sequence)
+                highest = max((summary["sequence"] for summary in known), default=0)
+                sequence = min(1 + highest, limits.LARGEST_SEQUENCE)
+                manifest = build(self._next_version(model), sequence)
                 try:
                     self._commit(manifest)
                 except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
                     continue
                 return manifest, True
 
+    def _versions(self, model: str) -> list[int]:
+        """The versions of a model that are taken, in order."""
+        return layout.numbers(layout.manifest_path(self.root, model, 1).parent, retired=True)
+
+    def _next_version(self, model: str) -> int:
+        version = layout.next_number(self._versions(model))
+        if version > limits.LARGEST_NUMBER:
+            raise ReleaseConflict(
+                f"{model} has no version left",
+                where=self.root,
+                expected=f"versions up to {limits.LARGEST_NUMBER:,}",
+                fix="give another --store",
+            )
+        return version
+
+    def refuse_leap(self, manifest: Manifest) -> None:
+        """Refuse a release of another store whose version would use up the numbers of its model.
+
+        Raises:
+            ReleaseConflict: it is absurdly above the highest version of the model here.
+        """
+        known = self._versions(manifest.model)
+        if layout.leaps(manifest.version, known):
+            raise ReleaseConflict(
+                f"{manifest.ref} has a version absurdly above the highest here, {layout.next_number(known) - 1}",
+                where=self._manifest_path(manifest),
+                expected=f"one at most {limits.LARGEST_LEAP:,} above it: versions end at {limits.LARGEST_NUMBER:,}",
+                fix="ask whoever made it what it is; a release that is published anew gets the next version",
+            )
+
     def insert(self, manifest: Manifest) -> bool:
         """Put a release of another store here under its own version; whether it was new.
 
         Raises:
-            ReleaseConflict: another release has, or had, this name and version here.
+            ReleaseConflict: another release has, or had, this name and version here, or its version leaps.
             ObjectMissing: an object of it is not here.
         """
         with room(self.root), self.reading():
             path = self._manifest_path(manifest)
+            self.refuse_leap(manifest)
             self._refuse_retired(manifest)
             try:
                 self._commit(manifest)
             except FileExistsError:
-                if path.read_bytes() == manifest.to_bytes():
+                if read_bytes(path, limits.MANIFEST) == manifest.to_bytes():
                     self.keep_record(path)
                     return False
                 raise self.conflict(manifest) from None
@@ -324,7 +354,9 @@ class Store:
         self.require_objects(manifest)
         for ref in manifest.objects():
             fs.keep(layout.object_folder(self.root, ref.digest), self.root)
-        self.write_record(self._manifest_path(manifest), manifest.to_bytes())
+        path, data = self._manifest_path(manifest), manifest.to_bytes()
+        Manifest.from_bytes(data, where=path)  # what nobody could read is not written
+        self.write_record(path, data)
 
     def write_record(self, path: Path, data: bytes) -> None:
         """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
@@ -350,6 +382,14 @@ class Store:
             DamagedManifest.
         """
         manifests = [index.load(self.root, path) for path in layout.manifests(self.root)]
+        return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
+
+    def readable(self) -> list[Manifest]:
+        """As `releases`, without those that cannot be read: `clipsmith releases` and `verify` name them."""
+        manifests = []
+        for path in layout.manifests(self.root):
+            with suppress(DamagedManifest, FileNotFoundError):
+                manifests.append(index.load(self.root, path))
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
 
     def summaries(self) -> tuple[list[index.Summary], list[DamagedManifest]]:
@@ -515,7 +555,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         _prepare(root)
     header = root / layout.HEADER
     try:
-        content = parse(_Header, header.read_bytes(), where=header, error=DamagedHeader, what="the store's header")
+        content = parse(_Header, read_bytes(header), where=header, error=DamagedHeader, what="the store's header")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotAStore(
             "there is no clipsmith store here", where=root, fix="run `clipsmith optimize`, or give --store"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
 from artifacts.errors import DamagedManifest
 from artifacts.models import Frozen
-from artifacts.names import ModelName
-from artifacts.records import parse
+from artifacts.names import ModelName, Number
+from artifacts.records import parse, read_bytes
 from artifacts.refs import Sha256
+from artifacts.times import IsoTime
 
 
 class Tombstone(Frozen):
@@ -19,13 +18,13 @@ class Tombstone(Frozen):
 
     format: Literal[1] = 1
     model: ModelName
-    version: int = Field(ge=1)
+    version: Number
     identity: Sha256
     manifest: Sha256
-    created: str
-    retired: str
+    created: IsoTime
+    retired: IsoTime
 
 
 def read(path: Path) -> Tombstone:
     """Raises: DamagedManifest."""
-    return parse(Tombstone, path.read_bytes(), where=path, error=DamagedManifest, what="the tombstone")
+    return parse(Tombstone, read_bytes(path), where=path, error=DamagedManifest, what="the tombstone")

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from artifacts import fs
-from artifacts.errors import DamagedAlias, DamagedLedger, DamagedManifest, DamagedSignature
+from artifacts.errors import ConfigError, DamagedAlias, DamagedLedger, DamagedManifest, DamagedSignature
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, signatures, tombstones
+from artifacts.store.policy import read_policy
 from artifacts.store.store import Store
 
 Kind = Literal["missing", "damaged", "unexpected"]
@@ -90,7 +91,7 @@ def look_through(store: Store, progress: Progress | None = None) -> tuple[Verifi
     root = store.root
     with store.reading():
         releases, problems = _manifests(root)
-        problems += [*_records(root), *_ledger(root)]
+        problems += [*_records(root), *_ledger(root), *_policy(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
     first = {problem.where: problem for problem in reversed(problems)}  # one thing may be found out in several ways
@@ -204,6 +205,14 @@ def _ledger(root: Path) -> Iterator[Problem]:
                 yield Problem("damaged", entry.path, "not what was written there")
         elif not _is_retired(root, subject, noted):
             yield Problem("missing", entry.path, "it was put into this store and is not there")
+
+
+def _policy(root: Path) -> Iterator[Problem]:
+    """The policy can be understood: else nothing is promoted, signed or brought in."""
+    try:
+        read_policy(root)
+    except ConfigError as error:
+        yield Problem("damaged", _relative(root, Path(error.where or root / layout.POLICY)), error.what)
 
 
 def _lost(known: Sequence[int]) -> Iterator[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import task
 
-from artifacts import places
+from artifacts import limits, places
 from artifacts.config_files import SOUND_JSON, mapping, read_file
 from artifacts.errors import (
     BadWeights,
@@ -31,6 +31,7 @@ from artifacts.errors import (
 )
 from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
+from artifacts.records import read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store.store import Store, active_store
 from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
@@ -348,7 +349,7 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
     is made anew from the weights and the recorded amax.
     """
     digests = {places.within(places.CHECKPOINT, file.path): file.sha256 for file in files}
-    known = [(manifest, True) for manifest in store.releases()]
+    known = [(manifest, True) for manifest in store.readable()]
     for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
         recorded = {file.path: file.sha256 for file in manifest.files}
         if all(recorded.get(path) == digest for path, digest in digests.items()):
@@ -363,7 +364,7 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
 
 def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
     """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
-    ours = [manifest for manifest in store.releases() if manifest.identity in snapshot.parents]
+    ours = [manifest for manifest in store.readable() if manifest.identity in snapshot.parents]
     paths = [store.read(manifest, path) for manifest in ours for path in calibration_samples(manifest)]
     for manifest in _exported_manifest(snapshot.root):
         exported = (snapshot.root.parent / path for path in calibration_samples(manifest))
@@ -387,7 +388,7 @@ def calibration_samples(manifest: Manifest) -> list[str]:
 def _exported_manifest(folder: Path) -> Iterator[Manifest]:
     path = folder.parent / places.MANIFEST
     if folder.name == places.CHECKPOINT and path.is_file():
-        yield Manifest.from_bytes(path.read_bytes(), where=path)
+        yield Manifest.from_bytes(read_bytes(path, limits.MANIFEST), where=path)
 
 
 # --- check -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts import places
+from artifacts import limits, places
 from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
+from artifacts.records import read_bytes
 from artifacts.refs import digest_file
 from tasks.clip.base import ENCODERS, ClipFamily
 from tasks.engines import backend_for, known_targets
@@ -35,7 +36,7 @@ class ReleaseFolder:
         self.root = root.expanduser().absolute()
         path = self.root / places.MANIFEST
         try:
-            data = path.read_bytes()
+            data = read_bytes(path, limits.MANIFEST)
         except OSError as error:
             raise NotARelease(
                 f"no exported release: {error.strerror}",

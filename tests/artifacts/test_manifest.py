@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from artifacts.errors import DamagedManifest
 from artifacts.manifest import DataSource, GateResult, Manifest, Provenance, Source
 from artifacts.refs import canonical_json
+from artifacts.schema import new_row
 
 SHA = "ab" * 32
 
@@ -36,7 +37,7 @@ def manifest(**changes: Any) -> Manifest:
         "identity": SHA,
         "provenance": provenance,
         "files": (),
-        "tables": {"accuracy": ({"value": 0.5, "low": None},)},
+        "tables": {"stages": (new_row("stages", step="x", wall_s=0.5),)},
     }
     return Manifest(**(values | changes))
 
@@ -49,16 +50,16 @@ def test_round_trip() -> None:
 
 
 EDITS = {
-    "another value, still canonical": lambda data: data.replace(b'"value":0.5', b'"value":1.0'),
+    "another value, still canonical": lambda data: data.replace(b'"wall_s":0.5', b'"wall_s":1.0'),
     "pretty printed": lambda data: json.dumps(json.loads(data), indent=1).encode(),
     "a line break more": lambda data: data + b"\n",
     "a space": lambda data: data.replace(b'"version":1', b'"version": 1'),
     "duplicate key": lambda data: data.replace(b'"version":1', b'"version":1,"version":1'),
     "duplicate key with another value": lambda data: data.replace(b'"version":1', b'"version":2,"version":1'),
-    "NaN": lambda data: data.replace(b'"value":0.5', b'"value":NaN'),
-    "Infinity": lambda data: data.replace(b'"value":0.5', b'"value":Infinity'),
-    "minus Infinity": lambda data: data.replace(b'"value":0.5', b'"value":-Infinity'),
-    "overflow": lambda data: data.replace(b'"value":0.5', b'"value":1e999'),
+    "NaN": lambda data: data.replace(b'"wall_s":0.5', b'"wall_s":NaN'),
+    "Infinity": lambda data: data.replace(b'"wall_s":0.5', b'"wall_s":Infinity'),
+    "minus Infinity": lambda data: data.replace(b'"wall_s":0.5', b'"wall_s":-Infinity'),
+    "overflow": lambda data: data.replace(b'"wall_s":0.5', b'"wall_s":1e999'),
     "text for a number": lambda data: data.replace(b'"version":1', b'"version":"1"'),
     "true for a number": lambda data: data.replace(b'"version":1', b'"version":true'),
     "float for a number": lambda data: data.replace(b'"version":1', b'"version":1.0'),

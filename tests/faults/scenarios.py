@@ -12,6 +12,7 @@ from artifacts.errors import ReleaseNotFound
 from artifacts.keeping.promotion import promote, rollback
 from artifacts.keeping.repair import repair
 from artifacts.manifest import Manifest
+from artifacts.schema import new_row
 from artifacts.store import aliases, layout, signatures
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import collect
@@ -171,7 +172,7 @@ def foreign(store: Store, *objects: str) -> Manifest:
     from tests.artifacts.support import digest as digest_of
 
     changes = {"model": "b", "version": 7, "identity": digest_of("b other"), "files": files}
-    return template.model_copy(update=changes | {"tables": {"what": ({"is": "other"},)}})
+    return template.model_copy(update=changes | {"tables": {"stages": (new_row("stages", step="other"),)}})
 
 
 def _sha(store: Store, digest: str, member: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from artifacts import locks
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, digest_file
+from artifacts.schema import new_row
 from artifacts.store import aliases, layout, ledger, tombstones
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
@@ -44,7 +45,8 @@ def text_of(model: str, what: str) -> bytes:
 def publish(store: Store, model: str, what: str) -> Manifest:
     """Add objects and publish a release of them; equal names make equal releases."""
     own, shared = add(store, text_of(model, what)), add(store, SHARED, "deep/shared.bin")
-    return make_release(store, model, digest(f"{model} {what}"), own, shared, tables={"what": ({"is": what},)})[0]
+    tables = {"stages": (new_row("stages", step=what),)}
+    return make_release(store, model, digest(f"{model} {what}"), own, shared, tables=tables)[0]
 
 
 @dataclass
@@ -123,7 +125,7 @@ def check_ledger(root: Path, done: Acknowledged) -> None:
 
 def read_whole(store: Store, manifest: Manifest) -> None:
     """Every file of a release has its bytes, and the one that is its own says which release it is."""
-    what = str(manifest.tables["what"][0]["is"])
+    what = str(manifest.tables["stages"][0]["step"])
     contents = [store.read(manifest, file.path).read_bytes() for file in manifest.files]
     assert contents == [text_of(manifest.model, what), SHARED], f"{manifest.ref} is not whole"
     assert manifest.identity == digest(f"{manifest.model} {what}")

@@ -43,7 +43,7 @@ def test_racing_publishers(root: Path) -> None:
     store = Store.open(root, writable=False)
     releases = store.releases()
     assert [m.version for m in releases] == [m.sequence for m in releases] == list(range(len(told), 0, -1))
-    assert {(str(m.tables["what"][0]["is"]), m.ref) for m in releases} == told
+    assert {(str(m.tables["stages"][0]["step"]), m.ref) for m in releases} == told
     assert verify(root).problems == ()
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from artifacts.errors import ClipsmithError
 from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.schema import new_row
 from flows.parameters import OptimizeParameters, parse_parameters, read_config
 from tasks.data.folder import Folder
 from tasks.data.listing import TABLE_NAMES, read_listing
@@ -116,7 +117,7 @@ MANIFEST = Manifest(
     identity=SHA,
     provenance=provenance(),
     files=(ReleaseFile(path="a/b.bin", kind="onnx", object=SHA, member="b.bin", sha256=SHA, size=7),),
-    tables={"stages": ({"step": "x", "wall_s": 1.5},)},
+    tables={"stages": (new_row("stages", step="x", wall_s=1.5),)},
 )
 
 

@@ -123,7 +123,12 @@ def release(store: Store) -> Manifest:
 def sign(store: Store, manifest: Manifest, number: int = 1, bundle: str = "{}") -> SignatureRecord:
     """A signature as the store keeps it; nobody looks into its bundle here."""
     record = SignatureRecord(
-        model=manifest.model, version=manifest.version, number=number, bundle=bundle, who="me", created="2026-01-01"
+        model=manifest.model,
+        version=manifest.version,
+        number=number,
+        bundle=bundle,
+        who="me",
+        created="2026-01-01T00:00:00Z",
     )
     path = layout.signature_folder(store.root, manifest.model, manifest.version) / f"{number}.json"
     store.write_record(path, dump(record))

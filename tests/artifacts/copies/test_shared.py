@@ -274,7 +274,7 @@ def test_a_working_copy_belongs_to_one_bucket(
         open_store(hosts[0].root)
 
 
-@pytest.mark.parametrize("name", ["releases/m/1.json", "aliases/m/production/1.json", "bucket.json"])
+@pytest.mark.parametrize("name", ["aliases/m/production/1.json", "bucket.json"])
 def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Place, tmp_path: Path, name: str) -> None:
     one, _ = hosts
     make_release(one, "m", digest("one"), add(one, b"1"))
@@ -285,12 +285,34 @@ def test_a_damaged_record_is_refused(hosts: tuple[Store, Store], shared: Place, 
     assert str(caught.value.where).endswith(name)
 
 
-def test_a_record_elsewhere_than_in_its_place_is_refused(
+@pytest.mark.parametrize(("number", "edit"), [(1, b'"format": 1'), (2, b'"format":1')])
+def test_a_release_that_is_damaged_or_elsewhere_than_in_its_place_is_named_and_left_out(
+    hosts: tuple[Store, Store],
+    shared: Place,
+    tmp_path: Path,
+    number: int,
+    edit: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, _ = hosts
+    make_release(one, "m", digest("one"), add(one, b"1"))
+    make_release(one, "n", digest("two"), add(one, b"2"))
+    data = shared.files()["releases/m/1.json"].replace(b'"format":1', edit)
+    shared.write(f"releases/m/{number}.json", data)
+    other = open_store(tmp_path / "c")
+    assert f"releases/m/{number}.json" in caplog.text
+    assert [summary["ref"] for summary in other.summaries()[0]] == (["n@1"] if number == 1 else ["n@1", "m@1"])
+    made, _ = make_release(other, "m", digest("three"), add(other, b"3"))
+    assert made.version == number + 1
+
+
+def test_an_alias_elsewhere_than_in_its_place_is_refused(
     hosts: tuple[Store, Store], shared: Place, tmp_path: Path
 ) -> None:
     one, _ = hosts
     make_release(one, "m", digest("one"), add(one, b"1"))
-    shared.write("releases/m/2.json", shared.files()["releases/m/1.json"])
+    promote(one, "m", "production")
+    shared.write("aliases/m/staging/1.json", shared.files()["aliases/m/production/1.json"])
     with pytest.raises(ReplicaError, match="not in its place"):
         open_store(tmp_path / "c")
 

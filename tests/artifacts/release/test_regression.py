@@ -21,6 +21,7 @@ NOISES: dict[str, Noise] = {  # all with a standard deviation of 1
     "heavy tails": lambda rng, shape: rng.standard_t(3, shape) / np.sqrt(3),
     "skewed": lambda rng, shape: (np.exp(0.5 * rng.standard_normal(shape)) - np.exp(0.125)) / 0.604,
 }
+CREATED = "2026-01-01T00:00:00+00:00"
 EVALUATED = "ab" * 32
 
 
@@ -29,7 +30,7 @@ def release(version: int, **changes: Any) -> Manifest:
     about = {"evaluation": data, "device": {"cpu": "c", "cores": 2}, "parameters": {"profile": {"max": 8}}}
     known = ("recipe", *about)
     about |= {name: changes.pop(name) for name in known if name in changes}
-    values: dict[str, Any] = {"model": "m", "sequence": version, "created": "", "identity": digest(str(version))}
+    values: dict[str, Any] = {"model": "m", "sequence": version, "created": CREATED, "identity": digest(str(version))}
     values |= {"version": version, "files": (), "tables": {}, "provenance": provenance(**about)} | changes
     return Manifest(**values)
 

@@ -20,7 +20,7 @@ def published(store: Store, parameters: Parameters) -> str:
     """A release that holds nothing, made with these parameters."""
 
     def build(version: int, sequence: int) -> Manifest:
-        about: dict[str, Any] = {"created": "", "identity": digest("m"), "files": (), "tables": {}}
+        about: dict[str, Any] = {"created": "2026-01-01T00:00:00Z", "identity": digest("m"), "files": (), "tables": {}}
         made = provenance(parameters=parameters)
         return Manifest(model="m", version=version, sequence=sequence, provenance=made, **about)
 
