@@ -11,12 +11,14 @@ https://github.com/LAION-AI/CLIP_benchmark, `clip_benchmark/datasets/builder.py`
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from artifacts.errors import ConfigError, DataError, DataNotFound, DataUnreachable
 from tasks.checkpoints.hub_retries import is_transient, patiently
@@ -25,6 +27,7 @@ from tasks.data.rows import read_utf8
 from tasks.data.shards import COMPRESSED_SUFFIXES, compressed
 from tasks.data.unpacked import SUFFIXES as GZIPPED
 
+T = TypeVar("T")
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"
 _TOP = ""
@@ -80,7 +83,7 @@ def find_webdataset(spec: str) -> WdsSource:
     place, split = (rest, None) if _is(Path.is_dir, rest) else (match["place"], match["split"])
     if _is(Path.is_dir, place):
         root, given = Path(place).resolve(), Path(place)
-        split = _chosen(root) if split is None else split
+        split = _choose(_splits(root, _subfolders(root)), str(root)) if split is None else split
         folder = given / split
         beside = (*given.glob("*.txt"), *given.glob("*.json"), *(folder.glob("*") if split else _shards_of(folder)))
         files = tuple(dict.fromkeys((given, folder, *sorted(beside))))
@@ -92,8 +95,7 @@ def find_webdataset(spec: str) -> WdsSource:
             expected=_FORM,
             fix=f"name the folder: {PREFIX}{Path(place).parent}",
         )
-    split = split or _DEFAULT_SPLIT
-    root = _download(place, split)
+    root, split = _from_hub(place, split)
     return WdsSource(root, split, _shards(root, split, linked=True), _named(f"{PREFIX}{place}", split))
 
 
@@ -109,15 +111,30 @@ def _named(place: str, split: str) -> str:
     return f"{place}:{split}" if split else place
 
 
-def _download(place: str, split: str) -> Path:
+def _from_hub(place: str, split: str | None) -> tuple[Path, str]:
+    """The snapshot with the shards of the split, or of the one that there is; what it holds is asked only where the
+    usual split is not there, so that a snapshot in the cache needs no network."""
+    from huggingface_hub import list_repo_files, snapshot_download
+
+    def snapshot(*shards: str) -> Path:
+        return Path(_asked(partial(snapshot_download, allow_patterns=["*.txt", *shards]), place))
+
+    root = snapshot(f"{split or _DEFAULT_SPLIT}/*")
+    if split is not None or _holds_shards(root / _DEFAULT_SPLIT):
+        return root, split or _DEFAULT_SPLIT
+    shards = [name for name in _asked(list_repo_files, place) if name.lower().endswith(_SHARDS)]
+    splits = {name: name.rpartition("/")[0] for name in shards}
+    split = _choose(sorted(set(splits.values())), place)
+    return snapshot(*(glob.escape(name) for name in shards if splits[name] == split)), split
+
+
+def _asked(request: Callable[..., T], place: str) -> T:
+    """What the hub answers about a data set."""
     import httpx
-    from huggingface_hub import snapshot_download
 
     name, revision = hub_name(place, _FORM)
-    patterns = ["*.txt", f"{split}/*"]
-    fetch = partial(snapshot_download, name, repo_type="dataset", revision=revision, allow_patterns=patterns)
     try:
-        return Path(patiently(fetch))
+        return patiently(partial(request, name, repo_type="dataset", revision=revision))
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise (DataUnreachable if is_transient(error) else DataNotFound)(
             f"the data set cannot be found or reached: {error}",
@@ -130,9 +147,8 @@ def _download(place: str, split: str) -> Path:
 # --- splits ------------------------------------------------------------------------------------------------
 
 
-def _chosen(root: Path) -> str:
-    """The split where none is named."""
-    found = _splits(root, _subfolders(root))
+def _choose(found: Sequence[str], place: str) -> str:
+    """The split where none is named, of those that were found."""
     if _DEFAULT_SPLIT in found or not found:
         return _DEFAULT_SPLIT
     if len(found) > 1:
@@ -140,9 +156,9 @@ def _chosen(root: Path) -> str:
         named = [split for split in found if split]
         raise ConfigError(
             "name the split to use",
-            where=root,
+            where=place,
             expected=f"one of {', '.join(named)}{at_top}",
-            fix=f"{PREFIX}{root}:{named[0]}" + (", or move the other shards away" if at_top else ""),
+            fix=f"{PREFIX}{place}:{named[0]}" + (", or move the other shards away" if at_top else ""),
         )
     return found[0]
 

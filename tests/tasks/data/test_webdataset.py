@@ -12,6 +12,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from artifacts.errors import BadSample, ClipsmithError, ConfigError, DataError, DataNotFound
 from tasks.data import open_dataset
@@ -166,6 +167,53 @@ def test_hub_id(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(opened.samples) == 6
     assert (asked["name"], asked["revision"], asked["repo_type"]) == ("clip-benchmark/wds_cats", "v1", "dataset")
     assert asked["allow_patterns"] == ["*.txt", "test/*"]
+
+
+class Hub:
+    """A data set on the hub: `allowed` says what was asked for; its files are those of a folder here."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.allowed = folder, []
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self._download)
+        monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda *_, **__: self.files())
+
+    def files(self) -> list[str]:
+        return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
+
+    def _download(self, _name: str, *, allow_patterns: list[str], **_rest: object) -> str:
+        self.allowed.append(allow_patterns)
+        snapshot = self.folder.parent / f"snapshot-{len(self.allowed)}"
+        for name in filter_repo_objects(self.files(), allow_patterns=allow_patterns):
+            (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+            (snapshot / name).write_bytes((self.folder / name).read_bytes())
+        snapshot.mkdir(exist_ok=True)
+        return str(snapshot)
+
+
+def test_a_split_of_another_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = captioned([noise(n) for n in range(4)], ["a", "b", "c", "d"])
+    write_tar(tmp_path / "hub" / "val" / "0.tar", members)
+    hub = Hub(tmp_path / "hub", monkeypatch)
+    opened = open_dataset("wds:somebody/pairs", "evaluation")
+    assert (len(opened.samples), opened.source) == (4, "wds:somebody/pairs:val")
+    write_tar(tmp_path / "hub" / "train" / "0.tar", members)
+    with pytest.raises(ConfigError, match="name the split") as caught:
+        open_dataset("wds:somebody/pairs", "evaluation")
+    assert caught.value.fix == "wds:somebody/pairs:train"
+    hub.allowed.clear()
+    assert len(open_dataset("wds:somebody/pairs:train", "evaluation").samples) == 4
+    assert hub.allowed == [["*.txt", "train/*"]]
+
+
+def test_shards_at_the_top_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shard in (0, 1):
+        members = captioned([noise(2 * shard + n) for n in range(2)], ["a", "b"], start=2 * shard)
+        write_tar(tmp_path / "hub" / f"0000{shard}.tar", members)
+    (tmp_path / "hub" / "00000.parquet").write_bytes(b"x")
+    hub = Hub(tmp_path / "hub", monkeypatch)
+    opened = open_dataset("wds:somebody/laion", "evaluation")
+    assert (len(opened.samples), opened.source) == (4, "wds:somebody/laion")
+    assert sorted(hub.allowed[-1]) == ["*.txt", "00000.tar", "00001.tar"]
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
