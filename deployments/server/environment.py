@@ -78,10 +78,12 @@ def quiet_libraries() -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     from prefect.logging.configuration import setup_logging
+    from prefect.logging.handlers import PrefectConsoleHandler
 
     setup_logging()
-    for handler in logging.getLogger().handlers:  # the console; what the API records for the UI stays whole
-        handler.addFilter(_no_error_twice)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler):  # what the API records for the UI stays whole
+            handler.addFilter(_no_error_twice)
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
