@@ -41,7 +41,13 @@ WORDS_OF: dict[str, dict[str, str | list[str]]] = {
     "clipsmith judge": {"FILE": "gates.yaml"},
     "clipsmith data": {"SOURCE": "digits"},
     "clipsmith optimize": {"MODEL": HUB_NAME, "R": "main", "N": "named", "M": "max"}
-    | {"NAME|FILE": "fp8", "T,T": "onnxruntime", "SOURCE": ["./photos", "./holdout"], "DIR": ".clipsmith/store"},
+    | {
+        "NAME|FILE": "fp8",
+        "T,T": "onnxruntime",
+        "COLUMNS": "image=file,label=label",
+        "SOURCE": ["./photos", "./holdout"],
+        "DIR": ".clipsmith/store",
+    },
 }
 CHECKS = {
     "docs/serving.md": "assert (images.shape, texts.shape) == ((2, 64), (1, 64))",
