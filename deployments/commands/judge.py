@@ -30,7 +30,7 @@ def judge(
     """Hold a release to other gates, on its saved embeddings and tables. Exits with 3 unless it passes all."""
     from flows.parameters import parse_gates, read_config
 
-    load_settings()
+    load_settings()  # says in our words what the import below would end with in Prefect's
     from tasks.evaluation.saved_accuracy import saved_accuracy
 
     wanted = parse_gates(read_config(gates), where=gates)

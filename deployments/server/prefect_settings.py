@@ -54,7 +54,8 @@ def load_settings() -> Settings:
 
 
 def require_home(settings: Settings) -> None:
-    """
+    """Refuse a home of Prefect that cannot be written.
+
     Raises:
         PrefectMisconfigured: Prefect's home cannot be written.
     """
@@ -135,7 +136,8 @@ def require_api(settings: Settings) -> str:
 
 
 def _require_url(url: str, where: str) -> None:
-    """
+    """Refuse a text that is no URL of a server.
+
     Raises:
         PrefectMisconfigured: nothing can be asked there.
     """
@@ -157,7 +159,8 @@ def _require_url(url: str, where: str) -> None:
 
 
 def _require_version(theirs: object, ours: str, where: str) -> None:
-    """
+    """Refuse a server whose major version is another than the client's.
+
     Raises:
         ValueError: this is no version.
         PrefectMisconfigured: of a server that does not go with this client.
