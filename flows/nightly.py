@@ -85,7 +85,8 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
 
 
 def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant | BadVariant]:
-    """
+    """The variants to make: those of the names that were given, or all.
+
     Raises:
         ConfigError: a name that no variant has, or no variants at all.
     """
