@@ -17,6 +17,7 @@ import pytest
 from artifacts.errors import ClipsmithError, NoServer, PrefectMisconfigured
 from artifacts.exit_codes import ExitCode
 from deployments.server.prefect_settings import agree_on_password, load_settings, require_api, require_home
+from tests.processes import SERVER_VARIABLES
 
 Serve = Callable[..., str]
 SECRET = "admin:hidden-word"
@@ -52,6 +53,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """`told(PREFECT_API_URL="...")`: Prefect's settings with these variables in the environment."""
     from prefect.settings import get_current_settings
 
+    # Of a server that this process has brought for another test, or of the user's own.
+    for name in (*SERVER_VARIABLES, "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
     with ExitStack() as stack:
 
         def set_(**variables: str) -> Any:
