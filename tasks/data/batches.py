@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+MAX_BAD_SHARE = 0.01
+"""Of a set's samples that cannot be decoded."""
 _THREADS = min(8, len(os.sched_getaffinity(0)))
 """More than there are cores would take time from the model, which runs on the same ones."""
 _OWN_PROCESSOR = "give the processor that belongs to the checkpoint"
@@ -83,7 +85,7 @@ def stream_batches(
     preprocess: Preprocess,
     batch_size: int,
     prefetch: int = 2,
-    max_bad_share: float = 0.01,
+    max_bad_share: float = MAX_BAD_SHARE,
     done: Done = NOTHING,
 ) -> Generator[Batch, None, None]:
     """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.

@@ -88,7 +88,7 @@ def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
     names = tuple(sorted(set(labels)))
     first: dict[str, str] = {}
     for name in names:
-        other = first.setdefault(_read_aloud(name), name)
+        other = first.setdefault(read_aloud(name), name)
         if other != name:
             raise DataError(
                 f"the labels {other!r} and {name!r} differ only in case, Unicode form or white space",
@@ -117,6 +117,7 @@ def _refuse_codes(names: Sequence[str], where: object, *, folders: bool = False)
             )
 
 
-def _read_aloud(name: str) -> str:
+def read_aloud(name: str) -> str:
+    """A name without what readers and most tokenizers pass over: case, Unicode form and white space."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from statistics import median
 
 from tasks.data import Dataset
+from tasks.data.base import label_counts
+from tasks.data.class_names import read_aloud
 from tasks.inspection.holdings import SHOWN, ClassCount, ClassFacts, Copy, Overlap, Repeated, Spread
 
 _COPIES = 6  # of one picture that are named
@@ -32,7 +33,7 @@ def class_facts(dataset: Dataset) -> ClassFacts | None:
     classes = dataset.classes
     if classes is None:
         return None
-    found = Counter(sample.label for sample in dataset.samples)
+    found = label_counts(dataset.samples)
     counts = tuple(ClassCount(name, found[number]) for number, name in enumerate(classes.names))
     return ClassFacts(classes.published, len(classes.templates), counts, alike(classes.names))
 
@@ -41,8 +42,7 @@ def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """Groups of names that differ in nothing but case, Unicode form or white space, or not at all."""
     groups = defaultdict(list)
     for name in names:
-        folded = unicodedata.normalize("NFKC", name).casefold()
-        groups[" ".join(unicodedata.normalize("NFKC", folded).split())].append(name)
+        groups[read_aloud(name)].append(name)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 

@@ -22,14 +22,13 @@ from tasks.data import (
     check_enough,
     open_dataset,
 )
+from tasks.data.batches import MAX_BAD_SHARE
 from tasks.inspection.counts import by_picture, class_facts, overlap, repeated, spread
 from tasks.inspection.headers import Header, Unreadable, read_headers
 from tasks.inspection.holdings import SHOWN, Holdings, LeftOut, Overlap, PictureFacts, Refusal, Skipped, Unlisted
 
 Watch = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 """`with watch("reading headers", 500) as advance: advance(20)`: how whoever asks is told how far it is."""
-_BAD_SHARE = 0.01
-"""Of samples that cannot be decoded, a run takes no larger share: the default of `stream_batches`."""
 _BUILT_IN = "digits"  # never a folder, even where there is one of that name
 _PICTURES = frozenset({".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Suffixes, in small letters."""
@@ -153,12 +152,12 @@ def _asked_of(dataset: Dataset, asked: Question, skipped: Skipped) -> Iterator[R
         except ClipsmithError as error:
             yield Refusal.of(asked.source, error)
     total = len(dataset.samples)
-    if skipped.samples > _BAD_SHARE * total:
+    if skipped.samples > MAX_BAD_SHARE * total:
         too_many = BadSample(
             f"{skipped.samples} of {total} samples ({skipped.samples / total:.1%}) cannot be decoded; "
             f"the first is {skipped.first[0].sample}: {skipped.first[0].why}",
             where=dataset.source,
-            expected=f"at most {_BAD_SHARE:.1%} bad samples",
+            expected=f"at most {MAX_BAD_SHARE:.1%} bad samples",
             fix="repair or remove them",
         )
         yield Refusal.of(asked.source, too_many)
