@@ -123,9 +123,8 @@ def _from_hub(place: str, split: str | None) -> tuple[Path, str]:
     if split is not None or _holds_shards(root / _DEFAULT_SPLIT):
         return root, split or _DEFAULT_SPLIT
     shards = [name for name in _asked(list_repo_files, place) if name.lower().endswith(_SHARDS)]
-    splits = {name: name.rpartition("/")[0] for name in shards}
-    split = _choose(sorted(set(splits.values())), place)
-    return snapshot(*(glob.escape(name) for name in shards if splits[name] == split)), split
+    split = _choose(sorted({name.rpartition("/")[0] for name in shards}), place)
+    return snapshot(*map(glob.escape, shards)), split  # all are of the one split that there is
 
 
 def _asked(request: Callable[..., T], place: str) -> T:
