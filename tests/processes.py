@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 MARK = "CLIPSMITH_TEST_MARK"
-SERVER_VARIABLES = ("PREFECT_API_URL", "PREFECT_UI_URL")
+SERVER_VARIABLES = ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 
 
 def own_environment(**changes: str) -> dict[str, str]:

@@ -14,9 +14,11 @@ import time
 
 import uvicorn
 
+from deployments.server.automations import limit_webhooks
 from deployments.server.collect_aside import collect_aside
 from deployments.server.embedded_api import GRACE_S
 from deployments.server.home_lock import home_lock
+from deployments.server.own_pages import create_app
 
 
 class _Server(uvicorn.Server):
@@ -25,13 +27,13 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with home_lock("api"):
             await super().startup(sockets)
+        limit_webhooks()
         collect_aside()
 
 
 def main() -> None:
     """Serve Prefect's API on the socket until the parent is gone."""
-    app = "prefect.server.api.server:create_app"
-    server = _Server(uvicorn.Config(app, factory=True, log_level="error", lifespan="on"))
+    server = _Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
     server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deployments.server.definitions import POOL, apply_definitions, read_definitions
 from deployments.server.home_lock import home_lock
+from deployments.server.own_server import use_up
 from deployments.server.prefect_settings import load_settings, require_api, require_home
 
 
@@ -40,12 +41,16 @@ def load_flows() -> None:
 
 
 def require_server() -> str:
-    """The API of the current settings.
+    """The API of the current settings, or of `clipsmith up`.
 
     Raises:
         NoServer, PrefectMisconfigured: there is none that can be used.
+        ConfigError: the webhook may not be called.
     """
-    settings = load_settings()
+    from deployments.server.automations import webhook_url
+
+    webhook_url()
+    settings = use_up(load_settings())
     url = require_api(settings)
     require_home(settings)  # the lock of `apply_all` is there
     return url

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from artifacts.errors import ConfigError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,7 +22,10 @@ HEARTBEAT_S = 30
 """How often a run says that it lives: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, of which this is the least."""
 MISSED = 3
 WEBHOOK_VARIABLE = "CLIPSMITH_WEBHOOK_URL"
+ALLOW_HTTP_VARIABLE = "CLIPSMITH_WEBHOOK_ALLOW_HTTP"
 WEBHOOK_BLOCK = "clipsmith"
+WEBHOOK_S = 15.0
+"""How long a call of a webhook may take, in seconds."""
 TELL_OF_RUNS = "clipsmith: tell of a run that failed or crashed"
 TELL_OF_REGRESSIONS = "clipsmith: tell of a regression"
 
@@ -43,9 +51,12 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
     not set. One that somebody has paused stays paused.
 
     Returns: their names.
+
+    Raises:
+        ConfigError: the webhook may not be called.
     """
     wanted = [_mark_crashed()]
-    url = os.environ.get(WEBHOOK_VARIABLE)
+    url = webhook_url()
     if url:
         wanted += _notifications(_webhook(url))
     else:
@@ -53,6 +64,51 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
     for automation in wanted:
         _put(client, automation)
     return [automation.name for automation in wanted]
+
+
+def webhook_url() -> str | None:
+    """The address of CLIPSMITH_WEBHOOK_URL; None where nobody is to be told.
+
+    Raises:
+        ConfigError: what is told there, and the address, could be read on the way.
+    """
+    url = os.environ.get(WEBHOOK_VARIABLE)
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        host, scheme, _ = parts.hostname or "", parts.scheme, parts.port
+    except ValueError:  # a port that is no number, half an address
+        host = scheme = ""
+    allowed = ("https", "http") if _is_loopback(host) or os.environ.get(ALLOW_HTTP_VARIABLE) == "1" else ("https",)
+    if host and scheme in allowed and url.isprintable() and " " not in url:
+        return url
+    raise ConfigError(
+        "the webhook's address may not be called",
+        where=WEBHOOK_VARIABLE,  # the address may be a secret
+        expected="https://..., or http:// to this machine",
+        fix=f"correct or unset it; {ALLOW_HTTP_VARIABLE}=1 allows http:// to others, who can then read it on the way",
+    )
+
+
+def limit_webhooks() -> None:
+    """Let the calls of webhooks in this process end within WEBHOOK_S: httpx limits each wait, but not a whole answer.
+    It follows no redirect."""
+    from prefect.blocks.webhook import Webhook
+
+    call = Webhook.call
+
+    async def limited(self: Webhook, payload: dict[str, Any] | str | None = None) -> Any:
+        return await asyncio.wait_for(call(self, payload), WEBHOOK_S)
+
+    Webhook.call = limited  # type: ignore[method-assign]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:

@@ -7,7 +7,9 @@ import os
 import warnings
 from pathlib import Path
 
-from deployments.server.prefect_settings import agree_on_password, load_settings, require_home
+from deployments.server.own_pages import own_origins
+from deployments.server.own_server import agree_on_password, forgo_password
+from deployments.server.prefect_settings import load_settings, require_home
 
 _DEFAULTS = {
     # Prefect: nothing leaves the machine, and a slow start under load is not an error.
@@ -33,13 +35,15 @@ def prepare_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_up(address: str) -> None:
-    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`.
+def prepare_up(address: str, *, auth: bool = True) -> None:
+    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`, and to ask
+    for a password if `auth`.
 
     Raises:
         PrefectMisconfigured: what the user has told Prefect cannot be.
+        ConfigError: the webhook may not be called.
     """
-    from deployments.server.automations import HEARTBEAT_S
+    from deployments.server.automations import HEARTBEAT_S, webhook_url
     from flows.defaults import default_store
 
     port = address.rpartition(":")[2]
@@ -47,6 +51,7 @@ def prepare_up(address: str) -> None:
     os.environ["CLIPSMITH_STORE"] = str(Path(default_store()).absolute())
     defaults = {"CLIPSMITH_WORKDIR": str(Path.cwd()), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
     defaults |= {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
+    defaults |= {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(int(port))}
     # How often the server looks for leases that have ended: a killed benchmark's is a minute long.
     defaults |= {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2"}
     for name, value in defaults.items():
@@ -54,7 +59,11 @@ def prepare_up(address: str) -> None:
     prepare_prefect()
     settings = load_settings()
     require_home(settings)
-    agree_on_password(settings)
+    webhook_url()
+    if auth:
+        agree_on_password(settings, kept=True)
+    else:
+        forgo_password(settings)
     os.environ |= {
         "PREFECT_API_URL": f"{address}/api",
         "PREFECT_UI_URL": address,

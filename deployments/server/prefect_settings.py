@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import sys
 import tempfile
 import warnings
@@ -17,15 +16,14 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from artifacts.errors import NoServer, PrefectMisconfigured
+from deployments.server.own_server import CLIENT, SERVER, URL, source
 
 if TYPE_CHECKING:
     from prefect.settings import Settings
 
 _CONNECT_S, _ANSWER_S = 5.0, 20.0
 """How long a server may take to be reached, and to tell its version, in seconds: a busy one answers late."""
-_URL = "PREFECT_API_URL"
 _API = "http://HOST:PORT/api of a running Prefect 3 server"
-_CLIENT, _SERVER = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 _LONGEST = 200  # characters of what a library says
 
 
@@ -72,25 +70,6 @@ def require_home(settings: Settings) -> None:
         ) from error
 
 
-def agree_on_password(settings: Settings) -> None:
-    """Let this process and its children use the password of the server that is about to be started here.
-
-    Raises:
-        PrefectMisconfigured: they were told another one.
-    """
-    if settings.server.api.auth_string is None:
-        return
-    password = settings.server.api.auth_string.get_secret_value()
-    if settings.api.auth_string is not None and settings.api.auth_string.get_secret_value() != password:
-        raise PrefectMisconfigured(
-            f"{_SERVER} and {_CLIENT} do not match",
-            where=f"{_source(_SERVER, settings)}, {_source(_CLIENT, settings)}",
-            expected=f"one password, USER:PASSWORD, for the server and its clients; or {_SERVER} alone",
-            fix=f"set both to the same value, or unset {_CLIENT}",
-        )
-    os.environ[_CLIENT] = password
-
-
 def require_api(settings: Settings) -> str:
     """The URL, as it may be shown, of the server that is configured: it answers, is Prefect's and takes the password.
 
@@ -105,8 +84,8 @@ def require_api(settings: Settings) -> str:
 
     url = settings.api.url
     if not url:
-        raise _no_server(f"{_URL} is not set", None)
-    where = f"{_URL}={_without_password(url)} ({_source(_URL, settings)})"
+        raise _no_server(f"{URL} is not set", None)
+    where = f"{URL}={_without_password(url)} ({source(URL, settings)})"
     _require_url(url, where)
     timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
     try:
@@ -151,10 +130,10 @@ def _require_url(url: str, where: str) -> None:
     bare = "://" not in url
     with_scheme = f"http://{_without_password(url).strip('/').removesuffix('/api')}/api"
     raise PrefectMisconfigured(
-        f"{_URL} {'does not begin with http:// or https://' if bare else 'is not the URL of a server'}",
+        f"{URL} {'does not begin with http:// or https://' if bare else 'is not the URL of a server'}",
         where=where,
         expected=_API,
-        fix=f"for example {_URL}={with_scheme}" if bare else "correct or unset it",
+        fix=f"for example {URL}={with_scheme}" if bare else "correct or unset it",
     )
 
 
@@ -182,12 +161,12 @@ def _refused(status: int, where: str, settings: Settings) -> PrefectMisconfigure
     if status in (401, 403):
         given = settings.api.auth_string is not None
         return PrefectMisconfigured(
-            f"the Prefect server refuses the password of {_CLIENT}"
+            f"the Prefect server refuses the password of {CLIENT}"
             if given
-            else f"the Prefect server asks for a password, and {_CLIENT} is not set",
-            where=f"{where}, {_source(_CLIENT, settings)}" if given else where,
-            expected=f"USER:PASSWORD as in the server's own {_SERVER}",
-            fix=f"set {_CLIENT} to it",
+            else f"the Prefect server asks for a password, and {CLIENT} is not set",
+            where=f"{where}, {source(CLIENT, settings)}" if given else where,
+            expected=f"USER:PASSWORD as in the server's own {SERVER}",
+            fix=f"set {CLIENT} to it",
         )
     if 400 <= status < 500 and status not in (408, 425, 429):
         return _not_prefect(where, str(settings.api.url))
@@ -213,11 +192,6 @@ def _no_server(problem: str, where: str | None) -> NoServer:
         fix="start it, or correct the URL; `clipsmith up` starts one on this machine, and "
         "with no URL set optimize brings its own",
     )
-
-
-def _source(variable: str, settings: Settings) -> str:
-    """Where a setting comes from; never its value."""
-    return f"{variable} of the environment" if variable in os.environ else f"a profile in {settings.profiles_path}"
 
 
 def _without_password(url: str) -> str:

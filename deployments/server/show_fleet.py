@@ -13,6 +13,7 @@ from artifacts.number_words import counted
 from deployments.printing.console import stdout
 from deployments.server.apply import Applied
 from deployments.server.automations import WEBHOOK_VARIABLE
+from deployments.server.own_server import SERVER, password, password_file
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -47,12 +48,27 @@ def print_up(address: str, *, again: bool) -> None:
     console = stdout()
     console.print(f"\n[bold green]clipsmith is {'already ' if again else ''}up[/]  [bold]{address}[/]")
     console.print(_HINTS.format(address=address), end="")
+    _print_login(console)
     console.print(f"  [bold]Store[/]         {escape(os.environ['CLIPSMITH_STORE'])}")
     _print_variants(console)
     if not os.environ.get(WEBHOOK_VARIABLE):
         console.print(f"  [bold]Alerts[/]        none: set ${WEBHOOK_VARIABLE} to be told of failures and regressions")
     end = "its definitions were applied again; it ends with Ctrl-C where it was started" if again else "Ctrl-C ends it"
     console.print(f"\n{end}\n")
+
+
+def _print_login(console: Console) -> None:
+    """How to log in; the password itself would stay in the logs of a service."""
+    from prefect.settings import get_current_settings
+
+    home, asked = get_current_settings().home, os.environ.get(SERVER)
+    if not asked:
+        how = "[red]nobody has to (--no-auth): every user of this machine can run code here as you[/]"
+    elif asked == password(home):
+        how = f"once in each browser, with the line in {escape(str(password_file(home)))}"
+    else:
+        how = "once in each browser, with the USER:PASSWORD that it was told"
+    console.print(f"  [bold]Log in[/]        {how}", soft_wrap=True)
 
 
 def print_deployed(url: str, pool: str, applied: Applied) -> None:

@@ -28,9 +28,10 @@ from deployments.server.definitions import POOL
 from deployments.server.descendants import adopt_orphans, kill_descendants
 from deployments.server.environment import prepare_up
 from deployments.server.orphans import crash_orphans
+from deployments.server.own_server import HOST, UP_LOCK
+from deployments.server.prefect_settings import load_settings, require_api
 from deployments.server.worker_process import worker_name
 
-HOST = "127.0.0.1"
 START_S = 60.0
 """How long the server, and then the worker, may take to start, in seconds."""
 _STOP_S = {"server": 3.0, "worker": 5.0}
@@ -69,21 +70,23 @@ def address(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def up(port: int) -> None:
+def up(port: int, *, auth: bool = True) -> None:
     """Start everything, print where it is once a run can start, and stay until Ctrl-C or SIGTERM. When that is running
-    here already, only apply the definitions again.
+    here already, only apply the definitions again. Without `auth` it asks nobody for a password.
 
     Raises:
+        ConfigError: what the environment or Prefect was told cannot be.
         AlreadyUp: it is running on another port.
         PortTaken: another program has the port.
         ApiNotReady: the server, or the worker, did not start.
         ProcessDied: one of them ended.
     """
     where = address(port)
-    prepare_up(where)
+    prepare_up(where, auth=auth)
     with _only_one(port) as running:
         if running:
             _join(port)
+            require_api(load_settings())  # it may have another password
             apply_all()
             show_fleet.print_up(where, again=True)
             return
@@ -160,10 +163,8 @@ def _only_one(port: int) -> Iterator[bool]:
 
     home = get_current_settings().home
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "clipsmith-up.lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with (home / UP_LOCK).open("a+", encoding="utf-8") as lock:
+        if not _take(lock):
             _require_same_port(lock, port, home)
             yield True
             return
@@ -171,6 +172,18 @@ def _only_one(port: int) -> Iterator[bool]:
         lock.write(str(port))
         lock.flush()
         yield False
+
+
+def _take(lock: TextIO) -> bool:
+    """Whether it could be taken; commands that look whether there is an `up` have it for a moment."""
+    for wait_s in (0.02, 0.1, 0.0):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait_s)
+        else:
+            return True
+    return False
 
 
 def _require_same_port(lock: TextIO, port: int, home: Path) -> None:

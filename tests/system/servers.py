@@ -27,6 +27,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Scheduled
 
+from deployments.server import own_server
 from tests.conftest import CLIPSMITH
 from tests.processes import left_after, new_mark, own_environment
 from tests.system import debian
@@ -35,6 +36,8 @@ READY = "Ctrl-C"
 """`clipsmith up` prints it when a run can be started."""
 START_S = 150.0
 """How long it may take on a machine that is busy with other tests."""
+PASSWORDS: dict[str, str] = {}
+"""Of the servers that were started here, by the address of their pages."""
 SMALL: dict[str, Any] = {
     "targets": ["onnxruntime"],
     "encoders": ["text"],
@@ -51,7 +54,9 @@ class Up:
     """A running `clipsmith up`."""
 
     api_url: str
+    """With the password in it: for clients of the tests."""
     ui_url: str
+    password: str
     process: subprocess.Popen[bytes]
     port: int
     environment: dict[str, str]
@@ -156,16 +161,20 @@ def start_up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = 
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    ready_s = _ready_after(process, log, begun)
+    password = own_server.password(Path(environment["PREFECT_HOME"])) or ""
     running = Up(
-        api_url=f"http://127.0.0.1:{port}/api",
+        api_url=f"http://{password}@127.0.0.1:{port}/api",
         ui_url=f"http://127.0.0.1:{port}",
+        password=password,
         process=process,
         port=port,
-        environment=environment,
+        environment=environment | {own_server.CLIENT: password},
         mark=mark,
         log=log,
-        ready_s=_ready_after(process, log, begun),
+        ready_s=ready_s,
     )
+    PASSWORDS[running.ui_url] = password
     print(f"clipsmith up was ready after {running.ready_s:.1f} s")
     return running
 
