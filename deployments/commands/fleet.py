@@ -16,7 +16,8 @@ app = typer.Typer()
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI and the API, on 127.0.0.1.")] = 4200,
     no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Ask nobody for a password: every user of the machine can run code as you.")
+        bool,
+        typer.Option("--no-auth", help="Ask nobody for a password: any user of the machine can run code as you."),
     ] = False,
 ) -> None:
     """Start a Prefect server with every flow, schedule and automation, and a worker. Ctrl-C ends them all."""
@@ -31,7 +32,7 @@ def deploy(
         str, typer.Option(help="Name of the work pool. Where there is none, deploy makes one of processes.")
     ] = "clipsmith",
 ) -> None:
-    """Create or update the work pool, deployments, schedules and automations on the server of $PREFECT_API_URL, or of `up`."""
+    """Create or update pool, deployments, schedules and automations on the server of $PREFECT_API_URL, or of `up`."""
     prepare_prefect()
     from deployments.server import show_fleet
     from deployments.server.apply import apply_all, require_server

@@ -54,13 +54,15 @@ def password(home: Path) -> str | None:
         return None
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}") from error
-    with os.fdopen(number, encoding="utf-8", errors="replace") as file:
+    try:
         about = os.fstat(number)
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
             raise _unusable(path, "is not this user's")
         if about.st_mode & 0o077:
             raise _unusable(path, "can be read by others, who may have read it")
-        kept = file.read(1000).removesuffix("\n")
+        kept = os.read(number, 1000).decode(errors="replace").removesuffix("\n")
+    finally:
+        os.close(number)
     if len(kept) < _SHORTEST or not kept.isprintable() or " " in kept or ":" not in kept:
         raise _unusable(path, "holds something else")
     return kept

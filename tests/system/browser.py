@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system import debian
+from tests.system import debian, servers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -32,19 +34,28 @@ def chromium() -> str:
 
 
 @contextmanager
-def browser_page() -> Iterator[Page]:
-    """A fresh page. It reaches the loopback only: the UI must not need anything else."""
+def browser_page(*options: str, logged_in: bool = True) -> Iterator[Page]:
+    """A fresh page, logged in where `tests.system.servers` has started the server. It reaches the loopback only: the UI
+    must not need anything else."""
     from playwright.sync_api import sync_playwright
 
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    options += ("--no-sandbox",) if os.geteuid() == 0 else ()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(options))
         try:
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             page.set_default_timeout(30_000)
+            if logged_in:
+                page.add_init_script(_log_in())
             yield page
         finally:
             browser.close()
+
+
+def _log_in() -> str:
+    """What keeps the passwords where Prefect's pages look for them, each in its own."""
+    kept = {page: base64.b64encode(word.encode()).decode() for page, word in servers.PASSWORDS.items()}
+    return f"const kept = {json.dumps(kept)}[origin]; if (kept) localStorage.setItem('prefect-password', kept)"
 
 
 class Album:

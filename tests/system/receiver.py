@@ -19,6 +19,7 @@ class Receiver:
     """What was told, and where to."""
 
     url: str = ""
+    paths: set[str] = field(default_factory=set)
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def wait_for_run(self, run: FlowRun, timeout: float) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def receiving() -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.paths.add(self.path)
             found.calls.append(json.loads(body))
             self.send_response(204)
             self.end_headers()

@@ -108,6 +108,12 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def dump(database: str) -> str:
+    """All that a database of `postgres` holds, as SQL."""
+    command = [_postgres_binaries() / "pg_dump", "--inserts", database.replace("+asyncpg", "")]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 def _postgres_binaries() -> Path:
     """Where PostgreSQL's programs are, installing it where that is possible."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from unittest.mock import create_autospec
 from uuid import UUID, uuid4
 
 import pytest
+from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import Automation, EventTrigger, Posture
+from pydantic import SecretStr
 
+from artifacts.errors import ConfigError
+from artifacts.exit_codes import ExitCode
 from deployments.server import automations
-from deployments.server.automations import apply_automations
+from deployments.server.automations import apply_automations, limit_webhooks, webhook_url
 
 CRASHED = "clipsmith: a run that gives no sign of life has crashed"
 WEBHOOK = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell of a regression"}
@@ -86,3 +95,80 @@ def test_what_has_not_changed_is_left_alone(enabled: bool) -> None:
     assert server.client.update_automation.call_count == 3
     apply_automations(server.client)
     assert server.client.update_automation.call_count == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "called"),
+    [
+        ("https://hooks.example/canary", True),
+        ("http://127.0.0.1:8080/canary", True),
+        ("http://localhost/canary", True),
+        ("http://[::1]:8080/canary", True),
+        ("http://hooks.example/canary", False),
+        ("http://127.0.0.1.example/canary", False),
+        ("http://localhost@hooks.example/canary", False),
+        ("http://169.254.169.254/canary", False),
+        ("file:///canary", False),
+        ("hooks.example/canary", False),
+        ("https:///canary", False),
+        ("https://hooks.example:canary/", False),
+        ("https://hooks.example/canary\n", False),
+    ],
+)
+def test_what_is_told_cannot_be_read_on_the_way(address: str, called: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", address)
+    if called:
+        assert webhook_url() == address
+        return
+    server = Server()
+    with pytest.raises(ConfigError, match="CLIPSMITH_WEBHOOK_URL") as refused:
+        apply_automations(server.client)
+    assert refused.value.exit_code == ExitCode.WRONG_INPUT
+    assert "canary" not in str(refused.value), "the address may be a secret"
+    assert server.names == []
+    monkeypatch.setenv("CLIPSMITH_WEBHOOK_ALLOW_HTTP", "1")
+    if address.startswith("http://"):
+        assert webhook_url() == address
+    else:
+        with pytest.raises(ConfigError):
+            webhook_url()
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server on the loopback that answers so."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_webhook_leads_nowhere_else_and_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            if self.path == "/":
+                self.send_header("Content-Length", "0")
+            self.end_headers()
+            while self.path == "/slow" and not ended.wait(0.05):  # no wait of the client is long
+                self.wfile.write(b"x")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(Webhook, "call", Webhook.call)  # so that it is put back
+    monkeypatch.setattr(automations, "WEBHOOK_S", 1.0)
+    limit_webhooks()
+    with answering(Handler) as url:
+        try:
+            answer = asyncio.run(Webhook(url=SecretStr(url)).call(payload="{}"))
+            assert (answer.status_code, asked) == (307, ["/"])
+            with pytest.raises(TimeoutError):
+                asyncio.run(Webhook(url=SecretStr(f"{url}slow")).call(payload="{}"))
+        finally:
+            ended.set()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,29 @@ from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     print(client.api_url, client.api_healthcheck(), os.environ["PREFECT_API_URL"], flush=True)
 {after}
+"""
+PROBE = """
+import base64, http.client
+own = "http://localhost:%d" % api.port
+upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+upgrade |= {"Sec-WebSocket-Key": "x" * 22 + "==", "Sec-WebSocket-Protocol": "prefect"}
+def ask(path="/admin/version", method="GET", auth=os.environ["PREFECT_API_AUTH_STRING"], **headers):
+    headers |= {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=60)
+    connection.request(method, "/api" + path, headers=headers)
+    answer = connection.getresponse()
+    return answer.status, answer.headers.get("Access-Control-Allow-Origin")
+asked = {"Origin": "http://evil.test", "Access-Control-Request-Method": "POST"}
+def stream(**headers):
+    return ask("/events/out", **headers, **upgrade)[0]
+print({
+    "own": [ask(), ask(Host="localhost:1"), ask("/health", auth=None), ask(Origin=own)],
+    "password": [ask(auth=None)[0], ask(auth="clipsmith:guess")[0]],
+    "host": [ask(Host=name)[0] for name in ("evil.test", "127.0.0.1.evil.test:%d" % api.port, "")],
+    "origin": [ask(Origin=name) for name in ("http://evil.test", "null", own + "0")],
+    "preflight": ask(method="OPTIONS", auth=None, **asked),
+    "stream": [stream(), stream(Origin="http://evil.test"), stream(Host="evil.test")],
+})
 """
 SERVER = "deployments.server.api_process"
 Start = Callable[..., subprocess.Popen[str]]
@@ -65,17 +90,30 @@ def servers(mark: dict[str, str]) -> list[int]:
 
 
 def test_a_command_uses_its_own_server_and_takes_it_along(start: Start, mark: dict[str, str]) -> None:
-    told = {"PREFECT_SERVER_API_AUTH_STRING": "admin:word"}  # the server is; its client has to find out
     after = "from tasks.device import device_turn; print(device_turn._server())\n"
-    after += "with get_client(sync_client=True) as client: print(client.api_version())"
-    child = start(after=after, **told)
+    after += "with get_client(sync_client=True) as client: print(client.api_version())" + PROBE
+    child = start(after=after)
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
-    port, url, problem, variable, shared, version = out.split()
+    *said, told = out.splitlines()
+    port, url, problem, variable, shared, version = " ".join(said).split()
     assert version.startswith("3.")
     assert shared == "None"  # nobody else asks it for a limit
     assert (url, problem, variable) == (f"http://127.0.0.1:{port}/api/", "None", f"http://127.0.0.1:{port}/api")
     assert not marked(mark)
+    only_those_who_know_the_password_and_its_own_pages(ast.literal_eval(told), f"http://localhost:{port}")
+
+
+def only_those_who_know_the_password_and_its_own_pages(answers: dict[str, Any], own: str) -> None:
+    """With the password, except where it is what fails: each guard holds without the others."""
+    assert answers == {
+        "own": [(200, None), (200, None), (200, None), (200, own)],
+        "password": [401, 401],
+        "host": [400, 400, 400],
+        "origin": [(403, None)] * 3,
+        "preflight": (403, None),
+        "stream": [101, 403, 400],
+    }
 
 
 def listening(port: int) -> list[str]:

@@ -16,8 +16,7 @@ import pytest
 
 from artifacts.errors import ClipsmithError, NoServer, PrefectMisconfigured
 from artifacts.exit_codes import ExitCode
-from deployments.server.prefect_settings import agree_on_password, load_settings, require_api, require_home
-from tests.processes import SERVER_VARIABLES
+from deployments.server.prefect_settings import load_settings, require_api, require_home
 
 Serve = Callable[..., str]
 SECRET = "admin:hidden-word"
@@ -46,29 +45,6 @@ def serve() -> Iterator[Serve]:
             return f"http://127.0.0.1:{server.server_port}"
 
         yield start
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """`told(PREFECT_API_URL="...")`: Prefect's settings with these variables in the environment."""
-    from prefect.settings import get_current_settings
-
-    # Of a server that this process has brought for another test, or of the user's own.
-    for name in (*SERVER_VARIABLES, "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
-        monkeypatch.delenv(name, raising=False)
-    with ExitStack() as stack:
-
-        def set_(**variables: str) -> Any:
-            from prefect.context import SettingsContext
-            from prefect.settings import Settings
-
-            for name, value in variables.items():
-                monkeypatch.setenv(name, value)
-            profile = SettingsContext.get().profile  # type: ignore[union-attr]
-            stack.enter_context(SettingsContext(profile=profile, settings=Settings()))
-            return get_current_settings()
-
-        yield set_
 
 
 def refusal(error: type[ClipsmithError], settings: Any) -> ClipsmithError:
@@ -139,21 +115,6 @@ def test_passwords(told: Any, serve: Serve) -> None:
     with_password = url.replace("http://", f"http://{SECRET}@")
     shown = require_api(told(PREFECT_API_URL=with_password, PREFECT_API_AUTH_STRING=SECRET))
     assert shown == url.replace("http://", "http://...@")
-
-
-def test_the_server_that_is_started_and_its_client_have_one_password(
-    told: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "before")  # so that it is put back
-    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
-    agree_on_password(told())
-    assert "PREFECT_API_AUTH_STRING" not in os.environ
-    agree_on_password(told(PREFECT_SERVER_API_AUTH_STRING=SECRET))
-    assert os.environ["PREFECT_API_AUTH_STRING"] == SECRET
-    agree_on_password(told())
-    with pytest.raises(PrefectMisconfigured, match="do not match") as refused:
-        agree_on_password(told(PREFECT_API_AUTH_STRING="another"))
-    assert SECRET not in str(refused.value)
 
 
 def test_a_home_that_cannot_be_written(told: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ What is a test's own it makes itself: a model's name, a store, or what it finds 
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,15 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, traced: Path) -> Iterator[Up]:
+def canaries(receiver: Receiver) -> dict[str, str]:
+    """Variables with secrets that `up` is started with, each of which is found nowhere else."""
+    names = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    kept = {name: f"canary{secrets.token_hex(16)}" for name in names}
+    return kept | {"CLIPSMITH_WEBHOOK_URL": f"{receiver.url}/canary{secrets.token_hex(16)}"}
+
+
+@pytest.fixture(scope="package")
+def running(tmp_path_factory: pytest.TempPathFactory, canaries: dict[str, str], traced: Path) -> Iterator[Up]:
     """A server on PostgreSQL with a worker."""
     under: tuple[str, ...] = ()
     if shutil.which("strace"):
@@ -43,9 +52,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver, traced
     folder = tmp_path_factory.mktemp("stack")
     with (
         postgres() as database,
-        up(
-            folder, under=under, PREFECT_API_DATABASE_CONNECTION_URL=database, CLIPSMITH_WEBHOOK_URL=receiver.url
-        ) as started,
+        up(folder, under=under, PREFECT_API_DATABASE_CONNECTION_URL=database, **canaries) as started,
     ):
         yield started
 
