@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -105,7 +106,22 @@ def test_one_gpu_unless_told_otherwise() -> None:
 def test_the_image_and_what_runs_in_it() -> None:
     assert container()["image"] == IMAGE
     assert "command" not in container(), "the image's own entrypoint stays"
-    assert container()["args"] == ["prefect", "flow-run", "execute"]
+    shell, option, script = container()["args"]
+    assert (shell, option) == ("sh", "-c")
+    assert script.endswith("; exec prefect flow-run execute"), "Prefect's own command"
+
+
+@pytest.mark.parametrize(
+    ("given", "starts"),
+    [({}, False), ({"PREFECT_API_AUTH_STRING": ""}, False), ({"PREFECT_API_AUTH_STRING": "me:secret"}, True)],
+)
+def test_without_a_password_nothing_starts(given: dict[str, str], starts: bool, tmp_path: Path) -> None:
+    (tmp_path / "prefect").write_text("#!/bin/sh\necho started $*\n")
+    (tmp_path / "prefect").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | given
+    done = subprocess.run(container()["args"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout == "started flow-run execute\n", done.returncode == 0) == (starts, starts)
+    assert ("PREFECT_API_AUTH_STRING is empty" in done.stderr) is not starts
 
 
 @pytest.mark.parametrize("image", sorted(IMAGES))

@@ -14,6 +14,7 @@ from jsonschema.validators import validator_for
 from prefect.settings.legacy import _get_settings_fields  # the one list of all settings and their variables
 from prefect.settings.models.root import Settings
 
+from deployments.server.own_pages import own_origins
 from tests.docker.support import COMPOSE, EXAMPLE, IMAGES, REFERENCE, Dockerfile, compose
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
@@ -135,6 +136,7 @@ def test_the_port_that_is_published_is_the_one_the_page_calls() -> None:
     server = compose({"PREFECT_PORT": "5900"})["services"]["server"]
     assert server["ports"] == ["127.0.0.1:5900:4200"]
     assert server["environment"]["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:5900/api"
+    assert server["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == own_origins(5900)
 
 
 def test_one_waits_for_another_only_for_what_can_happen() -> None:

@@ -1,8 +1,8 @@
 """Who gets into a running `up`: whoever knows the password, from this machine's own pages; in a real browser.
 
-A page of another origin once made a deployment with a shell step here, and the worker ran it. It fails now because it does
-not know the password, because no other origin may read or ask anything, and because the server has no name but this
-machine's. Each guard is tried without the others where a page can do that.
+A page of another origin once made a deployment with a shell step here, and the worker ran it. It fails now because it
+does not know the password, because no other origin may read or ask anything, and because the server has no name but
+this machine's. Each guard is tried without the others where a page can do that.
 """
 
 from __future__ import annotations
