@@ -111,7 +111,13 @@ class _Comparison:
         for target in self.parameters.targets:
             reason = self._why_not(target)
             if reason is None:
-                outputs = (self._outputs(side, data, target) for side in self.sides.values())
+                outputs = [
+                    Outputs(
+                        made={encoder: self._embed(side, data, encoder, target) for encoder in self._encoders()},
+                        fp32={e: self._embed(side, data, e, REFERENCE) for e in ENCODERS if not side.no_fp32},
+                    )
+                    for side in self.sides.values()
+                ]
                 accuracy += accuracy_rows(data.open(), target, *outputs)
                 latency += [row for encoder in self._encoders() for row in self._timed(encoder, target)]
             else:
@@ -139,7 +145,7 @@ class _Comparison:
         return pinned.evaluation
 
     def _encoders(self) -> list[Encoder]:
-        """Those that were asked for and that both have.
+        """The encoders that were asked for and that both have.
 
         Raises:
             ConfigError: there is none.
@@ -167,11 +173,6 @@ class _Comparison:
         return backend_for(target).why_not_run(target)
 
     # --- accuracy ----------------------------------------------------------------------------------------------------
-
-    def _outputs(self, side: ReleaseSide, data: DataRef, target: str) -> Outputs:
-        made = {encoder: self._embed(side, data, encoder, target) for encoder in self._encoders()}
-        fp32 = {} if side.no_fp32 else {encoder: self._embed(side, data, encoder, REFERENCE) for encoder in ENCODERS}
-        return Outputs(made=made, fp32=fp32)
 
     def _embed(self, side: ReleaseSide, data: DataRef, encoder: Encoder, target: str) -> Embeddings:
         """As `optimize` calls the step, so that what it embedded is found in the cache."""

@@ -30,25 +30,25 @@ class KnownPlans:
     def remember(self, plan: str, run: object, published: Published) -> None:
         """Keep that `plan` led to this release, and that the flow run of this id made it."""
         entry = published.model_dump()
-        for key in (self._plan_key(plan), _run_key(run)):
+        for key in (self._key("plan", plan), f"release-of-{run}"):
             self._results.write(entry, key=key)
 
     def known(self, plan: str) -> Published | None:
         """The release that `plan` led to before, in this store."""
-        return self._read(self._plan_key(plan))
+        return self._read(self._key("plan", plan))
 
     def made_by(self, run: object) -> Published | None:
         """The release that a flow run led to."""
-        return self._read(_run_key(run))
+        return self._read(f"release-of-{run}")
 
     def remember_variant(self, variant: str, content: Content) -> None:
         """Keep what decided the last release of a variant: `flows.inputs.plan_content`."""
         if self.variant(variant) != content:
-            self._results.write(dict(content), key=self._variant_key(variant))
+            self._results.write(dict(content), key=self._key("variant", variant))
 
     def variant(self, variant: str) -> Content | None:
         """What decided a variant's last release; None where no version that is known kept it."""
-        key = self._variant_key(variant)
+        key = self._key("variant", variant)
         try:
             return read_content(self._results.read(key).result) if self._results.exists(key) else None
         except ValidationError:  # damaged
@@ -56,20 +56,14 @@ class KnownPlans:
 
     def judged(self, identity: str) -> bool:
         """Whether a release has been compared with its history."""
-        return bool(self._results.exists(self._judged_key(identity)))
+        return bool(self._results.exists(self._key("judged", identity)))
 
     def remember_judged(self, identity: str) -> None:
         """Keep that a release has been compared with its history."""
-        self._results.write({"judged": identity}, key=self._judged_key(identity))
+        self._results.write({"judged": identity}, key=self._key("judged", identity))
 
-    def _judged_key(self, identity: str) -> str:
-        return f"judged-{self._store}-{identity}"
-
-    def _variant_key(self, variant: str) -> str:
-        return f"variant-{self._store}-{variant}"
-
-    def _plan_key(self, plan: str) -> str:
-        return f"plan-{self._store}-{plan}"
+    def _key(self, kind: str, name: str) -> str:
+        return f"{kind}-{self._store}-{name}"
 
     def _read(self, key: str) -> Published | None:
         if not self._results.exists(key):
@@ -78,7 +72,3 @@ class KnownPlans:
             return Published.model_validate(self._results.read(key).result)
         except ValidationError:  # another version of clipsmith wrote it
             return None
-
-
-def _run_key(run: object) -> str:
-    return f"release-of-{run}"

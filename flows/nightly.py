@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from textwrap import indent
 from typing import NamedTuple, cast
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.runtime import deployment
+from prefect.states import Cancelling
 from pydantic import Field
 
 from artifacts.copies.opening import open_store
@@ -154,7 +156,7 @@ class _Night:
         return changes(last, content) or "nothing is remembered of its release"
 
     def _content(self, parameters: OptimizeParameters) -> Content:
-        """Reads, and digests, the checkpoint and the data."""
+        """Read, and digest, the checkpoint and the data."""
         recipe = recipe_of(parameters)
         snapshot = resolve(parameters.model, parameters.revision, self.store, parameters.name, parameters.chosen_size)
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, self.store))
@@ -187,7 +189,7 @@ class _Night:
             return _failure(variant, error).model_copy(update={"why": looked.why})
 
     def _remember(self, variant: str, content: Content) -> None:
-        """For the night after the next change; the release is there, whatever becomes of this."""
+        """Keep the content for the night after the next change; a failure here leaves the release alone."""
         try:
             self.plans.remember_variant(variant, content)
         except Exception as error:  # noqa: BLE001
@@ -211,19 +213,19 @@ class _Night:
 
         Once with its history, whoever made it: `optimize` by hand, or a night that ended before it came to this.
         """
-        production = _behind(self.store, release.model, variant.promote or "production")
+        production: Manifest | None = None
+        with suppress(AliasNotFound):
+            production = self.store.find(f"{release.model}:{variant.promote or 'production'}")
         judged = self.plans.judged(release.identity)
-        alarms = [] if judged else self._alarms(release)
+        alarms: list[str] = []
+        if not judged:
+            others, _ = history.read(self.store, release.model)
+            alarms = [sentence(finding) for finding in findings(others, release) if finding.alarming]
         report_regressions(release, alarms)
         if not judged:
             self.plans.remember_judged(release.identity)
         promoted = variant.promote is not None and self._promote(release, variant.promote)
         return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
-
-    def _alarms(self, release: Manifest) -> list[str]:
-        """Where a release is worse than the ones before it."""
-        others, _ = history.read(self.store, release.model)
-        return [sentence(finding) for finding in findings(others, release) if finding.alarming]
 
     def _promote(self, release: Manifest, alias: str) -> bool:
         """Whether the alias was moved: all gates passed, and it has not pointed here before (and been rolled back)."""
@@ -245,13 +247,6 @@ def _failure(variant: Variant, error: Exception) -> Outcome:
         return Outcome.failed(variant.name, str(error))
     get_run_logger().error("%s: unexpected error", variant.name, exc_info=error)
     return Outcome.failed(variant.name, f"{type(error).__name__}: {error}")
-
-
-def _behind(store: Store, model: str, alias: str) -> Manifest | None:
-    try:
-        return store.find(f"{model}:{alias}")
-    except AliasNotFound:
-        return None
 
 
 class Made(NamedTuple):
@@ -281,18 +276,11 @@ def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int
         ),
     )  # without an event loop it waits itself
     if run.state is None or not run.state.is_final():
-        _cancel(run.id)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run.id, Cancelling(message="the nightly run's time limit"))
         return Made(str(run.id), f"not done within {limit_s // _HOUR} h, and cancelled")
     return Made(str(run.id), _ending(run.state))
 
 
 def _ending(state: State) -> str:
     return ": ".join(words for words in (state.name, state.message) if words)
-
-
-def _cancel(run: UUID) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.states import Cancelling
-
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run, Cancelling(message="the nightly run's time limit"))

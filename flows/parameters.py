@@ -68,7 +68,7 @@ ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 
 
 def targets_in_forms(schema: dict[str, Any]) -> None:
-    """As `json_schema_extra` of a list of targets: the form offers those that there are, each once."""
+    """Let a form offer the targets that there are, each once; the `json_schema_extra` of a list of targets."""
     schema |= ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
@@ -99,17 +99,8 @@ class EncoderCalibration(FormModel):
 
     def candidates(self) -> tuple[Algorithm, ...]:
         """What is to be compared; the first wins ties."""
-        methods: tuple[Method, ...] = ("max", "percentile", "mse") if self.method == "auto" else (self.method,)
-        return tuple(map(self._algorithm, methods))
-
-    def _algorithm(self, method: Method) -> Algorithm:
-        match method:
-            case "percentile":
-                return Percentile(percentile=self.percentile)
-            case "mse":
-                return Mse()
-            case _:
-                return "max"
+        known: dict[str, Algorithm] = {"max": "max", "percentile": Percentile(percentile=self.percentile), "mse": Mse()}
+        return tuple(known.values()) if self.method == "auto" else (known[self.method],)
 
 
 class CalibrationParameters(FormModel):

@@ -44,7 +44,7 @@ from tasks.search.choice import Choice
 from tasks.search.evaluation import EncoderGraph, Evaluator
 from tasks.search.feeds import Feed, Feeds
 from tasks.search.journal import Journal
-from tasks.search.plan import Planner, Trial
+from tasks.search.plan import Trial
 from tasks.search.plot import front_plot
 from tasks.search.recipe_file import chosen, write_recipe
 from tasks.search.run import Batches, Measured, compare, evaluator, find, measure_all
@@ -53,7 +53,7 @@ from tasks.search.units import Unit
 WIDEST = "fp8-compact"
 """The recipe that has everything in FP8 that can be: where a search starts unless it is told otherwise."""
 _VERSION = 1
-"""Of what the journal holds: raise it when a measurement changes."""
+"""The version of what the journal holds: raise it when a measurement changes."""
 _BATCH = 32
 """Samples of a variant's forward pass: enough rows for the products, few enough for the memory of large models."""
 
@@ -105,7 +105,13 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         ConfigError: there is nothing to search for, or the journal is another search's.
     """
     recipe = load_recipe(parameters.recipe)
-    _require_file(settings.out)
+    if settings.out.suffix not in (".yaml", ".yml") or not settings.out.parent.is_dir():
+        raise ConfigError(
+            f"{settings.out} cannot become a recipe file",
+            where="--out",
+            expected="a .yaml file in a folder that exists",
+            fix="for example --out recipe.yaml",
+        )
     with activate(open_store(parameters.store)):
         inputs = _Inputs.of(parameters, recipe)
         journal = Journal(settings.journal, inputs.digest(settings))
@@ -114,32 +120,11 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         evaluate = evaluator(measured, source.rows, parameters.gates, journal)
         planner = find(measured, evaluate, settings.budget)
         rival = compare(source.auto_quantize(measured), evaluate, settings.budget) if settings.compare else []
-    return _conclude(planner, rival, measured, recipe, parameters.gates, settings)
-
-
-def _require_file(out: Path) -> None:
-    if out.suffix not in (".yaml", ".yml") or not out.parent.is_dir():
-        raise ConfigError(
-            f"{out} cannot become a recipe file",
-            where="--out",
-            expected="a .yaml file in a folder that exists",
-            fix="for example --out recipe.yaml",
-        )
-
-
-def _conclude(
-    planner: Planner,
-    rival: Sequence[Trial],
-    measured: Measured,
-    recipe: Recipe,
-    gates: Gates,
-    settings: SearchSettings,
-) -> Found:
     passed = any(trial.passed for trial in planner.trials)
     plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities, rival)
     settings.plot.write_text(plot, encoding="utf-8")
     best = planner.best()
-    write_recipe(chosen(recipe, best.choice), settings.out, _description(best, recipe, gates))
+    write_recipe(chosen(recipe, best.choice), settings.out, _description(best, recipe, parameters.gates))
     return Found(best, tuple(planner.trials), tuple(rival), measured, settings)
 
 
@@ -189,17 +174,13 @@ class _Inputs:
         checked = check(snapshot)
         check_parity(snapshot, checked.preprocess)
         # What is judged, how it is built and what it is called do not change what is measured.
-        return cls(snapshot, checked, data, plan(_measured_by(parameters), recipe, snapshot, data))
+        sections = {"model", "revision", "image_size", "recipe", "calibration", "evaluation"}
+        decisive = OptimizeParameters.model_validate(parameters.model_dump(include=sections) | {"targets": []})
+        return cls(snapshot, checked, data, plan(decisive, recipe, snapshot, data))
 
     def digest(self, settings: SearchSettings) -> str:
-        """Of everything that decides what the journal holds; gates and budget are only what is made of it."""
+        """The digest of everything that decides what the journal holds: gates and budget do not."""
         return digest_json([_VERSION, self.plan, settings.samples, settings.seed])
-
-
-def _measured_by(parameters: OptimizeParameters) -> OptimizeParameters:
-    """The parameters without those that no measurement of a search depends on."""
-    kept = parameters.model_dump(include={"model", "revision", "image_size", "recipe", "calibration", "evaluation"})
-    return OptimizeParameters.model_validate(kept | {"targets": []})
 
 
 @dataclass
@@ -233,7 +214,7 @@ class _Source:
         }
 
     def _amax(self, encoder: Encoder) -> dict[str, float]:
-        """By quantizer, as `optimize` would calibrate it: a maximum does not depend on what else is quantized."""
+        """The amax by quantizer, as `optimize` calibrates it: a maximum does not depend on what else is quantized."""
         amax: dict[str, float] | None = self.journal.get("amax", encoder)
         if amax is None:
             data = self.inputs.data.calibration

@@ -33,7 +33,25 @@ class Schedule(Strict):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, text: str) -> str:
-        _require_cron(text)
+        """Prefect takes a sixth field for seconds, and a date that never comes; people mean neither."""
+        from prefect.server.schemas.schedules import CronSchedule
+
+        fields = text.split()
+        if len(fields) > 5:
+            raise ValueError(
+                f"{text!r} has {len(fields)} fields, which would mean seconds, too: write {_FIELDS}, "
+                "as '0 3 * * *' for every night at 3"
+            )
+        try:
+            schedule = CronSchedule(cron=text)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not a cron expression: write {_FIELDS}, as '0 3 * * *'") from error
+        start = datetime(2026, 1, 1, tzinfo=UTC)  # any: a date that comes at all comes within its search of decades
+        try:
+            with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
+                thread.submit(lambda: asyncio.run(schedule.get_dates(n=1, start=start))).result()
+        except ValueError as error:
+            raise ValueError(f"{text!r} never comes: no month that it names has such a day") from error
         return text
 
     @field_validator("timezone")
@@ -62,32 +80,6 @@ class BadVariant:
 
     name: str
     error: ClipsmithError
-
-
-def _require_cron(text: str) -> None:
-    """Prefect takes a sixth field for seconds, and a date that never comes; people mean neither.
-
-    Raises:
-        ValueError.
-    """
-    from prefect.server.schemas.schedules import CronSchedule
-
-    fields = text.split()
-    if len(fields) > 5:
-        raise ValueError(
-            f"{text!r} has {len(fields)} fields, which would mean seconds, too: write {_FIELDS}, "
-            "as '0 3 * * *' for every night at 3"
-        )
-    try:
-        schedule = CronSchedule(cron=text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a cron expression: write {_FIELDS}, as '0 3 * * *'") from error
-    start = datetime(2026, 1, 1, tzinfo=UTC)  # any: a date that comes at all comes within its search of decades
-    try:
-        with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
-            thread.submit(lambda: asyncio.run(schedule.get_dates(n=1, start=start))).result()
-    except ValueError as error:
-        raise ValueError(f"{text!r} never comes: no month that it names has such a day") from error
 
 
 def variants_folder() -> Path:

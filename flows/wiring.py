@@ -61,7 +61,7 @@ def short_name(model: str) -> str:
 
 
 def run_name(parameters: OptimizeParameters, revision: str | None) -> str:
-    """Under which a run is shown: model, revision and recipe, as far as they are known."""
+    """The name of a run: model, revision and recipe, as far as they are known."""
     parts = (short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
     return " ".join(part for part in parts if part)
 
@@ -137,7 +137,7 @@ class Wiring:
         return checked.preprocess
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
-        """Per encoder, the object that holds its `amax.parquet`."""
+        """The object that holds the `amax.parquet` of each encoder."""
         if self.recipe is None:
             return {}
         if snapshot.calibrated:

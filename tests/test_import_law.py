@@ -113,9 +113,11 @@ def step_modules() -> set[str]:
     found = set()
     for name in sources():
         for node in ast.walk(syntax(name)) if name.startswith("tasks.") else ():
-            for mark in getattr(node, "decorator_list", []):
-                function = mark.func if isinstance(mark, ast.Call) else mark
-                if getattr(function, "id", None) in STEP_MARKS:
+            marks = [*getattr(node, "decorator_list", []), *([node.value] if isinstance(node, ast.Assign) else [])]
+            for mark in marks:  # `@cached_step(...)`, `@task`, or `name = cached_step(...)(function)`
+                while isinstance(mark, ast.Call):
+                    mark = mark.func
+                if getattr(mark, "id", None) in STEP_MARKS:
                     found.add(name)
     return found
 

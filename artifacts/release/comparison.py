@@ -30,7 +30,7 @@ class MetricChange:
 
     @property
     def about(self) -> Measurement:
-        """Either side, for what both are about."""
+        """The side that there is, for what both are about."""
         known = self.after or self.before
         assert known is not None
         return known
@@ -41,7 +41,7 @@ class MetricChange:
         return None if self.before is None or self.after is None else self.after.value - self.before.value
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The same as JSON values."""
         ends = ("value", "low", "high")
         sides = {
             name: None if side is None else {end: getattr(side, end) for end in ends}
@@ -61,7 +61,7 @@ class Comparison:
     metrics: tuple[MetricChange, ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The same as JSON values."""
         return {
             "before": self.before,
             "after": self.after,
@@ -74,16 +74,18 @@ def compare(before: Manifest, after: Manifest) -> Comparison:
     """What is not the same in two releases; equal things are left out."""
     left, right = _subjects(before), _subjects(after)
     found = {name: _changes(left[name], right[name]) for name in left}
+    old, new = ({m.key: m for m in measurements(manifest.tables)} for manifest in (before, after))
+    metrics = (MetricChange(old.get(key), new.get(key)) for key in _in_order(old, new))
     return Comparison(
         before=before.ref,
         after=after.ref,
         sections={name: changes for name, changes in found.items() if changes},
-        metrics=tuple(_metrics(before, after)),
+        metrics=tuple(metric for metric in metrics if metric.before != metric.after),
     )
 
 
 def _subjects(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """All that is no number, flat, by subject, in the order in which people ask."""
+    """Everything but numbers, flat, by subject, in the order in which people ask."""
     provenance = manifest.provenance
     recipe = {"name": provenance.recipe, "digest": provenance.recipe_digest, "content": provenance.recipe_content}
     cells: dict[str, dict[str, Any]] = {"graph": {}, "tables": {}}
@@ -134,14 +136,6 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
     pairs = ((name, before.get(name), after.get(name)) for name in _in_order(before, after))
     return tuple(Change(name, left, right) for name, left, right in pairs if left != right)
-
-
-def _metrics(before: Manifest, after: Manifest) -> Iterator[MetricChange]:
-    left, right = ({m.key: m for m in measurements(manifest.tables)} for manifest in (before, after))
-    for key in _in_order(left, right):
-        change = MetricChange(left.get(key), right.get(key))
-        if change.before != change.after:
-            yield change
 
 
 def _in_order(before: Iterable[Any], after: Iterable[Any]) -> list[Any]:

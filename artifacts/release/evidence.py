@@ -13,7 +13,7 @@ from artifacts.manifest import Row
 from artifacts.schema import number
 
 _PICTURE = r"(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?"
-"""Nothing else gets into the page as a picture: it loads nothing from elsewhere."""
+"""All that the page takes as a picture: it loads nothing from elsewhere."""
 
 
 class Series(NamedTuple):

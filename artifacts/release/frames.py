@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def headline(tables: Tables) -> list[Row]:
 
     Sizes are in MB (10^6 bytes). Every row has the same columns; those at the end depend on the engine targets.
     """
-    encoders = _unique(row["encoder"] for row in tables.get("sizes", ()))
+    encoders = tuple(dict.fromkeys(row["encoder"] for row in tables.get("sizes", ())))
     groups: list[tuple[Cell, tuple[Cell, ...]]] = [(encoder, (encoder,)) for encoder in encoders]
     if len(encoders) > 1 or any(row["encoder"] == "both" for row in tables.get("accuracy", ())):
         # With one encoder optimized, both together still have an accuracy, but no sizes of their own.
@@ -77,14 +77,10 @@ def _headline_row(tables: Tables, name: Cell, members: Sequence[Cell]) -> Row:
         row[metric] = _accuracy(tables, name, "fp8", metric)
     for precision in _PRECISIONS:
         row[f"top1_{precision}"] = _accuracy(tables, name, precision, "top1")
-    for target in _unique(row["target"] for row in tables.get("sizes", ()) if row["target"] != "onnx"):
+    for target in dict.fromkeys(row["target"] for row in tables.get("sizes", ()) if row["target"] != "onnx"):
         for precision in ("fp16", "fp8"):
             row[f"{target}_{precision}_mb"] = _megabytes(tables, members, precision, target)
     return row
-
-
-def _unique(values: Iterable[Cell]) -> tuple[Cell, ...]:
-    return tuple(dict.fromkeys(values))
 
 
 def _megabytes(tables: Tables, members: Sequence[Cell], precision: str, target: Cell) -> float | None:

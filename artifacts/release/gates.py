@@ -8,7 +8,7 @@ the release is not accepted, and the result says how many samples would settle i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -97,7 +97,7 @@ class Gates(FormModel):
     )
 
     def gates(self) -> tuple[Gate, ...]:
-        """Those that are on. What was set to another value than the default is required to be measured."""
+        """The gates that are on. A bound that differs from its default must be measured."""
         fields = type(self).model_fields
         gates = tuple(
             Gate(
@@ -113,14 +113,12 @@ class Gates(FormModel):
             OVER_CHANCE[0]: (self.max_top1_drop, self.max_class_recall_drop),
             OVER_CHANCE[1]: (self.max_recall_drop,),
         }
-        return (*gates, *_above_chance(*(metric for metric, bounds in over.items() if any(bounds))))
-
-
-def _above_chance(*metrics: str) -> Iterator[Gate]:
-    """An evaluation set has one of the metrics: the other task's is not asked for."""
-    if metrics:
-        where = {"precision": ("fp32",), "metric": metrics}
-        yield Gate(name="above_chance", table="accuracy", column="value", where=where, proof=True, min=0.0)
+        # An evaluation set has one of the metrics: the other task's is not asked for.
+        where = {"precision": ("fp32",), "metric": tuple(metric for metric, bounds in over.items() if any(bounds))}
+        if not where["metric"]:
+            return gates
+        above = Gate(name="above_chance", table="accuracy", column="value", where=where, proof=True, min=0.0)
+        return (*gates, above)
 
 
 _COSINES: dict[str, Any] = {"table": "accuracy", "column": "value"}

@@ -51,27 +51,23 @@ def measurements(tables: Tables) -> Iterator[Measurement]:
     """Every number of every table, in the tables' order; values that are missing are left out."""
     for name, schema in SCHEMAS.items():
         for row in tables.get(name, ()):
-            if name == "accuracy":
-                yield from _scored(row)
-            else:
+            if name != "accuracy":
                 yield from _counted(schema, row)
+            elif (value := number(row, "value")) is not None:
+                metric = str(row["metric"])
+                yield _measurement("accuracy", row, "value", value, metric, _unit_of(metric))
 
 
 def texts(tables: Tables) -> Iterator[tuple[str, str, str | None]]:
     """(table, what it is about, text) of every cell with words in it: states, notes, precisions, nodes."""
     for name, schema in SCHEMAS.items():
         for row in tables.get(name, ()):
+            about = [each for each in (*GROUPS, *_ABOUT.get(name, ())) if row.get(each) is not None]
+            subject = " ".join(_part(each, row) for each in about)
             for column in _values(schema):
                 if column.kind == "str":
                     value = row.get(column.name)
-                    yield name, f"{_subject(schema, row)} {column.name}", None if value is None else str(value)
-
-
-def _scored(row: Row) -> Iterator[Measurement]:
-    value = number(row, "value")
-    if value is not None:
-        name = str(row["metric"])
-        yield _measurement("accuracy", row, "value", value, name, _unit_of(name))
+                    yield name, f"{subject} {column.name}", None if value is None else str(value)
 
 
 def _counted(schema: Table, row: Row) -> Iterator[Measurement]:
@@ -92,11 +88,6 @@ def _values(schema: Table) -> list[Column]:
     """The columns that hold results rather than what a row is about."""
     about = (*GROUPS, *_ABOUT.get(schema.name, ()), *(("metric",) if schema.name == "accuracy" else ()))
     return [column for column in schema.columns if column.name not in about]
-
-
-def _subject(schema: Table, row: Row) -> str:
-    names = [name for name in (*GROUPS, *_ABOUT.get(schema.name, ())) if row.get(name) is not None]
-    return " ".join(_part(name, row) for name in names)
 
 
 def _part(name: str, row: Row) -> str:

@@ -30,7 +30,7 @@ from artifacts.schema import MEASURED, number
 Verdict = Literal["steady", "regression", "drift", "improved", "too few"]
 WINDOW = 10
 FEWEST = 6
-"""With fewer comparable releases there is no telling what is usual."""
+"""Fewer comparable releases do not show what is usual."""
 _WIDE, _NARROW = 12.0, 3.0
 """How many deviations a single value, and each of the last three, may be off, with `WINDOW` values to judge by."""
 _LASTING = 3
@@ -197,7 +197,7 @@ _Found = Iterator[tuple[str, str, _Reading]]
 
 
 def _accuracy(manifest: Manifest) -> _Found:
-    """Of FP8: mean cosines, and what the task loses against FP16 and FP32."""
+    """FP8's mean cosines, and what the task loses against FP16 and FP32."""
     data = manifest.provenance.evaluation.digest
     for row in manifest.tables.get("accuracy", ()):
         value, metric = number(row, "value"), str(row["metric"])

@@ -12,7 +12,7 @@ _POWERFUL = NormalDist().inv_cdf(POWER)
 
 
 def samples_needed(samples: int, low: float, high: float, distance: float) -> int | None:
-    """With how many samples the 95 % interval of a value `distance` away from a bound leaves that bound outside.
+    """The number of samples with which the 95 % interval of a value `distance` from a bound leaves that bound outside.
 
     Assumes that the value and the spread of samples are what `samples` of them showed; where none of them differ, the
     spread is what it could still be, and fewer may do. The standard error s is the

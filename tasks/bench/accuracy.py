@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,16 +59,9 @@ class Scores:
         return [*fidelity, *(row for n, row in enumerate(rows) if row not in rows[:n])]
 
     def _task(self, target: str) -> Iterator[Row]:
-        sides: dict[str, Side] = {}
-        for precision in ("fp32", "fp16", "fp8"):
-            pair = self._pair(target, precision)
-            if len(pair) == 2:
-                sides[precision] = Side(pair["image"], pair["text"])
+        pairs = {"fp32": self._evaluation.references}  # of no target, and always there
+        for precision in ("fp16", "fp8"):
+            pairs[precision] = {e: a for (e, t, p), a in self._arrays.items() if (t, p) == (target, precision)}
+        sides = {p: Side(pair["image"], pair["text"]) for p, pair in pairs.items() if len(pair) == 2}
         chance = importlib.util.find_spec("scipy") is not None
         yield from task_statistics(self._evaluation.task, target, _REFERENCE, sides, chance=chance)
-
-    def _pair(self, target: str, precision: str) -> Mapping[str, NDArray[np.float32]]:
-        """Embeddings by encoder; FP32's, which are of no target, are always there."""
-        if precision == "fp32":
-            return self._evaluation.references
-        return {e: array for (e, t, p), array in self._arrays.items() if (t, p) == (target, precision)}

@@ -18,7 +18,7 @@ Embedder = Callable[[Mapping[str, NDArray[Any]], int], NDArray[np.float32]]
 
 
 def embedder(call: Callable[..., torch.Tensor]) -> Embedder:
-    """Of an encoder that takes tensors on the device."""
+    """Make the embedder of an encoder that takes tensors on the device."""
 
     def embed(feed: Mapping[str, NDArray[Any]], batch: int) -> NDArray[np.float32]:
         total = len(next(iter(feed.values())))

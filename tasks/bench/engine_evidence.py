@@ -35,7 +35,11 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
         fp8_gemm_share=_known_share(layers, weights),
         fp8_attention_share=inspector.fp8_share(layers, "attention", weights),
         fallen_back=tuple(_fallen_back(layers, graph)),
-        layers=tuple(_by_module(layers, milliseconds)) if timed else (),
+        layers=tuple(
+            Layer(" + ".join(layer.modules), milliseconds[layer.name] * 1e3)
+            for layer in layers
+            if timed and layer.kind != "other" and layer.modules and layer.name in milliseconds
+        ),
         kernels=tuple(kernels[:_SHOWN]) if timed else (),
         source="engine inspector",
         weighed_by="time" if timed else "number",
@@ -59,17 +63,13 @@ def _known_share(layers: tuple[inspector.Layer, ...], weights: Mapping[str, floa
 
 def _fallen_back(layers: tuple[inspector.Layer, ...], graph: OnnxGraph) -> list[FallBack]:
     """Quantized products that the engine computes in another precision, a module once."""
+    products = (node for node in graph.nodes if node.op_type == "MatMul")
+    quantized = {module_of(node) for node in products if None not in map(graph.dequantized, node.input)}
     found: dict[str, FallBack] = {}
-    for fall in inspector.fall_backs(layers, _quantized(graph)):
+    for fall in inspector.fall_backs(layers, quantized):
         by = f" by {fall.tactic}" if fall.tactic else ""
         found.setdefault(fall.module, FallBack(fall.module, f"the engine computes it in {fall.precision}{by}"))
     return list(found.values())
-
-
-def _quantized(graph: OnnxGraph) -> set[str]:
-    """Modules with a product whose operands are both quantized in the graph."""
-    products = (node for node in graph.nodes if node.op_type == "MatMul")
-    return {module_of(node) for node in products if None not in map(graph.dequantized, node.input)}
 
 
 def _attentions(graph: OnnxGraph) -> set[str]:
@@ -84,12 +84,3 @@ def _attentions(graph: OnnxGraph) -> set[str]:
 def _is_weight(graph: OnnxGraph, name: str) -> bool:
     scaled = graph.dequantized(name)
     return (name if scaled is None else scaled.tensor) in graph.constants
-
-
-def _by_module(layers: tuple[inspector.Layer, ...], milliseconds: Mapping[str, float]) -> list[Layer]:
-    """Each product and fused attention with its modules and microseconds."""
-    return [
-        Layer(" + ".join(layer.modules), milliseconds[layer.name] * 1e3)
-        for layer in layers
-        if layer.kind != "other" and layer.modules and layer.name in milliseconds
-    ]

@@ -9,6 +9,7 @@ import importlib.util
 import shlex
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,13 @@ def why_not(target: str, precision: Precision) -> str | None:
     return backend.why_not_build(target) or backend.why_not_run(target) or no_fp8
 
 
+@dataclass(frozen=True)
 class EngineVariant:
-    """See `tasks.bench.variant.Variant`."""
+    """See `tasks.bench.variant.Variant`; `named` is what the commands by hand call the engine."""
 
-    def __init__(self, graph: OnnxGraph, engine: DeviceEngine, named: Engine) -> None:
-        self._graph = graph
-        self._engine = engine
-        self._named = named
+    graph: OnnxGraph
+    engine: DeviceEngine
+    named: Engine
 
     @classmethod
     def load(cls, path: Path, target: str, batches: Sequence[int]) -> EngineVariant:
@@ -58,12 +59,11 @@ class EngineVariant:
         Raises:
             EngineUnavailable, BuildError, EngineFailed, ObjectDamaged.
         """
+        from tasks.engines.base import BatchProfile
         from tasks.engines.by_hand import Engine
 
         graph = OnnxGraph.load(path)
         name = f"{path.stem}.{target}.engine"
-        from tasks.engines.base import BatchProfile
-
         profile = BatchProfile(min=min(batches), opt=max(batches), max=max(batches))  # one engine for all of them
         engine = _shipped(path.with_name(name), target, profile) or _built(path, target, profile)
         home = path.parent.name
@@ -77,14 +77,10 @@ class EngineVariant:
         )
         return cls(graph, engine, named)
 
-    @property
-    def graph(self) -> OnnxGraph:
-        return self._graph
-
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         import torch
 
-        size = self._engine.profile.max
+        size = self.engine.profile.max
         starts = range(0, len(inputs[0]), size)
         return torch.cat([self._once([tensor[start : start + size] for tensor in inputs]) for start in starts])
 
@@ -92,10 +88,10 @@ class EngineVariant:
         """One batch of at most the profile's largest, filled up to its smallest with its last row."""
         import torch
 
-        missing = max(0, self._engine.profile.min - len(inputs[0]))
+        missing = max(0, self.engine.profile.min - len(inputs[0]))
         bound = self._bind([torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x for x in inputs])
         embeddings = _enqueue(bound)
-        _wait()  # a context must outlive its work
+        torch.cuda.synchronize()  # a context must outlive its work
         return embeddings[: len(inputs[0])]
 
     def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
@@ -107,24 +103,26 @@ class EngineVariant:
     def commands(self, batch: int) -> Commands:
         from tasks.engines.by_hand import build_command, run_command
 
-        return Commands(shlex.join(build_command(self._named)), shlex.join(run_command(self._named, batch)))
+        return Commands(shlex.join(build_command(self.named)), shlex.join(run_command(self.named, batch)))
 
     def close(self) -> None:
-        self._engine.close()
+        self.engine.close()
 
     def _bind(self, inputs: Sequence[torch.Tensor]) -> Bound:
-        return self._engine.bind({port.name: x for port, x in zip(self._graph.inputs, inputs, strict=True)})
+        return self.engine.bind({port.name: x for port, x in zip(self.graph.inputs, inputs, strict=True)})
 
     def _evidence(self, inputs: Sequence[torch.Tensor]) -> Evidence:
-        """From a context of its own: one that reports its layers is slower."""
+        """Profile the layers in a context of its own: one that reports its layers is slower."""
+        import torch
+
         from tasks.bench.engine_evidence import engine_evidence, no_evidence
 
         try:
             bound = self._bind(inputs)
             _enqueue(bound)
-            times = self._engine.layer_times(bound, _stream(), _PROFILED_RUNS)
-            _wait()
-            return engine_evidence(self._engine.layers(bound), times, self._graph)
+            times = self.engine.layer_times(bound, torch.cuda.current_stream().cuda_stream, _PROFILED_RUNS)
+            torch.cuda.synchronize()
+            return engine_evidence(self.engine.layers(bound), times, self.graph)
         except (EngineFailed, RuntimeError) as error:  # what was timed before counts all the same
             return no_evidence(f"the runtime does not tell: {error}")
 
@@ -171,18 +169,7 @@ def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
 
 
 def _enqueue(bound: Bound) -> Any:
-    """On the stream that is current, which is the captured one during a capture."""
-    return bound.enqueue(_stream())
-
-
-def _wait() -> None:
+    """Run on the current stream, which is the captured one during a capture."""
     import torch
 
-    torch.cuda.synchronize()
-
-
-def _stream() -> int:
-    import torch
-
-    handle: int = torch.cuda.current_stream().cuda_stream
-    return handle
+    return bound.enqueue(torch.cuda.current_stream().cuda_stream)

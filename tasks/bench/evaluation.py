@@ -24,7 +24,7 @@ _INPUT, _REFERENCE, _TASK = "input", "fp32", "task"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """By encoder: `inputs`, arrays (n, ...) by input name, pixels in FP16; `references`, FP32 embeddings (n, d)."""
+    """By encoder: `inputs` are arrays (n, ...) by input name, pixels in FP16; `references` FP32 embeddings (n, d)."""
 
     inputs: Mapping[str, Mapping[str, NDArray[Any]]]
     references: Mapping[str, NDArray[np.float32]]
@@ -79,10 +79,7 @@ def _from(arrays: Mapping[str, NDArray[Any]]) -> Evaluation:
             task[name] = array
     if inputs.keys() != references.keys() or not inputs:
         raise ValueError(f"inputs of {sorted(inputs)}, embeddings of {sorted(references)}")
-    return Evaluation(inputs, references, _task(task))
-
-
-def _task(fields: Mapping[str, NDArray[Any]]) -> Task:
-    if "labels" in fields:
-        return Classification(int(fields["classes"]), fields["prompts"], fields["labels"])
-    return Retrieval(fields["pictures"], fields["captions"], fields["pairs"])
+    if "labels" in task:
+        classification = Classification(int(task["classes"]), task["prompts"], task["labels"])
+        return Evaluation(inputs, references, classification)
+    return Evaluation(inputs, references, Retrieval(task["pictures"], task["captions"], task["pairs"]))

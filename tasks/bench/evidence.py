@@ -7,6 +7,7 @@ and FlashAttention's (`flash`, `sdpa`), and ours.
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from tasks.torch_fp8.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, 
 
 Kind = Literal["gemm", "attention", "other"]
 _POINTWISE = re.compile(r"triton_(poi|per|red)_|elementwise|layer_norm|Memset|Memcpy")
-"""Their names list what they fuse, products in front of them included."""
+"""These kernels' names list what they fuse, including the products in front of them."""
 _ATTENTION = re.compile(r"flash|sdpa|fmha|attention", re.IGNORECASE)
 _GEMM = re.compile(
     r"nvjet|gemm|gemv|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
@@ -173,9 +174,8 @@ def _step_name(step: object) -> str | None:
 
 
 def _heaviest(kernels: Sequence[Kernel], count: int = 12) -> list[tuple[str, int, float]]:
-    totals: dict[str, tuple[int, float]] = {}
+    launches, spent = Counter[str](), defaultdict[str, float](float)
     for kernel in kernels:
-        launches, spent = totals.get(kernel.name, (0, 0.0))
-        totals[kernel.name] = (launches + 1, spent + kernel.duration)
-    ranked = sorted(totals.items(), key=lambda item: -item[1][1])
-    return [(name, launches, spent) for name, (launches, spent) in ranked[:count]]
+        launches[kernel.name] += 1
+        spent[kernel.name] += kernel.duration
+    return [(name, launches[name], spent[name]) for name in sorted(spent, key=lambda name: -spent[name])[:count]]

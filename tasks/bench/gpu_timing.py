@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -27,7 +26,7 @@ _WINDOW = 10
 _MAX_WARM_UP_S = 3.0
 _MIN_ROUNDS = 3
 _MIN_RUNS = 3
-"""In a block, however long one takes."""
+"""Runs that a block has, however long one takes."""
 _CAPTURE_CALLS = 3
 """Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
 Name = TypeVar("Name", bound=str)
@@ -70,17 +69,13 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[Any]], mode: Cap
             outputs.append(module(*inputs))
         pool = pool or graph.pool()
         graphs.append(graph)
-    return partial(_replay, graphs, outputs, sets)
 
+    def replay(index: int) -> torch.Tensor:
+        chosen = index % len(sets)  # what the graphs work on, which must stay
+        graphs[chosen].replay()
+        return outputs[chosen]
 
-def _replay(
-    graphs: Sequence[torch.cuda.CUDAGraph], outputs: Sequence[torch.Tensor], sets: object, index: int
-) -> torch.Tensor:
-    """One graph once, and where it leaves its output. `sets` is what the graphs work on, which must stay."""
-    del sets
-    chosen = index % len(graphs)
-    graphs[chosen].replay()
-    return outputs[chosen]
+    return replay
 
 
 def capture_if_possible(call: Callable[..., Any], sets: Sequence[Sequence[Any]]) -> tuple[Run, str | None]:
@@ -163,7 +158,7 @@ def interleave(
 
 
 def _block(run: Run, seconds: float, timer: Callable[[Run, int], float]) -> NDArray[np.float64]:
-    """As many runs as fit, on inputs that rotate."""
+    """Time as many runs as fit into these seconds, on inputs that rotate."""
     times: list[float] = []
     deadline = time.monotonic() + seconds
     while len(times) < _MIN_RUNS or time.monotonic() < deadline:

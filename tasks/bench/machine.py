@@ -25,9 +25,7 @@ def why_no_gpu() -> str | None:
     """Why nothing can be timed on this machine; None when it can."""
     import torch
 
-    if not torch.cuda.is_available():
-        return "no CUDA device is visible to PyTorch"
-    return None
+    return None if torch.cuda.is_available() else "no CUDA device is visible to PyTorch"
 
 
 def describe(rates: DeviceRates | None) -> Machine:

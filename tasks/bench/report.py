@@ -91,7 +91,7 @@ class Machine:
 
 @dataclass
 class BenchReport:
-    """All of it; `format` changes when a field changes its meaning.
+    """All that a bench found; `format` changes when a field changes its meaning.
 
     `accuracy` has the columns of a release's table of that name; `unscored` says why what it lacks is not there.
     """

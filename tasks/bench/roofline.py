@@ -7,13 +7,14 @@ products costs nothing in this limit: a perfect compiler would fuse it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
+from tasks.bench.gpu_timing import Run, milliseconds
 from tasks.torch_fp8.onnx_graph import OnnxGraph, attribute, module_of
 
 _SMALL = 1024
@@ -91,7 +92,7 @@ def _size(shape: Iterable[int]) -> int:
 
 
 def _shapes(graph: OnnxGraph, batch: int) -> dict[str, tuple[int, ...]]:
-    """Of every tensor, by ONNX's shape inference on a copy whose large constants are declared, not copied."""
+    """The shape of every tensor: ONNX infers it on a copy that declares large constants without their values."""
     light = onnx.GraphProto(name="shapes")
     light.node.extend(graph.nodes)
     for name, tensor in graph.constants.items():
@@ -122,31 +123,21 @@ def measure_rates() -> DeviceRates:
 
     x, y = (torch.randn(_SIDE, _SIDE, device="cuda", dtype=torch.float16) for _ in range(2))
     flops = 2 * _SIDE**3
-    fp16 = flops / _seconds(lambda: x @ y)
+    fp16 = flops / _seconds(lambda _: x @ y)
     fp8 = None
     if torch.cuda.get_device_capability() >= (8, 9):
         a, b = x.to(torch.float8_e4m3fn), y.to(torch.float8_e4m3fn)
         one = torch.ones((), device="cuda")
 
-        def scaled() -> None:
-            torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.float16, use_fast_accum=True)
-
-        fp8 = flops / _seconds(scaled)
+        fp8 = flops / _seconds(
+            lambda _: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.float16, use_fast_accum=True)
+        )
     source = torch.empty(_COPY_BYTES // 4, device="cuda").normal_()
     target = torch.empty_like(source)
-    return DeviceRates(fp16, fp8, 2 * _COPY_BYTES / _seconds(lambda: target.copy_(source)))
+    return DeviceRates(fp16, fp8, 2 * _COPY_BYTES / _seconds(lambda _: target.copy_(source)))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Run) -> float:
     """Median of single runs by CUDA events."""
-    import torch
-
-    times = []
-    for _ in range(_REPEATS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return float(np.median(times[_REPEATS // 4 :]))
+    times = [milliseconds(work, index) for index in range(_REPEATS)]
+    return float(np.median(times[_REPEATS // 4 :])) / 1e3

@@ -15,7 +15,6 @@ from artifacts.errors import ClipsmithError, DataError, EngineUnavailable, Unkno
 from tasks.bench import engine_target, machine, torch_target
 from tasks.bench.accuracy import Scores
 from tasks.bench.evaluation import Evaluation
-from tasks.bench.evidence import Evidence
 from tasks.bench.gate import judge
 from tasks.bench.gpu_timing import interleave, warm_up, with_transfers
 from tasks.bench.layers import layer_rows
@@ -64,7 +63,12 @@ def bench(
     rates = measure_rates()
     report.machine = machine.describe(rates)
     end = None if settings.seconds is None else time.monotonic() + settings.seconds
-    scores, encoders = _scores(folder, report), _encoders(folder)
+    scores: Scores | None = None
+    try:
+        scores = Scores(Evaluation.load(folder))
+    except DataError as error:
+        report.unscored.append(error.what)
+    encoders = _encoders(folder)
     for place, encoder in enumerate(encoders):
         now = time.monotonic()
         deadline = None if end is None else now + (end - now) / (len(encoders) - place)
@@ -72,33 +76,23 @@ def bench(
     return report
 
 
-def _scores(folder: Path, report: BenchReport) -> Scores | None:
-    """What accuracy is measured with; where it cannot be, the report says why."""
-    try:
-        return Scores(Evaluation.load(folder))
-    except DataError as error:
-        report.unscored.append(error.what)
-        return None
-
-
 def not_measured(
     name: str, settings: BenchSettings, reason: str, command: str, encoders: Sequence[str] = ENCODERS
 ) -> BenchReport:
     """What is reported where nothing can be timed, for this reason."""
-    rows = [row for encoder in encoders for row in _not_run(encoder, settings, reason)]
+    rows = [
+        BenchRow(encoder, precision, target, batch, "not run", note=reason)
+        for encoder in encoders
+        for batch in settings.batches
+        for target, precision in settings.planned()
+    ]
     return BenchReport(name, machine.describe(None), command, rows, min_fp8_share=settings.min_fp8_share)
 
 
 def _encoders(folder: Path) -> Sequence[str]:
-    """Those that the folder holds; both where it holds none, so that each row says so."""
+    """The encoders that the folder holds; both where it holds none, so that each row says so."""
     found = [encoder for encoder in ENCODERS if any((folder / encoder / f"{p}.onnx").exists() for p in PRECISIONS)]
     return found or ENCODERS
-
-
-def _not_run(encoder: str, settings: BenchSettings, reason: str) -> Iterator[BenchRow]:
-    for batch in settings.batches:
-        for target, precision in settings.planned():
-            yield BenchRow(encoder, precision, target, batch, "not run", note=reason)
 
 
 def _open(path: Path, target: str, precision: Precision, batches: Sequence[int]) -> Variant:
@@ -109,23 +103,16 @@ def _open(path: Path, target: str, precision: Precision, batches: Sequence[int])
         EngineUnavailable: this machine or installation cannot run it.
         BuildError, EngineFailed: of an engine.
     """
-    if target in engine_target.TARGETS:
-        _require(engine_target.why_not(target, precision))
-        return engine_target.EngineVariant.load(path, target, batches)
-    if target not in (*torch_target.BASELINES, torch_target.TARGET):
+    engine = target in engine_target.TARGETS
+    if not engine and target not in (*torch_target.BASELINES, torch_target.TARGET):
         known = ", ".join((*torch_target.BASELINES, *engine_target.TARGETS, torch_target.TARGET))
         raise UnknownTarget(f"the bench knows no target {target!r}", expected=f"some of {known}")
-    _require(torch_target.why_not(target))
-    return torch_target.TorchVariant.load(path, target)
-
-
-def _require(reason: str | None) -> None:
-    """
-    Raises:
-        EngineUnavailable: there is a reason why not.
-    """
+    reason = engine_target.why_not(target, precision) if engine else torch_target.why_not(target)
     if reason is not None:
         raise EngineUnavailable(reason)
+    if engine:
+        return engine_target.EngineVariant.load(path, target, batches)
+    return torch_target.TorchVariant.load(path, target)
 
 
 @dataclass
@@ -211,7 +198,10 @@ class _Bench:
         whole = interleave(both, replace(self.settings.timing, seconds=self.settings.timing.seconds / 3))
         for entry in (entry for entry in entries if entry.name in prepared):
             row = self._row(batch, entry, np.concatenate(times[entry.name]), prepared[entry.name], idle)
-            row = _with_speedup(row, times.get(f"{entry.target} fp16"), times[entry.name])
+            fp16 = times.get(f"{entry.target} fp16")
+            if row.precision == "fp8" and row.status == "measured" and fp16 is not None:
+                speedup, low, high = ratio_interval(_medians(fp16), _medians(times[entry.name]))
+                row = replace(row, speedup=speedup, speedup_low=low, speedup_high=high)
             end_to_end = float(np.median(np.concatenate(whole[entry.name])))
             self.report.rows.append(replace(row, end_to_end_ms=end_to_end, steady=steady))
         del prepared, runs, both, sets
@@ -232,7 +222,9 @@ class _Bench:
     ) -> BenchRow:
         loaded, temperature, power = machine.under_load(prepared.run)
         doubt = why_invalid(idle, loaded)
-        evidence = self._evidence(batch, entry, prepared)
+        evidence = prepared.evidence()
+        if batch == max(self.settings.batches):
+            self.report.evidence.append(EncoderEvidence(self.encoder, entry.precision, entry.target, batch, evidence))
         products = count_products(entry.variant.graph, batch)
         limit = limit_seconds(products, self.rates, attention_fp8=bool(evidence.fp8_attention_share)) * 1e3
         by_hand = entry.variant.commands(batch)
@@ -263,26 +255,11 @@ class _Bench:
             note="; ".join(filter(None, (doubt, prepared.note))) or None,
         )
 
-    def _evidence(self, batch: int, entry: _Entry, prepared: Prepared) -> Evidence:
-        found = prepared.evidence()
-        if batch == max(self.settings.batches):
-            self.report.evidence.append(EncoderEvidence(self.encoder, entry.precision, entry.target, batch, found))
-        return found
-
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:_LONGEST_REASON]
 
 
-def _with_speedup(
-    row: BenchRow, fp16: Sequence[NDArray[np.float64]] | None, fp8: Sequence[NDArray[np.float64]]
-) -> BenchRow:
-    """An FP8 row with FP16's median over its own, round by round; another row as it is."""
-    if row.precision != "fp8" or fp16 is None or row.status != "measured":
-        return row
-    speedup, low, high = ratio_interval(_medians(fp16), _medians(fp8))
-    return replace(row, speedup=speedup, speedup_low=low, speedup_high=high)
-
-
 def _medians(blocks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The median of each round."""
     return np.array([np.median(block) for block in blocks])

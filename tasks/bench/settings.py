@@ -27,7 +27,7 @@ class BenchSettings:
     targets: tuple[str, ...] = ("tensorrt", "trtrtx", "torch-fp8")
     timing: TimingSettings = field(default_factory=TimingSettings)
     min_fp8_share: float = MIN_FP8_SHARE
-    """Of the time of an FP8 row's matrix products: less in FP8, and the row fails the gate."""
+    """The share of the matrix products' time that must be in FP8, or an FP8 row fails the gate."""
     seconds: float | None = None
     """Begin no new encoder, target or batch after so many seconds; what is left says so."""
 

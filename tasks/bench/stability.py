@@ -17,7 +17,7 @@ BATCH = 32
 _OTHER_BATCH = 8
 _REPEATS = 5
 _SAMPLES = 512
-"""At most: the bits of more would say no more, and take as long as accuracy itself."""
+"""How many are compared at most: more would show nothing else, and take as long as accuracy itself."""
 AGAIN = "the same batches again"
 MOVED = "other places in the batch"
 SMALLER = f"batches of {_OTHER_BATCH} for {BATCH}"

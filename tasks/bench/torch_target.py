@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,13 @@ def why_not(target: str) -> str | None:
     return why_no_fp8() if target == TARGET else None
 
 
+@dataclass(frozen=True)
 class TorchVariant:
-    """See `tasks.bench.variant.Variant`."""
+    """See `tasks.bench.variant.Variant`; `captured` says whether a CUDA graph is made of its calls."""
 
-    def __init__(self, loaded: Loaded, call: Callable[..., Any], *, captured: bool) -> None:
-        self._loaded = loaded
-        self._call = call
-        self._captured = captured
+    loaded: Loaded
+    call: Callable[..., Any]
+    captured: bool
 
     @classmethod
     def load(cls, path: Path, target: str) -> TorchVariant:
@@ -54,15 +55,15 @@ class TorchVariant:
 
     @property
     def graph(self) -> OnnxGraph:
-        return self._loaded.graph
+        return self.loaded.graph
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        embeddings: torch.Tensor = self._call(*inputs)
+        embeddings: torch.Tensor = self.call(*inputs)
         return embeddings
 
     def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
-        run = (capture if self._captured else plain)(self._call, sets)
-        return Prepared(run, lambda: weigh(profile(run), self._loaded.graph, self._loaded.plan))
+        run = (capture if self.captured else plain)(self.call, sets)
+        return Prepared(run, lambda: weigh(profile(run), self.loaded.graph, self.loaded.plan))
 
     def commands(self, batch: int) -> None:
         del batch

@@ -28,7 +28,7 @@ class ReleaseSide:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """The release and precision, as tables name them."""
         return f"{self.manifest.ref} {self.precision}"
 
     @property
@@ -44,17 +44,17 @@ class ReleaseSide:
 
     @property
     def preprocess(self) -> ArtifactRef:
-        """Its tokenizer and image processor."""
+        """The object of its tokenizer and image processor."""
         found = find_object(self.manifest, places.PREPROCESS)
         assert found is not None  # every release has it
         return found
 
     def onnx(self, encoder: Encoder) -> ArtifactRef | None:
-        """Its graph of an encoder."""
+        """The object of its graph of an encoder."""
         return find_object(self.manifest, "onnx", encoder, self.precision)
 
     def engine(self, encoder: Encoder, target: str) -> ArtifactRef | None:
-        """Its engine of an encoder for a target."""
+        """The object of its engine of an encoder for a target."""
         return find_object(self.manifest, "engine", encoder, self.precision, target)
 
 

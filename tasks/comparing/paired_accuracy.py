@@ -46,7 +46,7 @@ class _Side:
         return rows_of(found, kept)
 
     def hits(self, task: Task, kept: list[int], *, fp32: bool = False) -> Hits:
-        """Per sample; nothing where an encoder is missing."""
+        """The task's outcome of each sample; nothing where an encoder is missing."""
         images, texts = (self.rows(encoder, kept, fp32=fp32) for encoder in ("image", "text"))
         return {} if images is None or texts is None else task.hits(images, texts)
 

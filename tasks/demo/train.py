@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +48,25 @@ def train(out: Path, seed: int) -> None:
     Sets torch's global seed and thread count and has it use deterministic algorithms only.
     """
     import torch
+    from transformers import CLIPImageProcessorPil
 
     torch.manual_seed(seed)
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
-    tokenizer = learn_tokenizer(template.format(name) for template in CLASSES.templates for name in CLASSES.names)
+    texts = [[template.format(name) for name in CLASSES.names] for template in CLASSES.templates]
+    tokenizer = learn_tokenizer(chain.from_iterable(texts))
     tokenizer.save_pretrained(out)  # before its first use, whose padding and truncation it would keep
-    processor = _image_processor()
+    processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     processor.save_pretrained(out)
     model = _new_model(tokenizer)
-    _fit(model, _prompts(tokenizer), Digits("calibration"), processor)
+    ids = [tokenizer(row, padding="max_length", return_tensors="pt")["input_ids"] for row in texts]
+    _fit(model, torch.stack(ids), Digits("calibration"), processor)
     model.save_pretrained(out)
-
-
-def _image_processor() -> Any:
-    from transformers import CLIPImageProcessorPil
-
-    return CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
 def _new_model(tokenizer: Any) -> Any:
     """A CLIP with about 1.1 million random weights; attention heads have CLIP's size of 64."""
+    from torch.nn.init import normal_
     from transformers import CLIPConfig, CLIPModel
 
     width = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, "projection_dim": 64}
@@ -81,25 +80,10 @@ def _new_model(tokenizer: Any) -> Any:
     }
     vision = {"num_hidden_layers": 3, "image_size": SIDE, "patch_size": 8}
     model = CLIPModel(CLIPConfig(text_config=width | text, vision_config=width | vision, projection_dim=64))
-    _spread_biases(model)
-    return model
-
-
-def _spread_biases(model: Any) -> None:
-    """Start every bias at random: from zero they stay so small that no comparison would notice one going missing."""
-    from torch.nn.init import normal_
-
     for name, parameter in model.named_parameters():
-        if name.endswith(".bias"):
+        if name.endswith(".bias"):  # from zero they stay so small that no comparison would notice one going missing
             normal_(parameter, std=BIAS_SPREAD)
-
-
-def _prompts(tokenizer: Any) -> Tensor:
-    """Token ids of every template with every class name: (templates, classes, context) int64."""
-    import torch
-
-    prompts = [[template.format(name) for name in CLASSES.names] for template in CLASSES.templates]
-    return torch.stack([tokenizer(row, padding="max_length", return_tensors="pt")["input_ids"] for row in prompts])
+    return model
 
 
 def _pixels(digits: Digits) -> Tensor:
@@ -112,7 +96,10 @@ def _pixels(digits: Digits) -> Tensor:
 
 
 def _fit(model: Any, prompts: Tensor, digits: Digits, processor: Any) -> None:
-    """Minimise the cross-entropy of pictures against one random prompt of each class. Changes `model`."""
+    """Minimise the cross-entropy of pictures against one random prompt of each class. Changes `model`.
+
+    `prompts` are the token ids of every template with every class name: (templates, classes, context) int64.
+    """
     import torch
 
     pixels, labels = _pixels(digits), torch.tensor([sample.label for sample in digits.samples])

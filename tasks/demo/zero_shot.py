@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DataError
-from tasks.data.base import Classes, Dataset
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from tasks.data.base import Dataset
 
 
 def zero_shot_accuracy(snapshot: Path, dataset: Dataset) -> float:
@@ -22,6 +18,7 @@ def zero_shot_accuracy(snapshot: Path, dataset: Dataset) -> float:
         DataError: the data set has no classes.
     """
     import torch
+    from torch.nn.functional import normalize
     from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
     if dataset.classes is None:
@@ -30,19 +27,13 @@ def zero_shot_accuracy(snapshot: Path, dataset: Dataset) -> float:
     processor = CLIPImageProcessorPil.from_pretrained(snapshot)
     pictures = [dataset.image(index) for index in range(len(dataset.samples))]
     labels = torch.tensor([sample.label for sample in dataset.samples])
+    names, templates = dataset.classes.names, dataset.classes.templates
+    prompts = [template.format(name) for name in names for template in templates]
+    tokenizer = AutoTokenizer.from_pretrained(snapshot)
+    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
     with torch.inference_mode():
-        classes = _class_embeddings(model, AutoTokenizer.from_pretrained(snapshot), dataset.classes)
+        features = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)  # (C * T, D)
+        classes = normalize(features.reshape(len(names), len(templates), -1).mean(dim=1), dim=-1)  # (C, D)
         images = model.get_image_features(**processor(pictures, return_tensors="pt")).pooler_output  # (N, D)
     hits = (images @ classes.T).argmax(dim=-1) == labels
     return float(hits.float().mean())
-
-
-def _class_embeddings(model: Any, tokenizer: Any, classes: Classes) -> Tensor:
-    """One embedding of unit length for each class: (C, D) float32."""
-    from torch.nn.functional import normalize
-
-    prompts = [template.format(name) for name in classes.names for template in classes.templates]
-    tokens = tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt")
-    features = normalize(model.get_text_features(**tokens).pooler_output, dim=-1)  # (C * T, D)
-    means = features.reshape(len(classes.names), len(classes.templates), -1).mean(dim=1)  # (C, D)
-    return normalize(means, dim=-1)

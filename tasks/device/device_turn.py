@@ -10,8 +10,9 @@ import fcntl
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from prefect.settings import get_current_settings
@@ -42,8 +43,8 @@ def device_key(device: str) -> str:
 def device_turn(key: str) -> Iterator[None]:
     """Wait until nobody else benchmarks on the device `key`, and keep others from it for the block.
 
-    Who is killed keeps nobody from it: the kernel frees the host's lock at once, and whoever takes that next also gives
-    back the slot on the server. Elsewhere those who wait miss its signs of life (see `tasks.device.server_turn`).
+    A holder that is killed blocks nobody: the kernel frees the host's lock at once, and the next holder on this host
+    gives back the slot on the server. Other hosts miss its signs of life (see `tasks.device.server_turn`).
 
     A server that goes away during the block costs nothing: what is measured is kept, Prefect warns that the slot is
     lost, and on this host the lock still holds.
@@ -53,41 +54,33 @@ def device_turn(key: str) -> Iterator[None]:
     Raises:
         DeviceTurnError: the lock's file or the server's limit cannot be used; nothing has been measured yet.
     """
-    waiting = _Waiting(key)
+
+    @cache
+    def waiting() -> None:
+        """Say once that we wait."""
+        say(f"another benchmark is using the {key.partition('-')[0].upper()}: waiting")
+
     with _host_lock(key, waiting) as file:
         api = _server()
         if api is None:
             yield
             return
-        with server_slot(_limit_name(key), api, file, waiting.say):
+        with server_slot(_limit_name(key), api, file, waiting):
             yield
-
-
-class _Waiting:
-    """Says once that we wait."""
-
-    def __init__(self, key: str) -> None:
-        self._device = key.partition("-")[0].upper()
-        self._said = False
-
-    def say(self) -> None:
-        if not self._said:
-            say(f"another benchmark is using the {self._device}: waiting")
-        self._said = True
 
 
 # --- the host --------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _host_lock(key: str, waiting: _Waiting) -> Iterator[int]:
+def _host_lock(key: str, waiting: Callable[[], None]) -> Iterator[int]:
     """The lock's file, open and locked."""
     path = _FOLDER / f"clipsmith-{key}.lock"
     while True:
         file = _open(path)
         try:
             if not try_lock(file):
-                waiting.say()
+                waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
                 yield file
@@ -114,7 +107,7 @@ def _open(path: Path) -> int:
 
 
 def _create(path: Path) -> None:
-    """For all users, from the first moment that it has its name."""
+    """Make the file so that all users may write it from the moment that it has its name."""
     file, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
         os.fchmod(file, 0o666)

@@ -78,25 +78,18 @@ def why_invalid(idle: GpuState | None, loaded: GpuState | None) -> str | None:
 
 def read_gpu_state() -> GpuState | None:
     """A reading of the first CUDA device, or None where there is no driver or NVML does not tell."""
-
-    def read(nvml: Any, device: Any) -> GpuState:
-        return GpuState(
+    return _ask(
+        lambda nvml, device: GpuState(
             utilization=nvml.nvmlDeviceGetUtilizationRates(device).gpu,
             clock_mhz=nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM),
             reasons=nvml.nvmlDeviceGetCurrentClocksEventReasons(device),
         )
-
-    return _ask(read)
+    )
 
 
 def gpu_uuid() -> str | None:
     """The first CUDA device's UUID (`GPU-...`), or None where there is no driver or NVML does not tell."""
-
-    def read(nvml: Any, device: Any) -> str:
-        uuid: str = nvml.nvmlDeviceGetUUID(device)
-        return uuid
-
-    return _ask(read)
+    return _ask(lambda nvml, device: str(nvml.nvmlDeviceGetUUID(device)))
 
 
 def driver_version() -> str | None:
@@ -111,16 +104,12 @@ def _ask(read: Callable[[Any, Any], T]) -> T | None:
     try:
         pynvml.nvmlInit()
         try:
-            return read(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(_pci_bus_id()))
+            # NVML numbers devices in another order than CUDA: the bus tells which is CUDA's first.
+            driver, bus_id = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(32)
+            driver.cuInit(0)
+            driver.cuDeviceGetPCIBusId(bus_id, len(bus_id), 0)
+            return read(pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.value))
         finally:
             pynvml.nvmlShutdown()
     except (pynvml.NVMLError, OSError):
         return None
-
-
-def _pci_bus_id() -> bytes:
-    """Of the first device that CUDA sees; NVML numbers devices in another order."""
-    driver, text = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(32)
-    driver.cuInit(0)
-    driver.cuDeviceGetPCIBusId(text, len(text), 0)
-    return text.value

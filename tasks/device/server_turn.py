@@ -49,12 +49,19 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
         try:
             with get_client(sync_client=True) as client:
                 _give_back_what_was_left(client, api, file)
-                _make_limit(client, name)
+                with suppress(ObjectAlreadyExists):  # another made it just now
+                    client.upsert_global_concurrency_limit_by_name(name, 1)
                 _take(client, name, slot, waiting)
         except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
-            raise _no_slot(name, api, error) from error
+            raise DeviceTurnError(
+                f"the server does not say whether another benchmark uses the device: {error.__cause__ or error}",
+                where=f"the limit {name} of {api}",
+                expected="a Prefect server that answers, and a limit that is active",
+                fix="see to the server and start the run again: what was computed is found in the cache",
+            ) from error
         lease = held.cleanup_lease_ids[-1]
-        _note(file, api, lease)
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{api} {lease}".encode(), 0)
         try:
             with _signs_of_life(name, lease):
                 yield
@@ -64,11 +71,6 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
             except httpx.HTTPError:  # the block is done, and its result counts
                 held.cleanup_lease_ids.clear()
                 say(f"the server does not answer: the device is free for other hosts in {LEASE_S} s")
-
-
-def _make_limit(client: SyncPrefectClient, name: str) -> None:
-    with suppress(ObjectAlreadyExists):  # another made it just now
-        client.upsert_global_concurrency_limit_by_name(name, 1)
 
 
 def _take(client: SyncPrefectClient, name: str, slot: ExitStack, waiting: Callable[[], None]) -> None:
@@ -160,23 +162,9 @@ class HolderWatch:
 # --- the next on the same host ---------------------------------------------------------------------------
 
 
-def _note(file: int, api: str, lease: UUID) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{api} {lease}".encode(), 0)
-
-
 def _give_back_what_was_left(client: SyncPrefectClient, api: str, file: int) -> None:
-    """End the lease of the last holder, who is gone: we have its lock. Of one that has ended itself nothing is left."""
+    """End the lease of the last holder on this host, which is dead: we have its lock. An orderly end left no lease."""
     where, _, lease = os.pread(file, 1024, 0).decode(errors="replace").partition(" ")
     with suppress(ValueError):
         if where == api:
             client.release_concurrency_slots_with_lease(UUID(lease))
-
-
-def _no_slot(name: str, api: str, error: Exception) -> DeviceTurnError:
-    return DeviceTurnError(
-        f"the server does not say whether another benchmark uses the device: {error.__cause__ or error}",
-        where=f"the limit {name} of {api}",
-        expected="a Prefect server that answers, and a limit that is active",
-        fix="see to the server and start the run again: what was computed is found in the cache",
-    )

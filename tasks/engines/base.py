@@ -51,7 +51,7 @@ class Platform(Strict):
     gpu: str | None = None
 
     def describe(self) -> str:
-        """For messages."""
+        """The platform in words."""
         return ", ".join(part for part in (f"{self.runtime} {self.version}", self.capability, self.gpu) if part)
 
 

@@ -74,20 +74,17 @@ class KernelCache:
 
         Kernels for a shape are compiled before its first run: with others running meanwhile, nothing could be timed.
         """
-        if self._config is None:
-            self._config = self._configured(engine)
-        return engine.create_execution_context(self._config)
-
-    def _configured(self, engine: Any) -> Any:
         import tensorrt_rtx as trt
 
-        config = engine.create_runtime_config()
-        config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        self._cache = config.create_runtime_cache()
-        if self._kept is not None and self._kept.exists():
-            self._cache.deserialize(self._kept.read_bytes())  # False, and nothing else, where it does not fit
-        config.set_runtime_cache(self._cache)
-        return config
+        if self._config is None:
+            self._config = engine.create_runtime_config()
+            strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            self._config.dynamic_shapes_kernel_specialization_strategy = strategy
+            self._cache = self._config.create_runtime_cache()
+            if self._kept is not None and self._kept.exists():
+                self._cache.deserialize(self._kept.read_bytes())  # False, and nothing else, where it does not fit
+            self._config.set_runtime_cache(self._cache)
+        return engine.create_execution_context(self._config)
 
     def keep(self) -> None:
         """Write what is known by now."""

@@ -103,7 +103,8 @@ def check_inputs(
         )
     for name, (dtype, shape) in forms.items():
         array = feed[name]
-        if array.dtype != dtype or not _fits(array.shape, shape):
+        fits = array.ndim == len(shape) and all(w in (None, s) for s, w in zip(array.shape, shape, strict=True))
+        if array.dtype != dtype or not fits:
             raise WrongInput(
                 f"{name} is {array.dtype} {list(array.shape)}",
                 where=where,
@@ -126,7 +127,3 @@ def check_inputs(
             expected=f"{profile.min} to {profile.max}, the profile that the engine was built with",
             fix="split the batch, or build with another `profile`",
         )
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))

@@ -85,7 +85,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
 
 @contextmanager
 def builders_stopped() -> Iterator[None]:
-    """For the block, builders are killed and none begins, in any thread: a run that is told to end does not wait."""
+    """Kill all builders and begin none in the block, in any thread: a run that is told to end does not wait."""
     global _stopping
     with _lock:
         _stopping = True

@@ -101,7 +101,7 @@ def fused_attention(layers: Iterable[Layer]) -> dict[str, LayerPrecision]:
 
 
 def fall_backs(layers: Sequence[Layer], quantized: Iterable[str]) -> list[FallBack]:
-    """Of the modules that the graph quantizes, those that a GEMM or attention layer computes in another precision."""
+    """The modules that the graph quantizes and a GEMM or attention layer computes in another precision."""
     wanted = set(quantized)
     return [
         FallBack(module, layer.precision, layer.tactic)

@@ -149,7 +149,7 @@ class TensorRt(_Polygraphy):
     why_not_run = why_not_build
 
     def environment(self) -> dict[str, str]:
-        """Where builds keep what they measured."""
+        """Say where builds keep what they measured."""
         folder = cache_folder()
         return {} if folder is None else {FOLDER_VARIABLE: str(folder)}
 

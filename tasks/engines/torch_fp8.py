@@ -57,7 +57,7 @@ class TorchFp8(GpuBackend):
         return why_no_fp8()
 
     def environment(self) -> dict[str, str]:
-        """Where PyTorch and the linker find CUDA."""
+        """Say where PyTorch and the linker find CUDA."""
         from tasks.torch_fp8.cuda_toolkit import cuda_environment
 
         return cuda_environment()
@@ -92,7 +92,7 @@ class TorchFp8(GpuBackend):
         return Platform(runtime=self.name, version=_version(), capability=gpu_capability(), gpu=gpu_name())
 
     def built_for(self, target: str) -> str:
-        """With PyTorch's version: a package is for that alone."""
+        """The device and PyTorch's version: a package is for that version alone."""
         del target
         return f"{self.device()}, {_version()}"
 

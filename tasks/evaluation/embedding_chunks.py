@@ -49,11 +49,14 @@ class EmbeddingChunks:
     def flush(self) -> None:
         """Keep what there is so far."""
         if self._keys:
-            self._partial.add(_pack(Chunk(self._keys, np.concatenate(self._rows), self.done, self.faint)))
+            stream = io.BytesIO()
+            about = json.dumps({"keys": self._keys, "done": self.done, "faint": self.faint})
+            np.savez(stream, rows=np.concatenate(self._rows), about=np.frombuffer(about.encode(), np.uint8))
+            self._partial.add(stream.getvalue())
             self._keys, self._rows = [], []
 
     def __iter__(self) -> Iterator[Chunk]:
-        """All of them, after `flush`, one at a time in memory."""
+        """Yield all chunks, after `flush`, with one at a time in memory."""
         for number in range(len(self._partial)):
             yield _unpack(self._partial.read(number))
 
@@ -73,13 +76,6 @@ class EmbeddingChunks:
                 stream.write(np.ascontiguousarray(chunk.rows, "<f4").tobytes())
                 keys += chunk.keys
         keys_file.write_text(json.dumps(keys, ensure_ascii=False), encoding="utf-8")
-
-
-def _pack(chunk: Chunk) -> bytes:
-    stream = io.BytesIO()
-    about = json.dumps({"keys": chunk.keys, "done": chunk.done, "faint": chunk.faint})
-    np.savez(stream, rows=chunk.rows, about=np.frombuffer(about.encode(), np.uint8))
-    return stream.getvalue()
 
 
 def _unpack(data: bytes) -> Chunk:

@@ -37,11 +37,11 @@ class EmbeddingTable:
         return task_of(self.dataset, self.indices)
 
     def targets(self) -> list[str]:
-        """Those beside the reference, in order."""
+        """The targets beside the reference, in order."""
         return list(dict.fromkeys(target for _, target, _ in self.arrays if target != REFERENCE))
 
     def sides(self, target: str) -> dict[str, Side]:
-        """By precision: FP32, and what `target` ran of FP16 and FP8."""
+        """The embeddings by precision: FP32's, and what `target` ran of FP16 and FP8."""
         precisions = [p for p in ("fp16", "fp8") if any(key[1:] == (target, p) for key in self.arrays)]
         return {"fp32": self._side(REFERENCE, "fp32")} | {p: self._side(target, p) for p in precisions}
 
@@ -50,7 +50,7 @@ class EmbeddingTable:
         return self.arrays[encoder, REFERENCE, "fp32"][1]
 
     def task_rows(self) -> Iterator[Row]:
-        """Both encoders together, on every target; FP32's own rows once."""
+        """Rows of both encoders together, on every target; FP32's own rows once."""
         task = self.task
         for number, target in enumerate(self.targets()):
             for row in task_statistics(task, target, REFERENCE, self.sides(target)):

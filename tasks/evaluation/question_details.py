@@ -45,9 +45,8 @@ def alike_names(table: EmbeddingTable) -> list[list[str]]:
     task, classes = table.task, table.dataset.classes
     if not isinstance(task, Classification) or classes is None or not len(task.labels):
         return []
-    texts = table.reference("text")
-    groups = alike_classes(class_embeddings(texts[task.prompts], task.classes))
     names = _shown_names(classes)
+    groups = alike_classes(class_embeddings(table.reference("text")[task.prompts], task.classes))
     return [[names[label] for label in group] for group in groups]
 
 

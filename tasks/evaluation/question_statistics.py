@@ -91,7 +91,7 @@ def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Ro
 
 
 def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
-    """Of pictures: captions of one picture are found, or not, together, so they would count as more than they are."""
+    """Pictures count, not captions: those of one picture are found together, and would count as more than they are."""
     value, low, high = retrieval_over_chance(hits[_IMAGE_TO_TEXT], task.relevant)
     return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
 

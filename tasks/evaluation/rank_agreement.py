@@ -25,7 +25,7 @@ class Ranked(NamedTuple):
     items: Array
 
     def thinned(self) -> Ranked:
-        """At most `QUERIES` and `ITEMS` of them."""
+        """Keep at most `QUERIES` queries and `ITEMS` items."""
         return Ranked(self.queries[spaced(len(self.queries), QUERIES)], self.items[spaced(len(self.items), ITEMS)])
 
     def scores(self) -> Callable[[slice], NDArray[np.float64]]:
@@ -46,7 +46,7 @@ def rank_agreement(first: Ranked, second: Ranked) -> float | None:
 
 
 def neighbour_agreement(first: Array, second: Array) -> float | None:
-    """As `rank_agreement`, of the samples (n, d) among themselves: each ranks all the others; None of two samples."""
+    """As `rank_agreement`, with samples (n, d) that each rank all the others; None for two samples."""
     queries, items = spaced(len(first), QUERIES), spaced(len(first), ITEMS)
     one, other = (Ranked(rows[queries], rows[items]) for rows in (first, second))
     return _mean_spearman(one, other, queries[:, None] != items)
@@ -71,7 +71,7 @@ def _mean_spearman(first: Ranked, second: Ranked, counted: NDArray[np.bool_]) ->
 
 
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Of two or more scores (n,) by the formula for ranks without ties."""
+    """Spearman's correlation of two or more scores (n,), by the formula for ranks without ties."""
     n, gaps = len(first), _ranks(first) - _ranks(second)
     return 1 - 6 * int(gaps @ gaps) / (n * (n**2 - 1))
 

@@ -12,8 +12,8 @@ from artifacts.errors import BadSample
 from artifacts.manifest import Manifest, Row
 from artifacts.store.store import Store, activate
 from tasks.data.base import Classes, Sample
-from tasks.evaluation.embedding_table import EmbeddingTable, Key
-from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
+from tasks.evaluation.embedding_table import EmbeddingTable
+from tasks.evaluation.kept_embeddings import REFERENCE, load_embedded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +43,7 @@ def saved_accuracy(store: Store, manifest: Manifest) -> list[Row] | None:
     """
     objects = {ref.digest: ref for ref in manifest.objects()}
     kept = {
-        (file.encoder, file.target, file.precision): objects[file.object]
+        (str(file.encoder), str(file.target), str(file.precision)): objects[file.object]
         for file in manifest.files
         if file.kind == "embeddings"
     }
@@ -52,14 +52,9 @@ def saved_accuracy(store: Store, manifest: Manifest) -> list[Row] | None:
         return None
     with store.reading(), activate(store):
         dataset = _dataset(store, manifest)
-        arrays: dict[Key, Embedded] = {_key(*key): load_embedded(ref) for key, ref in kept.items()}
+        arrays = {key: load_embedded(ref) for key, ref in kept.items()}
     alone = [row for row in manifest.tables.get("accuracy", ()) if row["encoder"] != "both"]
     return [*alone, *EmbeddingTable(dataset, arrays).task_rows()]
-
-
-def _key(encoder: str | None, target: str | None, precision: str | None) -> Key:
-    assert encoder is not None and target is not None and precision is not None  # of every embedding
-    return encoder, target, precision
 
 
 def _dataset(store: Store, manifest: Manifest) -> _KeptSet:

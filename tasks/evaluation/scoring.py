@@ -46,7 +46,7 @@ class Classification:
         return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
 
     def groups(self, metric: str) -> None:
-        """None: every picture is drawn by itself."""
+        """No groups: every picture is drawn by itself."""
         del metric
 
     def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
@@ -105,7 +105,7 @@ class Retrieval:
 
 
 def _recalls(pictures: NDArray[np.float32], words: NDArray[np.float32], relevant: Relevance) -> Hits:
-    """Of embeddings (p, d) and (c, d), both ways."""
+    """Recalls of embeddings (p, d) and (c, d), both ways."""
     to_text = retrieval_ranks(pictures, words, relevant)
     to_image = retrieval_ranks(words, pictures, relevant.swapped)
     found: Hits = {}
@@ -118,20 +118,15 @@ def _recalls(pictures: NDArray[np.float32], words: NDArray[np.float32], relevant
 Task = Classification | Retrieval
 
 
-def fidelity_rows(
-    pair: tuple[str, str, str],
-    reference: str,
-    first: NDArray[np.float32],
-    second: NDArray[np.float32],
-    max_abs: float,
+def _fidelity_rows(
+    pair: tuple[str, str, str], reference: str, first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> Iterator[Row]:
-    """How close `second`, embeddings (n, d) of `pair` (encoder, target, precision), is to `first`, those of
-    `reference`; `max_abs` is the largest absolute difference."""
+    """How close `second`, embeddings (n, d) of `pair` (encoder, target, precision), is to `first` of `reference`."""
     similarity = cosine(first, second)
     values = {
         "cosine_mean": float(similarity.mean()),
         "cosine_min": float(similarity.min()),
-        "max_abs": max_abs,
+        "max_abs": float(np.abs(first - second).max()),
         "snr_db": snr_db(first, second),
         "nonfinite": float((~np.isfinite(second)).sum()),
     }
@@ -146,13 +141,10 @@ def all_fidelity_rows(
 ) -> Iterator[Row]:
     """Every one of `arrays`, by encoder, target and precision, against `fp32`, by encoder; FP8 against FP16 too."""
     for (encoder, target, precision), array in arrays.items():
-        against = {"fp32": fp32[encoder]}
+        yield from _fidelity_rows((encoder, target, precision), "fp32", fp32[encoder], array)
         fp16 = arrays.get((encoder, target, "fp16"))
         if precision == "fp8" and fp16 is not None:
-            against["fp16"] = fp16
-        for reference, first in against.items():
-            most = float(np.abs(first - array).max())
-            yield from fidelity_rows((encoder, target, precision), reference, first, array, most)
+            yield from _fidelity_rows((encoder, target, precision), "fp16", fp16, array)
 
 
 def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterator[Row]:

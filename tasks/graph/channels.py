@@ -13,7 +13,7 @@ from tasks.quantizing.amax import require_largest
 from tasks.quantizing.recipe import Recipe
 
 Amax = float | NDArray[np.float32]
-"""Of a tensor, or of each output channel of a weight."""
+"""The amax of a tensor, or of each output channel of a weight."""
 
 
 def with_channels(

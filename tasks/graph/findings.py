@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ from tasks.graph.skeleton import module_of
 _FP8 = onnx.TensorProto.FLOAT8E4M3FN
 _WEIGHT_SUFFIXES = (".weight.T", ".weight")
 _Scales = dict[str, NDArray[np.float16]]
-"""By name, what Q and DQ nodes scale with: of no axes, or of one."""
+"""The scales of Q and DQ nodes by name: arrays of no axes, or of one."""
 _BYTES = {_FP8: ("fp8", 1), onnx.TensorProto.FLOAT16: ("fp16", 2)}
 
 
@@ -50,7 +51,12 @@ class GraphFindings:
 def read_findings(model: onnx.ModelProto) -> GraphFindings:
     """Read a model whose external data need not be loaded."""
     sizes = _initializer_bytes(model)
-    scales = _scales(model)
+    used = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    scales: _Scales = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.name in used and len(tensor.dims) <= 1 and tensor.data_type == onnx.TensorProto.FLOAT16
+    }
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     graph = gs.import_onnx(model)
     findings = GraphFindings(inputs=_signature(graph.inputs), outputs=_signature(graph.outputs))
@@ -80,22 +86,10 @@ def _signature(tensors: list[gs.Tensor]) -> str:
 def _initializer_bytes(model: onnx.ModelProto) -> dict[str, tuple[str, int]]:
     result = {}
     for tensor in model.graph.initializer:
-        elements = 1
-        for dim in tensor.dims:
-            elements *= dim
         other = ("other", onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
         name, width = _BYTES.get(tensor.data_type, other)
-        result[tensor.name] = (name, elements * width)
+        result[tensor.name] = (name, math.prod(tensor.dims) * width)
     return result
-
-
-def _scales(model: onnx.ModelProto) -> _Scales:
-    used = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    return {
-        tensor.name: onnx.numpy_helper.to_array(tensor)
-        for tensor in model.graph.initializer
-        if tensor.name in used and len(tensor.dims) <= 1 and tensor.data_type == onnx.TensorProto.FLOAT16
-    }
 
 
 def _producer(tensor: gs.Tensor) -> gs.Node | None:
@@ -110,10 +104,7 @@ def _source(tensor: gs.Tensor) -> gs.Tensor:
 
 def _weight_module(tensor: gs.Tensor) -> str:
     name: str = _source(tensor).name
-    for suffix in _WEIGHT_SUFFIXES:
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    return name
+    return name.removesuffix(".T").removesuffix(".weight") if name.endswith(_WEIGHT_SUFFIXES) else name
 
 
 def _identify(node: gs.Node) -> tuple[str, str]:
@@ -128,15 +119,9 @@ def _identify(node: gs.Node) -> tuple[str, str]:
     return module_of(node.name), "bmm_pv" if behind is not None and behind.op == "Softmax" else "bmm_qk"
 
 
-def _scale(tensor: gs.Tensor, scales: _Scales) -> NDArray[np.float16] | None:
-    node = _producer(tensor)
-    if node is None or node.op != "DequantizeLinear":
-        return None
-    return scales.get(node.inputs[1].name)
-
-
 def _product(node: gs.Node, scales: _Scales, sizes: dict[str, tuple[str, int]]) -> Found:
-    found = [_scale(tensor, scales) for tensor in node.inputs[:2]]
+    behind = [_producer(tensor) for tensor in node.inputs[:2]]
+    found = [scales.get(n.inputs[1].name) if n is not None and n.op == "DequantizeLinear" else None for n in behind]
     first, second = (None if scale is None else float(scale.max()) for scale in found)
     quantized = [value is not None for value in (first, second)]
     precision: Precision | Literal["mixed"] = "fp8" if all(quantized) else "mixed" if any(quantized) else "fp16"

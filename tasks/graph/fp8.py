@@ -38,12 +38,6 @@ def to_e4m3(values: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     return scaled.astype(ml_dtypes.float8_e4m3fn).view(np.uint8)
 
 
-def _table(scale: np.float16) -> NDArray[np.uint8]:
-    """E4M3 bits of every FP16 value divided by `scale`; infinity counts as the largest number, NaN as 0."""
-    values = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
-    return to_e4m3(np.nan_to_num(values), scale)
-
-
 class E4M3Cast:
     """FP16 values to E4M3 bits, any shape; bit-identical to `(values.float() / scale).to(torch.float8_e4m3fn)`.
 
@@ -51,7 +45,8 @@ class E4M3Cast:
     """
 
     def __init__(self, scale: np.float16) -> None:
-        self._table = _table(scale)
+        values = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float32)
+        self._table = to_e4m3(np.nan_to_num(values), scale)  # infinity counts as the largest number, NaN as 0
 
     def __call__(self, values: NDArray[np.float16]) -> NDArray[np.uint8]:
         return np.take(self._table, values.view(np.uint16))

@@ -10,6 +10,7 @@ a DequantizeLinear before its Gather.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -52,15 +53,13 @@ class _Rewriter:
 
     def run(self) -> Skeleton:
         for original in self.source.model.graph.node:
-            node = onnx.NodeProto()
-            node.CopyFrom(original)
+            node = deepcopy(original)
             if node.op_type == "MatMul":
                 self._matmul(node)
             elif node.op_type == "Gather":
                 self._gather(node)
             self.nodes.append(node)
-        model = onnx.ModelProto()
-        model.CopyFrom(self.source.model)
+        model = deepcopy(self.source.model)
         del model.graph.node[:]
         model.graph.node.extend(self.nodes)
         if len(self.constants) > 1:

@@ -7,6 +7,7 @@ byte for byte, which the tests check; a graph that does not have the expected fo
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from typing import Any
 
 import onnx
@@ -64,17 +65,15 @@ def _repeat(skeleton: Skeleton, start: int, end: int, taken: str, given: str, la
     for layer in range(layers):
         source = taken if layer == 0 else _FIRST.sub(str(layer - 1), given)
         for node in nodes[start:end]:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy = deepcopy(node)
             copy.name = _FIRST.sub(str(layer), node.name)
             copy.input[:] = [source if name == taken else _FIRST.sub(str(layer), name) for name in node.input]
             copy.output[:] = [_FIRST.sub(str(layer), name) for name in node.output]
             repeated.append(copy)
     last = _FIRST.sub(str(layers - 1), given)
-    after = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes[end:]]
+    before, after = deepcopy(nodes[:start]), deepcopy(nodes[end:])
     for node in after:
         node.input[:] = [last if name == given else name for name in node.input]
-    before = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes[:start]]
     del graph.node[:]
     graph.node.extend([*before, *repeated, *after])
     skeleton.weights = _repeat_weights(skeleton.weights, layers)

@@ -5,6 +5,7 @@ It is traced once per architecture (see `tasks.graph.tracing`) and serves FP16 a
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Literal
 
@@ -68,8 +69,7 @@ class Skeleton:
     def save(self, path: Path) -> None:
         """Write the skeleton as one small file; `Skeleton.load(path)` gives it back."""
         record = _Record(weights=self.weights, inventory=self.inventory)
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
+        model = deepcopy(self.model)
         onnx.helper.set_model_props(model, {_KEY: record.model_dump_json()})
         path.write_bytes(model.SerializeToString(deterministic=True))
 

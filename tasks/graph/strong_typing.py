@@ -13,9 +13,11 @@ def type_conflicts(model: onnx.ModelProto) -> list[str]:
     so that every tensor's type is known. Scales must have the type of what they scale, which TensorRT asks for and
     ONNX leaves open.
     """
-    types = _tensor_types(model)
+    graph = model.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     conflicts = []
-    for node in model.graph.node:
+    for node in graph.node:
         bound: dict[str, int] = {}
         schema = defs.get_schema(node.op_type, max_inclusive_version=model.opset_import[0].version, domain="")
         for variable, name in _operands(node, schema):
@@ -24,14 +26,11 @@ def type_conflicts(model: onnx.ModelProto) -> list[str]:
             elif bound.setdefault(variable, types[name]) != types[name]:
                 pair = " and ".join(TensorProto.DataType.Name(t) for t in (bound[variable], types[name]))
                 conflicts.append(f"{node.name}: {variable} is {pair}")
-        conflicts += _scale_conflicts(node, types)
+        if node.op_type == "QuantizeLinear" and types.get(node.input[0]) != types.get(node.input[1]):
+            conflicts.append(f"{node.name}: the scale's type is not its input's")
+        if node.op_type == "DequantizeLinear" and types.get(node.output[0]) != types.get(node.input[1]):
+            conflicts.append(f"{node.name}: the scale's type is not its output's")
     return conflicts
-
-
-def _tensor_types(model: onnx.ModelProto) -> dict[str, int]:
-    graph = model.graph
-    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
-    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def _operands(node: onnx.NodeProto, schema: defs.OpSchema) -> list[tuple[str, str]]:
@@ -44,11 +43,3 @@ def _operands(node: onnx.NodeProto, schema: defs.OpSchema) -> list[tuple[str, st
             if name and formal.type_str in variables:
                 result.append((formal.type_str, name))
     return result
-
-
-def _scale_conflicts(node: onnx.NodeProto, types: dict[str, int]) -> list[str]:
-    if node.op_type == "QuantizeLinear" and types.get(node.input[0]) != types.get(node.input[1]):
-        return [f"{node.name}: the scale's type is not its input's"]
-    if node.op_type == "DequantizeLinear" and types.get(node.output[0]) != types.get(node.input[1]):
-        return [f"{node.name}: the scale's type is not its output's"]
-    return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -41,11 +42,9 @@ def trace(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skele
     program = _export(_wrapper(model, family, encoder), spec)
     proto = _detach_weights(program, model)
     skeleton = Skeleton(proto, _weights(proto), _inventory(model, family, spec))
-    _strip_root(skeleton)
     _name_nodes(proto)
     _gemm_to_matmul(skeleton)
     _fold_weight_transposes(skeleton)
-    _drop_unused(skeleton)
     order_constants(skeleton)
     _check(skeleton, spec)
     return skeleton
@@ -153,22 +152,18 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
 
 
 def _weights(proto: onnx.ModelProto) -> dict[str, Weight]:
-    """Take the weight inputs out of the graph's inputs."""
+    """Take the weights out of the graph's inputs, and the wrapper's attribute off their names: state-dict keys."""
+    keys: dict[str, str] = {}
     weights = {}
     for value in list(proto.graph.input):
         if value.name.startswith(f"{_ROOT}."):
             shape = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
-            weights[value.name] = Weight(key=value.name.removeprefix(f"{_ROOT}."), shape=shape)
+            key = keys[value.name] = value.name.removeprefix(f"{_ROOT}.")
+            weights[key] = Weight(key=key, shape=shape)
             proto.graph.input.remove(value)
+    for node in proto.graph.node:
+        node.input[:] = [keys.get(name, name) for name in node.input]
     return weights
-
-
-def _strip_root(skeleton: Skeleton) -> None:
-    """Drop the wrapper's attribute from weight names, so that they are the state-dict keys."""
-    names = {name: weight.key for name, weight in skeleton.weights.items()}
-    for node in skeleton.model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-    skeleton.weights = {weight.key: weight for weight in skeleton.weights.values()}
 
 
 def _scope(node: onnx.NodeProto) -> str:
@@ -257,26 +252,18 @@ def _fold_weight_transposes(skeleton: Skeleton) -> None:
     _set_nodes(graph, nodes)
 
 
-def _drop_unused(skeleton: Skeleton) -> None:
-    graph = skeleton.model.graph
-    used = {name for node in graph.node for name in node.input}
-    skeleton.weights = {name: weight for name, weight in skeleton.weights.items() if name in used}
-    kept = [constant for constant in graph.initializer if constant.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
 def order_constants(skeleton: Skeleton) -> None:
-    """Name constants and put them, and the weights, in the order of their first use: equal graphs get equal bytes."""
+    """Name constants and put them, and the weights, in the order of their first use: equal graphs get equal bytes.
+
+    Those that no node uses are dropped.
+    """
     graph = skeleton.model.graph
     uses = list(dict.fromkeys(name for node in graph.node for name in node.input))
     constants = {constant.name: constant for constant in graph.initializer}
     names = {name: f"constant_{index}" for index, name in enumerate(name for name in uses if name in constants)}
-    ordered = []
-    for old, new in names.items():
-        constant = onnx.TensorProto.FromString(constants[old].SerializeToString())
-        constant.name = new
-        ordered.append(constant)
+    ordered = [deepcopy(constants[name]) for name in names]
+    for constant in ordered:
+        constant.name = names[constant.name]
     del graph.initializer[:]
     graph.initializer.extend(ordered)
     for node in graph.node:
@@ -285,7 +272,7 @@ def order_constants(skeleton: Skeleton) -> None:
 
 
 def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = deepcopy(nodes)
     del graph.node[:]
     graph.node.extend(copies)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ _DTYPE = {"fp16": TensorProto.FLOAT16, "fp8": TensorProto.FLOAT8E4M3FN}
 _ITEM_SIZE = {"fp16": 2, "fp8": 1}
 _STRIP = 64
 _THREADS = 8
-"""At most: each holds a weight, so memory would grow with the cores of a large machine."""
+"""Threads at most: each holds a weight, so memory would grow with the cores of a large machine."""
 
 
 def write_onnx(skeleton: Skeleton, reader: WeightReader, path: Path, metadata: Mapping[str, str]) -> None:
@@ -39,8 +40,7 @@ def write_onnx(skeleton: Skeleton, reader: WeightReader, path: Path, metadata: M
     Raises:
         BadWeights: a tensor is missing, has another shape than the graph, or does not fit FP16.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(skeleton.model)
+    model = deepcopy(skeleton.model)
     onnx.helper.set_model_props(model, dict(metadata))
     _check_shapes(skeleton, reader)
     if sum(_nbytes(weight) for weight in skeleton.weights.values()) > SINGLE_FILE_LIMIT:
@@ -124,7 +124,13 @@ def _write_external(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightRe
 
 def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: WeightReader) -> None:
     """Write every weight to its place in the file; threads do, as every place is known beforehand."""
-    scales = _scales(skeleton)
+    used = {weight.scale for weight in skeleton.weights.values()}
+    # By the name of the constant: of no axes, or of one, the graph's last.
+    scales: dict[str | None, NDArray[np.float16]] = {
+        constant.name: numpy_helper.to_array(constant)
+        for constant in skeleton.model.graph.initializer
+        if constant.name in used
+    }
 
     def write(name: str) -> None:
         weight = skeleton.weights[name]
@@ -139,13 +145,6 @@ def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: Wei
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _scales(skeleton: Skeleton) -> dict[str | None, NDArray[np.float16]]:
-    """The scale of every FP8 weight, by its constant's name: of no axes, or of one, the graph's last."""
-    used = {weight.scale for weight in skeleton.weights.values()}
-    constants = [constant for constant in skeleton.model.graph.initializer if constant.name in used]
-    return {constant.name: numpy_helper.to_array(constant) for constant in constants}
 
 
 def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale: NDArray[np.float16] | None) -> None:
@@ -163,7 +162,7 @@ def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale:
 
 
 def _cast(scale: NDArray[np.float16] | None, turned: bool) -> Callable[[int, NDArray[np.float16]], NDArray]:
-    """From (index of the first row, rows) to what is stored of them; `turned` rows are the graph's columns."""
+    """What makes stored values of (index of the first row, rows); `turned` rows are the graph's columns."""
     if scale is None:
         return lambda _, rows: rows
     if not scale.ndim:

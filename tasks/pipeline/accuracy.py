@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-
-import numpy as np
-from numpy.typing import NDArray
 
 from artifacts import places
 from artifacts.errors import NumericError, SameAsBaseline
 from artifacts.manifest import Row
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.data import Dataset
 from tasks.data.pinned import DataRef
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
 from tasks.evaluation.metrics import cosine
 from tasks.evaluation.question_details import alike_names, changed_rows, class_rows
-from tasks.evaluation.scoring import fidelity_rows
+from tasks.evaluation.scoring import all_fidelity_rows
 from tasks.pipeline.embedding import Embeddings
+from tasks.pipeline.kept import keep
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 
@@ -51,15 +47,16 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
         dataset = data.open()
         arrays: dict[Key, Embedded] = {(e.encoder, e.target, e.precision): load_embedded(e.outputs) for e in embeddings}
         table = EmbeddingTable(dataset, arrays)
-        fidelity = _Fidelity(table)
-        rows = [*fidelity.rows(), *table.task_rows()]
-        cosines = _keep("cosines", places.COSINES, fidelity.cosines)
+        cosines = keep("cosines", {places.COSINES: _json(_cosines(table))})
+        made = {key: array for key, (_, array) in table.arrays.items() if key[1] != REFERENCE}
+        references = {key[0]: array for key, (_, array) in table.arrays.items() if key[1] == REFERENCE}
+        rows = [*all_fidelity_rows(made, references), *table.task_rows()]
         rest = {
             "classes": list(class_rows(table)),
             "changed": list(changed_rows(table)),
             "alike": alike_names(table),
         }
-        details = _keep("task-details", places.DETAILS, rest)
+        details = keep("task-details", {places.DETAILS: _json(rest)})
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
 
@@ -77,75 +74,40 @@ def _refuse_same(embeddings: list[Embeddings]) -> None:
             )
 
 
-def _keep(kind: str, name: str, content: object) -> ArtifactRef:
-    store = active_store()
-    with store.staging() as folder:
-        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        return store.add(kind, folder)
+def _json(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False)
 
 
 def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
     import pandas as pd
 
-    store, samples = active_store(), dataset.samples
+    samples, classes = dataset.samples, dataset.classes
     columns = {name: [getattr(s, name) for s in samples] for name in ("id", "image_hash", "caption")}
-    classes = dataset.classes
+    frame = pd.DataFrame({**columns, "label": pd.Series([s.label for s in samples], dtype="Int64")})
     content = None if classes is None else {"names": classes.names, "templates": classes.templates}
-    with store.staging() as folder:
-        labels = pd.Series([s.label for s in samples], dtype="Int64")
-        pd.DataFrame({**columns, "label": labels}).to_parquet(folder / places.SAMPLES, index=False)
-        (folder / places.CLASSES).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        return store.add("evaluation", folder)
+    return keep("evaluation", {places.SAMPLES: frame, places.CLASSES: _json(content)})
 
 
-class _Fidelity:
-    """How close embeddings are to FP32's and FP16's; `cosines` fills as the rows are made."""
+def _cosines(table: EmbeddingTable) -> dict[str, list[float]]:
+    """The cosine of each sample's embedding with FP32's, as `Accuracy.cosines` keeps them.
 
-    def __init__(self, table: EmbeddingTable) -> None:
-        self.arrays = table.arrays
-        self.cosines: dict[str, list[float]] = {}
-
-    def rows(self) -> Iterator[Row]:
-        for (encoder, target, precision), (_, array) in self.arrays.items():
-            if target == REFERENCE:
-                continue
-            reference = self.arrays[encoder, REFERENCE, "fp32"][1]
-            pair = (encoder, target, precision)
-            similarity = cosine(reference, array)
-            if precision == "fp16" and similarity.mean() < 0.99:
-                raise NumericError(
-                    f"the FP16 baseline of the {encoder} encoder is broken: cosine to FP32 {similarity.mean():.4f}",
-                    where=target,
-                    expected="at least 0.99: comparing FP8 with it would flatter FP8",
-                    fix="the model may overflow FP16; see the report of the last good release",
-                )
-            self.cosines[" ".join((encoder, precision, target))] = [round(float(c), 7) for c in similarity]
-            yield from self._compare(pair, "fp32", reference, array)
-            if precision == "fp8" and (encoder, target, "fp16") in self.arrays:
-                yield from self._compare(pair, "fp16", self.arrays[encoder, target, "fp16"][1], array)
-
-    def _compare(
-        self, pair: tuple[str, str, str], reference: str, first: NDArray[np.float32], second: NDArray[np.float32]
-    ) -> Iterator[Row]:
-        yield from fidelity_rows(pair, reference, first, second, _max_abs(first, second))
+    Raises:
+        NumericError: those of an FP16 baseline are below 0.99 on average.
+    """
+    found: dict[str, list[float]] = {}
+    for (encoder, target, precision), (_, array) in table.arrays.items():
+        if target == REFERENCE:
+            continue
+        similarity = cosine(table.arrays[encoder, REFERENCE, "fp32"][1], array)
+        if precision == "fp16" and similarity.mean() < 0.99:
+            raise NumericError(
+                f"the FP16 baseline of the {encoder} encoder is broken: cosine to FP32 {similarity.mean():.4f}",
+                where=target,
+                expected="at least 0.99: comparing FP8 with it would flatter FP8",
+                fix="the model may overflow FP16; see the report of the last good release",
+            )
+        found[f"{encoder} {precision} {target}"] = [round(float(c), 7) for c in similarity]
+    return found
 
 
-def _max_abs(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """The largest absolute difference, as Polygraphy's Comparator reports it."""
-    from polygraphy.comparator import Comparator, CompareFunc, IterationResult, RunResults
-    from polygraphy.logger import G_LOGGER
-
-    results = RunResults()
-    for name, array in (("first", first), ("second", second)):
-        results.append((name, [IterationResult({"embeds": array}, runner_name=name)]))
-    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):
-        accuracy = Comparator.compare_accuracy(
-            results, compare_func=CompareFunc.simple(atol=float("inf"), check_error_stat="max")
-        )
-    (comparison,) = accuracy
-    return float(comparison["first", "second"][0]["embeds"].max_absdiff)
-
-
-@cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))
-def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
-    return score(data, embeddings)
+score_task = cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))(score)

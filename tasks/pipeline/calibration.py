@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from artifacts import places
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.data.pinned import DataRef
 from tasks.families import family_named
+from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, parts, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
@@ -72,7 +73,7 @@ class Calibration(StepOutput):
     faint: int = 0
 
     def speed(self) -> str:
-        """Both in words."""
+        """The throughput, and its share of the bare forward loop's, in words."""
         made = f"{self.throughput:,.1f} samples/s on {self.device}"
         if self.bare_throughput is None:
             return made
@@ -101,6 +102,8 @@ def calibrate(
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
         BadSample: too many samples cannot be decoded.
     """
+    import pandas as pd
+
     with measured() as meter:
         dataset = data.open()
         family = family_named(snapshot.family)
@@ -125,7 +128,15 @@ def calibrate(
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         zeros = tuple(name for name in settled if name in amax)
         amax |= {name: require_usable(name, value) for name, value in watch.chosen().items() if name not in zeros}
-        table = _keep(amax, watch, dataset.samples)
+        columns = ("id", "image_hash", "caption")
+        used = [[getattr(dataset.samples[index], name) for name in columns] for index in watch.used]
+        frames = {
+            AMAX_FILE: pd.DataFrame(amax.items(), columns=["quantizer", "amax"]),
+            places.CONVERGENCE: pd.DataFrame(watch.curve, columns=["quantizer", "samples", "amax"]),
+            "saturation.parquet": pd.DataFrame(watch.saturation.items(), columns=["quantizer", "share"]),
+            places.SAMPLES: pd.DataFrame(used, columns=columns),
+        }
+        table = keep("calibration", frames)
     return Calibration(
         encoder=encoder,
         table=table,
@@ -163,17 +174,6 @@ def _settled_time(batch: Inputs) -> float:
     return time.perf_counter()
 
 
-def _mark_last(items: Iterator[Inputs]) -> Iterator[tuple[Inputs, bool]]:
-    """Every batch, and whether it is the last: samples left out may be those at the end."""
-    previous: Inputs | None = None
-    for item in items:
-        if previous is not None:
-            yield previous, False
-        previous = item
-    if previous is not None:
-        yield previous, True
-
-
 class _Watch:
     """Feeds the batches to the model and records how each quantizer's running amax develops."""
 
@@ -190,16 +190,21 @@ class _Watch:
         self.saturation: dict[str, float] = {}
 
     def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+        from tasks.quantizing.activation_histogram import counted
+
         quantizers = activation_quantizers(model)
-        encoder = self.spec.encoder
+        encoder, key = self.spec.encoder, f"clipsmith-progress-calibrate-{self.spec.encoder}"
+        # ModelOpt's own calibrator knows the maximum; other algorithms choose from a histogram.
+        counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(quantizers)
         start = time.perf_counter()
         with (
-            self._counting(quantizers),
-            progress(
-                f"clipsmith-progress-calibrate-{encoder}", self.total, "sample", f"calibrate {encoder}"
-            ) as advance,
+            counting as self.histograms,
+            progress(key, self.total, "sample", f"calibrate {encoder}") as advance,
         ):
-            for batch, last in _mark_last(batches):
+            # Each with the one after it: samples that are left out may be those at the end.
+            for batch, following in pairwise(chain(batches, [None])):
+                assert batch is not None
+                last = following is None
                 limits = self._running_amax(quantizers) if last and self.seen else {}
                 with _count_saturation(quantizers, limits, self.saturation):
                     family.encode(model, self.spec.encoder, *batch.tensors)
@@ -220,17 +225,6 @@ class _Watch:
         """How many points a curve has by now if every batch is small enough to end at each."""
         return self.seen * self.points // self.total
 
-    @contextmanager
-    def _counting(self, quantizers: dict[str, Any]) -> Iterator[None]:
-        """Count activations for an algorithm that chooses from a histogram; ModelOpt's own calibrator knows the max."""
-        if self.algorithm == "max":
-            yield
-            return
-        from tasks.quantizing.activation_histogram import counted
-
-        with counted(quantizers) as self.histograms:
-            yield
-
     def _running_amax(self, quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
         """The amax so far of every quantizer that data has reached."""
         import torch
@@ -241,7 +235,7 @@ class _Watch:
         return {name: amax for name, amax in found.items() if amax is not None}
 
     def chosen(self) -> dict[str, float]:
-        """By quantizer, the amax that the algorithm takes instead of the maximum."""
+        """The amax that the algorithm takes instead of the maximum, by quantizer."""
         if self.algorithm == "max":
             return {}
         found = {name: histogram.amax(self.algorithm) for name, histogram in self.histograms.items()}
@@ -249,7 +243,7 @@ class _Watch:
 
 
 def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Their values, read from the device all at once."""
+    """Read these values from the device all at once."""
     import torch
 
     values = torch.stack([scalar.reshape(()) for scalar in scalars.values()]).tolist() if scalars else []
@@ -263,45 +257,15 @@ def _count_saturation(
     """Record the share of a quantizer's inputs beyond its limit; those without one are left alone."""
     shares: dict[str, torch.Tensor] = {}
 
-    def watch(name: str, limit: torch.Tensor) -> Any:
-        def hook(_: Any, inputs: tuple[Any, ...]) -> None:
-            shares[name] = (inputs[0].abs() > limit).float().mean()
+    def count(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
+        # The calibrator replaces its maximum and does not write into it: limits stay what they are.
+        shares[name] = (inputs[0].abs() > limits[name]).float().mean()
 
-        return quantizers[name].register_forward_pre_hook(hook)
-
-    # The calibrator replaces its maximum and does not write into it: these stay what they are.
-    handles = [watch(name, limit) for name, limit in limits.items()]
-    try:
+    with ExitStack() as hooks:
+        for name in limits:
+            hooks.enter_context(quantizers[name].register_forward_pre_hook(partial(count, name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
     result.update(_read(shares))
-
-
-def _keep(amax: dict[str, float], watch: _Watch, samples: Any) -> ArtifactRef:
-    import pandas as pd
-
-    store = active_store()
-    used = [samples[index] for index in watch.used]
-    frames = {
-        AMAX_FILE: pd.DataFrame({"quantizer": list(amax), "amax": list(amax.values())}),
-        places.CONVERGENCE: pd.DataFrame(watch.curve, columns=["quantizer", "samples", "amax"]),
-        "saturation.parquet": pd.DataFrame(
-            {"quantizer": list(watch.saturation), "share": list(watch.saturation.values())}
-        ),
-        places.SAMPLES: pd.DataFrame(
-            {
-                "id": [s.id for s in used],
-                "image_hash": [s.image_hash for s in used],
-                "caption": [s.caption for s in used],
-            }
-        ),
-    }
-    with store.staging() as folder:
-        for name, frame in frames.items():
-            frame.to_parquet(folder / name, index=False)
-        return store.add("calibration", folder)
 
 
 @cached_step("calibrate", version=7, packages=PACKAGES)

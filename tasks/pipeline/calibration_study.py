@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from artifacts.errors import TooFewSamples
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.evaluation.metrics import cosine, snr_db
 from tasks.families import family_named
+from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
@@ -38,7 +38,6 @@ from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from torch import nn
 
@@ -150,6 +149,8 @@ def study(
         BadAmax: an algorithm gives a quantizer an amax of zero.
         BadSample: too many samples cannot be decoded.
     """
+    import pandas as pd
+
     with measured() as meter:
         dataset = data.open()
         inputs = [s.image_hash if encoder == "image" else s.caption for s in dataset.samples]
@@ -172,7 +173,16 @@ def study(
         comparison = _comparison(encoder, scales, found, best)
         sufficiency = _sufficiency(encoder, scales, found, best)
         ids = [arranged.samples[place].id for batch in held_out for place in batch.indices]
-        table = _kept(comparison, sufficiency, _per_sample(found, ids))
+        parts = [
+            pd.DataFrame({"id": ids, "method": name, "samples": samples, "cosine": one.cosines})
+            for (name, samples), one in found.items()
+        ]
+        frames = {
+            "comparison.parquet": pd.DataFrame(comparison),
+            "sufficiency.parquet": pd.DataFrame(sufficiency),
+            "held_out.parquet": pd.concat(parts, ignore_index=True),
+        }
+        table = keep("calibration-study", frames)
     return CalibrationStudy(
         encoder=encoder,
         method=best,
@@ -356,27 +366,6 @@ def largest_change(amax: Amax, final: Amax) -> tuple[float, str]:
     changes = {name: max(value / final[name], final[name] / value) - 1 for name, value in amax.items()}
     name = max(changes, key=lambda key: changes[key])
     return changes[name], name
-
-
-def _per_sample(found: dict[tuple[str, int], _Found], ids: list[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    parts = [
-        pd.DataFrame({"id": ids, "method": name, "samples": samples, "cosine": one.cosines})
-        for (name, samples), one in found.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _kept(comparison: list[Row], sufficiency: list[Row], held_out: pd.DataFrame) -> ArtifactRef:
-    import pandas as pd
-
-    store = active_store()
-    frames = {"comparison": pd.DataFrame(comparison), "sufficiency": pd.DataFrame(sufficiency), "held_out": held_out}
-    with store.staging() as folder:
-        for name, frame in frames.items():
-            frame.to_parquet(folder / f"{name}.parquet", index=False)
-        return store.add("calibration-study", folder)
 
 
 @cached_step("study-calibration", version=2, packages=PACKAGES)

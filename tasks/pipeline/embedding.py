@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -177,7 +176,9 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
 def _keep(
     chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: list[str], row_of: NDArray[np.int64]
 ) -> ArtifactRef:
-    """All rows as one object; what was kept on the way is removed. Texts of the same tokens have the same row.
+    """Add all rows as one object, and remove what was kept on the way.
+
+    Chunks have one row for all texts of the same tokens; `row_of` (n,) says which row each of `texts` gets.
 
     Raises:
         NumericError: a row is NaN or Inf.
@@ -187,17 +188,11 @@ def _keep(
     with store.staging() as folder:
         chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
         if encoder == "text" and chunks.count < len(texts):
-            _repeat(folder, texts, row_of)
+            np.save(folder / EMBEDDINGS_FILE, np.load(folder / EMBEDDINGS_FILE)[row_of])
+            (folder / KEYS_FILE).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
         outputs = store.add("embeddings", folder)
     chunks.discard()
     return outputs
-
-
-def _repeat(folder: Path, texts: list[str], row_of: NDArray[np.int64]) -> None:
-    """Give every text its row: `row_of` says which, (n,); so far there is one row for all texts of the same tokens."""
-    rows = np.load(folder / EMBEDDINGS_FILE)
-    np.save(folder / EMBEDDINGS_FILE, rows[row_of])
-    (folder / KEYS_FILE).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
 
 
 def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> None:

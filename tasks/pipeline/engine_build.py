@@ -16,6 +16,7 @@ from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
 from tasks.engines.record import is_record, write_record
 from tasks.file_names import BUILD_LOG, engine_name, onnx_name
+from tasks.pipeline.kept import keep
 from tasks.runs.steps import StepOutput, cached_step
 
 _MEMORY_PER_BYTE = 6
@@ -84,9 +85,7 @@ def build(
             stats, log = build_in_child(job)
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
-    with store.staging() as folder:
-        (folder / "build.log").write_text(log + "\n", encoding="utf-8")
-        kept_log = store.add(BUILD_LOG, folder)
+    kept_log = keep(BUILD_LOG, {"build.log": log + "\n"})
     return BuiltEngine(
         encoder=encoder,
         precision=precision,
@@ -98,7 +97,7 @@ def build(
 
 
 def _turn(target: str) -> AbstractContextManager[None]:
-    """The device's, for a builder that is a benchmark itself."""
+    """Take the device's turn for a builder that times kernels, which is a benchmark itself."""
     backend = backend_for(target)
     return device_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
 

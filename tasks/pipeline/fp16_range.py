@@ -7,17 +7,18 @@ FP32, as ONNX Runtime does on CPUs, would not show an overflow.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import HalfOverflow
 from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import attention
-from tasks.data.batches import Batch, stream_batches
+from tasks.data.batches import stream_batches
 from tasks.data.pinned import DataRef
+from tasks.pipeline.kept import keep
 from tasks.quantizing.modelopt import PACKAGES, load_plain
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -51,10 +52,7 @@ def check_range(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     with measured() as meter:
         frame = _magnitudes(snapshot, preprocess, data, encoder)
         refuse_overflow(frame, encoder)
-        store = active_store()
-        with store.staging() as folder:
-            frame.to_parquet(folder / "range.parquet", index=False)
-            table = store.add("range", folder)
+        table = keep("range", {"range.parquet": frame})
     # The attention mask and what it is added to say nothing about the model.
     first = frame[(frame["largest"] + attention.MASKED).abs() > _SCORES].iloc[0]
     return Fp16Range(encoder=encoder, table=table, largest=first["largest"], module=first["module"], stats=meter.stats)
@@ -70,21 +68,13 @@ def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     attention.register()
     model, family = load_plain(snapshot, attention.NAME)
     family.expose(model)
-    processor = Preprocess.of(snapshot, preprocess)
-    batch = _first_batch(data, processor)
+    with closing(stream_batches(data.open(), Preprocess.of(snapshot, preprocess), SAMPLES)) as batches:
+        batch = next(batches)
     inputs = [torch.from_numpy(batch.input(i.name)) for i in family.encoder_spec(snapshot.config, encoder).inputs]
     found = largest_magnitudes(model, lambda: family.encode(model, encoder, *inputs))
     rows: list[Any] = [(*key, value) for key, value in found.items()]
     frame = pd.DataFrame(rows, columns=["module", "operation", "largest"])
     return frame.sort_values("largest", ascending=False, ignore_index=True)
-
-
-def _first_batch(data: DataRef, processor: Preprocess) -> Batch:
-    batches = stream_batches(data.open(), processor, SAMPLES)
-    try:
-        return next(batches)
-    finally:
-        batches.close()
 
 
 def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:

@@ -7,6 +7,7 @@ recipe alone; findings come from the ONNX file alone, read with onnx-graphsurgeo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def audit(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, re
         coverage=tuple(rows),
         weight_bytes=findings.weight_bytes,
         file_bytes=onnx_ref.size,
-        encoder_row=_encoder_row(inventory, findings),
+        encoder_row=new_row(
+            "encoders", **inventory.model_dump(exclude={"modules"}), input=findings.inputs, output=findings.outputs
+        ),
         stats=meter.stats,
     )
 
@@ -78,7 +81,12 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
         raise AuditError(f"mixed types at {conflicts[0]}", where=path.name, expected="a strongly typed graph")
     quiet_polygraphy()
     findings = read_findings(model)
-    _check_placement(findings, path)
+    if findings.misplaced:
+        raise AuditError(
+            f"{len(findings.misplaced)} Q/DQ nodes are misplaced, the first: {findings.misplaced[0]}",
+            where=path.name,
+            expected="FP8 weight -> DQ -> MatMul, and activation -> Q -> DQ -> MatMul with nothing between",
+        )
     _check_coverage(findings, inventory, recipe, path)
     _check_label(model, recipe, path)
     return findings
@@ -95,7 +103,10 @@ def _load(path: Path) -> onnx.ModelProto:
         raise AuditError(
             f"not an ONNX file: {error}", where=path.name, expected="a complete ONNX file", fix=_AGAIN
         ) from error
-    _check_text(model, path)
+    # Protobuf gives bytes where a name is not text; the libraries that come next expect text.
+    odd = next((text for text in _texts(model) if isinstance(text, bytes)), None)
+    if odd is not None:
+        raise AuditError(f"the name {odd[:80]!r} is not text", where=path.name, expected="UTF-8", fix=_AGAIN)
     for tensor in model.graph.initializer:
         if tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
             raise AuditError(f"{tensor.name} has the unknown data type {tensor.data_type}", where=path.name)
@@ -113,13 +124,6 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _check_text(model: onnx.ModelProto, path: Path) -> None:
-    """Protobuf gives bytes where a name is not text; the libraries that come next expect text."""
-    odd = next((text for text in _texts(model) if isinstance(text, bytes)), None)
-    if odd is not None:
-        raise AuditError(f"the name {odd[:80]!r} is not text", where=path.name, expected="UTF-8", fix=_AGAIN)
-
-
 def _texts(message: Message) -> Iterator[str | bytes]:
     """Every string field of a message and of those inside it."""
     for field, value in message.ListFields():
@@ -133,8 +137,7 @@ def _texts(message: Message) -> Iterator[str | bytes]:
 
 def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Check the graph and infer every type and shape, strictly; large weights stand as inputs, without their data."""
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
+    light = deepcopy(model)
     large = [tensor for tensor in light.graph.initializer if _is_large(tensor)]
     for tensor in large:
         light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
@@ -214,15 +217,6 @@ def _check_label(model: onnx.ModelProto, recipe: Recipe | None, path: Path) -> N
 
 
 # --- quantization ----------------------------------------------------------------------------------------------------
-
-
-def _check_placement(findings: GraphFindings, path: Path) -> None:
-    if findings.misplaced:
-        raise AuditError(
-            f"{len(findings.misplaced)} Q/DQ nodes are misplaced, the first: {findings.misplaced[0]}",
-            where=path.name,
-            expected="FP8 weight -> DQ -> MatMul, and activation -> Q -> DQ -> MatMul with nothing between",
-        )
 
 
 def _check_coverage(findings: GraphFindings, inventory: Inventory, recipe: Recipe | None, path: Path) -> None:
@@ -305,12 +299,4 @@ def _coverage(findings: GraphFindings, inventory: Inventory, precision: Precisio
     return [row(module, kind, findings.products[module, kind][0]) for module, kind in expected]
 
 
-def _encoder_row(inventory: Inventory, findings: GraphFindings) -> Row:
-    return new_row(
-        "encoders", **inventory.model_dump(exclude={"modules"}), input=findings.inputs, output=findings.outputs
-    )
-
-
-@cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))
-def audit_task(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, recipe: Recipe | None) -> GraphAudit:
-    return audit(onnx_ref, skeleton, precision, recipe)
+audit_task = cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))(audit)

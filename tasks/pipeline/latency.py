@@ -28,6 +28,7 @@ from tasks.engines import Backend, backend_for
 from tasks.evaluation.metrics import ratio_interval
 from tasks.families import family_named
 from tasks.file_names import engine_name
+from tasks.pipeline.kept import keep
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 
@@ -65,22 +66,15 @@ def measure(
                 for p in engines
                 for batch in settings.batches
             ]
-            samples = _kept({})
+            samples = keep("latencies", {places.LATENCIES: "{}"})
         return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
     with device_turn(device_key(backend.device())):
         idle = when_idle(backend.state)
         with measured() as meter:
             spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)
             rows, raw = _time_all(spec, target, engines, settings, idle)
-            samples = _kept(raw)
+            samples = keep("latencies", {places.LATENCIES: json.dumps(raw)})
     return Latency(rows=tuple(rows), samples=samples, stats=meter.stats)
-
-
-def _kept(raw: Mapping[str, list[float]]) -> ArtifactRef:
-    store = active_store()
-    with store.staging() as folder:
-        (folder / places.LATENCIES).write_text(json.dumps(raw))
-        return store.add("latencies", folder)
 
 
 def _time_all(

@@ -21,7 +21,6 @@ from artifacts import places
 from artifacts.errors import BadWeights, ParityError
 from artifacts.manifest import Encoder, Row
 from artifacts.refs import ArtifactRef
-from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot, sound_config
 from tasks.clip import attention
@@ -29,6 +28,7 @@ from tasks.clip.base import ENCODERS, MASK, ClipFamily, Oracle, encoder_prefixes
 from tasks.clip.processors import load_tokenizer
 from tasks.data.images import opened_rgb
 from tasks.families import family_named
+from tasks.pipeline.kept import keep
 from tasks.quantizing.modelopt import PACKAGES, plain_folder
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -87,8 +87,11 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
         family = family_named(snapshot.family)
         cosines: dict[Encoder, dict[str, float]] = {}
         if family.oracle == "transformers":
-            with sound_config(family.name, snapshot.root):
-                model = _plain_model(family, snapshot)
+            with sound_config(family.name, snapshot.root), plain_folder(snapshot) as folder:
+                model = family.plain_model(folder)
+            if snapshot.image_size is not None:  # chosen, and so in none of the files
+                vision: Any = model.get_submodule("vision_model")
+                vision.config.image_size = list(snapshot.image_size)
             processor = Preprocess.of(snapshot, preprocess)
             texts, pictures = text_samples(processor), picture_samples()
             with sound_config(family.name, snapshot.root):
@@ -103,17 +106,14 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
             inputs = {"image": {"pixel_values": pixels}, "text": processor.text_inputs(list(texts.values()))}
             for encoder in ENCODERS:
                 cosines[encoder] = _compare(family, model, encoder, references[encoder], inputs[encoder], snapshot)
-        with active_store().staging() as folder:
-            content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
-            (folder / places.PARITY).write_text(json.dumps(content, indent=1, sort_keys=True))
-            table = active_store().add("parity", folder)
-    return Parity(oracle=family.oracle, table=table, rows=tuple(_rows(family.oracle, cosines)), stats=meter.stats)
-
-
-def _rows(oracle: Oracle, cosines: dict[Encoder, dict[str, float]]) -> Iterator[Row]:
-    for encoder in ENCODERS:
-        for sample, cosine in cosines.get(encoder, {oracle: None}).items():
-            yield {"encoder": encoder, "oracle": oracle, "sample": sample, "cosine": cosine}
+        content = {"oracle": family.oracle, "family": family.name, "cosines": cosines}
+        table = keep("parity", {places.PARITY: json.dumps(content, indent=1, sort_keys=True)})
+    rows: list[Row] = [
+        {"encoder": encoder, "oracle": family.oracle, "sample": sample, "cosine": value}
+        for encoder in ENCODERS
+        for sample, value in cosines.get(encoder, {family.oracle: None}).items()
+    ]
+    return Parity(oracle=family.oracle, table=table, rows=tuple(rows), stats=meter.stats)
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------
@@ -151,16 +151,6 @@ def picture_samples() -> dict[str, Image]:
 
 
 # --- transformers ----------------------------------------------------------------------------------------------------
-
-
-def _plain_model(family: ClipFamily, snapshot: Snapshot) -> nn.Module:
-    """As transformers makes it of the files; an image size that was chosen is in none of them."""
-    with plain_folder(snapshot) as folder:
-        model = family.plain_model(folder)
-    if snapshot.image_size is not None:
-        vision: Any = model.get_submodule("vision_model")
-        vision.config.image_size = list(snapshot.image_size)
-    return model
 
 
 def _reference_texts(
@@ -203,10 +193,17 @@ def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> 
 
 def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> None:
     """Turn the model into what is traced, once its parameters are those that the exporter reads."""
+    from torch import nn
+
     family.expose(model)
     reader = snapshot.weights()
     used = encoder_prefixes(family, snapshot.config)
-    padding = dict(_padding_rows(model))
+    # transformers sets an embedding's row for padding to zero, whatever was stored; no text sees it.
+    padding = {
+        f"{name}.weight": module.padding_idx
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None
+    }
     for name, parameter in model.named_parameters():
         if not name.startswith(used):
             continue
@@ -217,15 +214,6 @@ def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> No
         if not np.allclose(ours, theirs, rtol=1e-5, atol=1e-6):
             raise _differ("model", f"the exporter reads other values of {name}", snapshot)
     attention.use_in(model)
-
-
-def _padding_rows(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """The embeddings with a row for padding: transformers sets it to zero, whatever was stored; no text sees it."""
-    from torch import nn
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            yield f"{name}.weight", module.padding_idx
 
 
 def _compare(
@@ -288,6 +276,4 @@ def _differ(side: str, what: str, snapshot: Snapshot) -> ParityError:
     )
 
 
-@cached_step("parity", version=1, packages=PACKAGES)
-def parity_task(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
-    return check_parity(snapshot, preprocess)
+parity_task = cached_step("parity", version=1, packages=PACKAGES)(check_parity)

@@ -15,6 +15,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.families import family_for
+from tasks.pipeline.kept import keep
 from tasks.quantizing.modelopt import (
     EAGER,
     PACKAGES,
@@ -101,14 +102,7 @@ def _check_round_trip(
 
 def keep_amax(snapshot: Snapshot) -> ArtifactRef:
     """The amax that a published checkpoint brings, as an object of its own."""
-    store = active_store()
-    with store.staging() as folder:
-        shutil.copyfile(snapshot.root / AMAX_FILE, folder / AMAX_FILE)
-        return store.add("amax", folder)
+    return keep("amax", {AMAX_FILE: snapshot.root / AMAX_FILE})
 
 
-@cached_step("quantize", version=2, packages=PACKAGES)
-def quantize_task(
-    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: dict[Encoder, ArtifactRef]
-) -> QuantizedCheckpoint:
-    return quantize(snapshot, preprocess, recipe, tables)
+quantize_task = cached_step("quantize", version=2, packages=PACKAGES)(quantize)

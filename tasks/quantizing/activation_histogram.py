@@ -14,7 +14,8 @@ Imported inside functions only: it subclasses ModelOpt's classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,13 @@ def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHisto
     """Histograms of what reaches each quantizer inside the block, by its name."""
     histograms = {name: ActivationHistogram() for name in quantizers}
 
-    def watch(name: str) -> Any:
-        return quantizers[name].register_forward_pre_hook(lambda _, inputs: histograms[name].add(inputs[0]))
+    def count(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
+        histograms[name].add(inputs[0])
 
-    handles = [watch(name) for name in quantizers]
-    try:
+    with ExitStack() as hooks:
+        for name, quantizer in quantizers.items():
+            hooks.enter_context(quantizer.register_forward_pre_hook(partial(count, name)))
         yield histograms
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.Tensor) -> float:

@@ -68,7 +68,7 @@ def _on_device(
 
 
 def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """As a tensor on `device`; a copy to a GPU is only begun: what computes with it there comes after it."""
+    """Move values to `device` as a tensor; a copy to a GPU only begins here: what uses it there waits for it."""
     import torch
 
     tensor = torch.from_numpy(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,16 +18,12 @@ def largest_magnitudes(model: nn.Module, run: Callable[[], object]) -> dict[tupl
     Operations are ATen's, such as `addmm` or `softmax`; those that only look at memory differently are left out.
     """
     recorder = _Recorder()
-    hooks = []
-    for name, module in model.named_modules():
-        hooks.append(module.register_forward_pre_hook(recorder.enter(name)))
-        hooks.append(module.register_forward_hook(recorder.leave))
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(recorder.enter(name)))
+            hooks.enter_context(module.register_forward_hook(recorder.leave))
         with torch.no_grad(), recorder:
             run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return recorder.largest
 
 
@@ -46,18 +43,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = function(*args, **(kwargs or {}))
         outputs = result if isinstance(result, tuple | list) else (result,)
         seen = {value.untyped_storage().data_ptr() for value in args if isinstance(value, Tensor)}
-        for value in outputs:
-            if isinstance(value, Tensor) and value.is_floating_point() and _made(value, seen):
-                self._note(function, value)
-        return result
-
-    def _note(self, function: Any, value: Tensor) -> None:
         key = (self._modules[-1] if self._modules else "", function.overloadpacket.__name__)
-        low, high = (float(bound) for bound in torch.aminmax(value))
-        largest = math.inf if math.isnan(low) else max(-low, high)  # aminmax passes NaN on
-        self.largest[key] = max(largest, self.largest.get(key, 0.0))
-
-
-def _made(value: Tensor, seen: set[int]) -> bool:
-    """Whether the operation made new values, and did not just view those of its inputs."""
-    return value.numel() > 0 and value.untyped_storage().data_ptr() not in seen
+        for value in outputs:
+            if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+                continue
+            if value.untyped_storage().data_ptr() not in seen:  # else it is only another view of an input
+                low, high = (float(bound) for bound in torch.aminmax(value))
+                largest = math.inf if math.isnan(low) else max(-low, high)  # aminmax passes NaN on
+                self.largest[key] = max(largest, self.largest.get(key, 0.0))
+        return result

@@ -54,21 +54,16 @@ def insert_quantizers(
     for name in (*hidden_modules(model), *family.unquantized):
         config["quant_cfg"].append({"quantizer_name": f"{name}.*", "enable": False})
 
-    # A wrong recipe fails before any time is spent on calibration.
-    loop = None if forward_loop is None else _after_check(recipe, forward_loop)
+    def loop(quantized: Any) -> None:
+        _check_scope(quantized, recipe)  # a wrong recipe fails before any time is spent on calibration
+        if forward_loop is not None:
+            forward_loop(quantized)
+
     with torch.no_grad(), prints_to_log():
-        mtq.quantize(model, config, loop)
+        mtq.quantize(model, config, None if forward_loop is None else loop)
         settled = settle_zeros(model, enabled_quantizers(model))
     _check_scope(model, recipe)
     return settled
-
-
-def _after_check(recipe: Recipe, forward_loop: Callable[[Any], None]) -> Callable[[Any], None]:
-    def loop(quantized: Any) -> None:
-        _check_scope(quantized, recipe)
-        forward_loop(quantized)
-
-    return loop
 
 
 def _check_scope(model: nn.Module, recipe: Recipe) -> None:

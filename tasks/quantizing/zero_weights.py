@@ -44,7 +44,7 @@ def _is_zero(amax: torch.Tensor | None) -> bool:
 
 
 def zero_quantizers(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
-    """Those of `quantizers` that may see nothing but zeros because of weights: these, and what is made with them."""
+    """The `quantizers` that may see nothing but zeros because of weights: the weights' own, and those after them."""
     from torch import nn
 
     weights, silent = set(), set()

@@ -72,7 +72,9 @@ class AutoQuantize:
         """The names of those that are not quantized, and of those with scales by channel."""
         import modelopt.torch.quantization as mtq
 
-        bound = max(bits, self._least_bits)
+        # With everything in FP8 that may be; other layers count as 16 bits a weight.
+        costs = [min(found["costs"]) for found in self._state["candidate_stats"].values()]
+        bound = max(bits, 16 * sum(costs) / self._state["cost_denominator"])
         with prints_to_log(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             config = mtq.get_auto_quantize_config(self._state, {"effective_bits": bound})
@@ -80,12 +82,6 @@ class AutoQuantize:
         rules = {name: on.get(unit.weight_quantizer) for name, unit in self._linear.items()}
         by_channel = [name for name, rule in rules.items() if rule is not None and rule["cfg"].get("axis") is not None]
         return [[name for name, rule in rules.items() if rule is None], by_channel]
-
-    @property
-    def _least_bits(self) -> float:
-        """With everything in FP8 that may be: other layers count as 16 bits a weight."""
-        costs = [found["costs"] for found in self._state["candidate_stats"].values()]
-        return 16 * sum(map(min, costs)) / self._state["cost_denominator"]
 
     @cached_property
     def _state(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Choice:
     by_channel: frozenset[Unit] = frozenset()
 
     def of(self, encoder: Encoder) -> Choice:
-        """As far as it concerns an encoder."""
+        """The part of it that concerns an encoder."""
         excluded, by_channel = (
             frozenset(unit for unit in units if unit.encoder == encoder) for units in (self.excluded, self.by_channel)
         )

@@ -49,7 +49,7 @@ class EncoderGraph:
     amax: Mapping[str, float]
 
     def amax_of(self, recipe: Recipe) -> Mapping[str, Amax]:
-        """By quantizer, of the recipe's form: of a tensor, or of each output channel."""
+        """The amax by quantizer in the recipe's form: one of a tensor, or one of each output channel."""
         return with_channels(self.amax, self.skeleton, recipe, self.weights)
 
     def write(self, recipe: Recipe | None, path: Path) -> None:
@@ -86,18 +86,16 @@ class Evaluator:
 
     def _embedded(self, encoder: Encoder, precision: Precision, choice: Choice) -> Embedded:
         key = (encoder, precision, choice)
-        made = self._known.pop(key, None) or self._embed(encoder, precision, choice)
+        made = self._known.pop(key, None)
+        if made is None:
+            with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
+                path = Path(folder) / onnx_name(precision)
+                self.graphs[encoder].write(None if precision == "fp16" else chosen(self.recipe, choice), path)
+                made = embed_onnx(path, self.feeds[encoder])
         self._known[key] = made  # the latest is the last
         while len(self._known) > _KNOWN:
             del self._known[next(iter(self._known))]
         return made
-
-    def _embed(self, encoder: Encoder, precision: Precision, choice: Choice) -> Embedded:
-        recipe = None if precision == "fp16" else chosen(self.recipe, choice)
-        with tempfile.TemporaryDirectory(prefix="clipsmith-search-") as folder:
-            path = Path(folder) / onnx_name(precision)
-            self.graphs[encoder].write(recipe, path)
-            return embed_onnx(path, self.feeds[encoder])
 
 
 def embed_onnx(path: Path, feeds: Iterable[Feed]) -> Embedded:

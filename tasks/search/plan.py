@@ -64,7 +64,7 @@ def fidelity_of(rows: Sequence[Row]) -> float:
 
 
 def pareto(trials: Iterable[Trial]) -> list[Trial]:
-    """Those that no other beats in share and fidelity, by falling share."""
+    """The trials that no other beats in share and fidelity, by falling share."""
     front: list[Trial] = []
     for trial in sorted(trials, key=lambda trial: (-trial.share, -trial.fidelity)):
         if not front or trial.fidelity > front[-1].fidelity:
@@ -92,7 +92,12 @@ class Planner:
         try:
             found = self._try(Choice())
             if not found.passed:
-                found = self._reduce(self._exclude_until_passed(self._all_by_channel(found)))
+                wanted = self._blamed(found)
+                if not wanted:
+                    raise _Stop
+                linears = {unit for unit in self._ranked if unit.encoder in wanted and unit.can_go_by_channel}
+                finer = self._try(Choice(by_channel=frozenset(linears)))
+                found = self._reduce(self._exclude_until_passed(finer))
             self._draw_curve(found.by_channel)
             if (better := self.best()) is not found:
                 self._reduce(better)
@@ -106,18 +111,18 @@ class Planner:
             NoRecipe: none does within the budget; the message says what the closest one fails.
         """
         passed = [trial for trial in self.trials if trial.passed]
-        if not passed:
-            raise self._nothing()
-        return max(passed, key=lambda t: (t.share, -len(t.excluded), -len(t.by_channel), t.fidelity))
+        if passed:
+            return max(passed, key=lambda t: (t.share, -len(t.excluded), -len(t.by_channel), t.fidelity))
+        closest = min(self.trials, key=lambda trial: (sum(r.rejects for r in trial.gates), -trial.fidelity))
+        failed = [f"  {sentence(result)}" for result in closest.gates if result.rejects]
+        raise NoRecipe(
+            "\n".join([f"no recipe met the gates in {len(self.trials)} evaluations", *failed]),
+            where=f"the closest leaves {len(closest.excluded)} of {len(self._ranked)} modules in FP16",
+            expected="a recipe that keeps some of each encoder's work in FP8 and passes every gate",
+            fix="raise --budget; evaluate on more samples where a gate is undecided; or ask for less",
+        )
 
     # --- the steps -----------------------------------------------------------------------------------------
-
-    def _all_by_channel(self, trial: Trial) -> Trial:
-        wanted = self._blamed(trial)
-        if not wanted:
-            raise _Stop
-        units = (unit for unit in self._ranked if unit.encoder in wanted and unit.can_go_by_channel)
-        return self._try(Choice(by_channel=frozenset(units)))
 
     def _exclude_until_passed(self, trial: Trial) -> Trial:
         step = 1
@@ -208,17 +213,6 @@ class Planner:
             raise _Stop
         self.trials.append(self._evaluate(choice))
         return self.trials[-1]
-
-    def _nothing(self) -> NoRecipe:
-        best = min(self.trials, key=lambda trial: (sum(r.rejects for r in trial.gates), -trial.fidelity))
-        failed = [sentence(result) for result in best.gates if result.rejects]
-        tried = f"no recipe met the gates in {len(self.trials)} evaluations"
-        return NoRecipe(
-            "\n".join([tried, *(f"  {text}" for text in failed)]),
-            where=f"the closest leaves {len(best.excluded)} of {len(self._ranked)} modules in FP16",
-            expected="a recipe that keeps some of each encoder's work in FP8 and passes every gate",
-            fix="raise --budget; evaluate on more samples where a gate is undecided; or ask for less",
-        )
 
 
 def _without(trial: Trial, units: Sequence[Unit]) -> Choice:

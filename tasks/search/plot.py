@@ -10,7 +10,7 @@ from tasks.search.sensitivity import Sensitivity
 
 _WORST = 12
 _LEAST = 1e-12
-"""For a logarithmic scale: losses are rounding errors of FP32 below it."""
+"""The least loss that the logarithmic scale shows: below it lie rounding errors of FP32."""
 
 
 def front_plot(
@@ -20,7 +20,10 @@ def front_plot(
     with drawing(3.6, 1, 2) as (grid, finish):
         (curve, bars) = grid[0]
         _draw_trials(curve, trials, best)
-        _draw_rival(curve, rival)
+        for passed, label in ((True, "auto_quantize"), (False, "auto_quantize, does not")):
+            group = [trial for trial in rival if trial.passed is passed]
+            if group:
+                _draw_group(curve, "^", group, label, filled=passed, colour=OTHER)
         curve.legend(loc="best", fontsize=7.5)
         _draw_units(bars, sensitivities)
         return finish()
@@ -41,13 +44,6 @@ def _draw_trials(axes: Axes, trials: Sequence[Trial], best: Trial | None) -> Non
     axes.set_xlabel("share of the operations in FP8, %")
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.margins(0.08)
-
-
-def _draw_rival(axes: Axes, trials: Sequence[Trial]) -> None:
-    for passed, label in ((True, "auto_quantize"), (False, "auto_quantize, does not")):
-        group = [trial for trial in trials if trial.passed is passed]
-        if group:
-            _draw_group(axes, "^", group, label, filled=passed, colour=OTHER)
 
 
 def _draw_group(

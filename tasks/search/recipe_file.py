@@ -19,26 +19,15 @@ def chosen(recipe: Recipe, choice: Choice) -> Recipe:
 
 def without(recipe: Recipe, units: Iterable[Unit]) -> Recipe:
     """The recipe with these units in FP16: rules at its end switch their quantizers off."""
-    return _with_rules(
-        recipe,
-        [
-            Rule(quantizer_name=pattern, enable=False)
-            for unit in sorted(units, key=lambda unit: unit.module)
-            for pattern in unit.quantizers
-        ],
-    )
+    patterns = [pattern for unit in sorted(units, key=lambda unit: unit.module) for pattern in unit.quantizers]
+    return _with_rules(recipe, [Rule(quantizer_name=pattern, enable=False) for pattern in patterns])
 
 
 def by_channel(recipe: Recipe, units: Iterable[Unit]) -> Recipe:
     """The recipe with a weight scale for each output channel of these linear layers."""
     each = Fp8(num_bits="e4m3", axis=0)
-    return _with_rules(
-        recipe,
-        [
-            Rule(quantizer_name=unit.weight_quantizer, parent_class="nn.Linear", cfg=each)
-            for unit in sorted(units, key=lambda unit: unit.module)
-        ],
-    )
+    names = [unit.weight_quantizer for unit in sorted(units, key=lambda unit: unit.module)]
+    return _with_rules(recipe, [Rule(quantizer_name=name, parent_class="nn.Linear", cfg=each) for name in names])
 
 
 def _with_rules(recipe: Recipe, rules: list[Rule]) -> Recipe:

@@ -64,7 +64,7 @@ def _batch(
     journal: Journal,
     advance: Callable[[int], None],
 ) -> Mapping[str, Sequence[float]]:
-    """By module, sums over the batch: of 1 - cosine, of the squared signal and of the squared noise."""
+    """Sums over the batch by module: of 1 - cosine, of the squared signal and of the squared noise."""
     keys = {unit.module: f"{unit.encoder} {number} {unit.module}" for unit in units}
     known = {module: journal.get(_KIND, key) for module, key in keys.items()}
     advance(sum(value is not None for value in known.values()))

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from artifacts.manifest import Encoder
 from tasks.bench.roofline import Product
@@ -50,11 +50,8 @@ class Unit:
         """Patterns of its quantizers' names. A module below it (`self_attn.q_proj`) is another unit, and not meant."""
         if self.kind == "attention":
             return (f"{self.module}.[qkvp]_bmm_quantizer",)
-        return (
-            (self.weight_quantizer,)
-            if self.kind == "embedding"
-            else (f"{self.module}.input_quantizer", self.weight_quantizer)
-        )
+        inputs = () if self.kind == "embedding" else (f"{self.module}.input_quantizer",)
+        return (*inputs, self.weight_quantizer)
 
 
 def units_of(
@@ -69,9 +66,11 @@ def units_of(
     """
     graph = quantize(skeleton, recipe, amax).model.graph
     constants = {c.name: c for c in graph.initializer}
-    scales = {
-        node.output[0]: _scale(constants[node.input[1]]) for node in graph.node if node.op_type == "DequantizeLinear"
-    }
+    scales: dict[str, Scale] = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            values = numpy_helper.to_array(constants[node.input[1]])
+            scales[node.output[0]] = tuple(values.tolist()) if values.ndim else float(values)
     found: dict[str, dict[str, Scales]] = defaultdict(dict)
     for node in graph.node:
         operands = tuple(scales.get(name) for name in node.input)
@@ -86,8 +85,3 @@ def units_of(
         Unit(encoder, module, kinds[module], 0 if kinds[module] == "embedding" else flops[module], nodes)
         for module, nodes in found.items()
     )
-
-
-def _scale(constant: TensorProto) -> Scale:
-    values = numpy_helper.to_array(constant)
-    return tuple(values.tolist()) if values.ndim else float(values)

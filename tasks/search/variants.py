@@ -104,7 +104,7 @@ def fake_quantize(x: torch.Tensor, scale: Scale) -> torch.Tensor:
 
 
 def _last_uses(nodes: Sequence[Any]) -> dict[int, list[Any]]:
-    """By place: the nodes whose values are read there for the last time."""
+    """The nodes whose values are read for the last time at a place, by place."""
     places = {node: place for place, node in enumerate(nodes)}
     last: dict[int, list[Any]] = defaultdict(list)
     for node in nodes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 
 from artifacts import places
 from artifacts.errors import DataError
-from artifacts.manifest import Encoder, Manifest
+from artifacts.manifest import Encoder
 from tasks.bench.evaluation import Evaluation
 from tasks.checkpoints.preprocess import Processor
-from tasks.clip.base import ENCODERS, MASK
-from tasks.data import Dataset
+from tasks.clip.base import MASK
 from tasks.data.pinned import DataRef
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.evaluation.question import task_of
@@ -33,23 +31,24 @@ def write_evaluation(folder: Path) -> Path:
         DataNotFound: the data is gone.
     """
     release = ReleaseFolder(folder)
-    dataset = _data(release.manifest).open()
-    kept = {encoder: _kept(release, encoder) for encoder in ENCODERS}
-    (indices, images), (texts, words) = kept["image"], kept["text"]
-    inputs = {"image": _pixels(release, dataset, indices), "text": _tokens(release, texts)}
-    return Evaluation(inputs, {"image": images, "text": words}, task_of(dataset, indices)).save(folder)
-
-
-def _data(manifest: Manifest) -> DataRef:
-    source = manifest.provenance.evaluation
-    return DataRef(
+    provenance = release.manifest.provenance
+    source = provenance.evaluation
+    dataset = DataRef(
         spec=source.source.removesuffix(" (evaluation)"),
         role="evaluation",
         limit=source.samples,
         digest=source.digest,
         samples=source.samples,
-        columns=manifest.provenance.parameters.get("evaluation", {}).get("columns"),
-    )
+        columns=provenance.parameters.get("evaluation", {}).get("columns"),
+    ).open()
+    (indices, images), (texts, words) = _kept(release, "image"), _kept(release, "text")
+    graph = OnnxGraph.load(next((release.root / "text").glob("*.onnx")))
+    ports = {port.name: port.shape for port in graph.inputs}
+    processor = Processor(release.preprocess(), release.family, context=ports["input_ids"][0], masked=MASK in ports)
+    pixels = np.stack([processor.image(dataset.image(index)) for index in indices]).astype(np.float16)
+    inputs: dict[str, dict[str, NDArray[Any]]]
+    inputs = {"image": {"pixel_values": pixels}, "text": processor.text_inputs(texts)}
+    return Evaluation(inputs, {"image": images, "text": words}, task_of(dataset, indices)).save(folder)
 
 
 def _kept(release: ReleaseFolder, encoder: Encoder) -> tuple[list[Any], NDArray[np.float32]]:
@@ -64,18 +63,3 @@ def _kept(release: ReleaseFolder, encoder: Encoder) -> tuple[list[Any], NDArray[
             where=place,
             fix="export the release again",
         ) from error
-
-
-def _pixels(release: ReleaseFolder, dataset: Dataset, indices: Sequence[int]) -> dict[str, NDArray[Any]]:
-    processor = _processor(release, context=0, masked=False)
-    return {"pixel_values": np.stack([processor.image(dataset.image(i)) for i in indices]).astype(np.float16)}
-
-
-def _tokens(release: ReleaseFolder, texts: list[str]) -> dict[str, NDArray[Any]]:
-    graph = OnnxGraph.load(next((release.root / "text").glob("*.onnx")))
-    ports = {port.name: port.shape for port in graph.inputs}
-    return _processor(release, context=ports["input_ids"][0], masked=MASK in ports).text_inputs(texts)
-
-
-def _processor(release: ReleaseFolder, *, context: int, masked: bool) -> Processor:
-    return Processor(release.preprocess(), release.family, context=context, masked=masked)

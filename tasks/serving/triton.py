@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,9 @@ from tasks.file_names import onnx_name
 
 _TENSORRT, _ONNX_RUNTIME = "tensorrt", "onnxruntime"
 _PRECISIONS = ("fp8", "fp16")
-"""Best first."""
+"""The best first."""
 _TYPES = {"FLOAT16": "TYPE_FP16", "FLOAT": "TYPE_FP32", "INT64": "TYPE_INT64", "INT32": "TYPE_INT32"}
 """Triton's names of ONNX's tensor types."""
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    name: str
-    type: str
-    dims: tuple[int, ...]
-    """Without the batch."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,9 @@ def _served_name(file: ReleaseFile) -> str:
 
 def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str:
     """`config.pbtxt` of one model."""
-    inputs, outputs = _tensors(store.read(manifest, model.graph.path))
+    import onnx
+
+    graph = onnx.load(store.read(manifest, model.graph.path), load_external_data=False).graph
     profile = _profile(store, manifest, model, target)
     engine = target == _TENSORRT
     group = 'kind: KIND_GPU, count: 1, profile: [ "0" ]' if engine else "kind: KIND_CPU, count: 1"
@@ -123,8 +117,8 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
         f"platform: {json.dumps('tensorrt_plan' if engine else 'onnxruntime_onnx')}",
         f"backend: {json.dumps(target)}",
         f"max_batch_size: {profile.max}",
-        *_described("input", inputs),
-        *_described("output", outputs),
+        *_described("input", graph.input),
+        *_described("output", graph.output),
         f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] }}",
         f"instance_group [ {{ {group} }} ]",
         *(
@@ -135,11 +129,14 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
     return "\n".join(lines) + "\n"
 
 
-def _described(field: str, tensors: Sequence[_Tensor]) -> list[str]:
-    return [
-        f"{field} [ {{ name: {json.dumps(tensor.name)}, data_type: {tensor.type}, dims: {list(tensor.dims)} }} ]"
-        for tensor in tensors
-    ]
+def _described(field: str, tensors: Iterable[Any]) -> Iterator[str]:
+    """The inputs or outputs of an ONNX graph as Triton writes them, without the batch."""
+    import onnx
+
+    for tensor in tensors:
+        form = tensor.type.tensor_type
+        kind, dims = onnx.TensorProto.DataType.Name(form.elem_type), [size.dim_value for size in form.shape.dim[1:]]
+        yield f"{field} [ {{ name: {json.dumps(tensor.name)}, data_type: {_TYPES[kind]}, dims: {dims} }} ]"
 
 
 def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> BatchProfile:
@@ -159,19 +156,3 @@ def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> Ba
             fix="build it with `profile: {min: 1}`",
         )
     return profile
-
-
-def _tensors(path: Path) -> tuple[list[_Tensor], list[_Tensor]]:
-    """Inputs and outputs of an ONNX file."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    return [_tensor(item) for item in graph.input], [_tensor(item) for item in graph.output]
-
-
-def _tensor(item: Any) -> _Tensor:
-    import onnx
-
-    kind = item.type.tensor_type
-    dims = tuple(size.dim_value for size in kind.shape.dim[1:])
-    return _Tensor(item.name, _TYPES[onnx.TensorProto.DataType.Name(kind.elem_type)], dims)

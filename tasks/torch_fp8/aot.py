@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _median_ms(path: Path, batch: int) -> float:
-    """On the device alone: inputs are there, and each batch lies between two CUDA events."""
+    """Time the device alone: inputs are there, and each batch lies between two CUDA events."""
     import torch
 
     from tasks.torch_fp8.compiled import load_package
@@ -108,11 +108,9 @@ def _random(port: Port, batch: int) -> torch.Tensor:
     shape = (batch, *port.shape)
     if port.dtype.startswith("float"):
         return torch.randn(shape, device=DEVICE).to(getattr(torch, port.dtype))
-    return (
-        torch.randint(1, 100, shape, device=DEVICE)
-        if port.name == "input_ids"
-        else torch.ones(shape, dtype=torch.int64, device=DEVICE)
-    )
+    if port.name == "input_ids":
+        return torch.randint(1, 100, shape, device=DEVICE)
+    return torch.ones(shape, dtype=torch.int64, device=DEVICE)
 
 
 def _parser() -> argparse.ArgumentParser:

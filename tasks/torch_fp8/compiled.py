@@ -15,7 +15,7 @@ _MAX_BATCH = 4096
 
 
 def compile_encoder(module: torch.nn.Module) -> Callable[..., Any]:
-    """For any batch size: compiled when it is first called, and once more for a batch of one.
+    """Compile an encoder for any batch size, at its first call, and once more for a batch of one.
 
     Without `max-autotune`: on an H100 with PyTorch 2.11 cuBLAS won for FP16 products with a wide side, and the search
     took half a minute a shape. CUDA graphs are captured by the caller, who knows when inputs stay in place.
@@ -85,7 +85,7 @@ def load_package(path: Path) -> Any:
 
 @contextmanager
 def no_vector_probes() -> Iterator[None]:
-    """For the block, code for the processor is compiled without vector instructions: a package for a GPU needs none.
+    """Compile code for the processor without vector instructions in the block: a package for a GPU needs none.
 
     Else PyTorch tries each kind that the processor has, once in a process: it compiles a program, and starts a Python
     that imports PyTorch to load it. With them, loading a package took 45 s beside an H200.

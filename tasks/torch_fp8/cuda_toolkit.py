@@ -41,15 +41,15 @@ def cuda_environment() -> dict[str, str]:
 
 @contextmanager
 def linkable_libraries() -> Iterator[None]:
-    """For the block, let the linker find libraries that this process has loaded, where it finds no others.
+    """Let the linker find libraries that this process has loaded in the block, where it finds no others.
 
     They are the driver's, for which there may be no `libcuda.so` without a toolkit's stubs, and `CXX_LIBRARY`.
     """
-    loaded = {name: path for name in ("libcuda.so", CXX_LIBRARY) if (path := _loaded(name)) is not None}
     before = os.environ.get("LIBRARY_PATH")
     with tempfile.TemporaryDirectory(prefix="clipsmith-link-") as folder:
-        for name, path in loaded.items():
-            (Path(folder) / name).symlink_to(path)
+        for name in ("libcuda.so", CXX_LIBRARY):
+            if (path := _loaded(name)) is not None:
+                (Path(folder) / name).symlink_to(path)
         os.environ["LIBRARY_PATH"] = folder if not before else f"{before}{os.pathsep}{folder}"
         try:
             yield

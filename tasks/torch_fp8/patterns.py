@@ -93,7 +93,7 @@ class Attention:
     tokens: bool = False
     """Whether the output is (batch, length, heads * size), as a kernel of ours writes it, and not as `v` is."""
     out_scale: float | None = None
-    """With which the output is quantized to FP8; only with `tokens`."""
+    """The scale that quantizes the output to FP8; only with `tokens`."""
 
 
 Step: TypeAlias = NodeProto | Linear | ActivatedLinear | LinearGroup | Attention
@@ -131,7 +131,7 @@ def fused_plan(graph: OnnxGraph, *, kernels: bool = False) -> Plan:
     With `kernels`, also what only our own kernels do in one: activations quantized in the epilogue of the product in
     front of them, attention that writes the tokens its output projection reads.
     """
-    return _Planner(graph, kernels).plan()
+    return Plan(list(_Planner(graph, kernels).steps()))
 
 
 class _Planner:
@@ -147,10 +147,7 @@ class _Planner:
             self._find_activated()
             self._find_tokens()
 
-    def plan(self) -> Plan:
-        return Plan(list(self._order()))
-
-    def _order(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[Step]:
         done: set[str] = set()
         for node in self.graph.nodes:
             name = node.output[0]
@@ -312,7 +309,7 @@ def _with_tokens(graph: OnnxGraph, attention: Attention) -> tuple[Attention, set
 
 
 def _head_size(graph: OnnxGraph, q: str) -> int | None:
-    """From the constant shape (batch, length, heads, size) in front of a transposition."""
+    """The last number of the constant shape (batch, length, heads, size) in front of a transposition."""
     transpose = graph.made_by(q, "Transpose")
     reshape = None if transpose is None else graph.made_by(transpose.input[0], "Reshape")
     if reshape is None or reshape.input[1] not in graph.constants:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ALIGNMENT = 8
 """FP16 elements that rows of a product's operands should be a multiple of, for 16-byte loads."""
 _SHAPE_SIZE = 8
-"""At most so many elements: a constant of integers is a shape or a list of axes where one is asked for."""
+"""A constant of at most so many integers counts as a shape or a list of axes where one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class _Emitter:
         from tasks.torch_fp8 import torch_ops
 
         self.ops = torch_ops
+        self.F = torch.nn.functional
         self.source = graph
         self.device = device
         self.root = torch.nn.Module()
@@ -75,7 +76,7 @@ class _Emitter:
             self.values[port.name] = self.fx.placeholder(port.name)
         for step in plan.steps:
             if isinstance(step, Linear):
-                self._linear(step)
+                self.values[step.output] = self._product([step], step.weight_scale)
             elif isinstance(step, LinearGroup):
                 self._group(step)
             elif isinstance(step, ActivatedLinear):
@@ -88,7 +89,9 @@ class _Emitter:
         self.fx.eliminate_dead_code()
         module = torch.fx.GraphModule(self.root, self.fx, "Encoder")
         module.delete_all_unused_submodules()
-        self._drop_unused_buffers(module)
+        used = {node.target for node in self.fx.nodes if node.op == "get_attr"}
+        for key in [name for name, _ in module.named_buffers() if name not in used]:
+            delattr(module, key)
         return module.eval()
 
     def tensor_names(self) -> dict[str, str]:
@@ -141,9 +144,6 @@ class _Emitter:
 
     # --- steps
 
-    def _linear(self, step: Linear) -> None:
-        self.values[step.output] = self._product([step], step.weight_scale)
-
     def _group(self, step: LinearGroup) -> None:
         """One product; each member's output is a slice of it, `factor` times too large."""
         own = [member.weight_scale for member in step.members]
@@ -160,7 +160,7 @@ class _Emitter:
         weight, bias = self._weights(members, factors)
         first = members[0]
         if not first.fp8:
-            return self._call(self.ops.linear, self._tensor(first.x), weight, bias)
+            return self._call(self.F.linear, self._tensor(first.x), weight, bias)
         product = self.ops.linear_fp8_by_channel if isinstance(scale, tuple) else self.ops.linear_fp8
         scales = (self._scale(f"{first.module}.x_scale", first.x_scale), self._scale(f"{first.module}.scale", scale))
         return self._call(product, self._tensor(first.x), weight, *scales, bias)
@@ -214,6 +214,8 @@ class _Emitter:
             value = self._call(self.ops.BINARY[node.op_type], first, second)
         elif node.op_type in self.ops.UNARY:
             value = self._call(self.ops.UNARY[node.op_type], self._tensor(node.input[0]))
+        elif node.op_type in self.ops.SIZED:
+            value = self._call(self.ops.SIZED[node.op_type], self._tensor(node.input[0]), self._sizes(node.input[1]))
         else:
             emit = getattr(self, f"_emit_{node.op_type.lower()}", None)
             if emit is None:
@@ -254,20 +256,8 @@ class _Emitter:
 
     # --- nodes: form
 
-    def _emit_reshape(self, node: NodeProto) -> Any:
-        return self.fx.call_method("reshape", (self._tensor(node.input[0]), self._sizes(node.input[1])))
-
     def _emit_transpose(self, node: NodeProto) -> Any:
         return self.fx.call_method("permute", (self._tensor(node.input[0]), list(attribute(node, "perm", []))))
-
-    def _emit_expand(self, node: NodeProto) -> Any:
-        return self._call(self.ops.expand, self._tensor(node.input[0]), self._sizes(node.input[1]))
-
-    def _emit_tile(self, node: NodeProto) -> Any:
-        return self.fx.call_method("repeat", (self._tensor(node.input[0]), self._sizes(node.input[1])))
-
-    def _emit_unsqueeze(self, node: NodeProto) -> Any:
-        return self._call(self.ops.unsqueeze, self._tensor(node.input[0]), self._sizes(node.input[1]))
 
     def _emit_slice(self, node: NodeProto) -> Any:
         import torch
@@ -295,7 +285,7 @@ class _Emitter:
 
     def _emit_gatherelements(self, node: NodeProto) -> Any:
         x, indices = (self._tensor(name) for name in node.input)
-        return self._call(self.ops.gather_elements, x, indices, attribute(node, "axis", 0))
+        return self.fx.call_method("gather", (x, attribute(node, "axis", 0), indices))
 
     def _emit_gathernd(self, node: NodeProto) -> Any:
         return self._call(self.ops.gather_nd, *(self._tensor(name) for name in node.input))
@@ -318,8 +308,8 @@ class _Emitter:
         return self._call(self.ops.softmax, self._tensor(node.input[0]), attribute(node, "axis", -1))
 
     def _emit_gelu(self, node: NodeProto) -> Any:
-        approximate = attribute(node, "approximate", b"none").decode()
-        return self._call(self.ops.gelu, self._tensor(node.input[0]), approximate)
+        approximate = {"approximate": attribute(node, "approximate", b"none").decode()}
+        return self.fx.call_function(self.F.gelu, (self._tensor(node.input[0]),), approximate)
 
     def _emit_reducemean(self, node: NodeProto) -> Any:
         x, axes = self._tensor(node.input[0]), self._sizes(node.input[1])
@@ -327,7 +317,7 @@ class _Emitter:
 
     def _emit_argmax(self, node: NodeProto) -> Any:
         axis, keep = attribute(node, "axis", 0), bool(attribute(node, "keepdims", 1))
-        return self._call(self.ops.arg_max, self._tensor(node.input[0]), axis, keep)
+        return self.fx.call_method("argmax", (self._tensor(node.input[0]), axis, keep))
 
     def _emit_cumsum(self, node: NodeProto) -> Any:
         import torch
@@ -340,18 +330,6 @@ class _Emitter:
         pads = attribute(node, "pads", [0, 0, 0, 0])
         if kernel == stride and not any(pads):
             weight = self._torch_constant(node.input[1]).flatten(1)
-            columns = -weight.shape[1] % _ALIGNMENT
-            padded = self._buffer(node.input[1], _pad_columns(weight, columns))
+            padded = self._buffer(node.input[1], self.F.pad(weight, (0, -weight.shape[1] % _ALIGNMENT)))
             return self._call(self.ops.patches, x, padded, bias, tuple(kernel))
-        return self._call(self.ops.convolve, x, self._tensor(node.input[1]), bias, stride, pads[:2])
-
-    def _drop_unused_buffers(self, module: torch.nn.Module) -> None:
-        used = {node.target for node in self.fx.nodes if node.op == "get_attr"}
-        for key in [name for name, _ in module.named_buffers() if name not in used]:
-            delattr(module, key)
-
-
-def _pad_columns(weight: torch.Tensor, columns: int) -> torch.Tensor:
-    import torch
-
-    return torch.nn.functional.pad(weight, (0, columns))
+        return self._call(self.F.conv2d, x, self._tensor(node.input[1]), bias, tuple(stride), tuple(pads[:2]))

@@ -37,11 +37,6 @@ def dequantize(x: Tensor, scale: float | Tensor) -> Tensor:
     return (x.float() * scale).half()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """FP16; `weight` is (out, in)."""
-    return F.linear(x, weight, bias)
-
-
 def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
     """FP8 operands, FP16 result; `weight` is (out, in), which makes its transpose column-major as the kernel wants.
 
@@ -116,10 +111,6 @@ def gather(table: Tensor, indices: Tensor, axis: int) -> Tensor:
     return flat.reshape(*table.shape[:axis], *indices.shape, *table.shape[axis + 1 :])
 
 
-def gather_elements(x: Tensor, indices: Tensor, axis: int) -> Tensor:
-    return torch.gather(x, axis, indices)
-
-
 def gather_nd(x: Tensor, indices: Tensor) -> Tensor:
     return x[tuple(indices.unbind(-1))]
 
@@ -136,20 +127,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -
 
 
 def softmax(x: Tensor, axis: int) -> Tensor:
-    """In FP32, rounded once."""
+    """Computed in FP32 and rounded once."""
     return torch.softmax(x.float(), axis).to(x.dtype)
-
-
-def gelu(x: Tensor, approximate: str) -> Tensor:
-    return F.gelu(x, approximate=approximate)
-
-
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int]) -> Tensor:
-    return F.conv2d(x, weight, bias, tuple(stride), tuple(padding))
-
-
-def arg_max(x: Tensor, axis: int, keepdim: bool) -> Tensor:
-    return torch.argmax(x, axis, keepdim)
 
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -162,3 +141,10 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "MatMul": torch.matmul,
 }
 UNARY: dict[str, Callable[[Any], Any]] = {"Sigmoid": torch.sigmoid, "Not": torch.logical_not, "Tanh": torch.tanh}
+SIZED: dict[str, Callable[[Any, Any], Any]] = {
+    "Reshape": torch.reshape,
+    "Expand": expand,
+    "Tile": torch.tile,
+    "Unsqueeze": unsqueeze,
+}
+"""A tensor, and a list of sizes or axes."""

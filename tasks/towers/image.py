@@ -25,7 +25,12 @@ class ImageTower(nn.Module):
         shape = BlockShape.of(part)
         width, eps = shape.width, shape.eps
         self.grid = part["image_size"] // part["patch_size"]
-        self.patch_embedding = _patches(part)
+        size = part["patch_size"]
+        self.patch_embedding: nn.Module  # pixels to patches (B, W, grid, grid)
+        if part["stem"] is None:
+            self.patch_embedding = nn.Conv2d(3, width, size, size, bias=part["patch_bias"])
+        else:
+            self.patch_embedding = Stem(part["stem"]["channels"], part["stem"]["strides"], part["hidden_act"])
         self.class_embedding = nn.Parameter(torch.zeros(width)) if part["class_token"] else None
         positions = self.grid**2 + int(part["class_token"] and part["class_position"])
         self.positions = nn.Parameter(torch.zeros(positions, width))
@@ -45,11 +50,8 @@ class ImageTower(nn.Module):
         if part["rotary"] is None:
             return {}
         head_dim = part["hidden_size"] // part["num_attention_heads"]
-        return dict(
-            zip(
-                ("cosines", "sines"), tables(part["rotary"], self.grid, head_dim, int(part["class_token"])), strict=True
-            )
-        )
+        cosines, sines = tables(part["rotary"], self.grid, head_dim, int(part["class_token"]))
+        return {"cosines": cosines, "sines": sines}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Not normalised."""
@@ -129,11 +131,3 @@ class Stem(nn.Module):
         for place, convolution in enumerate(self.convolutions):
             hidden = convolution(self.activation(hidden) if place else hidden)
         return hidden
-
-
-def _patches(part: dict[str, Any]) -> nn.Module:
-    """Pixels to patches (B, W, grid, grid)."""
-    if part["stem"] is not None:
-        return Stem(part["stem"]["channels"], part["stem"]["strides"], part["hidden_act"])
-    size = part["patch_size"]
-    return nn.Conv2d(3, part["hidden_size"], size, size, bias=part["patch_bias"])

@@ -39,7 +39,7 @@ class BlockShape:
 
     @classmethod
     def of(cls, part: dict[str, Any]) -> BlockShape:
-        """From a section of the configuration."""
+        """Read a section of the configuration."""
         return cls(
             width=part["hidden_size"],
             heads=part["num_attention_heads"],

@@ -453,13 +453,12 @@ def final(name: str, message: str | None = None) -> Any:
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Server, Made]]:
     """`start(state)`: what the server is asked and told when a variant's run is in this state at the end."""
-    from prefect.client import orchestration
 
     def call(state: Any, store_named: bool = True) -> tuple[Server, Made]:
         server = Server(state)
         monkeypatch.setattr(module, "deployment", SimpleNamespace(id=str(uuid4())))
         monkeypatch.setattr(module, "run_deployment", server.run_deployment)
-        monkeypatch.setattr(orchestration, "get_client", lambda **_: server)
+        monkeypatch.setattr(module, "get_client", lambda **_: server)
         return server, make_variant_task.fn("v", OptimizeParameters(model="m", store="/here"), 7200, store_named)
 
     return call

@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,7 +136,7 @@ def shipped(tmp_path: Path, export: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         write_record(
             engine, "tensorrt", Platform(runtime="tensorrt", version="10", capability="sm89", gpu=gpu), profile
         )
-        return EngineVariant.load(tmp_path / "fp16.onnx", "tensorrt", (2, 8))._engine.profile
+        return EngineVariant.load(tmp_path / "fp16.onnx", "tensorrt", (2, 8)).engine.profile
 
     return load_from
 
@@ -200,8 +201,8 @@ def engines(device: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Engine]:
     monkeypatch.setattr(variant, "_CHECKED", 4)
     monkeypatch.setattr(engine_target, "why_not", lambda *_: None)
     monkeypatch.setattr(engine_target, "_built", build)
-    monkeypatch.setattr(engine_target, "_stream", lambda: 7)
-    monkeypatch.setattr(engine_target, "_wait", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=7))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(engine_target, "capture_if_possible", lambda call, sets: (gpu_timing.plain(call, sets), "why"))
     return made
 

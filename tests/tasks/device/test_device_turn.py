@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,18 @@ def test_a_killed_holder_frees_it_at_once_and_waiting_is_said_once(key: str, sai
     assert said == ["another benchmark is using the TEST: waiting"]
 
 
-def test_waiting_for_the_host_and_then_for_the_server_is_said_once(said: list[str]) -> None:
-    waiting = module._Waiting("gpu-1a2b")
-    waiting.say()
-    waiting.say()
+def test_waiting_for_the_host_and_then_for_the_server_is_said_once(
+    said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def waits(*arguments: Any) -> Iterator[int]:
+        arguments[-1]()
+        yield 0
+
+    monkeypatch.setattr(module, "_host_lock", waits)
+    monkeypatch.setattr(module, "server_slot", waits)
+    monkeypatch.setattr(module, "_server", lambda: "http://server/api")
+    turn("gpu-1a2b")
     assert said == ["another benchmark is using the GPU: waiting"]
 
 
