@@ -1,8 +1,8 @@
 """ONNX Runtime as the judge of the graph executor: the same graph, the same samples, layer by layer.
 
 Rounding to FP8 is chaotic: another order of one sum moves a value to the next step, and after a dozen layers two right
-executions of one graph agree only so far. So the executor is given ONNX Runtime's own values in front of each layer, and
-what the layer makes of them is compared; how far the ends agree is told.
+executions of one graph agree only so far. So the executor is given ONNX Runtime's own values in front of each layer,
+and what the layer makes of them is compared; how far the ends agree is told.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ LEAST_COSINE = 0.9999
 """Of an FP16 graph's embeddings, for each sample."""
 _BATCH = 4
 """Samples at once: the values between the layers of ViT-L/14 take a gigabyte."""
+_TINY = 1e-300
+_SAME_DB = 200.0
+"""Stands for tensors that are the same, bit for bit."""
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 Feed = dict[str, NDArray[Any]]
@@ -65,10 +68,9 @@ def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Ver
     cosines: list[NDArray[np.float64]] = []
     for feed in _small(feeds):
         given = dict(zip(layers, session.run(layers, feed), strict=True))
-        for name, found in _by_layer(loaded, feed, given, device):
-            expected = given[name].astype(np.float64)
-            signal[name] += float(np.square(expected).sum())
-            noise[name] += float(np.square(found - expected).sum())
+        for name, (power, error) in _by_layer(loaded, feed, given, device).items():
+            signal[name] += power
+            noise[name] += error
         cosines.append(cosine(given[layers[-1]], run_graph(loaded, feed, device).cpu().numpy()))
     ratios = {name: _decibels(signal[name], noise[name]) for name in layers}
     verdict = Verdict(ratios, np.concatenate(cosines))
@@ -123,9 +125,9 @@ def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:
             yield {name: values[start : start + _BATCH] for name, values in feed.items()}
 
 
-def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """What the executor makes of each layer when the tensors in front of it are those `given`."""
-    found: dict[str, NDArray[np.float64]] = {}
+def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> dict[str, tuple[float, float]]:
+    """The power of the tensors `given`, and of what the executor makes of the ones before them, less those."""
+    found: dict[str, torch.Tensor] = {}
     names = {node: name for node, name in loaded.tensors.items() if name in given}
 
     class Led(torch.fx.Interpreter):
@@ -134,17 +136,19 @@ def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> Iterator[
             name = names.get(n.name)
             if name is None:
                 return value
-            found[name] = value.double().cpu().numpy()
-            return torch.from_numpy(given[name]).to(device=value.device, dtype=value.dtype)
+            expected = torch.from_numpy(given[name]).to(value.device).to(value.dtype)
+            wide = expected.float()
+            powers = [tensor.square().sum(dtype=torch.float64) for tensor in (wide, value.float() - wide)]
+            found[name] = torch.stack(powers)  # on the device, which is not waited for
+            return expected
 
     inputs = [torch.from_numpy(np.ascontiguousarray(feed[port.name])).to(device) for port in loaded.graph.inputs]
     with torch.inference_mode(), accumulated_in_fp32():
         Led(loaded.module).run(*inputs)
-    yield from found.items()
+    return {name: (float(powers[0]), float(powers[1])) for name, powers in found.items()}
 
 
 def _decibels(signal: float, noise: float) -> float:
     if np.isnan(noise):
         return float("nan")
-    return float("inf") if noise == 0 else 10 * float(np.log10(signal / noise)) if signal else float("-inf")
-
+    return min(10 * float(np.log10(max(signal, _TINY) / max(noise, _TINY))), _SAME_DB)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 E4M3_MAX = 448.0
+_CONVERTS = (8, 9)
+"""The first compute capability with instructions that convert to E4M3 and back."""
 _E4M3_TO_FP16 = 7
 """Bits of mantissa that FP16 has more than E4M3."""
 _NO_COPY_OF_SIGN = ~0x4000
@@ -45,15 +47,16 @@ def round_trip(x: Tensor, scale: float, back: float) -> Tensor:
     """QuantizeLinear to FP8 E4M3 with `scale`, then DequantizeLinear to FP16 with `back`; the result is of `x`'s type.
 
     QuantizeLinear's input is FP16 in the graph, whatever type it is computed in.
-    One kernel on a GPU. A processor converts from FP8 an element at a time, so its bits are moved to where FP16 has
-    them: E4M3's bias is 7 and FP16's 15, which makes the values 256 times too small, subnormal ones included.
+    One kernel on a GPU that converts (Ada and later). PyTorch's processor code converts from FP8 an element at a time,
+    so there the bits are moved to where FP16 has them: E4M3's bias is 7 and FP16's 15, which makes the values 256 times
+    too small, subnormal ones included.
     """
-    if x.is_cuda:
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) >= _CONVERTS:
         from tasks.torch_fp8.rounding_kernel import round_trip_on_gpu
 
         return round_trip_on_gpu(x, scale, back)
     stored = quantize(x.half(), scale)
-    if x.sum(dtype=torch.float32).isnan():  # NaN would become 480, which E4M3 does not have
+    if x.is_cuda or x.sum(dtype=torch.float32).isnan():  # NaN would become 480, which E4M3 does not have
         return dequantize(stored, back).to(x.dtype)
     bits = stored.view(torch.int8).to(torch.int16).bitwise_left_shift_(_E4M3_TO_FP16).bitwise_and_(_NO_COPY_OF_SIGN)
     return (bits.view(torch.float16) * (256.0 * back)).to(x.dtype)

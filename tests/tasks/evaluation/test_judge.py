@@ -65,7 +65,7 @@ def test_a_layer_of_other_weights_is_named(export: Path, tmp_path: Path, monkeyp
     other = tmp_path / "fp16.onnx"
     onnx.save(model, str(other))
     load = judge_module.load_literal
-    monkeypatch.setattr(judge_module, "load_literal", lambda path, device: load(other, device))
+    monkeypatch.setattr(judge_module, "load_literal", lambda _, device: load(other, device))
     with pytest.raises(ExecutorsDisagree, match=r"dB in .*layers\.1\.mlp\.fc2"):
         judge(source, "fp16", feeds(source, 4), "cpu")
 
