@@ -179,7 +179,7 @@ class _Comparison:
         precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
         if target == "onnxruntime":
             engine = side.onnx(encoder)
-        executor = choose_executor("auto", precision, data.samples, 0 if engine is None else engine.size)
+        executor = choose_executor("auto", precision, data.samples, engine)
         where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max, executor)
         name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
         seen = data.seen_by(encoder)

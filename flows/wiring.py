@@ -283,9 +283,7 @@ class Wiring:
         evaluation = self.parameters.evaluation
         for encoder, precision, target, engine in jobs:
             label = {"encoder": encoder, "precision": precision, "target": target}
-            executor = choose_executor(
-                evaluation.executor, precision, data.samples, 0 if engine is None else engine.size
-            )
+            executor = choose_executor(evaluation.executor, precision, data.samples, engine)
             where = batch_and_device(target, evaluation.batch, self.parameters.profile.max, executor)
             seen = data.seen_by(encoder)
             self._judge_executor(snapshot, preprocess, seen, encoder, precision, target, engine, where)

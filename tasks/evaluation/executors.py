@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from artifacts.refs import ArtifactRef
+
 Executor = Literal["onnxruntime", "torch"]
 """What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
 GPU_BATCH = 128
@@ -23,9 +25,9 @@ def torch_gpu() -> str | None:
 
 
 def choose_executor(
-    asked: Literal["auto", "onnxruntime", "torch"], precision: str, samples: int, size: int
+    asked: Literal["auto", "onnxruntime", "torch"], precision: str, samples: int, graph: ArtifactRef | None
 ) -> Executor:
-    """What executes a graph of `size` bytes, or FP32, on this machine.
+    """What executes `graph`, or FP32 where there is none, on this machine.
 
     "auto" is PyTorch for everything where it sees a GPU. Without one it is PyTorch for FP8 graphs alone, of at least
     `PAYS_FROM_BYTES` and for at least `PAYS_FROM` samples: ONNX Runtime converts FP8 values one by one there.
@@ -34,5 +36,6 @@ def choose_executor(
         return asked
     if torch_gpu() is not None:
         return "torch"
-    pays = precision == "fp8" and samples >= PAYS_FROM and size >= PAYS_FROM_BYTES
-    return "torch" if pays else "onnxruntime"
+    if precision == "fp8" and samples >= PAYS_FROM and graph is not None and graph.size >= PAYS_FROM_BYTES:
+        return "torch"
+    return "onnxruntime"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ MANY, LARGE = PAYS_FROM, PAYS_FROM_BYTES
 )
 def test_the_choice(monkeypatch: pytest.MonkeyPatch, gpu: str | None, given: Any, expected: str) -> None:
     monkeypatch.setattr(executors, "torch_gpu", lambda: gpu)
-    assert choose_executor(*given) == expected
+    *asked, size = given
+    assert choose_executor(*asked, SimpleNamespace(size=size)) == expected
 
 
 @pytest.mark.parametrize(
