@@ -255,6 +255,10 @@ class DeviceTurnError(ClipsmithError):
     """What keeps benchmarks on one device apart (a lock file, a limit of the server) cannot be used."""
 
 
+class ExecutorsDisagree(ClipsmithError):
+    """PyTorch and ONNX Runtime make different numbers of one graph."""
+
+
 class SameAsBaseline(ClipsmithError):
     """A candidate is its own baseline: comparing the two would prove nothing."""
 

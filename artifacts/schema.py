@@ -132,6 +132,22 @@ _ACCURACY = Table(
         Column("samples", "int", "samples measured"),
     ),
 )
+_EXECUTORS = Table(
+    "executors",
+    "One row per precision whose embeddings PyTorch made on a GPU or in place of ONNX Runtime, and how far ONNX "
+    "Runtime agrees on a sample.",
+    (
+        _ENCODER,
+        _PRECISION,
+        Column("executor", "str", "pytorch: the model itself; torch: the ONNX graph, node by node in PyTorch"),
+        Column("device", "str", "what it ran on"),
+        Column("judged", "int", "samples that ONNX Runtime computed, too", nullable=True),
+        Column("layer", "str", "tensor of the graph where the two agree least, given the same input", nullable=True),
+        Column("snr_db", "float", "signal to noise of that tensor, over all judged samples", "dB", nullable=True),
+        Column("cosine_min", "float", "least cosine of a judged sample's embeddings, end to end", nullable=True),
+    ),
+    optional=True,
+)
 _LATENCY = Table(
     "latency",
     "One row per engine and batch size. Emulated rows ran without hardware for that precision: not its speed.",
@@ -200,7 +216,7 @@ _STAGES = Table(
     ),
 )
 
-_TABLES = (_PARITY, _ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
+_TABLES = (_PARITY, _ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _EXECUTORS, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
 SCHEMAS: Mapping[str, Table] = MappingProxyType({table.name: table for table in _TABLES})
 
 _TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

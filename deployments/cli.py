@@ -82,6 +82,9 @@ def optimize(
     ] = None,
     evaluation: Annotated[str | None, typer.Option(help=EVALUATION)] = None,
     evaluation_samples: Annotated[int | None, typer.Option(help="How many samples to measure accuracy on.")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="What evaluates FP32 and the graphs: auto, onnxruntime or torch.")
+    ] = None,
     columns: Annotated[str | None, typer.Option(help=COLUMNS)] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
@@ -108,6 +111,7 @@ def optimize(
         ("calibration", "sufficiency"): sufficiency,
         ("evaluation", "source"): evaluation,
         ("evaluation", "samples"): evaluation_samples,
+        ("evaluation", "executor"): executor,
         ("calibration", "columns"): columns,
         ("evaluation", "columns"): columns,
         ("store",): str(store) if store else None,

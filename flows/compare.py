@@ -24,6 +24,7 @@ from tasks.comparing.paired_latency import blank_row, latency_rows
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
+from tasks.evaluation.executors import choose_executor
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.families import family_named
 from tasks.pipeline.captions import require_whole_captions
@@ -179,7 +180,8 @@ class _Comparison:
         precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
         if target == "onnxruntime":
             engine = side.onnx(encoder)
-        where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max)
+        executor = choose_executor("auto", precision, data.samples, engine)
+        where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max, executor)
         name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
         seen = data.seen_by(encoder)
         arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, seen, encoder, precision, target, engine)

@@ -8,6 +8,7 @@ import tasks.pipeline.calibration
 import tasks.pipeline.calibration_study
 import tasks.pipeline.embedding
 import tasks.pipeline.engine_build
+import tasks.pipeline.executor_check
 import tasks.pipeline.fp16_range
 import tasks.pipeline.graph_audit
 import tasks.pipeline.latency

@@ -178,6 +178,11 @@ class EvaluationParameters(FormModel):
         default=None, description="How many samples, 8 or more; more than there are means all. Automatic: at most 512."
     )
     batch: int = Field(default=32, ge=1, le=4096, title="Batch size", description="Samples per inference.")
+    executor: Literal["auto", "onnxruntime", "torch"] = Field(
+        default="auto",
+        description="What computes the exported graphs: ONNX Runtime on the processor, or torch, on a GPU where there "
+        "is one, which ONNX Runtime judges on 64 samples. Automatic: torch on a GPU, and for FP8 graphs of some size.",
+    )
     strict_captions: bool = Field(
         default=False,
         title="Strict captions",

@@ -12,7 +12,7 @@ from artifacts import places
 from artifacts.manifest import DataSource, Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.release.gates import judge
-from artifacts.schema import present
+from artifacts.schema import new_row, present
 from artifacts.store.store import active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
@@ -26,6 +26,7 @@ from tasks.device.gpu import gpu_name
 from tasks.engines import backend_for
 from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
+from tasks.evaluation.executors import choose_executor
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.pipeline.accuracy import Accuracy, score_task
 from tasks.pipeline.calibration import Calibration, calibrate_task
@@ -36,6 +37,7 @@ from tasks.pipeline.class_names import require_classes_apart
 from tasks.pipeline.disk_space import require_space
 from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
 from tasks.pipeline.engine_build import BuiltEngine, build_task, builds_at_once
+from tasks.pipeline.executor_check import JudgedExecutor, judge_task
 from tasks.pipeline.fp16_range import Fp16Range, range_task
 from tasks.pipeline.graph_audit import GraphAudit, audit_task
 from tasks.pipeline.latency import Latency, latency_task
@@ -75,6 +77,7 @@ class Wiring:
     steps: StepRunner
     pieces: list[Piece] = field(default_factory=list)
     parity: tuple[Row, ...] = ()
+    executors: list[Row] = field(default_factory=list)
     studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
     faint: dict[str, str] = field(default_factory=dict)
@@ -277,10 +280,13 @@ class Wiring:
             if e.target != "onnxruntime" and backend_for(e.target).why_not_run(e.target) is None
         ]
         embeddings: list[Embeddings] = []
+        evaluation = self.parameters.evaluation
         for encoder, precision, target, engine in jobs:
             label = {"encoder": encoder, "precision": precision, "target": target}
-            where = batch_and_device(target, self.parameters.evaluation.batch, self.parameters.profile.max)
+            executor = choose_executor(evaluation.executor, precision, data.samples, engine)
+            where = batch_and_device(target, evaluation.batch, self.parameters.profile.max, executor)
             seen = data.seen_by(encoder)
+            self._judge_executor(snapshot, preprocess, seen, encoder, precision, target, engine, where)
             arguments = (snapshot, preprocess, seen, encoder, precision, target, engine, *where)
             made: Embeddings = self.steps.step("embed", embed_task, *arguments, **label)
             embeddings.append(made)
@@ -295,6 +301,41 @@ class Wiring:
         self._keep(accuracy.details, places.EVIDENCE)
         self._keep(accuracy.evaluation, places.EVALUATION)
         return accuracy
+
+    def _judge_executor(
+        self,
+        snapshot: Snapshot,
+        preprocess: ArtifactRef,
+        data: DataRef,
+        encoder: Encoder,
+        precision: str,
+        target: str,
+        engine: ArtifactRef | None,
+        where: tuple[int, str, str],
+    ) -> None:
+        """Have ONNX Runtime compute a sample of what PyTorch executes in its place; say what runs on a GPU."""
+        _, device, executor = where
+        if executor != "torch" or target not in (REFERENCE, "onnxruntime"):
+            return
+        row = new_row("executors", encoder=encoder, precision=precision, executor=REFERENCE, device=device)
+        if target != REFERENCE:
+            arguments = (snapshot, preprocess, data, encoder, precision, engine, device)
+            judged: JudgedExecutor = self.steps.step(
+                "judge", judge_task, *arguments, encoder=encoder, precision=precision
+            )
+            self._keep(judged.table, places.evidence("executor", encoder, precision), encoder, precision)
+            self.steps.say(
+                f"judge {encoder} {precision}: on {judged.samples} samples PyTorch and ONNX Runtime agree to "
+                f"{judged.snr_db:.0f} dB or better in every layer, embeddings to cosine {judged.cosine_min:.4f}"
+            )
+            row |= {
+                "executor": executor,
+                "judged": judged.samples,
+                "layer": judged.layer,
+                "snr_db": judged.snr_db,
+                "cosine_min": judged.cosine_min,
+            }
+        self.executors.append(row)
 
     def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:
         found: list[Latency] = []
@@ -319,6 +360,7 @@ class Wiring:
             "sizes": size_rows(audits, engines),
             "coverage": [row for audit in audits for row in audit.coverage],
             "accuracy": list(accuracy.rows),
+            "executors": self.executors,
             "latency": [row for latency in latencies for row in latency.rows],
             "calibration": [row for study in self.studies for row in study.comparison],
             "sufficiency": [row for study in self.studies for row in study.sufficiency],

@@ -42,6 +42,7 @@ def findings(tables: Tables, gates: Sequence[GateResult] = (), notes: Sequence[s
         *_chance(tables),
         *_alike(tables),
         *_data(notes),
+        *_executors(tables),
         *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
     ]
 
@@ -79,6 +80,20 @@ def _parity(tables: Tables) -> list[Finding]:
         return [Finding("Checkpoint", "not compared in the run", "the checkpoint is of a kind held by tests", detail)]
     detail = f"{len(cosines)} texts and pictures against plain transformers: the smallest cosine is {min(cosines):.6f}."
     return [Finding("Checkpoint", "embeds as transformers does", "it embeds what transformers embeds", detail, "good")]
+
+
+def _executors(tables: Tables) -> list[Finding]:
+    """Said where PyTorch computed the graphs; nothing where ONNX Runtime did."""
+    rows = [row for row in tables.get("executors", ()) if row["judged"]]
+    if not rows:
+        return []
+    graphs = " and ".join(dict.fromkeys(str(row["precision"]).upper() for row in rows))
+    worst, cosine = min(number(row, "snr_db") or 0 for row in rows), min(number(row, "cosine_min") or 0 for row in rows)
+    detail = (
+        f"PyTorch computed the {graphs} graphs on {rows[0]['device']}. ONNX Runtime computed samples of each, too: "
+        f"given the same input, every layer agrees to {worst:.0f} dB or better, and embeddings to cosine {cosine:.4f}."
+    )
+    return [Finding("Executor", "agrees with ONNX Runtime", "PyTorch computed the graphs", detail)]
 
 
 def _chance(tables: Tables) -> list[Finding]:

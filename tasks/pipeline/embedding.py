@@ -6,7 +6,8 @@ Outputs are kept, so that accuracy can be judged again without running anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,17 +25,19 @@ from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
 from tasks.engines import backend_for
-from tasks.engines.checked import filled, halved
+from tasks.engines.checked import CheckedRunner, filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
+from tasks.evaluation.executors import GPU_BATCH, Executor, torch_gpu
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
+from tasks.quantizing.calibration_feed import made_ahead
 from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured, step_key
 
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
 
-_STEP, _VERSION = "embed", 7
+_STEP, _VERSION = "embed", 8
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
 
@@ -58,14 +61,19 @@ class Embeddings(StepOutput):
     faint: int = 0
 
 
-def batch_and_device(target: str, batch: int, largest: int) -> tuple[int, str]:
-    """The batch size and the device of a run of `embed`: an engine takes `largest` at most, all else runs on the CPU.
+def batch_and_device(
+    target: str, batch: int, largest: int, executor: Executor = "onnxruntime"
+) -> tuple[int, str, Executor]:
+    """How `embed` runs: the batch size, the device and the executor, all of them part of the step's cache key.
 
-    Both are part of the step's cache key.
+    An engine takes a batch of `largest` at most and is its own executor. FP32 and the graphs run on the processor,
+    unless `executor` is "torch" and there is a GPU, which is given large batches.
     """
-    if target in (REFERENCE, "onnxruntime"):
-        return batch, cpu_name()
-    return min(batch, largest), backend_for(target).device()
+    if target not in (REFERENCE, "onnxruntime"):
+        return min(batch, largest), backend_for(target).device(), "onnxruntime"
+    if executor == "torch" and (gpu := torch_gpu()) is not None:
+        return max(batch, GPU_BATCH), gpu, executor
+    return batch, cpu_name(), "onnxruntime" if target == REFERENCE else executor
 
 
 def embed(
@@ -77,8 +85,12 @@ def embed(
     target: str,
     engine: ArtifactRef | None,
     batch_size: int,
+    executor: Executor = "onnxruntime",
 ) -> Embeddings:
     """Run the evaluation set through `engine` on `target`, or through FP32 PyTorch when `target` is "pytorch".
+
+    With `executor` "torch", PyTorch also computes what is not an engine but a graph (`target` "onnxruntime"), and a GPU
+    is used for both where there is one.
 
     Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
 
@@ -91,8 +103,11 @@ def embed(
         dataset = data.open()
         processor = Preprocess.of(snapshot, preprocess)
         smallest = 1
+        device = "cuda" if executor == "torch" and torch_gpu() is not None else "cpu"
         if engine is None:
-            runner: BaseRunner = _torch_runner(snapshot, encoder)
+            runner: BaseRunner = _torch_runner(snapshot, encoder, device)
+        elif executor == "torch" and target == "onnxruntime":
+            runner = _graph_executor(store.path(engine, engine.files[0].path), f"{precision} {target}", device)
         else:
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
@@ -100,7 +115,7 @@ def embed(
         first, row_of = np.unique(processor.first_alike(texts if encoder == "text" else []), return_inverse=True)
         different = [texts[place] for place in first]
         total = len(places if encoder == "image" else different)
-        where = batch_and_device(target, batch_size, batch_size)
+        where = batch_and_device(target, batch_size, batch_size, executor)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds = (
@@ -160,17 +175,26 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
     """What `feeds` bring after what `chunks` hold already, which they then hold too."""
     label = f"{work.encoder} {work.precision} {work.target}"
     key = "clipsmith-progress-embed-" + label.replace(" ", "-")
-    with runner, progress(key, work.total, "sample", f"evaluate {label}") as advance:
+    ready = _as_the_graph_takes_them(feeds, work.precision)
+    with (
+        runner,
+        made_ahead(ready) as prepared,
+        progress(key, work.total, "sample", f"evaluate {label}") as advance,
+    ):
         advance(chunks.done)
-        for feed in feeds:
+        for feed in prepared:
             inputs = feed.inputs
-            if work.precision != "fp32":
-                inputs = halved(inputs)
             (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
             before = chunks.done
             chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done, feed.faint)
             advance(feed.done - before)
     chunks.flush()
+
+
+def _as_the_graph_takes_them(feeds: Iterator[_Feed], precision: str) -> Generator[_Feed]:
+    """The batches with inputs in the type of the graph; made in a thread, ahead of the device that they are for."""
+    for feed in feeds:
+        yield feed if precision == "fp32" else feed._replace(inputs=halved(feed.inputs))
 
 
 def _keep(
@@ -209,13 +233,20 @@ def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> N
         )
 
 
-def _torch_runner(snapshot: Snapshot, encoder: Encoder) -> BaseRunner:
+def _torch_runner(snapshot: Snapshot, encoder: Encoder, device: str) -> BaseRunner:
     """FP32 PyTorch as a Polygraphy runner."""
     from tasks.quantizing.modelopt import load_plain
     from tasks.quantizing.torch_runner import TorchRunner
 
     model, family = load_plain(snapshot, "sdpa")
-    return TorchRunner(model, family, family.encoder_spec(snapshot.config, encoder))
+    return TorchRunner(model, family, family.encoder_spec(snapshot.config, encoder), device)
+
+
+def _graph_executor(graph: Path, name: str, device: str) -> Any:
+    """A graph in PyTorch as a runner that checks its inputs."""
+    from tasks.engines.graph_executor import GraphExecutor
+
+    return CheckedRunner(GraphExecutor(graph, name, device), None)
 
 
 @cached_step(_STEP, version=_VERSION, packages=_PACKAGES)
@@ -229,7 +260,8 @@ def embed_task(
     engine: ArtifactRef | None,
     batch_size: int,
     device: str,
+    executor: Executor,
 ) -> Embeddings:
     """`device` is what runs the engine: part of the cache key."""
     del device
-    return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size)
+    return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tasks.clip.base import EncoderSpec
 
+_Item = TypeVar("_Item")
+
 
 def torch_device() -> torch.device:
     """A GPU where PyTorch can use one."""
@@ -30,11 +32,16 @@ def torch_device() -> torch.device:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32 in convolutions, where PyTorch allows it by default: 10 bits of mantissa in the patch embedding."""
+    """No TF32, which has 10 bits of mantissa: PyTorch allows it in convolutions by default, and users in products."""
     import torch
 
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def feed(
     captions = [sample.caption for sample in dataset.samples]
     images = spec.encoder == "image"
     batches = stream_batches(dataset, processor, size) if images else _captions(captions, processor, size)
-    with _made_ahead(_on_device(batches, spec, device)) as inputs:
+    with made_ahead(_on_device(batches, spec, device)) as inputs:
         yield inputs
 
 
@@ -76,7 +83,7 @@ def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _made_ahead(items: Generator[Inputs, None, None]) -> Iterator[Iterator[Inputs]]:
+def made_ahead(items: Generator[_Item, None, None]) -> Iterator[Iterator[_Item]]:
     """The same items, each made by a thread while the one before it is used, the first one at once.
 
     Stacking, tokenizing and copying to the device overlap the model's work like decoding does.
@@ -85,7 +92,7 @@ def _made_ahead(items: Generator[Inputs, None, None]) -> Iterator[Iterator[Input
         yield _as_made(pool, items, pool.submit(next, items, None))
 
 
-def _as_made(pool: ThreadPoolExecutor, items: Iterator[Inputs], coming: Future[Inputs | None]) -> Iterator[Inputs]:
+def _as_made(pool: ThreadPoolExecutor, items: Iterator[_Item], coming: Future[_Item | None]) -> Iterator[_Item]:
     while (item := coming.result()) is not None:
         coming = pool.submit(next, items, None)
         yield item

@@ -10,17 +10,19 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
 from tasks.clip.base import ClipFamily, EncoderSpec
+from tasks.quantizing.calibration_feed import full_precision
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type hints
-    """Runs `family.encode` in FP32 on the CPU."""
+    """Runs `family.encode` in FP32, TF32 off, on `device`: "cpu" or "cuda"."""
 
-    def __init__(self, model: torch.nn.Module, family: ClipFamily, spec: EncoderSpec) -> None:
+    def __init__(self, model: torch.nn.Module, family: ClipFamily, spec: EncoderSpec, device: str = "cpu") -> None:
         super().__init__(name="fp32 pytorch")
-        self._model = model
+        self._model = model.to(device)
+        self._device = device
         self._family = family
         self._spec = spec
 
@@ -36,8 +38,8 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type h
 
     def infer_impl(self, feed_dict: dict[str, Any]) -> dict[str, np.ndarray]:
         start = time.perf_counter()
-        inputs = [torch.from_numpy(feed_dict[item.name]) for item in self._spec.inputs]
-        with torch.inference_mode():
-            output = self._family.encode(self._model, self._spec.encoder, *inputs)
+        inputs = [torch.from_numpy(feed_dict[item.name]).to(self._device) for item in self._spec.inputs]
+        with torch.inference_mode(), full_precision():
+            output = self._family.encode(self._model, self._spec.encoder, *inputs).cpu()
         self.inference_time = time.perf_counter() - start
         return {self._spec.output: output.numpy()}

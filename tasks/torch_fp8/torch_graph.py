@@ -46,10 +46,25 @@ def load(path: Path, device: str, *, fused: bool = True, kernels: bool = False) 
         UnknownOperator: the graph has a node that clipsmith's export does not write.
     """
     graph = OnnxGraph.load(path)
-    plan = fused_plan(graph, kernels=kernels) if fused else literal_plan(graph)
-    emitter = _Emitter(graph, device)
+    return _emitted(_Emitter(graph, device), fused_plan(graph, kernels=kernels) if fused else literal_plan(graph))
+
+
+def load_literal(path: Path, device: str) -> Loaded:
+    """Read an ONNX file to be evaluated: every node for itself, but weights are dequantized once, while loading.
+
+    A GPU computes in FP16 and accumulates products in FP32. A processor computes in FP32 between the graph's inputs and
+    outputs, as ONNX Runtime's kernels do, and rounds where the graph has a QuantizeLinear and a DequantizeLinear.
+
+    Raises:
+        UnknownOperator: the graph has a node that clipsmith's export does not write.
+    """
+    graph = OnnxGraph.load(path)
+    return _emitted(_LiteralEmitter(graph, device), literal_plan(graph))
+
+
+def _emitted(emitter: _Emitter, plan: Plan) -> Loaded:
     module = emitter.run(plan)
-    return Loaded(module, graph, plan, emitter.tensor_names())
+    return Loaded(module, emitter.source, plan, emitter.tensor_names())
 
 
 class _Emitter:
@@ -64,6 +79,8 @@ class _Emitter:
         self.F = torch.nn.functional
         self.source = graph
         self.device = device
+        self.half = torch.float16
+        """What FP16 is computed in."""
         self.root = torch.nn.Module()
         self.fx = torch.fx.Graph()
         self.values: dict[str, Any] = {}
@@ -73,7 +90,7 @@ class _Emitter:
         import torch
 
         for port in self.source.inputs:
-            self.values[port.name] = self.fx.placeholder(port.name)
+            self.values[port.name] = self._widened(self.fx.placeholder(port.name), port.dtype)
         for step in plan.steps:
             if isinstance(step, Linear):
                 self.values[step.output] = self._product([step], step.weight_scale)
@@ -85,7 +102,8 @@ class _Emitter:
                 self._attention(step)
             else:
                 self._node(step)
-        self.fx.output(self._tensor(self.source.outputs[0].name))
+        output = self._tensor(self.source.outputs[0].name)
+        self.fx.output(output if self.half == torch.float16 else self.fx.call_method("to", (output, torch.float16)))
         self.fx.eliminate_dead_code()
         module = torch.fx.GraphModule(self.root, self.fx, "Encoder")
         module.delete_all_unused_submodules()
@@ -100,6 +118,14 @@ class _Emitter:
 
     # --- values
 
+    def _widened(self, value: Any, dtype: str) -> Any:
+        """An input in the type that FP16 is computed in."""
+        import torch
+
+        if dtype != "float16" or self.half == torch.float16:
+            return value
+        return self.fx.call_method("to", (value, self.half))
+
     def _tensor(self, name: str) -> Any:
         """A tensor value; a constant becomes a buffer when it is first asked for."""
         if name not in self.values:
@@ -112,7 +138,8 @@ class _Emitter:
         values = self.source.array(name)
         if self.source.constants[name].data_type == FP8:
             return torch.from_numpy(values.view(np.uint8).copy()).view(torch.float8_e4m3fn)
-        return torch.from_numpy(np.array(values))
+        tensor = torch.from_numpy(np.array(values))
+        return tensor.to(self.half) if tensor.dtype == torch.float16 else tensor
 
     def _buffer(self, name: str, values: torch.Tensor) -> Any:
         key = f"w{len(self.buffers)}_{''.join(c if c.isalnum() else '_' for c in name)}"
@@ -270,18 +297,23 @@ class _Emitter:
         return value
 
     def _emit_cast(self, node: NodeProto) -> Any:
-        return self.fx.call_method("to", (self._tensor(node.input[0]), self.ops.ONNX_DTYPES[attribute(node, "to", 1)]))
+        import torch
+
+        dtype = self.ops.ONNX_DTYPES[attribute(node, "to", 1)]
+        return self.fx.call_method("to", (self._tensor(node.input[0]), self.half if dtype == torch.float16 else dtype))
 
     def _emit_gather(self, node: NodeProto) -> Any:
-        axis = attribute(node, "axis", 0)
         scaled = self.source.dequantized(node.input[0])
         if scaled is not None and scaled.tensor in self.source.constants:
             table, ids = self._tensor(scaled.tensor), self._tensor(node.input[1])
             return self._call(self.ops.look_up_fp8, table, ids, self._multiplier(node.input[0], scaled.scale))
-        row = self.source.scalar(node.input[1])
+        return self._gathered(node)
+
+    def _gathered(self, node: NodeProto) -> Any:
+        axis, table, row = attribute(node, "axis", 0), self._tensor(node.input[0]), self.source.scalar(node.input[1])
         if row is not None:
-            return self.fx.call_method("select", (self._tensor(node.input[0]), axis, int(row)))
-        return self._call(self.ops.gather, self._tensor(node.input[0]), self._tensor(node.input[1]), axis)
+            return self.fx.call_method("select", (table, axis, int(row)))
+        return self._call(self.ops.gather, table, self._tensor(node.input[1]), axis)
 
     def _emit_gatherelements(self, node: NodeProto) -> Any:
         x, indices = (self._tensor(name) for name in node.input)
@@ -333,3 +365,29 @@ class _Emitter:
             padded = self._buffer(node.input[1], self.F.pad(weight, (0, -weight.shape[1] % _ALIGNMENT)))
             return self._call(self.ops.patches, x, padded, bias, tuple(kernel))
         return self._call(self.F.conv2d, x, self._tensor(node.input[1]), bias, tuple(stride), tuple(pads[:2]))
+
+
+class _LiteralEmitter(_Emitter):
+    """As `load_literal` says."""
+
+    def __init__(self, graph: OnnxGraph, device: str) -> None:
+        import torch
+
+        super().__init__(graph, device)
+        if torch.device(device).type == "cpu":
+            self.half = torch.float32
+
+    def _emit_dequantizelinear(self, node: NodeProto) -> Any:
+        stored = self.source.constants.get(node.input[0])
+        scale = self.source.scale_of(node)
+        if stored is not None:
+            import torch
+
+            values = self.ops.dequantize(self._torch_constant(stored.name), torch.tensor(scale))
+            return self._buffer(node.output[0], values.to(self.half))
+        quantize = self.source.producer[node.input[0]]
+        scales = (self.source.scalar(quantize.input[1]), scale)
+        return self._call(self.ops.round_trip, self._tensor(quantize.input[0]), *scales)
+
+    def _emit_gather(self, node: NodeProto) -> Any:
+        return self._gathered(node)

@@ -10,6 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 E4M3_MAX = 448.0
+_CONVERTS = (8, 9)
+"""The first compute capability with instructions that convert to E4M3 and back."""
+_E4M3_TO_FP16 = 7
+"""Bits of mantissa that FP16 has more than E4M3."""
+_NO_COPY_OF_SIGN = ~0x4000
+"""A byte made 16 bits wide carries copies of its sign: the one below FP16's own is taken out."""
 ONNX_DTYPES = {
     1: torch.float32,
     6: torch.int32,
@@ -26,7 +32,7 @@ ONNX_DTYPES = {
 
 def quantize(x: Tensor, scale: float | Tensor) -> Tensor:
     """QuantizeLinear to FP8 E4M3: divide, saturate, round to nearest even."""
-    return (x.float() / scale).clamp(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
+    return (x.float() / scale).clamp_(-E4M3_MAX, E4M3_MAX).to(torch.float8_e4m3fn)
 
 
 def dequantize(x: Tensor, scale: float | Tensor) -> Tensor:
@@ -35,6 +41,25 @@ def dequantize(x: Tensor, scale: float | Tensor) -> Tensor:
     Scales by channel are those of the last axis.
     """
     return (x.float() * scale).half()
+
+
+def round_trip(x: Tensor, scale: float, back: float) -> Tensor:
+    """QuantizeLinear to FP8 E4M3 with `scale`, then DequantizeLinear to FP16 with `back`; the result is of `x`'s type.
+
+    QuantizeLinear's input is FP16 in the graph, whatever type it is computed in.
+    One kernel on a GPU that converts (Ada and later). PyTorch's processor code converts from FP8 an element at a time,
+    so there the bits are moved to where FP16 has them: E4M3's bias is 7 and FP16's 15, which makes the values 256 times
+    too small, subnormal ones included.
+    """
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) >= _CONVERTS:
+        from tasks.torch_fp8.rounding_kernel import round_trip_on_gpu
+
+        return round_trip_on_gpu(x, scale, back)
+    stored = quantize(x.half(), scale)
+    if x.is_cuda or x.sum(dtype=torch.float32).isnan():  # NaN would become 480, which E4M3 does not have
+        return dequantize(stored, back).to(x.dtype)
+    bits = stored.view(torch.int8).to(torch.int16).bitwise_left_shift_(_E4M3_TO_FP16).bitwise_and_(_NO_COPY_OF_SIGN)
+    return (bits.view(torch.float16) * (256.0 * back)).to(x.dtype)
 
 
 def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:

@@ -60,10 +60,12 @@ class Bench:
 
     def pin(self, *arguments: Any) -> Any:
         self.pinned.append(arguments)
-        return SimpleNamespace(evaluation=SimpleNamespace(open=lambda: "samples", seen_by=lambda _encoder: None))
+        return SimpleNamespace(
+            evaluation=SimpleNamespace(samples=20, open=lambda: "samples", seen_by=lambda _encoder: None)
+        )
 
     def embed(self, snapshot: Any, preprocess: str, _data: object, *rest: Any) -> str:
-        encoder, precision, target, engine, batch, _device = rest
+        encoder, precision, target, engine, batch, *_where = rest
         assert preprocess == f"{snapshot.of} preprocess"
         self.embedded.append((snapshot.of, encoder, precision, target, engine, batch))
         return f"{snapshot.of} {encoder} {target}"

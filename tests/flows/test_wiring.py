@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ConfigError
 from artifacts.store.store import Store
+from tasks.evaluation.judge import LEAST_DB
 from tasks.runs.steps import StepOutput
 from tests.flows.conftest import flip
 from tests.flows.expected_steps import (
@@ -144,6 +145,22 @@ def test_every_parameter_is_in_the_table() -> None:
 def test_evaluation_batch(base: Base) -> None:
     calls = base.calls(make=compute, evaluation__batch=5)
     assert [call for call in calls if call != "score"] == sorted(EMBEDS)  # equal bits need no new score
+
+
+def test_pytorch_as_the_executor_is_judged_and_told(base: Base) -> None:
+    """Graphs are embedded again, by PyTorch; FP32 on the same processor is not."""
+    drafted, runner = base.run(make=compute, evaluation__executor="torch")
+    graphs = [step for step in EMBEDS if "fp32" not in step]
+    assert sorted(runner.calls) == sorted([*each("judge {} fp16", "judge {} fp8"), *graphs, "score"])
+    rows = drafted.draft.tables["executors"]
+    assert [(row["encoder"], row["precision"], row["executor"], row["judged"]) for row in rows] == [
+        ("image", "fp16", "torch", 20),
+        ("image", "fp8", "torch", 20),
+        ("text", "fp16", "torch", 64),
+        ("text", "fp8", "torch", 64),
+    ]
+    assert all(row["snr_db"] > LEAST_DB[row["precision"]] and row["cosine_min"] > 0.99 for row in rows)
+    assert base.calls(evaluation__executor="onnxruntime") == []  # which is what these small graphs had
 
 
 def test_another_calibration_source(base: Base, tmp_path: Path) -> None:

@@ -456,7 +456,7 @@ def test_a_batch_is_made_while_the_one_before_is_used() -> None:
             started[number].set()
             yield number
 
-    with feeding._made_ahead(items()) as ahead:
+    with feeding.made_ahead(items()) as ahead:
         assert started[0].wait(5)  # before anything was asked for
         for number in ahead:
             assert number == 2 or started[number + 1].wait(5)

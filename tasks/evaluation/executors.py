@@ -1,0 +1,41 @@
+"""Who computes the embeddings that accuracy is judged on: PyTorch or ONNX Runtime, and on what."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from artifacts.refs import ArtifactRef
+
+Executor = Literal["onnxruntime", "torch"]
+"""What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
+GPU_BATCH = 128
+"""The least batch that a GPU is given: ViT-L/14 fills one with it."""
+PAYS_FROM = 256
+"""Samples. On a processor PyTorch takes less time for an FP8 graph than ONNX Runtime does, but 64 samples go through
+ONNX Runtime in any case (`tasks.pipeline.executor_check`)."""
+PAYS_FROM_BYTES = 50_000_000
+"""Of a graph: a smaller one is evaluated in seconds by either."""
+
+
+def torch_gpu() -> str | None:
+    """The name of the GPU that PyTorch would use; None without one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def choose_executor(
+    asked: Literal["auto", "onnxruntime", "torch"], precision: str, samples: int, graph: ArtifactRef | None
+) -> Executor:
+    """What executes `graph`, or FP32 where there is none, on this machine.
+
+    "auto" is PyTorch for everything where it sees a GPU. Without one it is PyTorch for FP8 graphs alone, of at least
+    `PAYS_FROM_BYTES` and for at least `PAYS_FROM` samples: ONNX Runtime converts FP8 values one by one there.
+    """
+    if asked != "auto":
+        return asked
+    if torch_gpu() is not None:
+        return "torch"
+    if precision == "fp8" and samples >= PAYS_FROM and graph is not None and graph.size >= PAYS_FROM_BYTES:
+        return "torch"
+    return "onnxruntime"

@@ -1,0 +1,154 @@
+"""ONNX Runtime as the judge of the graph executor: the same graph, the same samples, layer by layer.
+
+Rounding to FP8 is chaotic: another order of one sum moves a value to the next step, and after a dozen layers two right
+executions of one graph agree only so far. So the executor is given ONNX Runtime's own values in front of each layer,
+and what the layer makes of them is compared; how far the ends agree is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from artifacts.errors import ExecutorsDisagree
+from tasks.engines.graph_executor import accumulated_in_fp32, run_graph
+from tasks.evaluation.metrics import cosine
+from tasks.torch_fp8.onnx_graph import OnnxGraph
+from tasks.torch_fp8.torch_graph import Loaded, load_literal
+
+LEAST_DB = {"fp16": 55.0, "fp8": 45.0}
+"""Signal to noise that a layer must have at least, over all samples together."""
+LEAST_COSINE = 0.9999
+"""Of an FP16 graph's embeddings, for each sample."""
+_BATCH = 4
+"""Samples at once: the values between the layers of ViT-L/14 take a gigabyte."""
+_TINY = 1e-300
+_SAME_DB = 200.0
+"""Stands for tensors that are the same, bit for bit."""
+_PRODUCTS = ("MatMul", "Gemm", "Conv")
+
+Feed = dict[str, NDArray[Any]]
+
+
+class Verdict(NamedTuple):
+    """How far two executions of a graph agree: signal to noise (dB) by the tensor behind a layer, each given the same
+    input, and the cosine of the embeddings of each sample, end to end."""
+
+    layers: dict[str, float]
+    cosines: NDArray[np.float64]
+
+    @property
+    def worst_layer(self) -> tuple[str, float]:
+        """Where they agree least, or where there is NaN."""
+        return min(self.layers.items(), key=lambda item: -np.inf if np.isnan(item[1]) else item[1])
+
+
+def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Verdict:
+    """Run samples through ONNX Runtime and through the graph executor on `device`.
+
+    Args:
+        path: The ONNX file; its external data lies beside it.
+        precision: "fp16" or "fp8".
+        feeds: Batches of the graph's inputs.
+        device: "cuda" or "cpu".
+
+    Raises:
+        ExecutorsDisagree: by more than `LEAST_DB` in a layer, or FP16 embeddings by more than `LEAST_COSINE`.
+    """
+    loaded = load_literal(path, device)
+    layers = _layers(loaded.graph)
+    session = _session(path, layers)
+    signal, noise = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
+    cosines: list[NDArray[np.float64]] = []
+    for feed in _small(feeds):
+        given = dict(zip(layers, session.run(layers, feed), strict=True))
+        for name, (power, error) in _by_layer(loaded, feed, given, device).items():
+            signal[name] += power
+            noise[name] += error
+        cosines.append(cosine(given[layers[-1]], run_graph(loaded, feed, device).cpu().numpy()))
+    ratios = {name: _decibels(signal[name], noise[name]) for name in layers}
+    verdict = Verdict(ratios, np.concatenate(cosines))
+    _require_agreement(verdict, precision, path, device)
+    return verdict
+
+
+def _require_agreement(verdict: Verdict, precision: str, path: Path, device: str) -> None:
+    bad = [name for name, ratio in verdict.layers.items() if not ratio >= LEAST_DB[precision]]
+    if bad:
+        name, ratio = bad[0], verdict.layers[bad[0]]
+        what = f"PyTorch on {device} and ONNX Runtime agree to {ratio:.1f} dB in {name}"
+        expected = f"at least {LEAST_DB[precision]:.0f} dB in every layer that is given the same input"
+    elif precision == "fp16" and not verdict.cosines.min() >= LEAST_COSINE:
+        what = f"embeddings of PyTorch on {device} and of ONNX Runtime have cosine {verdict.cosines.min():.5f}"
+        expected = f"at least {LEAST_COSINE} for every sample"
+    else:
+        return
+    raise ExecutorsDisagree(
+        what, where=path.name, expected=expected, fix="evaluate with `--executor onnxruntime`, and report this graph"
+    )
+
+
+def _layers(graph: OnnxGraph) -> list[str]:
+    """Tensors between layers, in the graph's order: each product, what is normalised or rounded to FP8, and the output.
+
+    Residuals alone would not do: a wrong product can be small beside what it is added to.
+    """
+    read = {node.input[0] for node in graph.nodes if node.op_type in ("LayerNormalization", "QuantizeLinear")}
+    last = graph.outputs[0].name
+    made = [name for node in graph.nodes for name in node.output if name in read or node.op_type in _PRODUCTS]
+    return [*(name for name in made if name != last), last]
+
+
+def _session(path: Path, layers: Sequence[str]) -> Any:
+    """ONNX Runtime with the tensors between layers as outputs, too."""
+    import onnxruntime as ort
+
+    model = onnx.load(str(path), load_external_data=False)
+    have = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in layers if name not in have)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:
+    for feed in feeds:
+        count = len(next(iter(feed.values())))
+        for start in range(0, count, _BATCH):
+            yield {name: values[start : start + _BATCH] for name, values in feed.items()}
+
+
+def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> dict[str, tuple[float, float]]:
+    """The power of the tensors `given`, and of what the executor makes of the ones before them, less those."""
+    found: dict[str, torch.Tensor] = {}
+    names = {node: name for node, name in loaded.tensors.items() if name in given}
+
+    class Led(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            value = super().run_node(n)
+            name = names.get(n.name)
+            if name is None:
+                return value
+            expected = torch.from_numpy(given[name]).to(value.device).to(value.dtype)
+            wide = expected.float()
+            powers = [tensor.square().sum(dtype=torch.float64) for tensor in (wide, value.float() - wide)]
+            found[name] = torch.stack(powers)  # on the device, which is not waited for
+            return expected
+
+    inputs = [torch.from_numpy(np.ascontiguousarray(feed[port.name])).to(device) for port in loaded.graph.inputs]
+    with torch.inference_mode(), accumulated_in_fp32():
+        Led(loaded.module).run(*inputs)
+    return {name: (float(powers[0]), float(powers[1])) for name, powers in found.items()}
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if np.isnan(noise):
+        return float("nan")
+    return min(10 * float(np.log10(max(signal, _TINY) / max(noise, _TINY))), _SAME_DB)

@@ -1,0 +1,109 @@
+"""Step 7a': ONNX Runtime computes a sample of what PyTorch executes in its place, and judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from artifacts.manifest import Encoder
+from artifacts.refs import ArtifactRef
+from artifacts.store.store import active_store
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.snapshot import Snapshot
+from tasks.data.batches import stream_batches
+from tasks.data.pictures import Selected, picture_places
+from tasks.data.pinned import DataRef
+from tasks.data.texts import evaluation_texts
+from tasks.engines.checked import halved
+from tasks.evaluation.executors import torch_gpu
+from tasks.runs.steps import StepOutput, cached_step, measured
+
+SAMPLES = 64
+_SEED = 0
+_BATCH = 8
+
+
+class JudgedExecutor(StepOutput):
+    """How far PyTorch and ONNX Runtime agree on one graph.
+
+    `table` holds `layers.parquet` (tensor, snr_db), in the graph's order; `layer` and `snr_db` are the worst of them,
+    `cosine_min` is that of the embeddings of the sample which differ most, end to end.
+    """
+
+    encoder: Encoder
+    precision: str
+    device: str
+    table: ArtifactRef
+    samples: int
+    layer: str
+    snr_db: float
+    cosine_min: float
+
+
+def check_executor(
+    snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder, precision: str, onnx: ArtifactRef
+) -> JudgedExecutor:
+    """Run `SAMPLES` pictures or texts, drawn by seed, through ONNX Runtime and through PyTorch.
+
+    Raises:
+        ExecutorsDisagree: by more than `tasks.evaluation.judge` allows.
+    """
+    import pandas as pd
+
+    from tasks.evaluation.judge import judge
+
+    with measured() as meter:
+        store = active_store()
+        feeds = list(_feeds(data, Preprocess.of(snapshot, preprocess), encoder))
+        device = "cpu" if torch_gpu() is None else "cuda"
+        verdict = judge(store.path(onnx, onnx.files[0].path), precision, feeds, device)
+        layers = pd.DataFrame({"tensor": list(verdict.layers), "snr_db": list(verdict.layers.values())})
+        with store.staging() as folder:
+            layers.to_parquet(folder / "layers.parquet", index=False)
+            table = store.add("executor-check", folder)
+    layer, ratio = verdict.worst_layer
+    return JudgedExecutor(
+        encoder=encoder,
+        precision=precision,
+        device=torch_gpu() or "cpu",
+        table=table,
+        samples=len(verdict.cosines),
+        layer=layer,
+        snr_db=ratio,
+        cosine_min=float(verdict.cosines.min()),
+        stats=meter.stats,
+    )
+
+
+def _feeds(data: DataRef, processor: Preprocess, encoder: Encoder) -> Iterator[dict[str, np.ndarray]]:
+    dataset, drawn = data.open(), np.random.default_rng(_SEED)
+    if encoder == "image":
+        places = picture_places(dataset)
+        chosen = [places[place] for place in _some(drawn, len(places))]
+        for batch in stream_batches(Selected(dataset, chosen), processor, _BATCH, max_bad_share=1):
+            yield halved({"pixel_values": batch.pixel_values})
+        return
+    texts = evaluation_texts(dataset)
+    chosen_texts = [texts[place] for place in _some(drawn, len(texts))]
+    for start in range(0, len(chosen_texts), _BATCH):
+        yield processor.text_inputs(chosen_texts[start : start + _BATCH])
+
+
+def _some(drawn: np.random.Generator, count: int) -> list[int]:
+    return sorted(drawn.choice(count, min(SAMPLES, count), replace=False).tolist())
+
+
+@cached_step("judge", version=1, packages=("torch", "onnxruntime", "numpy", "pillow", "transformers", "tokenizers"))
+def judge_task(
+    snapshot: Snapshot,
+    preprocess: ArtifactRef,
+    data: DataRef,
+    encoder: Encoder,
+    precision: str,
+    onnx: ArtifactRef,
+    device: str,
+) -> JudgedExecutor:
+    """`device` is what PyTorch runs on: part of the cache key."""
+    del device
+    return check_executor(snapshot, preprocess, data, encoder, precision, onnx)
