@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import pickle
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def made_once(path: Path, make: Callable[[Path], object]) -> Path:
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            unfinished = path.with_name(f"{path.name}.unfinished")
+            unfinished = Path(tempfile.mkdtemp(dir=path.parent)) / path.name
             make(unfinished)
             unfinished.rename(path)
     return path
