@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # For pip, its isolated build environments included: every version is locked.
 export PIP_CONSTRAINT := constraints.txt
+# Where nothing compiled may be kept, each of hundreds of processes that tests start compiles clipsmith anew.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run up test test-heavy test-thorough bench bench-gpu lint clean

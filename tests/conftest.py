@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from tests.made_once import made_once
 from tests.processes import SERVER_VARIABLES, own_environment
 
 _PREFECT_HOME = Path(tempfile.gettempdir()) / f"clipsmith-tests-prefect-{os.getuid()}"
@@ -62,6 +62,14 @@ FIRST = (
     "docker/test_image_commands.py",
     "flows/test_full_size.py",
     "system/test_up.py",
+    "conformance/test_published.py",
+    "system/test_two_hosts.py",
+    "deployments/commands/test_search.py",
+    "tasks/families/test_real_widths.py",
+    "tasks/engines/test_torch_fp8.py",
+    "faults/test_flow_kill.py",
+    "faults/test_flow_disk_full.py",
+    "flows/test_at_once.py",
 )
 """One file that trains the demo, and those that take longest."""
 
@@ -191,18 +199,24 @@ def clipsmith() -> Callable[..., CommandResult]:
 
 
 @pytest.fixture(scope="session")
-def demo_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A store that holds one release of the demo, `demo@1`, made once for all test processes; do not change it."""
+def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes of this session have; what is in it is not changed: `tests/made_once.py`."""
     root = tmp_path_factory.getbasetemp()
-    shared = (root if worker_id == "master" else root.parent) / "demo"
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "result.json").exists():
-            result = run_clipsmith("optimize", "demo", "--store", shared / "store", "--json")
-            assert result.code == 0, result.err
-            (shared / "result.json").write_text(result.out)
-    return shared / "store"
+    return root if worker_id == "master" else root.parent
+
+
+@pytest.fixture(scope="session")
+def demo_store(session_folder: Path) -> Path:
+    """A store that holds one release of the demo, `demo@1`, made once for all test processes; do not change it."""
+    store = session_folder / "demo" / "store"
+
+    def make(document: Path) -> None:
+        result = run_clipsmith("optimize", "demo", "--store", store, "--json")
+        assert result.code == 0, result.err
+        document.write_text(result.out)
+
+    made_once(store.with_name("result.json"), make)
+    return store
 
 
 @pytest.fixture(scope="session")
@@ -212,9 +226,11 @@ def demo_document(demo_store: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def demo_export(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`demo@1` as an exported folder; do not change it."""
-    folder = tmp_path_factory.mktemp("export") / "demo"
-    result = run_clipsmith("export", "demo@1", folder, "--store", demo_store)
-    assert result.code == 0, result.err
-    return folder
+def demo_export(demo_store: Path, session_folder: Path) -> Path:
+    """`demo@1` as an exported folder, made once for all test processes; do not change it."""
+
+    def make(folder: Path) -> None:
+        result = run_clipsmith("export", "demo@1", folder, "--store", demo_store)
+        assert result.code == 0, result.err
+
+    return made_once(session_folder / "export" / "demo", make)

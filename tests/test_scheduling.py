@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import FIRST, SHARING, TESTS, FileScheduling
 
 
@@ -20,3 +22,9 @@ def test_the_files_of_the_shared_folder_are_one_and_all_others_are_their_own() -
 
 def test_what_comes_first_is_there() -> None:
     assert [name for name in FIRST if not (TESTS / name).exists()] == []
+
+
+def test_every_test_has_a_limit(request: pytest.FixtureRequest) -> None:
+    """One that hangs ends there: see `LIMIT_S`."""
+    limits = [item.get_closest_marker("timeout") for item in request.session.items]
+    assert all(limit is not None and limit.args[0] > 0 for limit in limits)

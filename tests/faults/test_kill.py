@@ -43,4 +43,4 @@ def test_killed_at_random_moments() -> None:
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 def test_killed_at_other_moments_in_every_run() -> None:
-    assert run_trials(amount(300, 2000), seed=int.from_bytes(os.urandom(4)))["leftovers"] == 0
+    assert run_trials(amount(200, 2000), seed=int.from_bytes(os.urandom(4)))["leftovers"] == 0

@@ -16,6 +16,7 @@ from deployments import cli
 from deployments.server.embedded_api import EmbeddedApi
 from tests.flows.keyed import KeyedRunner, compute
 from tests.hostile.support import Bad, Workshop, check_nothing_left, check_output
+from tests.made_once import traced_once
 
 
 @pytest.fixture
@@ -87,13 +88,14 @@ def active(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def text_skeleton() -> Any:
+def text_skeleton(session_folder: Path) -> Any:
     """The demo's text encoder, traced once; do not change it."""
     from tasks.demo import SNAPSHOT
     from tasks.families import family_named
     from tasks.graph.tracing import trace
 
-    return trace(family_named("clip"), json.loads((SNAPSHOT / "config.json").read_text()), "text")
+    config = json.loads((SNAPSHOT / "config.json").read_text())
+    return traced_once(session_folder, trace, family_named("clip"), config, "text")
 
 
 @pytest.fixture(scope="session")

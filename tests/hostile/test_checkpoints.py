@@ -78,10 +78,10 @@ def test_06_image_size_unlike_the_config(shop: Workshop, refuse: Refuse) -> None
     refuse(Bad(digits(folder), "CheckpointError", words))
 
 
-def test_30_pickled_weights(shop: Workshop, refuse_as_a_user: Refuse) -> None:
+def test_30_pickled_weights(shop: Workshop, refuse: Refuse) -> None:
     folder = shop.clip()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    refuse_as_a_user(Bad(digits(folder), "UnsafeCheckpoint", ["pytorch_model.bin", "safetensors"]))
+    refuse(Bad(digits(folder), "UnsafeCheckpoint", ["pytorch_model.bin", "safetensors"]))
 
 
 def test_30_foreign_modelopt_state(shop: Workshop, refuse: Refuse) -> None:

@@ -32,7 +32,7 @@ from tests.thorough import amount
 _CALM = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 _DEADLINE_MS = 60_000
 """A single input that takes longer counts as a hang."""
-LONG = [pytest.param(amount(500, 5_000), marks=pytest.mark.heavy, id="long")]
+LONG = [pytest.param(amount(300, 5_000), marks=pytest.mark.heavy, id="long")]
 
 
 def campaign(examples: int, test: Callable[..., None]) -> None:

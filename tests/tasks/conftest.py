@@ -25,6 +25,7 @@ from tasks.pipeline.checkpoint import CheckedCheckpoint
 from tasks.pipeline.quantization import QuantizedCheckpoint
 from tasks.quantizing.recipe import Recipe
 from tests.benchmarks.architectures import Architecture, Tower
+from tests.made_once import made_once, traced_once
 
 SAMPLES, BATCH = 24, 5
 
@@ -85,13 +86,14 @@ def quantized(prepared: Prepared, calibrated: dict[str, Calibration]) -> Quantiz
 
 
 @pytest.fixture(scope="session")
-def skeleton_of() -> Callable[[Path, Any], Skeleton]:
+def skeleton_of(session_folder: Path) -> Callable[[Path, Any], Skeleton]:
     """`skeleton_of(folder, encoder)`: traced once for the session; do not change it."""
     from tasks.graph.tracing import trace
 
     @cache
     def skeleton(folder: Path, encoder: Any) -> Skeleton:
-        return trace(family_named("clip"), json.loads((folder / "config.json").read_text()), encoder)
+        config = json.loads((folder / "config.json").read_text())
+        return traced_once(session_folder, trace, family_named("clip"), config, encoder)
 
     return skeleton
 
@@ -241,12 +243,12 @@ SMALL = Architecture("small", Tower(2, 128, 2, 256), Tower(2, 128, 2, 256), 56, 
 
 
 @pytest.fixture(scope="session")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FP16 and FP8 of both encoders, random weights; do not change it."""
+def export(session_folder: Path) -> Path:
+    """FP16 and FP8 of both encoders, random weights, made once for all test processes; do not change it."""
     from tests.gpu.exports import make_export
 
-    folder = tmp_path_factory.mktemp("bench")
-    return make_export(folder / "small", SMALL, folder / "skeletons", "cpu")
+    folder = session_folder / "bench"
+    return made_once(folder / "small", lambda new: make_export(new, SMALL, folder / "skeletons", "cpu"))
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from tasks.bench.report import BenchReport, BenchRow, Machine
 from tasks.bench.settings import BenchSettings
 from tasks.device import device_turn
 from tasks.engines.caches import cache_folder
+from tests.deployments.conftest import Call
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 H100 = Machine("NVIDIA H100", "sm90", "580", "3.12", "2.11", "13.0")
@@ -41,18 +42,18 @@ def test_without_a_gpu_every_row_has_its_reason(clipsmith: Callable[..., Any], t
 
 
 @without_gpu
-def test_people_read_each_reason_once(clipsmith: Callable[..., Any]) -> None:
-    done = clipsmith("bench", "demo", "--batch", "1,8", "--baselines", "", "--targets", "torch-fp8")
-    assert done.code == 0, done.err
-    assert done.out.count("no CUDA device") == 1
-    assert "image torch-fp8: fp16 at 1, fp8 at 1, fp16 at 8, fp8 at 8" in done.out
+def test_people_read_each_reason_once(call: Call) -> None:
+    code, out, err = call("bench", "demo", "--batch", "1,8", "--baselines", "", "--targets", "torch-fp8")
+    assert code == 0, err
+    assert out.count("no CUDA device") == 1
+    assert "image torch-fp8: fp16 at 1, fp8 at 1, fp16 at 8, fp8 at 8" in out
 
 
 @pytest.mark.parametrize("sizes", ["", "0", "1,x", "-1", "1.5"])
-def test_batch_sizes_that_are_none(clipsmith: Callable[..., Any], sizes: str) -> None:
-    done = clipsmith("bench", "demo", "--batch", sizes)
-    assert done.code == 2
-    assert "is no list of batch sizes" in done.err
+def test_batch_sizes_that_are_none(call: Call, sizes: str) -> None:
+    code, _, err = call("bench", "demo", "--batch", sizes)
+    assert code == 2
+    assert "is no list of batch sizes" in err
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import FlowRun
 from artifacts.store.store import Store
 from tests.system.servers import SMALL, Up, read_run, run_log, trigger, wait_for
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.heavy
 MODEL = f"night-{uuid4().hex[:8]}"
 """Its releases are made by these nights only."""
 MINE: dict[str, Any] = SMALL | {"name": MODEL, "gates": {"min_cosine_mean": 0.5}}

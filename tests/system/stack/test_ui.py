@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["album"]
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.heavy
 
 _RUN_S = 400
 _TALL = 4000

@@ -193,7 +193,7 @@ def compare_evaluation(folder: Path, truth: Truth) -> None:
 
 
 # Of each layout, with classes or captions, and of each kind of encoder.
-@pytest.mark.parametrize("examples", [3, pytest.param(amount(15, 150), marks=pytest.mark.heavy, id="long")])
+@pytest.mark.parametrize("examples", [3, pytest.param(amount(8, 150), marks=pytest.mark.heavy, id="long")])
 def test_every_number_is_that_of_brute_force(examples: int, tmp_path: Path) -> None:
     store, became = Store.open(tmp_path / "store"), Counter[str]()
 

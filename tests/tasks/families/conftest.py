@@ -17,6 +17,7 @@ from tasks.graph.replicate import trace_by_block
 from tasks.graph.skeleton import Skeleton
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.recipe import load_recipe
+from tests.made_once import traced_once
 from tests.tasks.families.support import CONFIGS, Quantized, reader, save_checkpoint, save_processor, simulate
 
 
@@ -44,12 +45,12 @@ def folder_of(checkpoint: Callable[[str], Path], tmp_path: Path) -> Callable[[st
 
 
 @pytest.fixture(scope="session")
-def skeleton() -> Callable[[str, Encoder], Skeleton]:
+def skeleton(session_folder: Path) -> Callable[[str, Encoder], Skeleton]:
     """`skeleton(family, encoder)`: traced once; do not change it."""
 
     @cache
     def make(name: str, encoder: Encoder) -> Skeleton:
-        return trace_by_block(family_named(name), CONFIGS[name], encoder)
+        return traced_once(session_folder, trace_by_block, family_named(name), CONFIGS[name], encoder)
 
     return make
 

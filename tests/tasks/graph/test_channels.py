@@ -22,6 +22,7 @@ from tasks.graph.replicate import trace_by_block
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.modelopt import read_channels
 from tasks.quantizing.recipe import Recipe
+from tests.made_once import traced_once
 from tests.tasks.families.support import CONFIGS, ENCODERS, reader, save_checkpoint, simulate
 
 FC1 = "text_model.encoder.layers.0.mlp.fc1"
@@ -44,7 +45,9 @@ def dequantized_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
-def test_the_graph_holds_what_modelopt_simulates(name: str, tmp_path: Path, recipe_by_channel: Recipe) -> None:
+def test_the_graph_holds_what_modelopt_simulates(
+    name: str, tmp_path: Path, session_folder: Path, recipe_by_channel: Recipe
+) -> None:
     """SigLIP's pooling attention stores q, k and v as rows of one tensor. One row is zero, and one is huge."""
     config = CONFIGS[name]
     folder = save_checkpoint(config, tmp_path / "model")
@@ -59,7 +62,7 @@ def test_the_graph_holds_what_modelopt_simulates(name: str, tmp_path: Path, reci
     assert theirs and all(len(values) > 1 for values in theirs.values())
     compared = 0
     for encoder in ENCODERS:
-        skeleton = trace_by_block(family_named(name), config, encoder)
+        skeleton = traced_once(session_folder, trace_by_block, family_named(name), config, encoder)
         amax = with_channels(made.amax, skeleton, recipe_by_channel, reader(name, folder))
         path = tmp_path / f"{encoder}.onnx"
         write_onnx(quantize(skeleton, recipe_by_channel, amax), reader(name, folder), path, {})
@@ -85,7 +88,9 @@ def _compare(got: np.ndarray, module: Any) -> int:
     return 1
 
 
-def test_a_zero_row_stays_zero_and_small_ones_keep_their_digits(tmp_path: Path, recipe_by_channel: Recipe) -> None:
+def test_a_zero_row_stays_zero_and_small_ones_keep_their_digits(
+    tmp_path: Path, session_folder: Path, recipe_by_channel: Recipe
+) -> None:
     """By one scale a huge row leaves the others nothing."""
     folder = save_checkpoint(CONFIGS["clip"], tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
@@ -93,7 +98,7 @@ def test_a_zero_row_stays_zero_and_small_ones_keep_their_digits(tmp_path: Path, 
     weights[f"{FC1}.weight"][1] = 60_000
     save_file(weights, folder / "model.safetensors")
     made = reader("clip", folder)
-    skeleton = trace_by_block(family_named("clip"), CONFIGS["clip"], "text")
+    skeleton = traced_once(session_folder, trace_by_block, family_named("clip"), CONFIGS["clip"], "text")
     linears = [m.name for m in skeleton.inventory.modules if m.kind == "linear"]
     amax = {f"{n}.weight_quantizer": float(weights[f"{n}.weight"].abs().max()) for n in linears}
     amax |= {f"{m.name}.input_quantizer": 1.0 for m in skeleton.inventory.modules}

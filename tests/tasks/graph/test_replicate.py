@@ -28,7 +28,7 @@ def _same(first: Skeleton, second: Skeleton) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["image", "text"])
-@pytest.mark.parametrize("layers", [1, 5, pytest.param(12, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("layers", [1, 3, pytest.param(12, marks=pytest.mark.heavy)])
 def test_repeated_graph_is_byte_identical_to_the_full_trace(encoder: Any, layers: int) -> None:
     config = _variant(num_hidden_layers=layers, hidden_act="gelu")
     repeated = trace_by_block(family_named("clip"), config, encoder)
@@ -46,7 +46,6 @@ def test_more_than_ten_layers_keep_their_numbers_apart() -> None:
 def test_a_graph_of_another_form_is_traced_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     config = _variant(num_hidden_layers=2)
     monkeypatch.setattr(replicate, "_block", lambda _: None)
-    _same(
-        trace_by_block(family_named("clip"), config, "text"),
-        trace(family_named("clip"), config, "text"),
-    )
+    monkeypatch.setattr(replicate, "trace", lambda *of: of)
+    of: Any = (family_named("clip"), config, "text")
+    assert trace_by_block(*of) == of

@@ -60,8 +60,7 @@ def ids(batch: int) -> np.ndarray:
 # --- the model ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("custom_text", [False, True])
-@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize(("quick", "custom_text"), [(True, False), (False, True)])
 def test_graphs_compute_what_openclip_computes(quick: bool, custom_text: bool, tmp_path: Path) -> None:
     document = CONFIG | {"model_cfg": CONFIG["model_cfg"] | {"quick_gelu": quick, "custom_text": custom_text}}
     folder = save(tmp_path / "model", document, custom_text=custom_text)

@@ -116,6 +116,8 @@ def test_reloads_without_us_to_the_same_amax_and_outputs(
     rules += [{"quantizer_name": "*[qkv]_bmm_quantizer", "cfg": e4m3}]
     rules += [{"quantizer_name": "*p_bmm_quantizer", "cfg": e4m3 | {"constant_amax": 1.0}}]
     with torch.no_grad():
+        unquantized = model.get_image_features(torch.from_numpy(feed["pixels"])).pooler_output.numpy()
+        assert 1e-4 < np.abs(outputs["image"] - unquantized).max() / np.abs(unquantized).max() < 0.3
         mtq.quantize(model, {"quant_cfg": rules, "algorithm": "max"}, loop)
         # Sums in batches of another size may differ in the last bit; the amax that was recorded is what counts.
         for name, module in model.named_modules():
@@ -171,20 +173,6 @@ def test_a_table_of_other_weights_is_refused_by_channel(
             prepared.snapshot, prepared.checked.preprocess, recipe_by_channel, {"text": _with_table(in_store, frame)}
         )
     assert name in str(caught.value)
-
-
-def test_it_differs_from_the_unquantized_model(
-    prepared: Any, in_store: Store, quantized: QuantizedCheckpoint, feed: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    import torch
-    from transformers import CLIPModel
-
-    _, outputs = plain_modelopt(in_store.path(quantized.checkpoint), tmp_path, feed)
-    model = CLIPModel.from_pretrained(prepared.snapshot.root, attn_implementation="eager").eval()
-    with torch.no_grad():
-        plain = model.get_image_features(torch.from_numpy(feed["pixels"])).pooler_output.numpy()
-    error = np.abs(outputs["image"] - plain).max() / np.abs(plain).max()
-    assert 1e-4 < error < 0.3
 
 
 def test_holds_the_original_weights_and_all_that_loading_needs(

@@ -12,9 +12,9 @@ from tests.tasks.search.support import Prepared, Weights, base_weights, prepare,
 
 
 @pytest.fixture(scope="session")
-def skeletons() -> dict[Any, Any]:
+def skeletons(session_folder: Path) -> dict[Any, Any]:
     """Both encoders; do not change them."""
-    return traced()
+    return traced(session_folder)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from tasks.search.journal import Journal
 from tasks.search.plan import Planner
 from tasks.search.run import Measured, evaluator, find, measure_all
 from tasks.search.units import Unit, units_of
+from tests.made_once import traced_once
 from tests.tasks.families.support import CONFIGS, ENCODERS, random_feed
 
 CONFIG = CONFIGS["clip"]
@@ -143,8 +144,8 @@ def all_units(prepared: Prepared, encoder: Encoder) -> tuple[Unit, ...]:
     return units_of(graph.skeleton, RECIPE, graph.amax, ())
 
 
-def traced() -> dict[Encoder, Any]:
-    return {encoder: trace_by_block(FAMILY, CONFIG, encoder) for encoder in ENCODERS}
+def traced(session_folder: Path) -> dict[Encoder, Any]:
+    return {encoder: traced_once(session_folder, trace_by_block, FAMILY, CONFIG, encoder) for encoder in ENCODERS}
 
 
 def observed_amax(model: Any, encoder: Encoder, inputs: list[torch.Tensor]) -> dict[str, float]:
