@@ -40,6 +40,8 @@ PARQUET_BYTES = 512 << 20
 """What the columns of a Parquet file may unpack to: two million names of samples of 200 characters, and more."""
 PARQUET_FOOTER = 4 << 20
 """What describes a Parquet file's columns: a few kB for tables of twenty columns."""
+THUMBNAIL = 256 << 10
+"""Characters of a picture in a report, as the text of a data URI: 3,000 as a rule."""
 PICKLE = 8 << 20
 """Bytes of a `modelopt_state.pth` that is read as a pickle: that of ViT-L/14 has 0.4 MB."""
 ARRAY_HEADER = 4 << 10

@@ -49,6 +49,7 @@ _MEASURED: Mapping[str, str] = {
     "build-log": rf"{places.EVIDENCE}/build-[\w.-]+/build\.log",
     "latencies": rf"{places.EVIDENCE}/latency-[\w.-]+/{re.escape(places.LATENCIES)}",
 }
+DERIVED_KINDS = frozenset(_DERIVED)
 _STATE = places.within(places.CHECKPOINT, places.MODELOPT_STATE)
 _MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET", "FRAME", "PROTO"}
 _RANDOM = ".data/serialization_id"
