@@ -123,8 +123,9 @@ def unpack(store: Store, file: Path) -> tuple[Manifest, bool]:
     with _opened(file) as archive:
         archive.check_header()
         manifest = archive.manifest()
+        refs = archive.objects(manifest)
         transfer.refuse(store, manifest)
-        for ref in archive.objects(manifest):
+        for ref in refs:
             _unpack_object(store, archive, ref)
         records = list(archive.signatures(manifest))
         new, _ = transfer.insert(store, manifest, records)
