@@ -124,7 +124,7 @@ def insert(store: Store, manifest: Manifest, records: Iterable[SignatureRecord])
     refuse_unsigned(store, manifest, records)
     check_contents(manifest, lambda file: layout.object_folder(store.root, file.object) / file.member)
     _make_way(store, layout.manifest_path(store.root, manifest.model, manifest.version), manifest.to_bytes())
-    return store.insert(manifest), sum(_add_signature(store, record) for record in records)
+    return store.insert(manifest, came=True), sum(_add_signature(store, record) for record in records)
 
 
 def _add_signature(store: Store, record: SignatureRecord) -> bool:

@@ -291,8 +291,10 @@ class Store:
                 fix="ask whoever made it what it is; a release that is published anew gets the next version",
             )
 
-    def insert(self, manifest: Manifest) -> bool:
+    def insert(self, manifest: Manifest, *, came: bool = False) -> bool:
         """Put a release of another store here under its own version; whether it was new.
+
+        `came` notes that it was not published here: see `artifacts.store.release_check`.
 
         Raises:
             ReleaseConflict: another release has, or had, this name and version here, or its version leaps.
@@ -303,7 +305,7 @@ class Store:
             self.refuse_leap(manifest)
             self._refuse_retired(manifest)
             try:
-                self._commit(manifest, came=True)
+                self._commit(manifest, came=came)
             except FileExistsError:
                 if read_bytes(path, limits.MANIFEST) == manifest.to_bytes():
                     self.keep_record(path)
