@@ -78,11 +78,8 @@ def _check_pages(path: Path, about: pyarrow.parquet.FileMetaData, name: str) -> 
                 label = f"column {part.path_in_schema[:40]}"
                 if odd := set(part.encodings) - _ENCODINGS:
                     raise _refused(name, f"{label} has the encoding {odd.pop()[:40]}")
-                if part.num_values == part.total_compressed_size == 0:  # a table without rows has no pages
-                    continue
-                start = part.data_page_offset
-                if part.has_dictionary_page and part.dictionary_page_offset is not None:
-                    start = min(start, part.dictionary_page_offset)
+                places = (part.data_page_offset, part.dictionary_page_offset)  # one that is not there is 0 or None
+                start = min(place for place in (*places, path.stat().st_size) if place)
                 if start < len(_MAGIC) or start + part.total_compressed_size > path.stat().st_size - _END:
                     raise _refused(name, f"{label} lies outside the file")
                 unpacked = values = 0

@@ -29,10 +29,8 @@ def two_releases(demo_store: Path) -> CopyDemo:
             row | {"value": float(row["value"] or 0) - 0.01} if row["metric"] == "top1" else row
             for row in first.tables["accuracy"]
         )
-        about = {
-            "packages": first.provenance.packages | {"torch": "9.9.9"},
-            "parameters": first.provenance.parameters | {"gates": None},
-        }
+        packages = first.provenance.packages | {"torch": "9.9.9"}
+        about = {"packages": packages, "parameters": first.provenance.parameters | {"gates": None}}
         provenance = first.provenance.model_copy(update=about)
         gate = GateResult(name="max_top1_drop", status="undecided", max=0.01, metric="top1", samples=500, needed=9000)
         changes = {"version": 2, "sequence": 2, "provenance": provenance, "gates": (gate,)}
