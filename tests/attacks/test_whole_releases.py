@@ -204,7 +204,11 @@ FORGERIES = (
     ),
     Forgery("embeddings", "Other embeddings than were judged.", "cosines of image fp8", {NPY: npy(embeddings(0.5))}),
     Forgery(
-        "fewer-samples", "Of a hundred samples four were kept.", "cosine_mean", edit=_row("accuracy", 0, samples=100)
+        "fewer-samples",
+        "Of a hundred samples four were kept.",
+        "cosine_mean",
+        NO_FILE,
+        _row("accuracy", 0, samples=100),
     ),
     Forgery("gate-passed", "A bound that it does not meet.", "gate", edit=_gate(min=0.999999)),
     Forgery("gate-missing", "The gate that it failed is left out.", "gate", edit=lambda c: c["gates"].pop()),
