@@ -104,7 +104,7 @@ def _gates(manifest: Manifest) -> Iterator[_Difference]:
         gates = Gates.model_validate(asked).gates() if isinstance(asked, dict) else None
     except ValidationError:  # gates of a later version
         gates = None
-    if gates is not None and manifest.identity_version > 1:
+    if gates is not None and isinstance(asked, dict) and manifest.identity_version > 1:
         mine = [gate for gate in gates if gate.name in asked or gate.name == "above_chance"]
         found, expected = (Counter(map(_words, results)) for results in (manifest.gates, judge(mine, manifest.tables)))
         for words in (expected - found) or (found - expected):

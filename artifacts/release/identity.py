@@ -68,7 +68,7 @@ def is_derived(file: ReleaseFile) -> bool:
 
 def misplaced(file: ReleaseFile) -> bool:
     """Whether a file has the kind of one that is derived or measured without lying in its place, or the reverse."""
-    return any((file.kind == kind) != _lies(file, {kind: place}) for kind, place in (_DERIVED | _MEASURED).items())
+    return any((file.kind == kind) != _lies(file, {kind: place}) for kind, place in {**_DERIVED, **_MEASURED}.items())
 
 
 def _lies(file: ReleaseFile, kinds: Mapping[str, str]) -> bool:
@@ -100,7 +100,7 @@ def _version_2(manifest: Manifest) -> str:
     files = [
         [file.path, file.kind, file.encoder, file.precision, file.target, file.content or file.sha256]
         for file in manifest.files
-        if not _lies(file, _DERIVED | _MEASURED)
+        if not _lies(file, {**_DERIVED, **_MEASURED})
     ]
     return digest_json(
         {
