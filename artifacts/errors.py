@@ -428,6 +428,10 @@ class DamagedManifest(StoreError):
     """A manifest that is not the canonical JSON of the schema."""
 
 
+class ReleaseDiffers(StoreError):
+    """What a release says of itself, its identity or results, does not follow from what it holds."""
+
+
 class TableError(StoreError):
     """Rows that do not keep to their table's schema; the message names the table and the column."""
 

@@ -40,6 +40,14 @@ PARQUET_BYTES = 512 << 20
 """What the columns of a Parquet file may unpack to: two million names of samples of 200 characters, and more."""
 PARQUET_FOOTER = 4 << 20
 """What describes a Parquet file's columns: a few kB for tables of twenty columns."""
+THUMBNAIL = 256 << 10
+"""Characters of a picture in a report, as the text of a data URI: 3,000 as a rule."""
+PICKLE = 8 << 20
+"""Bytes of a `modelopt_state.pth` that is read as a pickle: that of ViT-L/14 has 0.4 MB."""
+ARRAY_HEADER = 4 << 10
+"""Bytes of the header of a `.npy` file: ours have 118."""
+PARQUET_PAGES = 100_000
+"""Pages of a Parquet file: one for each MB or 20,000 rows of a column."""
 PARQUET_PARTS = 10_000
 """Column chunks of a Parquet file: row groups times columns."""
 
@@ -61,5 +69,7 @@ RECORD = Limits(bytes=1 << 20, values=100_000)
 MANIFEST = Limits(bytes=8 << 20, values=400_000)
 SIGNATURE = Limits(bytes=8 << 20, values=400_000)
 """Its bundle is one text that names every file of a release, 300 bytes each."""
+EVIDENCE = Limits(bytes=128 << 20, values=8_000_000)
+"""Samples behind the tables as JSON: a cosine per sample and engine, an index or a text per embedding."""
 INDEX = Limits(bytes=256 << 20, values=40_000_000)
 """Ours, and made anew when it is larger: 600 bytes a release."""

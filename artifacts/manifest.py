@@ -27,7 +27,8 @@ GateStatus = Literal["failed", "not measured", "undecided", "passed"]
 class ReleaseFile(Frozen):
     """One file of a release.
 
-    `path` is its place in an exported folder; `object` and `member` are its place in the store.
+    `path` is its place in an exported folder; `object` and `member` are its place in the store. `content` is what
+    counts for the identity where that is not `sha256`: see `artifacts.release.identity`.
     """
 
     path: RelativePath
@@ -39,6 +40,7 @@ class ReleaseFile(Frozen):
     encoder: Encoder | None = None
     precision: str | None = None
     target: str | None = None
+    content: Sha256 | None = Field(default=None, exclude_if=lambda content: content is None)
 
 
 class Source(Frozen):
@@ -127,9 +129,8 @@ class GateResult(Frozen):
 class Manifest(Frozen):
     """An immutable release.
 
-    `identity` is the digest of everything that makes the release what it is (inputs, objects, results); `version`,
-    `sequence`, `created`, what the steps cost, and the rendered report and tables are not part of it, so the same
-    work published twice is found again by its identity.
+    `identity` is the digest of everything that makes the release what it is (inputs, objects, results), as
+    `artifacts.release.identity` defines it in versions; so the same work published twice is found again by it.
     """
 
     format: Literal[1] = FORMAT
@@ -138,6 +139,8 @@ class Manifest(Frozen):
     sequence: int = Field(ge=1, le=limits.LARGEST_SEQUENCE)
     created: IsoTime
     identity: Sha256
+    # Left out where it is 1, as there were no versions before.
+    identity_version: Literal[1, 2] = Field(default=1, exclude_if=lambda version: version == 1)
     provenance: Provenance
     files: Annotated[tuple[ReleaseFile, ...], FailFast()]
     tables: dict[str, tuple[Row, ...]]

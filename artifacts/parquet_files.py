@@ -1,35 +1,44 @@
 """Parquet files of a release that comes from elsewhere: looked at before anything reads them.
 
 A column of one value ten million times takes a few bytes in the file and gigabytes where it is read. What a file would
-unpack to is in its footer, which is small and says for every column chunk how many values and bytes it holds.
+unpack to is in its footer, which is small and says for every column chunk how many values and bytes it holds. A reader
+believes the header of each page as well, so these are added up and held to the footer; and texts that a page names by
+their number in a dictionary are counted as long as they are, before they are written out.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from artifacts import limits
+from artifacts import limits, parquet_pages
 from artifacts.errors import TableError
 from artifacts.schema import SCHEMAS, Kind
 
 if TYPE_CHECKING:
     import pyarrow
 
+    from artifacts.manifest import Row
+
 _ARROW: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {"str": ("string", "large_string"), "int": ("int64",), "float": ("double",)}
 )
+_FLAT = {*(kind for kinds in _ARROW.values() for kind in kinds), "int32", "float", "bool", "null"}
+"""What has one value in each row."""
+_ENCODINGS = {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "BIT_PACKED"}
+"""What Arrow writes unless told otherwise; of the others, some repeat the start of one text in all that follow."""
+_BATCH = 8192  # rows
 _MAGIC = b"PAR1"
 _END = 8  # bytes: the length of the footer and the magic
 
 
-def check(path: Path, name: str, table: str | None = None, rows: int = 0) -> None:
-    """Make sure that a Parquet file is one, and within limits; only its footer is read.
+def check(path: Path, name: str, table: str | None = None, rows: Sequence[Row] = ()) -> None:
+    """Make sure that a Parquet file is one, and within limits.
 
-    `name` is what messages call it. One that holds a `table` of a release has its columns, and as many `rows`.
+    `name` is what messages call it. One that holds a `table` of a release has that table's columns and these `rows`.
 
     Raises:
         TableError.
@@ -44,10 +53,68 @@ def check(path: Path, name: str, table: str | None = None, rows: int = 0) -> Non
         columns = {field.name: str(field.type) for field in about.schema.to_arrow_schema()}
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise _refused(name, f"it cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if odd := sorted(kind for kind in columns.values() if kind not in _FLAT):
+        raise _refused(name, f"a column has the type {odd[0][:40]}")
     if table is not None:
         _check_table(columns, name, table)
-        if about.num_rows != rows:
-            raise _refused(name, f"it has {about.num_rows:,} rows where the manifest has {rows:,}")
+        if about.num_rows != len(rows):
+            raise _refused(name, f"it has {about.num_rows:,} rows where the manifest has {len(rows):,}")
+    try:
+        _check_pages(path, about, name)
+        _check_texts(path, columns, name)
+        if table is not None:
+            _check_rows(path, columns, rows, name)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise _refused(name, f"it cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_pages(path: Path, about: pyarrow.parquet.FileMetaData, name: str) -> None:
+    """What the headers of pages say must be what the footer says of their column."""
+    left = limits.PARQUET_PAGES
+    with path.open("rb") as stream:
+        for group in range(about.num_row_groups):
+            for column in range(about.num_columns):
+                part = about.row_group(group).column(column)
+                label = f"column {part.path_in_schema[:40]}"
+                if odd := set(part.encodings) - _ENCODINGS:
+                    raise _refused(name, f"{label} has the encoding {odd.pop()[:40]}")
+                places = (part.data_page_offset, part.dictionary_page_offset)  # one that is not there is 0 or None
+                start = min(place for place in (*places, path.stat().st_size) if place)
+                if start < len(_MAGIC) or start + part.total_compressed_size > path.stat().st_size - _END:
+                    raise _refused(name, f"{label} lies outside the file")
+                unpacked = values = 0
+                for page in parquet_pages.pages(stream, start, start + part.total_compressed_size):
+                    unpacked += page.unpacked
+                    values += 0 if page.dictionary else page.values
+                    left -= 1
+                    if left < 0:
+                        raise _refused(name, f"it has more than {limits.PARQUET_PAGES:,} pages")
+                    if unpacked > part.total_uncompressed_size or values > part.num_values:
+                        raise _refused(name, f"a page of {label} says that it holds more")
+
+
+def _check_texts(path: Path, columns: dict[str, str], name: str) -> None:
+    """What the texts of a file take once each is written out."""
+    from pyarrow import compute, parquet
+
+    texts = [column for column, kind in columns.items() if kind in _ARROW["str"]]
+    unpacked = 0
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(_BATCH, columns=texts) if texts else ():
+            for array in batch.columns:
+                lengths = compute.binary_length(array.dictionary).take(array.indices)
+                unpacked += compute.sum(lengths).as_py() or 0
+            if unpacked > limits.PARQUET_BYTES:
+                raise _refused(name, f"its texts take more than {limits.PARQUET_BYTES:,} bytes")
+
+
+def _check_rows(path: Path, columns: dict[str, str], rows: Sequence[Row], name: str) -> None:
+    from pyarrow import parquet
+
+    for index, (found, row) in enumerate(zip(parquet.read_table(path).to_pylist(), rows, strict=True)):
+        odd = next((column for column in columns if found[column] != row.get(column)), None)
+        if odd is not None:
+            raise _refused(name, f"column {odd}, row {index} is another than in the manifest")
 
 
 def _check_table(columns: dict[str, str], name: str, table: str) -> None:

@@ -16,6 +16,8 @@ EVIDENCE = "evidence"
 REPORT = "report.html"
 
 AMAX = "amax.parquet"
+MODELOPT_STATE = "modelopt_state.pth"
+EMBEDDINGS, KEYS = "embeddings.npy", "keys.json"
 SAMPLES = "samples.parquet"
 CONVERGENCE = "convergence.parquet"
 PARITY = "parity.json"

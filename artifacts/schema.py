@@ -271,6 +271,15 @@ def check_kept(tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
             _check_cells(schema, column, rows)
 
 
+def complete(tables: Tables) -> dict[str, tuple[Row, ...]]:
+    """The tables with the `late` columns that rows of before lack."""
+    filled: dict[str, tuple[Row, ...]] = {}
+    for name, rows in tables.items():
+        late: Row = {column.name: None if column.nullable else "" for column in SCHEMAS[name].columns if column.late}
+        filled[name] = tuple(late | row for row in rows)
+    return filled
+
+
 def new_row(table: str, **values: Cell) -> Row:
     """A row of a table; what is not given is absent.
 

@@ -112,7 +112,8 @@ def unpack(store: Store, file: Path) -> tuple[Manifest, bool]:
     Raises:
         BadArchive: the file is not, byte for byte, what `pack` writes.
         ReleaseConflict: another release has this name and version here.
-        TableError: a Parquet file in it is none, or would take more room than ours do.
+        ReleaseDiffers: its identity, tables or results do not follow from what it holds.
+        TableError: a file in it is not what clipsmith writes, or would take more room than ours do.
         SignatureRequired: the store's policy asks for a signature that it does not have.
         ConfigError: the policy cannot be understood.
         DiskFull: there is no room.
@@ -122,8 +123,9 @@ def unpack(store: Store, file: Path) -> tuple[Manifest, bool]:
     with _opened(file) as archive:
         archive.check_header()
         manifest = archive.manifest()
-        transfer.refuse_conflict(store, manifest)
-        for ref in archive.objects(manifest):
+        refs = archive.objects(manifest)
+        transfer.refuse(store, manifest)
+        for ref in refs:
             _unpack_object(store, archive, ref)
         records = list(archive.signatures(manifest))
         new, _ = transfer.insert(store, manifest, records)

@@ -16,11 +16,12 @@ from typing import Literal
 
 from artifacts.copies import replica
 from artifacts.copies.remote import Remote
-from artifacts.errors import ConfigError, DamagedManifest, DamagedSignature, ReplicaError
+from artifacts.errors import ConfigError, DamagedManifest, DamagedSignature, ReleaseDiffers, ReplicaError
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef
+from artifacts.release.coherence import check_manifest
 from artifacts.store import layout
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.signatures import SignatureRecord, parse_signature
@@ -137,10 +138,12 @@ class Bucket:
 def _parsed(kind: type[_Record], data: bytes, where: str) -> _Record:
     try:
         if kind is Manifest:
-            return Manifest.from_bytes(data, where=where)
+            manifest = Manifest.from_bytes(data, where=where)
+            check_manifest(manifest)
+            return manifest
         if kind is SignatureRecord:
             return parse_signature(data, where)
-    except (DamagedManifest, DamagedSignature) as error:
+    except (DamagedManifest, DamagedSignature, ReleaseDiffers) as error:
         raise ReplicaError(
             f"a record in the bucket cannot be used: {error.what}", where=where, expected=error.expected, fix=error.fix
         ) from error

@@ -5,20 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from artifacts import fs, places
 from artifacts.errors import ExportFailed, ExportTargetExists
 from artifacts.manifest import Manifest
+from artifacts.refs import digest_file
+from artifacts.release.identity import is_derived
+from artifacts.store.release_check import came, check_release
 from artifacts.store.signatures import signatures
 from artifacts.store.slsa import slsa_statement
 from artifacts.store.store import Store
 
+Derive = Callable[[Store, Manifest, Path], None]
+"""Writes the tables, the report and the scripts of a release into an exported folder."""
 
-def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
+
+def export(store: Store, manifest: Manifest, destination: Path, derive: Derive | None = None) -> list[str]:
     """Write a release as a plain folder and return the paths of its files in it.
+
+    What is derived of a release from elsewhere is never the sender's: `derive` makes it here, without it there is none.
+    Where that makes other bytes than were signed, there are no signatures.
 
     Every file is verified on the way; on any failure there is no folder. The manifest and each signature are the
     bytes that the store holds, so `model_signing verify key DIR --signature DIR/signatures/1.json` works.
@@ -27,16 +36,29 @@ def export(store: Store, manifest: Manifest, destination: Path) -> list[str]:
         ExportTargetExists: `destination` is a file or a folder that is not empty.
         ExportFailed: it cannot be written.
         ObjectMissing, ObjectDamaged, DamagedSignature: something is not what was published.
+        ReleaseDiffers, TableError: the release is not what it says it is.
     """
     with store.reading():
+        check_release(store, manifest)
+        theirs = {file.path: file for file in manifest.files if is_derived(file)} if came(store, manifest) else {}
         beside = _beside(store, manifest)
         with new_folder(destination) as folder:
             for file in manifest.files:
-                store.copy_out(manifest, file, folder / file.path)
+                if file.path not in theirs:
+                    store.copy_out(manifest, file, folder / file.path)
+            if theirs and derive is not None:
+                derive(store, manifest, folder)
+            if any(not _is(folder / path, file.sha256) for path, file in theirs.items()):
+                beside = {path: data for path, data in beside.items() if not path.startswith(places.SIGNATURES)}
             for path, data in beside.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
-    return [*beside, *(file.path for file in manifest.files)]
+            written = sorted(path.relative_to(folder).as_posix() for path in fs.files_below(folder))
+    return [*beside, *(path for path in written if path not in beside)]
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.is_file() and digest_file(path) == sha256
 
 
 @contextmanager

@@ -217,13 +217,14 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
         BadName, ReleaseNotFound, AmbiguousReference: the copy has no such release, or several.
         ReleaseConflict: another release has this name and version here; nothing was changed.
         ReplicaError: the copy cannot be read, or is damaged; no release was inserted.
-        TableError: a Parquet file in it is none, or would take more room than ours do; no release was inserted.
+        ReleaseDiffers: its identity, tables or results do not follow from what it holds; no release was inserted.
+        TableError: a file in it is not what clipsmith writes, or would take more room; no release was inserted.
         SignatureRequired: the store's policy asks for a signature that it does not have; nothing was copied.
         DiskFull: there is no room.
     """
     remote = Remote(url)
     manifest = _find(remote, reference)
-    transfer.refuse_conflict(store, manifest)
+    transfer.refuse(store, manifest)
     records = list(_signatures(remote, manifest))
     transfer.refuse_unsigned(store, manifest, records)
     tally = _Tally(progress)

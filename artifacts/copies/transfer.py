@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from artifacts import fs, limits, locks, parquet_files, places
-from artifacts.errors import DamagedLedger, DamagedSignature, ObjectDamaged, ObjectMissing
+from artifacts import fs, limits, locks
+from artifacts.errors import DamagedSignature, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Manifest
 from artifacts.records import dump, read_bytes
 from artifacts.refs import ArtifactRef, FileEntry
+from artifacts.release.coherence import check_manifest
+from artifacts.release.contents import check_contents
 from artifacts.store import layout, ledger, signatures
 from artifacts.store.policy import read_policy
 from artifacts.store.signatures import SignatureRecord
@@ -66,14 +68,16 @@ def has_object(store: Store, ref: ArtifactRef) -> bool:
     return True
 
 
-def refuse_conflict(store: Store, manifest: Manifest) -> None:
-    """Refuse a release whose name and version are taken here, before anything is copied.
+def refuse(store: Store, manifest: Manifest) -> None:
+    """Refuse a release that is not what it says, or whose name and version are taken here, before anything is copied.
 
     A manifest that is damaged here does not take the name from the one that it was.
 
     Raises:
+        ReleaseDiffers: its identity or its results do not follow from its manifest.
         ReleaseConflict: another release has this name and version here, or its version is absurdly high.
     """
+    check_manifest(manifest)
     store.refuse_leap(manifest)
     path = layout.manifest_path(store.root, manifest.model, manifest.version)
     data = manifest.to_bytes()
@@ -96,20 +100,6 @@ def refuse_unsigned(store: Store, manifest: Manifest, records: Iterable[Signatur
         signatures.first_of([*records, *here], manifest, [store.root / key for key in keys], where=store.root)
 
 
-def check_tables(store: Store, manifest: Manifest) -> None:
-    """Look at the Parquet files of a release that comes in, whose objects are here by now.
-
-    Raises:
-        TableError: one is none, or would take more room than ours do.
-    """
-    for file in manifest.files:
-        if file.path.endswith(".parquet"):
-            path = layout.object_folder(store.root, file.object) / file.member
-            folder, _, name = file.path.rpartition("/")
-            table = name.removesuffix(".parquet") if folder == places.TABLES else None
-            parquet_files.check(path, f"{manifest.ref}: {file.path}", table, len(manifest.tables.get(table or "", ())))
-
-
 def parse_signature(data: bytes, manifest: Manifest, where: object) -> SignatureRecord:
     """A signature that came with a release.
 
@@ -128,13 +118,13 @@ def insert(store: Store, manifest: Manifest, records: Iterable[SignatureRecord])
     Returns whether the release was new, and how many signatures were.
 
     Raises:
-        ReleaseConflict, ObjectMissing, SignatureRequired: nothing was inserted.
+        ReleaseConflict, ObjectMissing, SignatureRequired, ReleaseDiffers, TableError: nothing was inserted.
     """
     records = list(records)
     refuse_unsigned(store, manifest, records)
-    check_tables(store, manifest)
+    check_contents(manifest, lambda file: layout.object_folder(store.root, file.object) / file.member)
     _make_way(store, layout.manifest_path(store.root, manifest.model, manifest.version), manifest.to_bytes())
-    return store.insert(manifest), sum(_add_signature(store, record) for record in records)
+    return store.insert(manifest, came=True), sum(_add_signature(store, record) for record in records)
 
 
 def _add_signature(store: Store, record: SignatureRecord) -> bool:
@@ -172,12 +162,5 @@ def _make_way(store: Store, path: Path, data: bytes) -> None:
 
 def _was_written(root: Path, path: Path, data: bytes) -> bool:
     """Whether the ledger says that exactly `data` was put into the store as `path`."""
-    relative, digest = path.relative_to(root).as_posix(), hashlib.sha256(data).hexdigest()
-    for number in ledger.numbers(root):
-        try:
-            entry = ledger.read(root, number)
-        except (FileNotFoundError, DamagedLedger):  # `clipsmith verify` reports it
-            continue
-        if (entry.path, entry.sha256) == (relative, digest):
-            return True
-    return False
+    wanted = (path.relative_to(root).as_posix(), hashlib.sha256(data).hexdigest())
+    return any((entry.path, entry.sha256) == wanted for entry in ledger.entries(root))

@@ -15,6 +15,7 @@ from artifacts.refs import digest_file
 from artifacts.store import aliases, layout
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.policy import read_policy
+from artifacts.store.release_check import check_release
 from artifacts.store.signatures import require_signature
 from artifacts.store.store import Store
 from artifacts.store.who import current_user
@@ -38,6 +39,7 @@ def promote(
 
     Raises:
         ReleaseNotFound, ObjectMissing: there is no such release, or it is not whole.
+        ReleaseDiffers, TableError: it is not what it says it is.
         ReleaseRejected: it failed a gate and `force` is not set.
         SignatureRequired: the store's policy asks for a signature; force does not help.
         AliasMoved: somebody else moved the alias first.
@@ -91,6 +93,7 @@ def _move(
     seen: int | None,
 ) -> Move:
     store.require_objects(manifest)
+    check_release(store, manifest)
     store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
     keys = read_policy(store.root).promotion.require_signature
     if keys:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-from artifacts import places
-from artifacts.manifest import Manifest
-from artifacts.release.evidence import Evidence
+from artifacts import parquet_files, places
+from artifacts.errors import NotARelease
+from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.release.evidence import Evidence, load_json
 from artifacts.release.frames import write_tables
 from artifacts.report.page import render_report
+from artifacts.schema import complete
+from artifacts.store import layout
+from artifacts.store.release_check import came
 from artifacts.store.store import Store
 
 TABLES, REPORT = "tables", "report"
@@ -19,7 +25,7 @@ TABLES, REPORT = "tables", "report"
 def underived(manifest: Manifest) -> Manifest:
     """The manifest as it was before its tables and report were made from it."""
     files = tuple(file for file in manifest.files if file.kind not in (TABLES, REPORT))
-    return manifest.model_copy(update={"files": files})
+    return manifest.model_copy(update={"files": files, "tables": complete(manifest.tables)})
 
 
 def render(store: Store, manifest: Manifest, kind: str, folder: Path) -> None:
@@ -36,13 +42,47 @@ def render(store: Store, manifest: Manifest, kind: str, folder: Path) -> None:
         (folder / places.REPORT).write_text(page, encoding="utf-8")
 
 
+def report_path(store: Store, manifest: Manifest) -> Path:
+    """Where the report of a release is; that of one from elsewhere is made here, whatever page came with it.
+
+    Raises:
+        NotARelease: it has none.
+        ObjectMissing, ObjectDamaged, TableError, NumericError: it cannot be made.
+    """
+    if not any(file.path == places.REPORT for file in manifest.files):
+        raise NotARelease(f"{manifest.ref} has no report", where=store.root, expected="a release that a run published")
+    if not came(store, manifest):
+        return store.read(manifest, places.REPORT)
+    with store.reading(), TemporaryDirectory() as scratch:
+        render(store, manifest, REPORT, Path(scratch))
+        page = (Path(scratch) / places.REPORT).read_bytes()
+    name = f"{manifest.model}-{manifest.version}-{hashlib.sha256(page).hexdigest()[:12]}.html"
+    try:
+        return _kept(store.root / layout.REPORTS / name, page)
+    except OSError:  # the store cannot be written
+        return _kept(Path(mkdtemp(prefix="clipsmith-report-")) / name, page)
+
+
+def _kept(path: Path, page: bytes) -> Path:
+    if not path.is_file() or path.read_bytes() != page:
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        temporary.write_bytes(page)
+        temporary.replace(path)
+    return path
+
+
 def evidence_of(store: Store, manifest: Manifest) -> Evidence:
     """The samples behind a release's numbers, read from its files in the order the manifest lists them.
 
     Raises:
         ObjectMissing, ObjectDamaged.
+        TableError: a file of it is not what clipsmith writes.
     """
     import pandas as pd
+
+    def read_json(file: ReleaseFile) -> Any:
+        return load_json(store.read(manifest, file.path), file.member, f"{manifest.ref}: {file.path}")
 
     cosines: dict[str, list[float]] = {}
     latencies: dict[str, list[float]] = {}
@@ -51,13 +91,15 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
     for file in manifest.files:
         match Path(file.member).name:
             case places.COSINES:
-                cosines |= json.loads(store.read(manifest, file.path).read_bytes())
+                cosines |= read_json(file)
             case places.LATENCIES:
-                latencies |= json.loads(store.read(manifest, file.path).read_bytes())
+                latencies |= read_json(file)
             case places.DETAILS:
-                details = json.loads(store.read(manifest, file.path).read_bytes())
+                details = read_json(file)
             case places.CONVERGENCE if file.kind == "calibration":
-                curves.append(pd.read_parquet(store.read(manifest, file.path)))
+                path = store.read(manifest, file.path)
+                parquet_files.check(path, f"{manifest.ref}: {file.path}")
+                curves.append(pd.read_parquet(path))
     convergence: list[Any] = pd.concat(curves).to_dict("records") if curves else []
     return Evidence(cosines=cosines, latencies_ms=latencies, convergence=convergence, **details)
 

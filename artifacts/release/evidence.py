@@ -6,14 +6,70 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
+
+from artifacts import limits, places
 from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Row
+from artifacts.records import in_a_line, load_strictly, read_bytes, refuse_large
 from artifacts.schema import number
 
 _PICTURE = r"(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?"
 """All that the page takes as a picture: it loads nothing from elsewhere."""
+
+
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+_Text = Annotated[str, Field(max_length=limits.CELL)]
+_Share = Annotated[float, Field(ge=0, le=1)] | None
+
+
+class _Class(BaseModel):
+    model_config = _STRICT
+    target: _Text
+    name: _Text = Field(alias="class")
+    samples: int = Field(ge=0, le=limits.LARGEST_SIZE)
+    fp32: _Share = None
+    fp16: _Share = None
+    fp8: _Share = None
+
+
+class _Changed(BaseModel):
+    model_config = _STRICT
+    target: _Text
+    sample: _Text
+    thumbnail: Annotated[str, Field(max_length=limits.THUMBNAIL)] | None = None
+    truth: _Text
+    fp32: _Text
+    fp8: _Text
+    fp32_margin: float
+    fp8_margin: float
+
+
+class _Details(BaseModel):
+    model_config = _STRICT
+    classes: Annotated[list[_Class], FailFast()] = []
+    changed: Annotated[list[_Changed], FailFast()] = []
+    alike: Annotated[list[list[_Text]], FailFast()] = []
+
+
+class _Classes(BaseModel):
+    model_config = _STRICT
+    names: Annotated[list[_Text], FailFast()]
+    templates: Annotated[list[_Text], FailFast()]
+
+
+_SERIES = TypeAdapter[Any](dict[_Text, Annotated[list[float], FailFast()]], config=ConfigDict(allow_inf_nan=False))
+_FORMS: Mapping[str, TypeAdapter[Any]] = {
+    places.COSINES: _SERIES,
+    places.LATENCIES: _SERIES,
+    places.DETAILS: TypeAdapter(_Details),
+    places.CLASSES: TypeAdapter(_Classes | None),
+    places.KEYS: TypeAdapter(Annotated[list[int | _Text], FailFast()]),
+}
+"""What each file of evidence that is JSON holds, by the name it has in its object."""
 
 
 class Series(NamedTuple):
@@ -60,6 +116,32 @@ class Evidence:
             if not re.fullmatch(_PICTURE, str(row.get("thumbnail") or "")):
                 raise TableError("a thumbnail is no picture of its own", where=row["sample"], expected="a data URI")
         _check_finite("convergence", [number(row, "amax") or 0.0 for row in self.convergence])
+
+
+def is_evidence(member: str) -> bool:
+    """Whether a file of this name is evidence as JSON."""
+    return Path(member).name in _FORMS
+
+
+def load_json(path: Path, member: str, name: str) -> Any:
+    """What a file of evidence holds, under limits; `member` is its name in its object, `name` what messages call it.
+
+    Raises:
+        TableError: it is too large, no JSON, or holds something else than such a file does.
+    """
+    try:
+        data = read_bytes(path, limits.EVIDENCE)
+        refuse_large(data, limits.EVIDENCE)
+        content = load_strictly(data)
+        _FORMS[Path(member).name].validate_python(content, strict=True)
+    except (OSError, ValueError, RecursionError, ValidationError) as error:
+        raise TableError(
+            f"evidence that came with a release is refused: {in_a_line(error)}",
+            where=name,
+            expected="what clipsmith writes there",
+            fix="do not use this release; ask whoever made it what it is",
+        ) from error
+    return content
 
 
 def parse_key(key: str) -> Series:

@@ -127,6 +127,7 @@ def _leftovers(root: Path, living: AbstractSet[str], holds: AbstractSet[str]) ->
     yield from sorted(path for path in (root / "locks").iterdir() if locks.is_free(path))
     yield from sorted((root / "quarantine").iterdir())
     yield from sorted(path for path in (root / "cache").glob("index.json.*"))
+    yield from sorted((root / layout.REPORTS).glob("*"))
     yield from sorted(path for path in (root / layout.PARTIAL).glob("*") if path.name not in holds)
     for path in sorted((root / "signatures").glob("*/*")):
         if path.name.isdecimal() and not layout.manifest_path(root, path.parent.name, int(path.name)).exists():

@@ -15,6 +15,8 @@ FOLDERS = (
     *("staging", "leases", "quarantine", "locks", "cache"),
 )
 PARTIAL = "cache/partial"
+REPORTS = "cache/reports"
+"""Of releases from elsewhere, made here."""
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
 BUCKET = "bucket.json"

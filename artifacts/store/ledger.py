@@ -6,8 +6,12 @@ after its record: a crash in between leaves a record without an entry, which is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from pydantic import Field
 
 from artifacts import fs
 from artifacts.errors import DamagedLedger
@@ -21,15 +25,17 @@ _SHARD = 1000
 
 
 class LedgerEntry(Frozen):
-    """`path`, relative to the store, was written with these bytes."""
+    """`path`, relative to the store, was written with these bytes; `came` are releases that were not published here."""
 
     format: Literal[1] = 1
     number: Number
     path: RelativePath
     sha256: Sha256
+    # Left out of all others, as before releases from elsewhere were told apart.
+    came: bool = Field(default=False, exclude_if=lambda came: not came)
 
 
-def append(root: Path, path: Path) -> None:
+def append(root: Path, path: Path, *, came: bool = False) -> None:
     """Note that `path`, a record that is durable by now, was put into the store in `root`."""
     relative, digest = path.relative_to(root).as_posix(), digest_file(path)
     while True:
@@ -39,7 +45,7 @@ def append(root: Path, path: Path) -> None:
         if before != place.parent and before.is_dir():
             fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
         try:
-            entry = LedgerEntry(number=number, path=relative, sha256=digest)
+            entry = LedgerEntry(number=number, path=relative, sha256=digest, came=came)
             fs.write_exclusive(place, dump(entry), root / "staging")
         except FileExistsError:
             continue  # another process noted something at the same time
@@ -55,6 +61,13 @@ def ensure(root: Path, path: Path) -> None:
         append(root, path)
     else:
         fs.keep(noted, root)
+
+
+def entries(root: Path) -> Iterator[LedgerEntry]:
+    """Every entry that can be read, in order; `clipsmith verify` reports the others."""
+    for number in numbers(root):
+        with suppress(OSError, DamagedLedger):
+            yield read(root, number)
 
 
 def last(root: Path) -> int:

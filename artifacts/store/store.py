@@ -291,8 +291,10 @@ class Store:
                 fix="ask whoever made it what it is; a release that is published anew gets the next version",
             )
 
-    def insert(self, manifest: Manifest) -> bool:
+    def insert(self, manifest: Manifest, *, came: bool = False) -> bool:
         """Put a release of another store here under its own version; whether it was new.
+
+        `came` notes that it was not published here: see `artifacts.store.release_check`.
 
         Raises:
             ReleaseConflict: another release has, or had, this name and version here, or its version leaps.
@@ -303,7 +305,7 @@ class Store:
             self.refuse_leap(manifest)
             self._refuse_retired(manifest)
             try:
-                self._commit(manifest)
+                self._commit(manifest, came=came)
             except FileExistsError:
                 if read_bytes(path, limits.MANIFEST) == manifest.to_bytes():
                     self.keep_record(path)
@@ -350,23 +352,25 @@ class Store:
                     fix=_MAKE_AGAIN,
                 )
 
-    def _commit(self, manifest: Manifest) -> None:
+    def _commit(self, manifest: Manifest, *, came: bool = False) -> None:
         self.require_objects(manifest)
         for ref in manifest.objects():
             fs.keep(layout.object_folder(self.root, ref.digest), self.root)
         path, data = self._manifest_path(manifest), manifest.to_bytes()
         Manifest.from_bytes(data, where=path)  # what nobody could read is not written
-        self.write_record(path, data)
+        self.write_record(path, data, came=came)
 
-    def write_record(self, path: Path, data: bytes) -> None:
+    def write_record(self, path: Path, data: bytes, *, came: bool = False) -> None:
         """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
+
+        `came` says of a release that it was not published here.
 
         Raises:
             FileExistsError: there is one in its place; nothing was changed.
         """
         fs.durable_folder(path.parent, self.root)
         fs.write_exclusive(path, data, self.root / "staging")
-        ledger.append(self.root, path)
+        ledger.append(self.root, path, came=came)
 
     def keep_record(self, path: Path) -> None:
         """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""

@@ -13,11 +13,22 @@ from pathlib import Path
 from typing import Literal
 
 from artifacts import fs
-from artifacts.errors import ConfigError, DamagedAlias, DamagedLedger, DamagedManifest, DamagedSignature
+from artifacts.errors import (
+    ConfigError,
+    DamagedAlias,
+    DamagedLedger,
+    DamagedManifest,
+    DamagedSignature,
+    ObjectDamaged,
+    ObjectMissing,
+    ReleaseDiffers,
+    TableError,
+)
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, signatures, tombstones
 from artifacts.store.policy import read_policy
+from artifacts.store.release_check import brought, check_release
 from artifacts.store.store import Store
 
 Kind = Literal["missing", "damaged", "unexpected"]
@@ -90,7 +101,7 @@ def look_through(store: Store, progress: Progress | None = None) -> tuple[Verifi
     started = time.perf_counter()
     root = store.root
     with store.reading():
-        releases, problems = _manifests(root)
+        releases, problems = _manifests(store)
         problems += [*_records(root), *_ledger(root), *_policy(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
@@ -149,7 +160,8 @@ def _half_made(root: Path) -> bool:
 # --- records -----------------------------------------------------------------------------------------------
 
 
-def _manifests(root: Path) -> tuple[list[Manifest], list[Problem]]:
+def _manifests(store: Store) -> tuple[list[Manifest], list[Problem]]:
+    root, from_elsewhere = store.root, brought(store)
     releases: list[Manifest] = []
     problems: list[Problem] = []
     known = set(layout.manifests(root))
@@ -159,11 +171,14 @@ def _manifests(root: Path) -> tuple[list[Manifest], list[Problem]]:
                 manifest = index.load(root, path)
                 manifest.objects()
                 releases.append(manifest)
+                check_release(store, manifest, from_elsewhere)
             elif path.suffix == ".retired":
                 tombstones.read(path)
             else:
                 problems.append(_unexpected(root, path))
-        except (DamagedManifest, OSError) as error:
+        except (ObjectMissing, ObjectDamaged):  # told where objects are looked at
+            continue
+        except (DamagedManifest, ReleaseDiffers, TableError, OSError) as error:
             problems.append(_damaged(root, path, error))
     return releases, problems
 

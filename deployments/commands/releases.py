@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from artifacts import places
 from artifacts.copies import exporting
 from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
 from artifacts.exit_codes import ExitCode
-from artifacts.keeping import history
+from artifacts.keeping import history, render
 from artifacts.names import check_model_name
 from artifacts.release.comparison import compare
 from artifacts.store import aliases, signatures
@@ -126,7 +125,9 @@ def export(
 
         files = export_triton(opened, manifest, destination, target, precision)
     else:
-        files = exporting.export(opened, manifest, destination)
+        from tasks.serving.release_scripts import derive
+
+        files = exporting.export(opened, manifest, destination, derive)
     if as_json:
         print_json({"ref": manifest.ref, "folder": str(destination.absolute()), "files": files})
     else:
@@ -138,7 +139,7 @@ def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> 
     """Print the path of a release's HTML report."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
-    path = opened.read(manifest, places.REPORT)
+    path = render.report_path(opened, manifest)
     if as_json:
         print_json({"ref": manifest.ref, "report": str(path)})
     else:

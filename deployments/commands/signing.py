@@ -10,6 +10,7 @@ import typer
 
 from artifacts.number_words import moment
 from artifacts.store import signatures
+from artifacts.store.release_check import check_release
 from artifacts.store.signatures import SignatureRecord
 from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
@@ -28,7 +29,9 @@ def sign(
 ) -> None:
     """Sign a release with an elliptic-curve key and keep the signature beside it."""
     opened = open_to_change(store)
-    record = signatures.sign(opened, opened.find(ref), key, os.environ.get(PASSWORD_VARIABLE))
+    manifest = opened.find(ref)
+    check_release(opened, manifest)
+    record = signatures.sign(opened, manifest, key, os.environ.get(PASSWORD_VARIABLE))
     _print(record, f"signed: signature {record.number} of [bold]{record.model}@{record.version}[/]", as_json)
 
 

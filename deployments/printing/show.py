@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from artifacts import places
+from artifacts.keeping import render
 from artifacts.manifest import GateResult, Manifest
 from artifacts.number_words import given, megabytes, moment
 from artifacts.report.gate_words import words
@@ -83,7 +84,7 @@ def print_release(
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
     if any(file.path == places.REPORT for file in manifest.files):
-        console.print(f"\nreport: {store.read(manifest, places.REPORT)}", soft_wrap=True)
+        console.print(f"\nreport: {render.report_path(store, manifest)}", soft_wrap=True)
 
 
 def _print_standing(console: Console, standing: Standing) -> None:

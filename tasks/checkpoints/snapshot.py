@@ -16,7 +16,7 @@ from artifacts.refs import RelativePath, Sha256
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
 
-STATE_FILE = "modelopt_state.pth"
+STATE_FILE = places.MODELOPT_STATE
 AMAX_FILE = places.AMAX
 _LONGEST = 240
 _UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

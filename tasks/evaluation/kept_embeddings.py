@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifacts import places
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 
 REFERENCE = "pytorch"
 """What stands for a target where FP32 PyTorch ran."""
-EMBEDDINGS_FILE = "embeddings.npy"
-KEYS_FILE = "keys.json"
+EMBEDDINGS_FILE = places.EMBEDDINGS
+KEYS_FILE = places.KEYS
 
 Embedded = tuple[list[Any], NDArray[np.float32]]
 """The sample indices (image) or texts (text) of the rows, and the rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +17,9 @@ from artifacts.keeping import render
 from artifacts.manifest import Cell, DataSource, Encoder, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
 from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
+from artifacts.release.identity import IDENTITY, has_content, identity_of, pickle_content
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.file_names import BUILD_LOG
 from tasks.quantizing.recipe import Recipe
 from tasks.runs.versions import package_version
 from tasks.serving.release_scripts import write_scripts
@@ -62,8 +63,7 @@ class Piece(Frozen):
 class Draft(Frozen):
     """A release before it has a version: what the flow hands over.
 
-    `timings` are stage rows of steps that run every time; they, `parameters` and `device` are recorded but are not
-    part of the release's identity.
+    `timings` are stage rows of steps that run every time.
     """
 
     snapshot: Snapshot
@@ -78,20 +78,24 @@ class Draft(Frozen):
     timings: tuple[Row, ...]
 
     def identity(self) -> str:
-        """The digest of what makes this release what it is: inputs, objects, results and gates, not what they cost."""
-        return digest_json(
-            {
-                "source": self.snapshot.digest,
-                "calibration": self.calibration and self.calibration.digest,
-                "evaluation": self.evaluation.digest,
-                "recipe": self.recipe and self.recipe.digest,
-                "objects": sorted(
-                    [piece.folder, piece.object.digest] for piece in self.pieces if piece.object.kind != BUILD_LOG
-                ),
-                "tables": {name: rows for name, rows in self.tables.items() if name != "stages"},
-                "gates": [result.model_dump(mode="json") for result in self.gates],
-            }
+        """The digest of what makes this release what it is (`artifacts.release.identity`)."""
+        return self.manifest(1, 1).identity
+
+    def manifest(self, version: int, sequence: int) -> Manifest:
+        """The release under a version, without what is derived."""
+        manifest = Manifest(
+            model=self.snapshot.model,
+            version=version,
+            sequence=sequence,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            identity="0" * 64,
+            identity_version=IDENTITY,
+            provenance=_provenance(self),
+            files=tuple(_files(self.pieces)),
+            tables=self.tables | {"stages": (*self.timings, *self.tables["stages"])},
+            gates=self.gates,
         )
+        return manifest.model_copy(update={"identity": identity_of(manifest)})
 
 
 class Published(Frozen):
@@ -109,19 +113,7 @@ def publish(draft: Draft) -> Published:
     identity = draft.identity()
 
     def build(version: int, sequence: int) -> Manifest:
-        tables = dict(draft.tables)
-        tables["stages"] = (*draft.timings, *tables["stages"])
-        manifest = Manifest(
-            model=draft.snapshot.model,
-            version=version,
-            sequence=sequence,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            identity=identity,
-            provenance=_provenance(draft),
-            files=tuple(_files(draft.pieces)),
-            tables=tables,
-            gates=draft.gates,
-        )
+        manifest = draft.manifest(version, sequence)
         return manifest.model_copy(update={"files": (*manifest.files, *_files(_render(manifest)))})
 
     manifest, new = store.publish(draft.snapshot.model, identity, build)
@@ -158,8 +150,9 @@ def _is_sound(manifest: Manifest) -> bool:
 def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
     for piece in pieces:
         for entry in piece.object.files:
+            path = places.within(piece.folder, entry.path)
             yield ReleaseFile(
-                path=places.within(piece.folder, entry.path),
+                path=path,
                 kind=piece.object.kind,
                 object=piece.object.digest,
                 member=entry.path,
@@ -168,6 +161,7 @@ def _files(pieces: Iterable[Piece]) -> Iterable[ReleaseFile]:
                 encoder=piece.encoder,
                 precision=piece.precision,
                 target=piece.target,
+                content=pickle_content(active_store().path(piece.object, entry.path)) if has_content(path) else None,
             )
 
 
@@ -195,6 +189,7 @@ def _provenance(draft: Draft) -> Provenance:
     )
 
 
+@functools.cache
 def _code_revision() -> str:
     """The package's version, and the commit when it runs from a checkout."""
     version = package_version("clipsmith")

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from artifacts import places
+from artifacts.keeping import render
 from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.store.store import Store
 from tasks.engines.by_hand import Engine, Shapes, build_command, package_command, run_command, shell_line
 from tasks.engines.record import is_record, release_profile
 
@@ -38,6 +40,18 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
         _write(folder / f"build-{label}", f"Builds {file.path} again, as {place}.", again)
         timed = shell_line(run_command(engine, engine.profile.opt))
         _write(folder / f"run-{label}", f"Times {file.path} at batch {engine.profile.opt}.", timed)
+
+
+def derive(store: Store, manifest: Manifest, folder: Path) -> None:
+    """Write everything that is derived of a release into an exported folder: tables, report and scripts.
+
+    Raises:
+        ObjectMissing, ObjectDamaged, TableError, NumericError: see `artifacts.keeping.render.render`.
+    """
+    render.render(store, manifest, render.TABLES, folder / places.TABLES)
+    render.render(store, manifest, render.REPORT, folder)
+    (folder / places.SCRIPTS).mkdir()
+    write_scripts(manifest, folder / places.SCRIPTS)
 
 
 def _engines(manifest: Manifest) -> Iterator[tuple[ReleaseFile, Engine]]:

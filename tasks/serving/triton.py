@@ -19,6 +19,7 @@ from artifacts import places
 from artifacts.copies.exporting import new_folder
 from artifacts.errors import EngineUnavailable, ProfileError
 from artifacts.manifest import Encoder, Manifest, ReleaseFile
+from artifacts.store.release_check import check_release
 from artifacts.store.store import Store
 from tasks.clip.base import ENCODERS
 from tasks.engines.base import BatchProfile
@@ -51,8 +52,9 @@ def export_triton(
     Raises:
         EngineUnavailable: the release has no such engine, or Triton has no backend for it.
         ProfileError: the engine refuses single requests, which the server may send.
-        ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged: as for a plain folder.
+        ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged, ReleaseDiffers: as for a plain folder.
     """
+    check_release(store, manifest)
     target, models = _choose(manifest, target, precision)
     beside = [file for file in manifest.files if file.kind == places.PREPROCESS]
     with store.reading(), new_folder(destination) as folder:

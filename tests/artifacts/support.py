@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives import serialization as forms
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
-from artifacts.refs import ArtifactRef
+from artifacts.refs import ArtifactRef, digest_json
+from artifacts.release.identity import IDENTITY, identity_of
 from artifacts.store import layout
 from artifacts.store.store import Store
 
@@ -49,7 +50,7 @@ def provenance(**changes: Any) -> Provenance:
         "calibration": None,
         "evaluation": DataSource(source="digits", digest=SHA, samples=9),
         "recipe": "fp8",
-        "recipe_digest": SHA,
+        "recipe_digest": digest_json(None),
         "recipe_content": None,
         "parameters": {},
         "packages": {},
@@ -74,8 +75,16 @@ def files_of(ref: ArtifactRef, folder: str = "image") -> tuple[ReleaseFile, ...]
     )
 
 
-def make_release(store: Store, model: str, identity: str, *refs: ArtifactRef, **changes: Any) -> tuple[Manifest, bool]:
-    """Publish a release of objects; the first one's files are in `image/`, the others' in `image1/` and so on."""
+def sealed(manifest: Manifest) -> Manifest:
+    """The manifest with the identity that follows from it."""
+    return manifest.model_copy(update={"identity": identity_of(manifest)})
+
+
+def make_release(store: Store, model: str, source: str, *refs: ArtifactRef, **changes: Any) -> tuple[Manifest, bool]:
+    """Publish a release of objects; the first one's files are in `image/`, the others' in `image1/` and so on.
+
+    `source` is the digest of its checkpoint, from which, and from the rest, its identity follows.
+    """
 
     def build(version: int, sequence: int) -> Manifest:
         values: dict[str, Any] = {
@@ -83,14 +92,19 @@ def make_release(store: Store, model: str, identity: str, *refs: ArtifactRef, **
             "version": version,
             "sequence": sequence,
             "created": "2026-01-01T00:00:00+00:00",
-            "identity": identity,
+            "identity": SHA,
+            "identity_version": IDENTITY,
             "provenance": provenance(),
             "files": tuple(f for n, ref in enumerate(refs) for f in files_of(ref, f"image{n or ''}")),
             "tables": {},
         }
-        return Manifest(**(values | changes))
+        manifest = Manifest(**(values | changes))
+        about = manifest.provenance.model_copy(
+            update={"source": manifest.provenance.source.model_copy(update={"digest": source})}
+        )
+        return sealed(manifest.model_copy(update={"provenance": about}))
 
-    return store.publish(model, identity, build)
+    return store.publish(model, build(1, 1).identity, build)
 
 
 def key_pair(folder: Path, name: str = "release", password: str | None = None) -> tuple[Path, Path]:

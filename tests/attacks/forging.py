@@ -15,9 +15,9 @@ from artifacts.refs import canonical_json, digest_json
 from artifacts.schema import new_row
 from artifacts.store import layout
 from artifacts.store.store import Store
-from tests.artifacts.support import add, digest, make_release
+from tests.artifacts.support import add, digest, make_release, sealed
 
-SIZES = new_row("sizes", encoder="image", precision="fp8", target="onnx", bytes=7, status="built")
+SIZES = new_row("sizes", encoder="image", precision="fp8", target="onnx", status="built")
 
 
 def genuine(root: Path, content: bytes = b"engine", member: str = "a.bin") -> tuple[Store, Manifest]:
@@ -37,6 +37,13 @@ def forged(manifest: Manifest, edit: Callable[[dict[str, Any]], object]) -> byte
         return canonical_json(content | {"digest": digest_json(content)})
     except ValueError:  # NaN: no digest can be right
         return json.dumps(content | {"digest": "0" * 64}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def moved(manifest: Manifest, path: str) -> Manifest:
+    """The manifest with its one file elsewhere, as that of a table if it lies among those; its identity follows."""
+    kind = places.TABLES if path.startswith(f"{places.TABLES}/") else manifest.files[0].kind
+    (file,) = manifest.files
+    return sealed(manifest.model_copy(update={"files": (file.model_copy(update={"path": path, "kind": kind}),)}))
 
 
 def packed(store: Store, manifest: Manifest, data: bytes, file: Path) -> Path:

@@ -17,7 +17,15 @@ from artifacts import manifest_shape, records
 from artifacts.copies.archive import unpack
 from artifacts.copies.opening import open_store
 from artifacts.copies.replica import pull, push
-from artifacts.errors import BadArchive, ClipsmithError, DamagedManifest, ReleaseConflict, ReplicaError, TableError
+from artifacts.errors import (
+    BadArchive,
+    ClipsmithError,
+    DamagedManifest,
+    ReleaseConflict,
+    ReleaseDiffers,
+    ReplicaError,
+    TableError,
+)
 from artifacts.keeping import history
 from artifacts.limits import LARGEST_LEAP, LARGEST_NUMBER
 from artifacts.manifest import Manifest
@@ -28,7 +36,7 @@ from artifacts.store import aliases
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
-from tests.attacks.forging import SIZES, forged, genuine, packed, planted
+from tests.attacks.forging import SIZES, forged, genuine, moved, packed, planted
 from tests.attacks.manifests import FORGERIES, Forgery
 
 REFUSED = [forgery for forgery in FORGERIES if forgery.stage != "place"]
@@ -308,7 +316,7 @@ TABLES = {
         lambda path: path.write_bytes(b"PAR1" + b"\xff" * 64 + (64).to_bytes(4, "little") + b"PAR1"),
         "evidence/x/samples.parquet",
     ),
-    "unknown-table": ("no such table", lambda path: _frame(path, a=[1]), "tables/secrets.parquet"),
+    "unknown-table": ("of no table of its manifest", lambda path: _frame(path, a=[1]), "tables/secrets.parquet"),
     "unknown-column": ("column script is not", lambda path: _sizes(path, script=["x"]), "tables/sizes.parquet"),
     "lacking-column": ("or missing", lambda path: _frame(path, encoder=["image"]), "tables/sizes.parquet"),
     "bytes-column": ("has the type binary", lambda path: _sizes(path, target=[b"onnx"]), "tables/sizes.parquet"),
@@ -329,9 +337,9 @@ def test_a_table_that_unpacks_to_too_much_or_is_none_is_refused(name: str, victi
     (make or _two_rows)(tmp_path / "x.parquet")
     data = (tmp_path / "x.parquet").read_bytes()
     store, manifest = genuine(tmp_path / "source", data, "x.parquet")
-    moved = forged(manifest, lambda content: content["files"][0].update(path=place))
-    with pytest.raises(TableError, match=message) as caught:
-        unpack(victim, packed(store, manifest, moved, tmp_path / "forged.tar"))
+    data = moved(manifest, place).to_bytes()
+    with pytest.raises((TableError, ReleaseDiffers), match=message) as caught:
+        unpack(victim, packed(store, manifest, data, tmp_path / "forged.tar"))
     check_message(caught.value)
     assert str(caught.value.where).endswith(place)
     assert [summary["ref"] for summary in victim.summaries()[0]] == ["good@1"]
@@ -340,8 +348,8 @@ def test_a_table_that_unpacks_to_too_much_or_is_none_is_refused(name: str, victi
 def test_a_table_of_ours_is_let_through(victim: Store, tmp_path: Path) -> None:
     _sizes(tmp_path / "x.parquet")
     store, manifest = genuine(tmp_path / "source", (tmp_path / "x.parquet").read_bytes(), "x.parquet")
-    moved = forged(manifest, lambda content: content["files"][0].update(path="tables/sizes.parquet"))
-    assert unpack(victim, packed(store, manifest, moved, tmp_path / "a.tar"))[1]
+    data = moved(manifest, "tables/sizes.parquet").to_bytes()
+    assert unpack(victim, packed(store, manifest, data, tmp_path / "a.tar"))[1]
 
 
 def test_a_signature_of_an_absurd_number_does_not_come_in(

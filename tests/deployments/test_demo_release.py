@@ -14,7 +14,7 @@ import pytest
 from artifacts.release.measurements import measurements
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
-from tests.artifacts.support import digest
+from tests.artifacts.support import sealed
 from tests.conftest import CommandResult
 from tests.deployments.conftest import Call
 
@@ -40,8 +40,8 @@ def two(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for row in first.tables["accuracy"]
     )
     provenance = first.provenance.model_copy(update={"packages": first.provenance.packages | {"torch": "9.9.9"}})
-    changes = {"version": 2, "sequence": 2, "identity": digest("2"), "provenance": provenance}
-    assert store.insert(first.model_copy(update=changes | {"tables": first.tables | {"accuracy": rows}}))
+    changes = {"version": 2, "sequence": 2, "provenance": provenance, "tables": first.tables | {"accuracy": rows}}
+    assert store.insert(sealed(first.model_copy(update=changes)))
     return root
 
 

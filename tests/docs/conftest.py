@@ -10,7 +10,7 @@ import pytest
 
 from artifacts.manifest import GateResult
 from artifacts.store.store import Store
-from tests.artifacts.support import digest
+from tests.artifacts.support import sealed
 from tests.deployments.conftest import call
 
 __all__ = ["call"]
@@ -29,10 +29,13 @@ def two_releases(demo_store: Path) -> CopyDemo:
             row | {"value": float(row["value"] or 0) - 0.01} if row["metric"] == "top1" else row
             for row in first.tables["accuracy"]
         )
-        provenance = first.provenance.model_copy(update={"packages": first.provenance.packages | {"torch": "9.9.9"}})
+        packages = first.provenance.packages | {"torch": "9.9.9"}
+        about = {"packages": packages, "parameters": first.provenance.parameters | {"gates": None}}
+        provenance = first.provenance.model_copy(update=about)
         gate = GateResult(name="max_top1_drop", status="undecided", max=0.01, metric="top1", samples=500, needed=9000)
-        changes = {"version": 2, "sequence": 2, "identity": digest("2"), "provenance": provenance, "gates": (gate,)}
-        assert store.insert(first.model_copy(update=changes | {"tables": first.tables | {"accuracy": rows}}))
+        changes = {"version": 2, "sequence": 2, "provenance": provenance, "gates": (gate,)}
+        changes |= {"tables": first.tables | {"accuracy": rows}}
+        assert store.insert(sealed(first.model_copy(update=changes)))
         return root
 
     return copy

@@ -18,7 +18,8 @@ from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import collect
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
-from tests.artifacts.support import add
+from tests.artifacts.support import add, sealed
+from tests.artifacts.support import digest as digest_of
 from tests.faults.support import SHARED, Acknowledged, publish
 
 Promise = Callable[[], None]
@@ -169,10 +170,11 @@ def foreign(store: Store, *objects: str) -> Manifest:
         for file, digest in zip(template.files, objects, strict=True)
         for size in [(layout.object_folder(store.root, digest) / file.member).stat().st_size]
     )
-    from tests.artifacts.support import digest as digest_of
-
-    changes = {"model": "b", "version": 7, "identity": digest_of("b other"), "files": files}
-    return template.model_copy(update=changes | {"tables": {"stages": (new_row("stages", step="other"),)}})
+    tables = {"stages": (new_row("stages", step="other"),)}
+    source = template.provenance.source.model_copy(update={"digest": digest_of("b other")})
+    changes = {"model": "b", "version": 7, "files": files, "tables": tables}
+    changes["provenance"] = template.provenance.model_copy(update={"source": source})
+    return sealed(template.model_copy(update=changes))
 
 
 def _sha(store: Store, digest: str, member: str) -> str:

@@ -128,7 +128,7 @@ def read_whole(store: Store, manifest: Manifest) -> None:
     what = str(manifest.tables["stages"][0]["step"])
     contents = [store.read(manifest, file.path).read_bytes() for file in manifest.files]
     assert contents == [text_of(manifest.model, what), SHARED], f"{manifest.ref} is not whole"
-    assert manifest.identity == digest(f"{manifest.model} {what}")
+    assert manifest.provenance.source.digest == digest(f"{manifest.model} {what}")
 
 
 def check_aliases(store: Store, done: Acknowledged) -> None:

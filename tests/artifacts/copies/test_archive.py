@@ -36,7 +36,7 @@ from artifacts.store import layout
 from artifacts.store.signatures import SignatureRecord, signatures
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
-from tests.artifacts.support import add, digest, make_release, rewrite
+from tests.artifacts.support import add, digest, make_release, rewrite, sealed
 
 LONG = "folder/" + "n" * 150 + ".bin"
 
@@ -472,7 +472,7 @@ def test_names_that_are_in_each_others_way_are_refused(other: Store, packed: Pat
         )
         for n, e in enumerate(ref.files)
     ]
-    forged = manifest.model_copy(update={"files": tuple(changed)})
+    forged = sealed(manifest.model_copy(update={"files": tuple(changed)}))
     files = [entry(f"objects/{ref.digest}/{name}", content) for name, content in sorted(data.items())]
     packed.write_bytes(build([found[0], entry("manifest.json", forged.to_bytes()), *files]))
     with pytest.raises(BadArchive, match="cannot be a file beside the others"):

@@ -244,7 +244,9 @@ def test_references_that_name_nothing(
     store: Store, other: Store, memory: Place, reference: str, error: type[Exception], message: str
 ) -> None:
     for model, identity in (("m", "ab" * 32), ("n", "ab" * 31 + "cd"), ("0123456789", "ef" * 32)):
-        push(store, make_release(store, model, identity, add(store))[0], memory.url)
+        manifest = make_release(store, model, identity, add(store))[0]
+        named = {"identity": identity if model != "0123456789" else manifest.identity}
+        push(store, manifest.model_copy(update=named), memory.url)
     with pytest.raises(error, match=message):
         pull(other, reference, memory.url)
     assert other.releases() == []

@@ -135,8 +135,8 @@ def test_find(store: Store) -> None:
     second, _ = make_release(store, "a", digest("2"), ref)
     assert store.find("a") == second
     assert store.find("a@1") == first
-    assert store.find(digest("1")[:8]) == first
-    assert store.find(digest("2")) == second
+    assert store.find(first.identity[:8]) == first
+    assert store.find(second.identity) == second
     for missing in ("b", "a@3", "0" * 8):
         with pytest.raises(ReleaseNotFound, match="a@2"):
             store.find(missing)

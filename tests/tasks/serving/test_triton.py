@@ -19,7 +19,7 @@ from artifacts.store.store import Store
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.record import write_record
 from tasks.serving.triton import export_triton
-from tests.artifacts.support import digest, rewrite
+from tests.artifacts.support import rewrite, sealed
 
 PREPROCESS = {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"}
 PROFILE = BatchProfile(min=1, opt=16, max=64)
@@ -58,8 +58,7 @@ def with_engines(store: Store, manifest: Manifest, profile: BatchProfile) -> Man
         for entry in ref.files:
             place: Any = {"path": f"{encoder}/{entry.path}", "kind": "engine", "object": ref.digest}
             files.append(ReleaseFile(**place, member=entry.path, sha256=entry.sha256, size=entry.size, **labels))
-    changes = {"version": 2, "sequence": 2, "identity": digest("tensorrt"), "files": tuple(files)}
-    made = manifest.model_copy(update=changes)
+    made = sealed(manifest.model_copy(update={"version": 2, "sequence": 2, "files": tuple(files)}))
     assert store.insert(made)
     return made
 

@@ -1,0 +1,42 @@
+"""NumPy's array files of a release from elsewhere: their headers are looked at before anything reads them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from artifacts import limits
+from artifacts.errors import TableError
+
+_DTYPES = ("float32", "float16", "float64")
+
+
+def check(path: Path, name: str) -> None:
+    """Make sure that a file holds a table of numbers, row by row, and no more than its header says.
+
+    Raises:
+        TableError: another type of values or form than embeddings have, or another size than that takes.
+    """
+    import numpy as np
+
+    try:
+        with path.open("rb") as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError("a version of the format that we do not write")
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=limits.ARRAY_HEADER)
+            start = stream.tell()
+    except (OSError, ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise _refused(name, f"it cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if fortran or dtype.name not in _DTYPES or not dtype.isnative or len(shape) != 2 or min(shape) < 0:
+        raise _refused(name, f"it holds {str(dtype)[:40]} in {len(shape)} dimensions")
+    if start + math.prod(shape) * dtype.itemsize != path.stat().st_size:
+        raise _refused(name, f"its {shape[0]:,} rows of {shape[1]:,} values are not what it holds")
+
+
+def _refused(name: str, what: str) -> TableError:
+    return TableError(
+        f"an array that came with a release is refused: {what}",
+        where=name,
+        expected="a float table as clipsmith writes embeddings",
+        fix="do not use this release; ask whoever made it what it is",
+    )
