@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from artifacts.errors import ClipsmithError
 from artifacts.limits import Limits
-from artifacts.records import read_bytes, refuse_large
+from artifacts.records import refuse_large
 from artifacts.strict_json import strict_json
 
 SOUND_JSON = "JSON in UTF-8 without NaN, each key once"
@@ -48,7 +48,8 @@ def read_file(
     is_json = path.suffix == ".json"
     try:
         most = limit or (_JSON_LIMIT if is_json else _YAML_LIMIT)
-        data = read_bytes(path, most)
+        with path.open("rb") as stream:
+            data = stream.read(most.bytes + 1)
         refuse_large(data, most)
         return parse(strict_json(data) if is_json else _strict_yaml(data))
     except _MALFORMED as problem:

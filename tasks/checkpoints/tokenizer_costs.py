@@ -130,23 +130,19 @@ def _explosive(pattern: str) -> str | None:
     groups = [_Group()]
     closed, before = _Group(), ""  # the group that ends where we are, and the token before
     for token in _TOKEN.findall(pattern):
-        if _is_repeat(token):
-            if token == "+" and before in _REPEATS:  # takes back what may be tried again
-                continue
-            most = _most(token)
-            if most > 1 and (closed.branches or (closed.optional and most < math.inf)):
-                return "repeats a group that repeats or chooses"
-            groups[-1].branches = groups[-1].branches or most > 1
-            groups[-1].repeats += most > _FEW
-        elif token == "?":
-            groups[-1].optional = groups[-1].optional or before not in _REPEATS
-        elif token == ")" and len(groups) > 1:
+        if token == "+" and before in _REPEATS:  # takes back what may be tried again
+            continue
+        most = _most(token)
+        if most > 1 and (closed.branches or (closed.optional and most < math.inf)):
+            return "repeats a group that repeats or chooses"
+        groups[-1].repeat(most)
+        if token == ")" and len(groups) > 1:
             closed = groups.pop()
             groups[-1].take(closed)
         elif token[0] == "(":
             groups.append(_Group())
-        elif token == "|":
-            groups[-1].next_branch()
+        else:
+            groups[-1].read(token, before)
         if groups[-1].repeats > limits.REPEATS:
             return f"has more than {limits.REPEATS} repeats in a row"
         if token not in (")", "?"):  # `(a+)?*`
@@ -170,18 +166,24 @@ class _Group:
         self.repeats += max(inner.most, inner.repeats)
         self.branches, self.optional = self.branches or inner.branches, self.optional or inner.optional
 
-    def next_branch(self) -> None:
-        """There is a choice."""
-        self.branches, self.most, self.repeats = True, max(self.most, self.repeats), 0
+    def repeat(self, most: float) -> None:
+        """What was read last comes up to so many times."""
+        self.branches = self.branches or most > 1
+        self.repeats += most > _FEW
+
+    def read(self, token: str, before: str) -> None:
+        """A choice, or what may be left out; all else is a character."""
+        if token == "|":
+            self.branches, self.most, self.repeats = True, max(self.most, self.repeats), 0
+        elif token == "?":
+            self.optional = self.optional or before not in _REPEATS
 
 
-def _is_repeat(token: str) -> bool:
-    return token in ("*", "+") or (token[0] == "{" and len(token) > 1)
-
-
-def _most(repeat: str) -> float:
-    """How many times: `{,3}` and `{2,3}` are 3, `{3,}` and `*` are without end."""
-    last = repeat.strip("{}").rpartition(",")[2]
+def _most(token: str) -> float:
+    """How many times a repeat repeats: `{,3}` and `{2,3}` are 3, `{3,}` and `*` are without end; else 1."""
+    if token not in ("*", "+") and (token[0] != "{" or len(token) == 1):
+        return 1
+    last = token.strip("{}").rpartition(",")[2]
     return int(last) if last.isdecimal() else math.inf
 
 

@@ -87,11 +87,11 @@ def read_utf8(path: Path, most: int = limits.TABLE.bytes) -> str:
         DataError: invalid UTF-8, with the line number; or the file cannot be read, or is too large.
     """
     try:
+        if path.stat().st_size > most:
+            raise too_much("the file is too large", path, f"at most {most:,} bytes")
         data = read_bytes(path, Limits(most, values=0))
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(data) > most:
-        raise too_much("the file is too large", path, f"at most {most:,} bytes")
     encoding = _wide_encoding(data)
     if encoding is not None:
         raise _wrong_encoding(f"the file is in {encoding}", path, encoding, f"{path}, line 1")
