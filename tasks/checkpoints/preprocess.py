@@ -20,7 +20,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot, one_line
 from tasks.clip.base import MASK, ClipFamily
-from tasks.clip.limits import PICTURE_GROWTH, PICTURE_SIDE, TOKENIZER
+from tasks.clip.limits import PICTURE_GROWTH, PICTURE_LEAST, PICTURE_SIDE, TOKENIZER
 from tasks.families import family_named
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             expected="3: red, green and blue",
             fix="use a model for RGB pictures",
         )
-    _check_lengths(images, min(PICTURE_SIDE, PICTURE_GROWTH * max(wanted[1:])), folder)
+    _check_lengths(images, min(PICTURE_SIDE, max(PICTURE_LEAST, PICTURE_GROWTH * max(wanted[1:]))), folder)
     for size in _PICTURE_SIZES:
         try:
             pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])

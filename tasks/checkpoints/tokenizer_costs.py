@@ -56,13 +56,14 @@ def refuse_costly_pieces(path: Path, size: int) -> None:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    known: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+    model = known.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError:
         return
     with _told(path):
-        _few({"pieces": list(model.pieces)}, ("pieces",), size)
+        _few({"pieces": list(model.pieces)}, ("pieces",), size + limits.SPARE_TOKENS)
         charsmap = model.normalizer_spec.precompiled_charsmap
         if charsmap and (growth := _longest(charsmap)) > limits.GROWTH:
             raise ValueError(f"its normalizer can make a character {growth:,} long, more than {limits.GROWTH:,}")
@@ -87,7 +88,7 @@ def _check(content: dict[str, Any], size: int) -> None:
     model = content.get("model")
     if not isinstance(model, dict):
         return
-    _few(model, ("vocab",), size)
+    _few(model, ("vocab",), size + limits.SPARE_TOKENS)
     _few(model, ("merges",), limits.MERGES * size)
     word = model.get("max_input_chars_per_word", 0)
     if isinstance(word, int) and word > limits.WORD:

@@ -46,6 +46,8 @@ ADDED_TOKENS = 30_000
 """Beside a vocabulary: 6,400 are the most known, and transformers handles them one by one."""
 SPECIAL_TOKENS = 5_000
 """Of those the ones with a name or a meaning, 1,600 at most: the time that they take grows with their square."""
+SPARE_TOKENS = 5_000
+"""That a vocabulary may have beyond the model's: what is wrong with a few is told once it is loaded."""
 MERGES = 8
 """For each token of the model: two at most, as every way to put a token together is one."""
 TOKENIZER_PARTS = 20_000
@@ -83,6 +85,8 @@ LARGEST = 100_000_000
 """Of any other whole number in a configuration."""
 PICTURE_SIDE = 4096
 """Pixels to which an image processor scales, pads or crops: 1,022 at most in published ones."""
+PICTURE_LEAST = 1024
+"""Pixels that are taken for any model: small ones may keep the settings of larger."""
 PICTURE_GROWTH = 4
 """Times the model's own side; to crop 224 of 256 is usual."""
 
