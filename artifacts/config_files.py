@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from artifacts.errors import ClipsmithError
+from artifacts.limits import Limits
+from artifacts.records import refuse_large
 from artifacts.strict_json import strict_json
 
 SOUND_JSON = "JSON in UTF-8 without NaN, each key once"
 _SOUND_YAML = "a readable YAML file, each key once"
-_JSON_LIMIT = 128 << 20  # bytes: the tokenizer of many languages is 33 MB of JSON
-_YAML_LIMIT = 1 << 20
+_JSON_LIMIT = Limits(bytes=8 << 20, values=400_000)
+_YAML_LIMIT = Limits(bytes=1 << 20, values=100_000)
+"""What people write is smaller; who reads a program's files may say otherwise."""
 _MALFORMED = (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 """What is raised for values that are taken for dates, numbers and the like and are none, for what is not there, and on
 deep nesting."""
@@ -34,6 +37,7 @@ def read_file(
     error: type[ClipsmithError],
     fix: str = "correct the file",
     expected: str | None = None,
+    limit: Limits | None = None,
 ) -> T:
     """What `parse` makes of the content of a file: JSON by its name, else YAML.
 
@@ -43,7 +47,10 @@ def read_file(
     """
     is_json = path.suffix == ".json"
     try:
-        data = _read(path, _JSON_LIMIT if is_json else _YAML_LIMIT)
+        most = limit or (_JSON_LIMIT if is_json else _YAML_LIMIT)
+        with path.open("rb") as stream:
+            data = stream.read(most.bytes + 1)
+        refuse_large(data, most)
         return parse(strict_json(data) if is_json else _strict_yaml(data))
     except _MALFORMED as problem:
         raise error(
@@ -59,14 +66,6 @@ def mapping(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it is not a mapping")
     return content
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {limit:,} bytes")
-    return data
 
 
 def _strict_yaml(data: bytes) -> Any:

@@ -87,9 +87,10 @@ def read_bytes(path: Path, limit: Limits = limits.RECORD) -> bytes:
         OSError: it cannot be read, or is no file: a pipe would keep whoever opens it waiting.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a plain file", str(path))
-        return stream.read(limit.bytes + 1)
+        return stream.read(min(limit.bytes, found.st_size) + 1)
 
 
 def in_a_line(problem: Exception) -> str:

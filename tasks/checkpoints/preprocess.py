@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +20,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot, one_line
 from tasks.clip.base import MASK, ClipFamily
+from tasks.clip.limits import PICTURE_GROWTH, PICTURE_LEAST, PICTURE_SIDE, TOKENIZER
 from tasks.families import family_named
 
 if TYPE_CHECKING:
@@ -21,9 +28,12 @@ if TYPE_CHECKING:
 
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
-_LONGEST_SIDE = 8192
 _LEAST_CONTEXT = 3
 _TEXTS_AT_A_TIME = 4096
+_CHUNK = 1 << 16
+_stderr = threading.Lock()
+_PANIC = "PanicException"
+"""How PyO3 calls the class of its panics, which it keeps to itself."""
 _GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
@@ -36,6 +46,7 @@ class Processor:
 
     def __init__(self, folder: Path, family: ClipFamily, *, context: int, masked: bool) -> None:
         self._tokenizer, self._images = _load(folder, family, None)
+        self._folder = folder
         self.context = context
         self._masked = masked
 
@@ -59,14 +70,15 @@ class Processor:
 
         Beside them, for models that take one, their mask: 1 for a token, 0 for padding.
         """
-        tokens = self._tokenizer(
-            texts,
-            padding="max_length",
-            truncation=True,
-            max_length=self.context,
-            return_tensors="np",
-            return_attention_mask=self._masked,
-        )
+        with _panics_told(self._folder):
+            tokens = self._tokenizer(
+                texts,
+                padding="max_length",
+                truncation=True,
+                max_length=self.context,
+                return_tensors="np",
+                return_attention_mask=self._masked,
+            )
         return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64) if self._masked else None
 
     def text_inputs(self, texts: list[str]) -> dict[str, NDArray[np.int64]]:
@@ -89,7 +101,8 @@ class Processor:
 
     def too_long(self, texts: list[str]) -> list[int]:
         """The places of those texts."""
-        lengths = self._tokenizer(texts, return_length=True, truncation=False, verbose=False)["length"]
+        with _panics_told(self._folder):
+            lengths = self._tokenizer(texts, return_length=True, truncation=False, verbose=False)["length"]
         return [place for place, length in enumerate(lengths) if length > self.context]
 
 
@@ -115,20 +128,11 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
             is not the model's, texts do not get the end token that the model pools at, or cannot be padded without
             changing their embedding.
     """
-    tokenizer, images = _load(folder, family, config)
+    with _quiet():
+        tokenizer, images = _load(folder, family, config)
+        _check_texts(tokenizer, family, config, folder)
     images = family.fixed_processor(images, config)
     _check_pictures(images, family.encoder_spec(config, "image").inputs[0].shape, folder)
-    _check_vocabulary(tokenizer, family.vocabulary(config), folder)
-    context = family.encoder_spec(config, "text").inputs[0].shape[0]
-    if context < _LEAST_CONTEXT:
-        raise CheckpointError(
-            f"the text encoder takes {context} tokens",
-            where=folder / "config.json",
-            expected=f"{_LEAST_CONTEXT} or more: start, end and one between",
-            fix="give the configuration that belongs to the checkpoint",
-        )
-    _check_end(tokenizer, family.end_token(config, tokenizer), context, folder)
-    _check_padding(tokenizer, family.pools_at_highest_id(config), context, folder)
     notes = []
     if not getattr(images, "do_convert_rgb", True):
         images.do_convert_rgb = True
@@ -140,6 +144,20 @@ def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], de
     return notes
 
 
+def _check_texts(tokenizer: Any, family: ClipFamily, config: dict[str, Any], folder: Path) -> None:
+    _check_vocabulary(tokenizer, family.vocabulary(config), folder)
+    context = family.encoder_spec(config, "text").inputs[0].shape[0]
+    if context < _LEAST_CONTEXT:
+        raise CheckpointError(
+            f"the text encoder takes {context} tokens",
+            where=folder / "config.json",
+            expected=f"{_LEAST_CONTEXT} or more: start, end and one between",
+            fix="give the configuration that belongs to the checkpoint",
+        )
+    _check_end(tokenizer, family.end_token(config, tokenizer), context, folder)
+    _check_padding(tokenizer, family.pools_at_highest_id(config), context, folder)
+
+
 def _stored_padding_side(folder: Path) -> str:
     """What `tokenizer_config.json` says; the right if it says nothing.
 
@@ -147,7 +165,8 @@ def _stored_padding_side(folder: Path) -> str:
         CheckpointError: it says something that is no side; transformers refuses it too.
     """
     path = folder / "tokenizer_config.json"
-    settings = read_file(path, mapping, what=path.name, error=CheckpointError) if path.is_file() else {}
+    known = path.is_file()
+    settings = read_file(path, mapping, what=path.name, error=CheckpointError, limit=TOKENIZER) if known else {}
     side = settings.get("padding_side", "right")
     if side not in ("left", "right"):
         raise CheckpointError(
@@ -173,7 +192,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             expected="3: red, green and blue",
             fix="use a model for RGB pictures",
         )
-    _check_lengths(images, folder)
+    _check_lengths(images, min(PICTURE_SIDE, max(PICTURE_LEAST, PICTURE_GROWTH * max(wanted[1:]))), folder)
     for size in _PICTURE_SIZES:
         try:
             pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
@@ -202,8 +221,8 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             )
 
 
-def _check_lengths(images: Any, folder: Path) -> None:
-    """No picture is made at a size that no memory holds.
+def _check_lengths(images: Any, most: int, folder: Path) -> None:
+    """No picture is made at a size that no memory holds, or that has little to do with the model's.
 
     Raises:
         CheckpointError.
@@ -211,11 +230,11 @@ def _check_lengths(images: Any, folder: Path) -> None:
     for setting in ("size", "crop_size", "pad_size"):
         lengths = getattr(images, setting, None)
         for name, length in dict(lengths or {}).items():
-            if isinstance(length, int | float) and length > _LONGEST_SIDE:
+            if isinstance(length, int | float) and length > most:
                 raise CheckpointError(
                     f"{_name(images)} has {setting} {name}={length}",
                     where=folder / "preprocessor_config.json",
-                    expected=f"at most {_LONGEST_SIDE} pixels a side",
+                    expected=f"at most {most} pixels a side",
                     fix=_GIVE_PROCESSOR,
                 )
 
@@ -255,7 +274,10 @@ def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
         CheckpointError: the tokenizer fails, as those do whose vocabulary lacks what they need.
     """
     try:
-        ids: list[int] = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+        with _panics_told(folder):
+            ids: list[int] = tokenizer(text, truncation=True, max_length=context)["input_ids"]
+    except CheckpointError:
+        raise
     except Exception as error:  # libraries raise of every kind
         raise CheckpointError(
             f"{type(tokenizer).__name__} fails on a text: {one_line(error)}",
@@ -303,6 +325,47 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
         )
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Native code tells standard error how it panicked, in dozens of lines: kept back unless all goes well."""
+    with _stderr, tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        before = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except CheckpointError:
+            os.truncate(kept.fileno(), 0)
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            kept.seek(0)
+            while text := kept.read(_CHUNK):
+                os.write(2, text)
+
+
+@contextmanager
+def _panics_told(folder: Path) -> Iterator[None]:
+    """A panic in the tokenizers library, which is no Exception, as an error of ours.
+
+    Raises:
+        CheckpointError.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise CheckpointError(
+            f"the tokenizer fails: {one_line(error)}",
+            where=folder,
+            expected="tokenizer files as save_pretrained wrote them",
+            fix="give the tokenizer that belongs to the checkpoint",
+        ) from error
+
+
 def _with_length(tokenizer: Any) -> Any:
     """Its longest length as a number: transformers takes any value, and fails where it compares it."""
     if not isinstance(tokenizer.model_max_length, int | float):
@@ -312,7 +375,10 @@ def _with_length(tokenizer: Any) -> Any:
 
 def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tuple[Any, Any]:
     try:
-        return _with_length(family.tokenizer(folder, config)), family.image_processor(folder)
+        with _panics_told(folder):
+            return _with_length(family.tokenizer(folder, config)), family.image_processor(folder)
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers, tokenizers and sentencepiece raise of every kind for damaged files
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {one_line(error)}",

@@ -13,6 +13,7 @@ from artifacts.errors import CheckpointChanged, CheckpointError
 from artifacts.manifest import DataSource
 from artifacts.models import Frozen
 from artifacts.refs import RelativePath, Sha256
+from tasks.clip.limits import check_numbers
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
 
@@ -72,7 +73,9 @@ class Snapshot(Frozen):
             CheckpointError: the stored configuration describes no model of the family.
         """
         with sound_config(self.family, self.root):
-            return family_named(self.family).resolve_config(self.stored_config)
+            config = family_named(self.family).resolve_config(self.stored_config)
+        check_numbers(config, where=self.root)  # those too that the library has other names for
+        return config
 
     @property
     def carries_state(self) -> bool:
@@ -127,7 +130,7 @@ class Snapshot(Frozen):
         return path
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What a library says in an exception, for a message of ours: one line, not too long, and never empty."""
     text = " ".join(str(error).split())
     if isinstance(error, LookupError) or not text:

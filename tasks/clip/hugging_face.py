@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from artifacts.errors import ConfigError, UnsupportedVariant
+from artifacts.errors import ConfigError, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.manifest import Encoder
 from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece, text_inputs
 from tasks.clip.lean import model_class
@@ -42,6 +42,7 @@ _NOT_ARCHITECTURE = frozenset(
 )
 """Keys that say how and from where somebody ran a model, not what it computes; the fields of `PreTrainedConfig`, which
 all of transformers' configurations share, are others."""
+_ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
 _SWITCHES = _NOT_ARCHITECTURE | {
     "architectures",
     "dtype",
@@ -113,8 +114,18 @@ class HuggingFaceFamily:
         """transformers' class must be the one that the file is for: code of a checkpoint's own is never run.
 
         Raises:
+            UnsafeCheckpoint: its attention is a kernel on the hub.
             UnsupportedVariant: it names its own code, and has settings that transformers' class does not know.
         """
+        for section in (stored, *(stored.get(name) or {} for name in _SECTIONS.values())):
+            kernel = next((section[key] for key in _ATTENTION if "/" in str(section.get(key, ""))), None)
+            if kernel is not None:
+                raise UnsafeCheckpoint(
+                    f"the attention is code from elsewhere, which is not run: {kernel!r:.80}",
+                    where=where,
+                    expected="no such key: clipsmith chooses the attention",
+                    fix=f"remove {_ATTENTION[0]}",
+                )
         code = stored.get("auto_map")
         named = str(code.get("AutoModel", "")).rpartition(".")[2] if isinstance(code, dict) else ""
         classes = stored.get("architectures")

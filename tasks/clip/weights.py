@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import BadWeights
+from artifacts.records import refuse_large
 from artifacts.strict_json import strict_json
 from tasks.clip.base import Piece
+from tasks.clip.limits import HEADER
 from tasks.clip.positions import interpolated
 
 _DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
@@ -170,6 +171,11 @@ class WeightReader:
         Raises:
             BadWeights: a value overflows FP16, or the tensor is not floating point.
         """
+        path = self._where[self._pieces[name].stored][0]
+        yield from ((first, _to_fp16(rows, name, path)) for first, rows in self.parts(name))
+
+    def parts(self, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The same in the types of `read`."""
         piece = self._pieces[name]
         start, end = self._range(piece)
         path, _, entry = self._where[piece.stored]
@@ -178,8 +184,7 @@ class WeightReader:
         if piece.grid is not None:  # made of all stored rows; a grid of positions is small
             step = end - start
         for first in range(start, end, step):
-            rows = _of_piece(self._rows(piece, first, min(first + step, end)), piece)
-            yield first - start, _to_fp16(rows, name, path)
+            yield first - start, _of_piece(self._rows(piece, first, min(first + step, end)), piece)
 
     def is_transposed(self, name: str) -> bool:
         """Whether `chunks` yields columns of the parameter."""
@@ -265,15 +270,17 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            data = stream.read(min(length, HEADER.bytes + 1))
+        refuse_large(data, HEADER)  # the library takes 100 MB, and makes a hundred times as much of it
         with safe_open(path, framework="numpy"):
             pass
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise BadWeights(f"not a valid safetensors file: {error}", where=path, fix="download it again") from error
-    with path.open("rb") as stream:
-        length = struct.unpack("<Q", stream.read(8))[0]
-        try:
-            header = strict_json(stream.read(length))
-        except ValueError as error:
-            raise BadWeights(f"the safetensors header is not sound JSON: {error}", where=path) from error
+    try:
+        header = strict_json(data)
+    except ValueError as error:
+        raise BadWeights(f"the safetensors header is not sound JSON: {error}", where=path) from error
     header.pop("__metadata__", None)
     return 8 + length, header

@@ -10,7 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
+from artifacts.errors import DataError
 from artifacts.refs import digest_json
+from tasks.data import limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +47,15 @@ class Classes:
     names: tuple[str, ...]
     templates: tuple[str, ...]
     published: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise DataError when there would be more prompts than anybody embeds."""
+        if len(self.names) * len(self.templates) > limits.PROMPTS:
+            raise DataError(
+                f"{len(self.names):,} class names in {len(self.templates):,} templates",
+                expected=f"at most {limits.PROMPTS:,} prompts",
+                fix="give fewer templates, or a set of fewer classes",
+            )
 
 
 def numbered(names: Sequence[str]) -> Iterator[str]:

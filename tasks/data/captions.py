@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from artifacts.errors import DataError
+from tasks.data import limits
 
 TEXT_KEYS = ("raw", "caption", "text", "sentence", "txt")
 """Where a record has its text: Karpathy's splits of COCO and Flickr30k have `sentences: [{raw: ...}]`."""
@@ -21,6 +22,8 @@ def captions_of(value: Any, column: str, where: str) -> list[str]:
     texts = _texts(value)
     if not texts:
         raise _empty(column, where)
+    if len(texts) > limits.CAPTIONS:
+        raise _too_long(f"{column} holds {len(texts):,} texts", where, f"at most {limits.CAPTIONS:,}")
     return list(dict.fromkeys(checked_text(text, column, where, _MISSING_CAPTIONS) for text in texts))
 
 
@@ -46,7 +49,9 @@ def checked_text(value: Any, column: str, where: str, missing: frozenset[str] = 
     if value is None or (isinstance(value, float) and value != value):  # NaN, as pandas writes what is missing
         raise _empty(column, where)
     if not isinstance(value, str) or not _is_unicode(value):
-        raise DataError(f"{column} is {value!r}", where=where, expected="a Unicode string", fix="correct the value")
+        raise DataError(f"{column} is {value!r:.80}", where=where, expected="a Unicode string", fix="correct the value")
+    if len(value) > limits.TEXT_BYTES:
+        raise _too_long(f"{column} has {len(value):,} characters", where, f"at most {limits.TEXT_BYTES:,}")
     if not value.strip():
         raise _empty(column, where)
     if value.strip().casefold() in missing:
@@ -72,6 +77,10 @@ def _empty(column: str, where: str) -> DataError:
     return DataError(
         f"empty {column}", where=where, expected=f"{column} in every row", fix="fill it in or remove the row"
     )
+
+
+def _too_long(what: str, where: str, expected: str) -> DataError:
+    return DataError(what, where=where, expected=expected, fix="shorten it or remove the row")
 
 
 def _is_unicode(value: str) -> bool:

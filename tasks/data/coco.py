@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import DataError
+from artifacts.records import refuse_large
 from artifacts.strict_json import strict_json
+from tasks.data import limits
 from tasks.data.captions import captions_of, checked_text
 from tasks.data.listing import Entry, plain_path, without_repeats
 from tasks.data.rows import read_utf8
@@ -43,7 +45,9 @@ def read_coco(path: Path, folder: Path) -> tuple[Entry, ...]:
             plain and relative.
     """
     try:
-        document = strict_json(read_utf8(path))
+        text = read_utf8(path)
+        refuse_large(text.encode(), limits.TABLE)
+        document = strict_json(text)
     except ValueError as error:
         raise DataError(f"not valid JSON: {error}", where=path, expected=_EXPECTED, fix="download it again") from error
     images, annotations = _records(document, "images", path), _records(document, "annotations", path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_file
+from tasks.data import limits
 from tasks.data.base import Classes, Sample, hashed, label_counts, numbered
 from tasks.data.class_names import Numbering, numbering
 from tasks.data.coco import find_coco, read_coco
@@ -18,7 +19,7 @@ from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.located import Located
 from tasks.data.loose import Loose, read_loose
 from tasks.data.name_list import CLASS_NAMES, nameless_notes
-from tasks.data.rows import unreadable
+from tasks.data.rows import too_much, unreadable
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
 
@@ -119,6 +120,8 @@ class Folder:
 
 def _hash_file(path: Path) -> str:
     try:
+        if path.stat().st_size > limits.PICTURE_BYTES:
+            raise too_much("the picture's file is too large", path, f"at most {limits.PICTURE_BYTES:,} bytes")
         return digest_file(path)
     except OSError as error:
         raise unreadable(path, error) from error

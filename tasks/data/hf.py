@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import DataError
+from artifacts.limits import Limits
+from artifacts.records import read_bytes
+from tasks.data import limits
 from tasks.data.base import Classes, Sample, hashed, label_counts
 from tasks.data.captions import captions_of, label_text
 from tasks.data.class_names import Numbering, named, numbering
@@ -20,6 +23,7 @@ from tasks.data.images import decode_unchanged
 from tasks.data.listing import plain_path
 from tasks.data.located import Located
 from tasks.data.name_list import CLASS_NAMES, nameless_notes
+from tasks.data.rows import too_much
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill
 
@@ -116,7 +120,7 @@ class HfDataset:
         path = self._path(cell["path"], row)
         self._outside.add(path)
         try:
-            return path.read_bytes()
+            data = read_bytes(path, Limits(limits.PICTURE_BYTES, values=0))
         except OSError as error:
             raise DataError(
                 f"the image file cannot be read: {error.strerror}",
@@ -124,6 +128,9 @@ class HfDataset:
                 expected="images inside the data set, or files on this machine",
                 fix="save the data set again with the images embedded",
             ) from error
+        if len(data) > limits.PICTURE_BYTES:
+            raise too_much("the picture's file is too large", path, f"at most {limits.PICTURE_BYTES:,} bytes")
+        return data
 
     def _path(self, text: str, row: int) -> Path:
         """A path as the library resolved it, or relative to the folder of the set."""

@@ -6,6 +6,7 @@ is never run, and what a builder writes goes to a temporary folder.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ def load_source(source: HfSource) -> Loaded:
 
     try:
         if source.folder is not None:
+            _check_plain(source.folder)
             read = _load_saved if is_saved_folder(source.folder) else _load_files
             return read(source.folder, source.split)
         return patiently(partial(_load_hub, source))
@@ -113,6 +115,20 @@ def load_source(source: HfSource) -> Loaded:
         ) from error
 
 
+def _check_plain(folder: Path) -> None:
+    """The library opens what it finds: a pipe would keep it for ever, and a device never ends."""
+    for here, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(here, name)  # noqa: PTH118  (a Path each is slow)
+            if not os.path.isfile(path) and os.path.exists(path):  # noqa: PTH110, PTH113
+                raise DataError(
+                    f"{name[:80]!r} is a pipe, a socket or a device",
+                    where=here,
+                    expected="plain files",
+                    fix="remove it",
+                )
+
+
 def _fix(error: Exception, source: HfSource) -> str:
     if source.folder is not None and "Config name is missing" in str(error):
         return f"give the folder of one configuration: {PREFIX}{source.place}/FOLDER"
@@ -131,9 +147,12 @@ def _load_saved(folder: Path, split: str | None) -> Loaded:
     if not isinstance(data, datasets.DatasetDict):
         if split is not None:
             raise DataNotFound(f"the folder has no split {split!r}", where=folder, expected="no split: it is one set")
-        return Loaded(data, str(folder))
-    name = _choose_split(split, list(data), str(folder))
-    return Loaded(data[name], f"{folder}:{name}")
+        found, name = data, str(folder)
+    else:
+        split = _choose_split(split, list(data), str(folder))
+        found, name = data[split], f"{folder}:{split}"
+    found.data.table.validate(full=True)  # where values lie is taken on trust otherwise, and the process crashes
+    return Loaded(found, name)
 
 
 def _load_files(folder: Path, split: str | None) -> Loaded:

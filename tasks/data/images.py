@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import BadSample, DataChanged
+from tasks.data import limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +32,12 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION_TAG = 0x0112
-_HEAD = 512  # bytes
+_HEAD = 4096  # bytes
+_NETPBM, _COMMENT, _NUMBERS = re.compile(rb"P[1-6fy0]\s"), re.compile(rb"#[^\r\n]*"), 3
+"""Of PPM and its like: how they begin, and the words of a header; Pillow reads a comment in time that grows with the
+square of its length."""
+_SCAN = b"\xff\xda"
+"""Before each scan of a JPEG; what is compressed has a zero after each 0xff."""
 _REPLACE = "replace the file or remove its row"
 _NO_PICTURES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the picture itself", "git lfs pull"),
@@ -56,6 +64,8 @@ def decode_rgb(data: bytes | Path, where: str) -> Image:
         BadSample: not an image of a known format, truncated or corrupt, or too large to decode safely.
     """
     with _bad_sample(where), _opened(data, where) as image:
+        if isinstance(data, bytes) and image.format == "JPEG" and data.count(_SCAN) > limits.SCANS:
+            raise _bomb(f"a JPEG of {data.count(_SCAN):,} scans", where)
         return _picture(image, where)
 
 
@@ -68,10 +78,13 @@ def _opened(data: bytes | Path, where: str) -> ImageFile:
     from PIL import Image as pil
     from PIL import UnidentifiedImageError
 
+    start = _beginning(data)
+    if _NETPBM.match(start) and len(_COMMENT.sub(b"", start).split()) < _NUMBERS:
+        raise _undecodable(f"a header that does not end within {_HEAD} bytes", where, _REPLACE)
     try:
         return pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats())
     except UnidentifiedImageError as error:
-        what, fix = _told_by(_beginning(data))
+        what, fix = _told_by(start)
         raise _undecodable(what, where, fix) from error
 
 
@@ -166,6 +179,7 @@ def _formats() -> tuple[str, ...]:
     from PIL import Image as pil
 
     pil.init()
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of a TIFF as many as it has broken tags
     return tuple(name for name in FORMATS if name in pil.OPEN)
 
 
@@ -220,5 +234,6 @@ def _grey_to_8_bit(image: Image) -> Image:
     low, high = 0.0, 1.0 if image.mode == "F" else 65535.0
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
-    share = (values - low) / (high - low or 1.0)
-    return pil.fromarray(np.rint(share * 255).astype(np.uint8))
+    for work, number in ((np.subtract, low), (np.divide, high - low or 1.0), (np.multiply, 255)):
+        work(values, number, out=values)  # half a gigabyte, of the largest picture
+    return pil.fromarray(np.rint(values, out=values).astype(np.uint8))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.errors import DataError, DataNotFound
+from tasks.data import limits
 from tasks.data.captions import captions_of
 from tasks.data.listing import TABLES, Entry, tables_in, without_repeats
 from tasks.data.rows import SUFFIXES, read_utf8
@@ -147,7 +148,7 @@ def _refuse_partial(pictures: Sequence[Path], have: Sequence[bool]) -> None:
 
 def _captioned(folder: Path, pictures: Sequence[Path], texts: Sequence[Path]) -> Iterator[Entry]:
     for picture, text in zip(pictures, texts, strict=True):
-        lines = [line for line in read_utf8(text).splitlines() if line.strip()]
+        lines = [line for line in read_utf8(text, limits.TEXT_BYTES).splitlines() if line.strip()]
         if lines and all(_NUMBERS.fullmatch(line) for line in lines):
             raise DataError(
                 "the text beside the picture is numbers, as for boxes of objects",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from artifacts.errors import DataError
+from tasks.data import limits
 from tasks.data.base import Classes
 from tasks.data.rows import read_utf8
 
@@ -22,7 +23,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: another encoding than UTF-8, no names, or a file that is something else than names.
     """
-    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_utf8(path))]
+    lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_utf8(path, limits.NAMES_BYTES))]
     while lines and not lines[-1]:
         del lines[-1]
     if not lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterator
@@ -16,12 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import DataError
+from artifacts.limits import Limits
+from artifacts.records import read_bytes, refuse_large
 from artifacts.strict_json import strict_json
+from tasks.data import limits
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = (",", "\t", ";", "|")
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)  # what Excel writes above, or wants above, the header
 _SNIFFED = 4096  # bytes
+_PARQUET_END = 8  # bytes: the length of the footer and the magic
+_MOST_ROWS = 65_536
+"""Of a Parquet file, at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,15 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
     """
     if path.suffix == ".parquet":
         return _read_parquet(path, wanted)
-    return _read_jsonl(path) if path.suffix == ".jsonl" else _read_csv(path, wanted)
+    text = read_utf8(path)
+    check_rows(text.count("\n"), path)
+    return _read_jsonl(path, text) if path.suffix == ".jsonl" else _read_csv(path, text, wanted)
+
+
+def check_rows(rows: int, where: object) -> None:
+    """Refuse a source of more rows than can be held. Raises: DataError."""
+    if rows > limits.ROWS:
+        raise too_much(f"there are {rows:,} rows", where, f"at most {limits.ROWS:,}")
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
@@ -60,14 +75,21 @@ def unreadable(path: Path, error: OSError) -> DataError:
     )
 
 
-def read_utf8(path: Path) -> str:
-    """The text of a UTF-8 file; a byte order mark is dropped.
+def too_much(what: str, where: object, expected: str) -> DataError:
+    """The error about a source that holds more than is read."""
+    return DataError(what, where=where, expected=expected, fix="look at where it comes from, or give a part of it")
+
+
+def read_utf8(path: Path, most: int = limits.TABLE.bytes) -> str:
+    """The text of a UTF-8 file of at most so many bytes; a byte order mark is dropped.
 
     Raises:
-        DataError: invalid UTF-8, with the line number; or the file cannot be read.
+        DataError: invalid UTF-8, with the line number; or the file cannot be read, or is too large.
     """
     try:
-        data = path.read_bytes()
+        if path.stat().st_size > most:
+            raise too_much("the file is too large", path, f"at most {most:,} bytes")
+        data = read_bytes(path, Limits(most, values=0))
     except OSError as error:
         raise unreadable(path, error) from error
     encoding = _wide_encoding(data)
@@ -128,8 +150,7 @@ class _Form:
     marked: bool  # by a line of its own above the header
 
 
-def _read_csv(path: Path, wanted: Collection[str]) -> Table:
-    text = read_utf8(path)
+def _read_csv(path: Path, text: str, wanted: Collection[str]) -> Table:
     form = _form(text, path.suffix, wanted)
     lines = _csv_lines(path, text, form)
     if form.marked:
@@ -208,15 +229,16 @@ def _words(separator: str) -> str:
 # --- JSON Lines --------------------------------------------------------------------------------------------
 
 
-def _read_jsonl(path: Path) -> Table:
+def _read_jsonl(path: Path, text: str) -> Table:
     # Not splitlines(): it also cuts at U+2028 and the like, which JSON strings may hold.
-    numbered = enumerate(read_utf8(path).split("\n"), start=1)
+    numbered = enumerate(text.split("\n"), start=1)
     rows = tuple(_json_row(f"{path}, line {number}", line) for number, line in numbered if line.strip())
     return Table(tuple(dict.fromkeys(name for row in rows for name in row.values)), rows)
 
 
 def _json_row(where: str, line: str) -> Row:
     try:
+        refuse_large(line.encode(), limits.LINE)
         value = strict_json(line)
     except ValueError as error:
         raise DataError(f"not valid JSON: {error}", where=where, fix="correct the line") from error
@@ -233,12 +255,14 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
     from pyarrow import parquet
 
     try:
-        schema = parquet.read_schema(path)
+        _check_footer(path)
+        file = parquet.ParquetFile(path)
+        schema = file.schema_arrow
         columns = tuple(schema.names)
         pictures = tuple(field.name for field in schema if _holds_bytes(field.type))
         small = [name for name in columns if name not in pictures]
-        table = parquet.read_table(path, columns=[name for name in small if name.strip().casefold() in wanted])
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # the last from names of columns
+        table = _read_columns(file, [name for name in small if name.strip().casefold() in wanted], path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # the last from names of columns, too
         raise DataError(
             f"not a readable Parquet file: {error}",
             where=path,
@@ -248,6 +272,46 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
     cells = {name: table.column(name) for name in table.column_names}
     rows = tuple(_parquet_row(f"{path}, row {n + 1}", cells, n) for n in range(table.num_rows))
     return Table(columns, rows, pictures)
+
+
+def _check_footer(path: Path) -> None:
+    """Raises ValueError: what describes the file is itself too large, or lies."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _PARQUET_END))
+        length = int.from_bytes(stream.read(4), "little")
+    if length > min(size, limits.PARQUET_FOOTER):
+        raise ValueError(f"its footer has {length:,} bytes, more than {min(size, limits.PARQUET_FOOTER):,}")
+
+
+def _read_columns(file: Any, names: list[str], path: Path) -> Any:
+    """Some columns as a table. The footer may lie, and a value that is repeated takes no room in the file: what comes
+    out is counted as it comes, a few rows at a time where they may be long.
+
+    Raises:
+        DataError: it is more than is read.
+    """
+    import pyarrow
+
+    about = file.metadata
+    check_rows(about.num_rows, path)
+    if about.num_row_groups * about.num_columns > limits.PARQUET_PARTS:
+        raise too_much("the file has too many parts", path, f"at most {limits.PARQUET_PARTS:,} row groups and columns")
+    longest = 1
+    for group in range(about.num_row_groups):
+        parts = map(about.row_group(group).column, range(about.num_columns))
+        sizes = [part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in names]
+        longest = max(longest, *sizes, 1)
+    at_once = max(1, min(_MOST_ROWS, limits.PARQUET_BYTES // 4 // longest))
+    batches, unpacked = [], 0
+    for read in file.iter_batches(batch_size=at_once, columns=names):
+        columns = [each.dictionary_decode() if hasattr(each, "dictionary_decode") else each for each in read.columns]
+        batch = pyarrow.RecordBatch.from_arrays(columns, names=read.schema.names)
+        unpacked += batch.nbytes
+        if unpacked > limits.PARQUET_BYTES:
+            raise too_much("the file's columns are too large", path, f"at most {limits.PARQUET_BYTES:,} bytes")
+        batches.append(batch)
+    return pyarrow.Table.from_batches(batches) if batches else file.schema_arrow.empty_table().select(names)
 
 
 def _parquet_row(where: str, cells: dict[str, Any], index: int) -> Row:

@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from artifacts.errors import DataError
-from tasks.data.rows import unreadable
+from tasks.data import limits
+from tasks.data.rows import too_much, unreadable
 from tasks.data.shard_names import ENDINGS, Kind, MemberName, is_left_by_macos, take_apart
 from tasks.data.unpacked import Unpacked
 
-MAX_PART_BYTES = 256 << 20
-MAX_TEXT_BYTES = 64 << 10
+MAX_PART_BYTES, MAX_TEXT_BYTES = limits.PICTURE_BYTES, limits.TEXT_BYTES
 _BLOCK = 512  # bytes: headers and contents of a tar file start at multiples of it
 _TAIL = 1 << 20  # bytes of padding read at a time
 _COMPRESSED = {
@@ -103,6 +104,7 @@ class ReadShards:
     """What was passed over while shards were read: files of macOS, and members of no sample by their endings."""
 
     left_by_macos: int = 0
+    members: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
 
 
@@ -188,10 +190,17 @@ def _members(
         with plain.open("rb") as stream:
             _check_format(stream.read(_BLOCK), shard)
             stream.seek(0)
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
+            with tarfile.open(fileobj=_Headers(stream), mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
+                    passed.members += 1
                     _check_header(member, shard)
+                    if passed.members > limits.MEMBERS or len(tar.pax_headers) > limits.GLOBAL_HEADERS:
+                        raise too_much(
+                            "the shards have too many members, or headers for all of them",
+                            shard,
+                            f"at most {limits.MEMBERS:,} members and {limits.GLOBAL_HEADERS} headers for all",
+                        )
                     if is_left_by_macos(member.name):
                         passed.left_by_macos += not member.isdir()
                         continue
@@ -204,8 +213,24 @@ def _members(
                 _check_end(stream, tar.offset, shard)
     except OSError as error:
         raise unreadable(shard, error) from error
+    except RecursionError as error:
+        raise damaged("the shard cannot be read: headers that belong to headers", shard) from error
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise damaged(f"the shard cannot be read: {error}", shard) from error
+
+
+class _Headers:
+    """A stream of which nothing is read at once that is larger than a header, or the text of a sample."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Raises ReadError: a header says that it is larger."""
+        if not 0 <= size <= limits.HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return self._stream.read(size)
 
 
 def _check_format(beginning: bytes, shard: Path) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from artifacts.errors import DataError
+from tasks.data import limits
 from tasks.data.rows import read_utf8
 
 # The first is the caption of samples that have a label only. The others are the seven that OpenAI's CLIP
@@ -46,7 +47,7 @@ def read_benchmark_templates(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template at all; names the line.
     """
-    lines = [line for line in read_utf8(path).splitlines() if line.strip()]
+    lines = [line for line in read_utf8(path, limits.NAMES_BYTES).splitlines() if line.strip()]
     place = "{}" if lines and all(_has_one_brace(line, "{}") for line in lines) else "{c}"
     return tuple(line.replace(place, "{}") for line in _read(path, place, partial(_has_one_brace, place=place)))
 
@@ -64,7 +65,9 @@ commas would become part of every prompt."""
 
 def _read(path: Path, name: str, is_template: Callable[[str], bool]) -> tuple[str, ...]:
     """The lines that are not blank; `name` is where the class goes, for messages."""
-    lines = {number: line.strip() for number, line in enumerate(read_utf8(path).split("\n"), start=1)}
+    lines = {
+        number: line.strip() for number, line in enumerate(read_utf8(path, limits.NAMES_BYTES).split("\n"), start=1)
+    }
     for number, line in lines.items():
         if _PYTHON.match(line):
             raise _bad_templates(f"{line[:80]!r} is Python source", f"{path}, line {number}", name)

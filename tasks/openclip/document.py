@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from artifacts.config_files import read_file
 from artifacts.errors import BadWeights, MissingEncoder, NotClip, UnsafeCheckpoint, UnsupportedVariant
-from artifacts.strict_json import strict_json
+from tasks.clip.limits import CONFIG, check_numbers
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -294,8 +295,8 @@ def weights_file(folder: Path) -> Path:
 def _config_json(folder: Path) -> dict[str, Any]:
     """The folder's `config.json`; empty if there is none that can be read, which is reported by whoever needs it."""
     try:
-        content = strict_json((folder / _PLAIN_CONFIG).read_bytes())
-    except (OSError, ValueError):
+        content = _read(folder / _PLAIN_CONFIG)
+    except NotClip:
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -305,18 +306,17 @@ def read_document(folder: Path) -> Document:
 
     Raises:
         NotClip: there is none, or it is no OpenCLIP configuration.
+        CheckpointError: a number is out of all proportion.
     """
     path = document_file(folder) or folder / CONFIG_FILE
-    try:
-        content = strict_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise NotClip(
-            f"{path.name} is not JSON: {error}",
-            where=path,
-            expected="JSON in UTF-8 without NaN, each key once",
-            fix="download the checkpoint again",
-        ) from error
+    content = _read(path)
+    check_numbers(content, where=path)
     return Document.of(content, path)
+
+
+def _read(path: Path) -> Any:
+    fix = "download the checkpoint again"
+    return read_file(path, lambda content: content, what=path.name, error=NotClip, fix=fix, limit=CONFIG)
 
 
 # --- what no kind can do ---------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] 
     from transformers import CLIPTokenizerFast
 
     settings = document.text["tokenizer_kwargs"] or {}
-    place = _place(folder, config)
+    place = tokenizer_place(folder, config)
     if not vocabularies(place):
         raise OSError(f"no tokenizer beside the weights, such as tokenizer.json, in {place}")
     if document.text["hf_tokenizer_name"]:
@@ -93,7 +93,7 @@ def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] 
     return _prepared(given, cleaning, strip_separator=bool(settings.get("strip_sep_token")))
 
 
-def _place(folder: Path, config: dict[str, Any] | None) -> Path:
+def tokenizer_place(folder: Path, config: dict[str, Any] | None) -> Path:
     """The folder of the tokenizer's files: beside the weights, or the pinned one of another repository."""
     source = ((config or {}).get("text_config") or {}).get(TOKENIZER_SOURCE)
     if source is None:

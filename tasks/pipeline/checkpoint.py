@@ -40,13 +40,16 @@ from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
+from tasks.checkpoints.tokenizer_costs import refuse_costly, refuse_costly_pieces
 from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
+from tasks.clip.limits import CONFIG, HEADER, TOKENIZER, check_files, check_numbers
 from tasks.clip.processors import TOKENIZER_FILES
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO
 from tasks.families import family_for, family_named
 from tasks.openclip import identify
 from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout, weights_file
+from tasks.openclip.tokenizer import tokenizer_place
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -140,6 +143,7 @@ def describe(
     Raises:
         As `resolve`, but for what it says of weights.
     """
+    check_files(folder)
     _refuse_adapters(folder)
     with sound_config("CLIP", folder):
         family, config = _identify(folder, weights=weights)
@@ -225,6 +229,7 @@ def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any
     if in_openclip_layout(folder, weights=weights):
         return identify(folder)
     config = _read_config(folder)
+    check_numbers(config, where=folder / "config.json")
     return family_for(config, where=folder / "config.json"), config
 
 
@@ -232,7 +237,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise _no_config(folder)
-    return read_file(path, mapping, what=path.name, error=NotClip, fix=_OWN_FILES)
+    return read_file(path, mapping, what=path.name, error=NotClip, fix=_OWN_FILES, limit=CONFIG)
 
 
 def _no_config(folder: Path) -> NotClip:
@@ -320,6 +325,7 @@ def weight_files(folder: Path) -> list[Path]:
         error=BadWeights,
         expected=f"{SOUND_JSON}, with a weight_map",
         fix=_OWN_FILES,
+        limit=HEADER,
     )
     for name in names:
         if Path(str(name)).name != name or not (folder / name).is_file():
@@ -403,12 +409,12 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
     """
     with measured() as meter:
         folder = snapshot.open_folder()
-        check_json(folder)
         family = family_named(snapshot.family)
+        check_json(snapshot)
         reader = snapshot.weights()
         expected, weight_notes = check_names(snapshot, reader)
         for name in expected:
-            _check_finite(name, reader.read(name), folder)
+            _check_finite(name, reader, folder)
         store = active_store()
         with store.staging() as staging:
             notes = save_preprocess(folder, family, snapshot.config, staging)
@@ -450,15 +456,22 @@ def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
         yield f"tensors that transformers' model does not have are left out: {len(unused)}, such as {unused[0]}"
 
 
-def check_json(folder: Path) -> None:
+def check_json(snapshot: Snapshot) -> None:
     """Of a key that a file has twice, libraries take one without a word, and not all the same one.
 
     Raises:
-        CheckpointError: a file that model, tokenizer or image processor read is not sound JSON.
+        CheckpointError: a file that model, tokenizer or image processor read is not sound JSON, or would cost too much.
     """
-    for path in sorted({path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern)}):
+    size = family_named(snapshot.family).vocabulary(snapshot.config)
+    folders = {snapshot.root, tokenizer_place(snapshot.root, snapshot.stored_config)}
+    for place in folders:
+        check_files(place)
+    for path in sorted({path for place in folders for pattern in _BESIDES_WEIGHTS for path in place.glob(pattern)}):
         if path.suffix == ".json":
-            read_file(path, lambda content: content, what=path.name, error=CheckpointError, fix=_OWN_FILES)
+            parse = partial(check_numbers, where=path) if path.name in _CONFIGS else partial(refuse_costly, path, size)
+            read_file(path, parse, what=path.name, error=CheckpointError, fix=_OWN_FILES, limit=TOKENIZER)
+        elif path.suffix in (".model", ".spm"):
+            refuse_costly_pieces(path, size)
 
 
 def _empty_model(snapshot: Snapshot) -> nn.Module:
@@ -518,11 +531,11 @@ def _harmless(name: str) -> bool:
     return name.endswith(("position_ids", "token_type_ids")) or "_quantizer." in name
 
 
-def _check_finite(name: str, values: np.ndarray, folder: Path) -> None:
-    finite = np.isfinite(values)
-    if not finite.all():
+def _check_finite(name: str, reader: WeightReader, folder: Path) -> None:
+    bad = sum(rows.size - int(np.isfinite(rows).sum()) for _, rows in reader.parts(name))
+    if bad:
         raise BadWeights(
-            f"tensor {name} has {int((~finite).sum())} NaN or Inf values of {values.size}",
+            f"tensor {name} has {bad} NaN or Inf values of {math.prod(reader.shape(name))}",
             where=folder,
             expected="finite weights",
             fix="train or download the checkpoint again",

@@ -110,7 +110,7 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
         reader = WeightReader(weight_files(folder), partial(family.pieces_at, size=chosen))
         expected, notes = check_names(snapshot, reader)
         tensors = len(expected)
-    check_json(folder)
+    check_json(snapshot)
     if (folder / STATE_FILE).is_file():
         notes.append(f"whether a release vouches for {STATE_FILE} is found by a run, which knows a store")
     with tempfile.TemporaryDirectory(prefix="clipsmith-") as kept:

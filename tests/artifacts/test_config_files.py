@@ -10,6 +10,7 @@ import pytest
 from artifacts import config_files
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import BadWeights, ConfigError
+from artifacts.limits import Limits
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -55,8 +56,8 @@ def test_a_mapping_may_take_over_anothers_keys_and_give_some_anew(tmp_path: Path
 def test_a_file_that_is_not_there_or_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read(tmp_path / "nothing.yaml")
-    monkeypatch.setattr(config_files, "_YAML_LIMIT", 10)
-    monkeypatch.setattr(config_files, "_JSON_LIMIT", 12)
+    monkeypatch.setattr(config_files, "_YAML_LIMIT", Limits(bytes=10, values=9))
+    monkeypatch.setattr(config_files, "_JSON_LIMIT", Limits(bytes=12, values=9))
     for name, content in (("a.yaml", "a: 4567890"), ("a.json", '{"a": 45678}')):
         (tmp_path / name).write_text(content)
         assert read(tmp_path / name).keys() == {"a"}
