@@ -6,8 +6,12 @@ after its record: a crash in between leaves a record without an entry, which is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from pydantic import Field
 
 from artifacts import fs
 from artifacts.errors import DamagedLedger
@@ -21,15 +25,18 @@ _SHARD = 1000
 
 
 class LedgerEntry(Frozen):
-    """`path`, relative to the store, was written with these bytes."""
+    """`path`, relative to the store, was written with these bytes; `vouched`: a run of this store made it, or it was
+    signed here."""
 
     format: Literal[1] = 1
     number: Number
     path: RelativePath
     sha256: Sha256
+    # Left out where it is not so, as entries before were written without it.
+    vouched: bool = Field(default=False, exclude_if=lambda vouched: not vouched)
 
 
-def append(root: Path, path: Path) -> None:
+def append(root: Path, path: Path, *, vouched: bool = False) -> None:
     """Note that `path`, a record that is durable by now, was put into the store in `root`."""
     relative, digest = path.relative_to(root).as_posix(), digest_file(path)
     while True:
@@ -39,7 +46,7 @@ def append(root: Path, path: Path) -> None:
         if before != place.parent and before.is_dir():
             fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
         try:
-            entry = LedgerEntry(number=number, path=relative, sha256=digest)
+            entry = LedgerEntry(number=number, path=relative, sha256=digest, vouched=vouched)
             fs.write_exclusive(place, dump(entry), root / "staging")
         except FileExistsError:
             continue  # another process noted something at the same time
@@ -48,13 +55,31 @@ def append(root: Path, path: Path) -> None:
 
 def ensure(root: Path, path: Path) -> None:
     """Note `path` durably unless it is noted: who put it into the store may have been killed before it did."""
-    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
-    places = (entry_path(root, number) for number in numbers(root))
-    noted = next((place for place in places if place.exists() and wanted in place.read_bytes()), None)
+    noted = next(_entries_of(root, path), None)
     if noted is None:
         append(root, path)
     else:
-        fs.keep(noted, root)
+        fs.keep(entry_path(root, noted), root)
+
+
+def is_vouched(root: Path, path: Path) -> bool:
+    """Whether `path` has the bytes that somebody at this store vouched for."""
+    digest = digest_file(path)
+    for number in _entries_of(root, path):
+        with suppress(FileNotFoundError, DamagedLedger):  # `clipsmith verify` reports it
+            entry = read(root, number)
+            if entry.vouched and entry.sha256 == digest:
+                return True
+    return False
+
+
+def _entries_of(root: Path, path: Path) -> Iterator[int]:
+    """The numbers of the entries that speak of `path`, in order."""
+    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
+    for number in numbers(root):
+        place = entry_path(root, number)
+        if place.exists() and wanted in place.read_bytes():
+            yield number
 
 
 def last(root: Path) -> int:

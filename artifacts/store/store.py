@@ -256,7 +256,7 @@ class Store:
                 sequence = min(1 + highest, limits.LARGEST_SEQUENCE)
                 manifest = build(self._next_version(model), sequence)
                 try:
-                    self._commit(manifest)
+                    self._commit(manifest, vouched=True)
                 except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
                     continue
                 return manifest, True
@@ -350,23 +350,43 @@ class Store:
                     fix=_MAKE_AGAIN,
                 )
 
-    def _commit(self, manifest: Manifest) -> None:
+    def prove(self, manifest: Manifest) -> None:
+        """Make sure that every byte of a release is here as it was published, for whoever vouches for it: all are
+        hashed, now, as size and times can be forged. Inside `reading()`.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        self.require_objects(manifest)
+        files = {(file.object, file.member): file for file in manifest.files}.values()
+
+        def check(file: ReleaseFile) -> None:
+            path = layout.object_folder(self.root, file.object) / file.member
+            if path.is_symlink() or digest_file(path) != file.sha256:
+                raise self._damaged(manifest, file)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(check, sorted(files, key=lambda file: -file.size)))
+
+    def _commit(self, manifest: Manifest, *, vouched: bool = False) -> None:
         self.require_objects(manifest)
         for ref in manifest.objects():
             fs.keep(layout.object_folder(self.root, ref.digest), self.root)
         path, data = self._manifest_path(manifest), manifest.to_bytes()
         Manifest.from_bytes(data, where=path)  # what nobody could read is not written
-        self.write_record(path, data)
+        self.write_record(path, data, vouched=vouched)
 
-    def write_record(self, path: Path, data: bytes) -> None:
+    def write_record(self, path: Path, data: bytes, *, vouched: bool = False) -> None:
         """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
+
+        `vouched`: it is a release that a run of this store made.
 
         Raises:
             FileExistsError: there is one in its place; nothing was changed.
         """
         fs.durable_folder(path.parent, self.root)
         fs.write_exclusive(path, data, self.root / "staging")
-        ledger.append(self.root, path)
+        ledger.append(self.root, path, vouched=vouched)
 
     def keep_record(self, path: Path) -> None:
         """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""

@@ -26,7 +26,7 @@ def sign(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign a release with an elliptic-curve key and keep the signature beside it."""
+    """Check every byte of a release, sign it with an elliptic-curve key and keep the signature beside it."""
     opened = open_to_change(store)
     record = signatures.sign(opened, opened.find(ref), key, os.environ.get(PASSWORD_VARIABLE))
     _print(record, f"signed: signature {record.number} of [bold]{record.model}@{record.version}[/]", as_json)
@@ -39,10 +39,10 @@ def check_signature(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that the owner of a key signed a release. Exits with 1 if not. `verify` checks the bytes."""
+    """Check that the owner of a key signed a release, and every byte of it. Exits with 1 if not."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
-    record = signatures.require_signature(opened, manifest, [key])
+    record = signatures.check(opened, manifest, [key])
     text = f"[bold]{manifest.ref}[/] is signed by the owner of {key.name}: signature {record.number}"
     _print(record, f"{text}, recorded for {record.who} at {moment(record.created)}", as_json)
 

@@ -51,7 +51,7 @@ def test_an_entry_in_another_place_is_refused(store: Store, note: Path) -> None:
 def test_a_record_without_its_entry_is_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process that was killed between the two leaves."""
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     from tests.artifacts.support import add, digest, make_release
