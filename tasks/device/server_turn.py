@@ -161,8 +161,10 @@ class HolderWatch:
 
 
 def _note(file: int, api: str, lease: UUID) -> None:
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{api} {lease}".encode(), 0)
+    """What is held in a lock file of another user is not noted: the server finds out by itself that we are gone."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{api} {lease}".encode(), 0)
 
 
 def _give_back_what_was_left(client: SyncPrefectClient, api: str, file: int) -> None:
