@@ -52,6 +52,7 @@ from artifacts.records import dump, parse, read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, tombstones
 from artifacts.store.mounts import refuse_network
+from artifacts.store.permissions import keep_others_out, keep_private
 
 FORMAT: Literal[1] = 1
 BUCKET_VARIABLE = "CLIPSMITH_BUCKET"
@@ -89,6 +90,7 @@ class Store:
             DamagedHeader: the store is of another format, or its header is damaged.
             StoreReadOnly: `writable` and the folder cannot be written.
             UnsupportedFileSystem: `writable` and the folder is on a network file system.
+            StoreOpenToOthers: other users may write in it, and we cannot change that.
             ConfigError: `writable` and the store is a bucket's working copy, which only `open_store` may write.
         """
         root, identity = look_into(root, writable=writable)
@@ -567,7 +569,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
     """The absolute path and the identity of the store in `root`; when `writable`, an empty one is made if need be.
 
     Raises:
-        NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
+        NotAStore, StoreReadOnly, UnsupportedFileSystem, StoreOpenToOthers: see `Store.open`.
     """
     root = Path(root).expanduser().absolute()
     _refuse_long(root)
@@ -582,6 +584,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         ) from error
     except OSError as error:
         raise DamagedHeader(f"the store's header cannot be read: {error}", where=header) from error
+    keep_others_out(root)
     return root, content.id
 
 
@@ -611,7 +614,9 @@ def _prepare(root: Path) -> None:
                 fs.durable_folder(root / folder, root)
         if not (root / layout.HEADER).exists():
             _write_header(root)
-        (root / layout.PUBLISH_LOCK).touch()
+        keep_private(root / "staging")
+        if not (root / layout.PUBLISH_LOCK).exists():  # else its time says since when it is held
+            (root / layout.PUBLISH_LOCK).touch(mode=0o644)
         probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink(missing_ok=True)  # a collector may have been faster

@@ -109,7 +109,7 @@ def _drop_left_over(key: str) -> None:
 def _acquire(key: str, holder: str, timeout: float | None, thread: int | None) -> bool:
     path = _path(key)
     deadline = None if timeout is None else time.monotonic() + timeout
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o755, exist_ok=True)
     while (file := _lock(path, deadline)) is not None:
         if is_at(file, path):
             _held[key, holder] = _Held(file, path, thread)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -78,4 +79,5 @@ def _tokens(release: ReleaseFolder, texts: list[str]) -> dict[str, NDArray[Any]]
 
 
 def _processor(release: ReleaseFolder, *, context: int, masked: bool) -> Processor:
-    return Processor(release.preprocess(), release.family, context=context, masked=masked)
+    with TemporaryDirectory(prefix="clipsmith-preprocess-") as own:
+        return Processor(release.preprocess(Path(own)), release.family, context=context, masked=masked)
