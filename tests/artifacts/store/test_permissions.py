@@ -66,12 +66,8 @@ def test_commands_make_nothing_for_others_to_write(tmp_path: Path, store: Store)
     make_release(store, "a", digest("1"), add(store))
     before = os.umask(0)
     try:
-        for command in (
-            ("export", "a@1", tmp_path / "e"),
-            ("push", "a@1", tmp_path / "c"),
-            ("pack", "a@1", tmp_path / "p.tar"),
-        ):
-            assert run_clipsmith(*command, "--store", store.root).code == 0, CLIPSMITH
+        for command, place in (("export", "e"), ("push", "c"), ("pack", "p.tar")):
+            assert run_clipsmith(command, "a@1", tmp_path / place, "--store", store.root).code == 0
     finally:
         os.umask(before)
     assert [found for name in ("e", "c", "p.tar") for found in loose(tmp_path / name)] == []
