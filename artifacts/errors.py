@@ -332,6 +332,10 @@ class DiskFull(StoreError):
     """The disk that holds the store has no room left."""
 
 
+class StoreOpenToOthers(StoreError, exit_code=ExitCode.WRONG_INPUT):
+    """Other users may write in a store, and we cannot change that."""
+
+
 class StoreBusy(StoreError):
     """Others held the store for longer than we wait."""
 

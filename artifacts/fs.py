@@ -9,19 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from artifacts.errors import causes
 
 _READ_ONLY = 0o444
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 # --- single operations ---------------------------------------------------------------------------------------
 
 
 def make_folder(path: Path) -> None:
-    """Create one folder; FileExistsError when something is there."""
-    path.mkdir()
+    """Create one folder, in which only its owner may write; FileExistsError when something is there."""
+    path.mkdir(mode=0o755)
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -39,6 +42,11 @@ def write_file(path: Path, data: bytes) -> None:
 def set_read_only(path: Path) -> None:
     """Say that a file is not to be written any more (a hint to people: integrity is by digest)."""
     path.chmod(_READ_ONLY)
+
+
+def close_to_others(path: Path) -> None:
+    """Take the right to write from all but the owner."""
+    path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OTHERS)
 
 
 def flush_file(path: Path) -> None:
@@ -99,6 +107,22 @@ def durable_folder(path: Path, root: Path) -> None:
     flush_folder(path.parent)
 
 
+def make_folders(path: Path) -> None:
+    """Create a folder and its parents, as far as they are missing; others may write in none of them."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.is_dir():
+            with suppress(FileExistsError):
+                make_folder(folder)
+
+
+def close_tree(folder: Path) -> None:
+    """Take the right to write from all but the owner in a folder and all below it: libraries leave it to the umask."""
+    for below, _, names in os.walk(folder):
+        for path in (Path(below), *(Path(below, name) for name in names)):
+            if not path.is_symlink() and path.stat().st_mode & _OTHERS:
+                close_to_others(path)
+
+
 def write_exclusive(path: Path, data: bytes, scratch: Path) -> None:
     """Create `path` with `data` durably, all or nothing.
 
@@ -125,6 +149,7 @@ def commit_tree(staging: Path, final: Path, root: Path) -> None:
     """
     for path in files_below(staging):
         set_read_only(path)
+    close_tree(staging)
     flush_tree(staging)
     durable_folder(final.parent, root)
     try:

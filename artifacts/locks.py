@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from artifacts import fs
+from artifacts import fs, waiting
 from artifacts.errors import StoreBusy
 
-_POLL_S = 0.02
+_POLL_S, _SLOW_POLL_S = 0.02, 0.1
+_clock, _sleep = time.monotonic, time.sleep
 
 
 @contextmanager
@@ -40,25 +41,42 @@ def exclusive(path: Path, timeout_s: float | None = None) -> Iterator[None]:
 def _held(path: Path, kind: int, timeout_s: float | None) -> Iterator[None]:
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if timeout_s is None:
-            fcntl.flock(handle, kind)
-        else:
-            _wait(handle, kind, path, timeout_s)
+        if not wait(handle, path, "the store", kind=kind, timeout_s=timeout_s):
+            found = waiting.holders(handle)
+            raise StoreBusy(
+                f"the store was in use for all of {timeout_s:g} s, by {waiting.in_words(found)}",
+                where=path,
+                fix="try again once the exports, copies or publishers that hold it are done",
+            )
         yield
     finally:
         os.close(handle)
 
 
-def _wait(handle: int, kind: int, path: Path, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait(
+    handle: int,
+    path: Path,
+    what: str,
+    *,
+    kind: int = fcntl.LOCK_EX,
+    timeout_s: float | None = None,
+    say: waiting.Say = waiting.warn,
+) -> bool:
+    """Lock an open file, which is `path`; False when others held it for all of `timeout_s` seconds (None: for ever).
+
+    Waiting is said by `say`: see `artifacts.waiting`. The file's time of change says from then on when it was taken.
+    """
+    current, started = waiting.Waiting(handle, path, what, say), _clock()
     while not try_lock(handle, kind):
-        if time.monotonic() > deadline:
-            raise StoreBusy(
-                f"the store was in use for all of {timeout_s:g} s",
-                where=path,
-                fix="try again once the exports, copies or publishers that hold it are done",
-            )
-        time.sleep(_POLL_S)
+        waited = _clock() - started
+        if timeout_s is not None and waited >= timeout_s:
+            return False
+        current.look(waited)
+        _sleep(_POLL_S if waited < waiting.SAY_AFTER_S else _SLOW_POLL_S)
+    if kind == fcntl.LOCK_EX:
+        with suppress(OSError):  # of another user, or on a disk that cannot be written
+            os.utime(handle)
+    return True
 
 
 def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,6 +157,7 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def main() -> None:
     """Entry point: whatever goes wrong becomes a message on stderr and an exit code."""
+    os.umask(os.umask(0o022) | 0o022)  # others may write nothing that we make, outside the store too
     last_resort.run(app)
 
 

@@ -74,8 +74,12 @@ def new_folder(destination: Path) -> Iterator[Path]:
         raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
     scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
     try:
-        scratch.mkdir(parents=True)
+        fs.make_folders(scratch)
+        mode = scratch.stat().st_mode
+        scratch.chmod(0o700)  # until nobody else may write what is in it
         yield scratch
+        fs.close_tree(scratch)
+        scratch.chmod(mode)
         if destination.exists():
             destination.rmdir()
         scratch.rename(destination)

@@ -131,7 +131,7 @@ class Remote:
         def write() -> bool:
             try:
                 if self._folder is not None:
-                    self._folder.mkdir(parents=True, exist_ok=True)
+                    fs.make_folders(self._folder)
                     for folder in (Path(place).parent, self._folder / _STAGING):
                         fs.durable_folder(folder, self._folder)
                     fs.write_exclusive(Path(place), data, self._folder / _STAGING)

@@ -139,7 +139,7 @@ class SharedStore(Store):
         gone = parts[0] in ("releases", "signatures") and f"releases/{parts[1]}/{version}.retired" in retired
         return not gone and name not in self._unusable and not (self.root / name).exists()
 
-    def write_record(self, path: Path, data: bytes, *, came: bool = False) -> None:
+    def write_record(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
         """Create a record, in the bucket first: there it is decided whose it is.
 
         Raises:
@@ -148,7 +148,7 @@ class SharedStore(Store):
         """
         name = self._name(path)
         if self.bucket.claim(name, data):
-            self._keep(path, data, came=came)
+            self._keep(path, data, came=came, vouched=vouched)
             return
         ((_, theirs),) = self.bucket.read_each([name])
         if isinstance(theirs, ReplicaError):
@@ -160,10 +160,10 @@ class SharedStore(Store):
         if path.suffix != ".retired":  # a release that another host has retired is what we wanted
             raise FileExistsError(path)
 
-    def _keep(self, path: Path, data: bytes, *, came: bool) -> None:
+    def _keep(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
         """Put a record of the bucket here, unless it is here already."""
         try:
-            super().write_record(path, data, came=came)
+            super().write_record(path, data, came=came, vouched=vouched)
         except FileExistsError:
             self.keep_record(path)
 
@@ -187,10 +187,10 @@ class SharedStore(Store):
         for ref in manifest.objects():
             self._send(ref)
 
-    def _commit(self, manifest: Manifest, *, came: bool = False) -> None:
+    def _commit(self, manifest: Manifest, *, came: bool = False, vouched: bool = False) -> None:
         self.require_objects(manifest)
         self._send_objects(manifest)
-        super()._commit(manifest, came=came)
+        super()._commit(manifest, came=came, vouched=vouched)
 
     def check(self, ref: ArtifactRef) -> None:
         """As in any store; an object that is missing or damaged here comes from the bucket, if that has it.

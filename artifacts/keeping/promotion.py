@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,7 +12,6 @@ from artifacts.limits import LARGEST_NUMBER
 from artifacts.manifest import Manifest
 from artifacts.names import check_alias
 from artifacts.records import dump
-from artifacts.refs import digest_file
 from artifacts.store import aliases, layout
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.policy import read_policy
@@ -38,7 +38,7 @@ def promote(
     now. `force` promotes a rejected release, and needs `why`.
 
     Raises:
-        ReleaseNotFound, ObjectMissing: there is no such release, or it is not whole.
+        ReleaseNotFound, ObjectMissing, ObjectDamaged: there is no such release, or it is not what was published.
         ReleaseDiffers, TableError: it is not what it says it is.
         ReleaseRejected: it failed a gate and `force` is not set.
         SignatureRequired: the store's policy asks for a signature; force does not help.
@@ -65,7 +65,8 @@ def rollback(store: Store, model: str, alias: str, *, why: str | None = None) ->
     """Point `alias` of `model` back to the release it pointed to before its last promotion that is not undone yet.
 
     Raises:
-        AliasNotFound, NothingToRollBack, ReleaseNotFound, ObjectMissing, SignatureRequired, AliasMoved, DamagedAlias.
+        AliasNotFound, NothingToRollBack, ReleaseNotFound, SignatureRequired, AliasMoved, DamagedAlias.
+        ObjectMissing, ObjectDamaged.
     """
     store.refresh()
     with store.reading():
@@ -92,7 +93,7 @@ def _move(
     why: str | None,
     seen: int | None,
 ) -> Move:
-    store.require_objects(manifest)
+    store.prove(manifest)
     check_release(store, manifest)
     store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
     keys = read_policy(store.root).promotion.require_signature
@@ -110,7 +111,7 @@ def _move(
         )
     if seen is not None and seen != last:
         raise _moved(folder, before)
-    digest = digest_file(layout.manifest_path(store.root, manifest.model, manifest.version))
+    digest = hashlib.sha256(manifest.to_bytes()).hexdigest()
     if action == "promote" and before is not None and (before.version, before.manifest) == (manifest.version, digest):
         store.keep_record(folder / f"{before.number}.json")
         return Move(before, before, moved=False)

@@ -25,17 +25,22 @@ _SHARD = 1000
 
 
 class LedgerEntry(Frozen):
-    """`path`, relative to the store, was written with these bytes; `came` are releases that were not published here."""
+    """`path`, relative to the store, was written with these bytes.
+
+    `came` are releases that were not published here; `vouched` are those that a run of this store made, or that were
+    signed here.
+    """
 
     format: Literal[1] = 1
     number: Number
     path: RelativePath
     sha256: Sha256
-    # Left out of all others, as before releases from elsewhere were told apart.
+    # Both are left out where they are not so, as entries before were written without them.
     came: bool = Field(default=False, exclude_if=lambda came: not came)
+    vouched: bool = Field(default=False, exclude_if=lambda vouched: not vouched)
 
 
-def append(root: Path, path: Path, *, came: bool = False) -> None:
+def append(root: Path, path: Path, *, came: bool = False, vouched: bool = False) -> None:
     """Note that `path`, a record that is durable by now, was put into the store in `root`."""
     relative, digest = path.relative_to(root).as_posix(), digest_file(path)
     while True:
@@ -45,7 +50,7 @@ def append(root: Path, path: Path, *, came: bool = False) -> None:
         if before != place.parent and before.is_dir():
             fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
         try:
-            entry = LedgerEntry(number=number, path=relative, sha256=digest, came=came)
+            entry = LedgerEntry(number=number, path=relative, sha256=digest, came=came, vouched=vouched)
             fs.write_exclusive(place, dump(entry), root / "staging")
         except FileExistsError:
             continue  # another process noted something at the same time
@@ -54,13 +59,31 @@ def append(root: Path, path: Path, *, came: bool = False) -> None:
 
 def ensure(root: Path, path: Path) -> None:
     """Note `path` durably unless it is noted: who put it into the store may have been killed before it did."""
-    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
-    places = (entry_path(root, number) for number in numbers(root))
-    noted = next((place for place in places if place.exists() and wanted in place.read_bytes()), None)
+    noted = next(_entries_of(root, path), None)
     if noted is None:
         append(root, path)
     else:
-        fs.keep(noted, root)
+        fs.keep(entry_path(root, noted), root)
+
+
+def is_vouched(root: Path, path: Path) -> bool:
+    """Whether `path` has the bytes that somebody at this store vouched for."""
+    digest = digest_file(path)
+    for number in _entries_of(root, path):
+        with suppress(FileNotFoundError, DamagedLedger):  # `clipsmith verify` reports it
+            entry = read(root, number)
+            if entry.vouched and entry.sha256 == digest:
+                return True
+    return False
+
+
+def _entries_of(root: Path, path: Path) -> Iterator[int]:
+    """The numbers of the entries that speak of `path`, in order."""
+    wanted = f'"path":"{path.relative_to(root).as_posix()}"'.encode()
+    for number in numbers(root):
+        place = entry_path(root, number)
+        if place.exists() and wanted in place.read_bytes():
+            yield number
 
 
 def entries(root: Path) -> Iterator[LedgerEntry]:

@@ -10,12 +10,19 @@ from typing import Literal
 from pydantic import Field
 
 from artifacts import limits
-from artifacts.errors import DamagedSignature, SignatureInvalid, SignatureRequired, StoreError
+from artifacts.errors import (
+    ConfigError,
+    DamagedSignature,
+    KeyUnusable,
+    SignatureInvalid,
+    SignatureRequired,
+    StoreError,
+)
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.names import ModelName, Number
 from artifacts.records import dump, parse, read_bytes
-from artifacts.store import layout, signing
+from artifacts.store import layout, ledger, signing
 from artifacts.store.policy import read_policy
 from artifacts.store.store import Store
 from artifacts.store.who import current_user
@@ -35,17 +42,20 @@ class SignatureRecord(Frozen):
 
 
 def sign(store: Store, manifest: Manifest, private_key: Path, password: str | None) -> SignatureRecord:
-    """Sign a release and keep the signature beside it.
+    """Sign a release and keep the signature beside it; from then on this store vouches for it.
 
     Raises:
         KeyUnusable: the key cannot be used.
         ConfigError: the store's policy cannot be understood.
+        ObjectMissing, ObjectDamaged: the release is not what was published.
         StoreError: the release has as many signatures as are kept.
     """
     read_policy(store.root)
-    bundle = signing.sign(manifest, manifest.to_bytes(), private_key, password).decode()
     with store.reading():
-        store.keep_record(layout.manifest_path(store.root, manifest.model, manifest.version))
+        store.prove(manifest)
+        bundle = signing.sign(manifest, manifest.to_bytes(), private_key, password).decode()
+        path = layout.manifest_path(store.root, manifest.model, manifest.version)
+        store.keep_record(path)
         folder = layout.signature_folder(store.root, manifest.model, manifest.version)
         while True:
             record = SignatureRecord(
@@ -60,6 +70,7 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
                 store.write_record(folder / f"{record.number}.json", dump(record))
             except FileExistsError:
                 continue  # somebody else signed at the same time
+            ledger.append(store.root, path, vouched=True)
             return record
 
 
@@ -95,6 +106,18 @@ def parse_signature(data: bytes, where: object) -> SignatureRecord:
     )
 
 
+def check(store: Store, manifest: Manifest, public_keys: Iterable[Path]) -> SignatureRecord:
+    """As `require_signature`, once every byte of the release has been hashed: that is what the signature speaks of.
+
+    Raises:
+        ObjectMissing, ObjectDamaged: the release is not what was published.
+        SignatureRequired, KeyUnusable, DamagedSignature.
+    """
+    with store.reading():
+        store.prove(manifest)
+        return require_signature(store, manifest, public_keys)
+
+
 def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Path]) -> SignatureRecord:
     """The first signature of the release that one of the keys made.
 
@@ -104,6 +127,19 @@ def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Pa
     """
     records = signatures(store.root, manifest.model, manifest.version)
     return first_of(records, manifest, public_keys, where=store.root)
+
+
+def vouched(store: Store, manifest: Manifest) -> bool:
+    """Whether the store's owner answers for a release: it was made or signed here, or a key signed it that promotions
+    ask for."""
+    if ledger.is_vouched(store.root, layout.manifest_path(store.root, manifest.model, manifest.version)):
+        return True
+    try:
+        keys = read_policy(store.root).promotion.require_signature
+        require_signature(store, manifest, [store.root / key for key in keys])
+    except (ConfigError, DamagedSignature, KeyUnusable, SignatureRequired):
+        return False
+    return True
 
 
 def first_of(

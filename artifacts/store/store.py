@@ -52,6 +52,7 @@ from artifacts.records import dump, parse, read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, tombstones
 from artifacts.store.mounts import refuse_network
+from artifacts.store.permissions import keep_others_out, keep_private
 
 FORMAT: Literal[1] = 1
 BUCKET_VARIABLE = "CLIPSMITH_BUCKET"
@@ -89,6 +90,7 @@ class Store:
             DamagedHeader: the store is of another format, or its header is damaged.
             StoreReadOnly: `writable` and the folder cannot be written.
             UnsupportedFileSystem: `writable` and the folder is on a network file system.
+            StoreOpenToOthers: other users may write in it, and we cannot change that.
             ConfigError: `writable` and the store is a bucket's working copy, which only `open_store` may write.
         """
         root, identity = look_into(root, writable=writable)
@@ -256,7 +258,7 @@ class Store:
                 sequence = min(1 + highest, limits.LARGEST_SEQUENCE)
                 manifest = build(self._next_version(model), sequence)
                 try:
-                    self._commit(manifest)
+                    self._commit(manifest, vouched=True)
                 except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
                     continue
                 return manifest, True
@@ -352,25 +354,43 @@ class Store:
                     fix=_MAKE_AGAIN,
                 )
 
-    def _commit(self, manifest: Manifest, *, came: bool = False) -> None:
+    def prove(self, manifest: Manifest) -> None:
+        """Make sure that every byte of a release is here as it was published, for whoever vouches for it: all are
+        hashed, now, as size and times can be forged. Inside `reading()`.
+
+        Raises:
+            ObjectMissing, ObjectDamaged.
+        """
+        self.require_objects(manifest)
+        files = {(file.object, file.member): file for file in manifest.files}.values()
+
+        def check(file: ReleaseFile) -> None:
+            path = layout.object_folder(self.root, file.object) / file.member
+            if path.is_symlink() or digest_file(path) != file.sha256:
+                raise self._damaged(manifest, file)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            list(pool.map(check, sorted(files, key=lambda file: -file.size)))
+
+    def _commit(self, manifest: Manifest, *, came: bool = False, vouched: bool = False) -> None:
         self.require_objects(manifest)
         for ref in manifest.objects():
             fs.keep(layout.object_folder(self.root, ref.digest), self.root)
         path, data = self._manifest_path(manifest), manifest.to_bytes()
         Manifest.from_bytes(data, where=path)  # what nobody could read is not written
-        self.write_record(path, data, came=came)
+        self.write_record(path, data, came=came, vouched=vouched)
 
-    def write_record(self, path: Path, data: bytes, *, came: bool = False) -> None:
+    def write_record(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
         """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
 
-        `came` says of a release that it was not published here.
+        `came` says of a release that it was not published here, `vouched` that a run of this store made it.
 
         Raises:
             FileExistsError: there is one in its place; nothing was changed.
         """
         fs.durable_folder(path.parent, self.root)
         fs.write_exclusive(path, data, self.root / "staging")
-        ledger.append(self.root, path, came=came)
+        ledger.append(self.root, path, came=came, vouched=vouched)
 
     def keep_record(self, path: Path) -> None:
         """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""
@@ -551,7 +571,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
     """The absolute path and the identity of the store in `root`; when `writable`, an empty one is made if need be.
 
     Raises:
-        NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
+        NotAStore, StoreReadOnly, UnsupportedFileSystem, StoreOpenToOthers: see `Store.open`.
     """
     root = Path(root).expanduser().absolute()
     _refuse_long(root)
@@ -566,6 +586,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         ) from error
     except OSError as error:
         raise DamagedHeader(f"the store's header cannot be read: {error}", where=header) from error
+    keep_others_out(root)
     return root, content.id
 
 
@@ -595,7 +616,9 @@ def _prepare(root: Path) -> None:
                 fs.durable_folder(root / folder, root)
         if not (root / layout.HEADER).exists():
             _write_header(root)
-        (root / layout.PUBLISH_LOCK).touch()
+        keep_private(root / "staging")
+        if not (root / layout.PUBLISH_LOCK).exists():  # else its time says since when it is held
+            (root / layout.PUBLISH_LOCK).touch(mode=0o644)
         probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
         probe.touch()
         probe.unlink(missing_ok=True)  # a collector may have been faster

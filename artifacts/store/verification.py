@@ -27,6 +27,7 @@ from artifacts.errors import (
 from artifacts.manifest import Manifest
 from artifacts.refs import ArtifactRef, FileEntry, digest_file
 from artifacts.store import aliases, index, layout, ledger, signatures, tombstones
+from artifacts.store.permissions import open_to_others
 from artifacts.store.policy import read_policy
 from artifacts.store.release_check import brought, check_release
 from artifacts.store.store import Store
@@ -102,7 +103,7 @@ def look_through(store: Store, progress: Progress | None = None) -> tuple[Verifi
     root = store.root
     with store.reading():
         releases, problems = _manifests(store)
-        problems += [*_records(root), *_ledger(root), *_policy(root)]
+        problems += [*_records(root), *_ledger(root), *_policy(root), *_open(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
     first = {problem.where: problem for problem in reversed(problems)}  # one thing may be found out in several ways
@@ -228,6 +229,12 @@ def _policy(root: Path) -> Iterator[Problem]:
         read_policy(root)
     except ConfigError as error:
         yield Problem("damaged", _relative(root, Path(error.where or root / layout.POLICY)), error.what)
+
+
+def _open(root: Path) -> Iterator[Problem]:
+    """Others may write nowhere: what is there could be anybody's."""
+    for path in open_to_others(root):
+        yield Problem("damaged", _relative(root, path), "other users may write it: `chmod go-w`")
 
 
 def _lost(known: Sequence[int]) -> Iterator[int]:

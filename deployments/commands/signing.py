@@ -27,7 +27,7 @@ def sign(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign a release with an elliptic-curve key and keep the signature beside it."""
+    """Check every byte of a release, sign it with an elliptic-curve key and keep the signature beside it."""
     opened = open_to_change(store)
     manifest = opened.find(ref)
     check_release(opened, manifest)
@@ -42,10 +42,10 @@ def check_signature(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that the owner of a key signed a release. Exits with 1 if not. `verify` checks the bytes."""
+    """Check that the owner of a key signed a release, and every byte of it. Exits with 1 if not."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
-    record = signatures.require_signature(opened, manifest, [key])
+    record = signatures.check(opened, manifest, [key])
     text = f"[bold]{manifest.ref}[/] is signed by the owner of {key.name}: signature {record.number}"
     _print(record, f"{text}, recorded for {record.who} at {moment(record.created)}", as_json)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from artifacts.locks import wait
 
 
 @contextmanager
@@ -14,6 +15,7 @@ def home_lock(name: str) -> Iterator[None]:
 
     home = get_current_settings().home
     home.mkdir(parents=True, exist_ok=True)
-    with (home / f"clipsmith-{name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = home / f"clipsmith-{name}.lock"
+    with path.open("a") as lock:
+        wait(lock.fileno(), path, "the Prefect home, which another process is changing")
         yield

@@ -6,29 +6,32 @@ containers that do not share the host's files.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 from prefect.settings import get_current_settings
 
 from artifacts.errors import DeviceTurnError
-from artifacts.locks import is_at, try_lock
+from artifacts.locks import is_at, wait
+from artifacts.waiting import SAY_AFTER_S
 from tasks.device.gpu import gpu_name
 from tasks.device.gpu_state import gpu_uuid
-from tasks.device.server_turn import server_slot
+from tasks.device.server_turn import SILENCE_S, server_slot
 from tasks.runs.run_log import say
 
 EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
 """Environment variable: the address of an API that lives as long as one command, and so has nobody to share with."""
 CPU, GPU = "cpu", "gpu"
+_clock = time.monotonic
 _FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 """The same for every process of the host, whatever its user, HOME or TMPDIR."""
+_MODE = 0o644
+"""Reading is enough to lock a file."""
 
 
 def device_key(device: str) -> str:
@@ -54,34 +57,50 @@ def device_turn(key: str) -> Iterator[None]:
     Raises:
         DeviceTurnError: the lock's file or the server's limit cannot be used; nothing has been measured yet.
     """
-
-    @cache
-    def waiting() -> None:
-        """Say once that we wait."""
-        say(f"another benchmark is using the {key.partition('-')[0].upper()}: waiting")
-
-    with _host_lock(key, waiting) as file:
+    with _host_lock(key) as file:
         api = _server()
         if api is None:
             yield
             return
-        with server_slot(_limit_name(key), api, file, waiting):
+        name = _limit_name(key)
+        with server_slot(name, api, file, _Waiting(f"{_turn(key)} ({name} of {api})").say):
             yield
+
+
+def _turn(key: str) -> str:
+    return f"the turn to benchmark on the {key.partition('-')[0].upper()}"
+
+
+class _Waiting:
+    """Says once, after two seconds, that we wait for another host or container: of those only the server knows."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._since: float | None = None
+        self._said = False
+
+    def say(self) -> None:
+        """Call this again and again."""
+        self._since = _clock() if self._since is None else self._since
+        if not self._said and _clock() - self._since >= SAY_AFTER_S:
+            self._said = True
+            say(
+                f"waiting for {self._what}: held by a benchmark of another host or container, which loses it once it "
+                f"has given no sign of life for {SILENCE_S:.0f} s; Ctrl-C, or cancelling the run, stops waiting"
+            )
 
 
 # --- the host --------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _host_lock(key: str, waiting: Callable[[], None]) -> Iterator[int]:
+def _host_lock(key: str) -> Iterator[int]:
     """The lock's file, open and locked."""
     path = _FOLDER / f"clipsmith-{key}.lock"
     while True:
         file = _open(path)
         try:
-            if not try_lock(file):
-                waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+            wait(file, path, _turn(key), say=say)
             if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
                 yield file
                 return
@@ -93,24 +112,36 @@ def _open(path: Path) -> int:
     try:
         while True:
             try:
-                # Not O_CREAT: in /tmp the kernel may refuse that for a file of another user.
-                return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                return _open_as_we_may(path)
             except FileNotFoundError:
                 _create(path)
     except OSError as error:
         raise DeviceTurnError(
             f"the lock that keeps benchmarks apart cannot be used: {error.strerror}",
             where=path,
-            expected="a file that every user of this machine may write, or nothing there",
+            expected="a file that every user of this machine may read, or nothing there",
             fix="remove what is there, and see that new files can be made in this folder",
         ) from error
 
 
+def _open_as_we_may(path: Path) -> int:
+    """To write where it is ours: who can only read it takes turns as well, and leaves no note for the next."""
+    # Not O_CREAT: in /tmp the kernel may refuse that for a file of another user.
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        file = os.open(path, os.O_RDWR | flags)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | flags)
+    with suppress(PermissionError):  # one of before, which anybody may write
+        os.fchmod(file, _MODE)
+    return file
+
+
 def _create(path: Path) -> None:
-    """Make the file so that all users may write it from the moment that it has its name."""
+    """For all users to read, from the first moment that it has its name."""
     file, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
-        os.fchmod(file, 0o666)
+        os.fchmod(file, _MODE)
         with suppress(FileExistsError):
             os.link(name, path)
     finally:

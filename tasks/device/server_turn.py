@@ -60,8 +60,9 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
                 fix="see to the server and start the run again: what was computed is found in the cache",
             ) from error
         lease = held.cleanup_lease_ids[-1]
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{api} {lease}".encode(), 0)
+        with suppress(OSError):  # not in a file of another user: the server finds out by itself that we are gone
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"{api} {lease}".encode(), 0)
         try:
             with _signs_of_life(name, lease):
                 yield

@@ -19,6 +19,7 @@ from artifacts import limits, places
 from artifacts.config_files import SOUND_JSON, mapping, read_file
 from artifacts.errors import (
     BadWeights,
+    CheckpointChanged,
     CheckpointError,
     CheckpointNotFound,
     CheckpointUnreachable,
@@ -33,6 +34,7 @@ from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
 from artifacts.records import read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
+from artifacts.store import signatures
 from artifacts.store.store import Store, active_store
 from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
 from tasks.checkpoints.hub_name import typed_name
@@ -350,16 +352,22 @@ def _pinned(path: Path, digest: str) -> PinnedFile:
 def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tuple[Manifest, bool]:
     """The release that recorded exactly this checkpoint, and whether this store vouches for it.
 
-    `modelopt_state.pth` is a pickle. It is passed on only when a release of this store records its digest. The manifest
-    beside an exported checkpoint could have been written by anyone: it says which release this is, and the state
-    is made anew from the weights and the recorded amax.
+    `modelopt_state.pth` is a pickle. It is passed on only when a release that was made or signed in this store records
+    its digest. Others could have been written by anyone, as the manifest beside an exported checkpoint: they say which
+    release this is, and the state is made anew from the weights and the recorded amax.
     """
     digests = {places.within(places.CHECKPOINT, file.path): file.sha256 for file in files}
-    known = [(manifest, True) for manifest in store.readable()]
-    for manifest, vouched in (*known, *((manifest, False) for manifest in _exported_manifest(folder))):
+
+    def recorded_by(manifest: Manifest) -> bool:
         recorded = {file.path: file.sha256 for file in manifest.files}
-        if all(recorded.get(path) == digest for path, digest in digests.items()):
-            return manifest, vouched
+        return all(recorded.get(path) == digest for path, digest in digests.items())
+
+    known = [manifest for manifest in store.readable() if recorded_by(manifest)]
+    for manifest in known:
+        if signatures.vouched(store, manifest):
+            return manifest, True
+    for manifest in (*known, *filter(recorded_by, _exported_manifest(folder))):
+        return manifest, False
     raise UnsafeCheckpoint(
         f"{STATE_FILE} is a pickle that no release vouches for",
         where=folder / STATE_FILE,
@@ -571,7 +579,12 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
         with store.staging() as staging:
             for file in snapshot.files:
                 shutil.copyfile(snapshot.root / file.path, staging / file.path)
-            return store.add(places.CHECKPOINT, staging)
+            if store.add(places.CHECKPOINT, staging) != ref:  # whatever size and times say
+                raise CheckpointChanged(
+                    "the checkpoint changed while it was being used",
+                    where=snapshot.root,
+                    fix="run again once it is complete",
+                ) from None
     return ref
 
 

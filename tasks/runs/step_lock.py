@@ -6,7 +6,6 @@ waits, and then finds the first one's result. Prefect's own lock is a file that 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -16,11 +15,11 @@ from pathlib import Path
 
 from prefect.locking.protocol import LockManager
 
-from artifacts.locks import is_at, try_lock
+from artifacts.locks import is_at, wait
 from artifacts.store.store import active_store
 from tasks.runs.run_log import say
 
-_POLL_S = 0.1
+_WHAT = "the result of the next step, at which another run is"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class StepLock(LockManager):
         except FileNotFoundError:
             return True
         try:
-            return _flock(file, None if timeout is None else time.monotonic() + timeout)
+            return wait(file, path, _WHAT, timeout_s=timeout, say=say)
         finally:
             os.close(file)
 
@@ -110,7 +109,7 @@ def _drop_left_over(key: str) -> None:
 def _acquire(key: str, holder: str, timeout: float | None, thread: int | None) -> bool:
     path = _path(key)
     deadline = None if timeout is None else time.monotonic() + timeout
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o755, exist_ok=True)
     while (file := _lock(path, deadline)) is not None:
         if is_at(file, path):
             _held[key, holder] = _Held(file, path, thread)
@@ -133,22 +132,10 @@ def _lock(path: Path, deadline: float | None) -> int | None:
     """The file, open and locked; None when the deadline passed. A process that dies closes it, which frees the lock."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        if _flock(file, deadline):
+        if wait(file, path, _WHAT, timeout_s=None if deadline is None else deadline - time.monotonic(), say=say):
             return file
     except BaseException:
         os.close(file)
         raise
     os.close(file)
     return None
-
-
-def _flock(file: int, deadline: float | None) -> bool:
-    if try_lock(file):
-        return True
-    say("another run is at the next step: waiting for its result")
-    if deadline is None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return True
-    while not (locked := try_lock(file)) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    return locked

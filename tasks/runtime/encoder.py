@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,14 +46,14 @@ class ClipEncoder:
         self._widths: dict[Encoder, int] = {}
         self._profiles: dict[Encoder, BatchProfile] = {}
         self._runners: dict[Encoder, CheckedRunner] = {}
-        with ExitStack() as stack:
+        with ExitStack() as stack, TemporaryDirectory(prefix="clipsmith-engines-") as own:
             for encoder in folder.encoders(precision):
-                engine, profile = folder.engine(encoder, target, precision)
+                engine, profile = folder.engine(encoder, target, precision, Path(own))
                 runner = backend_for(target).runner(engine, f"{encoder} {precision} {target}")
                 self._runners[encoder] = stack.enter_context(runner)
                 self._profiles[encoder] = profile
                 self._widths[encoder] = folder.width(encoder)
-            self._processor = _processor(folder, self._runners.get("text"))
+            self._processor = _processor(folder, Path(own), self._runners.get("text"))
             self._open = stack.pop_all()
 
     def embed_images(self, pictures: Sequence[Image | Path | str]) -> NDArray[np.float32]:
@@ -128,11 +129,11 @@ class ClipEncoder:
         return self._processor.text_inputs(list(texts))
 
 
-def _processor(folder: ReleaseFolder, text: CheckedRunner | None) -> Processor:
+def _processor(folder: ReleaseFolder, own: Path, text: CheckedRunner | None) -> Processor:
     """The release's processor, with the context that its text encoder takes."""
     forms: Mapping[str, Any] = {} if text is None else text.forms
     context = forms["input_ids"][1][1] if forms else 0
-    return Processor(folder.preprocess(), folder.family, context=context, masked=MASK in forms)
+    return Processor(folder.preprocess(own), folder.family, context=context, masked=MASK in forms)
 
 
 def _rgb(picture: Any, place: int) -> Image:

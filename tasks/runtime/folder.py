@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from artifacts import limits, places
 from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
 from artifacts.records import read_bytes
-from artifacts.refs import digest_file
+from artifacts.store.store import room
 from tasks.clip.base import ENCODERS, ClipFamily
 from tasks.engines import backend_for, known_targets
 from tasks.engines.base import BatchProfile
@@ -18,6 +19,7 @@ from tasks.families import family_named
 from tasks.file_names import engine_name, onnx_name
 
 _AGAIN = "export the release again"
+_CHUNK = 1 << 20
 _ONNX_RUNTIME = "onnxruntime"
 _PRECISIONS: tuple[Precision, ...] = ("fp8", "fp16")
 """Best first."""
@@ -93,8 +95,8 @@ class ReleaseFolder:
             )
         return target, precision
 
-    def engine(self, encoder: Encoder, target: str, precision: Precision) -> tuple[Path, BatchProfile]:
-        """What to run for an encoder, checked, and the batches it takes.
+    def engine(self, encoder: Encoder, target: str, precision: Precision, own: Path) -> tuple[Path, BatchProfile]:
+        """What to run for an encoder, copied into the folder `own` and checked, and the batches it takes.
 
         Raises:
             ObjectMissing, ObjectDamaged.
@@ -102,31 +104,38 @@ class ReleaseFolder:
         """
         file = self._find(encoder, engine_name(precision, target)) or self._find(encoder, onnx_name(precision))
         assert file is not None, "chosen among those that the release has"
-        self.check(file.object)
-        path = self.root / file.path
+        self.copy(file.object, own)
+        path = own / file.path
         return path, read_record(path).profile if record_path(path).exists() else BatchProfile()
 
-    def preprocess(self) -> Path:
-        """The folder of the tokenizer and the image processor, checked.
+    def preprocess(self, own: Path) -> Path:
+        """The folder of the tokenizer and the image processor, copied into the folder `own` and checked.
 
         Raises:
             ObjectMissing, ObjectDamaged.
         """
         file = next(file for file in self.manifest.files if file.kind == places.PREPROCESS)
-        self.check(file.object)
-        return self.root / file.path.removesuffix(f"/{file.member}")
+        self.copy(file.object, own)
+        return own / file.path.removesuffix(f"/{file.member}")
 
-    def check(self, digest: str) -> None:
-        """Hash the files of one object.
+    def copy(self, digest: str, own: Path) -> None:
+        """Copy the files of one object into the folder `own`, which is ours alone, and hash what is copied.
+
+        So what is loaded is what was hashed, whoever may write in the release's folder meanwhile.
 
         Raises:
             ObjectMissing, ObjectDamaged.
+            DiskFull: there is no room for the copy.
         """
         for file in (file for file in self.manifest.files if file.object == digest):
             path = self.root / file.path
             if not path.is_file():
                 raise ObjectMissing(f"{file.path} is not in the folder", where=self.root, fix=_AGAIN)
-            if path.stat().st_size != file.size or digest_file(path) != file.sha256:
+            target = own / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with room(own):
+                found = None if path.stat().st_size != file.size else _copy(path, target)
+            if found != file.sha256:
                 raise ObjectDamaged(
                     f"{file.path} is not what was published",
                     where=path,
@@ -145,3 +154,13 @@ class ReleaseFolder:
             expected=f"one of {', '.join(had) or 'none'}",
             fix="make it: `clipsmith optimize` with it among `targets` and `precisions`",
         )
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file; the hex sha256 of the bytes that were copied."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+    return digest.hexdigest()

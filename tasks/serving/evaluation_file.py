@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ def write_evaluation(folder: Path) -> Path:
     (indices, images), (texts, words) = _kept(release, "image"), _kept(release, "text")
     graph = OnnxGraph.load(next((release.root / "text").glob("*.onnx")))
     ports = {port.name: port.shape for port in graph.inputs}
-    processor = Processor(release.preprocess(), release.family, context=ports["input_ids"][0], masked=MASK in ports)
+    with TemporaryDirectory(prefix="clipsmith-preprocess-") as own:
+        preprocess = release.preprocess(Path(own))
+        processor = Processor(preprocess, release.family, context=ports["input_ids"][0], masked=MASK in ports)
     pixels = np.stack([processor.image(dataset.image(index)) for index in indices]).astype(np.float16)
     inputs: dict[str, dict[str, NDArray[Any]]]
     inputs = {"image": {"pixel_values": pixels}, "text": processor.text_inputs(texts)}

@@ -26,6 +26,7 @@ WRONG_INPUT = {
     *("CheckpointError", "CheckpointNotFound", "NotClip", "UnsupportedVariant", "MissingEncoder", "UnsafeCheckpoint"),
     *("BadWeights", "DataError", "DataNotFound", "TooFewSamples", "DegenerateData", "CaptionTooLong", "DataOverlap"),
     *("EngineUnavailable", "Fp8Unavailable", "NotAStore", "StoreReadOnly", "UnsupportedFileSystem", "NotARelease"),
+    "StoreOpenToOthers",
     *(
         "ReleaseNotFound",
         "AmbiguousReference",

@@ -20,7 +20,7 @@ from tests.artifacts.support import add, digest, make_release
 
 SHARED = b"an object that every release has"
 SEAM = (
-    *("make_folder", "write_file", "set_read_only", "flush_file", "flush_folder"),
+    *("make_folder", "write_file", "set_read_only", "close_to_others", "flush_file", "flush_folder"),
     *("link", "rename", "unlink", "remove_folder"),
 )
 """The single operations of `artifacts.fs`."""

@@ -212,7 +212,7 @@ from tests.artifacts.support import add, digest, make_release
 store = open_store(sys.argv[1])
 ref = add(store, b"engine")
 target = bucket.Bucket if {when!r} == "claim" else shared.SharedStore
-setattr(target, {when!r}, lambda *_: os.kill(os.getpid(), 9))
+setattr(target, {when!r}, lambda *_, **__: os.kill(os.getpid(), 9))
 make_release(store, "m", digest("one"), ref)
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], cwd=ROOT, check=False)

@@ -47,7 +47,7 @@ def test_of_four_runs_two_run_at_once_and_one_benchmarks(running: Up) -> None:
         # The times are those of the log, which is a little later than the benchmark's end.
         assert both < BENCHMARK_S / 4, benchmarks
     logs = [run_log(running.api_url, run) for run in runs]
-    waited = [log for log in logs if "another benchmark is using the CPU: waiting" in log]
+    waited = [log for log in logs if "waiting for the turn to benchmark on the CPU" in log]
     assert waited, "nobody had to wait: this has shown nothing"
     print(
         f"benchmarks (s): {[(round(a - benchmarks[0][0], 1), round(b - benchmarks[0][0], 1)) for a, b in benchmarks]}"

@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from artifacts import waiting
 from artifacts.errors import DeviceTurnError
 from tasks.device import device_turn as module
 from tasks.device.device_turn import EMBEDDED_API, device_key, device_turn
@@ -114,7 +114,10 @@ def test_threads_do_not_overlap(key: str) -> None:
     assert (len(most), max(most)) == (80, 1)
 
 
-def test_a_killed_holder_frees_it_at_once_and_waiting_is_said_once(key: str, said: list[str]) -> None:
+def test_a_killed_holder_frees_it_at_once_and_waiting_is_said_once(
+    key: str, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SAY_AFTER_S", 0.0)
     with child(HOLD, key) as holder:
         waiter = in_thread(lambda: turn(key))
         waiter.join(0.5)
@@ -124,22 +127,21 @@ def test_a_killed_holder_frees_it_at_once_and_waiting_is_said_once(key: str, sai
         waiter.join(10)
         assert time.monotonic() - killed < 2
     assert not waiter.is_alive()
-    assert said == ["another benchmark is using the TEST: waiting"]
+    (message,) = said
+    place = lock_file(key)
+    assert message.startswith(f"waiting for the turn to benchmark on the TEST ({place}): held by process {holder.pid} ")
 
 
-def test_waiting_for_the_host_and_then_for_the_server_is_said_once(
+def test_waiting_for_another_host_is_said_once_after_two_seconds(
     said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def waits(*arguments: Any) -> Iterator[int]:
-        arguments[-1]()
-        yield 0
-
-    monkeypatch.setattr(module, "_host_lock", waits)
-    monkeypatch.setattr(module, "server_slot", waits)
-    monkeypatch.setattr(module, "_server", lambda: "http://server/api")
-    turn("gpu-1a2b")
-    assert said == ["another benchmark is using the GPU: waiting"]
+    now = 0.0
+    monkeypatch.setattr(module, "_clock", lambda: now)
+    wait = module._Waiting("the turn")
+    for now in (0.0, 1.9, 2.0, 99.0):  # noqa: B007  (the clock above reads it)
+        wait.say()
+    (message,) = said
+    assert message.startswith("waiting for the turn: held by a benchmark of another host or container, which loses it")
 
 
 def test_two_devices_do_not_wait_for_each_other(key: str, said: list[str]) -> None:
@@ -167,23 +169,29 @@ def test_a_turn_is_not_inherited(key: str) -> None:
 # --- the file ----------------------------------------------------------------------------------------------
 
 
-def test_every_user_may_use_the_file(key: str) -> None:
-    before = os.umask(0o077)
+@pytest.mark.parametrize("mask", [0o077, 0o000])
+@pytest.mark.parametrize("before", [None, 0o666], ids=["none", "of before"])
+def test_every_user_may_use_the_file_and_none_may_write_to_it(key: str, mask: int, before: int | None) -> None:
+    if before is not None:
+        lock_file(key).touch()
+        lock_file(key).chmod(before)
+    usual = os.umask(mask)
     try:
         turn(key)
     finally:
-        os.umask(before)
-    assert lock_file(key).stat().st_mode & 0o7777 == 0o666
+        os.umask(usual)
+    assert lock_file(key).stat().st_mode & 0o7777 == 0o644
     assert [path.name for path in lock_file(key).parent.glob(f"*{key}*")] == [lock_file(key).name]
 
 
 def test_a_file_of_another_user_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder for everyone the kernel (fs.protected_regular) refuses O_CREAT for it, even to root."""
+    """In a folder for everyone the kernel (fs.protected_regular) refuses O_CREAT for it, even to root; it can be read
+    only, and nothing is noted in it for the next."""
     lock_file(key).touch()
     real = os.open
 
     def protected(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
-        if flags & os.O_CREAT and Path(path) == lock_file(key):
+        if flags & (os.O_CREAT | os.O_RDWR) and Path(path) == lock_file(key):
             raise PermissionError(13, "Permission denied")
         return real(path, flags, mode, **options)
 

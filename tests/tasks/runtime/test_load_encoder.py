@@ -232,3 +232,28 @@ def test_a_closed_encoder_says_so(demo_export: Path) -> None:
     encoder.close()
     with pytest.raises(MissingEncoder, match="it is closed"):
         encoder.embed_texts(["seven"])
+
+
+def test_what_is_loaded_is_what_was_hashed(
+    demo_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[Image.Image]
+) -> None:
+    """Files that somebody changes between the two are of no effect, whatever becomes of their size and times."""
+    from tasks.runtime import folder as module
+
+    shutil.copytree(demo_export, tmp_path / "release")
+    copy = module._copy
+
+    def changed_afterwards(source: Path, target: Path) -> str:
+        digest = copy(source, target)
+        source.chmod(0o644)
+        source.write_bytes(b"\0" * source.stat().st_size)
+        return digest
+
+    monkeypatch.setattr(module, "_copy", changed_afterwards)
+    with load_encoder(tmp_path / "release", target="onnxruntime") as encoder:
+        embeddings = encoder.embed_images(pictures[:2]), encoder.embed_texts(TEXTS)
+    with load_encoder(demo_export, target="onnxruntime") as encoder:
+        assert np.array_equal(embeddings[0], encoder.embed_images(pictures[:2]))
+        assert np.array_equal(embeddings[1], encoder.embed_texts(TEXTS))
+    with pytest.raises(ObjectDamaged):
+        load_encoder(tmp_path / "release", target="onnxruntime")
