@@ -21,6 +21,7 @@ from typing import Any, TextIO, cast
 
 from artifacts.errors import ClipsmithError, ConfigError, NotPermitted, OutputLost
 from artifacts.exit_codes import ExitCode
+from artifacts.inert import visible
 from deployments.printing.console import print_error, stderr
 
 Code = str | int | None
@@ -87,7 +88,7 @@ def write_log(error: BaseException) -> Path | None:
                 continue  # in a shared folder for temporary files somebody else may have made it
             number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+                file.write(visible(text, lines=True))
             for old in sorted(folder.glob("*.log"))[:-KEPT]:
                 old.unlink(missing_ok=True)
             return folder / name
@@ -149,7 +150,7 @@ def _tell(error: Exception) -> ExitCode:
     kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
     with suppress(OSError):
         line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
-        stderr().print(f"{line}; {kept}", markup=False, style="red")
+        stderr().line((f"{line}; {kept}", "red"))
     return ExitCode.FAILED
 
 

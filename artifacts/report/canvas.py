@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec
 
+from artifacts.inert import visible
+
 FP_COLOURS = {"fp32": "#475569", "fp16": "#94a3b8", "fp8": "#1d4ed8"}
 OTHER, INK, QUIET, LINE = "#64748b", "#1f2937", "#5b6675", "#d9dee5"
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
@@ -106,6 +108,7 @@ def _svg(figure: Any) -> str:
     stream = io.StringIO()
     # Without these the file would hold its date and a link to its maker.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = stream.getvalue()
+    svg = visible(stream.getvalue(), lines=True)
+    # Names are in it as XML wants them; what XML cannot hold at all, and what draws on a name, goes here.
     # The prologue names a DTD on the web; the fonts are those of the page around the plot.
     return svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
