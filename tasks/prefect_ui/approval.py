@@ -104,8 +104,9 @@ def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
     names = list(dict.fromkeys(name for found in figures for name in found))
     if names:
         heads = [markdown(m.ref) for m in (now, new) if m is not None]
-        rows = [f"| {markdown(name)} | " + " | ".join(_shown(found.get(name)) for found in figures) + " |" for name in names]
-        yield "\n".join([f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|", *rows])
+        rows = [[markdown(name), *(_shown(found.get(name)) for found in figures)] for name in names]
+        lines = (f"| {' | '.join(cells)} |" for cells in (["", *heads], ["---"] * (len(heads) + 1), *rows))
+        yield "\n".join(lines)
 
 
 def _shown(figure: Measurement | None) -> str:
