@@ -25,7 +25,7 @@ _HIDDEN = (
 _ANY = re.compile(f"[{_HIDDEN}]")
 _BUT_LINES = re.compile(rf"(?!\n)[{_HIDDEN}]")
 _MARKDOWN = re.compile(
-    r"[\\`*\[\]|~#$]|(?<!\w)_|_(?!\w)"  # an underscore inside a word is one
+    r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is one
     r"|(?<=\bwww)\.|:(?=//)|@(?=[\w-]+\.)"  # GitHub's dialect makes links of bare addresses
     r"|^(?:[-+=]|\d+(?=[.)])(?:[.)]))",  # a list, a heading's underline
     re.IGNORECASE,

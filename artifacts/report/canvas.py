@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec
@@ -56,9 +56,18 @@ def drawn_once(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
 
     @wraps(plot)
     def look_up(*values: _P.args, **named: _P.kwargs) -> str | None:
-        return drawn(json.dumps(([_sorted(value) for value in values], named)))
+        return drawn(json.dumps(([_sorted(_shown(value)) for value in values], named)))
 
     return look_up
+
+
+def _shown(value: object) -> object:
+    """With every text in it visible: fonts fail on half a character, and XML has no place for a control."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _sorted(value: object) -> object:
@@ -109,6 +118,5 @@ def _svg(figure: Any) -> str:
     # Without these the file would hold its date and a link to its maker.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = visible(stream.getvalue(), lines=True)
-    # Names are in it as XML wants them; what XML cannot hold at all, and what draws on a name, goes here.
     # The prologue names a DTD on the web; the fonts are those of the page around the plot.
     return svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)

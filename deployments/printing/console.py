@@ -93,7 +93,13 @@ def print_errors(errors: Iterable[ClipsmithError]) -> None:
 
 def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -> Lines:
     """A table without lines; a column whose name starts with `>` is right-aligned, those in `whole` are cut last."""
-    table = Lines(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Lines(
+        title=None if title is None else visible(title),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     for column in columns:
         name = visible(column.removeprefix(">"))
         table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name in whole)

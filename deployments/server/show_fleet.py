@@ -19,7 +19,7 @@ _COLUMN = 16  # characters of what a line is about
 
 def print_starting(address: str) -> None:
     """That it takes a moment."""
-    stdout().print(f"starting a Prefect server and a worker on {address} ...", style="dim")
+    stdout().line((f"starting a Prefect server and a worker on {address} ...", "dim"))
 
 
 def print_stopped() -> None:

@@ -201,7 +201,7 @@ def _stability(found: Sequence[Stability]) -> Iterator[str]:
     for item in found:
         different = f"{item.differing:,} of {item.elements:,} elements differ, by {item.max_abs:.3g} at most"
         result = different if item.differing else f"bit-identical in {counted(item.runs, 'run')}"
-        yield f"| {item.encoder} | {item.target} | {item.precision} | {item.compared} | {result} |"
+        yield f"| {' | '.join(map(text, (item.encoder, item.target, item.precision, item.compared, result)))} |"
     yield ""
 
 
