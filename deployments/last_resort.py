@@ -156,7 +156,7 @@ def _tell(error: Exception) -> ExitCode:
     kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
     with suppress(OSError):
         line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
-        stderr().line((f"{line}; {kept}", "red"))
+        stderr().say((f"{line}; {kept}", "red"))
     return ExitCode.FAILED
 
 

@@ -142,7 +142,7 @@ def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> 
     if as_json:
         print_json({"ref": manifest.ref, "report": str(path)})
     else:
-        stdout().line(str(path))
+        stdout().say(str(path))
 
 
 def _finish(errors: Sequence[ClipsmithError]) -> None:

@@ -54,4 +54,4 @@ def _print(record: SignatureRecord, parts: Sequence[Part], as_json: bool) -> Non
         about = record.model_dump(mode="json", include={"number", "who", "created"})
         print_json({"ref": f"{record.model}@{record.version}"} | about)
     else:
-        stdout().line(*parts)
+        stdout().say(*parts)

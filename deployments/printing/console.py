@@ -42,7 +42,7 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
-    def line(self, *parts: Part) -> None:
+    def say(self, *parts: Part) -> None:
         """Print one line, whatever is in its parts, and however long it is."""
         self.print(line(*parts), soft_wrap=True)
 

@@ -51,7 +51,7 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 
 def print_exported(manifest: Manifest, files: Sequence[str], folder: Path) -> None:
     """Where an export went."""
-    stdout().line(f"{manifest.ref}: {len(files)} files in {folder}")
+    stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
 
 
 def print_release(
@@ -61,16 +61,16 @@ def print_release(
     console = stdout()
     suffix = {True: " (new)", False: " (unchanged: published before)", None: ""}[new]
     console.print()
-    console.line((manifest.ref, "bold"), f"{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
+    console.say((manifest.ref, "bold"), f"{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
     if standing is not None:
         _print_standing(console, standing)
     provenance = manifest.provenance
-    console.line(
+    console.say(
         f"{provenance.source.name} at {provenance.source.revision[:12]}, recipe {provenance.recipe}, ",
         f"evaluated on {provenance.evaluation.source}, {provenance.evaluation.samples} samples",
     )
     for finding in findings(manifest.tables, manifest.gates, manifest.provenance.notes):
-        console.line("  ", (f"{finding.title}: {finding.figure}", "bold"), f". {finding.detail}")
+        console.say("  ", (f"{finding.title}: {finding.figure}", "bold"), f". {finding.detail}")
     if manifest.gates:
         print_gates(console, manifest.gates)
     _print_calibration(console, manifest)
@@ -79,15 +79,15 @@ def print_release(
     _print_latency(console, manifest)
     if any(file.path == places.REPORT for file in manifest.files):
         console.print()
-        console.line(f"report: {store.read(manifest, places.REPORT)}")
+        console.say(f"report: {store.read(manifest, places.REPORT)}")
 
 
 def _print_standing(console: Terminal, standing: Standing) -> None:
     if standing.aliases:
-        console.line("aliases: ", (", ".join(standing.aliases), "bold"))
+        console.say("aliases: ", (", ".join(standing.aliases), "bold"))
     for record in standing.signatures:
         about = f"signature {record.number}: {record.who}, {moment(record.created)}"
-        console.line(f"{about} (a claim: `clipsmith check-signature` checks it)")
+        console.say(f"{about} (a claim: `clipsmith check-signature` checks it)")
 
 
 def print_gates(console: Terminal, results: Sequence[GateResult]) -> None:
@@ -110,7 +110,7 @@ def _print_calibration(console: Terminal, manifest: Manifest) -> None:
     if rows:
         console.print(table)
     for sentence in sentences(manifest.tables.get("sufficiency", ())):
-        console.line(f"calibration samples, {sentence}")
+        console.say(f"calibration samples, {sentence}")
 
 
 def _print_sizes(console: Terminal, manifest: Manifest) -> None:
@@ -155,4 +155,4 @@ def _print_latency(console: Terminal, manifest: Manifest) -> None:
         table.add_row(*cells, *times, f"{row['status']}{speedup}")
     console.print(table)
     for target, note in dict.fromkeys((row["target"], row["note"]) for row in rows if row["status"] == NOT_RUN):
-        console.line(f"{target}: built, not run here ({note})")
+        console.say(f"{target}: built, not run here ({note})")

@@ -30,7 +30,7 @@ def print_move(move: Move) -> None:
     else:
         was = f" (before: {move.before.ref})" if move.before is not None else ""
         text = f" now points to {after.ref}{was}{', forced' if after.forced else ''}"
-    stdout().line((f"{after.model}:{after.alias}", "bold"), text)
+    stdout().say((f"{after.model}:{after.alias}", "bold"), text)
 
 
 def print_aliases(entries: Sequence[AliasEntry]) -> None:

@@ -32,18 +32,18 @@ _HEADS = (
 def print_bench(report: BenchReport) -> None:
     """A row that was measured on a shared or throttled GPU says so at its end."""
     console = stdout()
-    console.line(f"{report.folder}: {_where(report.machine)}")
+    console.say(f"{report.folder}: {_where(report.machine)}")
     console.print()
     timed = [row for row in report.rows if row.status != "not run"]
     if timed:
         print_list(console, _HEADS, [_cells(row) for row in timed])
     print_accuracy(console, report)
     for row in rejected(report.rows):
-        console.line((f"gate: {rejection(row, report.min_fp8_share)}", "red"))
+        console.say((f"gate: {rejection(row, report.min_fp8_share)}", "red"))
     for reason, rows in _reasons(report.rows).items():
-        console.line((f"not run, {reason}:", "bold"))
+        console.say((f"not run, {reason}:", "bold"))
         for line in rows:
-            console.line(f"  {line}")
+            console.say(f"  {line}")
 
 
 def _where(machine: Machine) -> str:

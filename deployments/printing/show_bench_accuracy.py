@@ -27,11 +27,11 @@ def print_accuracy(console: Terminal, report: BenchReport) -> None:
         print_list(console, _HEADS, list(_lines(report, found)))
     for row in report.accuracy:
         if row["metric"] in _TASKS:
-            console.line(
+            console.say(
                 f"{row['metric']} of {row['precision']}, {row['target']}: {row['value']:.4f} ({row['samples']} samples)"
             )
     for reason in report.unscored:
-        console.line(f"accuracy not measured: {reason}")
+        console.say(f"accuracy not measured: {reason}")
 
 
 def _lines(report: BenchReport, found: _Found) -> Iterator[tuple[str, ...]]:

@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40,64}")
 def print_comparison(found: Comparison) -> None:
     """A table per subject, then one per table of metrics; what is equal is not there."""
     console = stdout()
-    console.line((found.before, "bold"), " and ", (found.after, "bold"))
+    console.say((found.before, "bold"), " and ", (found.after, "bold"))
     if not found.sections and not found.metrics:
         console.print("nothing differs")
     names = _names(found)

@@ -14,12 +14,12 @@ from deployments.printing.console import stdout
 
 def print_packed(manifest: Manifest, file: Path, size: int) -> None:
     """Where an archive went."""
-    stdout().line(f"{manifest.ref}: {words.megabytes(size)} in {file}")
+    stdout().say(f"{manifest.ref}: {words.megabytes(size)} in {file}")
 
 
 def print_arrived(ref: str, new: bool) -> None:
     """Whether the release was new."""
-    stdout().line((ref, "bold"), " (new)" if new else " (unchanged: it was here before)")
+    stdout().say((ref, "bold"), " (new)" if new else " (unchanged: it was here before)")
 
 
 def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
@@ -34,4 +34,4 @@ def print_copied(ref: str, copied: Copied) -> None:
     text += f", {copied.skipped_files} there already ({words.megabytes(copied.skipped_bytes)})"
     if copied.signatures:
         text += f", {words.counted(copied.signatures, 'new signature')}"
-    stdout().line((ref, "bold"), text)
+    stdout().say((ref, "bold"), text)

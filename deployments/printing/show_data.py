@@ -36,7 +36,7 @@ def print_data(found: Holdings) -> None:
     for each in found.refusals:
         _print_lines(console, words.refusal(each, found), "red")
     if found.page is not None:
-        console.line("page".ljust(_COLUMN) + found.page)
+        console.say("page".ljust(_COLUMN) + found.page)
 
 
 def _print_lines(console: Terminal, told: Iterable[Line], style: str = "") -> None:
@@ -46,4 +46,4 @@ def _print_lines(console: Terminal, told: Iterable[Line], style: str = "") -> No
         left = _COLUMN + len(words) - len(text)
         for number, wrapped in enumerate(Text(visible(text)).wrap(console, max(console.width - left, _NARROWEST))):
             head = (name if number == 0 else "").ljust(left)
-            console.line((head, style), wrapped.plain.rstrip())
+            console.say((head, style), wrapped.plain.rstrip())

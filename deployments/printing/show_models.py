@@ -20,7 +20,7 @@ def print_outline(found: Outline) -> None:
     """A checkpoint in a dozen lines."""
     console = stdout()
     parameters = millions(sum(tower.parameters for tower in found.towers))
-    console.line((found.model, "bold"), f"  family {found.family}, {parameters} parameters")
+    console.say((found.model, "bold"), f"  family {found.family}, {parameters} parameters")
     heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
     print_list(console, heads, [_row(tower) for tower in found.towers])
     lines = {
@@ -30,9 +30,9 @@ def print_outline(found: Outline) -> None:
         "held to": f"{found.oracle}, {_WHEN if found.oracle == 'transformers' else _ELSEWHERE}",
     }
     for name, value in lines.items():
-        console.line(f"{name:<10} {value}")
+        console.say(f"{name:<10} {value}")
     for note in found.notes:
-        console.line(f"{'note':<10} {note}")
+        console.say(f"{'note':<10} {note}")
 
 
 def _weights(found: Outline) -> str:
@@ -68,6 +68,6 @@ def print_families(families: Iterable[ClipFamily]) -> None:
     print_list(console, ("family", "whose checkpoints", "held to"), rows)
     console.print()
     for family in families:
-        console.line(f"{family.name:<20} {', '.join(family.known)}")
+        console.say(f"{family.name:<20} {', '.join(family.known)}")
     console.print()
-    console.line("What is not here is refused by its reason; `clipsmith check MODEL` tells it in seconds.")
+    console.say("What is not here is refused by its reason; `clipsmith check MODEL` tells it in seconds.")

@@ -68,11 +68,11 @@ def _gates(counts: Mapping[str, int], wide: bool) -> str:
 def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) -> None:
     """The main figures of each release, oldest first, and where the rest is."""
     console = stdout()
-    console.line((model, "bold"))
+    console.say((model, "bold"))
     _print_figures(console, points, wide=is_wide(console))
     console.print()
-    console.line(f"every metric: {table}")
-    console.line(f"plot: {plot}")
+    console.say(f"every metric: {table}")
+    console.say(f"plot: {plot}")
 
 
 def history_document(model: str, points: Sequence[Point], table: Path, plot: Path) -> dict[str, Any]:

@@ -72,8 +72,8 @@ def print_found(found: Found) -> None:
     print_gates(console, found.best.gates)
     rivals = f", and {len(found.rival)} of auto_quantize" if found.rival else ""
     evaluated = f"{show.counted(len(found.trials), 'recipe')} evaluated{rivals}"
-    console.line(f"{evaluated}; plot: {found.settings.plot}")
-    console.line("recipe: ", (str(found.settings.out), "bold"))
+    console.say(f"{evaluated}; plot: {found.settings.plot}")
+    console.say("recipe: ", (str(found.settings.out), "bold"))
 
 
 def closest(trials: Sequence[Trial]) -> Trial:

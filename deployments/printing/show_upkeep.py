@@ -38,9 +38,9 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
     console = stdout()
     if repaired is not None:
         for digest in repaired.restored:
-            console.line(("restored", "green"), f" object {digest[:12]}")
+            console.say(("restored", "green"), f" object {digest[:12]}")
         for where in repaired.quarantined:
-            console.line(("set aside", "yellow"), f" {where}, in quarantine/")
+            console.say(("set aside", "yellow"), f" {where}, in quarantine/")
     for problem in found.problems:
         _print_problem(problem)
     looked = (
@@ -48,17 +48,17 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
         f"{words.megabytes(found.bytes)} hashed in {found.seconds:.1f} s"
     )
     if not found.problems:
-        console.line(("sound", "green"), f": {looked}")
+        console.say(("sound", "green"), f": {looked}")
         return
-    console.line(("not sound", "bold red"), f": {tally(found.problems)} ({looked})")
+    console.say(("not sound", "bold red"), f": {tally(found.problems)} ({looked})")
 
 
 def _print_problem(problem: Problem) -> None:
     users = f" ({', '.join(problem.releases)})" if problem.releases else ""
     console = stdout()
-    console.line((problem.kind, "red"), f" {problem.where}{users}")
-    console.line(f"  {problem.what}")
-    console.line(f"  next: {advice(problem)}")
+    console.say((problem.kind, "red"), f" {problem.where}{users}")
+    console.say(f"  {problem.what}")
+    console.say(f"  next: {advice(problem)}")
 
 
 def collected_document(found: Collected, dry_run: bool) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def print_collected(found: Collected, dry_run: bool) -> None:
     """What went, or would go: the releases by name, the rest by number."""
     console = stdout()
     for ref in found.releases:
-        console.line(f"{'would retire' if dry_run else 'retired'} {ref}")
+        console.say(f"{'would retire' if dry_run else 'retired'} {ref}")
     counts = ((found.releases, "release"), (found.objects, "object"), (found.leftovers, "leftover"))
     what = ", ".join(words.counted(len(things), name) for things, name in counts)
-    console.line(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}")
+    console.say(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}")

@@ -19,7 +19,7 @@ _COLUMN = 16  # characters of what a line is about
 
 def print_starting(address: str) -> None:
     """That it takes a moment."""
-    stdout().line((f"starting a Prefect server and a worker on {address} ...", "dim"))
+    stdout().say((f"starting a Prefect server and a worker on {address} ...", "dim"))
 
 
 def print_stopped() -> None:
@@ -30,14 +30,14 @@ def print_stopped() -> None:
 def print_orphans(runs: Sequence[FlowRun]) -> None:
     """Runs that died with an earlier server; nothing when there are none."""
     for run in runs:
-        stdout().line((f"{run.name} died with an earlier server or machine: it is marked Crashed", "yellow"))
+        stdout().say((f"{run.name} died with an earlier server or machine: it is marked Crashed", "yellow"))
 
 
 def print_up(address: str, *, again: bool) -> None:
     """Where it is and what to press. `again`: it was running before."""
     console = stdout()
     console.print()
-    console.line((f"clipsmith is {'already ' if again else ''}up", "bold green"), "  ", (address, "bold"))
+    console.say((f"clipsmith is {'already ' if again else ''}up", "bold green"), "  ", (address, "bold"))
     console.print()
     _about(console, "Run a flow", f"{address}/deployments: choose optimize, press Run")
     _about(console, "", "with nothing filled in it optimizes the built-in demo")
@@ -54,12 +54,12 @@ def print_deployed(url: str, pool: str, applied: Applied) -> None:
     """What the server has now."""
     console = stdout()
     deployments, automations = len(applied.deployments), len(applied.automations)
-    console.line(f"{counted(deployments, 'deployment')} in work pool {pool}, at {url}:")
+    console.say(f"{counted(deployments, 'deployment')} in work pool {pool}, at {url}:")
     for name in applied.deployments:
-        console.line(f"  {name}")
+        console.say(f"  {name}")
     console.print(f"{counted(automations, 'automation')}:")
     for name in applied.automations:
-        console.line(f"  {name}")
+        console.say(f"  {name}")
     _print_variants(console)
 
 
@@ -82,4 +82,4 @@ def _print_variants(console: Terminal) -> None:
 
 
 def _about(console: Terminal, what: str, text: str, style: str = "") -> None:
-    console.line("  ", (what, "bold"), " " * (_COLUMN - 2 - len(what)), (text, style))
+    console.say("  ", (what, "bold"), " " * (_COLUMN - 2 - len(what)), (text, style))

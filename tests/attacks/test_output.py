@@ -234,7 +234,7 @@ def test_a_terminal_shows_it(
 @pytest.mark.parametrize("text", ["[bold]b[/bold]", "[/]", "\\[red]", "end\\", ":bug:", "[link=http://x]y[/link]"])
 def test_a_terminal_has_no_language(text: str) -> None:
     stream = io.StringIO()
-    terminal.Terminal(file=stream, width=80).line(text, (text, "bold"))
+    terminal.Terminal(file=stream, width=80).say(text, (text, "bold"))
     table = terminal.plain_table(text, text)
     table.add_row(text)
     terminal.Terminal(file=stream, width=80).print(table)
@@ -245,7 +245,7 @@ def test_a_terminal_has_no_language(text: str) -> None:
 def test_styles_are_the_only_sequences_on_a_real_terminal() -> None:
     stream = io.StringIO()
     shown = terminal.Terminal(file=stream, width=80, force_terminal=True, color_system="standard")
-    shown.line((TERMINAL, "bold"), TERMINAL)
+    shown.say((TERMINAL, "bold"), TERMINAL)
     assert re.sub(r"\x1b\[(0|1)m", "", stream.getvalue()).rstrip("\n") == visible(TERMINAL) * 2
 
 

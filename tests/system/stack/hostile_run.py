@@ -51,7 +51,7 @@ def main() -> None:
         with get_client(sync_client=True) as client:
             mine = FlowRunFilter(id=FlowRunFilterId(any_=[RUN["run"]]))
             made = client.read_artifacts(flow_run_filter=mine)
-        json.dump(RUN | {"artifacts": {str(each.key): str(each.id) for each in made}}, sys.stdout)
+        json.dump(RUN | {"artifacts": {str(each.key): str(each.id) for each in made if each.key}}, sys.stdout)
 
 
 if __name__ == "__main__":
