@@ -37,7 +37,7 @@ GOOD = {
     "help": ["--help"],
 }
 BAD = {
-    "no such release": (["show", "none"], 1),
+    "no such release": (["show", "none"], 2),
     "no such release, undecodable": (["show", SURROGATES], 2),
     "no such store": (["releases", "--store", f"none{SURROGATES}\x1b[2J"], 2),
     "no such model": (["optimize", f"./none{SURROGATES}[bold]"], 2),
