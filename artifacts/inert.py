@@ -27,7 +27,7 @@ _BUT_LINES = re.compile(rf"(?!\n)[{_HIDDEN}]")
 _MARKDOWN = re.compile(
     r"[\\`*\[\]|~#$]|(?<![^\W_])_|_(?![^\W_])"  # an underscore inside a word is one
     r"|(?<=\bwww)\.|:(?=//)|@(?=[\w-]+\.)"  # GitHub's dialect makes links of bare addresses
-    r"|^(?:[-+=]|\d+(?=[.)])(?:[.)]))",  # a list, a heading's underline
+    r"|^(?:[-+](?=\s|$)|-(?=-)|=|\d+[.)](?=\s|$))",  # a list, a heading's underline
     re.IGNORECASE,
 )
 
