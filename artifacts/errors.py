@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from artifacts.exit_codes import ExitCode
+from artifacts.inert import visible
 
 
 class ClipsmithError(Exception):
@@ -28,14 +29,15 @@ class ClipsmithError(Exception):
         super().__init__(self._message())
 
     def _message(self) -> str:
+        """In lines that anything may show: logs, Prefect's states and their pages are not asked."""
         lines = [self.what]
         if self.where is not None:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {visible(self.where)}")
         if self.expected is not None:
             lines.append(f"  expected: {self.expected}")
         if self.fix is not None:
             lines.append(f"  next: {self.fix}")
-        return "\n".join(lines)
+        return visible("\n".join(lines), lines=True)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.what, self.where, self.expected, self.fix), vars(self))

@@ -119,11 +119,6 @@ def metric(name: str, value: float | None) -> str:
     return f"{value:,.0f}" if name == "nonfinite" else f"{value:.4g}".replace("-", MINUS)
 
 
-def printable(text: str) -> str:
-    """`text` without the control characters that XML cannot hold."""
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
-
-
 def _signed(value: float, digits: int) -> str:
     text = f"{value:+.{digits}f}"
     # A rounded zero has no direction.

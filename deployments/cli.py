@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import GateFailed
+from artifacts.inert import visible
 from deployments import last_resort
 from deployments.commands import (
     aliases,
@@ -42,8 +46,35 @@ from deployments.commands.options import (
 from deployments.printing import show
 from deployments.server.environment import prepare_prefect
 
+_UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
+
+
+class _Commands(TyperGroup):
+    """What was typed is shown by the message about it, not obeyed."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """Read the options before the command's name."""
+        with _visible_usage_errors():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read those of the command, and run it."""
+        with _visible_usage_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        error.message = visible(error.message)
+        raise
+
+
 app = typer.Typer(
     name="clipsmith",
+    cls=_Commands,
     help="CLIP checkpoints in, verified FP8 TensorRT engines out, with a record you can trust.",
     no_args_is_help=True,
     add_completion=False,

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from typing import Any, TextIO, cast
 
 from artifacts.errors import ClipsmithError, ConfigError, NotPermitted, OutputLost
 from artifacts.exit_codes import ExitCode
+from artifacts.inert import visible
 from deployments.printing.console import print_error, stderr
 
 Code = str | int | None
@@ -39,7 +41,10 @@ def run(command: Callable[[], object]) -> None:
         SystemExit: always.
     """
     prepare_streams()
-    before, sys.stdout = sys.stdout, cast("TextIO", _Output(sys.stdout))
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (
+        cast("TextIO", kind(stream)) for kind, stream in zip((_Output, _Errors), before, strict=True)
+    )
     code: Code = ExitCode.DONE
     try:
         command()
@@ -53,18 +58,20 @@ def run(command: Callable[[], object]) -> None:
         code = _tell(error)
     code = _flushed(code)
     if isinstance(sys.stdout, _Output):
-        sys.stdout = before
+        sys.stdout, sys.stderr = before
     sys.exit(code)
 
 
 def prepare_streams() -> None:
-    """Give the process three streams that take any text.
+    """Give the process three streams that take any text, and a terminal of a width that terminals have.
 
     The number of one that is closed would go to the next file that is opened, which then got what is printed.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
+    if not re.fullmatch("[1-9][0-9]{1,3}", os.environ.get("COLUMNS", "80")):
+        del os.environ["COLUMNS"]  # boxes would be drawn as wide, of a billion characters
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -87,7 +94,7 @@ def write_log(error: BaseException) -> Path | None:
                 continue  # in a shared folder for temporary files somebody else may have made it
             number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
+                file.write(visible(text, lines=True))
             for old in sorted(folder.glob("*.log"))[:-KEPT]:
                 old.unlink(missing_ok=True)
             return folder / name
@@ -149,7 +156,7 @@ def _tell(error: Exception) -> ExitCode:
     kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
     with suppress(OSError):
         line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
-        stderr().print(f"{line}; {kept}", markup=False, style="red")
+        stderr().say((f"{line}; {kept}", "red"))
     return ExitCode.FAILED
 
 
@@ -175,6 +182,19 @@ class _Output:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class _Errors(_Output):
+    """Standard error; that nobody can be told of something changes neither what is done nor the exit code."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 @contextmanager

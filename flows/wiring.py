@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from artifacts import places
+from artifacts.inert import visible
 from artifacts.manifest import DataSource, Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.release.gates import judge
@@ -65,7 +66,7 @@ def short_name(model: str) -> str:
 def run_name(parameters: OptimizeParameters, revision: str | None) -> str:
     """The name of a run: model, revision and recipe, as far as they are known."""
     parts = (short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
-    return " ".join(part for part in parts if part)
+    return visible(" ".join(part for part in parts if part))
 
 
 @dataclass

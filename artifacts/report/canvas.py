@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec
+
+from artifacts.inert import visible
 
 FP_COLOURS = {"fp32": "#475569", "fp16": "#94a3b8", "fp8": "#1d4ed8"}
 OTHER, INK, QUIET, LINE = "#64748b", "#1f2937", "#5b6675", "#d9dee5"
@@ -54,9 +56,18 @@ def drawn_once(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
 
     @wraps(plot)
     def look_up(*values: _P.args, **named: _P.kwargs) -> str | None:
-        return drawn(json.dumps(([_sorted(value) for value in values], named)))
+        return drawn(json.dumps(([_sorted(_shown(value)) for value in values], named)))
 
     return look_up
+
+
+def _shown(value: object) -> object:
+    """With every text in it visible: fonts fail on half a character, and XML has no place for a control."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, Mapping):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _sorted(value: object) -> object:
@@ -106,6 +117,6 @@ def _svg(figure: Any) -> str:
     stream = io.StringIO()
     # Without these the file would hold its date and a link to its maker.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = stream.getvalue()
+    svg = visible(stream.getvalue(), lines=True)
     # The prologue names a DTD on the web; the fonts are those of the page around the plot.
     return svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)

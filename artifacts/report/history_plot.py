@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from artifacts.inert import visible
 from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.canvas import FP_COLOURS, QUIET, Axes, paired
@@ -52,7 +53,7 @@ def history_plot(points: Sequence[Point]) -> str:
 def _explain(figure: Any, points: Sequence[Point]) -> None:
     notes = ["bars are 95 % intervals"] if any(m.low is not None for p in points for m in p.figures.values()) else []
     notes += ["hollow: rejected"] if any(point.status == "rejected" for point in points) else []
-    figure.suptitle(points[0].ref.partition("@")[0], fontsize=11, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle(visible(points[0].ref.partition("@")[0]), fontsize=11, fontweight="bold", x=0.01, ha="left")
     if notes:
         figure.supxlabel("; ".join(notes), fontsize=8, color=QUIET, x=0.01, ha="left")
 

@@ -5,12 +5,10 @@ The UI loads pictures from nowhere, so they are `data:` URIs. Its artifacts are 
 
 from __future__ import annotations
 
-import html
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
-from artifacts import number_words as show
+from artifacts.inert import markdown
 from artifacts.manifest import Manifest
 from artifacts.release.evidence import Evidence
 from artifacts.report import plots
@@ -33,16 +31,16 @@ def report_page(manifest: Manifest, evidence: Evidence) -> str:
     """
     source, recipe = manifest.provenance.source, manifest.provenance.recipe
     found = findings(manifest.tables, manifest.gates, manifest.provenance.notes)
-    rejections = [f"- {_text(sentence(result))}" for result in manifest.gates if result.rejects]
+    rejections = [f"- {markdown(sentence(result))}" for result in manifest.gates if result.rejects]
     parts = [
-        f"# {_text(manifest.ref)}",
-        _text(f"{source.name} at {source.revision[:12]}, recipe {recipe}, published {manifest.created}"),
+        f"# {markdown(manifest.ref)}",
+        markdown(f"{source.name} at {source.revision[:12]}, recipe {recipe}, published {manifest.created}"),
         *(
             ["**Rejected.** An alias can point to this release by force only.", "\n".join(rejections)]
             * bool(rejections)
         ),
-        f"**{_text(verdict(found))}**",
-        "\n".join(f"- **{_text(f.title)}**: {_text(f.figure)}. {_text(f.detail)}" for f in found),
+        f"**{markdown(verdict(found))}**",
+        "\n".join(f"- **{markdown(f.title)}**: {markdown(f.figure)}. {markdown(f.detail)}" for f in found),
         *_gates(manifest),
         *_calibration(manifest),
     ]
@@ -53,7 +51,7 @@ def precision_page(manifest: Manifest) -> str:
     """What every module of the FP8 graphs computes in: a map per encoder."""
     rows = [row for row in manifest.tables.get("coverage", ()) if row["precision"] == "fp8"]
     encoders = dict.fromkeys(str(row["encoder"]) for row in rows)
-    parts = [f"# Precision map of {_text(manifest.ref)}", "Read back from the exported FP8 graphs."]
+    parts = [f"# Precision map of {markdown(manifest.ref)}", "Read back from the exported FP8 graphs."]
     if not rows:
         parts.append("No FP8 graph was audited.")
     maps = (
@@ -66,7 +64,7 @@ def _gates(manifest: Manifest) -> list[str]:
     if not manifest.gates:
         return []
     rows = [
-        tuple(map(_text, (result.name, said.where, result.status, said.measured, said.interval, said.bound)))
+        tuple(map(markdown, (result.name, said.where, result.status, said.measured, said.interval, said.bound)))
         for result in manifest.gates
         for said in (words(result),)
     ]
@@ -76,7 +74,7 @@ def _gates(manifest: Manifest) -> list[str]:
 def _calibration(manifest: Manifest) -> list[str]:
     """Whether the samples sufficed, where the run was asked for it; the comparison is a table of its own in the UI."""
     found = sentences(manifest.tables.get("sufficiency", ()))
-    return ["## Calibration samples", "\n".join(f"- {_text(sentence)}" for sentence in found)] if found else []
+    return ["## Calibration samples", "\n".join(f"- {markdown(sentence)}" for sentence in found)] if found else []
 
 
 def _figures(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -97,9 +95,9 @@ def _filled(parts: Sequence[str], figures: Iterator[tuple[str, str]]) -> str:
     """The parts, then each picture under its title while there is room."""
     page = "\n\n".join(parts)
     for title, source in figures:
-        figure = f"\n\n## {_text(title)}\n\n![{_text(title)}]({source})"
+        figure = f"\n\n## {markdown(title)}\n\n![{markdown(title)}]({source})"
         if len(page) + len(figure) > LARGEST_PAGE:
-            figure = f"\n\n## {_text(title)}\n\nToo large for this page: see the report's file."
+            figure = f"\n\n## {markdown(title)}\n\nToo large for this page: see the report's file."
         page += figure
     return page + "\n"
 
@@ -119,9 +117,3 @@ def _white(svg: str) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(text: str) -> str:
-    """Text that may hold anything, so that markdown and HTML show it as it is."""
-    escaped = html.escape(show.printable(" ".join(text.split())), quote=False)
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escaped)

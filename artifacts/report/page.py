@@ -14,6 +14,7 @@ from artifacts.release.evidence import Evidence
 from artifacts.release.frames import headline
 from artifacts.report import plots
 from artifacts.report.gate_words import sentence, words
+from artifacts.report.html_page import html_page
 from artifacts.report.precision_map import precision_map_svg
 from artifacts.report.sufficiency import sentences
 from artifacts.report.task_table import HEADS, task_lines
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evidence", "render_report"]
 
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("page.html")
 _UNITS_IN_HEADER = ("ms", "s", "1/s", "MB", "MHz")
 _FOLDED = ("speedup_low", "speedup_high")
 _TONES = {BUILT: "good", MEASURED: "good", EMULATED: "attention", NOT_RUN: "neutral"}
@@ -56,22 +57,17 @@ class _Cell:
 
 
 def render_report(manifest: Manifest, evidence: Evidence) -> str:
-    """The page: nothing is loaded from elsewhere, no script runs, and all text from the release is escaped.
+    """The page.
 
     The same manifest and evidence give the same bytes.
 
     Raises:
         TableError, NumericError: a table of the manifest does not keep to its schema.
     """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
     check_tables(manifest.tables)
     found = findings(manifest.tables, manifest.gates, manifest.provenance.notes)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+    return html_page(
+        _TEMPLATE,
         manifest=manifest,
         verdict=verdict(found),
         rejections=[sentence(result) for result in manifest.gates if result.rejects],

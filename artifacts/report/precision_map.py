@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from artifacts.inert import visible
 from artifacts.manifest import Row
-from artifacts.number_words import megabytes, printable
+from artifacts.number_words import megabytes
 from artifacts.schema import number
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|resblocks)\.(\d+)\.(.+)")
@@ -119,7 +120,7 @@ def _strip(svg: ET.Element, rows: Sequence[Row], width: float, top: float) -> fl
     """Modules outside the blocks, a cell and a name each, in as many columns as fit."""
     if not rows:
         return top
-    names = [f"{printable(str(row['module']))} ({row['kind']})" for row in rows]
+    names = [f"{visible(str(row['module']))} ({row['kind']})" for row in rows]
     step = 48 + _CHARACTER * max(map(len, names))
     columns = max(1, int(width // step))
     _text(svg, 0, top + 14, "outside the blocks", fill=_QUIET, size=11)
@@ -171,7 +172,7 @@ def _text(
     parent: ET.Element, x: float, y: float, text: str, *, fill: str = _INK, anchor: str = "start", size: int = 12
 ) -> None:
     attributes = {"x": f"{x:g}", "y": f"{y:g}", "fill": fill, "text-anchor": anchor, "font-size": str(size)}
-    ET.SubElement(parent, "text", attributes).text = printable(text)
+    ET.SubElement(parent, "text", attributes).text = visible(text)
 
 
 def _tooltip(row: Row) -> str:
@@ -185,7 +186,7 @@ def _tooltip(row: Row) -> str:
     size = number(row, "weight_bytes")
     if size:
         lines.append(f"weight {megabytes(size)}")
-    return printable("\n".join(lines))
+    return visible("\n".join(lines), lines=True)
 
 
 def _summary(rows: Sequence[Row]) -> str:

@@ -19,6 +19,7 @@ from artifacts.store.store import Store, activate
 from deployments.commands import panels
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import JsonOption, StoreOption, listed, open_to_read, store_path
+from deployments.printing.console import stderr
 from deployments.printing.show_bench import print_bench
 from deployments.server.environment import prepare_prefect
 from tasks.bench.gate import MIN_FP8_SHARE
@@ -103,7 +104,7 @@ def _add_evaluation(folder: Path) -> None:
     try:
         write_evaluation(folder)
     except DataError as error:
-        typer.echo(f"accuracy is not measured: {error}", err=True)
+        stderr().print(f"accuracy is not measured: {error}")
 
 
 def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:

@@ -46,7 +46,7 @@ def judge(
         print_json({"ref": manifest.ref, "accepted": not missed, "basis": basis, "gates": found})
     else:
         console = stdout()
-        console.print(f"[bold]{manifest.ref}[/], judged on its saved {basis}", soft_wrap=True)
+        console.say((manifest.ref, "bold"), f", judged on its saved {basis}")
         show.print_gates(console, results)
         show.print_task(console, task_lines(tables))
     if missed:

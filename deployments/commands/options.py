@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, overload
 import typer
 
 from artifacts.copies.opening import open_store
+from artifacts.inert import exact_json
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from flows.defaults import default_store
 
@@ -73,4 +73,4 @@ def per_encoder(text: str | None) -> dict[str, str]:
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document of a command with --json."""
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # as it is with LANG=C
-    sys.stdout.write(json.dumps(document, ensure_ascii=plain, allow_nan=False) + "\n")
+    sys.stdout.write(exact_json(document, ascii_only=plain) + "\n")

@@ -18,7 +18,7 @@ from artifacts.store import aliases, signatures
 from deployments.commands import panels
 from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show, show_comparison, show_releases
-from deployments.printing.console import print_errors
+from deployments.printing.console import print_errors, stdout
 
 app = typer.Typer()
 Layout = Literal["plain", "triton"]
@@ -143,7 +143,7 @@ def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> 
     if as_json:
         print_json({"ref": manifest.ref, "report": str(path)})
     else:
-        typer.echo(path)
+        stdout().say(str(path))
 
 
 def _finish(errors: Sequence[ClipsmithError]) -> None:

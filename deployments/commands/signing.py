@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from artifacts.store.release_check import check_release
 from artifacts.store.signatures import SignatureRecord
 from deployments.commands import panels
 from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
-from deployments.printing.console import stdout
+from deployments.printing.console import Part, stdout
 
 app = typer.Typer()
 PASSWORD_VARIABLE = "CLIPSMITH_KEY_PASSWORD"
@@ -32,7 +33,8 @@ def sign(
     manifest = opened.find(ref)
     check_release(opened, manifest)
     record = signatures.sign(opened, manifest, key, os.environ.get(PASSWORD_VARIABLE))
-    _print(record, f"signed: signature {record.number} of [bold]{record.model}@{record.version}[/]", as_json)
+    text = f"signed: signature {record.number} of "
+    _print(record, (text, (f"{record.model}@{record.version}", "bold")), as_json)
 
 
 @app.command("check-signature", rich_help_panel=panels.RELEASE)
@@ -46,13 +48,13 @@ def check_signature(
     opened = open_to_read(store)
     manifest = opened.find(ref)
     record = signatures.check(opened, manifest, [key])
-    text = f"[bold]{manifest.ref}[/] is signed by the owner of {key.name}: signature {record.number}"
-    _print(record, f"{text}, recorded for {record.who} at {moment(record.created)}", as_json)
+    text = f" is signed by the owner of {key.name}: signature {record.number}, recorded for {record.who} "
+    _print(record, ((manifest.ref, "bold"), f"{text}at {moment(record.created)}"), as_json)
 
 
-def _print(record: SignatureRecord, text: str, as_json: bool) -> None:
+def _print(record: SignatureRecord, parts: Sequence[Part], as_json: bool) -> None:
     if as_json:
         about = record.model_dump(mode="json", include={"number", "who", "created"})
         print_json({"ref": f"{record.model}@{record.version}"} | about)
     else:
-        stdout().print(text, soft_wrap=True)
+        stdout().say(*parts)

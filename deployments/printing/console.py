@@ -1,4 +1,4 @@
-"""How the command line writes for people."""
+"""How the command line writes for people: styles are its own, and text is shown, never obeyed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -20,29 +20,69 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from artifacts.errors import ClipsmithError
+from artifacts.inert import visible
 
+Part = str | tuple[str, str]
+"""Of a line: text, or text and its style."""
 _WIDTH = 150  # where there is no terminal to ask
 _ROOMY = 130
+_WHAT = TextColumn("{task.description}", markup=False)
 _REJECTED = re.compile(r"(?<= )rejected(?= )")
 
 
-def stdout() -> Console:
+class Terminal(Console):
+    """A console without a language: in what it is given, there is no markup, no name of an emoji, and nothing that a
+    terminal obeys."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def say(self, *parts: Part) -> None:
+        """Print one line, whatever is in its parts, and however long it is."""
+        self.print(line(*parts), soft_wrap=True)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Before it is measured."""
+        return super().render_str(visible(text, lines=True), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """All that is printed comes by here; segments of control are rich's own, as for a bar of progress."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text, lines=True))
+
+
+class Lines(Table):
+    """A table whose cells are one line of text each, to begin with."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row."""
+        super().add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def line(*parts: Part) -> Text:
+    """One line, of texts or (text, style)."""
+    pairs = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((visible(text), style) for text, style in pairs))
+
+
+def stdout() -> Terminal:
     """The console for results."""
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
+    return Terminal(width=None if sys.stdout.isatty() else _WIDTH)
 
 
-def stderr() -> Console:
+def stderr() -> Terminal:
     """The console for errors and progress."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Terminal(stderr=True, soft_wrap=True)
 
 
 def print_error(error: ClipsmithError) -> None:
     """An expected error, on stderr."""
-    stderr().print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+    stderr().print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
 
 
 def print_errors(errors: Iterable[ClipsmithError]) -> None:
@@ -51,11 +91,17 @@ def print_errors(errors: Iterable[ClipsmithError]) -> None:
         print_error(error)
 
 
-def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -> Table:
+def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -> Lines:
     """A table without lines; a column whose name starts with `>` is right-aligned, those in `whole` are cut last."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Lines(
+        title=None if title is None else visible(title),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     for column in columns:
-        name = column.removeprefix(">")
+        name = visible(column.removeprefix(">"))
         table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name in whole)
     return table
 
@@ -66,12 +112,12 @@ def print_list(console: Console, heads: Sequence[str], rows: Sequence[Sequence[s
     names = [head.removeprefix(">").split("\n") for head in heads]
     deepest = max(map(len, names))
     tops = [[""] * (deepest - len(name)) + name for name in names]
-    lines = [*zip(*tops, strict=True), *rows]
+    lines = [*zip(*tops, strict=True), *(tuple(map(visible, row)) for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     text = Text()
-    for number, line in enumerate(lines):
+    for number, cells_of in enumerate(lines):
         cells = []
-        for head, width, cell in zip(heads, widths, line, strict=True):
+        for head, width, cell in zip(heads, widths, cells_of, strict=True):
             room = " " * (width - cell_len(cell))
             cells.append(f"{room}{cell}" if head.startswith(">") else f"{cell}{room}")
         text.append((" " * gap).join(cells).rstrip() + "\n", style="bold" if number < deepest else None)
@@ -87,8 +133,8 @@ def is_wide(console: Console) -> bool:
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with."""
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True) as bar:
+    rest = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(_WHAT, BarColumn(), *rest, console=stderr(), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda size: bar.advance(task, size)
 
@@ -98,7 +144,6 @@ def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """The same over `total` things; where their number is not known, how long it takes so far. On a terminal alone."""
     console = stderr()
     rest = (TimeElapsedColumn(),) if total is None else (MofNCompleteColumn(), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), *rest)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(escape(what), total=total)
+    with Progress(_WHAT, BarColumn(), *rest, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(visible(what), total=total)
         yield lambda number: bar.advance(task, number)

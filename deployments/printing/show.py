@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-
 from artifacts import places
 from artifacts.keeping import render
 from artifacts.manifest import GateResult, Manifest
@@ -22,7 +19,7 @@ from artifacts.schema import NOT_RUN, number
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
-from deployments.printing.console import plain_table, stdout
+from deployments.printing.console import Terminal, plain_table, stdout
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 
 def print_exported(manifest: Manifest, files: Sequence[str], folder: Path) -> None:
     """Where an export went."""
-    stdout().print(f"{manifest.ref}: {len(files)} files in {escape(str(folder))}", soft_wrap=True)
+    stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
 
 
 def print_release(
@@ -64,19 +61,17 @@ def print_release(
     """A release's tables for a person: headline, accuracy, latency, and where the report is."""
     console = stdout()
     suffix = {True: " (new)", False: " (unchanged: published before)", None: ""}[new]
-    console.print(f"\n[bold]{manifest.ref}[/]{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
+    console.print()
+    console.say((manifest.ref, "bold"), f"{suffix}  identity {manifest.identity[:12]}  {manifest.created}")
     if standing is not None:
         _print_standing(console, standing)
     provenance = manifest.provenance
-    console.print(
-        escape(f"{provenance.source.name} at {provenance.source.revision[:12]}, recipe {provenance.recipe}, ")
-        + escape(f"evaluated on {provenance.evaluation.source}, {provenance.evaluation.samples} samples"),
-        soft_wrap=True,
+    console.say(
+        f"{provenance.source.name} at {provenance.source.revision[:12]}, recipe {provenance.recipe}, ",
+        f"evaluated on {provenance.evaluation.source}, {provenance.evaluation.samples} samples",
     )
     for finding in findings(manifest.tables, manifest.gates, manifest.provenance.notes):
-        console.print(
-            f"  [bold]{escape(finding.title)}: {escape(finding.figure)}[/]. {escape(finding.detail)}", soft_wrap=True
-        )
+        console.say("  ", (f"{finding.title}: {finding.figure}", "bold"), f". {finding.detail}")
     if manifest.gates:
         print_gates(console, manifest.gates)
     _print_calibration(console, manifest)
@@ -84,26 +79,27 @@ def print_release(
     _print_accuracy(console, manifest)
     _print_latency(console, manifest)
     if any(file.path == places.REPORT for file in manifest.files):
-        console.print(f"\nreport: {render.report_path(store, manifest)}", soft_wrap=True)
+        console.print()
+        console.say(f"report: {render.report_path(store, manifest)}")
 
 
-def _print_standing(console: Console, standing: Standing) -> None:
+def _print_standing(console: Terminal, standing: Standing) -> None:
     if standing.aliases:
-        console.print(f"aliases: [bold]{', '.join(standing.aliases)}[/]", soft_wrap=True)
+        console.say("aliases: ", (", ".join(standing.aliases), "bold"))
     for record in standing.signatures:
         about = f"signature {record.number}: {record.who}, {moment(record.created)}"
-        console.print(f"{escape(about)} (a claim: `clipsmith check-signature` checks it)", soft_wrap=True)
+        console.say(f"{about} (a claim: `clipsmith check-signature` checks it)")
 
 
-def print_gates(console: Console, results: Sequence[GateResult]) -> None:
+def print_gates(console: Terminal, results: Sequence[GateResult]) -> None:
     """A line for each result."""
     table = plain_table("gates", "gate", "result", "judged", "of", ">measured", ">95 % interval", ">asked for")
     for result in results:
-        table.add_row(result.name, result.status, *map(escape, words(result)))
+        table.add_row(result.name, result.status, *words(result))
     console.print(table)
 
 
-def _print_calibration(console: Console, manifest: Manifest) -> None:
+def _print_calibration(console: Terminal, manifest: Manifest) -> None:
     """How the methods compared on held-out samples, and whether there were enough samples to calibrate on."""
     rows = manifest.tables.get("calibration", ())
     heads = ("encoder", "method", ">samples", ">held out", ">cosine", ">worst", ">SNR", ">p", "chosen")
@@ -115,10 +111,10 @@ def _print_calibration(console: Console, manifest: Manifest) -> None:
     if rows:
         console.print(table)
     for sentence in sentences(manifest.tables.get("sufficiency", ())):
-        console.print(f"calibration samples, {escape(sentence)}", soft_wrap=True)
+        console.say(f"calibration samples, {sentence}")
 
 
-def _print_sizes(console: Console, manifest: Manifest) -> None:
+def _print_sizes(console: Terminal, manifest: Manifest) -> None:
     table = plain_table("sizes", "encoder", "file", ">fp16", ">fp8", ">fp8/fp16")
     sizes = {(r["encoder"], r["target"], r["precision"]): r for r in manifest.tables.get("sizes", ())}
     for encoder, target in dict.fromkeys((e, t) for e, t, _ in sizes):
@@ -128,7 +124,7 @@ def _print_sizes(console: Console, manifest: Manifest) -> None:
     console.print(table)
 
 
-def _print_accuracy(console: Console, manifest: Manifest) -> None:
+def _print_accuracy(console: Terminal, manifest: Manifest) -> None:
     table = plain_table("fidelity", "encoder", "target", "precision", "against", "metric", ">value")
     shown = ("cosine_mean", "cosine_min", "snr_db", "rank_agreement")
     for row in manifest.tables.get("accuracy", ()):
@@ -139,7 +135,7 @@ def _print_accuracy(console: Console, manifest: Manifest) -> None:
     print_task(console, task_lines(manifest.tables))
 
 
-def print_task(console: Console, lines: Sequence[TaskLine]) -> None:
+def print_task(console: Terminal, lines: Sequence[TaskLine]) -> None:
     """What the task makes of each precision; nothing where no task was scored."""
     table = plain_table(
         "accuracy (differences in points)", *(head if head in ("metric", "target") else f">{head}" for head in HEADS)
@@ -150,7 +146,7 @@ def print_task(console: Console, lines: Sequence[TaskLine]) -> None:
         console.print(table)
 
 
-def _print_latency(console: Console, manifest: Manifest) -> None:
+def _print_latency(console: Terminal, manifest: Manifest) -> None:
     table = plain_table("latency", "encoder", "target", "precision", ">batch", ">median", ">p95", ">p99", "status")
     rows = manifest.tables.get("latency", ())
     for row in (row for row in rows if row["status"] != NOT_RUN):
@@ -160,4 +156,4 @@ def _print_latency(console: Console, manifest: Manifest) -> None:
         table.add_row(*cells, *times, f"{row['status']}{speedup}")
     console.print(table)
     for target, note in dict.fromkeys((row["target"], row["note"]) for row in rows if row["status"] == NOT_RUN):
-        console.print(f"{target}: built, not run here ({note})")
+        console.say(f"{target}: built, not run here ({note})")

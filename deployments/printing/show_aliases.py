@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
-
 from artifacts.keeping.promotion import Move
 from artifacts.number_words import moment
 from artifacts.store.aliases import AliasEntry
@@ -27,13 +25,12 @@ def move_document(move: Move) -> dict[str, Any]:
 def print_move(move: Move) -> None:
     """What a promotion or rollback did, in a line."""
     after = move.after
-    name = f"[bold]{after.model}:{after.alias}[/]"
     if not move.moved:
-        text = f"{name} points to {after.ref} already"
+        text = f" points to {after.ref} already"
     else:
         was = f" (before: {move.before.ref})" if move.before is not None else ""
-        text = f"{name} now points to {after.ref}{was}{', forced' if after.forced else ''}"
-    stdout().print(text, soft_wrap=True)
+        text = f" now points to {after.ref}{was}{', forced' if after.forced else ''}"
+    stdout().say((f"{after.model}:{after.alias}", "bold"), text)
 
 
 def print_aliases(entries: Sequence[AliasEntry]) -> None:
@@ -42,7 +39,6 @@ def print_aliases(entries: Sequence[AliasEntry]) -> None:
     for entry in entries:
         action = f"{entry.action}, forced" if entry.forced else entry.action
         name = f"{entry.model}:{entry.alias}"
-        why = escape(entry.why or "")
         when = moment(entry.created)
-        table.add_row(name, str(entry.number), f"@{entry.version}", action, when, escape(entry.who), why)
+        table.add_row(name, str(entry.number), f"@{entry.version}", action, when, entry.who, entry.why or "")
     stdout().print(table if entries else "no aliases yet: `clipsmith promote REF --alias NAME` makes one")

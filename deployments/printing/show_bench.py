@@ -32,17 +32,18 @@ _HEADS = (
 def print_bench(report: BenchReport) -> None:
     """A row that was measured on a shared or throttled GPU says so at its end."""
     console = stdout()
-    console.print(f"{report.folder}: {_where(report.machine)}\n")
+    console.say(f"{report.folder}: {_where(report.machine)}")
+    console.print()
     timed = [row for row in report.rows if row.status != "not run"]
     if timed:
         print_list(console, _HEADS, [_cells(row) for row in timed])
     print_accuracy(console, report)
     for row in rejected(report.rows):
-        console.print(f"gate: {rejection(row, report.min_fp8_share)}", style="red")
+        console.say((f"gate: {rejection(row, report.min_fp8_share)}", "red"))
     for reason, rows in _reasons(report.rows).items():
-        console.print(f"not run, {reason}:", style="bold")
+        console.say((f"not run, {reason}:", "bold"))
         for line in rows:
-            console.print(f"  {line}")
+            console.say(f"  {line}")
 
 
 def _where(machine: Machine) -> str:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from deployments.printing.console import print_list
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from artifacts.manifest import Cell, Row
+    from deployments.printing.console import Terminal
     from tasks.bench.report import BenchReport
 
     _Found = dict[tuple[Cell, ...], Row]
@@ -19,7 +18,7 @@ _HEADS = ("encoder", "target", "precision", ">mean cosine with FP32", ">least", 
 _TASKS = ("top1", "recall@1_image_to_text", "recall@1_text_to_image")
 
 
-def print_accuracy(console: Console, report: BenchReport) -> None:
+def print_accuracy(console: Terminal, report: BenchReport) -> None:
     """What was scored, and why the rest was not."""
     keys = ("encoder", "target", "precision", "reference", "metric")
     found: _Found = {tuple(row[key] for key in keys): row for row in report.accuracy}
@@ -28,11 +27,11 @@ def print_accuracy(console: Console, report: BenchReport) -> None:
         print_list(console, _HEADS, list(_lines(report, found)))
     for row in report.accuracy:
         if row["metric"] in _TASKS:
-            console.print(
+            console.say(
                 f"{row['metric']} of {row['precision']}, {row['target']}: {row['value']:.4f} ({row['samples']} samples)"
             )
     for reason in report.unscored:
-        console.print(f"accuracy not measured: {reason}")
+        console.say(f"accuracy not measured: {reason}")
 
 
 def _lines(report: BenchReport, found: _Found) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from artifacts import number_words as words
@@ -22,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40,64}")
 def print_comparison(found: Comparison) -> None:
     """A table per subject, then one per table of metrics; what is equal is not there."""
     console = stdout()
-    console.print(f"[bold]{found.before}[/] and [bold]{found.after}[/]", soft_wrap=True)
+    console.say((found.before, "bold"), " and ", (found.after, "bold"))
     if not found.sections and not found.metrics:
         console.print("nothing differs")
     names = _names(found)
@@ -50,7 +49,7 @@ def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Ta
     for column in table.columns:
         column.overflow = "fold"
     for change in changes:
-        table.add_row(escape(change.name), _value(change.before), _value(change.after))
+        table.add_row(change.name, _value(change.before), _value(change.after))
     return table
 
 
@@ -61,8 +60,8 @@ def _value(value: Any) -> str:
     if isinstance(value, dict) and value.keys() == {"sha256", "size"}:
         return f"{value['sha256'][:12]}, {words.megabytes(value['size'])}"
     if isinstance(value, str):
-        return escape(value[:12] if _DIGEST.fullmatch(value) else value)
-    return escape(json.dumps(value, ensure_ascii=False))
+        return value[:12] if _DIGEST.fullmatch(value) else value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool) -> Table:
@@ -76,7 +75,7 @@ def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *,
         of = ", ".join(part for part in (about.encoder, about.precision, about.target) if part)
         against = f" against {about.reference}" if about.reference else ""
         cells = (_number(row.before, ends), _number(row.after, ends), _change(row))
-        table.add_row(escape(of), escape(f"{about.metric}{against}"), *cells)
+        table.add_row(of, f"{about.metric}{against}", *cells)
     return table
 
 

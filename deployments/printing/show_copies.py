@@ -6,8 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from artifacts import number_words as words
 from artifacts.copies.replica import Copied
 from artifacts.manifest import Manifest
@@ -16,12 +14,12 @@ from deployments.printing.console import stdout
 
 def print_packed(manifest: Manifest, file: Path, size: int) -> None:
     """Where an archive went."""
-    stdout().print(f"{manifest.ref}: {words.megabytes(size)} in {escape(str(file))}", soft_wrap=True)
+    stdout().say(f"{manifest.ref}: {words.megabytes(size)} in {file}")
 
 
 def print_arrived(ref: str, new: bool) -> None:
     """Whether the release was new."""
-    stdout().print(f"[bold]{ref}[/]{' (new)' if new else ' (unchanged: it was here before)'}", soft_wrap=True)
+    stdout().say((ref, "bold"), " (new)" if new else " (unchanged: it was here before)")
 
 
 def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
@@ -32,8 +30,8 @@ def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
 def print_copied(ref: str, copied: Copied) -> None:
     """Counts of a push or pull."""
     new = "new release" if copied.release else "release known already"
-    text = f"[bold]{ref}[/]: {new}; {words.counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
+    text = f": {new}; {words.counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
     text += f", {copied.skipped_files} there already ({words.megabytes(copied.skipped_bytes)})"
     if copied.signatures:
         text += f", {words.counted(copied.signatures, 'new signature')}"
-    stdout().print(text, soft_wrap=True)
+    stdout().say((ref, "bold"), text)

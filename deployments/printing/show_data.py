@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
-from deployments.printing.console import stdout
+from artifacts.inert import visible
+from deployments.printing.console import Terminal, line, stdout
 
 if TYPE_CHECKING:
     from tasks.inspection.holdings import Holdings
@@ -29,21 +29,21 @@ def print_data(found: Holdings) -> None:
     from tasks.inspection import words
 
     console = stdout()
-    console.print(Text.assemble((words.plain(found.source, 200), "bold"), f"  {words.headline(found)}"))
+    console.print(line((words.plain(found.source, 200), "bold"), f"  {words.headline(found)}"))
     _print_lines(console, words.lines(found))
     if not found.refusals:
-        console.print(Text.assemble(("taken".ljust(_COLUMN), "green"), "a run takes it, as far as headers tell"))
+        console.print(line(("taken".ljust(_COLUMN), "green"), "a run takes it, as far as headers tell"))
     for each in found.refusals:
         _print_lines(console, words.refusal(each, found), "red")
     if found.page is not None:
-        console.print(Text("page".ljust(_COLUMN) + found.page), soft_wrap=True)
+        console.say("page".ljust(_COLUMN) + found.page)
 
 
-def _print_lines(console: Console, told: Iterable[Line], style: str = "") -> None:
+def _print_lines(console: Terminal, told: Iterable[Line], style: str = "") -> None:
     """Names in a column of their own: what goes on below stays to the right of it, however narrow the terminal."""
     for name, words in told:
         text = words.lstrip(" ")
         left = _COLUMN + len(words) - len(text)
-        for number, line in enumerate(Text(text).wrap(console, max(console.width - left, _NARROWEST))):
+        for number, wrapped in enumerate(Text(visible(text)).wrap(console, max(console.width - left, _NARROWEST))):
             head = (name if number == 0 else "").ljust(left)
-            console.print(Text.assemble((head, style), line.plain.rstrip()), soft_wrap=True)
+            console.say((head, style), wrapped.plain.rstrip())

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from artifacts.number_words import millions
 from deployments.printing.console import print_list, stdout
 
@@ -22,7 +20,7 @@ def print_outline(found: Outline) -> None:
     """A checkpoint in a dozen lines."""
     console = stdout()
     parameters = millions(sum(tower.parameters for tower in found.towers))
-    console.print(f"[bold]{escape(found.model)}[/]  family {found.family}, {parameters} parameters", soft_wrap=True)
+    console.say((found.model, "bold"), f"  family {found.family}, {parameters} parameters")
     heads = ("encoder", ">layers", ">width", ">heads", ">embedding", ">parameters", "input", f"FP8 by {found.recipe}")
     print_list(console, heads, [_row(tower) for tower in found.towers])
     lines = {
@@ -32,9 +30,9 @@ def print_outline(found: Outline) -> None:
         "held to": f"{found.oracle}, {_WHEN if found.oracle == 'transformers' else _ELSEWHERE}",
     }
     for name, value in lines.items():
-        console.print(f"{name:<10} {escape(value)}", soft_wrap=True)
+        console.say(f"{name:<10} {value}")
     for note in found.notes:
-        console.print(f"{'note':<10} {escape(note)}", soft_wrap=True)
+        console.say(f"{'note':<10} {note}")
 
 
 def _weights(found: Outline) -> str:
@@ -70,7 +68,6 @@ def print_families(families: Iterable[ClipFamily]) -> None:
     print_list(console, ("family", "whose checkpoints", "held to"), rows)
     console.print()
     for family in families:
-        console.print(f"{family.name:<20} {escape(', '.join(family.known))}", soft_wrap=True)
-    console.print(
-        "\nWhat is not here is refused by its reason; `clipsmith check MODEL` tells it in seconds.", soft_wrap=True
-    )
+        console.say(f"{family.name:<20} {', '.join(family.known)}")
+    console.print()
+    console.say("What is not here is refused by its reason; `clipsmith check MODEL` tells it in seconds.")

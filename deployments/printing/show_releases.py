@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from artifacts import number_words as words
 from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import ORDER
-from deployments.printing.console import is_wide, print_list, stdout
+from deployments.printing.console import Terminal, is_wide, print_list, stdout
 
 _HEADS = {
     "onnx fp16": "ONNX\nFP16, MB",
@@ -70,9 +68,11 @@ def _gates(counts: Mapping[str, int], wide: bool) -> str:
 def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) -> None:
     """The main figures of each release, oldest first, and where the rest is."""
     console = stdout()
-    console.print(f"[bold]{model}[/]")
+    console.say((model, "bold"))
     _print_figures(console, points, wide=is_wide(console))
-    console.print(f"\nevery metric: {table}\nplot: {plot}", soft_wrap=True)
+    console.print()
+    console.say(f"every metric: {table}")
+    console.say(f"plot: {plot}")
 
 
 def history_document(model: str, points: Sequence[Point], table: Path, plot: Path) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def history_document(model: str, points: Sequence[Point], table: Path, plot: Pat
     return {"model": model, "releases": releases, "table": str(table), "plot": str(plot)}
 
 
-def _print_figures(console: Console, points: Sequence[Point], *, wide: bool) -> None:
+def _print_figures(console: Terminal, points: Sequence[Point], *, wide: bool) -> None:
     """A wide list has FP16's figures too, and the 95 % intervals of differences."""
     known = [name for name in _HEADS if any(name in point.figures for point in points)]
     names = [name for name in known if wide or not name.endswith(" fp16")]

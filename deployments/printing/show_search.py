@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from artifacts import number_words as show
 from deployments.printing.console import print_list, stdout
 from deployments.printing.show import print_gates
@@ -74,8 +72,8 @@ def print_found(found: Found) -> None:
     print_gates(console, found.best.gates)
     rivals = f", and {len(found.rival)} of auto_quantize" if found.rival else ""
     evaluated = f"{show.counted(len(found.trials), 'recipe')} evaluated{rivals}"
-    console.print(f"{evaluated}; plot: {escape(str(found.settings.plot))}", soft_wrap=True)
-    console.print(f"recipe: [bold]{escape(str(found.settings.out))}[/]", soft_wrap=True)
+    console.say(f"{evaluated}; plot: {found.settings.plot}")
+    console.say("recipe: ", (str(found.settings.out), "bold"))
 
 
 def closest(trials: Sequence[Trial]) -> Trial:

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
-
 from artifacts import number_words as words
 from artifacts.keeping.repair import Repaired, advice
 from artifacts.store.garbage import Collected
@@ -40,9 +38,9 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
     console = stdout()
     if repaired is not None:
         for digest in repaired.restored:
-            console.print(f"[green]restored[/] object {digest[:12]}", soft_wrap=True)
+            console.say(("restored", "green"), f" object {digest[:12]}")
         for where in repaired.quarantined:
-            console.print(f"[yellow]set aside[/] {escape(where)}, in quarantine/", soft_wrap=True)
+            console.say(("set aside", "yellow"), f" {where}, in quarantine/")
     for problem in found.problems:
         _print_problem(problem)
     looked = (
@@ -50,16 +48,17 @@ def print_verification(found: Verification, repaired: Repaired | None) -> None:
         f"{words.megabytes(found.bytes)} hashed in {found.seconds:.1f} s"
     )
     if not found.problems:
-        console.print(f"[green]sound[/]: {looked}", soft_wrap=True)
+        console.say(("sound", "green"), f": {looked}")
         return
-    console.print(f"[bold red]not sound[/]: {tally(found.problems)} ({looked})", soft_wrap=True)
+    console.say(("not sound", "bold red"), f": {tally(found.problems)} ({looked})")
 
 
 def _print_problem(problem: Problem) -> None:
     users = f" ({', '.join(problem.releases)})" if problem.releases else ""
     console = stdout()
-    console.print(f"[red]{problem.kind}[/] {escape(problem.where)}{users}", soft_wrap=True)
-    console.print(f"  {escape(problem.what)}\n  next: {escape(advice(problem))}", soft_wrap=True)
+    console.say((problem.kind, "red"), f" {problem.where}{users}")
+    console.say(f"  {problem.what}")
+    console.say(f"  next: {advice(problem)}")
 
 
 def collected_document(found: Collected, dry_run: bool) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def print_collected(found: Collected, dry_run: bool) -> None:
     """What went, or would go: the releases by name, the rest by number."""
     console = stdout()
     for ref in found.releases:
-        console.print(f"{'would retire' if dry_run else 'retired'} {ref}", soft_wrap=True)
+        console.say(f"{'would retire' if dry_run else 'retired'} {ref}")
     counts = ((found.releases, "release"), (found.objects, "object"), (found.leftovers, "leftover"))
     what = ", ".join(words.counted(len(things), name) for things, name in counts)
-    console.print(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}", soft_wrap=True)
+    console.say(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}")

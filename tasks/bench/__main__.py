@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from artifacts.exit_codes import ExitCode
+from artifacts.inert import visible
 from tasks.bench.gpu_timing import TimingSettings
 from tasks.bench.proof import rejected, rejection
 from tasks.bench.report import markdown
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.markdown.write_text(markdown(report))
     bad = rejected(report.rows)
     for row in bad:
-        print(rejection(row, settings.min_fp8_share), file=sys.stderr)
+        print(visible(rejection(row, settings.min_fp8_share)), file=sys.stderr)
     return ExitCode.GATE if bad else ExitCode.DONE
 
 

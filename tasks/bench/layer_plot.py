@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from artifacts.inert import visible
 from artifacts.report.canvas import FP_COLOURS, INK, drawing
 from tasks.bench.layers import LayerRow
 
@@ -48,12 +49,13 @@ def layer_plot(rows: Sequence[LayerRow]) -> str:
             if row.ratio is not None:
                 longest = max(row.fp16_us or 0.0, row.fp8_us or 0.0)
                 axes.text(longest, line, f" {row.ratio:.2f}x", va="center", color=INK, fontsize=5.5)
-        axes.set_yticks(range(len(rows)), [row.module for row in rows], fontsize=5.5)
+        axes.set_yticks(range(len(rows)), [visible(row.module) for row in rows], fontsize=5.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.06)
         axes.set_xlabel("microseconds")
-        axes.set_title(f"{about.encoder}, {about.target}, batch {about.batch}: FP16 grey, FP8 blue, fell back hatched")
+        what = visible(f"{about.encoder}, {about.target}, batch {about.batch}")
+        axes.set_title(f"{what}: FP16 grey, FP8 blue, fell back hatched")
         return finish()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from artifacts.inert import fenced, visible
+from artifacts.inert import markdown as text
 from tasks.bench.gate import is_rejected
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def gate_section(report: BenchReport) -> Iterator[str]:
     yield ""
     yield f"{len(judged) - len(bad)} of {len(judged)} FP8 rows pass."
     yield ""
-    yield from (f"- {rejection(row, report.min_fp8_share)}" for row in bad)
+    yield from (f"- {text(rejection(row, report.min_fp8_share))}" for row in bad)
     yield ""
 
 
@@ -44,7 +46,7 @@ def evidence_section(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
     """Where one run's time went, what fell back, and what it was read from."""
     for item in evidence:
         found = item.evidence
-        yield f"## {item.encoder} {item.precision}, {item.target}, batch {item.batch}"
+        yield f"## {text(f'{item.encoder} {item.precision}, {item.target}, batch {item.batch}')}"
         yield ""
         if found.weighed_by == "time":
             yield (
@@ -59,13 +61,13 @@ def evidence_section(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
             )
         yield ""
         if found.doubt is not None:
-            yield f"- not verified: {found.doubt}"
-        yield from (f"- {spent / 1e3:.3f} ms, {n} launches: `{name[:_SHORT]}`" for name, n, spent in found.kernels)
+            yield f"- not verified: {text(found.doubt)}"
+        yield from (f"- {spent / 1e3:.3f} ms, {n} launches: {text(name[:_SHORT])}" for name, n, spent in found.kernels)
         if found.unfused_attention:
-            yield f"- attention is not one kernel in {_some(found.unfused_attention)}"
+            yield f"- attention is not one kernel in {text(_some(found.unfused_attention))}"
         for reason in sorted({fall.reason for fall in found.fallen_back}):
             modules = [fall.module for fall in found.fallen_back if fall.reason == reason]
-            yield f"- fell back, {_some(modules)}: {reason}"
+            yield f"- fell back, {text(_some(modules))}: {text(reason)}"
         yield ""
 
 
@@ -76,9 +78,7 @@ def by_hand_section(rows: Sequence[BenchRow]) -> Iterator[str]:
         return
     yield "<details><summary>By hand, in the exported folder</summary>"
     yield ""
-    yield "```"
-    yield from lines
-    yield "```"
+    yield fenced("\n".join(map(visible, lines)))
     yield ""
     yield "</details>"
     yield ""

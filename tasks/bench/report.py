@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
+from artifacts.inert import markdown as text
 from artifacts.number_words import counted, given, interval
 from tasks.bench.evidence import Evidence
 from tasks.bench.gate import MIN_FP8_SHARE, Verdict
@@ -132,10 +133,10 @@ def markdown(report: BenchReport) -> str:
 
 def _heading(report: BenchReport) -> Iterator[str]:
     machine = report.machine
-    yield f"# {report.folder}"
+    yield f"# {text(report.folder)}"
     yield ""
     gpu = f"{machine.gpu} ({machine.capability}), driver {machine.driver}" if machine.gpu else "no GPU"
-    yield f"{gpu}, CUDA {machine.cuda}, PyTorch {machine.torch}, Python {machine.python}; `{report.command}`"
+    yield text(f"{gpu}, CUDA {machine.cuda}, PyTorch {machine.torch}, Python {machine.python}; {report.command}")
     if machine.fp16_flops and machine.bandwidth:
         fp8 = f"{machine.fp8_flops / 1e12:.0f} TFLOP/s FP8" if machine.fp8_flops else "no FP8"
         yield ""
@@ -170,13 +171,13 @@ def _latency(rows: Sequence[BenchRow]) -> Iterator[str]:
             *(_number(value) for value in (row.clock_mhz, row.temperature_c, row.power_w)),
             "; ".join(filter(None, (None if row.status == "measured" else row.status, row.note))),
         ]
-        yield f"| {' | '.join(cells)} |"
+        yield f"| {' | '.join(map(text, cells))} |"
     yield ""
 
 
 def _accuracy(report: BenchReport) -> Iterator[str]:
     if report.unscored:
-        yield from (f"- accuracy not measured: {reason}" for reason in report.unscored)
+        yield from (f"- accuracy not measured: {text(reason)}" for reason in report.unscored)
         yield ""
     if report.accuracy:
         yield "## Accuracy on the evaluation set"
@@ -186,7 +187,7 @@ def _accuracy(report: BenchReport) -> Iterator[str]:
         for row in report.accuracy:
             value = given(row["value"], "{:.6g}", "") + interval(row["low"], row["high"], "{:.6g}")
             names = [str(row[name]) for name in ("encoder", "target", "precision", "reference", "metric")]
-            yield f"| {' | '.join(names)} | {value} | {row['samples']} |"
+            yield f"| {' | '.join(map(text, names))} | {value} | {row['samples']} |"
         yield ""
 
 
@@ -200,20 +201,20 @@ def _stability(found: Sequence[Stability]) -> Iterator[str]:
     for item in found:
         different = f"{item.differing:,} of {item.elements:,} elements differ, by {item.max_abs:.3g} at most"
         result = different if item.differing else f"bit-identical in {counted(item.runs, 'run')}"
-        yield f"| {item.encoder} | {item.target} | {item.precision} | {item.compared} | {result} |"
+        yield f"| {' | '.join(map(text, (item.encoder, item.target, item.precision, item.compared, result)))} |"
     yield ""
 
 
 def _layers(rows: Sequence[LayerRow]) -> Iterator[str]:
     """FP8 beside FP16 by module name, in microseconds."""
     for (encoder, target, batch), group in groupby(rows, lambda row: (row.encoder, row.target, row.batch)):
-        yield f"## Per layer: {encoder}, {target}, batch {batch} (microseconds)"
+        yield f"## Per layer: {text(encoder)}, {text(target)}, batch {batch} (microseconds)"
         yield ""
         yield "| module | FP16 | FP8 | ratio | fell back |"
         yield "|---" * 5 + "|"
         for row in group:
             numbers = (_number(value) for value in (row.fp16_us, row.fp8_us, row.ratio))
-            yield f"| {row.module} | {' | '.join(numbers)} | {row.fell_back or ''} |"
+            yield f"| {text(row.module)} | {' | '.join(numbers)} | {row.fell_back or ''} |"
         yield ""
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.errors import BadSample, ConfigError
-from artifacts.number_words import counted, printable
+from artifacts.inert import visible
+from artifacts.number_words import counted
+from artifacts.report.html_page import html_page
 from tasks.data import Dataset
 from tasks.data.subset import subset
 from tasks.evaluation.thumbnails import thumbnail
@@ -17,7 +19,7 @@ from tasks.inspection.counts import by_picture
 from tasks.inspection.holdings import Holdings
 from tasks.inspection.inspect_source import Watch
 
-_HERE = Path(__file__).parent
+_TEMPLATE = Path(__file__).with_name("sheet.html")
 _SUFFIXES = (".html", ".htm")
 _PER_CLASS = 12
 _CAPTIONED = 100  # pictures of a set without classes
@@ -83,15 +85,10 @@ def write_sheet(dataset: Dataset, found: Holdings, page: Path, watch: Watch) -> 
 
 
 def render_sheet(found: Holdings, groups: Sequence[_Group]) -> str:
-    """The page: nothing is loaded from elsewhere, no script runs, and all text from the data is escaped."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((_HERE / "sheet.html").read_text(encoding="utf-8"))
+    """The page."""
     empty = [each.name for each in found.classes.counts if not each.samples] if found.classes else []
-    return template.render(
-        css=Markup((_HERE / "sheet.css").read_text(encoding="utf-8")),
+    return html_page(
+        _TEMPLATE,
         source=words.plain(found.source, _LONGEST),
         headline=words.headline(found),
         facts=_paragraphs(words.lines(found)),
@@ -152,5 +149,5 @@ def _paragraphs(told: Iterator[words.Line]) -> list[tuple[str, list[str]]]:
 
 
 def _short(text: str) -> str:
-    shown = printable(text)
+    shown = visible(text)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."

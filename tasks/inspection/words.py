@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
+from artifacts.inert import visible
 from artifacts.number_words import counted
 from tasks.inspection.holdings import (
     SHOWN,
@@ -28,7 +29,7 @@ _MOST_KINDS = 6  # modes, formats, suffixes
 
 def plain(text: str, longest: int = _LONGEST) -> str:
     """A name out of somebody's data on one line: without what moves a cursor or turns the reading direction."""
-    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    shown = visible(text)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
 

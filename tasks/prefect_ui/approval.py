@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import DamagedAlias, DamagedManifest, ReleaseNotFound, ReleaseRejected
+from artifacts.inert import markdown
 from artifacts.keeping import history
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
@@ -18,6 +18,7 @@ from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import sentence, tally
 from artifacts.store import layout
 from artifacts.store.store import Store
+from tasks.prefect_ui.pages import show_page
 
 
 class Proposal(Frozen):
@@ -52,9 +53,10 @@ def propose(store: Store, reference: str, alias: str) -> Proposal:
     """
     with store.reading():
         manifest = store.find(reference)
+        tallied, *missed = _gates(manifest)
         if manifest.rejected:
             raise ReleaseRejected(
-                f"{manifest.ref} was rejected:\n{_gates(manifest)}",
+                "\n".join([f"{manifest.ref} was rejected:", tallied, *(f"- {line}" for line in missed)]),
                 where=store.root,
                 expected="a release whose gates hold",
                 fix="promote another release; `clipsmith promote --force --why TEXT` is for emergencies",
@@ -62,11 +64,13 @@ def propose(store: Store, reference: str, alias: str) -> Proposal:
         known = layout.numbers(layout.alias_folder(store.root, manifest.model, alias))
         now, doubt = _behind(store, manifest.model, alias) if known else (None, None)
     lines = [
-        f"## Promote {manifest.ref} to {alias}?",
-        f"Made {manifest.created}, recipe {manifest.provenance.recipe}, {manifest.provenance.source.name} at "
-        f"{manifest.provenance.source.revision[:12]}.",
-        _gates(manifest),
-        doubt or f"**{alias}** points to {'nothing yet' if now is None else now.ref} now.",
+        f"## Promote {markdown(manifest.ref)} to {markdown(alias)}?",
+        markdown(
+            f"Made {manifest.created}, recipe {manifest.provenance.recipe}, {manifest.provenance.source.name} at "
+            f"{manifest.provenance.source.revision[:12]}."
+        ),
+        "\n".join([markdown(tallied), *(f"- {markdown(line)}" for line in missed)]),
+        doubt or f"**{markdown(alias)}** points to {'nothing yet' if now is None else markdown(now.ref)} now.",
         *_figures(now, manifest),
     ]
     return Proposal(
@@ -83,15 +87,15 @@ def _behind(store: Store, model: str, alias: str) -> tuple[Manifest | None, str 
     try:
         return store.find(f"{model}:{alias}"), None
     except (DamagedAlias, DamagedManifest, ReleaseNotFound) as error:
-        return None, f"**What {alias} points to now cannot be read:** {error.what}."
+        return None, f"**What {markdown(alias)} points to now cannot be read:** {markdown(error.what)}."
 
 
-def _gates(manifest: Manifest) -> str:
+def _gates(manifest: Manifest) -> list[str]:
     """The tally of the gates, and a line for each that is not passed."""
     if not manifest.gates:
-        return "No gates were judged."
-    lines = [f"Gates: {tally(manifest.gates)}."]
-    return "\n".join([*lines, *(f"- {sentence(result)}" for result in manifest.gates if result.status != "passed")])
+        return ["No gates were judged."]
+    missed = (sentence(result) for result in manifest.gates if result.status != "passed")
+    return [f"Gates: {tally(manifest.gates)}.", *missed]
 
 
 def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
@@ -99,9 +103,10 @@ def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
     figures = [point.figures for point in (history.points([m])[0] for m in (now, new) if m is not None)]
     names = list(dict.fromkeys(name for found in figures for name in found))
     if names:
-        heads = [m.ref for m in (now, new) if m is not None]
-        rows = [f"| {name} | " + " | ".join(_shown(found.get(name)) for found in figures) + " |" for name in names]
-        yield "\n".join([f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|", *rows])
+        heads = [markdown(m.ref) for m in (now, new) if m is not None]
+        rows = [[markdown(name), *(_shown(found.get(name)) for found in figures)] for name in names]
+        lines = (f"| {' | '.join(cells)} |" for cells in (["", *heads], ["---"] * (len(heads) + 1), *rows))
+        yield "\n".join(lines)
 
 
 def _shown(figure: Measurement | None) -> str:
@@ -126,6 +131,6 @@ def promote_task(store: str, proposal: Proposal, why: str | None) -> Promoted:
     """Uncached: aliases move. What was done stays visible in the UI."""
     promoted = carry_out(open_store(store), proposal, why)
     done = f"from {promoted.before or 'nothing'} to" if promoted.moved else "had pointed already to"
-    parts = (f"# {promoted.alias}: {done} {promoted.release}", why or "No reason was given.", proposal.text)
-    create_markdown_artifact(markdown="\n\n".join(parts), key="clipsmith-promotion")
+    head = markdown(f"{promoted.alias}: {done} {promoted.release}")
+    show_page("\n\n".join((f"# {head}", markdown(why or "No reason was given."), proposal.text)), "clipsmith-promotion")
     return promoted

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from artifacts.inert import markdown
 from artifacts.manifest import Row
-from tasks.prefect_ui.cells import cell
+from tasks.prefect_ui.pages import show_page, show_table
 
 
 def words(before: str, after: str, accuracy: list[Row], latency: list[Row], notes: list[str]) -> str:
     """The comparison in a few lines of markdown."""
-    head = [f"# {after} against {before}", *(f"> {note}" for note in notes)]
-    scores = [f"- {row['metric']} on {row['target']}: {_difference(row)}" for row in accuracy if row["low"] is not None]
+    head = [f"# {markdown(f'{after} against {before}')}", *(f"> {markdown(note)}" for note in notes)]
+    scores = [f"{row['metric']} on {row['target']}: {_difference(row)}" for row in accuracy if row["low"] is not None]
     speed = [
-        f"- {row['encoder']} on {row['target']}, batch {row['batch']}: {row['speedup']:.3g} times as fast "
+        f"{row['encoder']} on {row['target']}, batch {row['batch']}: {row['speedup']:.3g} times as fast "
         f"(95 %: {row['low']:.3g} to {row['high']:.3g})"
         for row in latency
         if row["speedup"] is not None
     ]
     reasons = dict.fromkeys(
-        f"- {row['target']}: latency {row['status']}: {row['note']}" for row in latency if row["note"]
+        f"{row['target']}: latency {row['status']}: {row['note']}" for row in latency if row["note"]
     )
-    return "\n\n".join([*head, "\n".join([*scores, *speed, *reasons])])
+    return "\n\n".join([*head, "\n".join(f"- {markdown(line)}" for line in (*scores, *speed, *reasons))])
 
 
 def _difference(row: Row) -> str:
@@ -36,7 +36,5 @@ def show_comparison_task(before: str, after: str, accuracy: list[Row], latency: 
     pair = f"{after} against {before}"
     for name, rows in (("accuracy", accuracy), ("latency", latency)):
         if rows:
-            shown = [{key: cell(value) for key, value in row.items()} for row in rows]
-            create_table_artifact(table=shown, key=f"clipsmith-compare-{name}", description=f"{name}, {pair}")
-    markdown = words(before, after, accuracy, latency, notes)
-    create_markdown_artifact(markdown=markdown, key="clipsmith-compare")
+            show_table(rows, f"clipsmith-compare-{name}", f"{name}, {pair}")
+    show_page(words(before, after, accuracy, latency, notes), "clipsmith-compare")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 from pydantic import Field
 
+from artifacts.inert import markdown, visible
 from artifacts.keeping import history
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.number_words import counted, given, points
+from tasks.prefect_ui.pages import show_page, show_table
 
 REGRESSION_EVENT = "clipsmith.regression"
 _TASKS = ("top1", "recall@1_image_to_text")
@@ -110,10 +111,10 @@ def show_summary_task(outcomes: list[Outcome]) -> None:
     counts = {name: sum(outcome.result == name for outcome in outcomes) for name in ("failed", "rejected")}
     rows = [_row(outcome) for outcome in outcomes]
     if rows:
-        create_table_artifact(table=rows, key="clipsmith-nightly", description="what became of each variant")
-    lines = [f"- **{outcome.variant}**: {outcome.sentence()}" for outcome in outcomes]
+        show_table(rows, "clipsmith-nightly", "what became of each variant")
+    lines = [f"- **{markdown(outcome.variant)}**: {markdown(outcome.sentence())}" for outcome in outcomes]
     head = f"{counted(len(outcomes), 'variant')}, {counts['failed']} failed, {counts['rejected']} rejected"
-    create_markdown_artifact(markdown="\n".join([f"# {head}", "", *lines]), key="clipsmith-nightly-summary")
+    show_page("\n".join([f"# {head}", "", *lines]), "clipsmith-nightly-summary")
 
 
 def report_regressions(release: Manifest, alarms: list[str]) -> None:
@@ -125,5 +126,5 @@ def report_regressions(release: Manifest, alarms: list[str]) -> None:
                 "prefect.resource.id": f"clipsmith.model.{release.model}",
                 "prefect.resource.name": release.ref,
             },
-            payload={"release": release.ref, "message": "\n".join(alarms)},
+            payload={"release": release.ref, "message": "\n".join(map(visible, alarms))},
         )

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from artifacts import places
+from artifacts.inert import fenced, markdown, visible
 from artifacts.keeping.render import evidence_of
 from artifacts.manifest import Cell, Manifest, Row
 from artifacts.report.gate_words import sentence, tally, words
 from artifacts.report.markdown import precision_page, report_page
 from artifacts.store.store import active_store
 from tasks.pipeline.publish import Draft
-from tasks.prefect_ui.cells import cell
+from tasks.prefect_ui.pages import show_page, show_table
 
 
 def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """Without the columns that are empty in every row: the UI's page is narrow."""
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: cell(row[name]) for name in columns} for row in rows]
+    return [{name: row[name] for name in columns} for row in rows]
 
 
 def _verdict(draft: Draft) -> str:
@@ -29,7 +30,7 @@ def _verdict(draft: Draft) -> str:
         return "No gates were judged."
     state = "**Rejected**" if any(result.rejects for result in draft.gates) else "Accepted"
     lines = [f"{state}: gates {tally(draft.gates)}."]
-    lines += [f"- {sentence(result)}" for result in draft.gates if result.status != "passed"]
+    lines += [f"- {markdown(sentence(result))}" for result in draft.gates if result.status != "passed"]
     return "\n".join(lines)
 
 
@@ -40,34 +41,31 @@ def show_tables_task(draft: Draft) -> None:
     for name, rows in draft.tables.items():
         if not rows:
             continue  # the UI has nothing to show for an empty table
-        shown = _shown(rows)
-        create_table_artifact(table=shown, key=f"clipsmith-{name}", description=f"{name} of {release}")
+        show_table(_shown(rows), f"clipsmith-{name}", f"{name} of {release}")
     if draft.gates:
         gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
-        create_table_artifact(table=gates, key="clipsmith-gates", description=f"gates of {release}")
-    command = f"--store {active_store().root}"
-    create_markdown_artifact(
-        markdown=f"# {release}\n\n{_verdict(draft)}\n\n"
-        f"`clipsmith show {draft.identity()[:12]} {command}` prints this release, "
-        f"`clipsmith report {draft.identity()[:12]} {command}` where its report is.\n",
-        key="clipsmith-release",
-        description=f"the verdict on {release}",
+        show_table(gates, "clipsmith-gates", f"gates of {release}")
+    rest = f"{draft.identity()[:12]} --store {shlex.quote(str(active_store().root))}"
+    show_page(
+        f"# {markdown(release)}\n\n{_verdict(draft)}\n\nThis prints the release, and where its report is:\n\n"
+        f"{fenced(f'clipsmith show {rest}')}\n\n{fenced(f'clipsmith report {rest}')}\n",
+        "clipsmith-release",
+        f"the verdict on {release}",
     )
 
 
 def _where(manifest: Manifest) -> str:
     """Where the release's files are, and the commands that get at them."""
     store = active_store()
-    options = f"--store {store.root}"
+    options = f"--store {shlex.quote(str(store.root))}"
+    commands = [f"clipsmith {what} {options}" for what in (f"report {manifest.ref}", f"show {manifest.ref}")]
+    commands.append(f"clipsmith export {manifest.ref} FOLDER {options}")
     return (
         "## Files\n\nThe whole report, with every table, is a page of its own; open it in a browser:\n\n"
-        f"```\n{store.read(manifest, places.REPORT)}\n```\n\n"
+        f"{fenced(store.read(manifest, places.REPORT))}\n\n"
         "From a terminal, where the report is, the release in short, and all its files as a plain folder:\n\n"
-        "```\n"
-        f"clipsmith report {manifest.ref} {options}\n"
-        f"clipsmith show {manifest.ref} {options}\n"
-        f"clipsmith export {manifest.ref} FOLDER {options}\n"
-        "```\n"
+        + fenced("\n".join(map(visible, commands)))
+        + "\n"
     )
 
 
@@ -77,7 +75,5 @@ def show_release_task(ref: str) -> None:
     store = active_store()
     manifest = store.find(ref)
     report = f"{report_page(manifest, evidence_of(store, manifest))}\n{_where(manifest)}"
-    create_markdown_artifact(markdown=report, key="clipsmith-report", description=f"report of {ref}")
-    create_markdown_artifact(
-        markdown=precision_page(manifest), key="clipsmith-precision-map", description=f"precision map of {ref}"
-    )
+    show_page(report, "clipsmith-report", f"report of {ref}")
+    show_page(precision_page(manifest), "clipsmith-precision-map", f"precision map of {ref}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from artifacts.inert import visible
+
 VARIANT, TARGET = "variant:", "target:"
 
 
@@ -15,15 +17,16 @@ def tag_run(variant: str, targets: Sequence[str]) -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    tags = set(context.flow_run.tags) | {TARGET + target for target in targets}
+    tags = set(context.flow_run.tags) | {TARGET + visible(target) for target in targets}
     if not any(tag.startswith(VARIANT) for tag in tags):
-        tags.add(VARIANT + variant)
+        tags.add(VARIANT + visible(variant))
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags=sorted(tags))
 
 
 def name_run(name: str) -> None:
     """Name the flow run this is called in."""
+    name = visible(name)
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.name == name:
         return

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from artifacts import number_words as words
 from artifacts.copies.opening import open_store
 from artifacts.errors import StoreDamaged
+from artifacts.inert import markdown
 from artifacts.keeping.repair import Repaired, advice, repair
 from artifacts.store.garbage import Collected, collect
 from artifacts.store.verification import Problem, Verification, tally, verify
+from tasks.prefect_ui.pages import show_page, show_table
 
 _SHOWN = 1000
 """More rows than that nobody reads, and a page gets slow; the sentence tells how many there are."""
@@ -102,6 +103,6 @@ def _table(key: str, rows: list[dict[str, str]], text: str) -> None:
     """A table for the UI, or where there is nothing to list, the sentence alone."""
     if rows:
         more = f"; the first {_SHOWN} are shown" if len(rows) > _SHOWN else ""
-        create_table_artifact(table=rows[:_SHOWN], key=key, description=text + more)
+        show_table(rows[:_SHOWN], key, text + more)
     else:
-        create_markdown_artifact(markdown=f"{text}.", key=key)
+        show_page(f"{markdown(text)}.", key)

@@ -13,6 +13,8 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
+from artifacts.inert import markdown, visible
+
 _INTERVAL_S = 1.0
 
 
@@ -26,7 +28,7 @@ def progress(key: str, total: int, unit: str, what: str) -> Iterator[Callable[[i
     from tqdm import tqdm
 
     shown = _Shown(key, total, f"{what}, {total} {unit}s")
-    with tqdm(total=total, desc=what, unit=unit, disable=None) as bar:
+    with tqdm(total=total, desc=visible(what), unit=unit, disable=None) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
@@ -50,7 +52,7 @@ class _Shown:
         if FlowRunContext.get() is None and TaskRunContext.get() is None:
             return
         with self._tolerant():
-            made = create_progress_artifact(progress=0.0, key=self._key, description=self._description)
+            made = create_progress_artifact(progress=0.0, key=self._key, description=markdown(self._description))
             assert isinstance(made, UUID)  # a coroutine only in async code
             self._artifact = made
 

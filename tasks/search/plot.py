@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from artifacts.inert import visible
 from artifacts.report.canvas import FP_COLOURS, OTHER, QUIET, Axes, drawing
 from tasks.search.plan import Trial, pareto
 from tasks.search.sensitivity import Sensitivity
@@ -57,7 +58,7 @@ def _draw_group(
 def _draw_units(axes: Axes, sensitivities: Sequence[Sensitivity]) -> None:
     worst = sorted(sensitivities, key=lambda found: -found.loss)[:_WORST][::-1]
     axes.set_title("1 - cosine with this module alone in FP8")
-    axes.barh([s.unit.module for s in worst], [max(s.loss, _LEAST) for s in worst], color=OTHER, height=0.6)
+    axes.barh([visible(s.unit.module) for s in worst], [max(s.loss, _LEAST) for s in worst], color=OTHER, height=0.6)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:.0e}")  # powers of ten would be math, which the page shows as it is written
     axes.xaxis.set_minor_formatter("")

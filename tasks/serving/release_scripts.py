@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from artifacts import places
+from artifacts.inert import visible
 from artifacts.keeping import render
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.store.store import Store
@@ -81,4 +82,6 @@ def _build(engine: Engine) -> str:
 def _write(path: Path, about: str, body: str) -> None:
     home = 'cd "$(dirname "$0")/.."'
     made = "mkdir -p rebuilt/image rebuilt/text"
-    path.write_text(f"#!/usr/bin/env bash\n# {about}\nset -euo pipefail\n{home}\n{made}\n{body}\n", encoding="utf-8")
+    path.write_text(
+        f"#!/usr/bin/env bash\n# {visible(about)}\nset -euo pipefail\n{home}\n{made}\n{body}\n", encoding="utf-8"
+    )

@@ -47,7 +47,6 @@ MINUS = "\N{MINUS SIGN}"
         (words.metric("cosine_mean", 0.99991234), "0.999912"),
         (words.metric("top1_mcnemar_p", 0.0123), "0.012"),
         (words.metric("snr_db", None), words.NONE),
-        (words.printable("a\0b\tc"), "a\N{REPLACEMENT CHARACTER}b\tc"),
     ],
 )
 def test_what_people_read(said: str, expected: str) -> None:

@@ -27,7 +27,8 @@ from tasks.comparing import opened_release
 from tasks.engines import backend_for
 from tasks.engines.onnx_runtime import OnnxRuntime
 from tasks.pipeline import checkpoint
-from tasks.prefect_ui.comparison_artifacts import cell, words
+from tasks.prefect_ui.comparison_artifacts import words
+from tasks.prefect_ui.pages import cell
 from tests.artifacts.support import digest
 from tests.flows.conftest import spied
 

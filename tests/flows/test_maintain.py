@@ -13,7 +13,7 @@ from artifacts.store.garbage import Collected
 from artifacts.store.store import Store
 from artifacts.store.verification import Problem, Verification, verify
 from flows.maintain import MaintainParameters, maintain
-from tasks.prefect_ui import upkeep
+from tasks.prefect_ui import pages, upkeep
 from tests.artifacts.support import add, digest, make_release, place, rewrite
 
 
@@ -25,11 +25,12 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def table(key: str, table: list[dict[str, str]], description: str) -> None:
         found[key] = (table, description)
 
-    def text(key: str, markdown: str) -> None:
+    def text(key: str, markdown: str, description: str | None) -> None:
+        assert description is None
         found[key] = ([], markdown)
 
-    monkeypatch.setattr(upkeep, "create_table_artifact", table)
-    monkeypatch.setattr(upkeep, "create_markdown_artifact", text)
+    monkeypatch.setattr(pages, "create_table_artifact", table)
+    monkeypatch.setattr(pages, "create_markdown_artifact", text)
     return found
 
 

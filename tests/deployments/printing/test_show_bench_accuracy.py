@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
+from deployments.printing.console import Terminal
 from deployments.printing.show_bench_accuracy import print_accuracy
 from tasks.bench.report import BenchReport, Machine
 from tasks.bench.stability import AGAIN, MOVED, Stability
@@ -14,7 +13,7 @@ from tasks.evaluation.scoring import accuracy_row
 
 def printed(report: BenchReport) -> list[str]:
     stream = io.StringIO()
-    print_accuracy(Console(file=stream, width=160), report)
+    print_accuracy(Terminal(file=stream, width=160), report)
     return [" ".join(line.split()) for line in stream.getvalue().splitlines() if line.strip()]
 
 

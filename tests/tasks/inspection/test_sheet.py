@@ -53,7 +53,7 @@ def test_a_sheet_stands_alone_and_escapes_what_it_is_given(tmp_path: Path) -> No
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & tags
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
     (policy,) = [attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes]
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     assert "url(" not in text and "@import" not in text and "http" not in text.replace("http-equiv", "")
     assert EVIL in page.texts and "prefers-color-scheme: dark" in text
     assert len(page.pictures) == 15 and text.count("frame missing") == 1

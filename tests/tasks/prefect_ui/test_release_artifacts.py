@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tasks.prefect_ui.pages as pages
 import tasks.prefect_ui.release_artifacts as ui
 from artifacts.manifest import GateResult
 from artifacts.release.gates import Gates, judge
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.usefixtures("store")
 def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`shown(gates)`: the artifacts made for a release that these gates judged, by key."""
     made: dict[str, Any] = {}
-    monkeypatch.setattr(ui, "create_table_artifact", lambda table, key, **_: made.update({key: table}))
-    monkeypatch.setattr(ui, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
+    monkeypatch.setattr(pages, "create_table_artifact", lambda table, key, **_: made.update({key: table}))
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
 
     def show(gates: tuple[GateResult, ...], tables: Any = None) -> dict[str, Any]:
         made.clear()
@@ -78,7 +79,7 @@ def test_a_published_release_is_shown_with_the_way_to_its_files(
     demo_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: dict[str, str] = {}
-    monkeypatch.setattr(ui, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
     with activate(Store.open(demo_store, writable=False)) as opened:
         ui.show_release_task.fn("demo@1")
         report = opened.read(opened.find("demo@1"), "report.html")
