@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from artifacts.errors import DataError
 from tasks.data import limits
@@ -190,7 +190,8 @@ def _members(
         with plain.open("rb") as stream:
             _check_format(stream.read(_BLOCK), shard)
             stream.seek(0)
-            with tarfile.open(fileobj=_Headers(stream), mode="r:") as tar:
+            source: Any = _Headers(stream)  # typeshed wants all of a file
+            with tarfile.open(fileobj=source, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
                     passed.members += 1
