@@ -75,15 +75,19 @@ def _bomb_page() -> bytes:
     return bytes(data[:7]) + b"\x80\x80\x80\x80\x08" + bytes(data[8:])
 
 
-def _rewritten(**options: Any) -> bytes:
+def _rewritten(text: str = "a", count: int = 1, **options: Any) -> bytes:
+    """A table that says the same text `count` times; in memory here it is there once."""
     import io
 
+    import numpy as np
     import pyarrow as pa
     from pyarrow import parquet as arrow
 
     out = io.BytesIO()
-    count = options.pop("count", 1)
-    arrow.write_table(pa.table({"id": pa.array([options.pop("text", "a")] * count)}), out, **options)
+    column = pa.array([text])
+    if count > 1:
+        column = pa.DictionaryArray.from_arrays(np.zeros(count, np.int8), column)
+    arrow.write_table(pa.table({"id": column}), out, store_schema=False, **options)
     return out.getvalue()
 
 
