@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from artifacts.errors import CheckpointError
 from tasks.clip.processors import TOKENIZER_FILES, load_tokenizer, vocabularies
 from tasks.openclip.document import TEXT_DEFAULTS, Document
 
@@ -75,6 +76,7 @@ def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] 
 
     Raises:
         OSError, ValueError: there is none, or it cannot be loaded.
+        CheckpointError: it was pinned, and is no longer in the hub's cache.
     """
     from transformers import CLIPTokenizerFast
 
@@ -94,15 +96,26 @@ def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] 
 
 
 def tokenizer_place(folder: Path, config: dict[str, Any] | None) -> Path:
-    """The folder of the tokenizer's files: beside the weights, or the pinned one of another repository."""
+    """The folder of the tokenizer's files: beside the weights, or the pinned one of another repository.
+
+    Raises:
+        CheckpointError: the pinned files are no longer in the hub's cache.
+    """
     source = ((config or {}).get("text_config") or {}).get(TOKENIZER_SOURCE)
     if source is None:
         return folder
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    found = snapshot_download(
-        source["repository"], revision=source["commit"], allow_patterns=[*TOKENIZER_FILES], local_files_only=True
-    )
+    repository, commit = source["repository"], source["commit"]
+    try:
+        found = snapshot_download(repository, revision=commit, allow_patterns=[*TOKENIZER_FILES], local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"the tokenizer of {repository}, commit {commit[:12]}, is no longer in the hub's cache",
+            where=folder,
+            fix="start the run again: it is fetched when the model is resolved",
+        ) from error
     return Path(found)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -164,7 +165,8 @@ def perform(each: Printed, call: Callable[..., Any]) -> None:
         return
     for words in commands(each.text):
         make_ready(words, call)
-        code, _, err = call(*words[1:])
+        with patch.dict(os.environ):  # what a command sets for its children would stay in this process
+            code, _, err = call(*words[1:])
         assert code == 0, f"{each.page}: {shlex.join(words)}\n{err}"
 
 

@@ -277,10 +277,10 @@ MUTANTS = (
     ),
     Mutant(
         name="lock-of-one-user",
-        symbol="device_turn:_create",
-        text="0o666",
-        replacement="0o644",
-        tests=("test_device_turn.py::test_every_user_may_use_the_file",),
+        symbol="device_turn:_open_as_we_may",
+        text="os.O_RDONLY",
+        replacement="os.O_RDWR",
+        tests=("test_device_turn.py::test_a_file_of_another_user_is_taken",),
         why="Whoever benchmarks first keeps all other users of the machine from the GPU for good.",
     ),
     Mutant(
