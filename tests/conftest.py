@@ -226,11 +226,9 @@ def demo_document(demo_store: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def demo_export(demo_store: Path, session_folder: Path) -> Path:
-    """`demo@1` as an exported folder, made once for all test processes; do not change it."""
-
-    def make(folder: Path) -> None:
-        result = run_clipsmith("export", "demo@1", folder, "--store", demo_store)
-        assert result.code == 0, result.err
-
-    return made_once(session_folder / "export" / "demo", make)
+def demo_export(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`demo@1` as an exported folder; do not change it for good."""
+    folder = tmp_path_factory.mktemp("export") / "demo"
+    result = run_clipsmith("export", "demo@1", folder, "--store", demo_store)
+    assert result.code == 0, result.err
+    return folder

@@ -110,4 +110,6 @@ def _cosines(table: EmbeddingTable) -> dict[str, list[float]]:
     return found
 
 
-score_task = cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))(score)
+@cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))
+def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
+    return score(data, embeddings)
