@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from artifacts.manifest import DataSource, Manifest, Provenance, Row, Source
+from artifacts.refs import digest_json
 from artifacts.release.evidence import Evidence
 from artifacts.schema import SCHEMAS
 from tests.s3 import moto, s3_environment
@@ -222,7 +223,7 @@ def build_manifest(
             calibration=data,
             evaluation=data.model_copy(update={"samples": 2000}),
             recipe="fp8-attention",
-            recipe_digest="f" * 64,
+            recipe_digest=digest_json({"algorithm": "max"}),
             recipe_content={"quantize": {"algorithm": "max"}},
             parameters={"calibration": {"samples": 512, "batch": 16}, "targets": list(ENGINES), "gates": {}},
             packages={"torch": "2.13.0", "nvidia-modelopt": "0.47.0", "tensorrt-rtx": "1.7.1", "onnx": "1.23.0"},

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from artifacts.manifest import DataSource, Manifest, Provenance, ReleaseFile, Source
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.release.identity import IDENTITY, identity_of
+from artifacts.schema import SCHEMAS
 from artifacts.store import layout
 from artifacts.store.store import Store
 
@@ -60,8 +61,8 @@ def provenance(**changes: Any) -> Provenance:
     return Provenance(**(values | changes))
 
 
-def files_of(ref: ArtifactRef, folder: str = "image") -> tuple[ReleaseFile, ...]:
-    """An object's files as those of a release."""
+def files_of(ref: ArtifactRef, folder: str = "image", **labels: Any) -> tuple[ReleaseFile, ...]:
+    """An object's files as those of a release; `labels` say what they belong to."""
     return tuple(
         ReleaseFile(
             path=f"{folder}/{entry.path}" if folder else entry.path,
@@ -70,9 +71,19 @@ def files_of(ref: ArtifactRef, folder: str = "image") -> tuple[ReleaseFile, ...]
             member=entry.path,
             sha256=entry.sha256,
             size=entry.size,
+            **labels,
         )
         for entry in ref.files
     )
+
+
+def graph(store: Store, content: bytes) -> dict[str, Any]:
+    """Changes that make a release one FP8 graph, of half of FP16's size by its table."""
+    labels = {"encoder": "image", "precision": "fp8"}
+    row = dict.fromkeys(column.name for column in SCHEMAS["sizes"].columns) | labels
+    row |= {"target": "onnx", "bytes": len(content), "vs_fp16": 0.5, "status": "built"}
+    ref = add(store, content, "fp8.onnx", "onnx")
+    return {"files": files_of(ref, **labels), "tables": {"sizes": (row,)}}
 
 
 def sealed(manifest: Manifest) -> Manifest:

@@ -203,8 +203,9 @@ FILE = _part(
         "encoder": "which encoder it belongs to",
         "precision": "which precision",
         "target": "which engine target",
+        "content": "sha256 that stands for it in the identity, where that is not `sha256`; left out where it is",
     },
-    optional=("encoder", "precision", "target"),
+    optional=("encoder", "precision", "target", "content"),
 )
 _part(
     "source",
@@ -261,13 +262,14 @@ MANIFEST = _part(
         "version": "counts up per model, from 1, and is never used again",
         "sequence": "counts up over all models of the store",
         "created": ("when, in UTC", "ISO 8601"),
-        "identity": "sha256 of inputs, objects and results: equal work has an equal identity",
+        "identity": "sha256 of inputs, files and results: equal work has an equal identity",
+        "identity_version": "2: what `identity` is made of; left out where it is 1, of releases before",
         "provenance": "everything that touched it",
         "files": "every file",
         "tables": "everything that was measured",
         "gates": "what the gates found; left out where there were none",
     },
-    optional=("gates",),
+    optional=("identity_version", "gates"),
     typed={"tables": Rows()},
 )
 MANIFEST = Part(

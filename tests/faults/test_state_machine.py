@@ -105,7 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(model=MODELS, what=WHATS, rejected=st.booleans())
     def publish(self, model: str, what: str, rejected: bool) -> None:
-        known = {v: r for (name, v), r in self.model.releases.items() if name == model and r.what == what}
+        same = (model, what, rejected)  # what gates found is part of a release's identity
+        known = {v for (name, v), r in self.model.releases.items() if (name, r.what, r.rejected) == same}
         refs = [add(self.store, data) for data in (what.encode(), b"shared")]
         for ref in refs:
             self._own(ref)

@@ -25,7 +25,7 @@ from flows.parameters import OptimizeParameters
 from flows.variants import BadVariant, Variant
 from tasks.pipeline.publish import Published
 from tasks.prefect_ui.nightly_summary import Outcome
-from tests.artifacts.support import add, digest, make_release, place
+from tests.artifacts.support import add, digest, graph, make_release, place
 
 PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)
 UNDECIDED = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.009, low=0.001, high=0.02)
@@ -60,7 +60,7 @@ class Night:
     def release(self, text: str, *gates: GateResult, model: str = "a") -> Published:
         """A new release of its own content."""
         manifest, new = make_release(
-            self.store, model, digest(text), add(self.store, text.encode()), gates=gates or (PASSED,)
+            self.store, model, digest(text), gates=gates or (PASSED,), **graph(self.store, text.encode())
         )
         return Published(ref=manifest.ref, identity=manifest.identity, store=str(self.store.root), new=new)
 

@@ -21,17 +21,11 @@ from artifacts.store.store import Store
 from flows import promote as module
 from flows.promote import Approval, PromoteParameters, promote
 from tasks.prefect_ui.approval import _shown, propose
-from tests.artifacts.conftest import make_row
-from tests.artifacts.support import add, digest, make_release
+from tests.artifacts.support import add, digest, graph, make_release
 
 PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)
 UNDECIDED = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.009, low=0.001, high=0.02)
 FAILED = GateResult(name="max_size_ratio", status="failed", max=0.98, value=1.2)
-
-
-def size(value: int) -> dict[str, Any]:
-    row = make_row("sizes", encoder="image", precision="fp8", target="onnx", bytes=value, status="built")
-    return {"sizes": (row,)}
 
 
 @pytest.fixture
@@ -39,8 +33,7 @@ def root(tmp_path: Path) -> Path:
     """A store with `a@1`, to which production points, `a@2`, and `a@3`, which is rejected."""
     store = Store.open(tmp_path / "releases")
     for n, gates in ((1, (PASSED,)), (2, (PASSED, UNDECIDED)), (3, (FAILED,))):
-        made = {"gates": gates, "tables": size(1_000_000 + n)}
-        make_release(store, "a", digest(str(n)), add(store, str(n).encode()), **made)
+        make_release(store, "a", digest(str(n)), gates=gates, **graph(store, bytes(1_000_000 + n)))
     by_hand.promote(store, "a@1", "production")
     store.close()
     return store.root
@@ -114,7 +107,7 @@ def test_who_approves_sees_gates_and_what_changes(root: Path, answer: Any) -> No
     assert "Promote a@2 to production" in text
     assert "1 passed, 1 undecided" in text or "1 undecided, 1 passed" in text
     assert "zero-shot top-1 drop" in text  # the gate that is not passed is told in full
-    assert "| | a@1 | a@2 |" in text
+    assert "|  | a@1 | a@2 |" in text
     assert "| onnx fp8 | 1000001 | 1000002 |" in text
 
 

@@ -153,7 +153,8 @@ def test_work_goes_on_in_it(copy: Path) -> None:
     store = Store.open(copy)
     manifest, new = make_release(store, "alpha", digest("new"), add(store))
     assert (manifest.ref, manifest.sequence, new) == ("alpha@4", 6, True)
-    assert make_release(store, "alpha", digest("alpha 3"), add(store))[0].ref == "alpha@3"
+    found, new = store.publish("alpha", digest("alpha 3"), lambda *_: pytest.fail("it is there already"))
+    assert (found.ref, new) == ("alpha@3", False)
     assert promote(store, "alpha@4", "production").after.number == 4
     assert rollback(store, "alpha", "production").after.version == 2
     store.close()

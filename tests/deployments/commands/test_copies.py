@@ -11,7 +11,13 @@ from artifacts.manifest import Manifest
 from artifacts.store import layout, signatures
 from artifacts.store.store import Store
 from tests.artifacts.support import key_pair
-from tests.deployments.conftest import MODEL, Call
+from tests.deployments.conftest import MODEL, Call, gate, release
+
+
+@pytest.fixture
+def releases(store: Store) -> list[Manifest]:
+    """Three of one model, which are what they say."""
+    return [release(store, version, gate("min_cosine_mean", "passed", version), sizes=False) for version in (1, 2, 3)]
 
 
 def manifest_bytes(root: Path, version: int) -> bytes:

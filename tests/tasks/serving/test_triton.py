@@ -138,7 +138,14 @@ def test_external_data_keeps_the_name_that_its_graph_knows(own_store: Store, tmp
     kept += [
         ReleaseFile(path=f"image/{e.path}", member=e.path, sha256=e.sha256, size=e.size, **place) for e in ref.files
     ]
-    changed = manifest.model_copy(update={"files": tuple(kept)})
+    about = manifest.provenance.model_copy(update={"parameters": {}})
+    other = {
+        "files": tuple(kept),
+        "provenance": about,
+        "tables": {},
+        "gates": (),
+    }  # what was measured is of other files
+    changed = sealed(manifest.model_copy(update=other))
     export_triton(own_store, changed, tmp_path / "repository", "onnxruntime", "fp16")
     folder = tmp_path / "repository" / "demo-image" / "1"
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "fp16.onnx.data"}
