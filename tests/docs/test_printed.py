@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tests.artifacts.support import key_pair
 from tests.conftest import CLIPSMITH, MakeClip
 from tests.docs.conftest import CopyDemo
 from tests.docs.printed import PAGES, ROOT, Printed, everything, is_command, marks, name_of, printed
-from tests.processes import own_environment
+from tests.processes import SERVER_VARIABLES, own_environment
 
 HUB_NAME = "openai/clip-vit-large-patch14"
 PASSWORD = "correct horse"
@@ -153,6 +154,22 @@ def make_ready(words: list[str], call: Callable[..., Any]) -> None:
             assert call("promote", ref, "--alias", "production", "--force", "--why", "to have something")[0] == 0
 
 
+@contextmanager
+def as_in_a_new_shell(without_server: bool) -> Iterator[None]:
+    """What a command sets for its children does not stay; `without_server`, nor is there what earlier ones have set."""
+    from prefect.context import refresh_global_settings_context
+
+    try:
+        with patch.dict(os.environ):
+            if without_server:
+                for name in SERVER_VARIABLES:
+                    os.environ.pop(name, None)
+                refresh_global_settings_context()
+            yield
+    finally:
+        refresh_global_settings_context()
+
+
 def perform(each: Printed, call: Callable[..., Any]) -> None:
     if each.kind == "python":
         run(sys.executable, "-c", f"{GIVEN.get(each.page, '')}{each.text}\n{CHECKS[each.page]}")
@@ -165,7 +182,7 @@ def perform(each: Printed, call: Callable[..., Any]) -> None:
         return
     for words in commands(each.text):
         make_ready(words, call)
-        with patch.dict(os.environ):  # what a command sets for its children would stay in this process
+        with as_in_a_new_shell("--no-auth" in words):
             code, _, err = call(*words[1:])
         assert code == 0, f"{each.page}: {shlex.join(words)}\n{err}"
 

@@ -249,9 +249,10 @@ def test_what_is_loaded_is_what_was_hashed(
         source.write_bytes(b"\0" * source.stat().st_size)
         return digest
 
-    monkeypatch.setattr(module, "_copy", changed_afterwards)
-    with load_encoder(tmp_path / "release", target="onnxruntime") as encoder:
-        embeddings = encoder.embed_images(pictures[:2]), encoder.embed_texts(TEXTS)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_copy", changed_afterwards)
+        with load_encoder(tmp_path / "release", target="onnxruntime") as encoder:
+            embeddings = encoder.embed_images(pictures[:2]), encoder.embed_texts(TEXTS)
     with load_encoder(demo_export, target="onnxruntime") as encoder:
         assert np.array_equal(embeddings[0], encoder.embed_images(pictures[:2]))
         assert np.array_equal(embeddings[1], encoder.embed_texts(TEXTS))
