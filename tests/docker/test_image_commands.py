@@ -72,7 +72,8 @@ def in_bucket(environment: dict[str, str]) -> set[str]:
 
 def environment_of(service: str, **changes: str) -> dict[str, str]:
     """The service's environment from the compose file, with what must differ here."""
-    return SERVICES[service].get("environment", {}) | changes
+    given = SERVICES[service].get("environment", {})
+    return {name: "" if value is None else value for name, value in given.items()} | changes  # compose has texts alone
 
 
 @contextmanager

@@ -50,12 +50,12 @@ def published(manifest: Manifest, root: Path) -> None:
     say(published=manifest.ref, sha256=digest_file(path))
 
 
-def run_once(model: str, root: Path, name: str, rounds: int) -> Manifest:
-    """A real run; runs that differ in their number of timed rounds share all steps but that, and are other releases."""
+def run_once(model: str, root: Path, name: str, number: int) -> Manifest:
+    """A real run; runs that differ in the bound of a gate share all steps, and are other releases."""
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
 
-    changes = {"name": name, "latency__rounds": rounds}
+    changes = {"name": name, "gates__min_cosine_mean": number / 1000}
     parameters = OptimizeParameters.model_validate(small_parameters(model, root, **changes))
     ref = optimize(parameters).ref
     return Store.open(root, writable=False).find(ref)

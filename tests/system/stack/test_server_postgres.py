@@ -174,7 +174,8 @@ def test_a_regression_calls_the_webhook(running: Up, receiver: Receiver) -> None
 def own_worker(running: Up, pool: str) -> Iterator[dict[str, str]]:
     """A worker of Prefect's own command, on another pool; the value is the mark of its processes."""
     mark = new_mark()
-    environment = running.environment | mark | {"PREFECT_API_URL": running.api_url}
+    # Without the password in it: what logs name the address.
+    environment = running.environment | mark | {"PREFECT_API_URL": f"http://127.0.0.1:{running.port}/api"}
     environment |= {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "CLIPSMITH_WORKDIR": str(running.log.parent)}
     prefect = Path(sys.executable).with_name("prefect")
     with (running.log.parent / f"worker-{pool}.log").open("wb") as log:
