@@ -62,9 +62,13 @@ class GraphExecutor(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type
 
 def run_graph(loaded: Loaded, feed: dict[str, NDArray[Any]], device: str) -> torch.Tensor:
     """The graph's output for one batch, on the device."""
-    inputs = [torch.from_numpy(np.ascontiguousarray(feed[port.name])).to(device) for port in loaded.graph.inputs]
     with torch.inference_mode(), accumulated_in_fp32():
-        return loaded.module(*inputs)
+        return loaded.module(*graph_inputs(loaded, feed, device))
+
+
+def graph_inputs(loaded: Loaded, feed: dict[str, NDArray[Any]], device: str) -> list[torch.Tensor]:
+    """A batch on the device, in the order of the graph's inputs."""
+    return [torch.from_numpy(np.ascontiguousarray(feed[port.name])).to(device) for port in loaded.graph.inputs]
 
 
 @contextmanager

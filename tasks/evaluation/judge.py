@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from artifacts.errors import ExecutorsDisagree
-from tasks.engines.graph_executor import accumulated_in_fp32, run_graph
+from tasks.engines.graph_executor import accumulated_in_fp32, graph_inputs, run_graph
 from tasks.evaluation.metrics import cosine
 from tasks.torch_fp8.onnx_graph import OnnxGraph
 from tasks.torch_fp8.torch_graph import Loaded, load_literal
@@ -142,9 +142,8 @@ def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> dict[str,
             found[name] = torch.stack(powers)  # on the device, which is not waited for
             return expected
 
-    inputs = [torch.from_numpy(np.ascontiguousarray(feed[port.name])).to(device) for port in loaded.graph.inputs]
     with torch.inference_mode(), accumulated_in_fp32():
-        Led(loaded.module).run(*inputs)
+        Led(loaded.module).run(*graph_inputs(loaded, feed, device))
     return {name: (float(powers[0]), float(powers[1])) for name, powers in found.items()}
 
 

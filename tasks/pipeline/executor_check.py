@@ -17,6 +17,7 @@ from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
 from tasks.engines.checked import halved
 from tasks.evaluation.executors import torch_gpu
+from tasks.pipeline.kept import keep
 from tasks.runs.steps import StepOutput, cached_step, measured
 
 SAMPLES = 64
@@ -54,14 +55,11 @@ def check_executor(
     from tasks.evaluation.judge import judge
 
     with measured() as meter:
-        store = active_store()
         feeds = list(_feeds(data, Preprocess.of(snapshot, preprocess), encoder))
         device = "cpu" if torch_gpu() is None else "cuda"
-        verdict = judge(store.path(onnx, onnx.files[0].path), precision, feeds, device)
+        verdict = judge(active_store().path(onnx, onnx.files[0].path), precision, feeds, device)
         layers = pd.DataFrame({"tensor": list(verdict.layers), "snr_db": list(verdict.layers.values())})
-        with store.staging() as folder:
-            layers.to_parquet(folder / "layers.parquet", index=False)
-            table = store.add("executor-check", folder)
+        table = keep("executor-check", {"layers.parquet": layers})
     layer, ratio = verdict.worst_layer
     return JudgedExecutor(
         encoder=encoder,
