@@ -24,7 +24,7 @@ from tests.artifacts.support import key_pair
 from tests.conftest import CLIPSMITH, MakeClip
 from tests.docs.conftest import CopyDemo
 from tests.docs.printed import PAGES, ROOT, Printed, everything, is_command, marks, name_of, printed
-from tests.processes import SERVER_VARIABLES, own_environment
+from tests.processes import own_environment
 
 HUB_NAME = "openai/clip-vit-large-patch14"
 PASSWORD = "correct horse"
@@ -155,16 +155,12 @@ def make_ready(words: list[str], call: Callable[..., Any]) -> None:
 
 
 @contextmanager
-def as_in_a_new_shell(without_server: bool) -> Iterator[None]:
-    """What a command sets for its children does not stay; `without_server`, nor is there what earlier ones have set."""
+def as_in_a_new_shell() -> Iterator[None]:
+    """What a command sets for its children does not stay."""
     from prefect.context import refresh_global_settings_context
 
     try:
         with patch.dict(os.environ):
-            if without_server:
-                for name in SERVER_VARIABLES:
-                    os.environ.pop(name, None)
-                refresh_global_settings_context()
             yield
     finally:
         refresh_global_settings_context()
@@ -182,7 +178,7 @@ def perform(each: Printed, call: Callable[..., Any]) -> None:
         return
     for words in commands(each.text):
         make_ready(words, call)
-        with as_in_a_new_shell("--no-auth" in words):
+        with as_in_a_new_shell():
             code, _, err = call(*words[1:])
         assert code == 0, f"{each.page}: {shlex.join(words)}\n{err}"
 

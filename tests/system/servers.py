@@ -150,7 +150,14 @@ def sleeping_variants(folder: Path) -> Path:
     return variants
 
 
-def start_up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = (), **changes: str) -> Up:
+def start_up(
+    folder: Path,
+    port: int | None = None,
+    *,
+    under: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    **changes: str,
+) -> Up:
     """Start `clipsmith up` and wait until it is ready; `stop_up` ends it. `under` is a command that starts it."""
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -160,7 +167,7 @@ def start_up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = 
     begun = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*under, str(CLIPSMITH), "up", "--port", str(port)],
+            [*under, str(CLIPSMITH), "up", "--port", str(port), *options],
             env=environment | mark,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -210,9 +217,16 @@ def stop_up(running: Up) -> None:
 
 
 @contextmanager
-def up(folder: Path, port: int | None = None, *, under: tuple[str, ...] = (), **changes: str) -> Iterator[Up]:
+def up(
+    folder: Path,
+    port: int | None = None,
+    *,
+    under: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    **changes: str,
+) -> Iterator[Up]:
     """`clipsmith up` with its own home and store below `folder`, and `changes` in its environment."""
-    running = start_up(folder, port, under=under, **changes)
+    running = start_up(folder, port, under=under, options=options, **changes)
     try:
         yield running
     finally:

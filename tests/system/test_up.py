@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun
@@ -233,6 +234,17 @@ def test_it_ends_when_its_server_or_its_worker_dies(home: Path, what: str, name:
         assert running.process.wait(15) == 1
         assert f"ProcessDied: the {name} has ended by itself" in running.log.read_text()
         assert left_after(running.mark, 0) == {}, "the run, too, has ended"
+
+
+def test_without_auth_it_asks_nobody_for_a_password_and_says_who_can_come_in(home: Path) -> None:
+    with up(home, options=("--no-auth",)) as running:
+        flows = f"{running.ui_url}/api/flows/filter"
+        assert httpx.post(flows, json={}).status_code == 200
+        elsewhere = {"Origin": "http://elsewhere.example"}
+        assert "access-control-allow-origin" not in httpx.post(flows, json={}, headers=elsewhere).headers
+        assert "every user of this machine can run code here as you" in " ".join(running.log.read_text().split())
+    with up(home) as running:
+        assert httpx.post(f"{running.ui_url}/api/flows/filter", json={}).status_code == 401
 
 
 def test_a_port_that_another_program_has_is_an_error(tmp_path: Path) -> None:
