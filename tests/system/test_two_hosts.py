@@ -66,7 +66,7 @@ def releases(environment: dict[str, str]) -> list[dict[str, Any]]:
 
 def clipsmith(command: str, environment: dict[str, str], *arguments: str) -> CommandResult:
     """Run a command on a host."""
-    return run_clipsmith(command, *arguments, timeout=120, **environment)
+    return run_clipsmith(command, *arguments, timeout=300, **environment)
 
 
 def test_what_one_host_has_made_the_other_finds(tmp_path: Path) -> None:
