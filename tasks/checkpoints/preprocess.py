@@ -65,6 +65,19 @@ class Processor:
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
+    def levels(self) -> NDArray[np.float32] | None:
+        """The pixel values of the 256 levels of each channel, (3, 256): what follows resizing and cropping, asked of
+        the processor itself. None of a class that cannot be asked."""
+        from PIL import Image
+
+        ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+        only = {"do_resize": False, "do_center_crop": False, "do_pad": False}
+        try:
+            made = self._images(images=Image.fromarray(ramp), return_tensors="np", **only)["pixel_values"][0]
+            return np.asarray(made, dtype=np.float32).reshape(3, 256)
+        except Exception:  # noqa: BLE001 - transformers' classes raise of every kind for what they do not take
+            return None
+
     def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Texts to token ids (n, context length), padded and truncated with the end token kept.
 

@@ -20,7 +20,8 @@ from artifacts.store.store import active_store
 from artifacts.store.unfinished import Partial
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.data.batches import Done, stream_batches
+from tasks.data.batches import Done, stream_pictures
+from tasks.data.picture_spool import PictureSpool
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
@@ -93,6 +94,7 @@ def embed(
     is used for both where there is one.
 
     Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
+    Pictures are kept as the processor makes them, for the calls to come; whoever wired these discards them.
 
     Raises:
         NumericError: an output is NaN or Inf.
@@ -111,18 +113,19 @@ def embed(
         else:
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
-        places, texts = picture_places(dataset), evaluation_texts(dataset)
+        pictures, texts = Selected(dataset, picture_places(dataset)), evaluation_texts(dataset)
         first, row_of = np.unique(processor.first_alike(texts if encoder == "text" else []), return_inverse=True)
         different = [texts[place] for place in first]
-        total = len(places if encoder == "image" else different)
+        total = len(pictures.places if encoder == "image" else different)
         where = batch_and_device(target, batch_size, batch_size, executor)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
-        feeds = (
-            _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
-            if encoder == "image"
-            else _text_feeds(different, processor, batch_size, chunks.done)
-        )
+        feeds: Iterator[_Feed]
+        if encoder == "image":
+            spool = PictureSpool(snapshot, preprocess, data, pictures, processor)
+            feeds = _image_feeds(pictures, processor, batch_size, chunks, spool)
+        else:
+            feeds = _text_feeds(different, processor, batch_size, chunks.done)
         _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
         outputs = _keep(chunks, runner.name, encoder, texts, row_of)
     return Embeddings(
@@ -158,9 +161,11 @@ class _Work(NamedTuple):
     smallest: int
 
 
-def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:
+def _image_feeds(
+    pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks, spool: PictureSpool
+) -> Iterator[_Feed]:
     done = Done(chunks.done, chunks.done - chunks.count)
-    for batch in stream_batches(pictures, processor, size, done=done):
+    for batch in stream_pictures(pictures, processor, size, done=done, keeper=spool):
         keys = [pictures.places[index] for index in batch.indices]
         yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1, batch.faint)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from artifacts.errors import BadSample, NumericError
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.data.batches import stream_batches
+from tasks.data.batches import stream_pictures
 from tasks.data.pinned import DataRef, pin_data
 from tasks.data.texts import evaluation_texts, prompts_of
 from tasks.data.webdataset import WebDataset
@@ -243,8 +243,8 @@ def test_a_run_that_was_killed_is_gone_on_with(
 ) -> None:
     monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Slow())
-    tolerant = partial(stream_batches, max_bad_share=0.05)
-    monkeypatch.setattr(embedding, "stream_batches", tolerant)
+    tolerant = partial(stream_pictures, max_bad_share=0.05)
+    monkeypatch.setattr(embedding, "stream_pictures", tolerant)
     child = multiprocessing.get_context("fork").Process(target=run, args=(prepared, shards, "image", 4))
     child.start()
     deadline = time.monotonic() + 60
@@ -285,7 +285,7 @@ def test_too_many_bad_samples_are_counted_over_both_runs(
     data = pin_data(str(folder), "evaluation", None)[0]
     monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Means())
-    monkeypatch.setattr(embedding, "stream_batches", partial(stream_batches, max_bad_share=0.03))
+    monkeypatch.setattr(embedding, "stream_pictures", partial(stream_pictures, max_bad_share=0.03))
     for _ in range(2):
         with pytest.raises(BadSample, match="2 of 40 samples"):
             run(prepared, data, "image", 4)
