@@ -64,7 +64,9 @@ class Noise:
 
     def __post_init__(self) -> None:
         self.source = self.name
-        self.samples: Sequence[Sample] = [Sample(f"s{n}", digest(f"{self.name} {n}"), "a caption") for n in range(self.count)]
+        self.samples: Sequence[Sample] = [
+            Sample(f"s{n}", digest(f"{self.name} {n}"), "a caption") for n in range(self.count)
+        ]
 
     def image(self, index: int) -> Image.Image:
         self.asked.append(index)
