@@ -126,7 +126,7 @@ class _Comparison:
                 get_run_logger().warning("%s is not run: %s", target, reason)
                 latency += [blank_row(encoder, target, None, NOT_RUN, reason) for encoder in self._encoders()]
         for side in self.sides.values():
-            discard_pictures(side.snapshot, side.preprocess, data)
+            discard_pictures(side.preprocess, data)
         notes = dict.fromkeys(
             f"No FP32 reference for {side.manifest.ref}: {side.no_fp32}."
             for side in self.sides.values()

@@ -121,7 +121,7 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         evaluate = evaluator(measured, source.rows, parameters.gates, journal)
         planner = find(measured, evaluate, settings.budget)
         rival = compare(source.auto_quantize(measured), evaluate, settings.budget) if settings.compare else []
-        discard_pictures(inputs.snapshot, inputs.checked.preprocess, inputs.data.evaluation)
+        discard_pictures(inputs.checked.preprocess, inputs.data.evaluation)
     passed = any(trial.passed for trial in planner.trials)
     plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities, rival)
     settings.plot.write_text(plot, encoding="utf-8")
@@ -273,8 +273,8 @@ class _Source:
         pictures = Selected(dataset, picture_places(dataset))
         texts = evaluation_texts(dataset)
         size = self.parameters.evaluation.batch
-        start = self.inputs
-        spool = PictureSpool(start.snapshot, start.checked.preprocess, start.data.evaluation, pictures, self.processor)
+        inputs = self.inputs
+        spool = PictureSpool(inputs.checked.preprocess, inputs.data.evaluation, pictures, self.processor)
         feeds: dict[Encoder, Feeds] = {
             "image": Feeds(lambda: self._image_feeds(pictures, size, spool)),
             "text": Feeds(lambda: self._text_feeds(texts, size)),

@@ -298,7 +298,7 @@ class Wiring:
             self._keep(
                 made.outputs, places.evidence("embeddings", encoder, precision, target), encoder, precision, target
             )
-        discard_pictures(snapshot, preprocess, data)
+        discard_pictures(preprocess, data)
         accuracy: Accuracy = self.steps.step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, places.EVIDENCE)
         self._keep(accuracy.details, places.EVIDENCE)

@@ -1,4 +1,5 @@
-"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there.
+"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there; and what several
+steps of a run share, until the last of them is done.
 
 cache/partial/<key>/<n>-<sha256>    one chunk of bytes, written durably and whole; the step gives them their meaning
 """
@@ -19,7 +20,7 @@ _NAME = re.compile(r"([0-9]{9})-([0-9a-f]{64})")
 
 
 class Partial:
-    """The chunks of one piece of work, in order; one process at a time may add to them."""
+    """The chunks of one piece of work, in order; one process at a time may add to them: see `alone`."""
 
     def __init__(self, store: Store, key: str) -> None:
         """`key` is a digest of everything that decides what the chunks hold. While this process lives, the collector

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,17 @@ from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from artifacts.store.unfinished import Partial
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.base import Dataset
 from tasks.data.batches import Loaded, Outcomes, stacked
 from tasks.data.pinned import DataRef
-from tasks.families import family_named
-from tasks.runs.versions import package_version
+from tasks.runs.steps import step_key
 
 CHUNK = 64
 """Samples that are written at once: 10 MB where pictures have 224 x 224 pixels."""
 MARGIN = 2
 """Times the room that the pictures take must be free: a run has more to write."""
 _VERSION = 1
+"""Of how they are made, and of the form of a chunk."""
 _PACKAGES = ("numpy", "pillow", "transformers")
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
@@ -50,15 +48,14 @@ class PictureSpool:
     Who finds it in use by another decodes for himself.
     """
 
-    def __init__(
-        self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, dataset: Dataset, processor: Preprocess
-    ) -> None:
+    def __init__(self, preprocess: ArtifactRef, data: DataRef, dataset: Dataset, processor: Preprocess) -> None:
         """`dataset` has the pictures of `data` that are embedded, `processor` is what `preprocess` holds."""
-        self._partial = _partial(snapshot, preprocess, data)
+        from PIL import Image as pil
+
+        self._partial = _partial(preprocess, data)
         self._dataset = dataset
         self._levels = _Levels.of(processor.levels())
-        image = family_named(snapshot.family).encoder_spec(snapshot.config, "image").inputs[0]
-        self._picture_bytes = prod(image.shape) * (4 if self._levels is None else 1)
+        self._picture_bytes = self.packed(processor.image(pil.new("RGB", (96, 96)))).nbytes
 
     def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         """As bytes, uint8, if these can be made float32 again bit for bit."""
@@ -127,7 +124,7 @@ class PictureSpool:
         }
         try:
             if self._has_room(rows.nbytes / len(part), place):
-                self._partial.add(json.dumps(about).encode() + b"\n" + rows.tobytes())
+                self._partial.add(b"".join((json.dumps(about).encode(), b"\n", rows.data)))
                 return True
         except DiskFull as error:
             self._tell(str(error))
@@ -136,11 +133,11 @@ class PictureSpool:
 
     def _read(self, data: bytes, place: int) -> list[Loaded | BadSample] | None:
         """A chunk that was written whole; None if it is not of the pictures that come next."""
-        head, _, rest = data.partition(b"\n")
-        about = json.loads(head)
+        end = data.index(b"\n")
+        about = json.loads(data[:end])
         if about["pictures"] != self._pictures(place, about["count"]):
             return None
-        rows = np.frombuffer(rest, about["dtype"]).reshape(about["shape"])
+        rows = np.frombuffer(data, about["dtype"], offset=end + 1).reshape(about["shape"])
         good = (Loaded(pixels, bool(faint)) for pixels, faint in zip(rows, about["faint"], strict=True))
         bad = {int(n): BadSample(what, where=where) for n, (what, where) in about["bad"].items()}
         return [bad.get(n) or next(good) for n in range(about["count"])]
@@ -150,23 +147,17 @@ class PictureSpool:
         return digest_json([sample.image_hash for sample in self._dataset.samples[place : place + count]])
 
 
-def discard_pictures(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
+def discard_pictures(preprocess: ArtifactRef, data: DataRef) -> None:
     """Remove what is kept of a set for a processor, unless another run is at it."""
-    partial = _partial(snapshot, preprocess, data)
+    partial = _partial(preprocess, data)
     with partial.alone() as mine:
         if mine:
             partial.discard()
 
 
-def _partial(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> Partial:
-    decided = {
-        "pictures": _VERSION,
-        "data": data.digest,
-        "family": snapshot.family,
-        "preprocess": preprocess.digest,
-        "packages": {name: package_version(name) for name in _PACKAGES},
-    }
-    return Partial(active_store(), digest_json(decided))
+def _partial(preprocess: ArtifactRef, data: DataRef) -> Partial:
+    decided = {"preprocess": preprocess, "data": data.digest}
+    return Partial(active_store(), step_key("pictures", _VERSION, _PACKAGES, decided))
 
 
 class _Levels:

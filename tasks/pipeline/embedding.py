@@ -123,7 +123,7 @@ def embed(
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
         feeds: Iterator[_Feed]
         if encoder == "image":
-            spool = PictureSpool(snapshot, preprocess, data, pictures, processor)
+            spool = PictureSpool(preprocess, data, pictures, processor)
             feeds = _image_feeds(pictures, processor, batch_size, chunks, spool)
         else:
             feeds = texts.feeds(batch_size, chunks.done)

@@ -31,9 +31,9 @@ from tasks.data.picture_spool import PictureSpool, discard_pictures
 from tasks.data.pinned import DataRef
 from tasks.openclip.document import Document
 from tasks.openclip.preprocess import image_settings
+from tasks.runs import steps
 from tests.artifacts.support import digest
 
-SNAPSHOT: Any = None
 PREPROCESS = ArtifactRef(kind="preprocess", digest=digest("preprocess"), files=())
 DATA = DataRef(spec="noise", role="evaluation", limit=None, digest=digest("data"), samples=1)
 
@@ -78,10 +78,9 @@ class Noise:
 
 
 @pytest.fixture(autouse=True)
-def store(tmp_path: Path, prepared: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """An empty store; chunks of 4 samples."""
     monkeypatch.setattr(picture_spool, "CHUNK", 4)
-    monkeypatch.setattr(f"{__name__}.SNAPSHOT", prepared.snapshot)
     monkeypatch.setattr(picture_spool, "_told", set())
     made = Store.open(tmp_path / "store")
     with activate(made):
@@ -90,7 +89,7 @@ def store(tmp_path: Path, prepared: Any, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def spool(dataset: Any, processor: Processor) -> PictureSpool:
-    return PictureSpool(SNAPSHOT, PREPROCESS, DATA, dataset, processor)  # type: ignore[arg-type]
+    return PictureSpool(PREPROCESS, DATA, dataset, processor)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -304,15 +303,14 @@ def test_pictures_of_another_set_are_not_used(store: Store) -> None:
 def test_sets_processors_and_packages_have_spools_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, processor = Noise(3), small_clip()
     others = [
-        (SNAPSHOT.model_copy(update={"family": "siglip"}), PREPROCESS, DATA),
-        (SNAPSHOT, PREPROCESS.model_copy(update={"digest": digest("other")}), DATA),
-        (SNAPSHOT, PREPROCESS, DATA.model_copy(update={"digest": digest("other")})),
+        (PREPROCESS.model_copy(update={"digest": digest("other")}), DATA),
+        (PREPROCESS, DATA.model_copy(update={"digest": digest("other")})),
     ]
     keys = {PictureSpool(*other, dataset, processor)._partial.key for other in others}  # type: ignore[arg-type]
     keys.add(spool(dataset, processor)._partial.key)
-    monkeypatch.setattr(picture_spool, "package_version", lambda name: f"{name} of tomorrow")
+    monkeypatch.setattr(steps, "package_version", lambda name: f"{name} of tomorrow")
     keys.add(spool(dataset, processor)._partial.key)
-    assert len(keys) == 5
+    assert len(keys) == 4
 
 
 # --- several at once, room, and the end ------------------------------------------------------------------------------
@@ -326,7 +324,7 @@ def test_of_two_at_once_one_keeps_and_the_other_decodes_for_itself(store: Store)
         dataset.asked.clear()
         assert gone_through(dataset, processor) == expected
         assert set(dataset.asked) == set(range(20))
-        discard_pictures(SNAPSHOT, PREPROCESS, DATA)  # another run's end
+        discard_pictures(PREPROCESS, DATA)  # another run's end
         assert len(chunks(store)) >= 1
         parts += first
     assert b"".join(part.pixel_values.tobytes() for part in parts) == expected.pixels
@@ -364,8 +362,7 @@ def test_without_room_pictures_are_decoded_for_each_and_it_is_said_once(
 
 
 def test_with_as_much_room_as_is_asked_for_they_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    size = 3 * 32 * 32  # what the model takes
-    monkeypatch.setattr(fs, "free_bytes", lambda _: 2 * 20 * size)
+    monkeypatch.setattr(fs, "free_bytes", lambda _: 2 * 20 * 3 * 8 * 8)
     gone_through(Noise(20), small_clip())
     assert len(chunks(store)) == 5
 
@@ -394,8 +391,8 @@ def test_what_is_discarded_or_left_by_the_dead_is_gone(store: Store) -> None:
     dataset, processor = Noise(5), small_clip()
     gone_through(dataset, processor)
     assert collect(store).leftovers == ()
-    discard_pictures(SNAPSHOT, PREPROCESS, DATA)
-    discard_pictures(SNAPSHOT, PREPROCESS, DATA)
+    discard_pictures(PREPROCESS, DATA)
+    discard_pictures(PREPROCESS, DATA)
     assert chunks(store) == []
     gone_through(dataset, processor)
     store.close()  # as its process's death does
