@@ -112,7 +112,7 @@ class PictureSpool:
         pixels = [loaded.pixels for loaded in good]
         if any(each.dtype != np.uint8 for each in pixels):
             pixels = [self.unpacked(each) for each in pixels]
-        rows = stacked(pixels) if pixels else np.empty(0, np.uint8)
+        rows = np.ascontiguousarray(stacked(pixels)) if pixels else np.empty(0, np.uint8)
         bad = {n: [outcome.what, outcome.where] for n, outcome in enumerate(part) if isinstance(outcome, BadSample)}
         about = {
             "pictures": self._pictures(place, len(part)),

@@ -191,14 +191,21 @@ class Odd(Images):
         return pixels
 
 
-class Unasked(Odd):
+class Turned(Odd):
+    """Its rows do not lie in memory in their order."""
+
+    def image(self, picture: Image.Image) -> np.ndarray:
+        return super().image(picture).transpose(0, 2, 1)
+
+
+class Unasked(Turned):
     """A class that does not take what it is asked with."""
 
     def levels(self) -> None:
         return None
 
 
-@pytest.mark.parametrize("kind", [Odd, Unasked])
+@pytest.mark.parametrize("kind", [Odd, Turned, Unasked])
 def test_other_values_are_kept_as_they_are(kind: Any) -> None:
     processor, dataset = kind(small_clip(image_mean=[0, 0, 0])._images), Noise(30)
     expected = gone_through(dataset, processor, kept=False)
