@@ -21,6 +21,7 @@ from tasks.clip.base import ENCODERS
 from tasks.comparing.opened_release import ReleaseSide, calibrated_on, release_side
 from tasks.comparing.paired_accuracy import Outputs, accuracy_rows
 from tasks.comparing.paired_latency import blank_row, latency_rows
+from tasks.data.picture_spool import discard_pictures
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import backend_for
@@ -124,6 +125,8 @@ class _Comparison:
             else:
                 get_run_logger().warning("%s is not run: %s", target, reason)
                 latency += [blank_row(encoder, target, None, NOT_RUN, reason) for encoder in self._encoders()]
+        for side in self.sides.values():
+            discard_pictures(side.preprocess, data)
         notes = dict.fromkeys(
             f"No FP32 reference for {side.manifest.ref}: {side.no_fp32}."
             for side in self.sides.values()

@@ -25,7 +25,8 @@ from flows.parameters import OptimizeParameters
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
 from tasks.clip.base import ENCODERS, ClipFamily
-from tasks.data.batches import stream_batches
+from tasks.data.batches import stream_batches, stream_pictures
+from tasks.data.picture_spool import PictureSpool, discard_pictures
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import PinnedData, pin_both
 from tasks.data.subset import subset
@@ -120,6 +121,7 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         evaluate = evaluator(measured, source.rows, parameters.gates, journal)
         planner = find(measured, evaluate, settings.budget)
         rival = compare(source.auto_quantize(measured), evaluate, settings.budget) if settings.compare else []
+        discard_pictures(inputs.checked.preprocess, inputs.data.evaluation)
     passed = any(trial.passed for trial in planner.trials)
     plot = front_plot(planner.trials, planner.best() if passed else None, measured.sensitivities, rival)
     settings.plot.write_text(plot, encoding="utf-8")
@@ -271,8 +273,10 @@ class _Source:
         pictures = Selected(dataset, picture_places(dataset))
         texts = evaluation_texts(dataset)
         size = self.parameters.evaluation.batch
+        inputs = self.inputs
+        spool = PictureSpool(inputs.checked.preprocess, inputs.data.evaluation, pictures, self.processor)
         feeds: dict[Encoder, Feeds] = {
-            "image": Feeds(lambda: self._image_feeds(pictures, size)),
+            "image": Feeds(lambda: self._image_feeds(pictures, size, spool)),
             "text": Feeds(lambda: self._text_feeds(texts, size)),
         }
         fp32 = {encoder: self._fp32(encoder, size) for encoder in ENCODERS}
@@ -294,8 +298,8 @@ class _Source:
         self.journal.put("fp32", encoder, made.outputs.model_dump(mode="json"))
         return load_embedded(made.outputs)
 
-    def _image_feeds(self, pictures: Selected, size: int) -> Iterator[Feed]:
-        for batch in stream_batches(pictures, self.processor, size):
+    def _image_feeds(self, pictures: Selected, size: int, spool: PictureSpool) -> Iterator[Feed]:
+        for batch in stream_pictures(pictures, self.processor, size, keeper=spool):
             yield [pictures.places[index] for index in batch.indices], {"pixel_values": batch.pixel_values}
 
     def _text_feeds(self, texts: Sequence[str], size: int) -> Iterator[Feed]:

@@ -22,6 +22,7 @@ from flows.tables import size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import ENCODERS
+from tasks.data.picture_spool import discard_pictures
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
 from tasks.device.gpu import gpu_name
 from tasks.engines import backend_for
@@ -297,6 +298,7 @@ class Wiring:
             self._keep(
                 made.outputs, places.evidence("embeddings", encoder, precision, target), encoder, precision, target
             )
+        discard_pictures(preprocess, data)
         accuracy: Accuracy = self.steps.step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, places.EVIDENCE)
         self._keep(accuracy.details, places.EVIDENCE)

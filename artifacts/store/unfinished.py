@@ -1,4 +1,5 @@
-"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there.
+"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there; and what several
+steps of a run share, until the last of them is done.
 
 cache/partial/<key>/<n>-<sha256>    one chunk of bytes, written durably and whole; the step gives them their meaning
 """
@@ -6,10 +7,12 @@ cache/partial/<key>/<n>-<sha256>    one chunk of bytes, written durably and whol
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from artifacts import fs
+from artifacts import fs, locks
 from artifacts.store.layout import PARTIAL
 from artifacts.store.store import Store, room
 
@@ -17,15 +20,30 @@ _NAME = re.compile(r"([0-9]{9})-([0-9a-f]{64})")
 
 
 class Partial:
-    """The chunks of one piece of work, in order; one process at a time may add to them."""
+    """The chunks of one piece of work, in order; one process at a time may add to them: see `alone`."""
 
     def __init__(self, store: Store, key: str) -> None:
         """`key` is a digest of everything that decides what the chunks hold. While this process lives, the collector
         leaves them alone."""
-        self._store = store
+        self.root, self.key = store.root, key
         self._folder = store.root / PARTIAL / key
         with store.reading():
             store.lease.hold([key])
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else, in this process or another of the host, is inside with the same key."""
+        path = self.root / "locks" / self.key
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            mine = locks.try_lock(file) and locks.is_at(file, path)
+            try:
+                yield mine
+            finally:
+                if mine:
+                    fs.unlink(path)
+        finally:
+            os.close(file)
 
     def chunks(self) -> Iterator[bytes]:
         """Those that are whole, up to the first that is missing or damaged; the rest is removed."""
@@ -48,9 +66,9 @@ class Partial:
         Raises:
             DiskFull.
         """
-        with room(self._store.root):
-            fs.durable_folder(self._folder, self._store.root)
-            fs.write_exclusive(self._folder / _name(self._count, data), data, self._store.root / "staging")
+        with room(self.root):
+            fs.durable_folder(self._folder, self.root)
+            fs.write_exclusive(self._folder / _name(self._count, data), data, self.root / "staging")
         self._count += 1
 
     def read(self, number: int) -> bytes:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
 """Width and height; larger and smaller than what models take, wide and tall."""
 _LEAST_CONTEXT = 3
-_TEXTS_AT_A_TIME = 4096
+TEXTS_AT_A_TIME = 4096
+"""Texts that are tokenized in one call."""
 _CHUNK = 1 << 16
 _stderr = threading.Lock()
 _PANIC = "PanicException"
@@ -65,11 +66,28 @@ class Processor:
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
+    def levels(self) -> NDArray[np.float32] | None:
+        """The pixel values of the 256 levels of each channel, (3, 256): what follows resizing and cropping, asked of
+        the processor itself. None of a class that cannot be asked."""
+        from PIL import Image
+
+        ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
+        only = {"do_resize": False, "do_center_crop": False, "do_pad": False}
+        try:
+            made = self._images(images=Image.fromarray(ramp), return_tensors="np", **only)["pixel_values"][0]
+            return np.asarray(made, dtype=np.float32).reshape(3, 256)
+        except Exception:  # noqa: BLE001 - transformers' classes raise of every kind for what they do not take
+            return None
+
     def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Texts to token ids (n, context length), padded and truncated with the end token kept.
 
         Beside them, for models that take one, their mask: 1 for a token, 0 for padding.
         """
+        tokens, mask = self._tokens_and_mask(texts)
+        return tokens, mask if self._masked else None
+
+    def _tokens_and_mask(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         with _panics_told(self._folder):
             tokens = self._tokenizer(
                 texts,
@@ -77,21 +95,27 @@ class Processor:
                 truncation=True,
                 max_length=self.context,
                 return_tensors="np",
-                return_attention_mask=self._masked,
+                return_attention_mask=True,
             )
-        return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64) if self._masked else None
+        return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64)
 
     def text_inputs(self, texts: list[str]) -> dict[str, NDArray[np.int64]]:
         """The same by the names of the text encoder's inputs."""
         tokens, mask = self.text(texts)
         return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
 
+    def counted_inputs(self, texts: list[str]) -> tuple[dict[str, NDArray[np.int64]], int]:
+        """The same with what `truncated` says: only texts that fill the context are tokenized again for that."""
+        tokens, mask = self._tokens_and_mask(texts)
+        full = [texts[place] for place in np.flatnonzero(mask.all(axis=1))]
+        return {"input_ids": tokens} | ({MASK: mask} if self._masked else {}), self.truncated(full) if full else 0
+
     def first_alike(self, texts: list[str]) -> NDArray[np.int64]:
         """For each text the place of the first one that becomes the same tokens, itself or another, (n,)."""
         first: dict[bytes, int] = {}
         places = []
-        for start in range(0, len(texts), _TEXTS_AT_A_TIME):
-            tokens, _ = self.text(texts[start : start + _TEXTS_AT_A_TIME])
+        for start in range(0, len(texts), TEXTS_AT_A_TIME):
+            tokens, _ = self.text(texts[start : start + TEXTS_AT_A_TIME])
             places += [first.setdefault(row.tobytes(), start + place) for place, row in enumerate(tokens)]
         return np.array(places, dtype=np.int64)
 

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BAD_SHARE = 0.01
 """Of a set's samples that cannot be decoded."""
-_THREADS = min(8, len(os.sched_getaffinity(0)))
+_THREADS = len(os.sched_getaffinity(0))
 """More than there are cores would take time from the model, which runs on the same ones."""
 _OWN_PROCESSOR = "give the processor that belongs to the checkpoint"
 _log = logging.getLogger(__name__)
@@ -63,11 +63,41 @@ class Batch:
         return value
 
 
-class _Loaded(NamedTuple):
-    """The pixel values of one picture, float32 [3, H, W], and whether it has next to no contrast."""
+class Pictures(NamedTuple):
+    """The same without the captions, for image encoders: no text is made tokens."""
+
+    indices: list[int]
+    pixel_values: np.ndarray  # float32 [n, 3, H, W]
+    faint: int
+
+
+class Loaded(NamedTuple):
+    """The pixel values of one picture, [3, H, W], as a `Keeper` packs them or float32, and whether it has next to no
+    contrast."""
 
     pixels: np.ndarray
     faint: bool
+
+
+Outcomes = Generator[Loaded | BadSample, None, None]
+"""What became of each sample, in order."""
+
+
+class Keeper(Protocol):
+    """Keeps what was decoded, for those who stream the same set next."""
+
+    def packed(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Pixel values in less memory. Called from several threads at once."""
+        ...
+
+    def unpacked(self, pixels: np.ndarray, /) -> np.ndarray:
+        """Packed ones, of one picture, as they were: float32, bit for bit."""
+        ...
+
+    def outcomes(self, start: int, decode: Callable[[int], Outcomes], /) -> Outcomes:
+        """Those from sample `start` on, of which `decode` makes what is not kept yet: all from the sample it is given
+        on."""
+        ...
 
 
 class Done(NamedTuple):
@@ -86,12 +116,38 @@ def stream_batches(
     batch_size: int,
     prefetch: int = 2,
     max_bad_share: float = MAX_BAD_SHARE,
-    done: Done = NOTHING,
 ) -> Generator[Batch, None, None]:
+    """Every good sample once, as `stream_pictures` gives them, with their captions.
+
+    Raises:
+        As `stream_pictures`.
+    """
+    return _captioned(stream_pictures(dataset, preprocess, batch_size, prefetch, max_bad_share), dataset, preprocess)
+
+
+def _captioned(
+    stream: Generator[Pictures, None, None], dataset: Dataset, preprocess: Preprocess
+) -> Generator[Batch, None, None]:
+    with closing(stream) as parts:
+        for indices, pixel_values, faint in parts:
+            input_ids, mask = preprocess.text([dataset.samples[index].caption for index in indices])
+            tokens = _tokens(input_ids, len(indices))
+            yield Batch(indices, pixel_values, tokens, None if mask is None else _tokens(mask, len(indices)), faint)
+
+
+def stream_pictures(
+    dataset: Dataset,
+    preprocess: Preprocess,
+    batch_size: int,
+    prefetch: int = 2,
+    max_bad_share: float = MAX_BAD_SHARE,
+    done: Done = NOTHING,
+    keeper: Keeper | None = None,
+) -> Generator[Pictures, None, None]:
     """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
-    At most `prefetch` batches of samples are decoded ahead of the consumer. Samples that cannot be decoded are
-    logged and left out. Closing the generator stops the threads.
+    At most `prefetch` batches of samples are decoded ahead of the consumer, unless `keeper` has them. Samples that
+    cannot be decoded are logged when that is found out, and left out. Closing the generator stops the threads.
 
     Raises:
         ConfigError: a size below 1 or a share outside 0..1.
@@ -103,21 +159,40 @@ def stream_batches(
             f"batch_size={batch_size}, prefetch={prefetch}, max_bad_share={max_bad_share}",
             expected="sizes of at least 1 and a share of 0 to 1",
         )
-    return _stream(dataset, preprocess, batch_size, prefetch * batch_size, max_bad_share, done)
 
-
-def _stream(
-    dataset: Dataset, preprocess: Preprocess, batch_size: int, ahead: int, max_bad_share: float, done: Done
-) -> Generator[Batch, None, None]:
-    def load(index: int) -> _Loaded:
+    def load(index: int) -> Loaded:
         picture = dataset.image(index)
-        return _Loaded(_checked(preprocess.image(picture), dataset.samples[index].id), not has_contrast(picture))
+        pixels = _checked(preprocess.image(picture), dataset.samples[index].id)
+        return Loaded(keeper.packed(pixels) if keeper else pixels, not has_contrast(picture))
 
+    def decode(start: int) -> Outcomes:
+        return _decoded(dataset, load, start, prefetch * batch_size)
+
+    outcomes = keeper.outcomes(done.samples, decode) if keeper else decode(done.samples)
+    return _batched(outcomes, dataset, batch_size, max_bad_share, done, keeper)
+
+
+def _batched(
+    outcomes: Outcomes, dataset: Dataset, size: int, max_bad_share: float, done: Done, keeper: Keeper | None
+) -> Generator[Pictures, None, None]:
+    with closing(outcomes):
+        good = _good(outcomes, dataset, max_bad_share, done)
+        while part := list(islice(good, size)):
+            pixels = [keeper.unpacked(loaded.pixels) if keeper else loaded.pixels for _, loaded in part]
+            yield Pictures([index for index, _ in part], stacked(pixels), sum(loaded.faint for _, loaded in part))
+
+
+def _decoded(dataset: Dataset, load: Callable[[int], Loaded], start: int, ahead: int) -> Outcomes:
+    """Load in threads, and log what cannot be loaded."""
     with _threads(min(_THREADS, ahead)) as pool:
-        places = range(done.samples, len(dataset.samples))
-        good = _good(_in_order(pool, load, places, ahead), dataset, max_bad_share, done.bad)
-        while (batch := _next_batch(good, dataset, preprocess, batch_size)) is not None:
-            yield batch
+        for index, future in _in_order(pool, load, range(start, len(dataset.samples)), ahead):
+            outcome: Loaded | BadSample
+            try:
+                outcome = future.result()
+            except BadSample as error:
+                _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
+                outcome = error.with_traceback(None)  # which would keep the picture in memory
+            yield outcome
 
 
 @contextmanager
@@ -131,10 +206,10 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, load: Callable[[int], _Loaded], places: range, ahead: int
-) -> Iterator[tuple[int, Future[_Loaded]]]:
+    pool: ThreadPoolExecutor, load: Callable[[int], Loaded], places: range, ahead: int
+) -> Iterator[tuple[int, Future[Loaded]]]:
     """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
-    waiting: deque[tuple[int, Future[_Loaded]]] = deque()
+    waiting: deque[tuple[int, Future[Loaded]]] = deque()
     for index in places:
         waiting.append((index, pool.submit(load, index)))
         if len(waiting) > ahead:
@@ -143,23 +218,18 @@ def _in_order(
         yield waiting.popleft()
 
 
-def _good(
-    loaded: Iterator[tuple[int, Future[_Loaded]]], dataset: Dataset, max_bad_share: float, bad_before: int
-) -> Iterator[tuple[int, _Loaded]]:
+def _good(outcomes: Outcomes, dataset: Dataset, max_bad_share: float, done: Done) -> Iterator[tuple[int, Loaded]]:
     """The samples that could be decoded; BadSample once there are more bad ones than the set may have."""
-    bad: list[str] = []  # not the errors: their tracebacks would keep every bad image in memory
+    bad: list[str] = []
     total = len(dataset.samples)
-    for index, future in loaded:
-        try:
-            good = future.result()
-        except BadSample as error:
-            bad.append(f"{error.where}: {error.what}")
-            _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
-            count = bad_before + len(bad)
+    for index, outcome in enumerate(outcomes, done.samples):
+        if isinstance(outcome, BadSample):
+            bad.append(f"{outcome.where}: {outcome.what}")
+            count = done.bad + len(bad)
             if count / total > max_bad_share:
-                raise _too_many(count, total, max_bad_share, bad[0], dataset.source) from error
+                raise _too_many(count, total, max_bad_share, bad[0], dataset.source) from outcome
         else:
-            yield index, good
+            yield index, outcome
 
 
 def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: str) -> BadSample:
@@ -168,24 +238,6 @@ def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: st
         where=source,
         expected=f"at most {max_bad_share:.1%} bad samples",
         fix="repair or remove the bad samples, which the log names; or raise max_bad_share",
-    )
-
-
-def _next_batch(
-    good: Iterator[tuple[int, _Loaded]], dataset: Dataset, preprocess: Preprocess, size: int
-) -> Batch | None:
-
-    part = list(islice(good, size))
-    if not part:
-        return None
-    indices = [index for index, _ in part]
-    input_ids, mask = preprocess.text([dataset.samples[index].caption for index in indices])
-    return Batch(
-        indices,
-        _stacked([loaded.pixels for _, loaded in part]),
-        _tokens(input_ids, len(indices)),
-        None if mask is None else _tokens(mask, len(indices)),
-        sum(loaded.faint for _, loaded in part),
     )
 
 
@@ -200,7 +252,8 @@ def _checked(pixels: np.ndarray, sample: str) -> np.ndarray:
     return pixels
 
 
-def _stacked(pictures: list[np.ndarray]) -> np.ndarray:
+def stacked(pictures: list[np.ndarray]) -> np.ndarray:
+    """One or more pictures as one array. Raises: BadBatch, where they are of different sizes."""
     import numpy as np
 
     shapes = {pixels.shape for pixels in pictures}

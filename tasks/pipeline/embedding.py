@@ -5,8 +5,10 @@ Outputs are kept, so that accuracy can be judged again without running anything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -18,9 +20,10 @@ from artifacts.manifest import Encoder
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from artifacts.store.unfinished import Partial
-from tasks.checkpoints.preprocess import Preprocess
+from tasks.checkpoints.preprocess import TEXTS_AT_A_TIME, Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.data.batches import Done, stream_batches
+from tasks.data.batches import Done, stream_pictures
+from tasks.data.picture_spool import PictureSpool
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
@@ -93,6 +96,7 @@ def embed(
     is used for both where there is one.
 
     Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
+    Pictures are kept as the processor makes them, for the calls to come; whoever wired these discards them.
 
     Raises:
         NumericError: an output is NaN or Inf.
@@ -111,28 +115,28 @@ def embed(
         else:
             runner = backend_for(target).runner(store.path(engine, engine.files[0].path), f"{precision} {target}")
             smallest = runner.smallest
-        places, texts = picture_places(dataset), evaluation_texts(dataset)
-        first, row_of = np.unique(processor.first_alike(texts if encoder == "text" else []), return_inverse=True)
-        different = [texts[place] for place in first]
-        total = len(places if encoder == "image" else different)
+        pictures = Selected(dataset, picture_places(dataset))
+        texts = _Texts(evaluation_texts(dataset) if encoder == "text" else [], processor)
+        total = len(pictures.places if encoder == "image" else texts.all)
         where = batch_and_device(target, batch_size, batch_size, executor)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
-        feeds = (
-            _image_feeds(Selected(dataset, places), processor, batch_size, chunks)
-            if encoder == "image"
-            else _text_feeds(different, processor, batch_size, chunks.done)
-        )
+        feeds: Iterator[_Feed]
+        if encoder == "image":
+            spool = PictureSpool(preprocess, data, pictures, processor)
+            feeds = _image_feeds(pictures, processor, batch_size, chunks, spool)
+        else:
+            feeds = texts.feeds(batch_size, chunks.done)
         _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
-        outputs = _keep(chunks, runner.name, encoder, texts, row_of)
+        outputs = _keep(chunks, runner.name, encoder, texts)
     return Embeddings(
         encoder=encoder,
         precision=precision,
         target=target,
         outputs=outputs,
-        rows=chunks.count if encoder == "image" else len(texts),
+        rows=chunks.count if encoder == "image" else total,
         skipped=total - chunks.count if encoder == "image" else 0,
-        truncated=processor.truncated(texts) if encoder == "text" else 0,
+        truncated=texts.truncated,
         faint=chunks.faint,
         stats=meter.stats,
     )
@@ -158,17 +162,50 @@ class _Work(NamedTuple):
     smallest: int
 
 
-def _image_feeds(pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks) -> Iterator[_Feed]:
+def _image_feeds(
+    pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks, spool: PictureSpool
+) -> Iterator[_Feed]:
     done = Done(chunks.done, chunks.done - chunks.count)
-    for batch in stream_batches(pictures, processor, size, done=done):
+    for batch in stream_pictures(pictures, processor, size, done=done, keeper=spool):
         keys = [pictures.places[index] for index in batch.indices]
         yield _Feed(keys, {"pixel_values": batch.pixel_values}, batch.indices[-1] + 1, batch.faint)
 
 
-def _text_feeds(texts: list[str], processor: Preprocess, size: int, done: int) -> Iterator[_Feed]:
-    for start in range(done, len(texts), size):
-        part = texts[start : start + size]
-        yield _Feed(part, processor.text_inputs(part), start + len(part))
+class _Texts:
+    """The texts of a set, tokenized once, while they are embedded; of those that become the same tokens the first
+    stands for all.
+
+    After the last feed, `row_of` says which of the different ones each text is, and `truncated` how many were longer
+    than the context.
+    """
+
+    def __init__(self, texts: list[str], processor: Preprocess) -> None:
+        self.all = texts
+        self.row_of: list[int] = []
+        self.truncated = 0
+        self._processor = processor
+
+    def feeds(self, size: int, done: int) -> Iterator[_Feed]:
+        """The different ones in batches of `size`, after those `done`."""
+        different = islice(self._different(), done, None)
+        while part := list(islice(different, size)):
+            done += len(part)
+            inputs = {name: np.stack([rows[name] for _, rows in part]) for name in part[0][1]}
+            yield _Feed([text for text, _ in part], inputs, done)
+
+    def _different(self) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
+        """Each text that becomes other tokens than those before, with its row of each input."""
+        row_of: dict[bytes, int] = {}
+        for start in range(0, len(self.all), TEXTS_AT_A_TIME):
+            part = self.all[start : start + TEXTS_AT_A_TIME]
+            inputs, truncated = self._processor.counted_inputs(part)
+            self.truncated += truncated
+            for place, text in enumerate(part):
+                known = len(row_of)
+                tokens = hashlib.sha256(inputs["input_ids"][place].tobytes()).digest()
+                self.row_of.append(row_of.setdefault(tokens, known))
+                if len(row_of) > known:
+                    yield text, {name: rows[place] for name, rows in inputs.items()}
 
 
 def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks) -> None:
@@ -188,6 +225,8 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
             before = chunks.done
             chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done, feed.faint)
             advance(feed.done - before)
+        if chunks.done < work.total:  # bad pictures at the end, texts of the same tokens
+            advance(work.total - chunks.done)
     chunks.flush()
 
 
@@ -197,12 +236,10 @@ def _as_the_graph_takes_them(feeds: Iterator[_Feed], precision: str) -> Generato
         yield feed if precision == "fp32" else feed._replace(inputs=halved(feed.inputs))
 
 
-def _keep(
-    chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: list[str], row_of: NDArray[np.int64]
-) -> ArtifactRef:
+def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: _Texts) -> ArtifactRef:
     """Add all rows as one object, and remove what was kept on the way.
 
-    Chunks have one row for all texts of the same tokens; `row_of` (n,) says which row each of `texts` gets.
+    Chunks have one row for all texts of the same tokens, which each of them gets.
 
     Raises:
         NumericError: a row is NaN or Inf.
@@ -211,9 +248,9 @@ def _keep(
     store = active_store()
     with store.staging() as folder:
         chunks.write(folder / EMBEDDINGS_FILE, folder / KEYS_FILE)
-        if encoder == "text" and chunks.count < len(texts):
-            np.save(folder / EMBEDDINGS_FILE, np.load(folder / EMBEDDINGS_FILE)[row_of])
-            (folder / KEYS_FILE).write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+        if encoder == "text" and chunks.count < len(texts.all):
+            np.save(folder / EMBEDDINGS_FILE, np.load(folder / EMBEDDINGS_FILE)[texts.row_of])
+            (folder / KEYS_FILE).write_text(json.dumps(texts.all, ensure_ascii=False), encoding="utf-8")
         outputs = store.add("embeddings", folder)
     chunks.discard()
     return outputs

@@ -11,7 +11,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.data.batches import stream_batches
+from tasks.data.batches import stream_pictures
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
@@ -79,7 +79,7 @@ def _feeds(data: DataRef, processor: Preprocess, encoder: Encoder) -> Iterator[d
     if encoder == "image":
         places = picture_places(dataset)
         chosen = [places[place] for place in _some(drawn, len(places))]
-        for batch in stream_batches(Selected(dataset, chosen), processor, _BATCH, max_bad_share=1):
+        for batch in stream_pictures(Selected(dataset, chosen), processor, _BATCH, max_bad_share=1):
             yield halved({"pixel_values": batch.pixel_values})
         return
     texts = evaluation_texts(dataset)

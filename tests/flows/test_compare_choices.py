@@ -48,6 +48,7 @@ class Bench:
         self.whole: list[tuple[Any, ...]] = []
         self.apart: list[tuple[Any, ...]] = []
         self.embedded: list[tuple[Any, ...]] = []
+        self.discarded: list[tuple[str, int]] = []
         self.timed: list[tuple[str, dict[str, Any], list[int]]] = []
         self.shown: list[tuple[Any, ...]] = []
 
@@ -69,6 +70,9 @@ class Bench:
         assert preprocess == f"{snapshot.of} preprocess"
         self.embedded.append((snapshot.of, encoder, precision, target, engine, batch))
         return f"{snapshot.of} {encoder} {target}"
+
+    def discard(self, preprocess: str, _data: object) -> None:
+        self.discarded.append((preprocess, len(self.embedded)))
 
     def accuracy(self, _dataset: object, target: str, before: Outputs, after: Outputs) -> list[dict[str, Any]]:
         return [{"target": target, "before": before, "after": after}]
@@ -104,6 +108,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         "require_whole_captions": lambda *arguments: bench.whole.append(arguments),
         "require_classes_apart": lambda *arguments: bench.apart.append(arguments),
         "embed_task": step,
+        "discard_pictures": bench.discard,
         "accuracy_rows": bench.accuracy,
         "_time": bench.time,
         "family_named": lambda _name: family,
@@ -121,6 +126,11 @@ def test_each_side_is_read_in_its_own_precision_and_shown(bench: Bench) -> None:
     found = bench.run()
     assert (found.before, found.after) == ("a@1 fp16", "a@2 fp8")
     assert bench.shown == [(found.before, found.after, found.accuracy, found.latency, found.notes)]
+
+
+def test_decoded_pictures_are_kept_until_all_is_embedded(bench: Bench) -> None:
+    bench.run()
+    assert bench.discarded == [(f"{side} preprocess", len(bench.embedded)) for side in ("a@1", "a@2")]
 
 
 def test_samples_that_either_was_calibrated_on_are_kept_out(bench: Bench) -> None:

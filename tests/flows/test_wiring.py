@@ -67,6 +67,10 @@ def test_a_run_reads_each_data_set_once(base: Base) -> None:
     assert base.sources == [("digits", "evaluation"), ("digits", "calibration")]
 
 
+def test_decoded_pictures_are_not_kept_beyond_the_last_embedding(base: Base) -> None:
+    assert list((base.store.root / "cache" / "partial").glob("*")) == []
+
+
 def test_what_is_odd_about_the_data_is_said_and_recorded(base: Base, tmp_path: Path) -> None:
     members = [*labelled([noise(n) for n in range(12)], [0, 2] * 6), ("._s0000000.png", b"x")]
     folder = zero_shot(tmp_path / "set", [members], names="cat\n\ndog\n")

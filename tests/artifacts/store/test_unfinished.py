@@ -43,6 +43,24 @@ def test_chunks_come_back_in_order_and_can_be_added_to(store: Store, work: Path)
     assert read(store) == []
 
 
+def test_one_at_a_time_has_a_key_to_itself(store: Store, work: Path) -> None:
+    del work
+    first, second = Partial(store, KEY), Partial(store, KEY)
+    lock = store.root / "locks" / KEY
+    with first.alone() as mine:
+        assert mine
+        with second.alone() as too:
+            assert not too
+        with Partial(store, digest("other work")).alone() as other:
+            assert other
+        assert lock.exists()
+    assert not lock.exists()
+    with pytest.raises(KeyError), first.alone():
+        raise KeyError
+    with second.alone() as mine:
+        assert mine
+
+
 def _cut(path: Path) -> None:
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1])

@@ -57,6 +57,7 @@ def test_a_recipe_that_is_found_is_as_good_in_a_release(
     rival = [trial["fp8_share"] for trial in found["auto_quantize"] if trial["passed"]]
     assert 1 < len(found["auto_quantize"]) <= 12 and all(share <= found["best"]["fp8_share"] for share in rival)
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
+    assert list((store / "cache" / "partial").glob("*")) == []  # pictures are not kept beyond the search
     # The journal has everything: nothing is measured again, and another gate is judged on what was.
     journal = (tmp_path / "found.journal.jsonl").read_bytes()
     assert json.loads(call(*arguments, "--gate", gate)[1]) == found

@@ -41,6 +41,25 @@ def test_pixels_by_hand(processor: Preprocess) -> None:
     np.testing.assert_allclose(processor.image(Image.fromarray(values)), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(32, 32), (100, 60)])
+def test_levels_are_what_becomes_of_each_byte(size: tuple[int, int], processor: Preprocess) -> None:
+    levels = processor.levels()
+    assert levels is not None
+    for value in range(0, 256, 15):
+        pixels = processor.image(Image.new("RGB", size, (value, 255 - value, value // 2)))
+        bytes_ = (value, 255 - value, value // 2)
+        for channel in range(3):
+            assert np.unique(pixels[channel]).tolist() == [levels[channel, bytes_[channel]]]
+
+
+def test_a_class_that_cannot_be_asked_has_no_levels(processor: Preprocess, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_steps_of_its_own(**_: object) -> object:
+        raise TypeError("got an unexpected keyword argument 'do_pad'")
+
+    monkeypatch.setattr(processor, "_images", with_steps_of_its_own)
+    assert processor.levels() is None
+
+
 def test_tokens_are_padded_to_the_context(processor: Preprocess, small_clip: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -66,3 +85,26 @@ def test_long_texts_keep_their_end_token_and_are_counted(processor: Preprocess, 
     fits = next(n for n in range(1, 40) if len(plain("seven " * n)["input_ids"]) > CONTEXT) - 1
     assert processor.truncated(["seven " * fits]) == 0
     assert processor.truncated(["seven " * (fits + 1)]) == 1
+    texts = ["seven " * length for length in range(fits - 2, fits + 4)]
+    inputs, truncated = processor.counted_inputs(texts)
+    assert truncated == 3
+    np.testing.assert_array_equal(inputs["input_ids"], processor.text(texts)[0])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_counting_changes_no_input_and_tokenizes_again_what_fills_the_context(
+    masked: bool, processor: Preprocess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processor, "_masked", masked)
+    texts = ["seven", "seven " * 40, "", "eight"]
+    asked: list[list[str]] = []
+    real = processor.too_long
+    monkeypatch.setattr(processor, "too_long", lambda again: (asked.append(again), real(again))[1])
+    inputs, truncated = processor.counted_inputs(texts)
+    expected = processor.text_inputs(texts)
+    assert list(inputs) == list(expected)
+    for name, rows in expected.items():
+        np.testing.assert_array_equal(inputs[name], rows)
+    assert (truncated, asked) == (1, [[texts[1]]])
+    assert processor.counted_inputs(["seven"])[1] == 0
+    assert len(asked) == 1

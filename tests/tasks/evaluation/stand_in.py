@@ -82,14 +82,15 @@ class Processor(Preprocess):
     """Pixels as they are, and the hashes of words."""
 
     def __init__(self, kind: Kind) -> None:
-        self.context, self._kind = CONTEXT, kind
+        self.context, self._masked, self._kind = CONTEXT, False, kind
 
     def image(self, picture: Image) -> np.ndarray:
         assert picture.mode == "RGB"
         return np.asarray(picture).transpose(2, 0, 1).astype(np.float32)
 
-    def text(self, texts: list[str]) -> tuple[np.ndarray, None]:
-        return np.stack([_ids(tokens(text, self._kind)) for text in texts]), None
+    def _tokens_and_mask(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = np.stack([_ids(tokens(text, self._kind)) for text in texts])
+        return ids, (ids != 0).astype(np.int64)
 
     def too_long(self, texts: list[str]) -> list[int]:
         return [place for place, text in enumerate(texts) if len(tokens(text, self._kind)) > CONTEXT]

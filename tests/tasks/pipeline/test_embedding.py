@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ from PIL import Image
 from artifacts.errors import BadSample, NumericError
 from artifacts.store.store import Store
 from tasks.checkpoints.preprocess import Preprocess
-from tasks.data.batches import stream_batches
+from tasks.data import picture_spool
+from tasks.data.batches import stream_pictures
 from tasks.data.pinned import DataRef, pin_data
 from tasks.data.texts import evaluation_texts, prompts_of
 from tasks.data.webdataset import WebDataset
@@ -36,6 +38,13 @@ from tasks.pipeline.embedding import Embeddings, embed
 from tests.tasks.data.support import captioned, labelled, noise, png, retrieval, zero_shot
 
 pytestmark = pytest.mark.usefixtures("in_store")
+
+
+@pytest.fixture(autouse=True)
+def _pictures_go(in_store: Store) -> Iterator[None]:
+    """What was kept of pictures, which nobody discards who calls the step by hand."""
+    yield
+    shutil.rmtree(in_store.root / "cache" / "partial", ignore_errors=True)
 
 
 @pytest.fixture
@@ -120,6 +129,36 @@ def test_texts_of_the_same_tokens_have_the_same_row(
     keys, array = load(in_store, made)
     assert (keys, made.rows) == (captions, 6)
     assert array[:, 0].tolist() == [1, 2, 1, 2, 1, 3]
+
+
+def test_texts_are_tokenized_once(prepared: Any, data: DataRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in blocks, which do not show in the batches."""
+    expected = run(prepared, data, "text", 7)
+    asked: list[str] = []
+    real = Preprocess._tokens_and_mask
+    monkeypatch.setattr(Preprocess, "_tokens_and_mask", lambda self, texts: (asked.extend(texts), real(self, texts))[1])
+    monkeypatch.setattr(embedding, "TEXTS_AT_A_TIME", 5)
+    made = run(prepared, data, "text", 7)
+    assert asked == evaluation_texts(data.open())
+    assert made.outputs == expected.outputs
+    asked.clear()
+    run(prepared, data, "image")
+    assert asked == []
+
+
+def test_texts_longer_than_the_context_are_counted(
+    prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Rounding())
+    monkeypatch.setattr(embedding, "TEXTS_AT_A_TIME", 3)
+    for number in range(8):
+        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = [f"{number}.png,{'seven ' * (1 + 4 * number)}" for number in range(8)]
+    (tmp_path / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
+    folder, _ = pin_data(str(tmp_path), "evaluation", None)
+    made = run(prepared, folder, "text", 2)
+    texts = evaluation_texts(folder.open())
+    assert made.truncated == Preprocess.of(prepared.snapshot, prepared.checked.preprocess).truncated(texts) > 3
 
 
 def test_batches_do_not_matter(prepared: Any, in_store: Store, data: DataRef) -> None:
@@ -221,7 +260,8 @@ class Slow(Means):
 
 
 def chunk_files(store: Store) -> list[Path]:
-    return sorted(store.root.glob("cache/partial/*/*-*"))
+    """Those of embeddings, not of pictures."""
+    return sorted(path for path in store.root.glob("cache/partial/*/*-*") if path.read_bytes().startswith(b"PK"))
 
 
 @pytest.fixture
@@ -238,13 +278,46 @@ def shards(tmp_path: Path) -> DataRef:
     return pin_data(str(folder), "evaluation", None)[0]
 
 
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The pictures of shards that are decoded from now on."""
+    decoded: list[int] = []
+    real = WebDataset.image
+    monkeypatch.setattr(WebDataset, "image", lambda self, index: (decoded.append(index), real(self, index))[1])
+    return decoded
+
+
+def test_each_picture_is_decoded_once_for_all_precisions(
+    prepared: Any, in_store: Store, shards: DataRef, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Means())
+    monkeypatch.setattr(
+        embedding, "backend_for", lambda _: SimpleNamespace(runner=lambda *_: CheckedRunner(Means(), None), device=str)
+    )
+    monkeypatch.setattr(embedding, "stream_pictures", partial(stream_pictures, max_bad_share=0.05))
+    decoded, preprocess = count_decoded(monkeypatch), prepared.checked.preprocess
+    made = [run(prepared, shards, "image", 4)]
+    for precision, size in (("fp16", 5), ("fp8", 16)):
+        engine = (precision, "engine", preprocess, size)
+        made.append(embed(prepared.snapshot, preprocess, shards, "image", *engine))  # type: ignore[arg-type]
+    assert sorted(decoded) == list(range(40))
+    assert [(m.rows, m.skipped, m.faint) for m in made] == [(39, 1, 3)] * 3
+    assert [record.message.split(":")[0] for record in caplog.records] == ["sample s0000005 is left out"]
+    processor = Preprocess.of(prepared.snapshot, preprocess)
+    expected = [processor.image(shards.open().image(index)) for index in range(40) if index != 5]
+    exact, *halves = (load(in_store, m)[1] for m in made)
+    np.testing.assert_array_equal(exact, np.stack(expected).mean(axis=(2, 3)))
+    for half in halves:
+        np.testing.assert_array_equal(half, np.stack(expected).astype(np.float16).astype(np.float32).mean(axis=(2, 3)))
+
+
 def test_a_run_that_was_killed_is_gone_on_with(
     prepared: Any, in_store: Store, shards: DataRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(picture_spool, "CHUNK", 4)
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Slow())
-    tolerant = partial(stream_batches, max_bad_share=0.05)
-    monkeypatch.setattr(embedding, "stream_batches", tolerant)
+    tolerant = partial(stream_pictures, max_bad_share=0.05)
+    monkeypatch.setattr(embedding, "stream_pictures", tolerant)
     child = multiprocessing.get_context("fork").Process(target=run, args=(prepared, shards, "image", 4))
     child.start()
     deadline = time.monotonic() + 60
@@ -255,17 +328,19 @@ def test_a_run_that_was_killed_is_gone_on_with(
     child.join()
     kept = len(chunk_files(in_store))
     assert 2 <= kept < 5
-    decoded: list[int] = []
-    real = WebDataset.image
-    monkeypatch.setattr(WebDataset, "image", lambda self, index: (decoded.append(index), real(self, index))[1])
+    pictures = len(list(in_store.root.glob("cache/partial/*/*-*"))) - kept
+    assert 8 * kept + 1 <= 4 * pictures < 40  # a chunk ends with the ninth picture, as the sixth is broken
+    decoded = count_decoded(monkeypatch)
+    engine = Means()
+    monkeypatch.setattr(embedding, "_torch_runner", lambda *_: engine)
     made = run(prepared, shards, "image", 4)
-    # The first chunk ends with the ninth picture, as the sixth is broken.
-    assert sorted(decoded) == list(range(8 * kept + 1, 40))
+    assert sorted(decoded) == list(range(4 * pictures, 40))
+    assert sum(engine.batches) == 39 - 8 * kept
     assert (made.rows, made.skipped, made.faint) == (39, 1, 3)
     assert chunk_files(in_store) == []
     decoded.clear()
     assert run(prepared, shards, "image", 4).outputs == made.outputs
-    assert sorted(decoded) == list(range(40))
+    assert decoded == []
     keys, array = load(in_store, made)
     assert keys == [n for n in range(40) if n != 5]
     processor = Preprocess(in_store.path(prepared.checked.preprocess), family_named("clip"), prepared.snapshot.config)
@@ -285,7 +360,7 @@ def test_too_many_bad_samples_are_counted_over_both_runs(
     data = pin_data(str(folder), "evaluation", None)[0]
     monkeypatch.setattr(embedding_chunks, "CHUNK_ROWS", 8)
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Means())
-    monkeypatch.setattr(embedding, "stream_batches", partial(stream_batches, max_bad_share=0.03))
+    monkeypatch.setattr(embedding, "stream_pictures", partial(stream_pictures, max_bad_share=0.03))
     for _ in range(2):
         with pytest.raises(BadSample, match="2 of 40 samples"):
             run(prepared, data, "image", 4)

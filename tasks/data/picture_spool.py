@@ -1,0 +1,185 @@
+"""The pictures of a set as a processor makes them, kept on disk while a run needs them: decoded once for all precisions
+and engines.
+
+They lie in the store's cache as unfinished work does (`artifacts.store.unfinished`): a run that was killed goes on with
+what is whole, and the collector takes what nobody uses. A picture is kept as its bytes after resizing and cropping,
+where a table of 3 x 256 makes the processor's values of them, which is checked of each bit for bit; else as float32.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifacts import fs
+from artifacts.errors import BadSample, DiskFull
+from artifacts.number_words import megabytes
+from artifacts.refs import ArtifactRef, digest_json
+from artifacts.store.store import active_store
+from artifacts.store.unfinished import Partial
+from tasks.checkpoints.preprocess import Preprocess
+from tasks.data.base import Dataset
+from tasks.data.batches import Loaded, Outcomes, stacked
+from tasks.data.pinned import DataRef
+from tasks.runs.steps import step_key
+
+CHUNK = 64
+"""Samples that are written at once: 10 MB where pictures have 224 x 224 pixels."""
+MARGIN = 2
+"""Times the room that the pictures take must be free: a run has more to write."""
+_VERSION = 1
+"""Of how they are made, and of the form of a chunk."""
+_PACKAGES = ("numpy", "pillow", "transformers")
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
+"""The spools of which it was said that there is no room for them."""
+
+
+class PictureSpool:
+    """The keeper of one set and one processor: see `tasks.data.batches.Keeper`.
+
+    Who finds it in use by another decodes for himself.
+    """
+
+    def __init__(self, preprocess: ArtifactRef, data: DataRef, dataset: Dataset, processor: Preprocess) -> None:
+        """`dataset` has the pictures of `data` that are embedded, `processor` is what `preprocess` holds."""
+        from PIL import Image as pil
+
+        self._partial = _partial(preprocess, data)
+        self._dataset = dataset
+        self._levels = _Levels.of(processor.levels())
+        self._picture_bytes = self.packed(processor.image(pil.new("RGB", (96, 96)))).nbytes
+
+    def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        """As bytes, uint8, if these can be made float32 again bit for bit."""
+        return pixels if self._levels is None else self._levels.packed(pixels)
+
+    def unpacked(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """As they were."""
+        return pixels if self._levels is None or pixels.dtype != np.uint8 else self._levels.unpacked(pixels)
+
+    def outcomes(self, start: int, decode: Callable[[int], Outcomes]) -> Outcomes:
+        """What is kept, and then what `decode` makes, which is kept from now on; all from sample `start` on."""
+        with self._partial.alone() as mine:
+            place, keep = 0, mine
+            for data in self._partial.chunks() if mine else ():
+                part = self._read(data, place)
+                if part is None:
+                    keep = False
+                    break
+                yield from part[max(0, start - place) :]
+                place += len(part)
+            keep = keep and self._has_room(self._picture_bytes, place)
+            if mine and not keep:
+                self._partial.discard()
+            if not keep:  # what was not kept by now and is not asked for need not be decoded
+                place = max(place, start)
+            with closing(decode(place)) as fresh:
+                while part := list(islice(fresh, CHUNK)):
+                    keep = keep and self._kept(part, place)
+                    yield from part[max(0, start - place) :]
+                    place += len(part)
+
+    def _has_room(self, each: float, place: int) -> bool:
+        """Whether the disk has room for the pictures from `place` on, at so many bytes each; else it is said once."""
+        needed, free = each * (len(self._dataset.samples) - place), fs.free_bytes(self._partial.root)
+        if MARGIN * needed <= free:
+            return True
+        self._tell(f"{megabytes(MARGIN * needed, 0)} are needed, {megabytes(free, 0)} are free")
+        return False
+
+    def _tell(self, why: str) -> None:
+        if self._partial.key not in _told:
+            _told.add(self._partial.key)
+            _log.warning(
+                "the pictures of %s are not kept, and decoded for each precision and engine: %s",
+                self._dataset.source,
+                why,
+            )
+
+    # --- chunks ------------------------------------------------------------------------------------------------------
+
+    def _kept(self, part: list[Loaded | BadSample], place: int) -> bool:
+        """Write a chunk; where there is no room, remove all that there are."""
+        good = [outcome for outcome in part if isinstance(outcome, Loaded)]
+        pixels = [loaded.pixels for loaded in good]
+        if any(each.dtype != np.uint8 for each in pixels):
+            pixels = [self.unpacked(each) for each in pixels]
+        rows = np.ascontiguousarray(stacked(pixels)) if pixels else np.empty(0, np.uint8)
+        bad = {n: [outcome.what, outcome.where] for n, outcome in enumerate(part) if isinstance(outcome, BadSample)}
+        about = {
+            "pictures": self._pictures(place, len(part)),
+            "count": len(part),
+            "bad": bad,
+            "faint": [int(loaded.faint) for loaded in good],
+            "dtype": rows.dtype.str,
+            "shape": rows.shape,
+        }
+        try:
+            if self._has_room(rows.nbytes / len(part), place):
+                self._partial.add(b"".join((json.dumps(about).encode(), b"\n", rows.data)))
+                return True
+        except DiskFull as error:
+            self._tell(str(error))
+        self._partial.discard()
+        return False
+
+    def _read(self, data: bytes, place: int) -> list[Loaded | BadSample] | None:
+        """A chunk that was written whole; None if it is not of the pictures that come next."""
+        end = data.index(b"\n")
+        about = json.loads(data[:end])
+        if about["pictures"] != self._pictures(place, about["count"]):
+            return None
+        rows = np.frombuffer(data, about["dtype"], offset=end + 1).reshape(about["shape"])
+        good = (Loaded(pixels, bool(faint)) for pixels, faint in zip(rows, about["faint"], strict=True))
+        bad = {int(n): BadSample(what, where=where) for n, (what, where) in about["bad"].items()}
+        return [bad.get(n) or next(good) for n in range(about["count"])]
+
+    def _pictures(self, place: int, count: int) -> str:
+        """The digest of the pictures of a chunk."""
+        return digest_json([sample.image_hash for sample in self._dataset.samples[place : place + count]])
+
+
+def discard_pictures(preprocess: ArtifactRef, data: DataRef) -> None:
+    """Remove what is kept of a set for a processor, unless another run is at it."""
+    partial = _partial(preprocess, data)
+    with partial.alone() as mine:
+        if mine:
+            partial.discard()
+
+
+def _partial(preprocess: ArtifactRef, data: DataRef) -> Partial:
+    decided = {"preprocess": preprocess, "data": data.digest}
+    return Partial(active_store(), step_key("pictures", _VERSION, _PACKAGES, decided))
+
+
+class _Levels:
+    """A table (3, 256) of what a processor makes of each byte of each channel."""
+
+    def __init__(self, table: NDArray[np.float32]) -> None:
+        self._table = table
+        self._low = table[:, :1, None]
+        self._per_level = (table[:, -1:, None] - self._low) / 255
+
+    @classmethod
+    def of(cls, table: NDArray[np.float32] | None) -> _Levels | None:
+        """None where there is none, or the bytes cannot be told from each other."""
+        usable = table is not None and np.isfinite(table).all() and (table[:, 0] != table[:, -1]).all()
+        return cls(table) if usable else None  # type: ignore[arg-type]
+
+    def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        """The bytes that the table makes these pixels of, bit for bit; the pixels if there are none."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            guess = np.clip(np.rint((pixels - self._low) / self._per_level), 0, 255).astype(np.uint8)
+        return guess if self.unpacked(guess).tobytes() == pixels.tobytes() else pixels
+
+    def unpacked(self, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The pixels of bytes (3, H, W)."""
+        return np.stack([row.take(channel) for row, channel in zip(self._table, levels, strict=True)])
