@@ -61,7 +61,9 @@ class _Polygraphy(GpuBackend, Protocol):
 
         with own_copy(self._timings()) as cache:
             kept = {} if cache is None else {"save_timing_cache": str(cache)}
-            network = NetworkFromOnnxPath(str(onnx), strongly_typed=True)
+            # From version 11 on there is nothing else, and the flag may be gone.
+            flags = importlib.import_module(self.module).NetworkDefinitionCreationFlag
+            network = NetworkFromOnnxPath(str(onnx), strongly_typed=hasattr(flags, "STRONGLY_TYPED"))
             try:
                 data = EngineBytesFromNetwork(network, config=configure, **kept)()
             except PolygraphyException as error:
