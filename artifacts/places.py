@@ -8,7 +8,8 @@ from __future__ import annotations
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.intoto.json"
 SIGNATURES = "signatures"
-BESIDE = (MANIFEST, PROVENANCE, SIGNATURES)
+README = "README.md"
+BESIDE = (MANIFEST, PROVENANCE, SIGNATURES, README)
 """What an export adds to a release's own files."""
 
 CHECKPOINT, PREPROCESS, TABLES, SCRIPTS = "checkpoint", "preprocess", "tables", "scripts"

@@ -27,7 +27,7 @@ COPY tasks ./tasks
 COPY flows ./flows
 COPY deployments ./deployments
 RUN /opt/clipsmith/bin/python -m pip install --quiet '.[container,rtx,s3]' \
-    && /opt/clipsmith/bin/python -c "import tensorrt as t; assert (10, 13) <= tuple(map(int, t.__version__.split('.')[:2])), t.__version__"
+    && /opt/clipsmith/bin/python -c "import tensorrt as t; assert (10, 14) <= tuple(map(int, t.__version__.split('.')[:2])) < (11,), t.__version__"
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="clipsmith" \

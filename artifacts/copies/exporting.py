@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from artifacts.refs import digest_file
 from artifacts.release.identity import is_derived
 from artifacts.store.release_check import came, check_release
 from artifacts.store.signatures import signatures
+from artifacts.store.signing import may_add
 from artifacts.store.slsa import slsa_statement
 from artifacts.store.store import Store
 
@@ -23,8 +24,12 @@ Derive = Callable[[Store, Manifest, Path], None]
 """Writes the tables, the report and the scripts of a release into an exported folder."""
 
 
-def export(store: Store, manifest: Manifest, destination: Path, derive: Derive | None = None) -> list[str]:
+def export(
+    store: Store, manifest: Manifest, destination: Path, derive: Derive | None = None, readme: str | None = None
+) -> list[str]:
     """Write a release as a plain folder and return the paths of its files in it.
+
+    `readme` goes into README.md, unless that folder's signatures are of before and would not hold beside it.
 
     What is derived of a release from elsewhere is never the sender's: `derive` makes it here, without it there is none.
     Where that makes other bytes than were signed, there are no signatures.
@@ -42,6 +47,8 @@ def export(store: Store, manifest: Manifest, destination: Path, derive: Derive |
         check_release(store, manifest)
         theirs = {file.path: file for file in manifest.files if is_derived(file)} if came(store, manifest) else {}
         beside = _beside(store, manifest)
+        if readme is not None and all(may_add(data.decode(), places.README) for data in _signatures(beside).values()):
+            beside[places.README] = readme.encode()
         with new_folder(destination) as folder:
             for file in manifest.files:
                 if file.path not in theirs:
@@ -49,7 +56,7 @@ def export(store: Store, manifest: Manifest, destination: Path, derive: Derive |
             if theirs and derive is not None:
                 derive(store, manifest, folder)
             if any(not _is(folder / path, file.sha256) for path, file in theirs.items()):
-                beside = {path: data for path, data in beside.items() if not path.startswith(places.SIGNATURES)}
+                beside = {path: data for path, data in beside.items() if path not in _signatures(beside)}
             for path, data in beside.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)
@@ -91,6 +98,10 @@ def new_folder(destination: Path) -> Iterator[Path]:
         ) from error
     finally:
         fs.discard_tree(scratch)
+
+
+def _signatures(beside: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {path: data for path, data in beside.items() if path.startswith(places.SIGNATURES)}
 
 
 def _beside(store: Store, manifest: Manifest) -> dict[str, bytes]:

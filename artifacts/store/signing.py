@@ -7,6 +7,7 @@ library is handed the digests that the manifest records. That the bytes match th
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ from artifacts.errors import KeyUnusable, SignatureInvalid
 from artifacts.manifest import Manifest
 
 # What an export may add to the release. Signatures say so themselves, so verifying needs no option for it.
-_NOT_COVERED = (places.PROVENANCE, places.SIGNATURES)
+_NOT_COVERED = (places.PROVENANCE, places.SIGNATURES, places.README)
 _KEY_HELP = "a PEM file with an elliptic-curve key on P-256, P-384 or P-521"
 
 
@@ -75,6 +76,18 @@ def verify_signature(bundle: bytes, manifest: Manifest, manifest_bytes: bytes, p
             expected=f"a signature of {manifest.ref} by the private key that belongs to this public key",
             fix="give the signer's public key, or sign the release again if you trust it",
         ) from error
+
+
+def may_add(bundle: str, path: str) -> bool:
+    """Whether `model_signing` lets an exported folder hold `path`, which the signature does not cover; false if unread.
+
+    Signatures of before say so of fewer files.
+    """
+    try:
+        payload = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
+        return path in payload["predicate"]["serialization"]["ignore_paths"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 class _RecordedDigests:

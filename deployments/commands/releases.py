@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from artifacts.errors import ClipsmithError, ConfigError, ReleaseNotFound
 from artifacts.exit_codes import ExitCode
 from artifacts.keeping import history, render
 from artifacts.names import check_model_name
+from artifacts.release import fastest
 from artifacts.release.comparison import compare
 from artifacts.store import aliases, signatures
 from deployments.commands import panels
@@ -107,7 +109,7 @@ def export(
         typer.Option(help="With triton: tensorrt or onnxruntime. Unless given, tensorrt if the release has it."),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="With triton: fp8 or fp16. Unless given, fp8 if the release has it.")
+        str | None, typer.Option(help="With triton: fp8 or fp16. Unless given, the faster one by the release's table.")
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -123,15 +125,19 @@ def export(
     if layout == "triton":
         from tasks.serving.triton import export_triton
 
-        files = export_triton(opened, manifest, destination, target, precision)
+        files, choice = export_triton(opened, manifest, destination, target, precision)
+        chosen = [choice]
     else:
+        from tasks.serving.readme import readme
         from tasks.serving.release_scripts import derive
 
-        files = exporting.export(opened, manifest, destination, derive)
+        files = exporting.export(opened, manifest, destination, derive, readme(manifest))
+        chosen = fastest.choices(manifest)
     if as_json:
-        print_json({"ref": manifest.ref, "folder": str(destination.absolute()), "files": files})
+        document = {"ref": manifest.ref, "folder": str(destination.absolute()), "files": files}
+        print_json(document | {"precisions": [asdict(choice) for choice in chosen]})
     else:
-        show.print_exported(manifest, files, destination)
+        show.print_exported(manifest, files, destination, chosen)
 
 
 @app.command(rich_help_panel=panels.LOOK)

@@ -11,6 +11,7 @@ from artifacts import places
 from artifacts.keeping import render
 from artifacts.manifest import GateResult, Manifest
 from artifacts.number_words import given, megabytes, moment
+from artifacts.release.fastest import Choice
 from artifacts.report.gate_words import words
 from artifacts.report.sufficiency import sentences
 from artifacts.report.task_table import HEADS, TaskLine, task_lines
@@ -50,9 +51,11 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
     return document if new is None else document | {"new": new}
 
 
-def print_exported(manifest: Manifest, files: Sequence[str], folder: Path) -> None:
-    """Where an export went."""
+def print_exported(manifest: Manifest, files: Sequence[str], folder: Path, chosen: Sequence[Choice]) -> None:
+    """Where an export went, and on one line the precision to run it in."""
     stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
+    if chosen:
+        stdout().say(f"precision: {'; '.join(map(str, chosen))}")
 
 
 def print_release(

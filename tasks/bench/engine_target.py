@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts.errors import BuildError, EngineFailed, EngineMismatch, EngineUnavailable
+from artifacts.errors import EngineFailed, EngineMismatch
 from tasks.bench.evidence import Evidence
 from tasks.bench.gpu_timing import capture_if_possible
 from tasks.bench.settings import Precision
@@ -148,8 +148,7 @@ def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
     """Built in a child process, which a crash of native code ends alone.
 
     Raises:
-        EngineUnavailable: a GPU that the runtime does not list, and indeed it refused.
-        BuildError, BuilderCrash, EngineFailed.
+        EngineUnavailable, BuildError, BuilderCrash, EngineFailed.
     """
     from tasks.engines.child import Job, build_in_child
     from tasks.engines.record import write_record
@@ -157,13 +156,7 @@ def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
     backend = _backend(target)
     with tempfile.TemporaryDirectory(prefix="clipsmith-bench-") as work:
         engine = Path(work) / f"{onnx.stem}.{target}.engine"
-        try:
-            build_in_child(Job(onnx=onnx.absolute(), engine=engine, target=target, profile=profile))
-        except BuildError as error:
-            unlisted = backend.unlisted()
-            if unlisted is None:
-                raise
-            raise EngineUnavailable(f"{unlisted}; tried, and refused: {error.what}") from error
+        build_in_child(Job(onnx=onnx.absolute(), engine=engine, target=target, profile=profile))
         write_record(engine, target, backend.platform(target), profile)
         return backend.resident(engine)
 

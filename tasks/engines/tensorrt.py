@@ -15,18 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from artifacts.errors import BuildError, EngineConflict, EngineFailed
+from artifacts.errors import BuildError, EngineConflict, EngineFailed, EngineUnavailable
 from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
 from tasks.engines.base import NO_GPU, BatchProfile, GpuBackend, Platform
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
-from tasks.engines.record import read_engine
+from tasks.engines.record import EngineRecord, read_engine
 from tasks.engines.resident import DeviceEngine
 from tasks.runs.stdout_to_log import quiet_polygraphy
 from tasks.runs.versions import package_version
 
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-"""Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time."""
+"""Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time; it loads engines on no others."""
 _FIRST_FP8_SM = 89
 BUILDER_LEVEL = 3
 """How hard TensorRT searches, 0 to 5: its own default, said aloud. Nobody has measured these graphs at another."""
@@ -61,7 +61,9 @@ class _Polygraphy(GpuBackend, Protocol):
 
         with own_copy(self._timings()) as cache:
             kept = {} if cache is None else {"save_timing_cache": str(cache)}
-            network = NetworkFromOnnxPath(str(onnx), strongly_typed=True)
+            # From version 11 on there is nothing else, and the flag may be gone.
+            flags = importlib.import_module(self.module).NetworkDefinitionCreationFlag
+            network = NetworkFromOnnxPath(str(onnx), strongly_typed=hasattr(flags, "STRONGLY_TYPED"))
             try:
                 data = EngineBytesFromNetwork(network, config=configure, **kept)()
             except PolygraphyException as error:
@@ -80,7 +82,7 @@ class _Polygraphy(GpuBackend, Protocol):
         raise NotImplementedError
 
     def runner(self, engine: Path, name: str) -> Any:
-        data, record = read_engine(engine, self._here())
+        data, record = self._read(engine)
         _choose_flavour(rtx=self.module == "tensorrt_rtx")
         from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
@@ -94,10 +96,10 @@ class _Polygraphy(GpuBackend, Protocol):
         Polygraphy serves one of the two runtimes in a process; here both are timed side by side.
 
         Raises:
-            EngineMismatch, ObjectDamaged: as for `runner`.
+            EngineMismatch, EngineUnavailable, ObjectDamaged: as for `runner`.
             EngineFailed: the runtime does not take it.
         """
-        data, record = read_engine(engine, self._here())
+        data, record = self._read(engine)
         trt = importlib.import_module(self.module)
         loaded = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(data)
         if loaded is None:
@@ -110,9 +112,21 @@ class _Polygraphy(GpuBackend, Protocol):
         """What makes execution contexts, and what is to be done after the last one's work."""
         return engine.create_execution_context, lambda: None
 
-    def unlisted(self) -> str | None:
-        """Why an engine is not expected to run on this machine's GPU, though nothing forbids to try; None mostly."""
+    def unserved(self) -> str | None:
+        """Why the runtime loads no engine on this machine's GPU, whatever it was built for; None mostly."""
         return None
+
+    def _read(self, engine: Path) -> tuple[bytes, EngineRecord]:
+        """The bytes and the record of an engine that this machine may deserialize.
+
+        Raises:
+            EngineUnavailable: no engine of this runtime loads here.
+            EngineMismatch, ObjectDamaged: see `read_engine`.
+        """
+        reason = self.unserved()
+        if reason is not None:
+            raise EngineUnavailable(reason, where=engine.name, fix="run another target")
+        return read_engine(engine, self._here())
 
     def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
         """What gives the runner its engine or context, and what is to be done before it is closed."""
@@ -174,12 +188,13 @@ class TensorRtRtx(_Polygraphy):
         return (self.name, *(f"{self.name}-{sm}" for sm in _RTX_SM))
 
     def why_not_build(self, target: str) -> str | None:
-        needs_gpu = target == self.name and not gpu_count()
-        return self._missing() or (NO_GPU if needs_gpu else None)
+        """Ahead of time for a named GPU, any machine can; for its own, one that could run what it builds."""
+        return self._missing() or (self._no_gpu() if target == self.name else None)
 
     def why_not_run(self, target: str) -> str | None:
-        if self._missing() or not gpu_count():
-            return self._missing() or NO_GPU
+        reason = self._missing() or self._no_gpu()
+        if reason is not None:
+            return reason
         here = gpu_capability()
         return None if target in (self.name, f"{self.name}-{here}") else f"this machine's GPU is {here}"
 
@@ -193,12 +208,17 @@ class TensorRtRtx(_Polygraphy):
         """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
 
-    def unlisted(self) -> str | None:
+    def unserved(self) -> str | None:
         here = gpu_capability()
         if here is None or here in _RTX_SM:
             return None
         listed = ", ".join(_dotted(capability) for capability in _RTX_SM)
-        return f"tensorrt-rtx lists no compute capability {_dotted(here)} (it has {listed})"
+        why = f"tensorrt-rtx serves no compute capability {_dotted(here)}, only {listed}"
+        return f"{why}: where that was tried (9.0), it builds engines and refuses to load them"
+
+    def _no_gpu(self) -> str | None:
+        """Why this machine has no GPU for it."""
+        return self.unserved() if gpu_count() else NO_GPU
 
     def _contexts(self, engine: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
         kernels = self._kernels()

@@ -19,7 +19,9 @@ __all__ = ["ClipEncoder", "load_encoder"]
 def load_encoder(path: Path | str, *, target: str | None = None, precision: Precision | None = None) -> ClipEncoder:
     """Load the encoders of a release that `clipsmith export` wrote to `path`.
 
-    Without `target`, what runs on this machine's GPU comes before ONNX Runtime; without `precision`, FP8 before FP16.
+    Without `target`, what runs on this machine's GPU comes before ONNX Runtime. Without `precision`, it is the one that
+    the release measured as fastest there, and FP8 where it measured nothing; `choice` of the encoder, and the log, tell
+    which and why.
 
     Raises:
         NotARelease: `path` is no exported release.
@@ -31,4 +33,4 @@ def load_encoder(path: Path | str, *, target: str | None = None, precision: Prec
     # Set before it is imported: ONNX Runtime reports its use to its maker's servers unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     folder = ReleaseFolder(Path(path))
-    return ClipEncoder(folder, *folder.choose(target, precision))
+    return ClipEncoder(folder, folder.choose(target, precision))

@@ -24,7 +24,7 @@ from tasks.engines.checked import filled
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from artifacts.manifest import Precision
+    from artifacts.release.fastest import Choice
     from tasks.engines.checked import CheckedRunner
     from tasks.runtime.folder import ReleaseFolder
 
@@ -36,12 +36,13 @@ Arrays = dict[str, NDArray[Any]]
 class ClipEncoder:
     """The encoders of one release, ready to run; for one thread at a time.
 
-    Close it, or use it in a `with` statement, to give back the memory that its engines hold.
+    `choice` says what it runs in, and why. Close it, or use it in a `with` statement, to give back the memory that its
+    engines hold.
     """
 
-    def __init__(self, folder: ReleaseFolder, target: str, precision: Precision) -> None:
-        self.target = target
-        self.precision = precision
+    def __init__(self, folder: ReleaseFolder, choice: Choice) -> None:
+        self.choice = choice
+        self.target, self.precision = target, precision = choice.target, choice.precision
         self._ref = folder.manifest.ref
         self._widths: dict[Encoder, int] = {}
         self._profiles: dict[Encoder, BatchProfile] = {}
@@ -55,6 +56,7 @@ class ClipEncoder:
                 self._widths[encoder] = folder.width(encoder)
             self._processor = _processor(folder, Path(own), self._runners.get("text"))
             self._open = stack.pop_all()
+        _LOG.info("%s runs %s", self._ref, choice)
 
     def embed_images(self, pictures: Sequence[Image | Path | str]) -> NDArray[np.float32]:
         """Embeddings (n, width) of length 1, in the order of `pictures`: Pillow images or paths of image files.

@@ -10,19 +10,18 @@ from artifacts import limits, places
 from artifacts.errors import EngineUnavailable, NotARelease, ObjectDamaged, ObjectMissing
 from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
 from artifacts.records import read_bytes
+from artifacts.release.fastest import ONNX_RUNTIME, PRECISIONS, Choice, fastest
 from artifacts.store.store import room
 from tasks.clip.base import ENCODERS, ClipFamily
 from tasks.engines import backend_for, known_targets
 from tasks.engines.base import BatchProfile
+from tasks.engines.onnx_runtime import parsed, version
 from tasks.engines.record import read_record, record_path
 from tasks.families import family_named
 from tasks.file_names import engine_name, onnx_name
 
 _AGAIN = "export the release again"
 _CHUNK = 1 << 20
-_ONNX_RUNTIME = "onnxruntime"
-_PRECISIONS: tuple[Precision, ...] = ("fp8", "fp16")
-"""Best first."""
 
 
 class ReleaseFolder:
@@ -65,48 +64,57 @@ class ReleaseFolder:
     def targets(self, precision: Precision) -> tuple[str, ...]:
         """What the release can run on in a precision; its ONNX files run on ONNX Runtime without being built."""
         built = {file.target for file in self.manifest.files if file.kind == "engine" and file.precision == precision}
-        return tuple(target for target in known_targets() if target in built or target == _ONNX_RUNTIME)
+        return tuple(target for target in known_targets() if target in built or target == ONNX_RUNTIME)
 
-    def choose(self, target: str | None, precision: Precision | None) -> tuple[str, Precision]:
+    def choose(self, target: str | None, precision: Precision | None) -> Choice:
         """The target and the precision to run.
 
         Raises:
             UnknownTarget: no backend knows `target`.
             EngineUnavailable: the release does not have them, or this machine cannot run them.
         """
-        had = [name for name in _PRECISIONS if self.encoders(name)]
-        if precision is None:
-            precision = had[0] if had else _PRECISIONS[0]
-        if precision not in had:
-            raise self._not_had(f"precision {precision}", had)
+        had = [name for name in PRECISIONS if self.encoders(name)]
+        if not had or precision not in (None, *had):
+            raise self._not_had(f"precision {precision or PRECISIONS[0]}", had)
+        wanted = had if precision is None else [precision]
+        has = {name: self.targets(name) for name in wanted}
         if target is None:
-            usable = [name for name in self.targets(precision) if backend_for(name).why_not_run(name) is None]
-            return next((name for name in usable if name != _ONNX_RUNTIME), _ONNX_RUNTIME), precision
-        backend = backend_for(target)
-        if target not in self.targets(precision):
-            raise self._not_had(f"{precision} engine for {target}", self.targets(precision))
-        reason = backend.why_not_run(target)
+            known = dict.fromkeys(name for names in has.values() for name in names if name != ONNX_RUNTIME)
+            target = next((name for name in known if backend_for(name).why_not_run(name) is None), ONNX_RUNTIME)
+        reason = backend_for(target).why_not_run(target)
+        found = [name for name in wanted if target in has[name]]
+        if not found:
+            having = dict.fromkeys(name for names in has.values() for name in names)
+            raise self._not_had(f"{' or '.join(wanted)} engine for {target}", list(having))
         if reason is not None:
             raise EngineUnavailable(
                 f"target {target} cannot run here: {reason}",
                 where=self.root,
-                expected=f"one of {', '.join(self.targets(precision))} that this machine can run",
+                expected=f"one of {', '.join(has[found[0]])} that this machine can run",
                 fix="choose another target, or leave it to load_encoder",
             )
-        return target, precision
+        return fastest(self.manifest, target, found) if precision is None else Choice(target, precision, "as asked for")
 
     def engine(self, encoder: Encoder, target: str, precision: Precision, own: Path) -> tuple[Path, BatchProfile]:
         """What to run for an encoder, copied into the folder `own` and checked, and the batches it takes.
+
+        An older ONNX Runtime than the one that optimized its engine gets the ONNX file itself.
 
         Raises:
             ObjectMissing, ObjectDamaged.
             EngineMismatch: its record is missing or malformed.
         """
-        file = self._find(encoder, engine_name(precision, target)) or self._find(encoder, onnx_name(precision))
+        built = self._find(encoder, engine_name(precision, target))
+        if built is not None:
+            self.copy(built.object, own)
+            path = own / built.path
+            record = read_record(path) if record_path(path).exists() else None
+            if target != ONNX_RUNTIME or record is None or parsed(record.platform.version) <= version():
+                return path, BatchProfile() if record is None else record.profile
+        file = self._find(encoder, onnx_name(precision))
         assert file is not None, "chosen among those that the release has"
         self.copy(file.object, own)
-        path = own / file.path
-        return path, read_record(path).profile if record_path(path).exists() else BatchProfile()
+        return own / file.path, BatchProfile()
 
     def preprocess(self, own: Path) -> Path:
         """The folder of the tokenizer and the image processor, copied into the folder `own` and checked.

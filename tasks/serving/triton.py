@@ -18,7 +18,8 @@ from typing import Any
 from artifacts import places
 from artifacts.copies.exporting import new_folder
 from artifacts.errors import EngineUnavailable, ProfileError
-from artifacts.manifest import Encoder, Manifest, ReleaseFile
+from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
+from artifacts.release.fastest import ONNX_RUNTIME, PRECISIONS, Choice, fastest
 from artifacts.store.release_check import check_release
 from artifacts.store.store import Store
 from tasks.clip.base import ENCODERS
@@ -26,9 +27,7 @@ from tasks.engines.base import BatchProfile
 from tasks.engines.record import is_record, read_record, release_profile
 from tasks.file_names import onnx_name
 
-_TENSORRT, _ONNX_RUNTIME = "tensorrt", "onnxruntime"
-_PRECISIONS = ("fp8", "fp16")
-"""The best first."""
+_TENSORRT = "tensorrt"
 _TYPES = {"FLOAT16": "TYPE_FP16", "FLOAT": "TYPE_FP32", "INT64": "TYPE_INT64", "INT32": "TYPE_INT32"}
 """Triton's names of ONNX's tensor types."""
 
@@ -44,10 +43,11 @@ class _Model:
 
 def export_triton(
     store: Store, manifest: Manifest, destination: Path, target: str | None, precision: str | None
-) -> list[str]:
-    """Write the repository and return the paths of its files; on any failure there is no folder.
+) -> tuple[list[str], Choice]:
+    """Write the repository; the paths of its files and what was chosen. On any failure there is no folder.
 
-    Without `target`, a TensorRT engine is taken where the release has one; without `precision`, FP8.
+    Without `target`, a TensorRT engine is taken where the release has one; without `precision`, the one that the
+    release measured as fastest there, and FP8 where it measured nothing.
 
     Raises:
         EngineUnavailable: the release has no such engine, or Triton has no backend for it.
@@ -55,45 +55,49 @@ def export_triton(
         ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged, ReleaseDiffers: as for a plain folder.
     """
     check_release(store, manifest)
-    target, models = _choose(manifest, target, precision)
+    choice = _choose(manifest, target, precision)
     beside = [file for file in manifest.files if file.kind == places.PREPROCESS]
     with store.reading(), new_folder(destination) as folder:
-        for model in models:
+        for model in _models(manifest, choice.target, choice.precision):
             home = folder / f"{manifest.model}-{model.encoder}"
             for file in model.files:
                 store.copy_out(manifest, file, home / "1" / _served_name(file))
             for file in beside:
                 store.copy_out(manifest, file, home / places.PREPROCESS / file.member)
-            (home / "config.pbtxt").write_text(_config(store, manifest, model, target), encoding="utf-8")
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            (home / "config.pbtxt").write_text(_config(store, manifest, model, choice.target), encoding="utf-8")
+        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()), choice
 
 
-def _choose(manifest: Manifest, target: str | None, precision: str | None) -> tuple[str, list[_Model]]:
-    """The target, and one model per encoder that the release has.
+def _choose(manifest: Manifest, target: str | None, precision: str | None) -> Choice:
+    """A target and a precision that the release has.
 
     Raises:
         EngineUnavailable.
     """
-    for name in [target] if target else [_TENSORRT, _ONNX_RUNTIME]:
-        for wanted in [precision] if precision else _PRECISIONS:
-            models = [model for encoder in ENCODERS for model in _models(manifest, encoder, name, wanted)]
-            if models:
-                return name, models
+    for name in [target] if target else [_TENSORRT, ONNX_RUNTIME]:
+        had = [each for each in PRECISIONS if precision in (None, each) and _models(manifest, name, each)]
+        if had:
+            return Choice(name, had[0], "as asked for") if precision else fastest(manifest, name, had)
     made = {file.target for file in manifest.files if file.kind == "engine" and file.target == _TENSORRT}
     raise EngineUnavailable(
         f"{manifest.ref} has nothing that Triton can run for target {target or 'any'}, precision {precision or 'any'}",
-        expected=f"target {' or '.join(sorted({_ONNX_RUNTIME, *map(str, made)}))}, precision fp8 or fp16",
+        expected=f"target {' or '.join(sorted({ONNX_RUNTIME, *map(str, made)}))}, precision fp8 or fp16",
         fix="leave --target and --precision out, or make it: Triton has a backend for neither trtrtx nor torch-fp8",
     )
 
 
-def _models(manifest: Manifest, encoder: Encoder, target: str, precision: str) -> list[_Model]:
+def _models(manifest: Manifest, target: str, precision: Precision) -> list[_Model]:
+    """One model per encoder that the release has in these."""
+    return [model for encoder in ENCODERS for model in _model(manifest, encoder, target, precision)]
+
+
+def _model(manifest: Manifest, encoder: Encoder, target: str, precision: Precision) -> list[_Model]:
     mine = [file for file in manifest.files if (file.encoder, file.precision) == (encoder, precision)]
     graphs = [file for file in mine if file.kind == "onnx"]
-    served = graphs if target == _ONNX_RUNTIME else [f for f in mine if (f.kind, f.target) == ("engine", target)]
-    if not graphs or not served or target not in (_TENSORRT, _ONNX_RUNTIME):
+    served = graphs if target == ONNX_RUNTIME else [f for f in mine if (f.kind, f.target) == ("engine", target)]
+    if not graphs or not served or target not in (_TENSORRT, ONNX_RUNTIME):
         return []
-    graph = next(file for file in graphs if file.member == onnx_name("fp8" if precision == "fp8" else "fp16"))
+    graph = next(file for file in graphs if file.member == onnx_name(precision))
     return [_Model(encoder, graph, tuple(file for file in served if not is_record(file.member)))]
 
 
@@ -114,6 +118,8 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
     group = 'kind: KIND_GPU, count: 1, profile: [ "0" ]' if engine else "kind: KIND_CPU, count: 1"
     preferred = ", ".join(str(size) for size in dict.fromkeys((profile.opt, profile.max)))
     traced = {"release": manifest.ref, "identity": manifest.identity, "precision": str(model.graph.precision)}
+    # Basic optimization: at its own level an ONNX Runtime before 1.32 does not load FP8, and a server's may be older.
+    basic = not engine and model.graph.precision == "fp8"
     lines = [
         f"name: {json.dumps(f'{manifest.model}-{model.encoder}')}",
         f"platform: {json.dumps('tensorrt_plan' if engine else 'onnxruntime_onnx')}",
@@ -123,6 +129,7 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
         *_described("output", graph.output),
         f"dynamic_batching {{ preferred_batch_size: [ {preferred} ] }}",
         f"instance_group [ {{ {group} }} ]",
+        *["optimization { graph { level: -1 } }"] * basic,
         *(
             f'parameters {{ key: "clipsmith.{k}", value {{ string_value: {json.dumps(v)} }} }}'
             for k, v in traced.items()
@@ -147,7 +154,7 @@ def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> Ba
     Raises:
         ProfileError: not a single one.
     """
-    if target == _ONNX_RUNTIME:
+    if target == ONNX_RUNTIME:
         return release_profile(manifest)
     profile = read_record(store.read(manifest, model.files[0].path)).profile
     if profile.min > 1:

@@ -100,7 +100,7 @@ def listed(path: str) -> dict[str, Any]:
     return {"path": path, "kind": "onnx", "object": SHA, "member": "a.bin", "sha256": SHA, "size": 1}
 
 
-@pytest.mark.parametrize("path", ["manifest.json", "provenance.intoto.json", "signatures/1.json"])
+@pytest.mark.parametrize("path", ["manifest.json", "provenance.intoto.json", "README.md", "signatures/1.json"])
 def test_names_that_an_export_needs_are_not_free(path: str) -> None:
     with pytest.raises(ValidationError, match=f"cannot have the file {path}"):
         manifest(files=[listed(path)])

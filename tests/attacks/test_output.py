@@ -31,6 +31,7 @@ from artifacts.keeping.repair import Repaired
 from artifacts.manifest import GateResult, Manifest, Provenance
 from artifacts.release.comparison import Change, Comparison
 from artifacts.release.evidence import Evidence
+from artifacts.release.fastest import Choice
 from artifacts.release.figures import Point
 from artifacts.report import plots
 from artifacts.report.history_plot import history_plot
@@ -178,7 +179,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     terminal.print_error: lambda: terminal.print_error(ConfigError(HOSTILE.replace("\n", " "), where=HOSTILE)),
     terminal.print_errors: lambda: terminal.print_errors([DataNotFound("gone", where=HOSTILE)]),
     terminal.print_list: lambda: terminal.print_list(terminal.stdout(), ["a", ">b"], [[HOSTILE, "b"]]),
-    show.print_exported: lambda: show.print_exported(RELEASES[0], [HOSTILE], Path(HOSTILE)),
+    show.print_exported: lambda: show.print_exported(
+        RELEASES[0], [HOSTILE], Path(HOSTILE), [Choice(HOSTILE, "fp8", HOSTILE)]
+    ),
     show.print_release: lambda: [show.print_release(each, None, standing=STANDING) for each in RELEASES],  # type: ignore[arg-type]
     show.print_gates: lambda: show.print_gates(terminal.stdout(), [poisoned(GateResult)]),
     show.print_task: lambda: show.print_task(terminal.stdout(), [poisoned(show.TaskLine)]),

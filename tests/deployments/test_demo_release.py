@@ -75,7 +75,7 @@ def test_show_diff_history_and_export(clipsmith: Clipsmith, two: Path, tmp_path:
         data = (tmp_path / "out" / subject["name"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == subject["digest"]["sha256"]
     names = {subject["name"] for subject in statement["subject"]}
-    assert names | {"provenance.intoto.json"} == set(exported["files"])
+    assert names | {"provenance.intoto.json", "README.md"} == set(exported["files"])
 
 
 def test_export_for_triton(clipsmith: Clipsmith, demo_store: Path, tmp_path: Path) -> None:

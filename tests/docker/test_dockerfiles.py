@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from docker.utils import exclude_paths
+from packaging.requirements import Requirement
 
 from tests.docker.support import IMAGES, ROOT, Dockerfile
 from tests.processes import own_environment
@@ -44,6 +45,22 @@ def test_the_base_is_an_argument_that_names_a_version(image: Dockerfile) -> None
     assert name and re.search(r"\d+\.\d+", tag) and "latest" not in tag
     assert [i.value for i in image.every("FROM")] == ["${BASE} AS build", "${BASE}"]
     assert re.search(r"--build-arg BASE=\S+@sha256:DIGEST", image.text), "the comment says how to pin the digest"
+
+
+def test_the_gpu_image_and_the_extra_name_the_same_tensorrt() -> None:
+    """The base's version, as the image's comment has it; the bounds that its build asserts; and pip's own."""
+    gpu = Dockerfile(IMAGES["gpu"])
+    (brought,) = re.findall(r"^# [\d.]+ brings TensorRT ([\d.]+),", gpu.text, re.MULTILINE)
+    (least, below) = re.findall(r"assert \((\d+, \d+)\) <= .* < \((\d+),\)", gpu.text)[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["tensorrt"] == [f"tensorrt>={least.replace(', ', '.')},<{below}"]
+    (extra,) = (Requirement(text).specifier for text in extras["tensorrt"])
+    assert extra.contains(brought) and brought == least.replace(", ", "."), (
+        "no newer one than the image has is asked for"
+    )
+    assert not extra.contains(f"{below}.0")
+    locked = re.findall(r"^tensorrt==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert all(extra.contains(version) for version in locked)
 
 
 def test_no_digest_is_made_up(image: Dockerfile) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from artifacts.copies.replica import Copied
 from artifacts.manifest import Cell, DataSource, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.release import fastest
 from artifacts.release.measurements import Measurement
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
@@ -323,6 +324,16 @@ _RELEASE = (
     Key("artifacts", Many("list", FILE), "every file"),
     Key("tables", Rows(), "everything that was measured"),
     Key("provenance", PROVENANCE, "everything that touched it"),
+)
+PRECISION = _part(
+    "precision",
+    "What to run a release in, for one target.",
+    fastest.Choice,
+    {
+        "target": "the runtime",
+        "precision": "what the release measured as fastest there; the default where it measured nothing",
+        "reason": "why, in words",
+    },
 )
 MOVE = Part(
     "move",
@@ -907,6 +918,7 @@ DOCUMENTS: Mapping[str, Document] = {
         _REF,
         Key("folder", "string", "path of the folder"),
         Key("files", Many("list", "string"), "what was written, relative to it"),
+        Key("precisions", Many("list", PRECISION), "what to run it in, by target"),
     ),
 }
 """By command, in the order of the help."""

@@ -54,7 +54,7 @@ def accuracy(export: Path, **where: str) -> pd.Series:
 def test_exported_files_are_those_of_the_manifest(demo_export: Path) -> None:
     manifest = json.loads((demo_export / "manifest.json").read_bytes())
     found = {path.relative_to(demo_export).as_posix(): path for path in demo_export.rglob("*") if path.is_file()}
-    added = {"manifest.json", "provenance.intoto.json"}
+    added = {"manifest.json", "provenance.intoto.json", "README.md"}
     assert found.keys() == {file["path"] for file in manifest["files"]} | added
     for file in manifest["files"]:
         data = found[file["path"]].read_bytes()

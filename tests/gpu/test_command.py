@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.bench.machine import why_no_gpu
-from tests.gpu.__main__ import main
+from tests.gpu.command import main
 
 
 def test_without_a_gpu_the_table_is_whole(

@@ -344,7 +344,7 @@ def test_27_this_machines_gpu_without_fp8(target: str, machine: Any, monkeypatch
     with pytest.raises(Fp8Unavailable, match="sm80 has no FP8"):
         engine_build.require_target(target, "fp16", "fp8")
     engine_build.require_target(target, "fp16")
-    machine("NVIDIA H100", "sm90", "1.7")
+    machine("NVIDIA L4", "sm89", "1.7")
     engine_build.require_target(target, "fp16", "fp8")
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from artifacts import places
 from artifacts.copies.exporting import export
 from artifacts.errors import DamagedSignature, ExportTargetExists, ObjectDamaged, ObjectMissing
-from artifacts.store import layout, signatures
+from artifacts.store import layout, signatures, signing
 from artifacts.store.store import Store
 from tests.artifacts.support import add, digest, key_pair, make_release, place, rewrite
 
@@ -40,8 +41,8 @@ def test_an_exported_release_is_checked_with_the_signing_librarys_own_command(st
     private, public = key_pair(tmp_path)
     for _ in range(2):
         signatures.sign(store, manifest, private, None)
-    export(store, manifest, tmp_path / "out")
-    assert {"signatures/1.json", "signatures/2.json"} <= files_below(tmp_path / "out")
+    export(store, manifest, tmp_path / "out", readme="how to load it")
+    assert {"README.md", "signatures/1.json", "signatures/2.json"} <= files_below(tmp_path / "out")
 
     def check() -> int:
         place = ("--signature", tmp_path / "out" / "signatures" / "2.json", "--public_key", public)
@@ -51,6 +52,22 @@ def test_an_exported_release_is_checked_with_the_signing_librarys_own_command(st
     assert check() == 0
     (tmp_path / "out" / "image" / "a.bin").write_bytes(b"bites")
     assert check() != 0
+
+
+def test_beside_a_signature_of_before_there_is_no_readme(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not let a folder hold one, and so would not be found to hold."""
+    manifest, _ = make_release(store, "a", digest("1"), add(store, b"bytes"))
+    private, public = key_pair(tmp_path)
+    signatures.sign(store, manifest, private, None)
+    monkeypatch.setattr(signing, "_NOT_COVERED", (places.PROVENANCE, places.SIGNATURES))
+    signatures.sign(store, manifest, private, None)
+    written = export(store, manifest, tmp_path / "out", readme="how to load it")
+    assert "README.md" not in {*written, *files_below(tmp_path / "out")}
+    place = ("--signature", tmp_path / "out" / "signatures" / "2.json", "--public_key", public)
+    call = [sys.executable, "-m", "model_signing", "verify", "key", tmp_path / "out", *place]
+    subprocess.run(call, capture_output=True, check=True)
 
 
 def test_a_damaged_signature_is_not_exported_and_neither_is_the_rest(store: Store, tmp_path: Path) -> None:

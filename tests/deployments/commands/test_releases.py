@@ -202,11 +202,11 @@ def test_export_lists_provenance_and_signatures(
 ) -> None:
     signatures.sign(store, releases[0], key_pair(tmp_path)[0], None)
     code, out, _ = call("export", f"{MODEL}@1", tmp_path / "out", "--store", store.root, "--json")
-    names = {"manifest.json", "provenance.intoto.json", "signatures/1.json", "image/fp8.onnx"}
+    names = {"manifest.json", "provenance.intoto.json", "README.md", "signatures/1.json", "image/fp8.onnx"}
     assert (code, set(json.loads(out)["files"])) == (0, names)
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == names
-    assert "4 files in" in call("export", f"{MODEL}@1", tmp_path / "more", "--store", store.root)[1]
+    assert "5 files in" in call("export", f"{MODEL}@1", tmp_path / "more", "--store", store.root)[1]
 
 
 @pytest.mark.parametrize(

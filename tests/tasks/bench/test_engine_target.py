@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from artifacts.errors import BuildError, EngineFailed, EngineUnavailable
+from artifacts.errors import EngineFailed
 from tasks.bench import engine_target, gpu_timing, run, variant
 from tasks.bench.engine_target import EngineVariant, why_not
 from tasks.bench.gpu_timing import TimingSettings, capture_if_possible
@@ -59,7 +59,6 @@ ALL = ("tensorrt", "tensorrt_rtx", "polygraphy", "pydantic")
         ("trtrtx", None, ALL, "this machine has no CUDA GPU"),
         ("tensorrt", "sm86", ALL, "sm86 has no FP8 arithmetic, GPUs have it from sm89 on"),
         ("tensorrt", "sm90", ALL, None),
-        ("trtrtx", "sm90", ALL, None),
     ],
 )
 def test_why_fp8_engines_cannot_be_made(
@@ -72,23 +71,6 @@ def test_why_fp8_engines_cannot_be_made(
 def test_fp16_needs_no_fp8_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, "sm86", *ALL)
     assert why_not("tensorrt", "fp16") is None
-
-
-def test_a_gpu_that_rtx_does_not_list_is_tried_and_the_list_named(
-    export: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(job: child.Job) -> None:
-        raise BuildError("its own words", where=job.target)
-
-    monkeypatch.setattr(child, "build_in_child", refuse)
-    machine(monkeypatch, "sm90", *ALL)
-    with pytest.raises(EngineUnavailable) as caught:
-        EngineVariant.load(export / "text" / "fp8.onnx", "trtrtx", (1, 8))
-    assert "lists no compute capability 9.0 (it has 7.5, 8.0, 8.6, 8.9, 12.0, 12.1); tried" in caught.value.what
-    assert "its own words" in caught.value.what
-    machine(monkeypatch, "sm89", *ALL)
-    with pytest.raises(BuildError, match="its own words"):
-        EngineVariant.load(export / "text" / "fp8.onnx", "trtrtx", (1, 8))
 
 
 def test_a_real_engine_is_built_and_its_runtime_asked(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,9 @@ from tasks.demo import SNAPSHOT
 from tasks.engines import backend_for
 from tasks.engines import tensorrt as tensorrt_backend
 from tasks.engines.base import BatchProfile
+from tasks.engines.onnx_runtime import session_options
 from tasks.runtime import load_encoder
+from tasks.runtime.folder import ReleaseFolder
 from tests.processes import own_environment
 
 TEXTS = [f"a photo of the digit {word}" for word in ("zero", "one", "two", "seven", "nine")]
@@ -99,6 +101,53 @@ def test_batches_follow_the_profile(
         monkeypatch.setattr(runner._runner, "infer", watched)
         np.testing.assert_allclose(encoder.embed_images(pictures[:13]), whole, atol=1e-3)
     assert seen == [6, 6, 4]
+
+
+def test_the_precision_is_the_one_measured_as_fastest(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the release's table, whose latencies on the CPU are written anew here."""
+    path = copy / "manifest.json"
+    manifest = Manifest.from_bytes(path.read_bytes(), where=path)
+
+    def write(**medians: float | None) -> None:
+        rows = tuple(
+            row | {"median_ms": medians[str(row["precision"])]} if row["target"] == "onnxruntime" else row
+            for row in manifest.tables["latency"]
+        )
+        path.chmod(0o644)
+        path.write_bytes(manifest.model_copy(update={"tables": manifest.tables | {"latency": rows}}).to_bytes())
+
+    write(fp8=6.0, fp16=2.0)
+    with caplog.at_level(logging.INFO, "clipsmith.runtime"), load_encoder(copy) as encoder:
+        assert (encoder.target, encoder.precision) == ("onnxruntime", "fp16")
+        assert encoder.choice.reason.startswith("3.00 times as fast as fp8 in the release's latency table")
+    assert [record.getMessage() for record in caplog.records] == [f"demo@1 runs {encoder.choice}"]
+    with load_encoder(copy, precision="fp8") as encoder:
+        assert (encoder.precision, encoder.choice.reason) == ("fp8", "as asked for")
+    write(fp8=2.0, fp16=6.0)
+    with load_encoder(copy) as encoder:
+        assert encoder.precision == "fp8" and encoder.choice.reason.startswith("3.00 times as fast as fp16")
+    write(fp8=None, fp16=2.0)
+    with load_encoder(copy) as encoder:
+        assert (encoder.precision, encoder.choice.reason[:12]) == ("fp8", "the default,")
+
+
+@pytest.mark.parametrize(("found", "file"), [("1.31.1", "fp8.onnx"), ("1.32.0", "fp8.onnxruntime.engine")])
+def test_an_older_onnx_runtime_gets_the_graph_itself_and_its_option(
+    found: str, file: str, demo_export: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The versions themselves are tried in `test_old_onnx_runtime.py`."""
+    import onnxruntime as ort
+
+    monkeypatch.setattr(ort, "__version__", found)
+    path, _ = ReleaseFolder(demo_export).engine("text", "onnxruntime", "fp8", tmp_path)
+    assert path.name == file
+    option = "session.disable_quant_qdq"
+    options = session_options()
+    if found == "1.31.1":
+        assert options.get_session_config_entry(option) == "1"
+    else:
+        with pytest.raises(RuntimeError, match=option):
+            options.get_session_config_entry(option)
 
 
 def test_nothing_in_gives_nothing_out(demo_export: Path) -> None:
@@ -174,8 +223,10 @@ def test_a_changed_engine_and_a_lost_tokenizer(copy: Path) -> None:
 def test_targets_and_precisions_that_are_not_there(copy: Path) -> None:
     with pytest.raises(UnknownTarget):
         load_encoder(copy, target="no-such")
-    with pytest.raises(EngineUnavailable, match="no fp8 engine for trtrtx-sm75"):
+    with pytest.raises(EngineUnavailable, match="no fp8 or fp16 engine for trtrtx-sm75"):
         load_encoder(copy, target="trtrtx-sm75")
+    with pytest.raises(EngineUnavailable, match="no fp8 engine for trtrtx-sm75"):
+        load_encoder(copy, target="trtrtx-sm75", precision="fp8")
     with pytest.raises(EngineUnavailable, match="no precision fp32"):
         load_encoder(copy, precision="fp32")  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ from google.protobuf import text_format
 
 from artifacts.errors import EngineUnavailable, ExportTargetExists, ObjectDamaged, ProfileError
 from artifacts.manifest import Manifest, ReleaseFile
+from artifacts.release.fastest import PRECISIONS, fastest
 from artifacts.store.store import Store
 from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.record import write_record
@@ -73,7 +74,8 @@ def test_onnx_models_keep_to_the_schema_and_to_their_graphs(
     precision: str, opened: Store, schema: ModuleType, tmp_path: Path
 ) -> None:
     manifest = opened.find("demo@1")
-    written = export_triton(opened, manifest, tmp_path / "repository", None, precision)
+    written, choice = export_triton(opened, manifest, tmp_path / "repository", None, precision)
+    assert (choice.target, choice.precision, choice.reason) == ("onnxruntime", precision, "as asked for")
     assert {path.name for path in (tmp_path / "repository").iterdir()} == {"demo-image", "demo-text"}
     for encoder in ("image", "text"):
         folder = tmp_path / "repository" / f"demo-{encoder}"
@@ -85,6 +87,8 @@ def test_onnx_models_keep_to_the_schema_and_to_their_graphs(
         assert (group.kind, group.count, list(group.profile)) == (schema.ModelInstanceGroup.KIND_CPU, 1, [])
         assert config.parameters["clipsmith.release"].string_value == "demo@1"
         assert config.parameters["clipsmith.precision"].string_value == precision
+        basic = -1  # as the server's ONNX Runtime backend numbers it; 0 is all that it has
+        assert config.optimization.graph.level == (basic if precision == "fp8" else 0)
         graph = onnx.load(folder / "1" / "model.onnx").graph
         assert described(config.input, schema) == [of_graph(item) for item in graph.input]
         assert described(config.output, schema) == [of_graph(item) for item in graph.output]
@@ -156,18 +160,27 @@ def test_a_tensorrt_engine_comes_first_with_its_own_profile(
     own_store: Store, schema: ModuleType, tmp_path: Path
 ) -> None:
     manifest = with_engines(own_store, own_store.find("demo@1"), PROFILE)
-    export_triton(own_store, manifest, tmp_path / "repository", None, None)
+    choice = export_triton(own_store, manifest, tmp_path / "repository", None, None)[1]
+    assert (choice.target, choice.precision, choice.reason) == (
+        "tensorrt",
+        "fp8",
+        "the release has no other precision there",
+    )
     for encoder in ("image", "text"):
         folder = tmp_path / "repository" / f"demo-{encoder}"
         config = parse(schema, folder)
         assert (config.platform, config.backend, config.max_batch_size) == ("tensorrt_plan", "tensorrt", 64)
+        assert not config.HasField("optimization")
         assert list(config.dynamic_batching.preferred_batch_size) == [16, 64]
         (group,) = config.instance_group
         assert (group.kind, list(group.profile)) == (schema.ModelInstanceGroup.KIND_GPU, ["0"])
         assert [path.name for path in (folder / "1").iterdir()] == ["model.plan"]
         assert (folder / "1" / "model.plan").read_bytes() == b"native code of " + encoder.encode()
-    export_triton(own_store, manifest, tmp_path / "onnx", "onnxruntime", None)
-    assert parse(schema, tmp_path / "onnx" / "demo-text").backend == "onnxruntime"
+    choice = export_triton(own_store, manifest, tmp_path / "onnx", "onnxruntime", None)[1]
+    config = parse(schema, tmp_path / "onnx" / "demo-text")
+    assert config.backend == "onnxruntime"
+    assert choice == fastest(manifest, "onnxruntime", PRECISIONS) and "times as fast" in choice.reason
+    assert config.parameters["clipsmith.precision"].string_value == choice.precision
 
 
 def test_an_engine_that_refuses_single_requests(own_store: Store, tmp_path: Path) -> None:
