@@ -75,8 +75,8 @@ FIRST = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Processes for `-n auto`: three for two cores. For much of their time, tests wait for disks and children."""
-    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
+    """Processes for `-n auto`: two for each core. For a third of their time, tests wait for disks and children."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 class FileScheduling(LoadFileScheduling):
