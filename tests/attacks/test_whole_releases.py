@@ -231,7 +231,7 @@ FORGERIES = (
     # --- what is derived --------------------------------------------------------------------------------------------
     Forgery("second-page", "A page beside the report.", "no run writes", {"report.md": b"# 100 %"}),
     Forgery("plot", "A drawing with a script.", "no run writes", {"plots/sizes.svg": b"<svg onload='x'/>"}),
-    Forgery("readme", "What people open first.", "no run writes", {"README.md": b"run me"}),
+    Forgery("readme", "What people open first.", "no run writes", {"READ.ME.md": b"run me"}),
     Forgery("script", "A script among the graphs.", "no run writes", {"image/build.SH": b"rm"}),
     Forgery("script-among-scripts", "A script that is no run's.", "no run writes|kind", {"scripts/x/evil.sh": b"rm"}),
     Forgery("module", "Python imports what lies beside it.", "no run writes", {"checkpoint/torch.py": b"x"}),

@@ -18,6 +18,7 @@ from tasks.engines import tensorrt as tensorrt_backend
 from tasks.engines.base import BatchProfile
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
+from tests.tasks.engines import fake_tensorrt
 
 
 @pytest.fixture
@@ -108,6 +109,7 @@ def test_tensorrt_is_asked_for_level_and_cache(kept: Path, tmp_path: Path, monke
     names = {"CreateConfig": create_config, "EngineBytesFromNetwork": engine_bytes, "Profile": list}
     api.__dict__.update(names, NetworkFromOnnxPath=lambda _, strongly_typed: strongly_typed)
     monkeypatch.setitem(sys.modules, "polygraphy.backend.trt", api)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
     monkeypatch.setattr(tensorrt_backend, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(tensorrt_backend, "package_version", lambda _name: "10.16.1.11")
     backend_for("tensorrt").build(tmp_path / "m.onnx", tmp_path / "e.engine", "tensorrt", BatchProfile())
