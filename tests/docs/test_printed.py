@@ -45,6 +45,7 @@ WORDS_OF: dict[str, dict[str, str | list[str]]] = {
     "clipsmith optimize": {"MODEL": HUB_NAME, "R": "main", "N": "named", "M": "max"}
     | {
         "NAME|FILE": "fp8",
+        "NAME": "auto",
         "T,T": "onnxruntime",
         "COLUMNS": "image=file,label=label",
         "SOURCE": ["./photos", "./holdout"],

@@ -268,8 +268,8 @@ def test_a_whole_run_publishes_and_serves_it(small_clip: Path, tmp_path: Path, m
     export(store, manifest, tmp_path / "release")
     texts = ["a photo of the digit number three", "five"]
     with (
-        load_encoder(tmp_path / "release") as packed,
-        load_encoder(tmp_path / "release", target="onnxruntime") as plain,
+        load_encoder(tmp_path / "release", precision="fp8") as packed,
+        load_encoder(tmp_path / "release", target="onnxruntime", precision="fp8") as plain,
     ):
         assert (packed.target, packed.precision) == (TARGET, "fp8")
         assert (packed.embed_texts(texts) * plain.embed_texts(texts)).sum(1).min() > 0.99
