@@ -38,11 +38,11 @@ def fastest(manifest: Manifest, target: str, had: Sequence[Precision]) -> Choice
     medians = {precision: _medians(manifest, target, precision) for precision in PRECISIONS}
     timed = medians["fp8"].keys() & medians["fp16"].keys()
     if not timed:
-        return Choice(target, PRECISIONS[0], "the default, as the release has no latency of both precisions there")
+        return Choice(target, PRECISIONS[0], "the default, as the release has no latency of both there")
     means = {name: geometric_mean(found[key] for key in timed) for name, found in medians.items()}
     first, other = sorted(PRECISIONS, key=lambda precision: means[precision])
     times = f"{means[other] / means[first]:.2f} times as fast as {other}"
-    return Choice(target, first, f"{times} in the release's latency table, geometric mean of {len(timed)} rows")
+    return Choice(target, first, f"{times} (its latency table, geometric mean of {len(timed)} rows)")
 
 
 def choices(manifest: Manifest) -> list[Choice]:

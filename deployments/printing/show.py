@@ -52,10 +52,10 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 
 
 def print_exported(manifest: Manifest, files: Sequence[str], folder: Path, chosen: Sequence[Choice]) -> None:
-    """Where an export went, and on one line the precision to run it in."""
+    """Where an export went, and the precision to run it in, a line for each target."""
     stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
-    if chosen:
-        stdout().say(f"precision: {'; '.join(map(str, chosen))}")
+    for choice in chosen:
+        stdout().say(f"run {choice}")
 
 
 def print_release(

@@ -67,12 +67,12 @@ def _file(path: str, **values: Any) -> Callable[[dict[str, Any]], object]:
     return edit
 
 
-def _bomb_page() -> bytes:
-    """A page that says it takes a gigabyte."""
+def _page_of(size: bytes) -> bytes:
+    """A table whose first page says another size unpacked, as a zigzag varint."""
     data = bytearray(parquet(id=["a"], label=[1]))
-    # Of the first header: type 0 or 2, then field 2, the size unpacked, as a zigzag varint of one byte.
-    assert data[6] == 0x15
-    return bytes(data[:7]) + b"\x80\x80\x80\x80\x08" + bytes(data[8:])
+    # Of the first header: type 0 or 2, then field 2, the size unpacked, a varint of one byte.
+    assert data[6] == 0x15 and data[7] < 0x7E
+    return bytes(data[:7]) + size + bytes(data[8:])
 
 
 def _rewritten(text: str = "a", count: int = 1, **options: Any) -> bytes:
@@ -247,7 +247,13 @@ FORGERIES = (
         "page",
         "A page of a Parquet file that says it takes a gigabyte.",
         "holds more|cannot be read",
-        {SAMPLES: _bomb_page()},
+        {SAMPLES: _page_of(b"\x80\x80\x80\x80\x08")},
+    ),
+    Forgery(
+        "page-of-more",
+        "A page that says it takes 63 bytes, more than its column.",
+        "holds more",
+        {SAMPLES: _page_of(b"\x7e")},
     ),
     Forgery(
         "dictionary",

@@ -33,8 +33,7 @@ def test_the_geometric_mean_of_what_was_timed_in_both_decides(fp8: tuple[float, 
     times = max((fp8[0] * fp8[1]) ** 0.5 / 2, 2 / (fp8[0] * fp8[1]) ** 0.5)
     other = {"fp8": "fp16", "fp16": "fp8"}[chosen]
     assert str(found) == (
-        f"{chosen} on onnxruntime: {times:.2f} times as fast as {other} in the release's latency table, "
-        "geometric mean of 2 rows"
+        f"{chosen} on onnxruntime: {times:.2f} times as fast as {other} (its latency table, geometric mean of 2 rows)"
     )
 
 
@@ -44,7 +43,7 @@ def test_what_was_not_measured_does_not_count(status: str) -> None:
     found = fastest(release(*rows), "onnxruntime", BOTH)
     assert (found.precision, found.reason) == (
         "fp8",
-        "the default, as the release has no latency of both precisions there",
+        "the default, as the release has no latency of both there",
     )
 
 

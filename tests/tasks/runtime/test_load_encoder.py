@@ -119,7 +119,7 @@ def test_the_precision_is_the_one_measured_as_fastest(copy: Path, caplog: pytest
     write(fp8=6.0, fp16=2.0)
     with caplog.at_level(logging.INFO, "clipsmith.runtime"), load_encoder(copy) as encoder:
         assert (encoder.target, encoder.precision) == ("onnxruntime", "fp16")
-        assert encoder.choice.reason.startswith("3.00 times as fast as fp8 in the release's latency table")
+        assert encoder.choice.reason.startswith("3.00 times as fast as fp8 (its latency table")
     assert [record.getMessage() for record in caplog.records] == [f"demo@1 runs {encoder.choice}"]
     with load_encoder(copy, precision="fp8") as encoder:
         assert (encoder.precision, encoder.choice.reason) == ("fp8", "as asked for")
