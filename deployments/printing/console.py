@@ -132,9 +132,11 @@ def is_wide(console: Console) -> bool:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with."""
+    """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with. On a terminal
+    alone."""
+    console = stderr()
     rest = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(_WHAT, BarColumn(), *rest, console=stderr(), transient=True) as bar:
+    with Progress(_WHAT, BarColumn(), *rest, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda size: bar.advance(task, size)
 

@@ -26,7 +26,8 @@ def test_a_sound_store(call: Call, store: Store, releases: list[Manifest]) -> No
     assert (code, document["sound"], document["problems"]) == (0, True, [])
     size = sum({file.object: file.size for manifest in releases for file in manifest.files}.values()) + len("nobody's")
     assert (document["releases"], document["objects"], document["bytes"]) == (3, 3, size)
-    code, out, _ = call("verify", "--store", store.root)
+    code, out, err = call("verify", "--store", store.root)
+    assert err == "", "no bar where nobody sees it move"
     assert (code, out.startswith("sound: 3 releases, 3 objects, ")) == (0, True)
 
 
