@@ -96,7 +96,7 @@ def test_an_older_version_computes_the_same(
     assert f"version: {version}\n" in told
     assert "refused: " in told and "INVALID_GRAPH" in told, "an FP8 graph needs the option"
     for path in feeds:
-        least = 0.9999 if "fp16" in path else 0.995  # rounding flips of FP8 are chaotic
+        least = 0.9999 if "fp16" in path else 0.99  # rounding flips of FP8 are chaotic
         assert cosines(found[path], wanted[path]).min() > least, path
 
     # `load_encoder` with that version in place of ours: not the engine, which it may be too old for.
@@ -113,4 +113,4 @@ def test_an_older_version_computes_the_same(
     command = [sys.executable, "-c", code, tmp_path / "texts.npy"]
     done = subprocess.run(command, capture_output=True, text=True, env=own_environment(PYTHONPATH=path), check=False)
     assert done.returncode == 0, done.stderr
-    assert cosines(np.load(tmp_path / "texts.npy"), wanted["text/fp8.onnx"]).min() > 0.995
+    assert cosines(np.load(tmp_path / "texts.npy"), wanted["text/fp8.onnx"]).min() > 0.99
