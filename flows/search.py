@@ -240,7 +240,7 @@ class _Source:
         import torch
 
         if encoder == "image":
-            found = [batch.pixel_values for batch in stream_batches(self.drawn, self.processor, _BATCH)]
+            found = [batch.pixel_values for batch in stream_pictures(self.drawn, self.processor, _BATCH)]
             return [[torch.from_numpy(pixels)] for pixels in found]
         texts = list(dict.fromkeys(sample.caption for sample in self.drawn.samples))
         feeds = self._text_feeds(texts, _BATCH)

@@ -114,17 +114,22 @@ class Rounding:
         return {"text_embeds": np.arange(first, self.rows, dtype=np.float32)[:, None] + np.ones((1, 4), np.float32)}
 
 
+def folder_of(folder: Path, captions: list[str]) -> DataRef:
+    """A picture of its own for each caption."""
+    for number in range(len(captions)):
+        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{caption}" for number, caption in enumerate(captions)]
+    (folder / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
+    return pin_data(str(folder), "evaluation", None)[0]
+
+
 def test_texts_of_the_same_tokens_have_the_same_row(
     prepared: Any, in_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit: rounding, which differs from batch to batch, is not to tell them apart."""
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Rounding())
     captions = ["The digit ONE", "a seven", "the digit one", "A seven", "the  digit one", "a nine"]
-    for number in range(8):
-        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
-    rows = [f"{number}.png,{captions[number % 6]}" for number in range(8)]
-    (tmp_path / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
-    folder, _ = pin_data(str(tmp_path), "evaluation", None)
+    folder = folder_of(tmp_path, [captions[number % 6] for number in range(8)])
     made = run(prepared, folder, "text", 2)
     keys, array = load(in_store, made)
     assert (keys, made.rows) == (captions, 6)
@@ -151,11 +156,7 @@ def test_texts_longer_than_the_context_are_counted(
 ) -> None:
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Rounding())
     monkeypatch.setattr(embedding, "TEXTS_AT_A_TIME", 3)
-    for number in range(8):
-        Image.new("RGB", (32, 32), (30 * number, 0, 0)).save(tmp_path / f"{number}.png")
-    rows = [f"{number}.png,{'seven ' * (1 + 4 * number)}" for number in range(8)]
-    (tmp_path / "captions.csv").write_text("\n".join(["file,caption", *rows]) + "\n")
-    folder, _ = pin_data(str(tmp_path), "evaluation", None)
+    folder = folder_of(tmp_path, ["seven " * (1 + 4 * number) for number in range(8)])
     made = run(prepared, folder, "text", 2)
     texts = evaluation_texts(folder.open())
     assert made.truncated == Preprocess.of(prepared.snapshot, prepared.checked.preprocess).truncated(texts) > 3
