@@ -142,6 +142,10 @@ class DataUnreachable(DataNotFound, exit_code=ExitCode.FAILED):
     """The hub does not answer, and the data is not here."""
 
 
+class DecoderCrash(DataError, exit_code=ExitCode.FAILED):
+    """A process that decodes pictures died: of a picture, or for memory."""
+
+
 class DataChanged(DataError, exit_code=ExitCode.FAILED):
     """The data is not what it was when it was pinned."""
 

@@ -34,6 +34,14 @@ def counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
+def about(seconds: float) -> str:
+    """A duration as people say it: 40 s, 3 min, 2 h 10 min."""
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def moment(created: str) -> str:
     """A time of ISO 8601 to the minute."""
     return created[:16].replace("T", " ")

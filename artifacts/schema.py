@@ -213,6 +213,9 @@ _STAGES = Table(
         Column("target", "str", "for which target", nullable=True),
         Column("wall_s", "float", "time from start to end", "s", nullable=True),
         Column("peak_rss_mb", "float", "most resident memory of the process that ran it", "MiB", nullable=True),
+        Column("device", "str", "what computed: a GPU, or cpu; builders use what they find", nullable=True, late=True),
+        Column("samples_per_s", "float", "samples that went through it in a second", "1/s", nullable=True, late=True),
+        Column("waited", "float", "of that time, in which it waited for samples", "fraction", nullable=True, late=True),
     ),
 )
 

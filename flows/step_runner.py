@@ -13,6 +13,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
+from artifacts.number_words import percent
 from artifacts.schema import new_row
 from flows.side_by_side import side_by_side
 from tasks.prefect_ui import tags
@@ -92,7 +93,8 @@ class StepRunner(ABC):
         self.stages.append(_stage(name, output.stats, label))
         words = " ".join([name, *label.values()])
         cached = "  (cached)" if ended.name == _CACHED else ""
-        self.say(f"{words:<34} {output.stats.wall_s:8.2f} s {output.stats.peak_rss_mb:7.0f} MiB{cached}")
+        cost = f"{output.stats.wall_s:8.2f} s {output.stats.peak_rss_mb:7.0f} MiB"
+        self.say(f"{words:<34} {cost}{_speed(output.stats)}{cached}")
         return output
 
     @abstractmethod
@@ -114,6 +116,13 @@ class StepRunner(ABC):
     @abstractmethod
     def warn(self, message: str) -> None:
         """Tell whoever watches the run, as a warning."""
+
+
+def _speed(stats: StepStats) -> str:
+    """In words, of a step that samples go through."""
+    if stats.samples_per_s is None or stats.waited is None:
+        return ""
+    return f"  {stats.samples_per_s:,.1f}/s, {percent(stats.waited, 0)} waiting"
 
 
 def _stage(step: str, stats: StepStats, label: dict[str, str]) -> Row:

@@ -28,7 +28,7 @@ from tasks.device.gpu import gpu_name
 from tasks.engines import backend_for
 from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
-from tasks.evaluation.executors import choose_executor
+from tasks.evaluation.executors import choose_executor, gpu_batch
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.pipeline.accuracy import Accuracy, score_task
 from tasks.pipeline.calibration import Calibration, calibrate_task
@@ -149,7 +149,7 @@ class Wiring:
             return self._published(snapshot, preprocess)
         tables: dict[Encoder, ArtifactRef] = {}
         for encoder in self._encoders():
-            batch = self.parameters.calibration.batch_size
+            batch = self._calibration_batch()
             algorithm = self._algorithm(snapshot, preprocess, data.calibration, encoder)
             recipe = self.recipe.calibrated_by(algorithm)
             calibration: Calibration = self.steps.step(
@@ -174,6 +174,11 @@ class Wiring:
             self.steps.say(f"FP16 in ModelOpt's own checkpoint, FP8 in the graph: {module}")
         return tables
 
+    def _calibration_batch(self) -> int:
+        """As asked for; if nothing was, what pays here."""
+        settings = self.parameters.calibration
+        return settings.batch or gpu_batch(settings.batch_size)
+
     def _algorithm(
         self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef | None, encoder: Encoder
     ) -> Algorithm:
@@ -185,7 +190,8 @@ class Wiring:
         found: CalibrationStudy = self.steps.step(
             "study",
             study_task,
-            *(snapshot, preprocess, data, self.recipe, encoder, settings.batch_size, candidates, gpu_name() or "cpu"),
+            *(snapshot, preprocess, data, self.recipe, encoder, self._calibration_batch(), candidates),
+            gpu_name() or "cpu",
             encoder=encoder,
         )
         self._keep(found.table, places.evidence("calibration-study", encoder), encoder)

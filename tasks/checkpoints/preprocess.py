@@ -51,6 +51,10 @@ class Processor:
         self.context = context
         self._masked = masked
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which makes pictures only: a tokenizer is large, and not each can be pickled."""
+        return self.__dict__ | {"_tokenizer": None}
+
     @property
     def tokenizer_class(self) -> str:
         """The name of transformers' class."""

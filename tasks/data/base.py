@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from artifacts.errors import DataError
 from artifacts.refs import digest_json
@@ -35,6 +35,15 @@ class Sample:
     caption: str
     label: int | None = None
     picture: str = ""
+
+
+class Encoded(NamedTuple):
+    """A picture as it is stored: the bytes of its file, their sha256 when the set was opened, and where they lie, for
+    messages."""
+
+    data: bytes
+    image_hash: str
+    where: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,15 @@ class Dataset(Protocol):
 
     def image(self, index: int) -> Image:
         """Decode sample `index` to an RGB picture. Raises: BadSample."""
+        ...
+
+    def encoded(self, index: int) -> Encoded | None:
+        """What `image` decodes, to be decoded elsewhere (`images.decode_unchanged`); None where the set draws its
+        pictures.
+
+        Raises:
+            DataError: the file changed or went away after the set was opened.
+        """
         ...
 
 

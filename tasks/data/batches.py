@@ -1,4 +1,4 @@
-"""Samples as a stream of preprocessed batches: decoded in threads, in order, in memory of a fixed size."""
+"""Samples as a stream of preprocessed batches: decoded in threads or processes, in order, in memory of a fixed size."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
-from tasks.data.images import has_contrast
+from tasks.data.decoders import decoders
+from tasks.data.loading import OWN_PROCESSOR, ImageProcessor, Loaded, Loader
+from tasks.data.packing import Packing
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
 MAX_BAD_SHARE = 0.01
 """Of a set's samples that cannot be decoded."""
-_THREADS = min(8, len(os.sched_getaffinity(0)))
+_CORES = len(os.sched_getaffinity(0))
+_THREADS = min(8, _CORES)
 """More than there are cores would take time from the model, which runs on the same ones. More than eight wait for
 Python's lock: of 640 x 480 JPEGs a host of 16 cores prepared 478 in a second with 8 threads, 413 with 16."""
-_OWN_PROCESSOR = "give the processor that belongs to the checkpoint"
+_PROCESSES = max(2, _CORES - 2) if _CORES > _THREADS else 0
+"""On such a host, for long sets: 16 processes prepared 1,430. The rest of the cores is the model's."""
+_LONG = 4096
+"""Pictures from which processes are worth the seconds that they take to begin."""
 _log = logging.getLogger(__name__)
 
 
-class Preprocess(Protocol):
+class Preprocess(ImageProcessor, Protocol):
     """What a model's processor does to one picture and to a batch of captions."""
-
-    def image(self, picture: Image, /) -> np.ndarray:
-        """The pixel values of one picture, float32 [3, H, W]. Called from several threads at once."""
-        ...
 
     def text(self, captions: list[str], /) -> tuple[np.ndarray, np.ndarray | None]:
         """Token ids [n, S] and, for models that use one, their mask. Called from the consumer's thread only."""
@@ -72,28 +73,14 @@ class Pictures(NamedTuple):
     faint: int
 
 
-class Loaded(NamedTuple):
-    """The pixel values of one picture, [3, H, W], as a `Keeper` packs them or float32, and whether it has next to no
-    contrast."""
-
-    pixels: np.ndarray
-    faint: bool
-
-
 Outcomes = Generator[Loaded | BadSample, None, None]
 """What became of each sample, in order."""
 
 
 class Keeper(Protocol):
-    """Keeps what was decoded, for those who stream the same set next."""
+    """Keeps what was decoded, packed, for those who stream the same set next."""
 
-    def packed(self, pixels: np.ndarray, /) -> np.ndarray:
-        """Pixel values in less memory. Called from several threads at once."""
-        ...
-
-    def unpacked(self, pixels: np.ndarray, /) -> np.ndarray:
-        """Packed ones, of one picture, as they were: float32, bit for bit."""
-        ...
+    packing: Packing
 
     def outcomes(self, start: int, decode: Callable[[int], Outcomes], /) -> Outcomes:
         """Those from sample `start` on, of which `decode` makes what is not kept yet: all from the sample it is given
@@ -148,7 +135,7 @@ def stream_pictures(
     """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
     At most `prefetch` batches of samples are decoded ahead of the consumer, unless `keeper` has them. Samples that
-    cannot be decoded are logged when that is found out, and left out. Closing the generator stops the threads.
+    cannot be decoded are logged when that is found out, and left out. Closing the generator stops what decodes.
 
     Raises:
         ConfigError: a size below 1 or a share outside 0..1.
@@ -160,14 +147,10 @@ def stream_pictures(
             f"batch_size={batch_size}, prefetch={prefetch}, max_bad_share={max_bad_share}",
             expected="sizes of at least 1 and a share of 0 to 1",
         )
-
-    def load(index: int) -> Loaded:
-        picture = dataset.image(index)
-        pixels = _checked(preprocess.image(picture), dataset.samples[index].id)
-        return Loaded(keeper.packed(pixels) if keeper else pixels, not has_contrast(picture))
+    loader = Loader(preprocess, keeper.packing if keeper else None)
 
     def decode(start: int) -> Outcomes:
-        return _decoded(dataset, load, start, prefetch * batch_size)
+        return _decoded(dataset, loader, start, prefetch * batch_size)
 
     outcomes = keeper.outcomes(done.samples, decode) if keeper else decode(done.samples)
     return _batched(outcomes, dataset, batch_size, max_bad_share, done, keeper)
@@ -179,13 +162,13 @@ def _batched(
     with closing(outcomes):
         good = _good(outcomes, dataset, max_bad_share, done)
         while part := list(islice(good, size)):
-            pixels = [keeper.unpacked(loaded.pixels) if keeper else loaded.pixels for _, loaded in part]
+            pixels = [keeper.packing.unpacked(loaded.pixels) if keeper else loaded.pixels for _, loaded in part]
             yield Pictures([index for index, _ in part], stacked(pixels), sum(loaded.faint for _, loaded in part))
 
 
-def _decoded(dataset: Dataset, load: Callable[[int], Loaded], start: int, ahead: int) -> Outcomes:
-    """Load in threads, and log what cannot be loaded."""
-    with _threads(min(_THREADS, ahead)) as pool:
+def _decoded(dataset: Dataset, loader: Loader, start: int, ahead: int) -> Outcomes:
+    """Load several at once, and log what cannot be loaded."""
+    with _loading(dataset, loader, len(dataset.samples) - start) as (load, count), _threads(min(count, ahead)) as pool:
         for index, future in _in_order(pool, load, range(start, len(dataset.samples)), ahead):
             outcome: Loaded | BadSample
             try:
@@ -194,6 +177,26 @@ def _decoded(dataset: Dataset, load: Callable[[int], Loaded], start: int, ahead:
                 _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
                 outcome = error.with_traceback(None)  # which would keep the picture in memory
             yield outcome
+
+
+@contextmanager
+def _loading(dataset: Dataset, loader: Loader, pictures: int) -> Iterator[tuple[Callable[[int], Loaded], int]]:
+    """What loads a sample, and in how many threads: with as many processes, or in the threads themselves."""
+
+    def here(index: int) -> Loaded:
+        return loader.load(dataset.image(index), dataset.samples[index].id)
+
+    if not _PROCESSES or pictures < _LONG or dataset.encoded(0) is None:
+        yield here, _THREADS
+        return
+    with decoders(loader, _PROCESSES) as others:
+
+        def elsewhere(index: int) -> Loaded:
+            encoded = dataset.encoded(index)
+            assert encoded is not None
+            return others.load(encoded)
+
+        yield elsewhere, _PROCESSES
 
 
 @contextmanager
@@ -242,17 +245,6 @@ def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: st
     )
 
 
-def _checked(pixels: np.ndarray, sample: str) -> np.ndarray:
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or pixels.dtype != "float32":
-        raise BadBatch(
-            f"the preprocessor gave {pixels.dtype} {list(pixels.shape)}",
-            where=sample,
-            expected="float32 [3, H, W]",
-            fix=_OWN_PROCESSOR,
-        )
-    return pixels
-
-
 def stacked(pictures: list[np.ndarray]) -> np.ndarray:
     """One or more pictures as one array. Raises: BadBatch, where they are of different sizes."""
     import numpy as np
@@ -262,7 +254,7 @@ def stacked(pictures: list[np.ndarray]) -> np.ndarray:
         raise BadBatch(
             f"the preprocessor gave pictures of different sizes: {sorted(shapes)}",
             expected="one size",
-            fix=_OWN_PROCESSOR,
+            fix=OWN_PROCESSOR,
         )
     return np.stack(pictures)
 
@@ -272,6 +264,6 @@ def _tokens(values: np.ndarray, rows: int) -> np.ndarray:
         raise BadBatch(
             f"the tokenizer gave {values.dtype} {list(values.shape)}",
             expected=f"whole numbers [{rows}, S]",
-            fix=_OWN_PROCESSOR,
+            fix=OWN_PROCESSOR,
         )
     return values.astype("int64", copy=False)

@@ -68,6 +68,9 @@ class Digits:
     def stored(self, index: int) -> None:
         """There are no files of single pictures."""
 
+    def encoded(self, index: int) -> None:
+        """There are none."""
+
     def image(self, index: int) -> Image:
         """Sample `index` as a 32x32 RGB picture: 0..16 stretched to 0..255, then enlarged bilinearly."""
         from PIL import Image

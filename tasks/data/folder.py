@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_file
 from tasks.data import limits
-from tasks.data.base import Classes, Sample, hashed, label_counts, numbered
+from tasks.data.base import Classes, Encoded, Sample, hashed, label_counts, numbered
 from tasks.data.class_names import Numbering, numbering
 from tasks.data.coco import find_coco, read_coco
 from tasks.data.columns import BY_NAME, Chosen
@@ -74,12 +74,15 @@ class Folder:
             BadSample: the file is not a complete image.
             DataError: the file changed or went away after the folder was opened.
         """
+        return decode_unchanged(self.encoded(index))
+
+    def encoded(self, index: int) -> Encoded:
+        """The bytes of sample `index`'s file. Raises: DataError: it went away after the folder was opened."""
         path = self._paths[index]
         try:
-            data = path.read_bytes()
+            return Encoded(path.read_bytes(), self.samples[index].image_hash, str(path))
         except OSError as error:
             raise unreadable(path, error) from error
-        return decode_unchanged(data, self.samples[index].image_hash, str(path))
 
     def _read(self, path: Path, chosen: Chosen) -> tuple[tuple[Entry, ...], Path | None, Loose | None]:
         """The entries, and what they are of: a table, or pictures without one."""

@@ -13,7 +13,7 @@ from artifacts.errors import DataError
 from artifacts.limits import Limits
 from artifacts.records import read_bytes
 from tasks.data import limits
-from tasks.data.base import Classes, Sample, hashed, label_counts
+from tasks.data.base import Classes, Encoded, Sample, hashed, label_counts
 from tasks.data.captions import captions_of, label_text
 from tasks.data.class_names import Numbering, named, numbering
 from tasks.data.columns import BY_NAME, Chosen
@@ -88,8 +88,11 @@ class HfDataset:
             BadSample: the row does not hold a complete image.
             DataError: the image changed or went away after the set was opened.
         """
-        where = self._where(self._rows[index])
-        return decode_unchanged(self.stored(index), self.samples[index].image_hash, where)
+        return decode_unchanged(self.encoded(index))
+
+    def encoded(self, index: int) -> Encoded:
+        """The bytes of sample `index`'s picture. Raises: DataError: its file went away after the set was opened."""
+        return Encoded(self.stored(index), self.samples[index].image_hash, self._where(self._rows[index]))
 
     def _labels(self, rows: Any, columns: HfColumns, features: dict[str, Any]) -> Numbering | None:
         """The classes: those of the feature, or what the rows' texts or numbers are."""

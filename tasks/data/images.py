@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from artifacts.errors import BadSample, DataChanged
 from tasks.data import limits
+from tasks.data.base import Encoded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -156,13 +157,14 @@ def _undecodable(what: str, where: str, fix: str) -> BadSample:
     return BadSample(f"the image cannot be decoded: {what}", where=where, expected=expected, fix=fix)
 
 
-def decode_unchanged(data: bytes, image_hash: str, where: str) -> Image:
+def decode_unchanged(encoded: Encoded) -> Image:
     """`decode_rgb`, after checking that the bytes are still those that were hashed when the set was opened.
 
     Raises:
         DataChanged: the bytes changed; the digest of the set would no longer describe what was used.
         BadSample: as for `decode_rgb`.
     """
+    data, image_hash, where = encoded
     if hashlib.sha256(data).hexdigest() != image_hash:
         raise DataChanged(
             "the image changed after the data set was opened",

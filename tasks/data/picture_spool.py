@@ -13,10 +13,8 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifacts import fs
 from artifacts.errors import BadSample, DiskFull
@@ -26,7 +24,9 @@ from artifacts.store.store import active_store
 from artifacts.store.unfinished import Partial
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.data.base import Dataset
-from tasks.data.batches import Loaded, Outcomes, stacked
+from tasks.data.batches import Outcomes, stacked
+from tasks.data.loading import Loaded
+from tasks.data.packing import Packing
 from tasks.data.pinned import DataRef
 from tasks.runs.steps import step_key
 
@@ -54,16 +54,8 @@ class PictureSpool:
 
         self._partial = _partial(preprocess, data)
         self._dataset = dataset
-        self._levels = _Levels.of(processor.levels())
-        self._picture_bytes = self.packed(processor.image(pil.new("RGB", (96, 96)))).nbytes
-
-    def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
-        """As bytes, uint8, if these can be made float32 again bit for bit."""
-        return pixels if self._levels is None else self._levels.packed(pixels)
-
-    def unpacked(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """As they were."""
-        return pixels if self._levels is None or pixels.dtype != np.uint8 else self._levels.unpacked(pixels)
+        self.packing = Packing(processor.levels())
+        self._picture_bytes = self.packing.packed(processor.image(pil.new("RGB", (96, 96)))).nbytes
 
     def outcomes(self, start: int, decode: Callable[[int], Outcomes]) -> Outcomes:
         """What is kept, and then what `decode` makes, which is kept from now on; all from sample `start` on."""
@@ -111,7 +103,7 @@ class PictureSpool:
         good = [outcome for outcome in part if isinstance(outcome, Loaded)]
         pixels = [loaded.pixels for loaded in good]
         if any(each.dtype != np.uint8 for each in pixels):
-            pixels = [self.unpacked(each) for each in pixels]
+            pixels = [self.packing.unpacked(each) for each in pixels]
         rows = np.ascontiguousarray(stacked(pixels)) if pixels else np.empty(0, np.uint8)
         bad = {n: [outcome.what, outcome.where] for n, outcome in enumerate(part) if isinstance(outcome, BadSample)}
         about = {
@@ -158,28 +150,3 @@ def discard_pictures(preprocess: ArtifactRef, data: DataRef) -> None:
 def _partial(preprocess: ArtifactRef, data: DataRef) -> Partial:
     decided = {"preprocess": preprocess, "data": data.digest}
     return Partial(active_store(), step_key("pictures", _VERSION, _PACKAGES, decided))
-
-
-class _Levels:
-    """A table (3, 256) of what a processor makes of each byte of each channel."""
-
-    def __init__(self, table: NDArray[np.float32]) -> None:
-        self._table = table
-        self._low = table[:, :1, None]
-        self._per_level = (table[:, -1:, None] - self._low) / 255
-
-    @classmethod
-    def of(cls, table: NDArray[np.float32] | None) -> _Levels | None:
-        """None where there is none, or the bytes cannot be told from each other."""
-        usable = table is not None and np.isfinite(table).all() and (table[:, 0] != table[:, -1]).all()
-        return cls(table) if usable else None  # type: ignore[arg-type]
-
-    def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
-        """The bytes that the table makes these pixels of, bit for bit; the pixels if there are none."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            guess = np.clip(np.rint((pixels - self._low) / self._per_level), 0, 255).astype(np.uint8)
-        return guess if self.unpacked(guess).tobytes() == pixels.tobytes() else pixels
-
-    def unpacked(self, levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The pixels of bytes (3, H, W)."""
-        return np.stack([row.take(channel) for row, channel in zip(self._table, levels, strict=True)])

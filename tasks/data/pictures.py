@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.data.base import Classes, Dataset, Sample
+from tasks.data.base import Classes, Dataset, Encoded, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,3 +39,7 @@ class Selected:
     def image(self, index: int) -> Image:
         """Decode the picture of one of them. Raises: BadSample."""
         return self.whole.image(self.places[index])
+
+    def encoded(self, index: int) -> Encoded | None:
+        """The file of one of them; None where the set draws its pictures. Raises: DataError."""
+        return self.whole.encoded(self.places[index])

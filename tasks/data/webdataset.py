@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError
-from tasks.data.base import Classes, Sample, numbered
+from tasks.data.base import Classes, Encoded, Sample, numbered
 from tasks.data.images import decode_unchanged
 from tasks.data.name_list import nameless_notes
 from tasks.data.published_classes import (
@@ -93,7 +93,11 @@ class WebDataset:
             BadSample: the member is not a complete image.
             DataError: the shard changed or went away after the set was opened.
         """
-        return decode_unchanged(self.stored(index), self.samples[index].image_hash, self._parts[index].where)
+        return decode_unchanged(self.encoded(index))
+
+    def encoded(self, index: int) -> Encoded:
+        """The bytes of sample `index`'s picture. Raises: DataError: the shard went away after the set was opened."""
+        return Encoded(self.stored(index), self.samples[index].image_hash, self._parts[index].where)
 
     def _samples(self, entries: Sequence[_Entry]) -> Iterator[Sample]:
         """In the order of the shards, which are so read from end to end."""

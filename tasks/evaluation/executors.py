@@ -10,6 +10,8 @@ Executor = Literal["onnxruntime", "torch"]
 """What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
 GPU_BATCH = 128
 """The least batch that a GPU is given: ViT-L/14 fills one with it."""
+GPU_BATCH_BYTES = 20 * 10**9
+"""Of a GPU's memory, for that: attention of 729 tokens in 16 heads takes 13 GB in FP32."""
 PAYS_FROM = 256
 """Samples. On a processor PyTorch takes less time for an FP8 graph than ONNX Runtime does, but 64 samples go through
 ONNX Runtime in any case (`tasks.pipeline.executor_check`)."""
@@ -22,6 +24,18 @@ def torch_gpu() -> str | None:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def gpu_batch(batch: int) -> int:
+    """A batch for what runs on the GPU where there is one: at least `GPU_BATCH` if that has the memory."""
+    return max(batch, GPU_BATCH) if _gpu_memory() >= GPU_BATCH_BYTES else batch
+
+
+def _gpu_memory() -> int:
+    """In bytes; 0 without a GPU."""
+    import torch
+
+    return torch.cuda.get_device_properties().total_memory if torch.cuda.is_available() else 0
 
 
 def choose_executor(

@@ -32,6 +32,9 @@ class _KeptSet:
     def image(self, index: int) -> Image:
         raise BadSample(f"a release does not keep its pictures: {self.samples[index].id}", where=self.source)
 
+    def encoded(self, index: int) -> None:
+        """There are none."""
+
 
 def saved_accuracy(store: Store, manifest: Manifest) -> list[Row] | None:
     """The rows of the accuracy table: how close embeddings are as it was measured, the task scored again as today.

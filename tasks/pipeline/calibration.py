@@ -21,7 +21,6 @@ from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, parts, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
-    activation_quantizers,
     insert_quantizers,
     load_exposed,
     read_amax,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from tasks.clip.base import ClipFamily, EncoderSpec
     from tasks.quantizing.activation_histogram import ActivationHistogram
+    from tasks.quantizing.observers import Observer
 
 MIN_BATCHES = 4
 """Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
@@ -113,6 +113,7 @@ def calibrate(
         captions = [sample.caption for sample in dataset.samples]
         watch = _Watch(spec, len(dataset.samples), recipe.quantize.algorithm)
         device = torch_device()
+        meter.on(calibration_device())
         # Decoding starts here, while the model loads.
         with feed(dataset, processor, spec, size, device) as inputs, full_precision():
             model, _ = load_exposed(snapshot)
@@ -122,8 +123,9 @@ def calibrate(
                 first = next(inputs)
                 bare = _bare_throughput(model, family, encoder, first)
                 inputs = chain([first], inputs)
+            inputs = meter.fed(inputs, lambda batch: len(batch.indices))
             settled = insert_quantizers(
-                model, snapshot, recipe, (encoder,), lambda made: watch.run(made, family, inputs)
+                model, snapshot, recipe, (encoder,), lambda made, observers: watch.run(made, observers, family, inputs)
             )
         amax = {name: value for name, value in read_amax(model, recipe).items() if name.startswith(spec.prefixes)}
         zeros = tuple(name for name in settled if name in amax)
@@ -189,13 +191,14 @@ class _Watch:
         self.curve: list[dict[str, Any]] = []
         self.saturation: dict[str, float] = {}
 
-    def run(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+    def run(
+        self, model: nn.Module, observers: dict[str, Observer], family: ClipFamily, batches: Iterator[Inputs]
+    ) -> None:
         from tasks.quantizing.activation_histogram import counted
 
-        quantizers = activation_quantizers(model)
         encoder, key = self.spec.encoder, f"clipsmith-progress-calibrate-{self.spec.encoder}"
-        # ModelOpt's own calibrator knows the maximum; other algorithms choose from a histogram.
-        counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(quantizers)
+        # The observers know the maximum; other algorithms choose from a histogram.
+        counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(observers)
         start = time.perf_counter()
         with (
             counting as self.histograms,
@@ -205,33 +208,33 @@ class _Watch:
             for batch, following in pairwise(chain(batches, [None])):
                 assert batch is not None
                 last = following is None
-                limits = self._running_amax(quantizers) if last and self.seen else {}
-                with _count_saturation(quantizers, limits, self.saturation):
+                limits = self._running_amax(observers) if last and self.seen else {}
+                with _count_saturation(observers, limits, self.saturation):
                     family.encode(model, self.spec.encoder, *batch.tensors)
-                self._record(quantizers, batch.indices, last)
+                self._record(observers, batch.indices, last)
                 self.faint += batch.faint
                 advance(len(batch.indices))
         self.seconds = time.perf_counter() - start
 
-    def _record(self, quantizers: dict[str, Any], indices: list[int], last: bool) -> None:
+    def _record(self, observers: dict[str, Observer], indices: list[int], last: bool) -> None:
         before = self._points()
         self.seen += len(indices)
         self.used += indices
         if last or self._points() > before:
-            amax = _read(self._running_amax(quantizers))
+            amax = _read(self._running_amax(observers))
             self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
 
     def _points(self) -> int:
         """How many points a curve has by now if every batch is small enough to end at each."""
         return self.seen * self.points // self.total
 
-    def _running_amax(self, quantizers: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def _running_amax(self, observers: dict[str, Observer]) -> dict[str, torch.Tensor]:
         """The amax so far of every quantizer that data has reached."""
         import torch
 
         if self.algorithm != "max":
             return {name: torch.tensor(amax) for name, amax in self.chosen().items()}
-        found = {name: quantizer._calibrator.compute_amax() for name, quantizer in quantizers.items()}
+        found = {name: observer.amax for name, observer in observers.items()}
         return {name: amax for name, amax in found.items() if amax is not None}
 
     def chosen(self) -> dict[str, float]:
@@ -252,18 +255,18 @@ def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
 
 @contextmanager
 def _count_saturation(
-    quantizers: dict[str, Any], limits: dict[str, torch.Tensor], result: dict[str, float]
+    observers: dict[str, Observer], limits: dict[str, torch.Tensor], result: dict[str, float]
 ) -> Iterator[None]:
     """Record the share of a quantizer's inputs beyond its limit; those without one are left alone."""
     shares: dict[str, torch.Tensor] = {}
 
     def count(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
-        # The calibrator replaces its maximum and does not write into it: limits stay what they are.
+        # An observer replaces its maximum and does not write into it: limits stay what they are.
         shares[name] = (inputs[0].abs() > limits[name]).float().mean()
 
     with ExitStack() as hooks:
         for name in limits:
-            hooks.enter_context(quantizers[name].register_forward_pre_hook(partial(count, name)))
+            hooks.enter_context(observers[name].register_forward_pre_hook(partial(count, name)))
         yield
     result.update(_read(shares))
 

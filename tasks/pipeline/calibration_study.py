@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.evaluation.metrics import cosine, snr_db
 from tasks.families import family_named
+from tasks.pipeline.calibration import calibration_device
 from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, torch_device
 from tasks.quantizing.modelopt import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from tasks.clip.base import ClipFamily, EncoderSpec
     from tasks.quantizing.activation_histogram import ActivationHistogram
+    from tasks.quantizing.observers import Observer
 
 _SEED = 20_261_128
 _HELD_OUT_SHARE = 0.2
@@ -160,13 +162,17 @@ def study(
         spec = family.encoder_spec(snapshot.config, encoder)
         processor = Preprocess.of(snapshot, preprocess)
         device = torch_device()
+        meter.on(calibration_device())
         with feed(arranged, processor, spec, batch_size, device) as batches, full_precision():
             model, _ = load_exposed(snapshot)
             model.to(device)
+            batches = meter.fed(batches, lambda batch: len(batch.indices))
             held_out, batches = _taken(batches, len(made.held_out))
             judge = _Judge(family, encoder, held_out, [_embedded(model, family, encoder, b) for b in held_out])
             scales = _Scales(spec, len(made.fit), algorithms)
-            insert_quantizers(model, snapshot, recipe, (encoder,), lambda m: scales.collect(m, family, batches))
+            insert_quantizers(
+                model, snapshot, recipe, (encoder,), lambda m, seen: scales.collect(m, seen, family, batches)
+            )
             read_amax(model, recipe)
             found = _judged(model, scales, judge)
         best, _ = list(found)[-1]
@@ -261,15 +267,16 @@ class _Scales:
         self.amax: dict[tuple[str, int], Amax] = {}
         self.zeros: frozenset[str] = frozenset()
 
-    def collect(self, model: nn.Module, family: ClipFamily, batches: Iterator[Inputs]) -> None:
+    def collect(
+        self, model: nn.Module, observers: dict[str, Observer], family: ClipFamily, batches: Iterator[Inputs]
+    ) -> None:
         from tasks.quantizing.activation_histogram import counted
         from tasks.quantizing.zero_weights import zero_quantizers
 
         encoder = self.spec.encoder
-        quantizers = activation_quantizers(model)
-        self.zeros = frozenset(zero_quantizers(model, quantizers))
+        self.zeros = frozenset(zero_quantizers(model, observers))
         with (
-            counted(quantizers) as histograms,
+            counted(observers) as histograms,
             progress(f"clipsmith-progress-study-{encoder}", self.total, "sample", f"study {encoder}") as advance,
         ):
             for part in self._parts(batches):
@@ -277,9 +284,9 @@ class _Scales:
                 self.seen += len(part.indices)
                 advance(len(part.indices))
                 if self.seen in points(self.total):
-                    self._note(quantizers, histograms)
+                    self._note(observers, histograms)
             if self.seen not in points(self.total):  # samples were left out
-                self._note(quantizers, histograms)
+                self._note(observers, histograms)
 
     def _parts(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
         """The batches, cut where a point is."""
@@ -291,17 +298,18 @@ class _Scales:
                 yield _part(batch, start, end)
             done += size
 
-    def _note(self, quantizers: dict[str, Any], histograms: dict[str, ActivationHistogram]) -> None:
+    def _note(self, observers: dict[str, Observer], histograms: dict[str, ActivationHistogram]) -> None:
         from tasks.quantizing.zero_weights import AMAX_OF_ZEROS
 
+        largest = {key: float(observer.amax) for key, observer in observers.items() if observer.amax is not None}
         for name, algorithm in self.algorithms.items():
             found = {
                 key: AMAX_OF_ZEROS
-                if key in self.zeros and not float(quantizer._calibrator.compute_amax())
-                else float(quantizer._calibrator.compute_amax())
+                if key in self.zeros and not largest[key]
+                else largest[key]
                 if algorithm == "max"
                 else require_usable(key, histograms[key].amax(algorithm))
-                for key, quantizer in quantizers.items()
+                for key in observers
             }
             self.amax[name, self.seen] = found
 

@@ -31,11 +31,11 @@ from tasks.engines import backend_for
 from tasks.engines.checked import CheckedRunner, filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
-from tasks.evaluation.executors import GPU_BATCH, Executor, torch_gpu
+from tasks.evaluation.executors import Executor, gpu_batch, torch_gpu
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
 from tasks.quantizing.calibration_feed import made_ahead
 from tasks.runs.progress import progress
-from tasks.runs.steps import StepOutput, cached_step, measured, step_key
+from tasks.runs.steps import Meter, StepOutput, cached_step, measured, step_key
 
 if TYPE_CHECKING:
     from polygraphy.backend.base import BaseRunner
@@ -75,7 +75,7 @@ def batch_and_device(
     if target not in (REFERENCE, "onnxruntime"):
         return min(batch, largest), backend_for(target).device(), "onnxruntime"
     if executor == "torch" and (gpu := torch_gpu()) is not None:
-        return max(batch, GPU_BATCH), gpu, executor
+        return gpu_batch(batch), gpu, executor
     return batch, cpu_name(), "onnxruntime" if target == REFERENCE else executor
 
 
@@ -127,7 +127,8 @@ def embed(
             feeds = _image_feeds(pictures, processor, batch_size, chunks, spool)
         else:
             feeds = texts.feeds(batch_size, chunks.done)
-        _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks)
+        meter.on("cpu" if where[1] == cpu_name() else where[1])
+        _run(runner, feeds, _Work(encoder, precision, target, total, smallest), chunks, meter)
         outputs = _keep(chunks, runner.name, encoder, texts)
     return Embeddings(
         encoder=encoder,
@@ -208,7 +209,7 @@ class _Texts:
                     yield text, {name: rows[place] for name, rows in inputs.items()}
 
 
-def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks) -> None:
+def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks, meter: Meter) -> None:
     """What `feeds` bring after what `chunks` hold already, which they then hold too."""
     label = f"{work.encoder} {work.precision} {work.target}"
     key = "clipsmith-progress-embed-" + label.replace(" ", "-")
@@ -216,10 +217,9 @@ def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChun
     with (
         runner,
         made_ahead(ready) as prepared,
-        progress(key, work.total, "sample", f"evaluate {label}") as advance,
+        progress(key, work.total, "sample", f"evaluate {label}", chunks.done) as advance,
     ):
-        advance(chunks.done)
-        for feed in prepared:
+        for feed in meter.fed(prepared, lambda feed: len(feed.keys)):
             inputs = feed.inputs
             (output,) = runner.infer({name: filled(array, work.smallest) for name, array in inputs.items()}).values()
             before = chunks.done

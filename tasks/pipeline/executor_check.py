@@ -56,7 +56,9 @@ def check_executor(
 
     with measured() as meter:
         feeds = list(_feeds(data, Preprocess.of(snapshot, preprocess), encoder))
-        device = "cpu" if torch_gpu() is None else "cuda"
+        gpu = torch_gpu()
+        device = "cpu" if gpu is None else "cuda"
+        meter.on(gpu or "cpu")
         verdict = judge(active_store().path(onnx, onnx.files[0].path), precision, feeds, device)
         layers = pd.DataFrame({"tensor": list(verdict.layers), "snr_db": list(verdict.layers.values())})
         table = keep("executor-check", {"layers.parquet": layers})
@@ -64,7 +66,7 @@ def check_executor(
     return JudgedExecutor(
         encoder=encoder,
         precision=precision,
-        device=torch_gpu() or "cpu",
+        device=gpu or "cpu",
         table=table,
         samples=len(verdict.cosines),
         layer=layer,

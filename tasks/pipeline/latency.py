@@ -25,6 +25,7 @@ from tasks.device.device_turn import device_key, device_turn
 from tasks.device.gpu_state import GpuState, when_idle, why_invalid
 from tasks.device.interleaved import LatencySettings, interleaved, random_feed
 from tasks.engines import Backend, backend_for
+from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.metrics import ratio_interval
 from tasks.families import family_named
 from tasks.file_names import engine_name
@@ -71,6 +72,7 @@ def measure(
     with device_turn(device_key(backend.device())):
         idle = when_idle(backend.state)
         with measured() as meter:
+            meter.on("cpu" if backend.device() == cpu_name() else backend.device())
             spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)
             rows, raw = _time_all(spec, target, engines, settings, idle)
             samples = keep("latencies", {places.LATENCIES: json.dumps(raw)})

@@ -20,6 +20,8 @@ from tasks.runs.stdout_to_log import prints_to_log
 if TYPE_CHECKING:
     from torch import nn
 
+    from tasks.quantizing.observers import Observer
+
 PACKAGES = ("torch", "transformers", "tokenizers", "nvidia-modelopt", "numpy", "pillow")
 _CONFIG_FILES = ("config.json", "open_clip_config.json")
 EAGER = "eager"
@@ -31,9 +33,12 @@ def insert_quantizers(
     snapshot: Snapshot,
     recipe: Recipe,
     encoders: tuple[Encoder, ...],
-    forward_loop: Callable[[Any], None] | None,
+    forward_loop: Callable[[Any, dict[str, Observer]], None] | None,
 ) -> list[str]:
     """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
+
+    `forward_loop` is given the model and the observers of the quantizers that data decides, by name; None where nothing
+    is calibrated.
 
     What sees nothing but zeros because weights are zeros gets scale 1 (`tasks.quantizing.zero_weights`); the result
     names these quantizers.
@@ -43,6 +48,7 @@ def insert_quantizers(
     import modelopt.torch.quantization as mtq
     import torch
 
+    from tasks.quantizing.observers import observed
     from tasks.quantizing.zero_weights import settle_zeros
 
     family = family_named(snapshot.family)
@@ -57,7 +63,11 @@ def insert_quantizers(
     def loop(quantized: Any) -> None:
         _check_scope(quantized, recipe)  # a wrong recipe fails before any time is spent on calibration
         if forward_loop is not None:
-            forward_loop(quantized)
+            with observed(quantized, activation_quantizers(quantized)) as observers:
+                forward_loop(quantized, observers)
+            for name, observer in observers.items():
+                if observer.amax is not None and not observer.amax.isfinite():
+                    require_usable(name, float(observer.amax))  # ModelOpt would say less
 
     with torch.no_grad(), prints_to_log():
         mtq.quantize(model, config, None if forward_loop is None else loop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,56 +15,112 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
 from artifacts.inert import markdown, visible
+from artifacts.number_words import about
 
 _INTERVAL_S = 1.0
+_LINE_S = 30.0
+"""Between two lines where there is no terminal to draw a bar in."""
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress(key: str, total: int, unit: str, what: str) -> Iterator[Callable[[int], None]]:
-    """A function to call with how many more of `total` are done.
+def progress(key: str, total: int, unit: str, what: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A function to call with how many more of `total` are done; `done` are from before.
 
     `key` names the artifact (lower case, digits and dashes); `what` is what people read. The UI hears of it at most
-    once a second, and of the end.
+    once a second, and of the end. Where standard error is no terminal, the log has a line every 30 seconds.
     """
     from tqdm import tqdm
 
-    shown = _Shown(key, total, f"{what}, {total} {unit}s")
-    with tqdm(total=total, desc=visible(what), unit=unit, disable=None) as bar:
+    pace = _Pace(total, unit, done)
+    shown = _Shown(key, what, pace)
+    lines = _Lines(what, pace)
+    with tqdm(total=total, initial=done, desc=visible(what), unit=unit, disable=None) as bar:
 
         def advance(count: int) -> None:
             bar.update(count)
-            shown.advance(count)
+            pace.done += count
+            shown.update()
+            if bar.disable:
+                lines.update()
 
         if total:
             shown.begin()
         yield advance
 
 
+def _in_a_run() -> bool:
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+class _Pace:
+    """How much is done, how fast, and how long the rest will take."""
+
+    def __init__(self, total: int, unit: str, done: int) -> None:
+        self.total = total
+        self.unit = unit
+        self.done = done
+        self._before = done
+        self._start = time.monotonic()
+
+    @property
+    def percent(self) -> float:
+        """Of the total that is done."""
+        return min(100.0, 100.0 * self.done / max(self.total, 1))
+
+    def words(self) -> str:
+        """As `96 of 512 samples, 12.3/s, about 2 min left`; without a speed where nothing was done yet."""
+        text = f"{self.done:,} of {self.total:,} {self.unit}s"
+        took, made = time.monotonic() - self._start, self.done - self._before
+        if not made or took <= 0:
+            return text
+        left = (self.total - self.done) * took / made
+        return f"{text}, {made / took:,.1f}/s" + (f", about {about(left)} left" if self.done < self.total else "")
+
+
+class _Lines:
+    """The same in the log, for whoever reads a pipe."""
+
+    def __init__(self, what: str, pace: _Pace) -> None:
+        self._what = what
+        self._pace = pace
+        self._last = time.monotonic()
+
+    def update(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= _LINE_S:
+            self._last = now
+            logger = get_run_logger() if _in_a_run() else _log
+            logger.info("%s: %s", visible(self._what), self._pace.words())
+
+
 class _Shown:
     """The artifact. A server that is away costs the progress, not the step."""
 
-    def __init__(self, key: str, total: int, description: str) -> None:
-        self._key, self._total, self._description = key, total, description
-        self._done = 0
+    def __init__(self, key: str, what: str, pace: _Pace) -> None:
+        self._key, self._what, self._pace = key, what, pace
         self._last = float("-inf")
         self._artifact: UUID | None = None
 
     def begin(self) -> None:
-        if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        if not _in_a_run():
             return
         with self._tolerant():
-            made = create_progress_artifact(progress=0.0, key=self._key, description=markdown(self._description))
+            made = create_progress_artifact(self._pace.percent, key=self._key, description=self._description())
             assert isinstance(made, UUID)  # a coroutine only in async code
             self._artifact = made
 
-    def advance(self, count: int) -> None:
-        self._done += count
+    def update(self) -> None:
         now = time.monotonic()
-        if self._artifact is None or (now - self._last < _INTERVAL_S and self._done < self._total):
+        is_last = self._pace.done >= self._pace.total
+        if self._artifact is None or (now - self._last < _INTERVAL_S and not is_last):
             return
         self._last = now
         with self._tolerant():
-            update_progress_artifact(self._artifact, progress=min(100.0, 100.0 * self._done / max(self._total, 1)))
+            update_progress_artifact(self._artifact, self._pace.percent, description=self._description())
+
+    def _description(self) -> str:
+        return markdown(f"{self._what}: {self._pace.words()}")
 
     @contextmanager
     def _tolerant(self) -> Iterator[None]:

@@ -10,10 +10,18 @@ from artifacts.models import Frozen
 
 
 class StepStats(Frozen):
-    """What a step cost when it ran: wall time in seconds and peak resident memory in MiB."""
+    """What a step cost when it ran: wall time in seconds and peak resident memory in MiB.
+
+    `device` is what computed, a GPU's name or `cpu`; None of builders, which use what they find. Of a step that samples
+    go through, `samples_per_s` counts them from the first that was asked for to the last that was worked on, and
+    `waited` is the share of that time in which it waited for them.
+    """
 
     wall_s: float
     peak_rss_mb: float
+    device: str | None = None
+    samples_per_s: float | None = None
+    waited: float | None = None
 
 
 def peak_rss_mb() -> float:

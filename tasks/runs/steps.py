@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from prefect import task
 from prefect.cache_policies import CachePolicy
@@ -21,6 +21,8 @@ from artifacts.store.store import active_store
 from tasks.runs.step_cost import StepStats, peak_rss_mb
 from tasks.runs.step_lock import StepLock
 from tasks.runs.versions import package_version
+
+_Item = TypeVar("_Item")
 
 
 class StepOutput(Frozen):
@@ -50,12 +52,41 @@ class Meter:
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._stats: StepStats | None = None
+        self._device = "cpu"
+        self._samples = 0
+        self._fed_s = self._waited_s = 0.0
+
+    def on(self, device: str) -> None:
+        """Say that `device` computes, and not the processor."""
+        self._device = device
+
+    def fed(self, items: Iterator[_Item], samples: Callable[[_Item], int]) -> Iterator[_Item]:
+        """The same items, while it is measured how fast they are worked on and for how long they are waited for.
+
+        `samples` says how many an item has.
+        """
+        begun = time.perf_counter()
+        while True:
+            asked = time.perf_counter()
+            item = next(items, None)
+            now = time.perf_counter()
+            self._waited_s += now - asked
+            self._fed_s += now - begun
+            begun = now
+            if item is None:
+                return
+            self._samples += samples(item)
+            yield item
 
     @property
     def stats(self) -> StepStats:
         """The stats so far, or the final ones after the block."""
         return self._stats or StepStats(
-            wall_s=round(time.perf_counter() - self._start, 4), peak_rss_mb=round(peak_rss_mb(), 1)
+            wall_s=round(time.perf_counter() - self._start, 4),
+            peak_rss_mb=round(peak_rss_mb(), 1),
+            device=self._device,
+            samples_per_s=round(self._samples / self._fed_s, 3) if self._samples else None,
+            waited=round(self._waited_s / self._fed_s, 4) if self._samples else None,
         )
 
     def stop(self) -> None:

@@ -217,10 +217,10 @@ def _timed_feeding() -> Iterator[list[float]]:
         yield seconds
 
 
-def _timed(loop: Callable[[Any], None], seconds: list[float]) -> Callable[[Any], None]:
-    def timed(model: Any) -> None:
+def _timed(loop: Callable[[Any, Any], None], seconds: list[float]) -> Callable[[Any, Any], None]:
+    def timed(model: Any, observers: Any) -> None:
         start = time.perf_counter()
-        loop(model)
+        loop(model, observers)
         seconds.append(time.perf_counter() - start)
 
     return timed

@@ -25,6 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from artifacts.number_words import quantity
 from tests.benchmarks.calibration import SEED, photographs, write_model
 
 _SIZES = ((640, 480), (500, 375), (375, 500), (1024, 768), (320, 240))
@@ -119,9 +120,10 @@ def _model(folder: Path, name: str) -> Path:
 
 
 def _print(console: Console, runs: list[dict[str, Any]]) -> None:
-    table = Table("step", "of", "seconds", box=None)
+    table = Table("step", "of", "seconds", "device", "samples/s", "waiting", box=None)
     for row in runs[0]["tables"]["stages"]:
-        table.add_row(row["step"], _of(row), f"{row['wall_s']:.1f}")
+        speed = [quantity(row[name], unit) for name, unit in (("samples_per_s", "1/s"), ("waited", "fraction"))]
+        table.add_row(row["step"], _of(row), f"{row['wall_s']:.1f}", row["device"], *speed)
     console.print(table)
     for one in runs:
         console.print(f"{one['ref']}: {one['seconds']:.1f} s, exit code {one['code']}\n{one['error']}", markup=False)

@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_images
 
 from artifacts.errors import BadSample, ClipsmithError, DataError
 from tasks.data import images
+from tasks.data.base import Encoded
 from tasks.data.images import MAX_ASPECT, MAX_PIXELS, decode_rgb, decode_unchanged, has_contrast
 
 
@@ -299,9 +300,9 @@ def test_random_damage_gives_a_picture_or_a_bad_sample(astronaut: Image.Image) -
 def test_bytes_that_changed_are_not_a_bad_sample_but_a_changed_set(astronaut: Image.Image) -> None:
     stored = encode(astronaut, "PNG")
     digest = hashlib.sha256(stored).hexdigest()
-    assert decode_unchanged(stored, digest, "a.png").size == astronaut.size
+    assert decode_unchanged(Encoded(stored, digest, "a.png")).size == astronaut.size
     with pytest.raises(DataError, match="changed") as caught:
-        decode_unchanged(stored + b"\0", digest, "a.png")
+        decode_unchanged(Encoded(stored + b"\0", digest, "a.png"))
     assert not isinstance(caught.value, BadSample)
 
 

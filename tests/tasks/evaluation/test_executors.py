@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.evaluation import executors
-from tasks.evaluation.executors import PAYS_FROM, PAYS_FROM_BYTES, choose_executor
+from tasks.evaluation.executors import PAYS_FROM, PAYS_FROM_BYTES, choose_executor, gpu_batch
 from tasks.pipeline import embedding
 from tasks.pipeline.embedding import batch_and_device
 
@@ -50,5 +50,12 @@ def test_batches_and_devices(
 ) -> None:
     """FP32 on a processor has one cache key, whatever executes the graphs."""
     monkeypatch.setattr(embedding, "torch_gpu", lambda: gpu)
+    monkeypatch.setattr(executors, "_gpu_memory", lambda: 24 * 10**9)
     monkeypatch.setattr(embedding, "cpu_name", lambda: "a processor")
     assert batch_and_device(target, 32, 8, executor) == expected
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(0, [32, 500]), (16 * 10**9, [32, 500]), (24 * 10**9, [128, 500])])
+def test_a_large_gpu_gets_large_batches(monkeypatch: pytest.MonkeyPatch, memory: int, expected: list[int]) -> None:
+    monkeypatch.setattr(executors, "_gpu_memory", lambda: memory)
+    assert [gpu_batch(32), gpu_batch(500)] == expected

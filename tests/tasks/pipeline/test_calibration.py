@@ -330,9 +330,24 @@ def test_a_quantizer_that_no_data_reached_is_refused(prepared: Any) -> None:
     from tasks.quantizing.modelopt import EAGER, insert_quantizers, load_plain, read_amax
 
     model, _ = load_plain(prepared.snapshot, EAGER)
-    insert_quantizers(model, prepared.snapshot, prepared.recipe, ("text",), lambda _model: None)
+    insert_quantizers(model, prepared.snapshot, prepared.recipe, ("text",), lambda _model, _observers: None)
     with pytest.raises(BadAmax, match="missing"):
         read_amax(model, prepared.recipe)
+
+
+def test_activations_that_are_not_finite_are_refused(prepared: Any) -> None:
+    import torch
+
+    from tasks.quantizing.modelopt import EAGER, insert_quantizers, load_plain
+
+    def loop(_model: Any, observers: dict[str, Any]) -> None:
+        for observer in observers.values():
+            observer(torch.ones(3))
+        observers["text_model.encoder.layers.1.mlp.fc2.input_quantizer"](torch.tensor([1.0, float("nan")]))
+
+    model, _ = load_plain(prepared.snapshot, EAGER)
+    with pytest.raises(BadAmax, match=re.escape("layers.1.mlp.fc2.input_quantizer is nan")):
+        insert_quantizers(model, prepared.snapshot, prepared.recipe, ("text",), loop)
 
 
 def test_by_channel_the_largest_is_recorded(
@@ -389,13 +404,13 @@ def test_the_curve_does_not_grow_with_the_number_of_batches(prepared: Any, in_st
 
 
 class Growing:
-    """A quantizer whose running maximum is the number of times that it was read."""
+    """An observer whose running maximum is the number of times that it was read."""
 
     def __init__(self) -> None:
         self.reads = 0
-        self._calibrator = self
 
-    def compute_amax(self) -> Any:
+    @property
+    def amax(self) -> Any:
         import torch
 
         self.reads += 1
@@ -408,12 +423,12 @@ class Growing:
 )
 def test_points_are_bounded_and_the_last_batch_is_always_one(total: int, batch: int, used: int, points: int) -> None:
     """`used` of `total` samples could be decoded; nothing is read from the device where no point is recorded."""
-    quantizer = Growing()
+    observer = Growing()
     watch = calibrating._Watch(SimpleNamespace(encoder="image"), total)  # type: ignore[arg-type]
     for start in range(0, used, batch):
         indices = list(range(start, min(start + batch, used)))
-        watch._record({"q": quantizer}, indices, last=indices[-1] == used - 1)
-    assert len(watch.curve) == quantizer.reads == points
+        watch._record({"q": observer}, indices, last=indices[-1] == used - 1)
+    assert len(watch.curve) == observer.reads == points
     assert watch.curve[-1]["samples"] == watch.seen == used
 
 

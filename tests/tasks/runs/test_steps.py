@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,31 @@ def test_measured_time_and_memory() -> None:
     wall = meter.stats.wall_s
     time.sleep(0.02)
     assert meter.stats.wall_s == wall
+
+
+def test_samples_are_counted_and_the_wait_for_them_is_told_from_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("tasks.runs.steps.time.perf_counter", lambda: clock)
+
+    def slowly() -> Iterator[list[int]]:
+        nonlocal clock
+        for size in (8, 8, 4):
+            clock += 3.0
+            yield list(range(size))
+        clock += 1.0
+
+    with measured() as meter:
+        meter.on("A card")
+        clock += 50.0  # before the first is asked for
+        for items in meter.fed(slowly(), len):
+            assert items
+            clock += 2.0
+        clock += 50.0
+    stats = meter.stats
+    assert (stats.device, stats.samples_per_s, stats.waited) == ("A card", round(20 / 16, 3), round(10 / 16, 4))
+    with measured() as meter:
+        assert list(meter.fed(iter([]), len)) == []
+    assert (meter.stats.device, meter.stats.samples_per_s, meter.stats.waited) == ("cpu", None, None)
 
 
 def test_a_step_names_the_class_that_it_returns_and_prefect_reads_it_back_by_that_path() -> None:
