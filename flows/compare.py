@@ -31,6 +31,7 @@ from tasks.families import family_named
 from tasks.pipeline.captions import require_whole_captions
 from tasks.pipeline.class_names import require_classes_apart
 from tasks.pipeline.embedding import Embeddings, batch_and_device, embed_task
+from tasks.pipeline.executor_check import judge_task
 from tasks.prefect_ui.comparison_artifacts import show_comparison_task
 
 NOT_RUN = "not run"
@@ -179,7 +180,11 @@ class _Comparison:
     # --- accuracy ----------------------------------------------------------------------------------------------------
 
     def _embed(self, side: ReleaseSide, data: DataRef, encoder: Encoder, target: str) -> Embeddings:
-        """As `optimize` calls the step, so that what it embedded is found in the cache."""
+        """As `optimize` calls the step, so that what it embedded is found in the cache.
+
+        Raises:
+            ExecutorsDisagree: PyTorch executes the graph, and ONNX Runtime makes something else of a sample.
+        """
         precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
         if target == "onnxruntime":
             engine = side.onnx(encoder)
@@ -187,6 +192,10 @@ class _Comparison:
         where = batch_and_device(target, self.parameters.evaluation.batch, side.profile.max, executor)
         name = f"embed-{side.manifest.ref}-{encoder}-{precision}-{target}"
         seen = data.seen_by(encoder)
+        if target == "onnxruntime" and executor == "torch":
+            _, device, _ = where
+            judged = judge_task.with_options(task_run_name=name.replace("embed-", "judge-", 1))
+            judged(side.snapshot, side.preprocess, seen, encoder, precision, engine, device)
         arguments: tuple[Any, ...] = (side.snapshot, side.preprocess, seen, encoder, precision, target, engine)
         made: Embeddings = embed_task.with_options(task_run_name=name)(*arguments, *where)
         return made

@@ -129,8 +129,8 @@ class CalibrationParameters(FormModel):
     batch: OptionalBatch = Field(
         default=None,
         title="Batch size",
-        description="Samples per forward pass, 1 to 4096. Automatic: what the preset says; at least 128 on a GPU of 20 GB "
-        "or more.",
+        description="Samples per forward pass, 1 to 4096. Automatic: what the preset says; at least 128 on a GPU of "
+        "20 GB or more.",
     )
     strict_captions: bool = Field(
         default=False,

@@ -48,6 +48,7 @@ class Bench:
         self.whole: list[tuple[Any, ...]] = []
         self.apart: list[tuple[Any, ...]] = []
         self.embedded: list[tuple[Any, ...]] = []
+        self.judged: list[tuple[Any, ...]] = []
         self.discarded: list[tuple[str, int]] = []
         self.timed: list[tuple[str, dict[str, Any], list[int]]] = []
         self.shown: list[tuple[Any, ...]] = []
@@ -70,6 +71,10 @@ class Bench:
         assert preprocess == f"{snapshot.of} preprocess"
         self.embedded.append((snapshot.of, encoder, precision, target, engine, batch))
         return f"{snapshot.of} {encoder} {target}"
+
+    def judge(self, snapshot: Any, preprocess: str, _data: object, encoder: str, precision: str, *rest: str) -> None:
+        assert preprocess == f"{snapshot.of} preprocess"
+        self.judged.append((snapshot.of, encoder, precision, *rest))
 
     def discard(self, preprocess: str, _data: object) -> None:
         self.discarded.append((preprocess, len(self.embedded)))
@@ -108,6 +113,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         "require_whole_captions": lambda *arguments: bench.whole.append(arguments),
         "require_classes_apart": lambda *arguments: bench.apart.append(arguments),
         "embed_task": step,
+        "judge_task": SimpleNamespace(with_options=lambda **_: bench.judge),
         "discard_pictures": bench.discard,
         "accuracy_rows": bench.accuracy,
         "_time": bench.time,
@@ -126,6 +132,19 @@ def test_each_side_is_read_in_its_own_precision_and_shown(bench: Bench) -> None:
     found = bench.run()
     assert (found.before, found.after) == ("a@1 fp16", "a@2 fp8")
     assert bench.shown == [(found.before, found.after, found.accuracy, found.latency, found.notes)]
+
+
+def test_what_pytorch_executes_is_judged_by_onnx_runtime(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run()
+    assert bench.judged == []
+    monkeypatch.setattr(module, "choose_executor", lambda *_: "torch")
+    monkeypatch.setattr(module, "batch_and_device", lambda *_: (128, "A card", "torch"))
+    bench.run(targets=["onnxruntime", "trtrtx"])
+    assert bench.judged == [
+        (ref, encoder, precision, f"{ref} {precision} {encoder} graph", "A card")
+        for ref, precision in (("a@1", "fp16"), ("a@2", "fp8"))
+        for encoder in ("image", "text")
+    ]
 
 
 def test_decoded_pictures_are_kept_until_all_is_embedded(bench: Bench) -> None:
