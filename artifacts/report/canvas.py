@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, ParamSpec
 
 from artifacts.inert import visible
@@ -46,33 +45,23 @@ _P = ParamSpec("_P")
 Canvas = tuple[list[list[Axes]], Callable[[], str]]
 
 
-def drawn_once(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
-    """For a plot of rows and numbers: the report and the UI's page have the same, and most of their time is drawing."""
-
-    @lru_cache(maxsize=8)
-    def drawn(data: str) -> str | None:
-        values, named = json.loads(data)
-        return plot(*values, **named)
+def shown(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
+    """For a plot of rows and numbers of others: every text in them visible, as fonts fail on half a character, and XML
+    has no place for a control."""
 
     @wraps(plot)
-    def look_up(*values: _P.args, **named: _P.kwargs) -> str | None:
-        return drawn(json.dumps(([_sorted(_shown(value)) for value in values], named)))
+    def draw(*values: _P.args, **named: _P.kwargs) -> str | None:
+        return plot(*map(_shown, values), **named)
 
-    return look_up
+    return draw
 
 
-def _shown(value: object) -> object:
-    """With every text in it visible: fonts fail on half a character, and XML has no place for a control."""
+def _shown(value: Any) -> Any:
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, Mapping):
         return {_shown(key): _shown(item) for key, item in value.items()}
     return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _sorted(value: object) -> object:
-    """Rows with their columns in one order: a row from the store has another than one that was just made."""
-    return [dict(sorted(row.items())) for row in value] if isinstance(value, list | tuple) else value
 
 
 @contextmanager

@@ -6,14 +6,13 @@ The UI loads pictures from nowhere, so they are `data:` URIs. Its artifacts are 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from artifacts.inert import markdown
 from artifacts.manifest import Manifest
-from artifacts.release.evidence import Evidence
-from artifacts.report import plots
 from artifacts.report.canvas import as_uri
 from artifacts.report.gate_words import sentence, words
+from artifacts.report.page import plots_of
 from artifacts.report.precision_map import precision_map_svg
 from artifacts.report.sufficiency import sentences
 from artifacts.report.verdict import findings, verdict
@@ -23,8 +22,8 @@ LARGEST_PAGE = 900_000
 _MARGIN = 14
 
 
-def report_page(manifest: Manifest, evidence: Evidence) -> str:
-    """The verdict, what it rests on, the gates and the plots.
+def report_page(manifest: Manifest, report: str) -> str:
+    """The verdict, what it rests on, the gates, and the plots of the release's own `report`, its HTML page.
 
     Raises:
         TableError, NumericError: a table of the manifest does not keep to its schema.
@@ -44,7 +43,7 @@ def report_page(manifest: Manifest, evidence: Evidence) -> str:
         *_gates(manifest),
         *_calibration(manifest),
     ]
-    return _filled(parts, _figures(manifest, evidence))
+    return _filled(parts, plots_of(report).items())
 
 
 def precision_page(manifest: Manifest) -> str:
@@ -77,21 +76,7 @@ def _calibration(manifest: Manifest) -> list[str]:
     return ["## Calibration samples", "\n".join(f"- {markdown(sentence)}" for sentence in found)] if found else []
 
 
-def _figures(manifest: Manifest, evidence: Evidence) -> Iterator[tuple[str, str]]:
-    tables = manifest.tables
-    latency = tables.get("latency", ())
-    figures = {
-        "Sizes": plots.sizes_plot(tables.get("sizes", ())),
-        "Agreement with FP32": plots.cosine_plot(evidence.cosines),
-        "Latency": plots.latency_plot(evidence.latencies_ms, latency),
-        "Calibration": plots.convergence_plot(evidence.convergence),
-        "Sufficiency": plots.sufficiency_plot(tables.get("sufficiency", ())),
-        "Steps": plots.stages_plot(tables.get("stages", ())),
-    }
-    yield from ((title, source) for title, source in figures.items() if source is not None)
-
-
-def _filled(parts: Sequence[str], figures: Iterator[tuple[str, str]]) -> str:
+def _filled(parts: Sequence[str], figures: Iterable[tuple[str, str]]) -> str:
     """The parts, then each picture under its title while there is room."""
     page = "\n\n".join(parts)
     for title, source in figures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "render_report"]
 
 _TEMPLATE = Path(__file__).with_name("page.html")
+_PLOT = re.compile(
+    r'<h2>([^<]+)</h2>\n<p class="caption">[^<]*</p>\n<img src="(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+)"'
+)
+"""A plot in the template; of names a page has no tag."""
 _UNITS_IN_HEADER = ("ms", "s", "1/s", "MB", "MHz")
 _FOLDED = ("speedup_low", "speedup_high")
 _TONES = {BUILT: "good", MEASURED: "good", EMULATED: "attention", NOT_RUN: "neutral"}
@@ -87,6 +92,11 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
         packages=sorted(manifest.provenance.packages.items()),
         parameters=json.dumps(manifest.provenance.parameters, indent=2, sort_keys=True, ensure_ascii=False),
     )
+
+
+def plots_of(report: str) -> dict[str, str]:
+    """The plots of a page as `render_report` makes it, as `data:` URIs by their titles."""
+    return dict(_PLOT.findall(report))
 
 
 def _gate(result: GateResult) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from artifacts.manifest import Cell, Row
 from artifacts.number_words import megabytes, percent
 from artifacts.release.evidence import Series, parse_key
-from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, as_uri, canvas, drawn_once, paired
+from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, as_uri, canvas, paired, shown
 from artifacts.schema import EMULATED, number
 
 _PERFECT = 1e-8  # closer to 1 than this, a cosine of FP16 or FP32 embeddings is rounding
@@ -18,7 +18,7 @@ _LINE_HEIGHT = 0.3
 _LONGEST = 44  # characters of a label; more would leave no room for the plot
 
 
-@drawn_once
+@shown
 def sizes_plot(sizes: Sequence[Row]) -> str | None:
     """FP16 and FP8 bars per encoder and target."""
     groups: dict[tuple[Cell, Cell], dict[str, float]] = {}
@@ -45,7 +45,7 @@ def sizes_plot(sizes: Sequence[Row]) -> str | None:
         return finish()
 
 
-@drawn_once
+@shown
 def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row]) -> str | None:
     """A box per engine; a panel per encoder and batch, so that only like is beside like."""
     panels: dict[tuple[str, int | None], dict[str, tuple[Series, Sequence[float]]]] = {}
@@ -64,7 +64,7 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row])
         return as_uri(finish())
 
 
-@drawn_once
+@shown
 def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
     """Sorted cosines per encoder, on a scale that counts nines: equal steps are ten times less error."""
     panels: dict[str, dict[str, tuple[Series, Sequence[float]]]] = {}
@@ -88,7 +88,7 @@ def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
         return finish()
 
 
-@drawn_once
+@shown
 def convergence_plot(rows: Sequence[Row]) -> str | None:
     """Running amax over its final value against calibration samples: median and band over the quantizers."""
     import pandas
@@ -117,7 +117,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
         return finish()
 
 
-@drawn_once
+@shown
 def sufficiency_plot(rows: Sequence[Row]) -> str | None:
     """Held-out error, and how far the slowest amax is from its final value, over the calibration samples."""
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
@@ -144,7 +144,7 @@ def sufficiency_plot(rows: Sequence[Row]) -> str | None:
         return finish()
 
 
-@drawn_once
+@shown
 def stages_plot(stages: Sequence[Row]) -> str | None:
     """Time and peak memory of each step, in the order they ran."""
     if not stages:

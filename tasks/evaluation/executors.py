@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from artifacts.refs import ArtifactRef
+from tasks.device.gpu import gpu_count
 
 Executor = Literal["onnxruntime", "torch"]
 """What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
@@ -20,7 +21,12 @@ PAYS_FROM_BYTES = 50_000_000
 
 
 def torch_gpu() -> str | None:
-    """The name of the GPU that PyTorch would use; None without one."""
+    """The name of the GPU that PyTorch would use; None without one.
+
+    PyTorch, which takes seconds to import, is asked only where the driver sees a GPU.
+    """
+    if not gpu_count():
+        return None
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -33,9 +39,11 @@ def gpu_batch(batch: int) -> int:
 
 def _gpu_memory() -> int:
     """In bytes; 0 without a GPU."""
+    if torch_gpu() is None:
+        return 0
     import torch
 
-    return torch.cuda.get_device_properties().total_memory if torch.cuda.is_available() else 0
+    return torch.cuda.get_device_properties().total_memory
 
 
 def choose_executor(

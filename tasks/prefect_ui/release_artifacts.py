@@ -9,7 +9,6 @@ from prefect import task
 
 from artifacts import places
 from artifacts.inert import fenced, markdown, visible
-from artifacts.keeping.render import evidence_of
 from artifacts.manifest import Cell, Manifest, Row
 from artifacts.report.gate_words import sentence, tally, words
 from artifacts.report.markdown import precision_page, report_page
@@ -74,6 +73,7 @@ def show_release_task(ref: str) -> None:
     """The report and the precision map of a published release as pages of the UI."""
     store = active_store()
     manifest = store.find(ref)
-    report = f"{report_page(manifest, evidence_of(store, manifest))}\n{_where(manifest)}"
+    html = store.read(manifest, places.REPORT).read_text(encoding="utf-8")
+    report = f"{report_page(manifest, html)}\n{_where(manifest)}"
     show_page(report, "clipsmith-report", f"report of {ref}")
     show_page(precision_page(manifest), "clipsmith-precision-map", f"precision map of {ref}")

@@ -347,7 +347,7 @@ def _tokens(page: str) -> Iterator[Any]:
 
 @pytest.mark.parametrize("release", RELEASES, ids=["free text", "everywhere"])
 def test_markdown_shows_it(release: Manifest) -> None:
-    check_markdown(report_page(release, hostile_evidence()))
+    check_markdown(report_page(release, render_report(release, hostile_evidence())))
     check_markdown(precision_page(release))
 
 

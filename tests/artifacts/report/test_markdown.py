@@ -15,6 +15,7 @@ from artifacts.release.evidence import Evidence
 from artifacts.release.gates import Gates, judge
 from artifacts.report import markdown
 from artifacts.report.markdown import LARGEST_PAGE, precision_page, report_page
+from artifacts.report.page import render_report
 from artifacts.report.verdict import findings, verdict
 
 MakeManifest = Callable[..., Manifest]
@@ -33,7 +34,7 @@ def test_the_report_has_the_verdict_the_gates_and_every_plot(
     manifest = manifest_of()
     gates = judge(Gates(min_cosine_mean=0.999).gates(), manifest.tables)
     manifest = manifest.model_copy(update={"gates": gates})
-    page = report_page(manifest, evidence_of())
+    page = report_page(manifest, render_report(manifest, evidence_of()))
     assert page.startswith(f"# {manifest.ref}\n")
     assert inert.markdown(verdict(findings(manifest.tables, gates))) in page
     assert "**Rejected.**" in page
@@ -45,7 +46,8 @@ def test_the_report_has_the_verdict_the_gates_and_every_plot(
 
 
 def test_what_was_not_measured_has_no_picture(manifest_of: MakeManifest) -> None:
-    page = report_page(manifest_of(tables={"latency": []}), Evidence())
+    manifest = manifest_of(tables={"latency": []})
+    page = report_page(manifest, render_report(manifest, Evidence()))
     assert pictures(page).keys() == {"Sizes", "Steps"}
 
 
@@ -66,7 +68,8 @@ def test_no_fp8_graph_is_said(manifest_of: MakeManifest) -> None:
 
 
 def test_names_cannot_break_out(manifest_of: MakeManifest) -> None:
-    page = report_page(manifest_of(source="<img src=x>|[a](http://b)`*\n# c"), Evidence())
+    manifest = manifest_of(source="<img src=x>|[a](http://b)`*\n# c")
+    page = report_page(manifest, render_report(manifest, Evidence()))
     assert "<img" not in page
     assert "\n# c" not in page
     assert r"&lt;img src=x&gt;\|\[a\](http\://b)\`\*" in page
@@ -75,9 +78,11 @@ def test_names_cannot_break_out(manifest_of: MakeManifest) -> None:
 def test_a_page_stays_small(
     manifest_of: MakeManifest, evidence_of: MakeEvidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = report_page(manifest_of(), evidence_of())
+    manifest = manifest_of()
+    report = render_report(manifest, evidence_of())
+    whole = report_page(manifest, report)
     monkeypatch.setattr(markdown, "LARGEST_PAGE", len(whole) - 100)
-    page = report_page(manifest_of(), evidence_of())
+    page = report_page(manifest, report)
     assert len(page) < len(whole)
     assert "Too large for this page" in page
     assert pictures(page).keys() < pictures(whole).keys()

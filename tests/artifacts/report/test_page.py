@@ -15,8 +15,9 @@ from artifacts.errors import NumericError, TableError
 from artifacts.manifest import GateResult, Manifest
 from artifacts.number_words import NONE
 from artifacts.release.gates import Gates, judge
+from artifacts.report import plots
 from artifacts.report.markdown import report_page
-from artifacts.report.page import Evidence, render_report
+from artifacts.report.page import Evidence, plots_of, render_report
 from artifacts.report.verdict import findings, verdict
 from artifacts.schema import SCHEMAS
 from tests.artifacts.conftest import make_row
@@ -368,5 +369,14 @@ def test_a_study_of_the_calibration_is_shown(manifest_of: MakeManifest) -> None:
     assert "a.q_bmm_quantizer by 50.0 %" in page.text
     for text in ("0.991234", "0.995679", SCHEMAS["calibration"].about, SCHEMAS["sufficiency"].about):
         assert text in page.text
-    shown = report_page(manifest, Evidence())
+    shown = report_page(manifest, html)
     assert "image: not yet enough: from 200 to 400 samples" in shown and "## Sufficiency" in shown
+
+
+def test_the_plots_of_a_page_are_those_that_were_drawn(manifest_of: MakeManifest, evidence_of: MakeEvidence) -> None:
+    manifest, evidence = manifest_of(), evidence_of()
+    found = plots_of(render_report(manifest, evidence))
+    assert list(found) == ["Sizes", "Agreement with FP32", "Latency", "Calibration", "Steps"]
+    assert found["Sizes"] == plots.sizes_plot(manifest.tables["sizes"])
+    assert found["Steps"] == plots.stages_plot(manifest.tables["stages"])
+    assert found["Agreement with FP32"] == plots.cosine_plot(evidence.cosines)

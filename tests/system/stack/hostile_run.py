@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 import flows  # noqa: F401  (as every process of a run: its logs are text)
 from artifacts.errors import DataNotFound
 from artifacts.report.markdown import report_page
+from artifacts.report.page import render_report
 from tasks.prefect_ui.comparison_artifacts import show_comparison_task
 from tasks.prefect_ui.nightly_summary import Outcome, show_summary_task
 from tasks.prefect_ui.pages import show_page, show_table
@@ -36,7 +37,7 @@ def hostile() -> None:
     tag_run(HOSTILE[-300:], [HOSTILE[:300]])
     get_run_logger().info("class %s", HOSTILE)
     show_table([{"class": HOSTILE, "value": 0.5}], "hostile-table", HOSTILE)
-    show_page(report_page(RELEASES[1], hostile_evidence()), "hostile-report", HOSTILE)
+    show_page(report_page(RELEASES[1], render_report(RELEASES[1], hostile_evidence())), "hostile-report", HOSTILE)
     latency = {"encoder": HOSTILE, "target": HOSTILE, "batch": 1, "status": HOSTILE, "note": HOSTILE, "speedup": None}
     show_comparison_task(HOSTILE, HOSTILE, [], [latency], [HOSTILE])
     show_summary_task([poisoned(Outcome, figures={}, before={})])
