@@ -155,6 +155,10 @@ def optimize(
             _put(values, path, value)
     parameters = parse_parameters(values, where=config or "command line")
     from deployments.server.run_optimize import run_optimize
+    from flows.preflight import check_inputs, plan_line
+
+    typer.echo(visible(plan_line(parameters)), err=True)
+    check_inputs(parameters)
 
     rejection: GateFailed | None = None
     try:

@@ -15,11 +15,11 @@ import tasks.pipeline.latency
 import tasks.pipeline.onnx_export
 import tasks.pipeline.parity
 import tasks.pipeline.quantization  # noqa: F401
-from artifacts.errors import ConfigError
 from artifacts.refs import digest_json
 from artifacts.store.store import Store
 from flows.parameters import OptimizeParameters
 from flows.plan_changes import Content
+from flows.preflight import no_calibration_data
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.data.pinned import PinnedData
 from tasks.pipeline.checkpoint import calibrated_on
@@ -56,11 +56,7 @@ def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, s
     if recipe is None or snapshot.calibrated:
         return None
     if source is None and snapshot.kind != "demo":
-        raise ConfigError(
-            f"no calibration data for {snapshot.name}",
-            expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-            fix="give --calibration: a folder with captions.csv or class folders, datasets:NAME, wds:NAME, or digits",
-        )
+        raise no_calibration_data(snapshot.name)
     return source or "digits"
 
 

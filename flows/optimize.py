@@ -14,7 +14,7 @@ from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
 from flows.step_runner import PrefectRunner
 from flows.wiring import Wiring, run_name, short_name
-from tasks.pipeline.engine_build import require_target
+from tasks.engines.available import require_target
 from tasks.pipeline.publish import Draft, Published, publish_task
 from tasks.prefect_ui.release_artifacts import show_release_task, show_tables_task
 from tasks.prefect_ui.tags import tag_run

@@ -630,7 +630,7 @@ def _prepare(root: Path) -> None:
         raise StoreReadOnly(
             f"the store cannot be written: {error.strerror or error}",
             where=root,
-            fix="free space, change the folder's permissions, or give another --store",
+            fix="change the folder's permissions, or give another --store",
         ) from error
 
 

@@ -6,6 +6,7 @@ to: it ends when the parent does, whatever ended it, and then this process ends 
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -33,6 +34,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve Prefect's API on the socket until the parent is gone."""
+    gc.disable()  # `collect_aside` collects: what is imported from here on stays, and looking at it takes a second
     server = _Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
     server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deployments.server.own_pages import own_origins
@@ -74,6 +77,18 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
+
+
+@contextmanager
+def garbage_left() -> Iterator[None]:
+    """Let Python's collector rest while large libraries are imported, and leave alone what they made for good: it would
+    take a fifth of that time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def quiet_libraries() -> None:

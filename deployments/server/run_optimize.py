@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from artifacts.store.store import BUCKET_VARIABLE
 from deployments.server import result_storage
 from deployments.server.embedded_api import EmbeddedApi
-from deployments.server.environment import quiet_libraries
+from deployments.server.environment import garbage_left, quiet_libraries
 
 if TYPE_CHECKING:
     from flows.parameters import OptimizeParameters
@@ -23,9 +23,10 @@ def run_optimize(parameters: OptimizeParameters) -> Published:
     Raises:
         GateFailed: it is rejected; any other ClipsmithError: nothing was published.
     """
-    api = EmbeddedApi.start()
-    quiet_libraries()
-    from flows.optimize import optimize
+    with garbage_left():
+        api = EmbeddedApi.start()
+        quiet_libraries()
+        from flows.optimize import optimize
 
     if api is not None:  # it has been starting while the flow was imported
         api.wait()

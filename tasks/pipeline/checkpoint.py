@@ -10,25 +10,21 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from prefect import task
 
 from artifacts import limits, places
-from artifacts.config_files import SOUND_JSON, mapping, read_file
+from artifacts.config_files import read_file
 from artifacts.errors import (
     BadWeights,
     CheckpointChanged,
     CheckpointError,
-    CheckpointNotFound,
-    CheckpointUnreachable,
     ConfigError,
-    NotClip,
     ObjectDamaged,
     ObjectMissing,
     UnsafeCheckpoint,
-    UnsupportedVariant,
 )
 from artifacts.manifest import Manifest
 from artifacts.names import model_name_from
@@ -36,21 +32,18 @@ from artifacts.records import read_bytes
 from artifacts.refs import ArtifactRef, FileEntry, digest_file, digest_json
 from artifacts.store import signatures
 from artifacts.store.store import Store, active_store
-from tasks.checkpoints.elsewhere import pinned_elsewhere, with_tokenizer
+from tasks.checkpoints.describing import OWN_FILES, adapter_found, describe, refuse_pickles, weight_files
+from tasks.checkpoints.elsewhere import pinned_elsewhere
 from tasks.checkpoints.hub_name import typed_name
-from tasks.checkpoints.hub_retries import is_transient, patiently
+from tasks.checkpoints.locating import BESIDES_WEIGHTS, CONFIGS, locate, names_at_hub
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
 from tasks.checkpoints.tokenizer_costs import refuse_costly, refuse_costly_pieces
 from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
-from tasks.clip.limits import CONFIG, HEADER, TOKENIZER, check_files, check_numbers
-from tasks.clip.processors import TOKENIZER_FILES
+from tasks.clip.limits import TOKENIZER, check_files, check_numbers
 from tasks.clip.weights import WeightReader
-from tasks.demo import SNAPSHOT as DEMO
-from tasks.families import family_for, family_named
-from tasks.openclip import identify
-from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout, weights_file
+from tasks.families import family_named
 from tasks.openclip.tokenizer import tokenizer_place
 from tasks.quantizing.recipe import Recipe, owner_of
 from tasks.runs.steps import StepOutput, cached_step, measured
@@ -58,16 +51,8 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 if TYPE_CHECKING:
     from torch import nn
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
-_BESIDES_WEIGHTS = (*_CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, _INDEX)
-"""What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _ADAPTER = re.compile(r"\blora(?:_|\b)|\.base_layer\.|\.modules_to_save\.|\b(?:ia3|oft|boft|hada|lokr|vera)_")
-_ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
-_OWN_FILES = "download the checkpoint again, or save it with save_pretrained"
 _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -135,208 +120,8 @@ def resolve(
     )
 
 
-def describe(
-    folder: Path, image_size: ImageSize | None, *, weights: bool = True
-) -> tuple[ClipFamily, dict[str, Any], ImageSize | None]:
-    """The family of the model in a folder, its stored configuration, and the image size if it was left open.
-
-    Of the weights only the names of the files are looked at, and not even these if there are no `weights` yet.
-
-    Raises:
-        As `resolve`, but for what it says of weights.
-    """
-    check_files(folder)
-    _refuse_adapters(folder)
-    with sound_config("CLIP", folder):
-        family, config = _identify(folder, weights=weights)
-    if weights:  # before anything is fetched for the model
-        refuse_pickles([path.name for path in folder.iterdir()], folder)
-    with sound_config(family.name, folder):
-        family.refuse_foreign_code(config, where=folder / "config.json")
-        config, chosen = family.at_size(config, image_size, where=folder)
-    native = in_openclip_layout(folder, weights=weights)
-    return family, with_tokenizer(folder, config) if native else config, chosen
-
-
-def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[Path, Any, str | None]:
-    """The folder, the kind of source, and the hub commit where there is one; from the hub without `weights` if asked.
-
-    Raises:
-        CheckpointNotFound, CheckpointUnreachable.
-    """
-    folder = DEMO if model == "demo" else _folder(model)
-    if folder is not None:
-        if revision is not None:
-            raise CheckpointNotFound(
-                "a local model has no revisions",
-                where=folder,
-                expected="a revision for Hugging Face ids only",
-                fix="leave --revision out",
-            )
-        return folder, "demo" if model == "demo" else "folder", None
-    if not _HUB_ID.fullmatch(model) or Path(model).exists():
-        raise CheckpointNotFound(
-            f"no model {model!r}",
-            where=Path.cwd(),
-            expected="a folder, a Hugging Face id such as openai/clip-vit-base-patch32, or demo",
-            fix="check the spelling; a relative folder starts here",
-        )
-    return _download(model, revision, weights=weights)
-
-
-def _folder(model: str) -> Path | None:
-    """The folder that `model` names, or None; a text that cannot be a path (too long, no such user) names nothing."""
-    try:
-        path = Path(model).expanduser()
-        return path.resolve() if path.is_dir() else None
-    except (OSError, RuntimeError, ValueError):
-        return None
-
-
-def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path, Any, str]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    small = [*(name for name in _BESIDES_WEIGHTS if name != STATE_FILE), *_ADAPTERS[:1]]
-    wanted = ["model*.safetensors", *small] if weights else small
-    try:
-        folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
-        # Many repositories hold the same weights in both layouts: one is enough.
-        if weights and in_openclip_layout(folder):
-            patterns = [*wanted, *WEIGHTS_FILES]
-            folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise (CheckpointUnreachable if is_transient(error) else CheckpointNotFound)(
-            f"model {model!r} cannot be had: {type(error).__name__}",
-            where=f"revision {revision or 'main'}",
-            expected="a local folder, or a Hugging Face id that this machine can reach or has cached",
-            fix="check the name and revision; set HF_TOKEN for gated models; or give a local folder",
-        ) from error
-    return folder, "hub", folder.name  # the cache names snapshots by commit
-
-
-def names_at_hub(model: str, commit: str | None) -> list[str] | None:
-    """The names of a hub model's files, as the hub tells them; None where it cannot be asked: the cache may serve."""
-    from huggingface_hub import list_repo_files
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return patiently(partial(list_repo_files, model, revision=commit))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return None
-
-
-def _identify(folder: Path, *, weights: bool) -> tuple[ClipFamily, dict[str, Any]]:
-    """The family, and the stored configuration in the form of a `config.json`."""
-    if in_openclip_layout(folder, weights=weights):
-        return identify(folder)
-    config = _read_config(folder)
-    check_numbers(config, where=folder / "config.json")
-    return family_for(config, where=folder / "config.json"), config
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise _no_config(folder)
-    return read_file(path, mapping, what=path.name, error=NotClip, fix=_OWN_FILES, limit=CONFIG)
-
-
-def _no_config(folder: Path) -> NotClip:
-    """Collections have their models in folders of their own: sentence-transformers, diffusers, trainers' runs."""
-    inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-    if (folder / "model_index.json").is_file():
-        return NotClip(
-            f"a diffusers pipeline, not a CLIP checkpoint: its encoders are apart ({', '.join(inside[:4]) or 'none'})",
-            where=folder,
-            expected="a checkpoint with both encoders in one model",
-            fix="give the CLIP model that the pipeline's text encoder was taken from",
-        )
-    if inside:
-        return NotClip(
-            f"not a CLIP checkpoint: there is no config.json here, but one in {', '.join(inside[:4])}",
-            where=folder,
-            expected="the folder that save_pretrained wrote",
-            fix=f"give {folder / inside[0]}",
-        )
-    return NotClip(
-        "not a CLIP checkpoint: there is no config.json",
-        where=folder,
-        expected="a folder as save_pretrained writes it",
-        fix=_OWN_FILES,
-    )
-
-
-def _refuse_adapters(folder: Path) -> None:
-    """An adapter changes what its base computes, and no library that reads the base would look at it."""
-    found = [name for name in _ADAPTERS if (folder / name).is_file()]
-    if found:
-        raise _adapter(f"there is a PEFT adapter in the folder ({found[0]})", folder)
-
-
-def _adapter(what: str, folder: Path) -> UnsupportedVariant:
-    return UnsupportedVariant(
-        what,
-        where=folder,
-        expected="weights that hold everything the model has learned",
-        fix="merge it first: PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(folder)",
-    )
-
-
-def refuse_pickles(names: Iterable[str], where: Path | str) -> None:
-    """Refuse files, in a folder or at the hub, of which none holds weights in safetensors.
-
-    Raises:
-        UnsafeCheckpoint: the weights are pickles.
-        BadWeights: there are no weights.
-    """
-    names = sorted(name for name in names if "/" not in name)
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles:
-        raise UnsafeCheckpoint(
-            f"the weights are pickles ({', '.join(pickles[:3])}), which run code when they are loaded",
-            where=where,
-            expected="model.safetensors",
-            fix="convert them once in a sandbox: AutoModel.from_pretrained(...).save_pretrained(..., "
-            "safe_serialization=True), or take the safetensors revision",
-        )
-    raise BadWeights("there are no weights", where=where, expected="model.safetensors (or its shards)")
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that the model's library would load: one file, or the shards that an index names."""
-    if in_openclip_layout(folder):
-        return [weights_file(folder)]
-    if (folder / _SINGLE).is_file():
-        return [folder / _SINGLE]
-    index = folder / _INDEX
-    if not index.is_file():
-        others = sorted(path.name for path in folder.glob("*.safetensors"))
-        raise BadWeights(
-            f"there is no {_SINGLE} and no {_INDEX}, only {', '.join(others[:3]) or 'other files'}",
-            where=folder,
-            expected=f"{_SINGLE}, or shards and their index",
-            fix=f"rename the file to {_SINGLE}, or save the model again without a variant",
-        )
-    names = read_file(
-        index,
-        lambda content: sorted(set(content["weight_map"].values())),
-        what="the index",
-        error=BadWeights,
-        expected=f"{SOUND_JSON}, with a weight_map",
-        fix=_OWN_FILES,
-        limit=HEADER,
-    )
-    for name in names:
-        if Path(str(name)).name != name or not (folder / name).is_file():
-            raise BadWeights(f"the index names {name!r}", where=index, expected="a shard in the same folder")
-    return [folder / name for name in names]
-
-
 def _pin(folder: Path) -> tuple[PinnedFile, ...]:
-    found = (path for pattern in _BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
+    found = (path for pattern in BESIDES_WEIGHTS for path in folder.glob(pattern) if path.is_file())
     besides = [path for path in found if _PLAIN_NAME.fullmatch(path.name)]
     paths = sorted({*weight_files(folder), *besides})
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -474,10 +259,10 @@ def check_json(snapshot: Snapshot) -> None:
     folders = {snapshot.root, tokenizer_place(snapshot.root, snapshot.stored_config)}
     for place in folders:
         check_files(place)
-    for path in sorted({path for place in folders for pattern in _BESIDES_WEIGHTS for path in place.glob(pattern)}):
+    for path in sorted({path for place in folders for pattern in BESIDES_WEIGHTS for path in place.glob(pattern)}):
         if path.suffix == ".json":
-            parse = partial(check_numbers, where=path) if path.name in _CONFIGS else partial(refuse_costly, path, size)
-            read_file(path, parse, what=path.name, error=CheckpointError, fix=_OWN_FILES, limit=TOKENIZER)
+            parse = partial(check_numbers, where=path) if path.name in CONFIGS else partial(refuse_costly, path, size)
+            read_file(path, parse, what=path.name, error=CheckpointError, fix=OWN_FILES, limit=TOKENIZER)
         elif path.suffix in (".model", ".spm"):
             refuse_costly_pieces(path, size)
 
@@ -510,7 +295,7 @@ def _check_names(
     """The tensors that are left out; index buffers and quantizers are not counted."""
     adapters = [name for name in reader if _ADAPTER.search(name)]
     if adapters:
-        raise _adapter(f"{len(adapters)} tensors belong to a PEFT adapter, the first is {adapters[0]}", folder)
+        raise adapter_found(f"{len(adapters)} tensors belong to a PEFT adapter, the first is {adapters[0]}", folder)
     missing = [name for name in expected if name not in reader]
     others = [name for name in reader if name not in expected]
     extra = [name for name in others if not unused(name)]

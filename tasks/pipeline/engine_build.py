@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from artifacts.errors import EngineUnavailable, Fp8Unavailable
 from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.device.device_turn import device_key, device_turn
 from tasks.engines import BatchProfile, backend_for
+from tasks.engines.available import require_target
 from tasks.engines.child import Job, build_in_child
 from tasks.engines.record import is_record, write_record
 from tasks.file_names import BUILD_LOG, engine_name, onnx_name
@@ -40,28 +40,6 @@ class BuiltEngine(StepOutput):
     def size(self) -> int:
         """Bytes of the engine, without its record."""
         return sum(entry.size for entry in self.engine.files if not is_record(entry.path))
-
-
-def require_target(target: str, *precisions: Precision) -> None:
-    """Make sure that this installation can build engines of these precisions for `target`.
-
-    Raises:
-        UnknownTarget, EngineUnavailable.
-        Fp8Unavailable: FP8 is asked of a GPU generation that has none; it would fail in the builder, late and darkly.
-    """
-    backend = backend_for(target)
-    reason = backend.why_no_fp8(target) if "fp8" in precisions else None
-    if reason is not None:
-        raise Fp8Unavailable(
-            f"no FP8 engine for target {target}: {reason}",
-            expected="a target with FP8, or precisions: [fp16]",
-            fix="leave the target out, or run it alone with --precisions fp16",
-        )
-    reason = backend.why_not_build(target)
-    if reason is not None:
-        raise EngineUnavailable(
-            f"target {target} cannot be built here: {reason}", fix="install what is missing, or leave the target out"
-        )
 
 
 def build(

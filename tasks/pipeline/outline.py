@@ -13,7 +13,9 @@ from artifacts.manifest import Encoder
 from artifacts.models import Frozen
 from artifacts.names import model_name_from
 from artifacts.refs import digest_json
+from tasks.checkpoints.describing import describe, refuse_pickles, weight_files
 from tasks.checkpoints.hub_name import typed_name
+from tasks.checkpoints.locating import locate, names_at_hub
 from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import Preprocess, save_preprocess
 from tasks.checkpoints.snapshot import STATE_FILE, Snapshot
@@ -22,15 +24,7 @@ from tasks.clip.weights import WeightReader
 from tasks.families import family_named
 from tasks.graph.skeleton import Inventory
 from tasks.graph.tracing import inventory_of
-from tasks.pipeline.checkpoint import (
-    check_json,
-    check_names,
-    describe,
-    locate,
-    names_at_hub,
-    refuse_pickles,
-    weight_files,
-)
+from tasks.pipeline.checkpoint import check_json, check_names
 from tasks.quantizing.recipe import Recipe
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -129,6 +129,7 @@ def parameters_of(call: Any, monkeypatch: pytest.MonkeyPatch, *arguments: object
         raise SystemExit(7)
 
     monkeypatch.setattr(flows.optimize, "optimize", stop)
+    monkeypatch.setattr("flows.preflight.check_inputs", lambda _parameters: None)
     monkeypatch.setattr(EmbeddedApi, "start", lambda: None)
     assert call("optimize", *arguments)[0] == 7
     return seen[0]
@@ -231,3 +232,20 @@ def test_help_names_the_recipes_that_there_are(call: Any) -> None:
     words = " ".join(out.replace("│", " ").split())  # Typer may have read the width of the terminal before this test
     assert len(builtin_names()) >= 3
     assert f"({', '.join(builtin_names())})" in words
+
+
+def test_what_is_wrong_at_once_is_told_before_anything_starts(
+    call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmbeddedApi, "start", lambda: pytest.fail("a server was started"))
+    for arguments, words in (
+        (["/no/such"], "CheckpointNotFound: no model '/no/such'"),
+        (["demo", "--recipe", "fp9"], "UnknownRecipe: no recipe 'fp9'"),
+        (["demo", "--evaluation", "/no/such"], "DataNotFound: no data source '/no/such'"),
+    ):
+        code, out, err = call("optimize", *arguments, "--store", tmp_path / "store")
+        assert (code, out) == (2, "")
+        first, rest = err.split("\n", 1)
+        assert first.startswith(f"optimize {arguments[0]}: fp16 and fp8 for ")
+        assert rest.startswith(words)
+    assert not (tmp_path / "store").exists()

@@ -29,6 +29,7 @@ from tasks.device.gpu_state import GpuState
 from tasks.device.interleaved import LatencySettings
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as tensorrt_backend
+from tasks.engines.available import require_target
 from tasks.engines.base import Platform
 from tasks.engines.checked import CheckedRunner
 from tasks.engines.record import read_engine, record_path, write_record
@@ -327,7 +328,7 @@ def test_27_gpu_without_fp8(target: str, refuse: Refuse) -> None:
     capability = target.removeprefix("trtrtx-")
     words = [f"no FP8 engine for target {target}", f"{capability} has no FP8 arithmetic", "--precisions fp16"]
     refuse(Bad(["demo", "--targets", target], "Fp8Unavailable", words, complete=False))
-    engine_build.require_target(target, "fp16")
+    require_target(target, "fp16")
 
 
 @pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
@@ -342,10 +343,10 @@ def test_27_this_machines_gpu_without_fp8(target: str, machine: Any, monkeypatch
     monkeypatch.setattr(tensorrt_backend.importlib.util, "find_spec", lambda _: object())
     machine("NVIDIA A100", "sm80", "1.7")
     with pytest.raises(Fp8Unavailable, match="sm80 has no FP8"):
-        engine_build.require_target(target, "fp16", "fp8")
-    engine_build.require_target(target, "fp16")
+        require_target(target, "fp16", "fp8")
+    require_target(target, "fp16")
     machine("NVIDIA L4", "sm89", "1.7")
-    engine_build.require_target(target, "fp16", "fp8")
+    require_target(target, "fp16", "fp8")
 
 
 # --- builders and timing -----------------------------------------------------------------------------------

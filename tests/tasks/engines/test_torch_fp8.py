@@ -23,9 +23,9 @@ from artifacts.store.store import Store
 from tasks.demo import SNAPSHOT
 from tasks.engines import BatchProfile, backend_for, base
 from tasks.engines import torch_fp8 as module
+from tasks.engines.available import require_target
 from tasks.engines.record import write_record
 from tasks.engines.torch_fp8 import TorchFp8
-from tasks.pipeline.engine_build import require_target
 from tasks.torch_fp8 import aot, compiled, cuda_toolkit
 from tests.tasks.families.support import cosines
 

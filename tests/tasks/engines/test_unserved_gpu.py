@@ -10,8 +10,8 @@ import pytest
 from artifacts.errors import EngineUnavailable
 from tasks.bench import engine_target
 from tasks.engines import backend_for, tensorrt
+from tasks.engines.available import require_target
 from tasks.engines.tensorrt import TensorRtRtx
-from tasks.pipeline import engine_build
 from tasks.runtime import load_encoder
 
 LINE = (
@@ -31,12 +31,12 @@ def hopper(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_optimize_and_its_evaluation() -> None:
     """Evaluation, latency and comparisons take the reason why a target cannot run from its backend."""
     with pytest.raises(EngineUnavailable) as caught:
-        engine_build.require_target("trtrtx", "fp16", "fp8")
+        require_target("trtrtx", "fp16", "fp8")
     assert caught.value.what == f"target trtrtx cannot be built here: {LINE}"
     assert backend_for("trtrtx").why_not_run("trtrtx") == LINE
     assert backend_for("trtrtx-sm89").why_not_run("trtrtx-sm89") == LINE
-    engine_build.require_target("trtrtx-sm89", "fp16", "fp8")  # ahead of time for another machine
-    engine_build.require_target("tensorrt", "fp16", "fp8")
+    require_target("trtrtx-sm89", "fp16", "fp8")  # ahead of time for another machine
+    require_target("tensorrt", "fp16", "fp8")
 
 
 def test_the_bench() -> None:

@@ -15,8 +15,9 @@ from artifacts.store.store import Store
 from tasks.demo import SNAPSHOT
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines import tensorrt as backend_module
+from tasks.engines.available import require_target
 from tasks.pipeline import engine_build
-from tasks.pipeline.engine_build import build, builds_at_once, require_target
+from tasks.pipeline.engine_build import build, builds_at_once
 
 PROFILE = BatchProfile(min=1, opt=2, max=4)
 

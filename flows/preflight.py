@@ -1,0 +1,58 @@
+"""What can be known to be wrong before anything starts: told in a second, where a run would need ten to begin."""
+
+from __future__ import annotations
+
+from artifacts.errors import ConfigError
+from artifacts.store.store import look_into
+from flows.parameters import OptimizeParameters
+from tasks.checkpoints.describing import describe
+from tasks.checkpoints.hub_name import typed_name
+from tasks.checkpoints.locating import locate_here
+from tasks.checkpoints.snapshot import AMAX_FILE
+from tasks.data.opened import opened
+from tasks.engines.available import require_target
+from tasks.quantizing.recipe import load_recipe
+
+
+def check_inputs(parameters: OptimizeParameters) -> None:
+    """Look at targets, recipe, model, store and data as the run will. Data sets that are opened here stay open for it.
+
+    What is on the hub is left to the run. An empty store is made if there is none.
+
+    Raises:
+        UnknownTarget, EngineUnavailable, Fp8Unavailable, UnknownRecipe, CheckpointNotFound: as the run would.
+        NotAStore, StoreReadOnly, UnsupportedFileSystem, DataNotFound, DataError, ConfigError: as the run would.
+    """
+    for target in parameters.targets:
+        require_target(target, *parameters.precisions)
+    fp8 = "fp8" in parameters.precisions
+    if fp8:
+        load_recipe(parameters.recipe)
+    model = typed_name(parameters.model)
+    folder = locate_here(model, parameters.revision)
+    if folder is not None:
+        describe(folder, parameters.chosen_size)
+    evaluation, count = parameters.evaluation.source_and_count(demo=model == "demo")
+    opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns)
+    calibration = parameters.calibration
+    calibrated = folder is not None and (folder / AMAX_FILE).exists()
+    if fp8 and calibration.source is not None and not calibrated:
+        opened(calibration.source, "calibration", calibration.sample_count, columns=calibration.columns)
+    elif fp8 and folder is not None and model != "demo" and not calibrated:
+        raise no_calibration_data(model)
+    look_into(parameters.store, writable=True)
+
+
+def no_calibration_data(model: str) -> ConfigError:
+    """The error about a model that has to be calibrated, and there is no data for it."""
+    return ConfigError(
+        f"no calibration data for {model}",
+        expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
+        fix="give --calibration: a folder with captions.csv or class folders, datasets:NAME, wds:NAME, or digits",
+    )
+
+
+def plan_line(parameters: OptimizeParameters) -> str:
+    """What is going to be done, in a line."""
+    made = f"{' and '.join(parameters.precisions)} for {', '.join(parameters.targets)}"
+    return f"optimize {parameters.model}: {made}, into {parameters.store}"
