@@ -17,6 +17,7 @@ from pydantic import Field
 from artifacts.copies.opening import open_store
 from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
 from artifacts.keeping import history
+from artifacts.keeping.automatic_promotion import why_not
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
 from artifacts.prefect_forms import FormModel
@@ -224,21 +225,28 @@ class _Night:
         report_regressions(release, alarms)
         if not judged:
             self.plans.remember_judged(release.identity)
-        promoted = variant.promote is not None and self._promote(release, variant.promote)
-        return Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
+        held = "" if variant.promote is None else self._promote(variant, variant.promote, release, production)
+        promoted = held is None
+        outcome = Outcome.of(variant.name, release, production, changed=changed, promoted=promoted, alarms=alarms)
+        return outcome.model_copy(update={"held": held or ""})
 
-    def _promote(self, release: Manifest, alias: str) -> bool:
-        """Whether the alias was moved: all gates passed, and it has not pointed here before (and been rolled back)."""
-        if not release.gates or any(result.status != "passed" for result in release.gates):
-            return False
+    def _promote(self, variant: Variant, alias: str, release: Manifest, production: Manifest | None) -> str | None:
+        """Move the alias, unless it has pointed to the release before (and been rolled back); None if it was moved, and
+        else why it was not: nothing to say where it points there already."""
         try:
             entries = aliases.history(self.store.root, release.model, alias)
         except AliasNotFound:
             entries = []
+        if entries and entries[-1].version == release.version:
+            return ""
         if any(entry.version == release.version for entry in entries):
-            return False
+            return f"{alias} has pointed to it before"
+        reason = why_not(release, production, variant.max_drop_against_production)
+        if reason is not None:
+            return reason
         seen = entries[-1].number if entries else 0
-        return promote(self.store, release.ref, alias, why="nightly: all gates passed", seen=seen).moved
+        why = "nightly: all gates passed, and no worse than what it pointed to"
+        return None if promote(self.store, release.ref, alias, why=why, seen=seen).moved else ""
 
 
 def _failure(variant: Variant, error: Exception) -> Outcome:

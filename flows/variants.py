@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 from zoneinfo import available_timezones
 
 from pydantic import Field, ValidationError, field_validator
 
 from artifacts.errors import ClipsmithError, ConfigError
+from artifacts.keeping.automatic_promotion import MAX_DROP
 from artifacts.models import Strict
 from artifacts.names import AliasName
 from flows.parameters import OptimizeParameters, problems, read_config
@@ -65,12 +67,15 @@ class Schedule(Strict):
 class Variant(Strict):
     """One model that is made again whenever something it depends on has changed.
 
-    `promote` is the alias that is moved to a new release whose gates all pass; None leaves that to people.
+    `promote` is the alias that is moved to a new release; None leaves that to people. It is moved by itself only to a
+    release whose gates all pass, one on accuracy among them, whose FP32 is above chance, and whose FP8 has at most
+    `max_drop_against_production` less of top-1 or recall@1 than the release that it points to, on the same samples.
     """
 
     name: str
     schedule: Schedule = Schedule()
     promote: AliasName | None = None
+    max_drop_against_production: Annotated[float, Field(ge=0, le=1)] | None = MAX_DROP
     parameters: OptimizeParameters = Field(default=OptimizeParameters())
 
 

@@ -23,7 +23,7 @@ _LONGEST = 300  # characters of an error in the table
 class Outcome(Frozen):
     """What became of one variant; figures are those of its release, and of the one in production before.
 
-    `why` says why it was made in this night, and is empty where it was not.
+    `why` says why it was made in this night, and is empty where it was not; `held` why its alias was not moved to it.
     """
 
     variant: str
@@ -35,6 +35,7 @@ class Outcome(Frozen):
     before: dict[str, float] = Field(default_factory=dict)
     alarms: tuple[str, ...] = ()
     why: str = ""
+    held: str = ""
 
     @classmethod
     def failed(cls, variant: str, error: str) -> Outcome:
@@ -74,7 +75,8 @@ class Outcome(Frozen):
         if self.error is not None:
             return self.error
         words = f"{self.release} {self.result}" + (f"; why it was made: {self.why}" if self.why else "")
-        return "; ".join([words, *self.alarms])
+        held = [f"not promoted: {self.held}"] if self.held else []
+        return "; ".join([words, *held, *self.alarms])
 
 
 def _figures(release: Manifest) -> dict[str, float]:
@@ -95,6 +97,7 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "speedup": given(now.get("speedup"), "{:.2f}x", "not measured"),
         "production": outcome.production or "none",
         "accuracy against production": "" if gain is None else points(gain, 2),
+        "not promoted because": outcome.held,
         "regressions": "; ".join(outcome.alarms) or "none",
         "made because": outcome.why,
         "remark": (outcome.error or "")[:_LONGEST],

@@ -14,7 +14,7 @@ import pytest
 
 from artifacts.errors import ConfigError, VariantsFailed
 from artifacts.keeping.promotion import promote
-from artifacts.manifest import GateResult
+from artifacts.manifest import GateResult, Row
 from artifacts.refs import digest_json
 from artifacts.release.regression import Finding
 from artifacts.store import aliases
@@ -25,9 +25,13 @@ from flows.parameters import OptimizeParameters
 from flows.variants import BadVariant, Variant
 from tasks.pipeline.publish import Published
 from tasks.prefect_ui.nightly_summary import Outcome
+from tests.artifacts.conftest import make_row
 from tests.artifacts.support import add, digest, graph, make_release, place
 
 PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)
+ACCURATE = GateResult(name="max_top1_drop", status="passed", max=0.01, value=0.0)
+ABOVE_CHANCE = GateResult(name="above_chance", status="passed", min=0.0, value=0.5)
+MAY = (PASSED, ACCURATE, ABOVE_CHANCE)
 UNDECIDED = GateResult(name="max_top1_drop", status="undecided", max=0.01, value=0.009, low=0.001, high=0.02)
 FAILED = GateResult(name="max_size_ratio", status="failed", max=0.98, value=1.2)
 MISSING = GateResult(name="min_speedup", status="not measured", min=1.2)
@@ -37,6 +41,16 @@ def content(model: str, **changes: Any) -> Any:
     """What decides the release of a variant of this model."""
     names = {"calibration": None, "evaluation": "1", "recipe": None, "settings": {}, "steps": {}, "clipsmith": "0.1.0"}
     return {"source": {"model": "a", "digest": model}} | names | changes
+
+
+def accuracy(top1: float) -> tuple[Row, ...]:
+    """FP8's accuracy, with what the gates say."""
+    values = {("top1", "fp8"): top1, ("top1_difference", "fp8"): 0.0, ("top1_over_chance", "fp32"): 0.5}
+    about = {"encoder": "both", "target": "onnxruntime", "reference": "fp32", "samples": 64}
+    return tuple(
+        make_row("accuracy", **about, precision=precision, metric=metric, value=value)
+        for (metric, precision), value in values.items()
+    )
 
 
 class Night:
@@ -57,11 +71,11 @@ class Night:
         self.contents: dict[str, Any] = {}
         self.plans: Any = None
 
-    def release(self, text: str, *gates: GateResult, model: str = "a") -> Published:
+    def release(self, text: str, *gates: GateResult, model: str = "a", top1: float = 0.75) -> Published:
         """A new release of its own content."""
-        manifest, new = make_release(
-            self.store, model, digest(text), gates=gates or (PASSED,), **graph(self.store, text.encode())
-        )
+        changes = graph(self.store, text.encode())
+        changes["tables"] |= {"accuracy": accuracy(top1)}
+        manifest, new = make_release(self.store, model, digest(text), gates=gates or MAY, **changes)
         return Published(ref=manifest.ref, identity=manifest.identity, store=str(self.store.root), new=new)
 
     def variant(self, name: str, make: Callable[[], Published | None], promote: str | None = None) -> None:
@@ -139,11 +153,11 @@ def points_to(night: Night, alias: str = "production") -> list[str]:
 @pytest.mark.parametrize(
     ("gates", "result"),
     [
-        ((PASSED,), "promoted"),
-        ((PASSED, PASSED), "promoted"),
-        ((PASSED, UNDECIDED), "released"),
-        ((PASSED, MISSING), "rejected"),
-        ((PASSED, FAILED), "rejected"),
+        (MAY, "promoted"),
+        ((PASSED,), "released"),
+        ((*MAY, UNDECIDED), "released"),
+        ((*MAY, MISSING), "rejected"),
+        ((*MAY, FAILED), "rejected"),
     ],
     ids=lambda value: "+".join(gate.status for gate in value) if isinstance(value, tuple) else "",
 )
@@ -174,6 +188,24 @@ def test_a_release_that_was_held_to_no_gate_is_not_promoted(night: Night) -> Non
     assert points_to(night) == []
 
 
+def test_what_is_worse_than_production_is_told_and_left_to_a_person(night: Night) -> None:
+    promote(night.store, night.release("old").ref, "production")
+    worse = night.release("new", top1=0.70)
+    night.variant("v", lambda: worse, promote="production")
+    why = "top1 on onnxruntime is \N{MINUS SIGN}5.00 points against a@1"
+    outcome = night.run()["v"]
+    assert (outcome.result, outcome.held) == ("released", why)
+    assert f"; not promoted: {why}" in outcome.sentence()
+    assert points_to(night) == ["a@1"]
+    (variant,) = night.variants
+    assert isinstance(variant, Variant)
+    night.variants = [variant.model_copy(update={"max_drop_against_production": 0.06})]
+    night.summary.clear()
+    outcome = night.run()["v"]
+    assert (outcome.result, outcome.held) == ("promoted", "")
+    assert points_to(night) == ["a@1", "a@2"]
+
+
 def test_without_promote_in_its_file_a_variant_moves_nothing(night: Night) -> None:
     night.variant("v", lambda: night.release("new"))
     assert night.run()["v"].result == "released"
@@ -185,7 +217,8 @@ def test_what_was_rolled_back_is_not_promoted_again(night: Night) -> None:
     for ref in (old.ref, new.ref, old.ref):
         promote(night.store, ref, "production")
     night.variant_that_is_known("v", new, promote="production")
-    assert night.run()["v"].result == "unchanged"
+    outcome = night.run()["v"]
+    assert (outcome.result, outcome.held) == ("unchanged", "production has pointed to it before")
     assert points_to(night) == ["a@1", "a@2", "a@1"]
 
 

@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 
+from artifacts.errors import AliasNotFound
 from artifacts.store.store import Store
 from tests.system.servers import SMALL, Up, read_run, run_log, trigger, wait_for
 
@@ -78,7 +79,11 @@ def test_nights_make_what_has_changed_and_skip_the_rest(running: Up, variants: P
     assert name == "Failed", run_log(running.api_url, run)
     assert "1 of 2 variants failed: missing" in message
     store = Store.open(running.environment["CLIPSMITH_STORE"], writable=False)
-    assert store.find(f"{MODEL}:production").ref == f"{MODEL}@1", "the good one was made, and its gates passed"
+    assert store.find(f"{MODEL}@1").gates, "the good one was made"
+    with pytest.raises(AliasNotFound):
+        store.find(f"{MODEL}:production")
+    (good,) = [row for row in summary(running.api_url, run) if row["variant"] == "demo"]
+    assert good["not promoted because"].startswith("no gate on accuracy is set")
     made = runs_of(running.api_url, "optimize") - before
     assert len(made) == 1, "what cannot even be resolved starts no run"
 
