@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+from artifacts.errors import ConfigError
 from deployments.commands import panels
 from deployments.server.environment import prepare_prefect
+from flows.variants import variants_folder
 
 app = typer.Typer()
+
+
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="Replace the nightly schedule of a running server without being asked.")
+]
+
+
+def _ask(lines: list[str]) -> None:
+    """Whether the running server's nightly schedule may become another.
+
+    Raises:
+        ConfigError: it may not, or there is nobody to ask.
+    """
+    changes = "\n".join(f"    {line}" for line in lines)
+    if sys.stdin.isatty():
+        typer.echo(f"this replaces the nightly schedule of the running server:\n{changes}", err=True)
+        if typer.confirm("replace it?", err=True):
+            return
+    raise ConfigError(
+        f"the nightly schedule of the running server would be replaced; nothing was changed\n{changes}",
+        where=variants_folder(),
+        expected="the folder of variants that the server was started with",
+        fix="set CLIPSMITH_VARIANTS as it was there, or give --yes",
+    )
 
 
 @app.command(rich_help_panel=panels.RUN)
@@ -19,11 +46,12 @@ def up(
         bool,
         typer.Option("--no-auth", help="Ask nobody for a password: any user of the machine can run code as you."),
     ] = False,
+    yes: YesOption = False,
 ) -> None:
     """Start a Prefect server with every flow, schedule and automation, and a worker. Ctrl-C ends them all."""
     from deployments.server.up import up as start_everything
 
-    start_everything(port, auth=not no_auth)
+    start_everything(port, auth=not no_auth, replace=None if yes else _ask)
 
 
 @app.command(rich_help_panel=panels.RUN)
@@ -31,6 +59,7 @@ def deploy(
     pool: Annotated[
         str, typer.Option(help="Name of the work pool. Where there is none, deploy makes one of processes.")
     ] = "clipsmith",
+    yes: YesOption = False,
 ) -> None:
     """Create or update pool, deployments, schedules and automations on the server of $PREFECT_API_URL, or of `up`."""
     prepare_prefect()
@@ -38,4 +67,4 @@ def deploy(
     from deployments.server.apply import apply_all, require_server
 
     url = require_server()
-    show_fleet.print_deployed(url, pool, apply_all(pool))
+    show_fleet.print_deployed(url, pool, apply_all(pool, replace=None if yes else _ask))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from deployments.server.definitions import POOL, apply_definitions, read_definitions
+from deployments.server.definitions import POOL, apply_definitions, read_definitions, replaced_nights
 from deployments.server.home_lock import home_lock
 from deployments.server.own_server import use_up
 from deployments.server.prefect_settings import load_settings, require_api, require_home
+
+Replace = Callable[[list[str]], None]
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,15 @@ class Applied:
     automations: tuple[str, ...]
 
 
-def apply_all(pool: str = POOL) -> Applied:
-    """Create or update all of it on the server of the current settings; again is harmless."""
+def apply_all(pool: str = POOL, *, replace: Replace | None = None) -> Applied:
+    """Create or update all of it on the server of the current settings; again is harmless.
+
+    `replace` is asked before a nightly schedule that is there becomes another, and given what would change, a line
+    each.
+
+    Raises:
+        What `replace` raises: nothing was changed.
+    """
     from prefect.client.orchestration import get_client
 
     from deployments.server import result_storage
@@ -27,6 +37,8 @@ def apply_all(pool: str = POOL) -> Applied:
 
     # Two that find no automation of a name at the same moment would both create it.
     with home_lock("apply"), get_client(sync_client=True) as client:
+        if replace is not None and (lines := replaced_nights(client)):
+            replace(lines)
         environment = result_storage.apply(client)
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool, environment=environment)),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError
-from deployments.server.schedules import CronLine, existing_schedules, merged, variant_schedules
+from deployments.server.schedules import CronLine, existing_schedules, merged, replaced, variant_schedules
 from flows.variants import read_variants, variants_folder
 
 if TYPE_CHECKING:
@@ -109,6 +109,12 @@ def _schedules(definition: Definition) -> list[CronLine]:
     if definition.name != NIGHTLY:
         return definition.schedules
     return variant_schedules(read_variants(variants_folder()))
+
+
+def replaced_nights(client: SyncPrefectClient) -> list[str]:
+    """What of the server's nightly schedule would be another, a line each: see `schedules.replaced`."""
+    (nightly,) = [definition for definition in read_definitions().deployments if definition.name == NIGHTLY]
+    return replaced(_schedules(nightly), existing_schedules(client, f"{NIGHTLY}/{NIGHTLY}"))
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:

@@ -53,6 +53,30 @@ def existing_schedules(client: SyncPrefectClient, deployment: str) -> list[Deplo
         return []
 
 
+def replaced(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -> list[str]:
+    """What of our schedules that are there becomes another, a line each: the time, and which variants are due at it.
+
+    Nothing where there are none of ours yet.
+    """
+    from prefect.client.schemas.schedules import CronSchedule
+
+    have = {
+        f"{schedule.schedule.cron} {schedule.schedule.timezone or 'UTC'}": _names(schedule.parameters)
+        for schedule in existing
+        if (schedule.slug or "").startswith(PREFIX) and isinstance(schedule.schedule, CronSchedule)
+    }
+    want = {f"{line.cron} {line.timezone}": _names(line.parameters) for line in ours}
+    return [
+        f"{time}: {have.get(time, 'nothing')} -> {want.get(time, 'nothing')}"
+        for time in sorted(have.keys() | want.keys())
+        if have and have.get(time) != want.get(time)
+    ]
+
+
+def _names(parameters: dict[str, Any]) -> str:
+    return ", ".join(parameters.get("parameters", {}).get("variants", ())) or "all variants"
+
+
 def merged(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -> list[DeploymentScheduleCreate]:
     """Our schedules as they are now, still paused where somebody has paused them, and the schedules of people."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate

@@ -22,7 +22,7 @@ from typing import TextIO
 
 from artifacts.errors import AlreadyUp, ApiNotReady, PortTaken, ProcessDied
 from deployments.server import show_fleet
-from deployments.server.apply import apply_all, load_flows
+from deployments.server.apply import Replace, apply_all, load_flows
 from deployments.server.child_process import end, server_problem
 from deployments.server.definitions import POOL
 from deployments.server.descendants import adopt_orphans, kill_descendants
@@ -70,9 +70,10 @@ def address(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
-def up(port: int, *, auth: bool = True) -> None:
+def up(port: int, *, auth: bool = True, replace: Replace | None = None) -> None:
     """Start everything, print where it is once a run can start, and stay until Ctrl-C or SIGTERM. When that is running
-    here already, only apply the definitions again. Without `auth` it asks nobody for a password.
+    here already, only apply the definitions again, and ask `replace` before its nightly schedule becomes another.
+    Without `auth` it asks nobody for a password.
 
     Raises:
         ConfigError: what the environment or Prefect was told cannot be.
@@ -87,7 +88,7 @@ def up(port: int, *, auth: bool = True) -> None:
         if running:
             _join(port)
             require_api(load_settings())  # it may have another password
-            apply_all()
+            apply_all(replace=replace)
             show_fleet.print_up(where, again=True)
             return
         with _listen(port) as listener, _stopped_by_signals():

@@ -141,9 +141,31 @@ def a_second_one_says_so_applies_everything_again_and_starts_nothing(running: Up
     assert after == before
     assert set(marked(running.mark)) == processes
 
+    what_another_shell_would_replace_is_shown_and_stays(running)
     elsewhere = command("up", "--port", free_port(), environment=running.environment)
     assert (elsewhere.code, elsewhere.err.split(":")[0]) == (1, "AlreadyUp")
     assert str(running.port) in elsewhere.err
+
+
+def what_another_shell_would_replace_is_shown_and_stays(running: Up) -> None:
+    (running.log.parent / "others").mkdir()
+    (running.log.parent / "others" / "other.yaml").write_text("parameters: {model: demo}\n")
+    others = running.environment | running.mark | {"CLIPSMITH_VARIANTS": str(running.log.parent / "others")}
+    before = nights(running.api_url)
+    for arguments in (("up", "--port", running.port), ("deploy",)):
+        refused = command(*arguments, environment=others)
+        assert (refused.code, refused.err.split(":")[0]) == (2, "ConfigError"), refused.err
+        assert "0 2 * * * UTC: demo -> other" in refused.err
+        assert nights(running.api_url) == before == [["demo"]]
+    assert command("deploy", "--yes", environment=others).code == 0
+    assert nights(running.api_url) == [["other"]]
+
+
+def nights(api_url: str) -> list[list[str]]:
+    """The variants of each schedule of the nightly run."""
+    with SyncPrefectClient(api_url) as client:
+        schedules = client.read_deployment_by_name("nightly/nightly").schedules
+    return [schedule.parameters["parameters"]["variants"] for schedule in schedules]
 
 
 def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,7 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from artifacts.errors import ConfigError
 from deployments.server.automations import HEARTBEAT_S, MISSED
 from deployments.server.definitions import PREFECT_FILE, Definition, form, read_definitions
-from deployments.server.schedules import CronLine, merged, variant_schedules
+from deployments.server.schedules import CronLine, merged, replaced, variant_schedules
 from flows.defaults import default_store
 from flows.variants import BadVariant, Schedule, Variant
 
@@ -141,3 +142,32 @@ def test_variants_that_are_due_at_the_same_time_share_a_schedule() -> None:
     assert len(set(slugs)) == 3
     assert all(slug.startswith("clipsmith-") for slug in slugs)
     assert slugs == [line.slug for line in variant_schedules(due)]
+
+
+def ours(cron: str, *names: str, timezone: str = "UTC") -> CronLine:
+    return CronLine(slug=f"clipsmith-{cron}", cron=cron, timezone=timezone, parameters=due(*names))
+
+
+def due(*names: str) -> dict[str, Any]:
+    return {"parameters": {"variants": list(names)}}
+
+
+def there(cron: str, *names: str, slug: str | None = None, timezone: str | None = "UTC") -> DeploymentSchedule:
+    schedule = CronSchedule(cron=cron, timezone=timezone)
+    slug = slug or f"clipsmith-{cron}"
+    return DeploymentSchedule(id=uuid4(), deployment_id=uuid4(), schedule=schedule, slug=slug, parameters=due(*names))
+
+
+def test_what_of_the_nights_would_be_replaced() -> None:
+    at_two, at_three = "0 2 * * *", "0 3 * * *"
+    assert replaced([ours(at_two, "a")], []) == [], "a new server"
+    assert replaced([ours(at_two, "a")], [there(at_three, "mine", slug="mine")]) == [], "one of a person"
+    assert replaced([ours(at_two, "a", "b")], [there(at_two, "a", "b", timezone=None)]) == []
+    assert replaced([ours(at_two, "demo")], [there(at_two, "a"), there(at_three, "b", "c")]) == [
+        "0 2 * * * UTC: a -> demo",
+        "0 3 * * * UTC: b, c -> nothing",
+    ]
+    assert replaced([ours(at_two, timezone="Europe/Berlin")], [there(at_two)]) == [
+        "0 2 * * * Europe/Berlin: nothing -> all variants",
+        "0 2 * * * UTC: all variants -> nothing",
+    ]
