@@ -155,8 +155,8 @@ def what_another_shell_would_replace_is_shown_and_stays(running: Up) -> None:
     for arguments in (("up", "--port", running.port), ("deploy",)):
         refused = command(*arguments, environment=others)
         assert (refused.code, refused.err.split(":")[0]) == (2, "ConfigError"), refused.err
-        assert "0 2 * * * UTC: demo -> other" in refused.err
-        assert nights(running.api_url) == before == [["demo"]]
+        assert "    0 2 * * * UTC: nothing -> other" in refused.err
+        assert nights(running.api_url) == before
     assert command("deploy", "--yes", environment=others).code == 0
     assert nights(running.api_url) == [["other"]]
 
