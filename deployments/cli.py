@@ -44,6 +44,7 @@ from deployments.commands.options import (
     print_json,
 )
 from deployments.printing import show
+from deployments.printing.console import stderr
 from deployments.server.environment import prepare_prefect
 
 _UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
@@ -155,10 +156,10 @@ def optimize(
             _put(values, path, value)
     parameters = parse_parameters(values, where=config or "command line")
     from deployments.server.run_optimize import run_optimize
-    from flows.preflight import check_inputs, plan_line
+    from flows.preflight import check_ahead, plan_line
 
-    typer.echo(visible(plan_line(parameters)), err=True)
-    check_inputs(parameters)
+    stderr().say(plan_line(parameters))
+    check_ahead(parameters)
 
     rejection: GateFailed | None = None
     try:

@@ -14,7 +14,7 @@ from tasks.engines.available import require_target
 from tasks.quantizing.recipe import load_recipe
 
 
-def check_inputs(parameters: OptimizeParameters) -> None:
+def check_ahead(parameters: OptimizeParameters) -> None:
     """Look at targets, recipe, model, store and data as the run will. Data sets that are opened here stay open for it.
 
     What is on the hub is left to the run. An empty store is made if there is none.

@@ -226,7 +226,8 @@ def test_help_is_printed_without_heavy_packages() -> None:
 def test_no_module_loads_heavy_packages_when_imported() -> None:
     # These subclass classes of Polygraphy, torch and ModelOpt, or register operators with torch, and are themselves
     # imported inside functions.
-    lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "activation_histogram")}
+    lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "observers")}
+    lazy |= {"tasks.quantizing.activation_histogram"}
     lazy |= {f"tasks.torch_fp8.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels", "rounding_kernel")}
     lazy |= {"tasks.engines.graph_executor", "tasks.evaluation.judge"}
     lazy |= {f"tasks.clip.{name}" for name in ("patch_grid", "pooling")}

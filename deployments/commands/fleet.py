@@ -9,8 +9,8 @@ import typer
 
 from artifacts.errors import ConfigError
 from deployments.commands import panels
+from deployments.printing.console import stderr
 from deployments.server.environment import prepare_prefect
-from flows.variants import variants_folder
 
 app = typer.Typer()
 
@@ -26,9 +26,11 @@ def _ask(lines: list[str]) -> None:
     Raises:
         ConfigError: it may not, or there is nobody to ask.
     """
+    from flows.variants import variants_folder
+
     changes = "\n".join(f"    {line}" for line in lines)
     if sys.stdin.isatty():
-        typer.echo(f"this replaces the nightly schedule of the running server:\n{changes}", err=True)
+        stderr().print(f"this replaces the nightly schedule of the running server:\n{changes}")
         if typer.confirm("replace it?", err=True):
             return
     raise ConfigError(

@@ -11,9 +11,10 @@ from artifacts.errors import CheckpointNotFound, CheckpointUnreachable
 from tasks.checkpoints.hub_retries import is_transient, patiently
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE
 from tasks.clip.processors import TOKENIZER_FILES
-from tasks.demo import SNAPSHOT as DEMO
 from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout
 
+DEMO = Path(__file__).parents[1] / "demo" / "snapshot"
+"""`tasks.demo.SNAPSHOT`, whose room makes it of data and so comes after this one."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 BESIDES_WEIGHTS = (*CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, INDEX)

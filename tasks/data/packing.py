@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Packing:
@@ -15,6 +16,8 @@ class Packing:
     """
 
     def __init__(self, table: NDArray[np.float32] | None) -> None:
+        import numpy as np
+
         # without it, or where the bytes cannot be told from each other, pixel values stay as they are
         usable = table is not None and np.isfinite(table).all() and (table[:, 0] != table[:, -1]).all()
         self._table = table if usable else None
@@ -22,6 +25,8 @@ class Packing:
     def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         """The bytes, uint8, that the table makes these pixels (3, H, W) of, bit for bit; the pixels if there are
         none."""
+        import numpy as np
+
         if self._table is None:
             return pixels
         low, high = self._table[:, :1, None], self._table[:, -1:, None]
@@ -31,6 +36,8 @@ class Packing:
 
     def unpacked(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """The pixels (3, H, W) as they were."""
+        import numpy as np
+
         if self._table is None or pixels.dtype != np.uint8:
             return pixels
         return np.stack([row.take(channel) for row, channel in zip(self._table, pixels, strict=True)])

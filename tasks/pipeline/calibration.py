@@ -18,7 +18,7 @@ from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.data.pinned import DataRef
 from tasks.families import family_named
 from tasks.pipeline.kept import keep
-from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, parts, torch_device
+from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, parts, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
     insert_quantizers,
@@ -79,16 +79,6 @@ class Calibration(StepOutput):
             return made
         share = self.throughput / self.bare_throughput
         return f"{made}, {share:.0%} of the bare forward loop's {self.bare_throughput:,.1f}"
-
-
-def calibration_device() -> str:
-    """What calibration runs on here: the GPU's name where PyTorch can use one, otherwise `cpu`.
-
-    For the cache key: a GPU sums in another order, so an amax may differ in its last digits.
-    """
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def calibrate(

@@ -23,9 +23,8 @@ from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.evaluation.metrics import cosine, snr_db
 from tasks.families import family_named
-from tasks.pipeline.calibration import calibration_device
 from tasks.pipeline.kept import keep
-from tasks.quantizing.calibration_feed import Inputs, feed, full_precision, torch_device
+from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, torch_device
 from tasks.quantizing.modelopt import (
     PACKAGES,
     activation_quantizers,

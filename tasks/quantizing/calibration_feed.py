@@ -30,6 +30,16 @@ def torch_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def calibration_device() -> str:
+    """What calibration runs on here: the GPU's name where PyTorch can use one, otherwise `cpu`.
+
+    For the cache key: a GPU sums in another order, so an amax may differ in its last digits.
+    """
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """No TF32, which has 10 bits of mantissa: PyTorch allows it in convolutions by default, and users in products."""

@@ -23,12 +23,12 @@ from artifacts.errors import (
 )
 from artifacts.exit_codes import ExitCode
 from flows.parameters import parse_parameters
-from flows.preflight import check_inputs, plan_line
+from flows.preflight import check_ahead, plan_line
 from tasks.data import opened as opening
 
 
 def check(**values: Any) -> None:
-    check_inputs(parse_parameters(values, where="test"))
+    check_ahead(parse_parameters(values, where="test"))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from tasks.data import open_dataset
 from tasks.data.batches import Batch, stream_batches
 from tasks.data.pinned import pin_data
 from tasks.pipeline import calibration as calibrating
-from tasks.pipeline.calibration import MAX_POINTS, Calibration, calibrate, calibration_device
+from tasks.pipeline.calibration import MAX_POINTS, Calibration, calibrate
 from tasks.quantizing import calibration_feed as feeding
+from tasks.quantizing.calibration_feed import calibration_device
 from tasks.quantizing.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("in_store")
