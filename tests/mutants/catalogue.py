@@ -484,7 +484,7 @@ MUTANTS = (
         symbol="automatic_promotion:why_not",
         text="if not names.intersection(ACCURACY_GATES):",
         replacement="if not names:",
-        tests=("test_night_outcomes.py::test_an_alias_moves_only_when_every_gate_passed",),
+        tests=("test_automatic_promotion.py",),
         why="The night puts a model at chance into production, because its files were smaller.",
     ),
     Mutant(
@@ -502,14 +502,6 @@ MUTANTS = (
         replacement="most",
         tests=("test_observers.py",),
         why="FP8's scales are too small wherever activations are mostly negative, and clip them.",
-    ),
-    Mutant(
-        name="decoders-hold-each-other",
-        symbol="decoders:main",
-        text="if other is not connection:",
-        replacement="if other is None:",
-        tests=("test_decoders.py",),
-        why="A run waits for ever for a picture whose process has died.",
     ),
     # --- deployments -------------------------------------------------------------------------------------------------
     Mutant(
