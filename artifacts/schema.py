@@ -215,7 +215,7 @@ _STAGES = Table(
         Column("peak_rss_mb", "float", "most resident memory of the process that ran it", "MiB", nullable=True),
         Column("device", "str", "what computed: a GPU, or cpu; builders use what they find", nullable=True, late=True),
         Column("samples_per_s", "float", "samples that went through it in a second", "1/s", nullable=True, late=True),
-        Column("waited", "float", "of that time, in which it waited for samples", "fraction", nullable=True, late=True),
+        Column("waited", "float", "share of that time spent waiting for them", "fraction", nullable=True, late=True),
     ),
 )
 

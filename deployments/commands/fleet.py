@@ -21,7 +21,7 @@ YesOption = Annotated[
 
 
 def _ask(lines: list[str]) -> None:
-    """Whether the running server's nightly schedule may become another.
+    """Ask whether the running server's nightly schedule may become another.
 
     Raises:
         ConfigError: it may not, or there is nobody to ask.
