@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -98,7 +99,10 @@ def test_no_secret_leaves_the_environment(small_clip: Path, tmp_path: Path) -> N
     done = optimize("success")
     assert done.code == 0, done.err
     assert run("export", "export", "small@1", seen / "export", "--store", seen / "store").code == 0
-    assert "DataNotFound" in optimize("failure", calibration__source=str(tmp_path / "none")).err
+    assert "DataNotFound" in optimize("refusal", calibration__source=str(tmp_path / "none")).err
+    broken = Path(shutil.copytree(small_clip, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(bytes(100))
+    assert "BadWeights" in optimize("failure", model=str(broken)).err
     for name in ("model", "calibration__source", "evaluation__source", "recipe"):
         refused = optimize(name, **{name: f"https://user:{TYPED}@example.invalid/m"})
         assert (refused.code, "holds a password" in refused.err) == (2, True)

@@ -90,6 +90,7 @@ def test_what_one_host_has_made_the_other_finds(tmp_path: Path) -> None:
                 "PREFECT_HOME": str(other / "prefect"),
                 "PREFECT_LOCAL_STORAGE_PATH": str(other / "results"),
                 "CLIPSMITH_STORE": str(other / "store"),
+                "CLIPSMITH_VARIANTS": running.environment["CLIPSMITH_VARIANTS"],
             }
             _, first = optimize(running)
             assert "Cached" not in first.values()

@@ -7,6 +7,7 @@ this machine's. Each guard is tried without the others where a page can do that.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -155,16 +156,18 @@ def test_a_person_logs_in_once(running: Up, album: Album) -> None:
         assert "/login" not in page.url
 
 
-def test_commands_find_the_server_and_its_password(running: Up) -> None:
+def test_commands_find_the_server_and_its_password(running: Up, small_clip: Path, tmp_path: Path) -> None:
     """With nothing typed but where the home is."""
     typed = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
     environment = {name: value for name, value in running.environment.items() if name not in typed}
-    deployed = run_clipsmith("deploy", **environment)
+    deployed = run_clipsmith("deploy", "--yes", **environment)
     assert deployed.code == 0, deployed.err
     assert f"{running.ui_url}/api" in deployed.out and running.password not in deployed.out
     with SyncPrefectClient(running.api_url) as client:
         before = {run.id for run in client.read_flow_runs()}
-        done = run_clipsmith("optimize", "/no/such/model", **environment)
-        assert done.code == 2, done.err
+        model = Path(shutil.copytree(small_clip, tmp_path / "model"))
+        (model / "model.safetensors").write_bytes(bytes(100))
+        done = run_clipsmith("optimize", model, "--calibration", "digits", **environment)
+        assert "BadWeights: " in done.err
         (run,) = [run for run in client.read_flow_runs() if run.id not in before]
     assert run.state_name == "Failed"

@@ -205,8 +205,10 @@ def kill_all(mark: dict[str, str]) -> None:
 
 
 def deploy(running: Up, pool: str) -> None:
-    """`clipsmith deploy --pool POOL`, to the server of `up`."""
-    done = run_clipsmith("deploy", "--pool", pool, **(running.environment | {"PREFECT_API_URL": running.api_url}))
+    """`clipsmith deploy --pool POOL`, to the server of `up`, whatever its nights are."""
+    done = run_clipsmith(
+        "deploy", "--yes", "--pool", pool, **(running.environment | {"PREFECT_API_URL": running.api_url})
+    )
     assert done.code == 0, done.err
 
 
