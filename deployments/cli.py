@@ -70,7 +70,6 @@ def _visible_usage_errors() -> Iterator[None]:
         yield
     except _UsageError as error:
         error.message = visible(error.message)
-        last_resort.note_usage(error.format_message())
         raise
 
 

@@ -30,7 +30,6 @@ KEPT = 20
 """How many logs are kept, the newest."""
 INTERRUPTED = 130
 """What shells expect of a command that Ctrl-C has ended; Typer's own way says it, too."""
-_usage: list[str] = []
 _LONGEST = 300  # characters of a message that is none of ours
 _SHOWN = 60  # characters of a path that is too long
 
@@ -48,8 +47,7 @@ def run(command: Callable[[], object]) -> None:
     )
     code: Code = ExitCode.DONE
     try:
-        with _usage_told():
-            command()
+        command()
     except SystemExit as end:
         code = end.code
     except ClipsmithError as error:
@@ -62,22 +60,6 @@ def run(command: Callable[[], object]) -> None:
     if isinstance(sys.stdout, _Output):
         sys.stdout, sys.stderr = before
     sys.exit(code)
-
-
-def note_usage(message: str) -> None:
-    """Note what is wrong with what was typed; Typer tells it, on standard error, and ends the process."""
-    _usage.append(message)
-
-
-@contextmanager
-def _usage_told() -> Iterator[None]:
-    _usage.clear()
-    try:
-        yield
-    except SystemExit:
-        for message in _usage:
-            _print_document("UsageError", message)
-        raise
 
 
 def prepare_streams() -> None:
@@ -172,31 +154,16 @@ def _tell(error: Exception) -> ExitCode:
     message = " ".join(str(error).split())[:_LONGEST]
     log = write_log(error)
     kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
-    line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
     with suppress(OSError):
+        line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
         stderr().say((f"{line}; {kept}", "red"))
-    _print_document(type(error).__name__, line, fix=kept)
     return ExitCode.FAILED
 
 
 def _told(error: ClipsmithError) -> ExitCode:
     with suppress(OSError):
         print_error(error)
-    _print_document(type(error).__name__, error.what, error.where, error.expected, error.fix)
     return error.exit_code
-
-
-def _print_document(
-    kind: str, what: str, where: str | None = None, expected: str | None = None, fix: str | None = None
-) -> None:
-    """Print an error as the document of a command with --json, unless it has printed one."""
-    if "--json" not in sys.argv[1:] or not isinstance(sys.stdout, _Output) or sys.stdout.used:
-        return
-    from deployments.commands.options import print_json
-
-    error = {"class": kind, "what": what, "where": where, "expected": expected, "fix": fix}
-    with suppress(OSError, OutputLost):
-        print_json({"error": error})
 
 
 class _Output:
@@ -204,10 +171,8 @@ class _Output:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.used = False
 
     def write(self, text: str) -> int:
-        self.used = True
         with _output_lost():
             return self._stream.write(text)
 

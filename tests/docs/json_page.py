@@ -28,13 +28,8 @@ _HEAD = """# JSON documents and tables
 <!-- not run by the tests: python -m tests.docs (writes this page, which a test compares) -->
 
 This page is made from the code (`python -m tests.docs.json_page`), and the tests hold printed documents to it. With
-`--json` a command prints one document on standard output and nothing else. Where nothing is said below, a command that
-ends with another [exit code](exit-codes.md) than 0 prints what went wrong, which is on standard error for people, too:
-
-    {"error": {"class": "ReleaseNotFound", "what": "...", "where": "...", "expected": null, "fix": "..."}}
-
-`class` is the error's in `artifacts/errors.py`, `UsageError` for what was typed, or that of an error that nobody
-expected; `what` is always there, the others are null where there is nothing to say. Ctrl-C leaves no document.
+`--json` a command prints one document on standard output and nothing else; errors go to standard error. Where nothing
+is said below, a command that ends with another [exit code](exit-codes.md) than 0 prints no document.
 
 What programs may rely on: every key below is always there unless it says *may be left out*, and has its type, unit and
 meaning; it is null only where that is said. Keys may be added, so pass over those that you do not know; the order of
