@@ -3,11 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# For pip, its isolated build environments included: every version is locked.
-export PIP_CONSTRAINT := constraints.txt
 # Where nothing compiled may be kept, each of hundreds of processes that tests start compiles clipsmith anew.
 export PYTHONDONTWRITEBYTECODE :=
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Every version is locked, in pip's isolated build environments too; tests install other versions elsewhere.
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run up test test-heavy test-thorough bench bench-gpu lint clean
 
