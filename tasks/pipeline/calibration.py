@@ -179,6 +179,7 @@ class _Watch:
         self.seconds = 0.0
         self.used: list[int] = []
         self.curve: list[dict[str, Any]] = []
+        self._kept: list[tuple[int, dict[str, torch.Tensor]]] = []
         self.saturation: dict[str, float] = {}
 
     def run(
@@ -204,6 +205,7 @@ class _Watch:
                 self._record(observers, batch.indices, last)
                 self.faint += batch.faint
                 advance(len(batch.indices))
+        self._read_points()
         self.seconds = time.perf_counter() - start
 
     def _record(self, observers: dict[str, Observer], indices: list[int], last: bool) -> None:
@@ -211,8 +213,12 @@ class _Watch:
         self.seen += len(indices)
         self.used += indices
         if last or self._points() > before:
-            amax = _read(self._running_amax(observers))
-            self.curve += [{"quantizer": name, "samples": self.seen, "amax": value} for name, value in amax.items()]
+            self._kept.append((self.seen, self._running_amax(observers)))
+
+    def _read_points(self) -> None:
+        """At the end: a device that is asked after a batch has nothing to do until the next one comes."""
+        for samples, kept in self._kept:
+            self.curve += [{"quantizer": name, "samples": samples, "amax": amax} for name, amax in _read(kept).items()]
 
     def _points(self) -> int:
         """How many points a curve has by now if every batch is small enough to end at each."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
-from tasks.device.device_turn import device_key, device_turn
+from tasks.device.device_turn import device_key
+from tasks.device.shared_turn import shared_turn
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.available import require_target
 from tasks.engines.child import Job, build_in_child
@@ -75,9 +76,9 @@ def build(
 
 
 def _turn(target: str) -> AbstractContextManager[None]:
-    """Take the device's turn for a builder that times kernels, which is a benchmark itself."""
+    """Take the device's turn, with the run's other builders, for one that times kernels: a benchmark itself."""
     backend = backend_for(target)
-    return device_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
+    return shared_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
 
 
 def builds_at_once(sizes: Sequence[int]) -> int:

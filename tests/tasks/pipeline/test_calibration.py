@@ -423,12 +423,14 @@ class Growing:
     [(24, 5, 24, 5), (8192, 32, 8192, 32), (33, 1, 33, 32), (1000, 1, 970, 32), (100, 100, 100, 1), (64, 16, 3, 1)],
 )
 def test_points_are_bounded_and_the_last_batch_is_always_one(total: int, batch: int, used: int, points: int) -> None:
-    """`used` of `total` samples could be decoded; nothing is read from the device where no point is recorded."""
+    """`used` of `total` samples could be decoded; nothing is read from the device before the end."""
     observer = Growing()
     watch = calibrating._Watch(SimpleNamespace(encoder="image"), total)  # type: ignore[arg-type]
     for start in range(0, used, batch):
         indices = list(range(start, min(start + batch, used)))
         watch._record({"q": observer}, indices, last=indices[-1] == used - 1)
+    assert not watch.curve
+    watch._read_points()
     assert len(watch.curve) == observer.reads == points
     assert watch.curve[-1]["samples"] == watch.seen == used
 

@@ -104,7 +104,7 @@ def test_a_builder_that_times_kernels_takes_the_devices_turn(
 ) -> None:
     taken: list[str] = []
     monkeypatch.setattr(engine_build, "device_key", lambda _: "cpu")
-    monkeypatch.setattr(engine_build, "device_turn", lambda key: nullcontext(taken.append(key)))
+    monkeypatch.setattr(engine_build, "shared_turn", lambda key: nullcontext(taken.append(key)))
     with engine_build._turn(target):
         assert taken == turns
 
