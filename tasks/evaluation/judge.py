@@ -31,7 +31,7 @@ LEAST_COSINE = 0.9999
 """Of an FP16 graph's embeddings, for each sample."""
 _BATCH = 2
 """Samples at once: the values between the layers of ViT-L/14 take half a gigabyte."""
-_MOST = 8
+_MOST = 4
 """Batches that ONNX Runtime computes side by side. What it does in FP8 on a processor is mostly done by one thread."""
 _TINY = 1e-300
 _SAME_DB = 200.0
