@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,10 @@ def test_options_win_over_the_file(call: Any, monkeypatch: pytest.MonkeyPatch, t
 def test_the_store_may_come_from_the_environment(call: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLIPSMITH_STORE", str(tmp_path / "mine"))
     assert parameters_of(call, monkeypatch, "demo").store == str(tmp_path / "mine")
+
+
+def test_the_version_is_the_packages_in_a_line(call: Any) -> None:
+    assert call("--version") == (0, f"clipsmith {version('clipsmith')}\n", "")
 
 
 def test_unknown_options_and_commands_are_refused(call: Any) -> None:
