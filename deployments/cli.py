@@ -24,6 +24,7 @@ from deployments.commands import (
     data,
     fleet,
     judge,
+    lists,
     models,
     panels,
     releases,
@@ -199,7 +200,7 @@ def optimize(
         raise rejection
 
 
-for group in (models, data, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (models, data, search, lists, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
     app.add_typer(group.app)
 
 

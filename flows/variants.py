@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from artifacts.errors import ClipsmithError, ConfigError
 from artifacts.keeping.automatic_promotion import MAX_DROP
-from artifacts.models import Strict
+from artifacts.models import Strict, problems
 from artifacts.names import AliasName
-from flows.parameters import OptimizeParameters, problems, read_config
+from flows.parameters import OptimizeParameters, read_config
 
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
 _SUFFIXES = (".yaml", ".yml")
@@ -149,7 +149,7 @@ def _read(path: Path, *others: Path) -> Variant | BadVariant:
         return BadVariant(
             path.stem,
             ConfigError(
-                f"wrong variant: {problems(error)}",
+                f"wrong variant: {problems(Variant, error, own=('name',))}",
                 where=path,
                 expected="schedule, promote and parameters, as the README lists them",
                 fix="correct the file",

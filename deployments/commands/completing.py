@@ -40,7 +40,5 @@ def targets(incomplete: str) -> list[str]:
 
     before, comma, last = incomplete.rpartition(",")
     return [
-        f"{before}{comma}{name}"
-        for name in known_targets()
-        if name.startswith(last) and name not in before.split(",")
+        f"{before}{comma}{name}" for name in known_targets() if name.startswith(last) and name not in before.split(",")
     ]

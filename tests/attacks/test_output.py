@@ -34,6 +34,7 @@ from artifacts.release.evidence import Evidence
 from artifacts.release.fastest import Choice
 from artifacts.release.figures import Point
 from artifacts.report import plots
+from artifacts.report.gate_words import GateKind
 from artifacts.report.history_plot import history_plot
 from artifacts.report.markdown import precision_page, report_page
 from artifacts.report.page import render_report
@@ -52,12 +53,14 @@ from deployments.printing import (
     show_comparison,
     show_copies,
     show_data,
+    show_lists,
     show_models,
     show_releases,
     show_search,
     show_upkeep,
 )
 from deployments.server import show_fleet
+from tasks.engines.available import Standing
 from tasks.inspection.holdings import Holdings
 from tasks.inspection.sheet import _Group, render_sheet
 from tasks.pipeline.outline import Outline
@@ -194,6 +197,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_copies.print_arrived: lambda: show_copies.print_arrived(HOSTILE, True),
     show_copies.print_copied: lambda: show_copies.print_copied(HOSTILE, poisoned(show_copies.Copied)),
     show_data.print_data: lambda: show_data.print_data(poisoned(Holdings)),
+    show_lists.print_targets: lambda: show_lists.print_targets([poisoned(Standing)]),
+    show_lists.print_recipes: lambda: show_lists.print_recipes([(HOSTILE, HOSTILE, Path(HOSTILE))]),
+    show_lists.print_gate_kinds: lambda: show_lists.print_gate_kinds([poisoned(GateKind)]),
     show_models.print_outline: lambda: show_models.print_outline(poisoned(Outline)),
     show_models.print_families: lambda: show_models.print_families([_Named()]),  # type: ignore[list-item]
     show_releases.print_releases: lambda: show_releases.print_releases([_summary()]),
@@ -211,7 +217,7 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
 
 
 def test_every_function_that_prints_is_tried() -> None:
-    rooms = [terminal, show, show_aliases, show_bench, show_comparison, show_copies, show_data, show_models]
+    rooms = [terminal, show, show_aliases, show_bench, show_comparison, show_copies, show_data, show_models, show_lists]
     rooms += [show_releases, show_search, show_upkeep, show_fleet]
     known = {getattr(room, name) for room in rooms for name in vars(room) if name.startswith("print_")}
     assert known - set(PRINTED) == {show_fleet.print_stopped}  # it has nothing to say about anything

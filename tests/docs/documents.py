@@ -676,6 +676,44 @@ _FAMILY = Part(
     ),
 )
 
+_WHY_NOT = "the reason; null where there is none"
+_TARGET = Part(
+    "target",
+    "An engine target, and how it stands on this machine.",
+    (
+        Key("target", "string", "its name"),
+        Key("about", "string", "what runs its engines, and on what"),
+        Key("builds", "boolean", "whether this installation builds engines of it"),
+        Key("why_not_build", "string", _WHY_NOT, nullable=True),
+        Key("runs", "boolean", "whether this machine runs them"),
+        Key("why_not_run", "string", _WHY_NOT, nullable=True),
+        Key("why_no_fp8", "string", "why its GPUs have no FP8 arithmetic; null where they have", nullable=True),
+    ),
+)
+_RECIPE = Part(
+    "built-in recipe",
+    "A recipe that comes with clipsmith.",
+    (
+        Key("recipe", "string", "its name"),
+        Key("about", "string", "what becomes FP8"),
+        Key("file", "string", "path of its YAML file, to copy"),
+        Key("digest", "string", "of what it does"),
+    ),
+)
+_GATE_KIND = Part(
+    "kind of gate",
+    "A gate that a release can be held to.",
+    (
+        Key("name", "string", "its name"),
+        Key("holds", "string", "what is judged"),
+        Key("side", Choice(("at least", "at most")), "which side of the bound is good"),
+        Key("unit", "string", "of the bound"),
+        Key("needs", "string", "what a run needs for it to be judged"),
+        Key("default", "number", "the bound unless given; null: not judged", nullable=True),
+        Key("key", "string", "in parameters; null for a gate that comes with others", nullable=True),
+    ),
+)
+
 _part(
     "machine",
     "Where a bench was run.",
@@ -842,6 +880,9 @@ DOCUMENTS: Mapping[str, Document] = {
         Key("front", Many("list", _TRIAL), "recipes that no other one beats in both FP8's share and fidelity"),
         Key("sensitivity", Many("list", _SENSITIVITY), "what each module alone costs"),
     ),
+    "targets": _document("targets", Key("targets", Many("list", _TARGET), "in the order of the registry")),
+    "recipes": _document("recipes", Key("recipes", Many("list", _RECIPE), "the built-in ones, by name")),
+    "gates": _document("gates", Key("gates", Many("list", _GATE_KIND), "every gate; the last comes with others")),
     "releases": _document(
         "releases",
         Key(

@@ -51,6 +51,8 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
     (work / "gates.yaml").write_text("gates: {max_top1_drop: 0.002, min_cosine_mean: 0.9}\n")
     yield "check", printed("check", "demo", at=None)
     yield "models", printed("models", at=None)
+    for name in ("targets", "recipes", "gates"):
+        yield name, printed(name, at=None)
     yield "data", printed("data", "digits", "--against", "digits", "--page", work / "sheet.html", at=None)
     yield "data", printed("data", messy_folder(work / "messy"), "--against", work / "messy", at=None, code=2)
     yield "bench", printed("bench", "demo", "--batch", 1)

@@ -1,0 +1,58 @@
+"""What is said of values that a model does not take: the keys that it has, and the nearest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import Field, ValidationError
+
+from artifacts.models import Complaint, Strict, complaints, problems
+
+
+class Inner(Strict):
+    samples: int = Field(default=1, ge=1)
+    batch: int = 1
+
+
+class Outer(Strict):
+    name: str = ""
+    inner: Inner = Inner()
+    several: list[Inner] = Field(default=[])
+    maybe: Inner | None = None
+    short: int = Field(default=1, alias="in-short")
+
+
+def said(values: dict[str, Any], *own: str) -> list[Complaint]:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(values)
+    assert "\n" not in problems(Outer, caught.value, own)
+    return complaints(Outer, caught.value, own)
+
+
+@pytest.mark.parametrize("at", ["inner", "maybe"])
+def test_a_key_that_there_is_not_brings_those_that_there_are(at: str) -> None:
+    (found,) = said({at: {"sample": 3}})
+    assert found == Complaint(f"{at}.sample", "Extra inputs are not permitted", ("samples", "batch"), "samples")
+    ending = "(did you mean samples? valid keys: samples, batch)"
+    assert found.sentence() == f"{at}.sample: Extra inputs are not permitted {ending}"
+
+
+def test_in_a_list_and_by_their_written_names() -> None:
+    (found,) = said({"several": [{}, {"bat": 1}]})
+    assert (found.key, found.nearest) == ("several.1.bat", "batch")
+    (found,) = said({"in_short": 2})
+    assert (found.valid, found.nearest) == (("name", "inner", "several", "maybe", "in-short"), "in-short")
+
+
+def test_keys_that_nobody_writes_are_not_named() -> None:
+    (found,) = said({"nam": ""}, "name")
+    assert "name" not in found.valid and found.nearest is None
+
+
+def test_every_complaint_is_there_and_a_value_has_no_keys() -> None:
+    found = said({"inner": {"samples": 0, "batch": "x", "xyz": 1}, "zzzz": 1})
+    assert [each.key for each in found] == ["inner.samples", "inner.batch", "inner.xyz", "zzzz"]
+    assert [bool(each.valid) for each in found] == [False, False, True, True]
+    assert [each.nearest for each in found] == [None] * 4
+    assert found[0].sentence() == "inner.samples: Input should be greater than or equal to 1"
