@@ -22,6 +22,7 @@ from deployments.commands import (
     completing,
     copies,
     data,
+    doctor,
     fleet,
     judge,
     lists,
@@ -200,7 +201,7 @@ def optimize(
         raise rejection
 
 
-for group in (models, data, search, lists, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (models, data, search, lists, releases, judge, bench, aliases, upkeep, copies, signing, fleet, doctor):
     app.add_typer(group.app)
 
 

@@ -53,6 +53,7 @@ from deployments.printing import (
     show_comparison,
     show_copies,
     show_data,
+    show_doctor,
     show_lists,
     show_models,
     show_releases,
@@ -197,6 +198,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_copies.print_arrived: lambda: show_copies.print_arrived(HOSTILE, True),
     show_copies.print_copied: lambda: show_copies.print_copied(HOSTILE, poisoned(show_copies.Copied)),
     show_data.print_data: lambda: show_data.print_data(poisoned(Holdings)),
+    show_doctor.print_checks: lambda: show_doctor.print_checks(
+        [poisoned(show_doctor.Check, ok=ok) for ok in (True, False)]
+    ),
     show_lists.print_targets: lambda: show_lists.print_targets([poisoned(Standing)]),
     show_lists.print_recipes: lambda: show_lists.print_recipes([(HOSTILE, HOSTILE, Path(HOSTILE))]),
     show_lists.print_gate_kinds: lambda: show_lists.print_gate_kinds([poisoned(GateKind)]),
@@ -217,7 +221,18 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
 
 
 def test_every_function_that_prints_is_tried() -> None:
-    rooms = [terminal, show, show_aliases, show_bench, show_comparison, show_copies, show_data, show_models, show_lists]
+    rooms = [
+        terminal,
+        show,
+        show_aliases,
+        show_bench,
+        show_comparison,
+        show_copies,
+        show_data,
+        show_models,
+        show_lists,
+        show_doctor,
+    ]
     rooms += [show_releases, show_search, show_upkeep, show_fleet]
     known = {getattr(room, name) for room in rooms for name in vars(room) if name.startswith("print_")}
     assert known - set(PRINTED) == {show_fleet.print_stopped}  # it has nothing to say about anything

@@ -21,6 +21,7 @@ from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.verification import Problem, Verification
+from deployments.printing.show_doctor import Check
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
@@ -690,6 +691,18 @@ _TARGET = Part(
         Key("why_no_fp8", "string", "why its GPUs have no FP8 arithmetic; null where they have", nullable=True),
     ),
 )
+_CHECK = _part(
+    "look",
+    "What was looked at, and what is to be done about it.",
+    Check,
+    {
+        "name": "what was looked at",
+        "ok": "whether it is as it should be",
+        "found": "what was found",
+        "needed": "whether `clipsmith optimize` needs it",
+        "next": "what to do; null where there is nothing",
+    },
+)
 _RECIPE = Part(
     "built-in recipe",
     "A recipe that comes with clipsmith.",
@@ -883,6 +896,12 @@ DOCUMENTS: Mapping[str, Document] = {
     "targets": _document("targets", Key("targets", Many("list", _TARGET), "in the order of the registry")),
     "recipes": _document("recipes", Key("recipes", Many("list", _RECIPE), "the built-in ones, by name")),
     "gates": _document("gates", Key("gates", Many("list", _GATE_KIND), "every gate; the last comes with others")),
+    "doctor": _document(
+        "doctor",
+        Key("able", "boolean", "whether `clipsmith optimize` can run here"),
+        Key("checks", Many("list", _CHECK), "in the order in which they were made"),
+        also="With exit code 1, a machine that cannot, it is printed all the same.",
+    ),
     "releases": _document(
         "releases",
         Key(

@@ -55,6 +55,7 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
         yield name, printed(name, at=None)
     yield "data", printed("data", "digits", "--against", "digits", "--page", work / "sheet.html", at=None)
     yield "data", printed("data", messy_folder(work / "messy"), "--against", work / "messy", at=None, code=2)
+    yield "doctor", printed("doctor")
     yield "bench", printed("bench", "demo", "--batch", 1)
     yield "sign", printed("sign", "demo@1", "--key", private)
     yield "check-signature", printed("check-signature", "demo@1", "--key", public)
