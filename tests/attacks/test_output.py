@@ -212,7 +212,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     ),
     show_search.print_found: lambda: show_search.print_found(_found()),
     show_upkeep.print_verification: lambda: show_upkeep.print_verification(poisoned(Verification), poisoned(Repaired)),
-    show_upkeep.print_collected: lambda: show_upkeep.print_collected(poisoned(Collected), True),
+    show_upkeep.print_collected: lambda: show_upkeep.print_collected(
+        poisoned(Collected, objects=("ab" * 32,)), Path("/no/such")
+    ),
     show_fleet.print_orphans: lambda: show_fleet.print_orphans([_Named()]),  # type: ignore[list-item]
     show_fleet.print_up: lambda: show_fleet.print_up(HOSTILE, again=True),
     show_fleet.print_deployed: lambda: show_fleet.print_deployed(HOSTILE, HOSTILE, poisoned(show_fleet.Applied)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,7 +13,10 @@ from typing import Any
 import pytest
 import typer
 
+from artifacts.copies.opening import open_store
+from artifacts.manifest import GateResult, Manifest
 from deployments import cli
+from deployments.printing import show
 from deployments.server.embedded_api import EmbeddedApi
 
 Clipsmith = Callable[..., Any]
@@ -79,6 +83,40 @@ def test_report(call: Any, demo_store: Path, demo_export: Path) -> None:
     assert code == 0
     assert path.read_bytes() == (demo_export / "report.html").read_bytes()
     assert Path(call("report", "demo@1", "--store", demo_store)[1].strip()) == path
+
+
+@pytest.mark.parametrize("there_is_one", [True, False])
+def test_the_report_is_opened_where_there_is_a_browser(
+    there_is_one: bool, call: Any, demo_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or there_is_one)
+    code, out, err = call("report", "demo", "--store", demo_store, "--open")
+    assert (code, opened) == (0, [Path(out.strip()).as_uri()])
+    assert err == ("" if there_is_one else "there is no browser here that could be started: open the file in one\n")
+    assert json.loads(call("report", "demo", "--store", demo_store, "--open", "--json")[1])["opened"] == there_is_one
+    assert json.loads(call("report", "demo", "--store", demo_store, "--json")[1])["opened"] is False
+    assert len(opened) == 2
+
+
+def test_after_a_run_the_next_commands_are_told(
+    demo_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(demo_store, writable=False)
+    manifest = store.find("demo")
+
+    def last_lines(of: Manifest, new: bool | None) -> list[str]:
+        show.print_release(of, store, new=new)
+        return capsys.readouterr().out.splitlines()[-2:]
+
+    place = f" --store {shlex.quote(str(demo_store))}"
+    told = ["next: clipsmith promote demo@1 --alias production", "      clipsmith export demo@1 DIR"]
+    assert last_lines(manifest, new=False) == [f"{line}{place}" for line in told]
+    monkeypatch.setenv("CLIPSMITH_STORE", str(demo_store))
+    assert last_lines(manifest, new=True) == told
+    failed = GateResult(name="min_cosine_mean", status="failed", min=0.9, value=0.1)
+    for of, new in ((manifest, None), (manifest.model_copy(update={"gates": (failed,)}), True)):
+        assert not any("next" in line for line in last_lines(of, new))
 
 
 def test_export_lists_what_it_wrote(call: Any, demo_store: Path, tmp_path: Path) -> None:

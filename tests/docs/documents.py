@@ -936,7 +936,12 @@ DOCUMENTS: Mapping[str, Document] = {
         Key("plot", "string", "path of the plot"),
         also="Where a manifest is damaged, the others' are printed, and the exit code is 1.",
     ),
-    "report": _document("report", _REF, Key("report", "string", "path of the HTML report")),
+    "report": _document(
+        "report",
+        _REF,
+        Key("report", "string", "path of the HTML report"),
+        Key("opened", "boolean", "whether a browser was started with it"),
+    ),
     "diff": _document(
         "diff",
         Key("before", "string", "the first release, as `model@version`"),
