@@ -32,6 +32,7 @@ from deployments.commands import (
     search,
     signing,
     upkeep,
+    variants,
 )
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
@@ -201,7 +202,22 @@ def optimize(
         raise rejection
 
 
-for group in (models, data, search, lists, releases, judge, bench, aliases, upkeep, copies, signing, fleet, doctor):
+for group in (
+    models,
+    data,
+    search,
+    variants,
+    lists,
+    releases,
+    judge,
+    bench,
+    aliases,
+    upkeep,
+    copies,
+    signing,
+    fleet,
+    doctor,
+):
     app.add_typer(group.app)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from artifacts.inert import visible
-from deployments.printing.console import stdout
+from deployments.printing.console import paragraph, stdout, wrapped
 
-_COLUMN, _INDENT, _WIDTH = 12, 20, 98  # characters: of a name, before what was found, of a line
+_COLUMN, _INDENT = 12, 20  # characters: of a name, and before what was found
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,15 @@ def print_checks(checks: Sequence[Check]) -> None:
     console = stdout()
     for each in checks:
         state = ("ok", "green") if each.ok else ("not ok", "red" if each.needed else "yellow")
-        first, *rest = _lines(each.found)
+        first, *rest = wrapped(each.found, _INDENT)
         console.say(state, " " * (8 - len(state[0])), (f"{each.name:<{_COLUMN}}", "bold"), first)
-        for line in [*rest, *([] if each.next is None else _lines(f"next: {each.next}"))]:
+        for line in rest:
             console.say(" " * _INDENT, line)
+        if each.next is not None:
+            paragraph(console, f"next: {each.next}", _INDENT)
     wrong = [each.name for each in checks if each.needed and not each.ok]
     console.print()
     if wrong:
         console.say(("`clipsmith optimize` cannot run here", "red"), f": {', '.join(wrong)}")
     else:
         console.say(("`clipsmith optimize` can run here", "green"))
-
-
-def _lines(text: str) -> list[str]:
-    """Of a width that fits; words that are longer stay whole, as paths do."""
-    return textwrap.wrap(visible(text), _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deployments.printing.console import Terminal, print_list, stdout
+from deployments.printing.console import paragraph, print_list, stdout
 
 if TYPE_CHECKING:
     from artifacts.report.gate_words import GateKind
     from tasks.engines.available import Standing
-
-WIDTH = 96  # characters of a line, with its indent
 
 
 def print_targets(found: Sequence[Standing]) -> None:
@@ -30,8 +27,8 @@ def print_targets(found: Sequence[Standing]) -> None:
     print_list(console, ("target", "what it is", "built here", "run here", "FP8"), rows)
     for why, of in reasons.items():
         console.print()
-        _paragraph(console, f"{why}:", indent=0)
-        _paragraph(console, "; ".join(f"{target} ({', '.join(what)})" for target, what in of.items()))
+        paragraph(console, f"{why}:", indent=0)
+        paragraph(console, "; ".join(f"{target} ({', '.join(what)})" for target, what in of.items()))
 
 
 def print_recipes(found: Iterable[tuple[str, str, Path]]) -> None:
@@ -39,7 +36,7 @@ def print_recipes(found: Iterable[tuple[str, str, Path]]) -> None:
     console = stdout()
     for name, about, path in found:
         console.say((name, "bold"))
-        _paragraph(console, about)
+        paragraph(console, about)
         console.say(f"    {path}")
 
 
@@ -49,12 +46,7 @@ def print_gate_kinds(found: Iterable[GateKind]) -> None:
     for each in found:
         asked = "not judged unless given" if each.default is None else f"{each.side} {each.default:g} unless given"
         console.say((each.name, "bold"), f"  {each.unit}, {asked if each.key else 'always 0'}")
-        _paragraph(console, each.holds)
-        _paragraph(console, f"needs {each.needs}" + (f"; key `{each.key}`" if each.key else ""))
+        paragraph(console, each.holds)
+        paragraph(console, f"needs {each.needs}" + (f"; key `{each.key}`" if each.key else ""))
     console.print()
     console.say("In a variant the keys lie under `parameters`; `clipsmith judge` takes a file with them.")
-
-
-def _paragraph(console: Terminal, text: str, indent: int = 4) -> None:
-    for line in textwrap.wrap(text, WIDTH - indent, break_on_hyphens=False):
-        console.say(" " * indent + line)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from artifacts.models import Complaint, Strict, complaints, problems
+from artifacts.errors import ProfileError, UnknownTarget
+from artifacts.models import Complaint, Strict, all_complaints, complaints, problems
 
 
 class Inner(Strict):
@@ -43,6 +45,64 @@ def test_in_a_list_and_by_their_written_names() -> None:
     assert (found.key, found.nearest) == ("several.1.bat", "batch")
     (found,) = said({"in_short": 2})
     assert (found.valid, found.nearest) == (("name", "inner", "several", "maybe", "in-short"), "in-short")
+
+
+class Picky(Strict):
+    targets: list[str] = Field(default=[])
+    low: int = 0
+    high: int = 9
+    inner: Inner = Inner()
+
+    @field_validator("targets")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in ("a", "b"):
+                raise UnknownTarget(f"no {name}", expected="a or b", fix="correct it")
+        return names
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Picky:
+        if self.low > self.high:
+            raise ProfileError("low is high")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, []),
+        ({"targets": ["c"]}, [("targets", "no c")]),
+        ({"targets": ["a", "c", "d", "b"]}, [("targets", "no c"), ("targets", "no d")]),
+        ({"high": 1, "low": 2}, [("high", "low is high")]),
+        (
+            {"inner": {"samples": 0, "sample": 1}, "targets": ["c"]},
+            [
+                ("targets", "no c"),
+                ("inner.samples", "Input should be greater than or equal to 1"),
+                ("inner.sample", "Extra inputs are not permitted"),
+            ],
+        ),
+    ],
+)
+def test_an_error_of_ours_hides_no_other(values: dict[str, Any], expected: list[tuple[str, str]]) -> None:
+    given = copy.deepcopy(values)
+    assert [(each.key, each.what) for each in all_complaints(Picky, values)] == expected
+    assert values == given
+    for each in all_complaints(Picky, values):
+        if each.key == "targets":
+            assert (each.expected, each.fix) == ("a or b", "correct it")
+
+
+def test_an_error_that_no_single_value_makes_has_no_key() -> None:
+    class Pair(Strict):
+        one: int = 5
+
+        @model_validator(mode="after")
+        def _never(self) -> Pair:
+            raise ProfileError("never")
+
+    assert [(each.key, each.sentence()) for each in all_complaints(Pair, {"one": 1})] == [("", "never")]
 
 
 def test_keys_that_nobody_writes_are_not_named() -> None:

@@ -29,6 +29,7 @@ from artifacts.inert import fenced, keep_logs_inert, markdown, visible
 from artifacts.keeping.promotion import Move
 from artifacts.keeping.repair import Repaired
 from artifacts.manifest import GateResult, Manifest, Provenance
+from artifacts.models import Complaint
 from artifacts.release.comparison import Change, Comparison
 from artifacts.release.evidence import Evidence
 from artifacts.release.fastest import Choice
@@ -59,6 +60,7 @@ from deployments.printing import (
     show_releases,
     show_search,
     show_upkeep,
+    show_variants,
 )
 from deployments.server import show_fleet
 from tasks.engines.available import Standing
@@ -206,6 +208,10 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_lists.print_gate_kinds: lambda: show_lists.print_gate_kinds([poisoned(GateKind)]),
     show_models.print_outline: lambda: show_models.print_outline(poisoned(Outline)),
     show_models.print_families: lambda: show_models.print_families([_Named()]),  # type: ignore[list-item]
+    show_variants.print_written: lambda: show_variants.print_written(Path(HOSTILE)),
+    show_variants.print_complaints: lambda: show_variants.print_complaints(
+        {Path(HOSTILE): [poisoned(Complaint, valid=valid) for valid in ((), (HOSTILE,))]}
+    ),
     show_releases.print_releases: lambda: show_releases.print_releases([_summary()]),
     show_releases.print_history: lambda: show_releases.print_history(
         HOSTILE, [poisoned(Point)], Path(HOSTILE), Path(HOSTILE)
@@ -235,7 +241,7 @@ def test_every_function_that_prints_is_tried() -> None:
         show_lists,
         show_doctor,
     ]
-    rooms += [show_releases, show_search, show_upkeep, show_fleet]
+    rooms += [show_releases, show_search, show_upkeep, show_fleet, show_variants]
     known = {getattr(room, name) for room in rooms for name in vars(room) if name.startswith("print_")}
     assert known - set(PRINTED) == {show_fleet.print_stopped}  # it has nothing to say about anything
 

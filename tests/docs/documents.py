@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from artifacts.copies.replica import Copied
 from artifacts.manifest import Cell, DataSource, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.models import Complaint
 from artifacts.release import fastest
 from artifacts.release.measurements import Measurement
 from artifacts.store.aliases import AliasEntry
@@ -703,6 +704,33 @@ _CHECK = _part(
         "next": "what to do; null where there is nothing",
     },
 )
+_CHECKED = Part(
+    "checked file",
+    "A file of a variant.",
+    (
+        Key("file", "string", "as it was given"),
+        Key(
+            "complaints",
+            Many(
+                "list",
+                _part(
+                    "complaint",
+                    "What is wrong with a key, or its value.",
+                    Complaint,
+                    {
+                        "key": "as `calibration.samples`; empty where no single one is wrong",
+                        "what": "what is wrong",
+                        "valid": "of a key that there is not, those that there are",
+                        "nearest": "one of these that is like it; null where none is",
+                        "expected": "what was expected; null where `what` or `valid` says it",
+                        "fix": "what to do; null likewise",
+                    },
+                ),
+            ),
+            "everything that is wrong; empty where nothing is",
+        ),
+    ),
+)
 _RECIPE = Part(
     "built-in recipe",
     "A recipe that comes with clipsmith.",
@@ -896,6 +924,15 @@ DOCUMENTS: Mapping[str, Document] = {
     "targets": _document("targets", Key("targets", Many("list", _TARGET), "in the order of the registry")),
     "recipes": _document("recipes", Key("recipes", Many("list", _RECIPE), "the built-in ones, by name")),
     "gates": _document("gates", Key("gates", Many("list", _GATE_KIND), "every gate; the last comes with others")),
+    "init": _document(
+        "init", Key("file", "string", "path of what was written"), Key("like", "string", "the example that it is")
+    ),
+    "variants check": _document(
+        "variants check",
+        Key("sound", "boolean", "whether nothing is wrong"),
+        Key("files", Many("list", _CHECKED), "in the order in which they were given"),
+        also="With exit code 2, where something is wrong, it is printed all the same.",
+    ),
     "doctor": _document(
         "doctor",
         Key("able", "boolean", "whether `clipsmith optimize` can run here"),

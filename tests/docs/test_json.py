@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import typer
 
 from artifacts.manifest import GateResult
 from artifacts.schema import SCHEMAS, present
-from deployments.cli import app
 from deployments.printing import show_search
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
 from tests.artifacts.support import key_pair, rewrite
+from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
 from tests.docs.documents import DOCUMENTS, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
@@ -40,8 +39,7 @@ def test_the_page_is_the_codes() -> None:
 
 
 def test_every_command_that_prints_a_document_is_described() -> None:
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    printing = {name for name, command in commands.items() if any("--json" in each.opts for each in command.params)}
+    printing = {name for name, command in COMMANDS.items() if any("--json" in each.opts for each in command.params)}
     assert sorted(printing) == sorted(DOCUMENTS)
 
 
@@ -56,6 +54,9 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
     yield "data", printed("data", "digits", "--against", "digits", "--page", work / "sheet.html", at=None)
     yield "data", printed("data", messy_folder(work / "messy"), "--against", work / "messy", at=None, code=2)
     yield "doctor", printed("doctor")
+    yield "init", printed("init", work / "mine.yaml", at=None)
+    (work / "bad.yaml").write_text("parameters: {calibration: {sample: 3}, targets: [nope]}\n")
+    yield "variants check", printed("variants", "check", work / "mine.yaml", work / "bad.yaml", at=None, code=2)
     yield "bench", printed("bench", "demo", "--batch", 1)
     yield "sign", printed("sign", "demo@1", "--key", private)
     yield "check-signature", printed("check-signature", "demo@1", "--key", public)
