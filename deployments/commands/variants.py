@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from artifacts.errors import ConfigError
+from artifacts.errors import ConfigError, VariantsFailed
 from artifacts.exit_codes import ExitCode
 from artifacts.nearest import meant, nearest
 from deployments.commands import panels
 from deployments.commands.listing_command import EXAMPLES, ListingCommand, examples
-from deployments.commands.options import JsonOption, print_json
+from deployments.commands.options import JsonOption, StoreOption, print_json, store_path
 from deployments.printing import show_variants
+from deployments.server.environment import prepare_prefect
 
 app = typer.Typer()
 group = typer.Typer(no_args_is_help=True)
@@ -50,6 +51,40 @@ def init(
         print_json({"file": str(file.absolute()), "like": like})
     else:
         show_variants.print_written(file)
+
+
+@app.command(rich_help_panel=panels.MAKE)
+def nightly(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[VARIANT]...", help="Which variants. Unless given, all there are.")
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, max=64, help="How many changed variants are made at a time.")] = 2,
+    hours: Annotated[
+        int, typer.Option(min=1, max=72, help="How long a variant may take that a worker makes; none does here.")
+    ] = 12,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make again what has changed of the variants in $CLIPSMITH_VARIANTS, as the server does every night."""
+    prepare_prefect()
+    from deployments.server.run_optimize import run_nightly
+    from flows.nightly import NightlyParameters, chosen
+    from flows.variants import read_variants, variants_folder
+
+    wanted = names or []
+    chosen(read_variants(variants_folder()), wanted)  # a wrong name is told before anything starts
+    failure: VariantsFailed | None = None
+    try:
+        parameters = NightlyParameters(variants=wanted, at_once=at_once, hours=hours, store=str(store_path(store)))
+        outcomes = [each.model_dump(mode="json") for each in run_nightly(parameters)]
+    except VariantsFailed as error:
+        outcomes, failure = list(error.outcomes), error
+    if as_json:
+        print_json({"outcomes": outcomes})
+    else:
+        show_variants.print_outcomes(outcomes)
+    if failure is not None:
+        raise failure
 
 
 @group.command("check")

@@ -1,14 +1,15 @@
-"""What `init` and `variants check` print for people."""
+"""What `init`, `variants check` and `nightly` print for people."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from artifacts.models import Complaint
 from artifacts.nearest import meant
-from deployments.printing.console import paragraph, stdout
+from deployments.printing.console import paragraph, print_list, stdout
 
 
 def print_written(file: Path) -> None:
@@ -31,3 +32,14 @@ def print_complaints(found: Mapping[Path, Sequence[Complaint]]) -> None:
             for name, text in (("expected", expected), ("next", fix)):
                 if text:
                     paragraph(console, f"{name}: {text}", indent=8)
+
+
+def print_outcomes(outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each variant; of those that failed the error says why."""
+    rows = [(each["variant"], each["result"], each["release"] or "-", each["production"] or "-") for each in outcomes]
+    print_list(stdout(), ("variant", "result", "release", "production"), rows)
+    for each in outcomes:
+        notes = {"made because": each["why"], "not promoted because": each["held"], "worse": "; ".join(each["alarms"])}
+        for name, text in notes.items():
+            if text:
+                paragraph(stdout(), f"{each['variant']}: {name} {text}", indent=0)

@@ -209,6 +209,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_models.print_outline: lambda: show_models.print_outline(poisoned(Outline)),
     show_models.print_families: lambda: show_models.print_families([_Named()]),  # type: ignore[list-item]
     show_variants.print_written: lambda: show_variants.print_written(Path(HOSTILE)),
+    show_variants.print_outcomes: lambda: show_variants.print_outcomes(
+        [dict.fromkeys(("variant", "result", "release", "production", "why", "held"), HOSTILE) | {"alarms": [HOSTILE]}]
+    ),
     show_variants.print_complaints: lambda: show_variants.print_complaints(
         {Path(HOSTILE): [poisoned(Complaint, valid=valid) for valid in ((), (HOSTILE,))]}
     ),

@@ -42,6 +42,7 @@ from tasks.inspection.holdings import (
     Unlisted,
 )
 from tasks.pipeline.outline import Outline, Tower
+from tasks.prefect_ui.nightly_summary import Outcome
 
 Scalar = Literal["string", "integer", "number", "boolean", "object", "any"]
 
@@ -731,6 +732,23 @@ _CHECKED = Part(
         ),
     ),
 )
+_OUTCOME = _part(
+    "outcome",
+    "What became of a variant.",
+    Outcome,
+    {
+        "variant": "its name",
+        "result": "what was done",
+        "release": "its release, as `model@version`; null where there is none",
+        "production": "what its alias pointed to before; null likewise",
+        "error": "why there is no release; null where there is one",
+        "figures": "of its release",
+        "before": "of what its alias pointed to before",
+        "alarms": "where it is worse than its history, in sentences",
+        "why": "why it was made in this night; empty where it was not",
+        "held": "why its alias was not moved to it; empty where it was, or where there is none",
+    },
+)
 _RECIPE = Part(
     "built-in recipe",
     "A recipe that comes with clipsmith.",
@@ -932,6 +950,11 @@ DOCUMENTS: Mapping[str, Document] = {
         Key("sound", "boolean", "whether nothing is wrong"),
         Key("files", Many("list", _CHECKED), "in the order in which they were given"),
         also="With exit code 2, where something is wrong, it is printed all the same.",
+    ),
+    "nightly": _document(
+        "nightly",
+        Key("outcomes", Many("list", _OUTCOME), "in the order of the variants' names"),
+        also="With exit code 1, where a variant failed, it is printed all the same.",
     ),
     "doctor": _document(
         "doctor",

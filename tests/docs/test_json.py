@@ -17,6 +17,7 @@ from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
+from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.support import key_pair, rewrite
 from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
@@ -99,6 +100,10 @@ def test_what_commands_print_is_described(
     seen: Seen = set()
     documents = [("optimize", demo_document), ("bench", bench_document()), ("search", search_document())]
     documents += sequence(printed, tmp_path)
+    outcome = Outcome(
+        variant="demo", result="failed", figures={"top1 fp8": 0.9}, before={"top1 fp8": 0.9}, alarms=("a",)
+    )
+    documents.append(("nightly", json.loads(json.dumps({"outcomes": [outcome.model_dump(mode="json")]}))))
     for command, document in documents:
         assert list(check(DOCUMENTS[command].part, document, seen)) == [], command
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_bytes())

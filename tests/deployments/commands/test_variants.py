@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from artifacts.errors import VariantsFailed
 from artifacts.exit_codes import ExitCode
 from deployments.commands.listing_command import EXAMPLES, examples
+from deployments.server import run_optimize
 from deployments.server.embedded_api import EmbeddedApi
+from flows.nightly import NightlyParameters
 from flows.variants import Variant, read_variants, variants_folder
 from tasks.families import FAMILIES
+from tasks.prefect_ui.nightly_summary import Outcome
 from tests.deployments.conftest import Call
 
 WRONG = """\
@@ -141,6 +146,59 @@ def test_files_that_are_no_variant_at_all(name: str, text: str | None, words: st
         (tmp_path / name).write_text(text)
     code, out, err = call("variants", "check", tmp_path / name)
     assert (code, err) == (ExitCode.WRONG_INPUT, "") and words in " ".join(out.split())
+
+
+@pytest.fixture
+def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The parameters that nights are run with; of the variants `a` and `b`, `b` fails. No server is started."""
+    given: list[Any] = []
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("{}\n")
+    monkeypatch.setenv("CLIPSMITH_VARIANTS", str(tmp_path))
+
+    def run(parameters: Any) -> list[Outcome]:
+        given.append(parameters)
+        done = [Outcome(variant="a", result="promoted", release="demo@2", production="demo@1", why="new data")]
+        if parameters.variants == ["a"]:
+            return done
+        error = VariantsFailed("1 of 2 variants failed: b", fix="correct it")
+        error.outcomes = [each.model_dump(mode="json") for each in (*done, Outcome.failed("b", "no model"))]
+        raise error
+
+    monkeypatch.setattr(run_optimize, "run_nightly", run)
+    return given
+
+
+def test_a_night_by_hand_has_the_parameters_of_the_deployment(nights: list[Any], call: Call, tmp_path: Path) -> None:
+    options = ("--at-once", 3, "--hours", 5, "--store", tmp_path / "store")
+    code, out, err = call("nightly", "a", *options)
+    assert (code, err) == (ExitCode.DONE, "") and nights[0].model_dump() == {
+        "variants": ["a"],
+        "at_once": 3,
+        "hours": 5,
+        "store": str(tmp_path / "store"),
+    }
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["a", "promoted", "demo@2", "demo@1"],
+        ["a:", "made", "because", "new", "data"],
+    ]
+    call("nightly", "a")
+    assert nights[1] == NightlyParameters(variants=["a"])
+
+
+def test_what_became_of_each_is_told_where_one_fails(nights: list[Any], call: Call) -> None:
+    code, out, err = call("nightly", "--json")
+    outcomes = {each["variant"]: each for each in json.loads(out)["outcomes"]}
+    assert code == ExitCode.FAILED and err.startswith("VariantsFailed: 1 of 2 variants failed: b")
+    assert (outcomes["a"]["result"], outcomes["b"]["error"]) == ("promoted", "no model")
+    assert nights[0].variants == []
+
+
+def test_a_variant_that_there_is_not_starts_nothing(nights: list[Any], call: Call) -> None:
+    code, out, err = call("nightly", "aa")
+    assert (code, out, nights) == (ExitCode.WRONG_INPUT, "", [])
+    assert "no variant aa" in err and "did you mean a?" in err
+    assert call("nightly", "a", "--at-once", 0)[0] == ExitCode.WRONG_INPUT
 
 
 def test_it_needs_a_file(call: Call) -> None:
