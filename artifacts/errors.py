@@ -5,7 +5,8 @@ Every message says what happened, where, what was expected and what to do next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from artifacts.exit_codes import ExitCode
 from artifacts.inert import visible
@@ -308,7 +309,9 @@ class NoRecipe(ClipsmithError, exit_code=ExitCode.GATE):
 
 
 class VariantsFailed(ClipsmithError):
-    """Some variants of a nightly run failed; the others are done."""
+    """Some variants of a nightly run failed; the others are done. `outcomes` says what became of each, as JSON."""
+
+    outcomes: Sequence[dict[str, Any]] = ()
 
 
 class NotPermitted(ClipsmithError):

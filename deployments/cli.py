@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,16 +19,20 @@ from deployments import last_resort
 from deployments.commands import (
     aliases,
     bench,
+    completing,
     copies,
     data,
+    doctor,
     fleet,
     judge,
+    lists,
     models,
     panels,
     releases,
     search,
     signing,
     upkeep,
+    variants,
 )
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import (
@@ -44,7 +49,7 @@ from deployments.commands.options import (
     print_json,
 )
 from deployments.printing import show
-from deployments.printing.console import stderr
+from deployments.printing.console import stderr, stdout
 from deployments.server.environment import prepare_prefect
 
 _UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
@@ -78,9 +83,23 @@ app = typer.Typer(
     cls=_Commands,
     help="CLIP checkpoints in, verified FP8 TensorRT engines out, with a record you can trust.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        stdout().say(f"clipsmith {version('clipsmith')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    shown: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del shown
 
 
 @app.command(rich_help_panel=panels.MAKE, cls=ListingCommand)
@@ -98,9 +117,15 @@ def optimize(
     encoders: Annotated[str | None, typer.Option(help="Encoders to optimize, by commas: {encoders}.")] = None,
     precisions: Annotated[str | None, typer.Option(help="Precisions to make, by commas: {precisions}.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.")
+        str | None,
+        typer.Option(
+            help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.", autocompletion=completing.recipes
+        ),
     ] = None,
-    targets: Annotated[str | None, typer.Option(help="Engines to build, by commas: {targets}.")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Engines to build, by commas: {targets}.", autocompletion=completing.targets),
+    ] = None,
     calibration: Annotated[str | None, typer.Option(help=CALIBRATION)] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     calibration_method: Annotated[
@@ -177,7 +202,22 @@ def optimize(
         raise rejection
 
 
-for group in (models, data, search, releases, judge, bench, aliases, upkeep, copies, signing, fleet):
+for group in (
+    models,
+    data,
+    search,
+    variants,
+    lists,
+    releases,
+    judge,
+    bench,
+    aliases,
+    upkeep,
+    copies,
+    signing,
+    fleet,
+    doctor,
+):
     app.add_typer(group.app)
 
 

@@ -20,6 +20,7 @@ from artifacts.keeping import history
 from artifacts.keeping.automatic_promotion import why_not
 from artifacts.keeping.promotion import promote
 from artifacts.manifest import Manifest
+from artifacts.nearest import meant, nearest
 from artifacts.prefect_forms import FormModel
 from artifacts.refs import digest_json
 from artifacts.release.regression import findings, sentence
@@ -68,7 +69,7 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     """
     if others := not_variants(variants_folder()):
         get_run_logger().warning(warning(others))
-    variants = _chosen(read_variants(variants_folder()), parameters.variants)
+    variants = chosen(read_variants(variants_folder()), parameters.variants)
     store = open_store(parameters.store)
     with activate(store):
         outcomes = _Night(parameters, store).run(variants)
@@ -78,16 +79,18 @@ def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     failed = [outcome for outcome in outcomes if outcome.bad]
     if failed:
         nothing = "" if any(outcome.release for outcome in outcomes) else "nothing was made: "
-        raise VariantsFailed(
+        error = VariantsFailed(
             f"{nothing}{len(failed)} of {len(outcomes)} variants failed: {', '.join(o.variant for o in failed)}\n"
             + indent("\n".join(f"{outcome.variant}: {outcome.sentence()}" for outcome in failed), "    "),
             where=variants_folder(),
             fix="the other variants are done; correct these, or see their own runs, and run again",
         )
+        error.outcomes = [outcome.model_dump(mode="json") for outcome in outcomes]
+        raise error
     return outcomes
 
 
-def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant | BadVariant]:
+def chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant | BadVariant]:
     """The variants to make: those of the names that were given, or all.
 
     Raises:
@@ -102,11 +105,12 @@ def _chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant
         )
     unknown = sorted(set(names) - {variant.name for variant in found})
     if unknown:
+        known = [variant.name for variant in found]
         raise ConfigError(
             f"no variant {', '.join(unknown)}",
             where=variants_folder(),
-            expected=f"some of {', '.join(variant.name for variant in found) or 'none, the folder is empty'}",
-            fix="correct the name, or add its file",
+            expected=f"some of {', '.join(known) or 'none, the folder is empty'}",
+            fix=f"{meant(nearest(unknown[0], known))}correct the name, or add its file",
         )
     return [variant for variant in found if not names or variant.name in names]
 

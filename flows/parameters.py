@@ -18,6 +18,7 @@ from pydantic import (
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
+from artifacts.models import problems
 from artifacts.names import ModelName
 from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank
 from artifacts.release.gates import Gates
@@ -288,11 +289,6 @@ DEMO = OptimizeParameters()
 """No parameters: the built-in demo."""
 
 
-def problems(error: ValidationError) -> str:
-    """Every wrong field, and what is wrong with it."""
-    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-
-
 def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParameters:
     """Validate parameters.
 
@@ -303,7 +299,7 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
         return OptimizeParameters.model_validate(values)
     except ValidationError as error:
         raise ConfigError(
-            f"wrong parameters: {problems(error)}",
+            f"wrong parameters: {problems(OptimizeParameters, error)}",
             where=where,
             expected="the names, types and ranges of the README's list of parameters",
             fix="see `clipsmith optimize --help` and the README",
@@ -319,7 +315,7 @@ def parse_gates(values: dict[str, Any], *, where: object) -> Gates:
     try:
         return Gates.model_validate(values["gates"])
     except (KeyError, ValidationError) as error:
-        what = problems(error) if isinstance(error, ValidationError) else "there is no `gates` block"
+        what = problems(Gates, error) if isinstance(error, ValidationError) else "there is no `gates` block"
         raise ConfigError(
             f"wrong gates: {what}",
             where=where,

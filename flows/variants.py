@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError, field_validator
 
 from artifacts.errors import ClipsmithError, ConfigError
 from artifacts.keeping.automatic_promotion import MAX_DROP
-from artifacts.models import Strict
+from artifacts.models import Complaint, Strict, all_complaints, problems
 from artifacts.names import AliasName
-from flows.parameters import OptimizeParameters, problems, read_config
+from flows.parameters import OptimizeParameters, read_config
+from tasks.quantizing.recipe import load_recipe
 
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
 _SUFFIXES = (".yaml", ".yml")
@@ -149,7 +150,7 @@ def _read(path: Path, *others: Path) -> Variant | BadVariant:
         return BadVariant(
             path.stem,
             ConfigError(
-                f"wrong variant: {problems(error)}",
+                f"wrong variant: {problems(Variant, error, own=('name',))}",
                 where=path,
                 expected="schedule, promote and parameters, as the README lists them",
                 fix="correct the file",
@@ -157,6 +158,27 @@ def _read(path: Path, *others: Path) -> Variant | BadVariant:
         )
     except ClipsmithError as error:
         return BadVariant(path.stem, ConfigError(error.what, where=path, expected=error.expected, fix=error.fix))
+
+
+def check_variant(path: Path) -> list[Complaint]:
+    """Everything that is wrong with a file of a variant: its name, its keys and values, and a recipe that there is not.
+    Models and data are left to the run: they may lie on other machines."""
+    found = []
+    if path.suffix not in _SUFFIXES:
+        found.append(Complaint("", f"{path.name} is not read", expected="a name in .yaml or .yml", fix="rename it"))
+    try:
+        values = read_config(path) | {"name": path.stem}
+    except ClipsmithError as error:
+        return [*found, Complaint("", error.what, expected=error.expected, fix=error.fix)]
+    found += all_complaints(Variant, values, own=("name",))
+    parameters = values.get("parameters")
+    recipe = parameters.get("recipe") if isinstance(parameters, dict) else None
+    if isinstance(recipe, str) and recipe:
+        try:
+            load_recipe(recipe)
+        except ClipsmithError as error:
+            found.append(Complaint("parameters.recipe", error.what, expected=error.expected, fix=error.fix))
+    return found
 
 
 def by_schedule(variants: Sequence[Variant | BadVariant]) -> dict[Schedule, list[str]]:

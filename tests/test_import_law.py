@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.device.gpu import gpu_count
+
 ROOT = Path(__file__).parent.parent
 TOPS = ("artifacts", "tasks", "flows", "deployments")
 ROOMS = (
@@ -221,6 +223,14 @@ def test_help_is_printed_without_heavy_packages() -> None:
         "with contextlib.redirect_stdout(io.StringIO()):\n    app(['optimize', '--help'], standalone_mode=False)"
     )
     assert loaded_by(statement) & {*HEAVY, "prefect", "onnx", "pandas"} == set()
+
+
+@pytest.mark.parametrize("command", ["--version", "targets", "recipes", "gates"])
+def test_names_are_listed_without_heavy_packages(command: str) -> None:
+    statement = "import contextlib, io\nfrom deployments.cli import app\n"
+    statement += f"with contextlib.redirect_stdout(io.StringIO()):\n    app([{command!r}], standalone_mode=False)"
+    gpu = {"torch"} if command == "targets" and gpu_count() else set()  # which of its arithmetic only PyTorch knows
+    assert loaded_by(statement) & ({*HEAVY, "prefect", "onnx", "pandas"} - gpu) == set()
 
 
 def test_no_module_loads_heavy_packages_when_imported() -> None:

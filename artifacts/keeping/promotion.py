@@ -61,8 +61,9 @@ def promote(
         return _move(store, manifest, alias, "promote", forced=manifest.rejected, why=why, seen=seen)
 
 
-def rollback(store: Store, model: str, alias: str, *, why: str | None = None) -> Move:
-    """Point `alias` of `model` back to the release it pointed to before its last promotion that is not undone yet.
+def rollback(store: Store, model: str, alias: str, *, to: int | None = None, why: str | None = None) -> Move:
+    """Point `alias` of `model` back to the release it pointed to before its last promotion that is not undone yet; or
+    to the version `to`, undoing every promotion since it pointed there.
 
     Raises:
         AliasNotFound, NothingToRollBack, ReleaseNotFound, SignatureRequired, AliasMoved, DamagedAlias.
@@ -71,11 +72,17 @@ def rollback(store: Store, model: str, alias: str, *, why: str | None = None) ->
     store.refresh()
     with store.reading():
         entries = aliases.history(store.root, model, alias)
-        target = aliases.rollback_target(entries)
+        if to == entries[-1].version:
+            return Move(entries[-1], entries[-1], moved=False)
+        *earlier, _ = aliases.standing(entries)
+        target = next((entry for entry in reversed(earlier) if to in (None, entry.version)), None)
         if target is None:
+            others = ", ".join(dict.fromkeys(entry.ref for entry in reversed(earlier)))
+            only = f"has pointed to nothing but {entries[-1].ref}"
             raise NothingToRollBack(
-                f"{model}:{alias} has pointed to nothing but {entries[-1].ref}",
+                f"{model}:{alias} {only if to is None else f'cannot go back to {model}@{to}'}",
                 where=layout.alias_folder(store.root, model, alias),
+                expected=f"one of: {others}" if others else None,
                 fix=f"promote the release that it should point to: `clipsmith promote {model}@VERSION --alias {alias}`",
             )
         manifest = store.find(target.ref)

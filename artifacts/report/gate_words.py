@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from artifacts import number_words as show
 from artifacts.manifest import GateResult, GateStatus
+from artifacts.release.gates import Gates
 from artifacts.release.sample_size import POWER
 from artifacts.schema import OVER_CHANCE
 
@@ -26,6 +27,7 @@ _LABELS = {
     "max_size_ratio": "FP8 ONNX file as a share of FP16's",
 }
 _POINTS = " points"
+_SIDES: dict[str, Literal["at least", "at most"]] = {"min": "at least", "max": "at most"}
 _IN_POINTS = ("_drop", "_change", "_chance")
 _DIRECTIONS = {
     "recall@1_image_to_text_difference": "image-to-text ",
@@ -43,6 +45,19 @@ _NEEDS = {
 }
 
 
+class GateKind(NamedTuple):
+    """A gate that may be set: what it holds, by which side of its bound, in which unit, what it needs to be judged, its
+    bound unless given (None: not judged), and its key in parameters; None for one that others bring along."""
+
+    name: str
+    holds: str
+    side: Literal["at least", "at most"]
+    unit: str
+    needs: str
+    default: float | None
+    key: str | None
+
+
 class GateWords(NamedTuple):
     """What was judged, of what, the measured value, its 95 % interval (or nothing), and the bound."""
 
@@ -51,6 +66,23 @@ class GateWords(NamedTuple):
     measured: str
     interval: str
     bound: str
+
+
+def kinds() -> list[GateKind]:
+    """Every gate."""
+    fields = [(name, field.description or "", field.default) for name, field in Gates.model_fields.items()]
+    set_by_people = [
+        GateKind(name, holds, _SIDES[name[:3]], _unit(name), _NEEDS.get(name, "FP8"), default, f"gates.{name}")
+        for name, holds, default in fields
+    ]
+    name, holds = "above_chance", "FP32's own top-1 or recall@1 is above chance. A gate on either brings it along."
+    return [*set_by_people, GateKind(name, holds, "at least", _unit(name), _NEEDS[name], None, None)]
+
+
+def _unit(name: str) -> str:
+    if name.endswith(_IN_POINTS):
+        return "fraction of 1 (0.01 is a point)"
+    return "ratio" if name == "max_size_ratio" else "cosine"
 
 
 def words(result: GateResult) -> GateWords:

@@ -102,14 +102,23 @@ def history(root: Path, model: str, alias: str) -> list[AliasEntry]:
     return [read(root, model, alias, number) for number in known]
 
 
-def rollback_target(entries: Sequence[AliasEntry]) -> AliasEntry | None:
-    """The entry whose release a rollback goes back to: a promotion is undone once, and then the one before it."""
+def standing(entries: Sequence[AliasEntry]) -> list[AliasEntry]:
+    """The promotions that no rollback has undone, oldest first: the last is where the alias points, those before it are
+    what rollbacks go back to. A rollback undoes the last, and more of them until the one of its own release."""
     stack: list[AliasEntry] = []
     for entry in entries:
         if entry.action == "promote":
             stack.append(entry)
-        else:
+            continue
+        stack.pop()
+        while stack and stack[-1].version != entry.version:
             stack.pop()
+    return stack
+
+
+def rollback_target(entries: Sequence[AliasEntry]) -> AliasEntry | None:
+    """The entry whose release a rollback goes back to: a promotion is undone once, and then the one before it."""
+    stack = standing(entries)
     return stack[-2] if len(stack) > 1 else None
 
 

@@ -14,8 +14,7 @@ from pydantic import Field, ValidationError
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError
-from artifacts.models import Strict
-from artifacts.records import in_a_line
+from artifacts.models import Strict, problems
 from artifacts.store import layout
 
 _ALIKE = re.compile(r"\.?policies\.ya?ml|\.?policy(\.(ya?ml|json|toml|txt))*", re.IGNORECASE)
@@ -86,7 +85,7 @@ def _parse(content: Any) -> Policy:
     try:
         return Policy.model_validate(mapping(content))
     except ValidationError as error:
-        raise ValueError(in_a_line(error)) from error
+        raise ValueError(problems(Policy, error)) from error
 
 
 def _unreadable(path: Path, why: str) -> ConfigError:

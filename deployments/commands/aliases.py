@@ -15,7 +15,7 @@ from artifacts.names import check_model_name
 from artifacts.store import aliases as alias_log
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.store import Store
-from deployments.commands import panels
+from deployments.commands import completing, panels
 from deployments.commands.options import (
     AliasOption,
     JsonOption,
@@ -53,15 +53,26 @@ def rollback(
         str | None, typer.Argument(metavar="MODEL", help="The model. You need it when the store has several.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The same, as an option.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="A release that it pointed to earlier. Unless given, the one before, and again the one before that.",
+            metavar="REF",
+            autocompletion=completing.refs,
+        ),
+    ] = None,
     why: WhyOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Point an alias back to the release it pointed to before."""
-    if name is not None and model is not None and name != model:
-        raise ConfigError(f"two models: {name!r} and --model {model!r}", expected="one", fix="give one of them")
+    """Point an alias back to the release it pointed to before, or to an earlier one."""
     opened = open_to_change(store)
-    _print(move_back(opened, check_model_name(name or model or _only_model(opened)), alias, why=why), as_json)
+    goal = None if to is None else opened.find(to)
+    named = [each for each in (name, model, None if goal is None else goal.model) if each is not None]
+    if len(set(named)) > 1:
+        raise ConfigError(f"two models: {' and '.join(map(repr, named))}", expected="one", fix="give one of them")
+    owner = check_model_name(named[0] if named else _only_model(opened))
+    _print(move_back(opened, owner, alias, to=None if goal is None else goal.version, why=why), as_json)
 
 
 @app.command(rich_help_panel=panels.RELEASE)

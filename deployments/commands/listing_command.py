@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from typer.core import TyperCommand
 
 from artifacts.manifest import Encoder, Precision
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 _NAME = re.compile(r"\{(\w+)\}")
 
 
@@ -64,6 +66,11 @@ def _bench_targets() -> Iterable[str]:
     return (*engine_target.TARGETS, torch_target.TARGET)
 
 
+def examples(incomplete: str = "") -> list[str]:
+    """The examples of variants that come with clipsmith, by the beginning of their names."""
+    return sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem.startswith(incomplete))
+
+
 LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "encoders": lambda: get_args(Encoder),
     "precisions": lambda: get_args(Precision),
@@ -73,4 +80,5 @@ LISTS: Mapping[str, Callable[[], Iterable[str]]] = {
     "methods": _methods,
     "baselines": _baselines,
     "bench_targets": _bench_targets,
+    "examples": examples,
 }

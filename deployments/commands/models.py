@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import panels
+from deployments.commands import completing, panels
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import IMAGE_SIZE, MODEL, REVISION, JsonOption, print_json
 from deployments.printing import show_models
@@ -24,7 +24,10 @@ def check(
         typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.")
+        str,
+        typer.Option(
+            help="What becomes FP8: a built-in recipe ({recipes}), or a YAML file.", autocompletion=completing.recipes
+        ),
     ] = "fp8",
     as_json: JsonOption = False,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 from artifacts.copies.opening import open_store
 from artifacts.inert import exact_json
 from artifacts.store.store import BUCKET_VARIABLE, Store
+from deployments.commands import completing
 from flows.defaults import default_store
 
 StoreOption = Annotated[
@@ -26,7 +27,7 @@ EVALUATION = "Data to measure accuracy on, named as for --calibration. The two m
 COLUMNS = "Columns of the data's table, for example image=jpg,label=fine_label,caption=title. For both sources."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 _REF = "model (its newest), model@version, model:alias, or 8 or more digits of its identity"
-Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.")]
+Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.", autocompletion=completing.refs)]
 AliasOption = Annotated[str, typer.Option("--alias", help="Name of the alias, for example production.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="List this model's only.")]
 WhyOption = Annotated[str | None, typer.Option("--why", help="The reason. The alias's history keeps it.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from artifacts.store import aliases, signatures
 from deployments.commands import panels
 from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_to_read, print_json
 from deployments.printing import show, show_comparison, show_releases
-from deployments.printing.console import print_errors, stdout
+from deployments.printing.console import print_errors, stderr, stdout
 
 app = typer.Typer()
 Layout = Literal["plain", "triton"]
@@ -141,15 +142,25 @@ def export(
 
 
 @app.command(rich_help_panel=panels.LOOK)
-def report(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Print the path of a release's HTML report."""
+def report(
+    ref: Ref,
+    show_it: Annotated[
+        bool, typer.Option("--open", help="Open it in the default browser, where there is one.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the path of a release's HTML report, or open it."""
     opened = open_to_read(store)
     manifest = opened.find(ref)
     path = render.report_path(opened, manifest)
+    shown = show_it and webbrowser.open(path.as_uri())
     if as_json:
-        print_json({"ref": manifest.ref, "report": str(path)})
+        print_json({"ref": manifest.ref, "report": str(path), "opened": shown})
     else:
         stdout().say(str(path))
+    if show_it and not shown:
+        stderr().say("there is no browser here that could be started: open the file in one")
 
 
 def _finish(errors: Sequence[ClipsmithError]) -> None:

@@ -52,16 +52,17 @@ def gc(
     keep: Annotated[
         int | None, typer.Option(help="Keep this many releases of each model, the newest, and those with an alias.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go, each by its name.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what no release, alias or running process needs."""
-    found = collect(open_to_change(store), keep=keep, dry_run=dry_run)
+    opened = open_to_change(store)
+    found = collect(opened, keep=keep, dry_run=dry_run)
     if as_json:
         print_json(show_upkeep.collected_document(found, dry_run))
     else:
-        show_upkeep.print_collected(found, dry_run)
+        show_upkeep.print_collected(found, opened.root if dry_run else None)
 
 
 def _bytes_below(folder: Path) -> int:

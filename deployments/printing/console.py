@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,7 @@ Part = str | tuple[str, str]
 """Of a line: text, or text and its style."""
 _WIDTH = 150  # where there is no terminal to ask
 _ROOMY = 130
+_PARAGRAPH = 98  # characters of a line of sentences
 _WHAT = TextColumn("{task.description}", markup=False)
 _REJECTED = re.compile(r"(?<= )rejected(?= )")
 
@@ -123,6 +125,18 @@ def print_list(console: Console, heads: Sequence[str], rows: Sequence[Sequence[s
         text.append((" " * gap).join(cells).rstrip() + "\n", style="bold" if number < deepest else None)
     text.highlight_regex(_REJECTED, "red")
     console.print(text, soft_wrap=True, end="")
+
+
+def wrapped(text: str, indent: int) -> list[str]:
+    """Lines that fit a terminal of 100 columns behind an indent; words that are longer stay whole, as paths do."""
+    width = _PARAGRAPH - indent
+    return textwrap.wrap(visible(text), width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def paragraph(console: Terminal, text: str, indent: int = 4) -> None:
+    """Sentences over several lines."""
+    for each in wrapped(text, indent):
+        console.say(" " * indent + each)
 
 
 def is_wide(console: Console) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from artifacts.store.signatures import SignatureRecord
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
 from deployments.printing.console import Terminal, plain_table, stdout
+from flows.defaults import default_store
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,16 @@ def print_release(
     if any(file.path == places.REPORT for file in manifest.files):
         console.print()
         console.say(f"report: {render.report_path(store, manifest)}")
+    if new is not None and not manifest.rejected:
+        _print_next(console, manifest, store)
+
+
+def _print_next(console: Terminal, manifest: Manifest, store: Store) -> None:
+    """The commands that make sense after a run; of a rejected release the error says what to do."""
+    usual = Path(default_store()).absolute() == store.root
+    where = "" if usual else f" --store {shlex.quote(str(store.root))}"
+    console.say(f"next: clipsmith promote {manifest.ref} --alias production{where}")
+    console.say(f"      clipsmith export {manifest.ref} DIR{where}")
 
 
 def _print_standing(console: Terminal, standing: Standing) -> None:

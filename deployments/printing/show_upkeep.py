@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from artifacts import fs
 from artifacts import number_words as words
 from artifacts.keeping.repair import Repaired, advice
+from artifacts.store import layout
 from artifacts.store.garbage import Collected
 from artifacts.store.verification import Problem, Verification, tally
 from deployments.printing.console import stderr, stdout
@@ -66,11 +69,19 @@ def collected_document(found: Collected, dry_run: bool) -> dict[str, Any]:
     return {"dry_run": dry_run} | asdict(found)
 
 
-def print_collected(found: Collected, dry_run: bool) -> None:
-    """What went, or would go: the releases by name, the rest by number."""
+def print_collected(found: Collected, planned_in: Path | None) -> None:
+    """What went: releases by name, the rest by number. Or what would go from the store `planned_in`, all by name."""
     console = stdout()
+    dry_run = planned_in is not None
     for ref in found.releases:
         console.say(f"{'would retire' if dry_run else 'retired'} {ref}")
+    if planned_in is not None:
+        for digest in found.objects:
+            paths = list(fs.files_below(layout.object_folder(planned_in, digest)))
+            names = ", ".join(sorted(path.name for path in paths)) or "empty"
+            console.say(f"would remove object {digest[:12]}: {names}")
+        for leftover in found.leftovers:
+            console.say(f"would remove leftover {leftover}")
     counts = ((found.releases, "release"), (found.objects, "object"), (found.leftovers, "leftover"))
     what = ", ".join(words.counted(len(things), name) for things, name in counts)
     console.say(f"{'would remove' if dry_run else 'removed'} {what}: {words.megabytes(found.bytes)}")

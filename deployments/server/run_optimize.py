@@ -1,11 +1,12 @@
-"""Run the main flow from the command line: on the server that is configured, or on an API of its own."""
+"""Run a flow from the command line: on the server that is configured, or on an API of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from artifacts.store.store import BUCKET_VARIABLE
 from deployments.server import result_storage
@@ -13,8 +14,13 @@ from deployments.server.embedded_api import EmbeddedApi
 from deployments.server.environment import garbage_left, quiet_libraries
 
 if TYPE_CHECKING:
+    from flows.nightly import NightlyParameters
     from flows.parameters import OptimizeParameters
     from tasks.pipeline.publish import Published
+    from tasks.prefect_ui.nightly_summary import Outcome
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 def run_optimize(parameters: OptimizeParameters) -> Published:
@@ -23,10 +29,35 @@ def run_optimize(parameters: OptimizeParameters) -> Published:
     Raises:
         GateFailed: it is rejected; any other ClipsmithError: nothing was published.
     """
+
+    def load() -> Callable[[OptimizeParameters], Published]:
+        from flows.optimize import optimize
+
+        return optimize
+
+    return _run(load, parameters)
+
+
+def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
+    """What became of each variant.
+
+    Raises:
+        VariantsFailed: of some nothing that is accepted; any other ClipsmithError: nothing was looked at.
+    """
+
+    def load() -> Callable[[NightlyParameters], list[Outcome]]:
+        from flows.nightly import nightly
+
+        return nightly
+
+    return _run(load, parameters)
+
+
+def _run(load: Callable[[], Callable[[_Given], _Made]], parameters: _Given) -> _Made:
     with garbage_left():
         api = EmbeddedApi.start()
         quiet_libraries()
-        from flows.optimize import optimize
+        flow = load()
 
     if api is not None:  # it has been starting while the flow was imported
         api.wait()
@@ -36,4 +67,4 @@ def run_optimize(parameters: OptimizeParameters) -> Published:
         with get_client(sync_client=True) as client:
             result_storage.apply(client)
     with contextlib.redirect_stdout(sys.stderr):
-        return optimize(parameters)
+        return flow(parameters)

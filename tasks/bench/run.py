@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.errors import ClipsmithError, DataError, EngineUnavailable, UnknownTarget
+from artifacts.nearest import meant, nearest
 from tasks.bench import engine_target, machine, torch_target
 from tasks.bench.accuracy import Scores
 from tasks.bench.evaluation import Evaluation
@@ -105,8 +106,12 @@ def _open(path: Path, target: str, precision: Precision, batches: Sequence[int])
     """
     engine = target in engine_target.TARGETS
     if not engine and target not in (*torch_target.BASELINES, torch_target.TARGET):
-        known = ", ".join((*torch_target.BASELINES, *engine_target.TARGETS, torch_target.TARGET))
-        raise UnknownTarget(f"the bench knows no target {target!r}", expected=f"some of {known}")
+        known = (*torch_target.BASELINES, *engine_target.TARGETS, torch_target.TARGET)
+        raise UnknownTarget(
+            f"the bench knows no target {target!r}",
+            expected=f"some of {', '.join(known)}",
+            fix=f"{meant(nearest(target, known))}correct it",
+        )
     reason = engine_target.why_not(target, precision) if engine else torch_target.why_not(target)
     if reason is not None:
         raise EngineUnavailable(reason)

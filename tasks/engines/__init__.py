@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from artifacts.errors import UnknownTarget
+from artifacts.nearest import meant, nearest
 from tasks.engines.base import Backend, BatchProfile
 from tasks.engines.onnx_runtime import OnnxRuntime
 from tasks.engines.tensorrt import TensorRt, TensorRtRtx
@@ -27,4 +28,8 @@ def backend_for(target: str) -> Backend:
     for backend in BACKENDS:
         if backend.accepts(target):
             return backend
-    raise UnknownTarget(f"unknown engine target {target!r}", expected=f"one of {', '.join(known_targets())}")
+    raise UnknownTarget(
+        f"unknown engine target {target!r}",
+        expected=f"one of {', '.join(known_targets())}",
+        fix=f"{meant(nearest(target, known_targets()))}`clipsmith targets` says what each is",
+    )

@@ -1,10 +1,48 @@
-"""Which engines this installation can build."""
+"""Which engines this installation can build, and which this machine can run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from artifacts.errors import EngineUnavailable, Fp8Unavailable
 from artifacts.manifest import Precision
-from tasks.engines import backend_for
+from tasks.engines import backend_for, known_targets
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a target stands here; None in place of a reason says that there is none."""
+
+    target: str
+    about: str
+    why_not_build: str | None
+    why_not_run: str | None
+    why_no_fp8: str | None
+
+    @property
+    def builds(self) -> bool:
+        """Whether this installation builds engines of it."""
+        return self.why_not_build is None
+
+    @property
+    def runs(self) -> bool:
+        """Whether this machine runs them."""
+        return self.why_not_run is None
+
+
+def standings() -> list[Standing]:
+    """How every target stands here."""
+    return [
+        Standing(
+            target,
+            backend.about(target),
+            backend.why_not_build(target),
+            backend.why_not_run(target),
+            backend.why_no_fp8(target),
+        )
+        for target in known_targets()
+        for backend in (backend_for(target),)
+    ]
 
 
 def require_target(target: str, *precisions: Precision) -> None:

@@ -73,6 +73,10 @@ class Backend(Protocol):
         """The targets, for messages and forms."""
         return (self.name,)
 
+    def about(self, target: str) -> str:
+        """What runs an engine of `target`, and on what, in words."""
+        ...
+
     def why_not_build(self, target: str) -> str | None:
         """Why this installation cannot build for `target`; None when it can."""
         del target

@@ -31,6 +31,10 @@ class OnnxRuntime(Backend):
     name = "onnxruntime"
     times_kernels = False
 
+    def about(self, target: str) -> str:
+        del target
+        return "ONNX Runtime on the processor, FP16 and FP8 emulated"
+
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
         """Save the model as ONNX Runtime optimizes it; level "extended" is portable between CPUs."""
         import onnxruntime as ort

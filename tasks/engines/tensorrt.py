@@ -156,6 +156,10 @@ class TensorRt(_Polygraphy):
     times_kernels = True
     module = "tensorrt"
 
+    def about(self, target: str) -> str:
+        del target
+        return "TensorRT, for this machine's GPU"
+
     def why_not_build(self, target: str) -> str | None:
         del target
         return self._missing() or (None if gpu_count() else NO_GPU)
@@ -183,6 +187,10 @@ class TensorRtRtx(_Polygraphy):
     name = "trtrtx"
     times_kernels = False
     module = "tensorrt_rtx"
+
+    def about(self, target: str) -> str:
+        gpu = "this machine's GPU" if target == self.name else f"GPUs of {target.removeprefix(f'{self.name}-').upper()}"
+        return f"TensorRT for RTX, for {gpu}"
 
     def targets(self) -> tuple[str, ...]:
         return (self.name, *(f"{self.name}-{sm}" for sm in _RTX_SM))

@@ -22,6 +22,7 @@ from tasks.device.gpu import gpu_capability, gpu_name
 from tasks.engines.base import BatchProfile, GpuBackend, Platform
 from tasks.engines.checked import Form, check_inputs
 from tasks.engines.record import read_engine
+from tasks.runs.versions import package_version
 
 _OLDEST = "2.11"
 _DEVICE = "cuda"
@@ -37,6 +38,10 @@ class TorchFp8(GpuBackend):
     times_kernels = True
     """Inductor chooses the tiles of its kernels by timing them."""
 
+    def about(self, target: str) -> str:
+        del target
+        return "PyTorch with FP8 kernels of ours, for this machine's GPU"
+
     def why_not_build(self, target: str) -> str | None:
         from tasks.torch_fp8.cuda_toolkit import why_no_toolkit
 
@@ -46,6 +51,8 @@ class TorchFp8(GpuBackend):
         del target
         if importlib.util.find_spec("torch") is None:
             return "the package torch is not installed"
+        if gpu_name() is None:  # PyTorch would take seconds to say the same
+            return f"no CUDA device is visible to PyTorch {package_version('torch')}"
         import torch
 
         if torch.__version__ < _OLDEST:

@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, UnknownRecipe
-from artifacts.models import Strict
+from artifacts.models import Strict, problems
+from artifacts.nearest import meant, nearest
 from artifacts.refs import digest_json
 
 BUILTIN = Path(__file__).parent / "recipes"
@@ -170,13 +171,18 @@ def load_recipe(name_or_file: str) -> Recipe:
         path = Path(name_or_file)
         if not path.is_file():
             raise UnknownRecipe(
-                f"no recipe {name_or_file!r}", expected=f"one of {', '.join(builtin_names())}, or a YAML file"
+                f"no recipe {name_or_file!r}",
+                expected=f"one of {', '.join(builtin_names())}, or a YAML file",
+                fix=f"{meant(nearest(name_or_file, builtin_names()))}`clipsmith recipes` says what each is",
             )
 
     def parse(content: Any) -> Recipe:
         if "name" in mapping(content):
             raise ValueError("a recipe is named after its file; remove `name`")
-        recipe = Recipe.model_validate({"name": path.stem, **content})
+        try:
+            recipe = Recipe.model_validate({"name": path.stem, **content})
+        except ValidationError as error:
+            raise ValueError(problems(Recipe, error, own=("name",))) from error
         if recipe.quantize.algorithm != "max":
             raise ValueError("`algorithm` is max: other methods are asked for in the run's `calibration`, per encoder")
         return recipe

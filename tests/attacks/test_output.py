@@ -29,11 +29,13 @@ from artifacts.inert import fenced, keep_logs_inert, markdown, visible
 from artifacts.keeping.promotion import Move
 from artifacts.keeping.repair import Repaired
 from artifacts.manifest import GateResult, Manifest, Provenance
+from artifacts.models import Complaint
 from artifacts.release.comparison import Change, Comparison
 from artifacts.release.evidence import Evidence
 from artifacts.release.fastest import Choice
 from artifacts.release.figures import Point
 from artifacts.report import plots
+from artifacts.report.gate_words import GateKind
 from artifacts.report.history_plot import history_plot
 from artifacts.report.markdown import precision_page, report_page
 from artifacts.report.page import render_report
@@ -52,12 +54,16 @@ from deployments.printing import (
     show_comparison,
     show_copies,
     show_data,
+    show_doctor,
+    show_lists,
     show_models,
     show_releases,
     show_search,
     show_upkeep,
+    show_variants,
 )
 from deployments.server import show_fleet
+from tasks.engines.available import Standing
 from tasks.inspection.holdings import Holdings
 from tasks.inspection.sheet import _Group, render_sheet
 from tasks.pipeline.outline import Outline
@@ -194,15 +200,30 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_copies.print_arrived: lambda: show_copies.print_arrived(HOSTILE, True),
     show_copies.print_copied: lambda: show_copies.print_copied(HOSTILE, poisoned(show_copies.Copied)),
     show_data.print_data: lambda: show_data.print_data(poisoned(Holdings)),
+    show_doctor.print_checks: lambda: show_doctor.print_checks(
+        [poisoned(show_doctor.Check, ok=ok) for ok in (True, False)]
+    ),
+    show_lists.print_targets: lambda: show_lists.print_targets([poisoned(Standing)]),
+    show_lists.print_recipes: lambda: show_lists.print_recipes([(HOSTILE, HOSTILE, Path(HOSTILE))]),
+    show_lists.print_gate_kinds: lambda: show_lists.print_gate_kinds([poisoned(GateKind)]),
     show_models.print_outline: lambda: show_models.print_outline(poisoned(Outline)),
     show_models.print_families: lambda: show_models.print_families([_Named()]),  # type: ignore[list-item]
+    show_variants.print_written: lambda: show_variants.print_written(Path(HOSTILE)),
+    show_variants.print_outcomes: lambda: show_variants.print_outcomes(
+        [dict.fromkeys(("variant", "result", "release", "production", "why", "held"), HOSTILE) | {"alarms": [HOSTILE]}]
+    ),
+    show_variants.print_complaints: lambda: show_variants.print_complaints(
+        {Path(HOSTILE): [poisoned(Complaint, valid=valid) for valid in ((), (HOSTILE,))]}
+    ),
     show_releases.print_releases: lambda: show_releases.print_releases([_summary()]),
     show_releases.print_history: lambda: show_releases.print_history(
         HOSTILE, [poisoned(Point)], Path(HOSTILE), Path(HOSTILE)
     ),
     show_search.print_found: lambda: show_search.print_found(_found()),
     show_upkeep.print_verification: lambda: show_upkeep.print_verification(poisoned(Verification), poisoned(Repaired)),
-    show_upkeep.print_collected: lambda: show_upkeep.print_collected(poisoned(Collected), True),
+    show_upkeep.print_collected: lambda: show_upkeep.print_collected(
+        poisoned(Collected, objects=("ab" * 32,)), Path("/no/such")
+    ),
     show_fleet.print_orphans: lambda: show_fleet.print_orphans([_Named()]),  # type: ignore[list-item]
     show_fleet.print_up: lambda: show_fleet.print_up(HOSTILE, again=True),
     show_fleet.print_deployed: lambda: show_fleet.print_deployed(HOSTILE, HOSTILE, poisoned(show_fleet.Applied)),
@@ -211,8 +232,19 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
 
 
 def test_every_function_that_prints_is_tried() -> None:
-    rooms = [terminal, show, show_aliases, show_bench, show_comparison, show_copies, show_data, show_models]
-    rooms += [show_releases, show_search, show_upkeep, show_fleet]
+    rooms = [
+        terminal,
+        show,
+        show_aliases,
+        show_bench,
+        show_comparison,
+        show_copies,
+        show_data,
+        show_models,
+        show_lists,
+        show_doctor,
+    ]
+    rooms += [show_releases, show_search, show_upkeep, show_fleet, show_variants]
     known = {getattr(room, name) for room in rooms for name in vars(room) if name.startswith("print_")}
     assert known - set(PRINTED) == {show_fleet.print_stopped}  # it has nothing to say about anything
 

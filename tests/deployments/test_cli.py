@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from artifacts.copies.opening import open_store
+from artifacts.manifest import GateResult, Manifest
 from deployments import cli
+from deployments.printing import show
 from deployments.server.embedded_api import EmbeddedApi
 
 Clipsmith = Callable[..., Any]
@@ -78,6 +83,40 @@ def test_report(call: Any, demo_store: Path, demo_export: Path) -> None:
     assert code == 0
     assert path.read_bytes() == (demo_export / "report.html").read_bytes()
     assert Path(call("report", "demo@1", "--store", demo_store)[1].strip()) == path
+
+
+@pytest.mark.parametrize("there_is_one", [True, False])
+def test_the_report_is_opened_where_there_is_a_browser(
+    there_is_one: bool, call: Any, demo_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or there_is_one)
+    code, out, err = call("report", "demo", "--store", demo_store, "--open")
+    assert (code, opened) == (0, [Path(out.strip()).as_uri()])
+    assert err == ("" if there_is_one else "there is no browser here that could be started: open the file in one\n")
+    assert json.loads(call("report", "demo", "--store", demo_store, "--open", "--json")[1])["opened"] == there_is_one
+    assert json.loads(call("report", "demo", "--store", demo_store, "--json")[1])["opened"] is False
+    assert len(opened) == 2
+
+
+def test_after_a_run_the_next_commands_are_told(
+    demo_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(demo_store, writable=False)
+    manifest = store.find("demo")
+
+    def last_lines(of: Manifest, new: bool | None) -> list[str]:
+        show.print_release(of, store, new=new)
+        return capsys.readouterr().out.splitlines()[-2:]
+
+    place = f" --store {shlex.quote(str(demo_store))}"
+    told = ["next: clipsmith promote demo@1 --alias production", "      clipsmith export demo@1 DIR"]
+    assert last_lines(manifest, new=False) == [f"{line}{place}" for line in told]
+    monkeypatch.setenv("CLIPSMITH_STORE", str(demo_store))
+    assert last_lines(manifest, new=True) == told
+    failed = GateResult(name="min_cosine_mean", status="failed", min=0.9, value=0.1)
+    for of, new in ((manifest, None), (manifest.model_copy(update={"gates": (failed,)}), True)):
+        assert not any("next" in line for line in last_lines(of, new))
 
 
 def test_export_lists_what_it_wrote(call: Any, demo_store: Path, tmp_path: Path) -> None:
@@ -200,6 +239,10 @@ def test_the_store_may_come_from_the_environment(call: Any, monkeypatch: pytest.
     assert parameters_of(call, monkeypatch, "demo").store == str(tmp_path / "mine")
 
 
+def test_the_version_is_the_packages_in_a_line(call: Any) -> None:
+    assert call("--version") == (0, f"clipsmith {version('clipsmith')}\n", "")
+
+
 def test_unknown_options_and_commands_are_refused(call: Any) -> None:
     for arguments in (["optimize", "demo", "--calibrate", "x"], ["publish"], ["optimize", "a", "b"]):
         code, out, err = call(*arguments)
@@ -210,8 +253,19 @@ def test_unknown_options_and_commands_are_refused(call: Any) -> None:
 def test_every_command_on_releases_takes_a_store_and_prints_json(call: Any) -> None:
     names = set(typer.main.get_command(cli.app).commands)
     assert {"optimize", "releases", "promote", "verify", "sign"} <= names
-    # Some are about a server, and print for people; some about models and data, which are in no store yet.
-    for command in names - {"up", "deploy", "check", "models", "data"}:
+    # Some are about a server, and print for people; some about names, models and data, which are in no store.
+    for command in names - {
+        "up",
+        "deploy",
+        "check",
+        "models",
+        "data",
+        "targets",
+        "recipes",
+        "gates",
+        "init",
+        "variants",
+    }:
         code, out, _ = call(command, "--help")
         assert code == 0
         assert "--store" in out

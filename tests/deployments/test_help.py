@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from deployments.cli import app
 from deployments.commands.listing_command import LISTS, ListingCommand
+from tests.deployments.every_command import COMMANDS
 
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 Help = Callable[[str], str]
 
 
@@ -22,7 +20,7 @@ def shown(call: Any, monkeypatch: pytest.MonkeyPatch) -> Help:
     monkeypatch.setenv("TERMINAL_WIDTH", "100")
 
     def of(command: str) -> str:
-        code, out, err = call(command, "--help")
+        code, out, err = call(*command.split(), "--help")
         assert code == 0, err
         return " ".join(line.strip("│ ").strip() for line in out.splitlines()).replace("  ", " ")
 

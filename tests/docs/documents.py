@@ -15,12 +15,14 @@ from pydantic import BaseModel
 
 from artifacts.copies.replica import Copied
 from artifacts.manifest import Cell, DataSource, GateResult, Manifest, Provenance, ReleaseFile, Row, Source
+from artifacts.models import Complaint
 from artifacts.release import fastest
 from artifacts.release.measurements import Measurement
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.verification import Problem, Verification
+from deployments.printing.show_doctor import Check
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
@@ -40,6 +42,7 @@ from tasks.inspection.holdings import (
     Unlisted,
 )
 from tasks.pipeline.outline import Outline, Tower
+from tasks.prefect_ui.nightly_summary import Outcome
 
 Scalar = Literal["string", "integer", "number", "boolean", "object", "any"]
 
@@ -676,6 +679,100 @@ _FAMILY = Part(
     ),
 )
 
+_WHY_NOT = "the reason; null where there is none"
+_TARGET = Part(
+    "target",
+    "An engine target, and how it stands on this machine.",
+    (
+        Key("target", "string", "its name"),
+        Key("about", "string", "what runs its engines, and on what"),
+        Key("builds", "boolean", "whether this installation builds engines of it"),
+        Key("why_not_build", "string", _WHY_NOT, nullable=True),
+        Key("runs", "boolean", "whether this machine runs them"),
+        Key("why_not_run", "string", _WHY_NOT, nullable=True),
+        Key("why_no_fp8", "string", "why its GPUs have no FP8 arithmetic; null where they have", nullable=True),
+    ),
+)
+_CHECK = _part(
+    "look",
+    "What was looked at, and what is to be done about it.",
+    Check,
+    {
+        "name": "what was looked at",
+        "ok": "whether it is as it should be",
+        "found": "what was found",
+        "needed": "whether `clipsmith optimize` needs it",
+        "next": "what to do; null where there is nothing",
+    },
+)
+_CHECKED = Part(
+    "checked file",
+    "A file of a variant.",
+    (
+        Key("file", "string", "as it was given"),
+        Key(
+            "complaints",
+            Many(
+                "list",
+                _part(
+                    "complaint",
+                    "What is wrong with a key, or its value.",
+                    Complaint,
+                    {
+                        "key": "as `calibration.samples`; empty where no single one is wrong",
+                        "what": "what is wrong",
+                        "valid": "of a key that there is not, those that there are",
+                        "nearest": "one of these that is like it; null where none is",
+                        "expected": "what was expected; null where `what` or `valid` says it",
+                        "fix": "what to do; null likewise",
+                    },
+                ),
+            ),
+            "everything that is wrong; empty where nothing is",
+        ),
+    ),
+)
+_OUTCOME = _part(
+    "outcome",
+    "What became of a variant.",
+    Outcome,
+    {
+        "variant": "its name",
+        "result": "what was done",
+        "release": "its release, as `model@version`; null where there is none",
+        "production": "what its alias pointed to before; null likewise",
+        "error": "why there is no release; null where there is one",
+        "figures": "of its release",
+        "before": "of what its alias pointed to before",
+        "alarms": "where it is worse than its history, in sentences",
+        "why": "why it was made in this night; empty where it was not",
+        "held": "why its alias was not moved to it; empty where it was, or where there is none",
+    },
+)
+_RECIPE = Part(
+    "built-in recipe",
+    "A recipe that comes with clipsmith.",
+    (
+        Key("recipe", "string", "its name"),
+        Key("about", "string", "what becomes FP8"),
+        Key("file", "string", "path of its YAML file, to copy"),
+        Key("digest", "string", "of what it does"),
+    ),
+)
+_GATE_KIND = Part(
+    "kind of gate",
+    "A gate that a release can be held to.",
+    (
+        Key("name", "string", "its name"),
+        Key("holds", "string", "what is judged"),
+        Key("side", Choice(("at least", "at most")), "which side of the bound is good"),
+        Key("unit", "string", "of the bound"),
+        Key("needs", "string", "what a run needs for it to be judged"),
+        Key("default", "number", "the bound unless given; null: not judged", nullable=True),
+        Key("key", "string", "in parameters; null for a gate that comes with others", nullable=True),
+    ),
+)
+
 _part(
     "machine",
     "Where a bench was run.",
@@ -842,6 +939,29 @@ DOCUMENTS: Mapping[str, Document] = {
         Key("front", Many("list", _TRIAL), "recipes that no other one beats in both FP8's share and fidelity"),
         Key("sensitivity", Many("list", _SENSITIVITY), "what each module alone costs"),
     ),
+    "targets": _document("targets", Key("targets", Many("list", _TARGET), "in the order of the registry")),
+    "recipes": _document("recipes", Key("recipes", Many("list", _RECIPE), "the built-in ones, by name")),
+    "gates": _document("gates", Key("gates", Many("list", _GATE_KIND), "every gate; the last comes with others")),
+    "init": _document(
+        "init", Key("file", "string", "path of what was written"), Key("like", "string", "the example that it is")
+    ),
+    "variants check": _document(
+        "variants check",
+        Key("sound", "boolean", "whether nothing is wrong"),
+        Key("files", Many("list", _CHECKED), "in the order in which they were given"),
+        also="With exit code 2, where something is wrong, it is printed all the same.",
+    ),
+    "nightly": _document(
+        "nightly",
+        Key("outcomes", Many("list", _OUTCOME), "in the order of the variants' names"),
+        also="With exit code 1, where a variant failed, it is printed all the same.",
+    ),
+    "doctor": _document(
+        "doctor",
+        Key("able", "boolean", "whether `clipsmith optimize` can run here"),
+        Key("checks", Many("list", _CHECK), "in the order in which they were made"),
+        also="With exit code 1, a machine that cannot, it is printed all the same.",
+    ),
     "releases": _document(
         "releases",
         Key(
@@ -876,7 +996,12 @@ DOCUMENTS: Mapping[str, Document] = {
         Key("plot", "string", "path of the plot"),
         also="Where a manifest is damaged, the others' are printed, and the exit code is 1.",
     ),
-    "report": _document("report", _REF, Key("report", "string", "path of the HTML report")),
+    "report": _document(
+        "report",
+        _REF,
+        Key("report", "string", "path of the HTML report"),
+        Key("opened", "boolean", "whether a browser was started with it"),
+    ),
     "diff": _document(
         "diff",
         Key("before", "string", "the first release, as `model@version`"),

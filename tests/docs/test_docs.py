@@ -6,20 +6,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from deployments.cli import app
+from tests.deployments.every_command import COMMANDS, typed
 from tests.docs import families_table
 from tests.docs.parameters_page import PAGE, page
 from tests.docs.printed import PAGES, ROOT
 
 EACH = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-"""Every command by its name, as Typer hands them to Click."""
 _ANCHOR = re.compile(r"[^\w\- ]")
 
 
@@ -81,7 +77,7 @@ def test_every_page_is_reached_from_the_readme(path: Path) -> None:
 )
 def test_commands_and_their_options_exist(where: str, line: str) -> None:
     words = line.partition("#")[0].split()
-    name = words[1]
+    name = typed(words[1:])
     assert name in COMMANDS, where
     found = COMMANDS[name]
     known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -98,7 +94,11 @@ def test_commands_and_their_options_exist(where: str, line: str) -> None:
 
 def test_every_command_is_shown_somewhere() -> None:
     lines = [line for path in PAGES for line in command_lines(path)]
-    shown = {name for line in lines for name in re.findall(r"(?:^clipsmith|\|) *([a-z-]+)", line)}
+    shown = {
+        typed(words.split())
+        for line in lines
+        for words in re.findall(r"(?:^clipsmith|\|) *([a-z-]+(?: [a-z]+)?)", line)
+    }
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     shown |= {name for name in COMMANDS if f"`clipsmith {name}" in text}
     assert sorted(COMMANDS.keys() - shown) == []

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import typer
 
 from artifacts.manifest import GateResult
 from artifacts.schema import SCHEMAS, present
-from deployments.cli import app
 from deployments.printing import show_search
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
 from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
+from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.support import key_pair, rewrite
+from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
 from tests.docs.documents import DOCUMENTS, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
@@ -40,8 +40,7 @@ def test_the_page_is_the_codes() -> None:
 
 
 def test_every_command_that_prints_a_document_is_described() -> None:
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    printing = {name for name, command in commands.items() if any("--json" in each.opts for each in command.params)}
+    printing = {name for name, command in COMMANDS.items() if any("--json" in each.opts for each in command.params)}
     assert sorted(printing) == sorted(DOCUMENTS)
 
 
@@ -51,8 +50,14 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
     (work / "gates.yaml").write_text("gates: {max_top1_drop: 0.002, min_cosine_mean: 0.9}\n")
     yield "check", printed("check", "demo", at=None)
     yield "models", printed("models", at=None)
+    for name in ("targets", "recipes", "gates"):
+        yield name, printed(name, at=None)
     yield "data", printed("data", "digits", "--against", "digits", "--page", work / "sheet.html", at=None)
     yield "data", printed("data", messy_folder(work / "messy"), "--against", work / "messy", at=None, code=2)
+    yield "doctor", printed("doctor")
+    yield "init", printed("init", work / "mine.yaml", at=None)
+    (work / "bad.yaml").write_text("parameters: {calibration: {sample: 3}, targets: [nope]}\n")
+    yield "variants check", printed("variants", "check", work / "mine.yaml", work / "bad.yaml", at=None, code=2)
     yield "bench", printed("bench", "demo", "--batch", 1)
     yield "sign", printed("sign", "demo@1", "--key", private)
     yield "check-signature", printed("check-signature", "demo@1", "--key", public)
@@ -95,6 +100,10 @@ def test_what_commands_print_is_described(
     seen: Seen = set()
     documents = [("optimize", demo_document), ("bench", bench_document()), ("search", search_document())]
     documents += sequence(printed, tmp_path)
+    outcome = Outcome(
+        variant="demo", result="failed", figures={"top1 fp8": 0.9}, before={"top1 fp8": 0.9}, alarms=("a",)
+    )
+    documents.append(("nightly", json.loads(json.dumps({"outcomes": [outcome.model_dump(mode="json")]}))))
     for command, document in documents:
         assert list(check(DOCUMENTS[command].part, document, seen)) == [], command
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_bytes())

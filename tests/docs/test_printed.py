@@ -112,6 +112,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLIPSMITH_KEY_PASSWORD", PASSWORD)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
     (folder / ".venv").symlink_to(sys.prefix)
     shutil.copytree(ROOT / "docker", folder / "docker")
     private, public = key_pair(folder, password=PASSWORD)

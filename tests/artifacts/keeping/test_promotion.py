@@ -85,6 +85,25 @@ def test_rollback_undoes_promotions_one_by_one(three: Store) -> None:
         rollback(three, "a", "staging")
 
 
+def test_rollback_to_a_release_undoes_all_that_came_after_it(three: Store) -> None:
+    for version in (1, 2, 3, 2):
+        promote(three, f"a@{version}", "production")
+    assert rollback(three, "a", "production", to=1).after.ref == "a@1"
+    with pytest.raises(NothingToRollBack, match="nothing but a@1"):
+        rollback(three, "a", "production")
+    for version in (3, 2):
+        promote(three, f"a@{version}", "production")
+    with pytest.raises(NothingToRollBack, match=r"cannot go back to a@7(.|\n)*one of: a@3, a@1\n"):
+        rollback(three, "a", "production", to=7)
+    assert not rollback(three, "a", "production", to=2).moved, "it points there"
+    assert rollback(three, "a", "production", to=3).after.ref == "a@3"
+    assert aliases.held(three.root) == {("a", 3): ["production"], ("a", 1): ["production"]}
+    assert rollback(three, "a", "production").after.ref == "a@1"
+    with pytest.raises(NothingToRollBack, match="cannot go back to a@3"):  # undone: that would be a promotion
+        rollback(three, "a", "production", to=3)
+    assert len(entries(three)) == 9
+
+
 def test_an_alias_that_somebody_else_moved_is_not_moved(three: Store) -> None:
     promote(three, "a@1", "production", seen=0)
     with pytest.raises(AliasMoved, match="to a@1, by"):

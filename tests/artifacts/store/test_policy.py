@@ -219,7 +219,8 @@ def test_the_message_is_one_line_and_says_which_key(two: Store) -> None:
     with pytest.raises(ConfigError) as caught:
         read_policy(two.root)
     assert caught.value.what == (
-        "the store's policy cannot be read: promotion.require_signatures: Extra inputs are not permitted"
+        "the store's policy cannot be read: promotion.require_signatures: Extra inputs are not permitted "
+        "(did you mean require_signature? valid keys: require_signature)"
     )
 
 

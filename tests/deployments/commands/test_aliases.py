@@ -83,6 +83,26 @@ def test_rollback_with_several_models_asks_which(call: Call, store: Store) -> No
     assert points_to(store) == f"{MODEL}@1"
 
 
+def test_rollback_goes_a_step_further_each_time_or_to_a_release_at_once(call: Call, store: Store) -> None:
+    for version in (4, 5):
+        release(store, version)
+    at = ("--alias", "production", "--store", store.root)
+    for _ in range(2):
+        for version in (1, 3, 4, 5):
+            call("promote", f"{MODEL}@{version}", *at)
+        assert call("rollback", *at, "--to", f"{MODEL}@3")[0] == 0
+        assert points_to(store) == f"{MODEL}@3"
+    code, out, err = call("rollback", *at, "--to", f"{MODEL}@5")
+    assert (code, out) == (2, "") and err.startswith("NothingToRollBack: ") and f"one of: {MODEL}@1, {MODEL}@3" in err
+    code, out, _ = call("rollback", MODEL, *at, "--to", f"{MODEL}@3")
+    assert (code, out) == (0, f"{MODEL}:production points to {MODEL}@3 already\n")
+    for expected in (1, 3, 1):
+        assert call("rollback", *at)[0] == 0
+        assert points_to(store) == f"{MODEL}@{expected}"
+    code, out, err = call("rollback", "other", *at, "--to", f"{MODEL}@1")
+    assert (code, out) == (2, "") and f"two models: 'other' and '{MODEL}'" in err
+
+
 def test_a_wrong_path_makes_no_store(call: Call, store: Store) -> None:
     wrong = store.root.parent / "wrong"
     for command in (["promote", MODEL, "--alias", "a"], ["rollback", MODEL, "--alias", "a"], ["gc"], ["aliases"]):

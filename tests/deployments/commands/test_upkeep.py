@@ -102,7 +102,10 @@ def test_gc_tells_first_and_keeps_what_an_alias_holds(call: Call, store: Store) 
     planned = json.loads(out)
     assert (code, planned["dry_run"], planned["releases"]) == (0, True, [f"{MODEL}@2"])
     assert stray.name in planned["objects"] and stray.exists()
-    assert "would retire" in call("gc", *at, "--dry-run")[1]
+    lines = call("gc", *at, "--dry-run")[1].splitlines()
+    assert lines[0] == f"would retire {MODEL}@2"
+    assert f"would remove object {stray.name[:12]}: {next(stray.iterdir()).name}" in lines
+    assert lines[-1].startswith("would remove 1 release, 2 objects, ") and len(lines) == 4
     code, out, _ = call("gc", *at)
     assert code == 0
     assert out.startswith(f"retired {MODEL}@2\nremoved 1 release, 2 objects, ")

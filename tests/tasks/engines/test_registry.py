@@ -34,6 +34,11 @@ def test_unknown_target(target: str) -> None:
     assert all(known in caught.value.expected for known in known_targets())
 
 
+def test_the_nearest_target_is_told() -> None:
+    with pytest.raises(UnknownTarget, match="did you mean trtrtx-sm120\\?"):
+        backend_for("trtrtx-sm1200")
+
+
 def test_ahead_of_time_targets_are_tensorrt_rtx_capabilities() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     for target in backend_for("trtrtx").targets():

@@ -71,7 +71,7 @@ def test_a_hopper_gpu_builds_and_runs(machine: Pretend) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"gpu": None}, "no CUDA device is visible to PyTorch 2.11.0"),
+        ({"gpu": None}, "no CUDA device is visible to PyTorch"),
         ({"capability": (8, 0)}, "sm80 has no FP8 arithmetic"),
         ({"version": "2.10.1"}, "PyTorch 2.10.1 is too old, it needs 2.11 or newer"),
         ({"version": "2.9.0+cu128"}, "PyTorch 2.9.0"),
@@ -83,6 +83,12 @@ def test_what_is_missing_is_said_before_any_work(changes: dict[str, Any], words:
         assert reason is not None and words in reason
     with pytest.raises(EngineUnavailable, match=f"target torch-fp8 cannot be built here: {words}"):
         require_target(TARGET, "fp16", "fp8")
+
+
+def test_a_gpu_that_this_pytorch_does_not_see(machine: Pretend, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert both() == ("no CUDA device is visible to PyTorch 2.11.0+cu130",) * 2
 
 
 def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:

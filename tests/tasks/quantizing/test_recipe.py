@@ -59,6 +59,13 @@ def test_unknown_recipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_recipe(name)
 
 
+def test_the_nearest_name_and_key_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UnknownRecipe, match="did you mean fp8-compact"):
+        load_recipe("fp8-compct")
+    with pytest.raises(ConfigError, match=r"metadta: Extra .*did you mean metadata\? valid keys: metadata, quantize\)"):
+        load_recipe(write(tmp_path, content() | {"metadta": {}}))
+
+
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [

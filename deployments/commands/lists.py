@@ -1,0 +1,53 @@
+"""Commands that list the names which parameters take: engine targets, recipes, gates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from deployments.commands import panels
+from deployments.commands.options import JsonOption, print_json
+from deployments.printing import show_lists
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=panels.LOOK)
+def targets(as_json: JsonOption = False) -> None:
+    """List the engine targets: what each is, and whether it is built and run here, or why not."""
+    from tasks.engines.available import standings
+
+    found = standings()
+    if as_json:
+        print_json({"targets": [asdict(each) | {"builds": each.builds, "runs": each.runs} for each in found]})
+    else:
+        show_lists.print_targets(found)
+
+
+@app.command(rich_help_panel=panels.LOOK)
+def recipes(as_json: JsonOption = False) -> None:
+    """List the built-in recipes: what becomes FP8."""
+    from tasks.quantizing.recipe import BUILTIN, builtin_names, load_recipe
+
+    found = [(load_recipe(name), BUILTIN / f"{name}.yaml") for name in builtin_names()]
+    if as_json:
+        rows = [
+            {"recipe": each.name, "about": each.metadata.description, "file": str(path), "digest": each.digest}
+            for each, path in found
+        ]
+        print_json({"recipes": rows})
+    else:
+        show_lists.print_recipes([(each.name, each.metadata.description, path) for each, path in found])
+
+
+@app.command(rich_help_panel=panels.LOOK)
+def gates(as_json: JsonOption = False) -> None:
+    """List the gates that a release can be held to: what each holds, its unit, its bound unless given, and its key."""
+    from artifacts.report.gate_words import kinds
+
+    found = kinds()
+    if as_json:
+        print_json({"gates": [each._asdict() for each in found]})
+    else:
+        show_lists.print_gate_kinds(found)
