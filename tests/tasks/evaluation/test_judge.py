@@ -76,3 +76,20 @@ def test_fp16_embeddings_are_held_to_their_cosine(export: Path, monkeypatch: pyt
     monkeypatch.setattr(judge_module, "run_graph", lambda *args: ended(*args).roll(1, dims=1))
     with pytest.raises(ExecutorsDisagree, match="cosine"):
         judge(source, "fp16", feeds(source, 4), "cpu")
+
+
+def test_samples_are_computed_ahead_in_order_and_no_further_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "_at_once", lambda: 3)
+    begun: list[int] = []
+
+    def compute(feed: Feed) -> int:
+        begun.append(int(feed["x"][0]))
+        return begun[-1] * 2
+
+    given = [{"x": np.array([number])} for number in range(10)]
+    taken = 0
+    for feed, made in judge_module._side_by_side(compute, given):
+        assert (int(feed["x"][0]), made) == (taken, 2 * taken)
+        taken += 1
+        assert len(begun) <= taken + 3
+    assert taken == 10 and sorted(begun) == list(range(10))
