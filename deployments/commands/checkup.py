@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -24,25 +24,33 @@ _SHOWN = 6  # packages of a kind
 
 
 def checks(store: Path) -> Iterator[Check]:
-    """Every check, each as soon as it is done."""
-    yield _python()
-    yield from _packages()
-    yield _gpu()
-    yield _targets()
-    yield _store(store)
-    yield _space(store)
-    yield _port()
-    yield from _server()
+    """Every check. Where a package is missing that one needs, it says so, and the others go on."""
+    looks: dict[str, Callable[[], Iterable[Check]]] = {
+        "Python": _python,
+        "packages": _packages,
+        "GPU": _gpu,
+        "targets": _targets,
+        "store": lambda: _store(store),
+        "space": lambda: _space(store),
+        "port": _port,
+        "server": _server,
+    }
+    for name, look in looks.items():
+        try:
+            yield from look()
+        except ImportError as error:
+            said = f"cannot be looked at: {' '.join(str(error).split())}"
+            yield Check(name, False, said, True, "install what `packages` names")
 
 
-def _python() -> Check:
+def _python() -> Iterator[Check]:
     from packaging.specifiers import SpecifierSet
 
     wanted = str(metadata.metadata("clipsmith")["Requires-Python"])
     here = platform.python_version()
     ok = SpecifierSet(wanted).contains(here, prereleases=True)
     advice = None if ok else f"make the environment anew with a Python {wanted}"
-    return Check("Python", ok, f"{here} on {platform.system()} {platform.machine()}", True, advice)
+    yield Check("Python", ok, f"{here} on {platform.system()} {platform.machine()}", True, advice)
 
 
 def _packages() -> Iterator[Check]:
@@ -51,17 +59,19 @@ def _packages() -> Iterator[Check]:
 
     asked = [Requirement(text) for text in metadata.requires("clipsmith") or ()]
     asked = [each for each in asked if each.marker is None or each.marker.evaluate({"extra": ""})]
-    missing, wrong = [], []
+    missing, wrong, wanted = [], [], []
     for each in asked:
         here = _installed(each.name)
         if here is None:
             missing.append(each.name)
+            wanted.append(f"'{each.name}{each.specifier}'")
         elif not each.specifier.contains(here, prereleases=True):
             wrong.append(f"{each.name} {here} (needs {each.specifier})")
-    again = f"pip install -c {CONSTRAINTS} {' '.join(name.partition(' ')[0] for name in (*missing, *wrong))}"
+            wanted.append(f"'{each.name}{each.specifier}'")
+    install = f"pip install -c {CONSTRAINTS}" if CONSTRAINTS.is_file() else "pip install"
     parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"other versions: {', '.join(wrong)}"] * bool(wrong)
     found = "; ".join(parts) or f"{counted(len(asked), 'requirement')} met, clipsmith {metadata.version('clipsmith')}"
-    yield Check("packages", not parts, found, True, again if parts else None)
+    yield Check("packages", not parts, found, True, f"{install} {' '.join(wanted)}" if parts else None)
     if not CONSTRAINTS.is_file():
         return  # an installation without the checkout
     locked = [line.split("==") for line in CONSTRAINTS.read_text(encoding="utf-8").split() if "==" in line]
@@ -69,7 +79,7 @@ def _packages() -> Iterator[Check]:
     others = [each for each in others if str(each[1]).partition("+")[0] != each[2].partition("+")[0]]
     said = ", ".join(f"{name} {here} (locked {version})" for name, here, version in others[:_SHOWN])
     said += f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    advice = f"pip install -c {CONSTRAINTS} {' '.join(name for name, _, _ in others)}"
+    advice = f"{install} {' '.join(name for name, _, _ in others)}"
     yield Check("locked", not others, said or "the versions that the tests ran with", False, advice if others else None)
 
 
@@ -80,18 +90,19 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _gpu() -> Check:
+def _gpu() -> Iterator[Check]:
     from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
     from tasks.device.gpu_state import driver_version
 
     if not gpu_count():
         advice = "nothing, unless you want latencies, or engines of tensorrt, trtrtx or torch-fp8"
-        return Check("GPU", False, "no CUDA device is seen", False, advice)
+        yield Check("GPU", False, "no CUDA device is seen", False, advice)
+        return
     more = f" and {gpu_count() - 1} more" if gpu_count() > 1 else ""
-    return Check("GPU", True, f"{gpu_name()} ({gpu_capability()}){more}, driver {driver_version() or 'unknown'}", False)
+    yield Check("GPU", True, f"{gpu_name()} ({gpu_capability()}){more}, driver {driver_version() or 'unknown'}", False)
 
 
-def _targets() -> Check:
+def _targets() -> Iterator[Check]:
     from flows.parameters import DEMO
     from tasks.engines.available import standings
 
@@ -101,10 +112,10 @@ def _targets() -> Check:
     run = ", ".join(each.target for each in found if each.runs) or "none"
     reasons = "; ".join(dict.fromkeys(str(why) for why in lacking.values()))
     advice = f"{reasons}; or leave out {', '.join(lacking)}: `--targets`" if lacking else None
-    return Check("targets", not lacking, f"built here: {built}; run here: {run}", True, advice)
+    yield Check("targets", not lacking, f"built here: {built}; run here: {run}", True, advice)
 
 
-def _store(root: Path) -> Check:
+def _store(root: Path) -> Iterator[Check]:
     place = root.expanduser().absolute()
     there = place.exists() and (not place.is_dir() or any(place.iterdir()))
     try:
@@ -112,25 +123,27 @@ def _store(root: Path) -> Check:
             known, damaged = open_store(place, writable=False).summaries()
             said = f"{place}: format {FORMAT}, {counted(len(known), 'release')}"
             if damaged:
-                return Check("store", False, f"{said}, {len(damaged)} damaged", False, "`clipsmith verify` names them")
+                yield Check("store", False, f"{said}, {len(damaged)} damaged", False, "`clipsmith verify` names them")
+                return
         else:
             refuse_network(place)
             said = f"{place}: none yet, the first run makes it"
         with tempfile.TemporaryFile(dir=_existing(place)):
             pass
     except ClipsmithError as error:
-        return Check("store", False, f"{place}: {error.what}", True, error.fix)
+        yield Check("store", False, f"{place}: {error.what}", True, error.fix)
     except OSError as error:
         advice = "correct the folder's permissions, or give --store"
-        return Check("store", False, f"{place}: cannot be written: {error.strerror}", True, advice)
-    return Check("store", True, said, True)
+        yield Check("store", False, f"{place}: cannot be written: {error.strerror}", True, advice)
+    else:
+        yield Check("store", True, said, True)
 
 
 def _existing(place: Path) -> Path:
     return next(path for path in (place, *place.parents) if path.exists())
 
 
-def _space(root: Path) -> Check:
+def _space(root: Path) -> Iterator[Check]:
     from flows.parameters import DEMO
     from tasks.pipeline.disk_space import MARGIN, estimate_bytes
 
@@ -138,23 +151,21 @@ def _space(root: Path) -> Check:
     free, (model, parameters) = shutil.disk_usage(place).free, _SMALL
     room = MARGIN * estimate_bytes(parameters, DEMO.precisions, DEMO.targets)
     advice = f"free some: a run of {model} may need {megabytes(room, 0)}; `clipsmith gc` may help"
-    return Check(
-        "space", free >= room, f"{megabytes(free, 0)} free at {place}", False, None if free >= room else advice
-    )
+    yield Check("space", free >= room, f"{megabytes(free, 0)} free at {place}", False, None if free >= room else advice)
 
 
-def _port() -> Check:
+def _port() -> Iterator[Check]:
     from deployments.server.asking import listener
 
     name = f"port {PORT}"
     match listener(PORT):
         case "nothing":
-            return Check(name, True, "free for `clipsmith up`", False)
+            yield Check(name, True, "free for `clipsmith up`", False)
         case "prefect":
-            return Check(name, True, "a Prefect server answers", False)
+            yield Check(name, True, "a Prefect server answers", False)
         case _:
             advice = f"`clipsmith up --port {PORT + 1}`, or end that program"
-            return Check(name, False, "another program listens", False, advice)
+            yield Check(name, False, "another program listens", False, advice)
 
 
 def _server() -> Iterator[Check]:

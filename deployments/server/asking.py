@@ -54,7 +54,8 @@ def ask_server(pool: str) -> Server | None:
     with get_client(sync_client=True) as client:
         version = None if client.server_type == ServerType.CLOUD else client.api_version()
         try:
+            client.read_work_pool(pool)
             workers = client.read_workers_for_work_pool(pool)
         except ObjectNotFound:
             return Server(url, version, None)
-    return Server(url, version, tuple(each.name for each in workers if str(each.status.value) == "ONLINE"))
+    return Server(url, version, tuple(each.name for each in workers if each.status.value == "ONLINE"))

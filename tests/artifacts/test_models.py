@@ -49,6 +49,7 @@ def test_in_a_list_and_by_their_written_names() -> None:
 
 class Picky(Strict):
     targets: list[str] = Field(default=[])
+    two: list[int] = Field(default=[1, 2], min_length=2)
     low: int = 0
     high: int = 9
     inner: Inner = Inner()
@@ -75,6 +76,7 @@ class Picky(Strict):
         ({"targets": ["c"]}, [("targets", "no c")]),
         ({"targets": ["a", "c", "d", "b"]}, [("targets", "no c"), ("targets", "no d")]),
         ({"high": 1, "low": 2}, [("high", "low is high")]),
+        ({"two": [1, 2], "high": 1, "low": 2}, [("high", "low is high")]),
         (
             {"inner": {"samples": 0, "sample": 1}, "targets": ["c"]},
             [

@@ -126,7 +126,15 @@ def test_a_new_installation_is_ready_in_half_a_minute_and_a_second_up_starts_not
         found = known(running.api_url)
         assert {"optimize", "maintain", "compare", "promote"} <= found["deployments"].keys()
         assert found["pools"]["clipsmith"][1] == "process"
+        the_doctor_finds_server_and_worker(running)
         a_second_one_says_so_applies_everything_again_and_starts_nothing(running)
+
+
+def the_doctor_finds_server_and_worker(running: Up) -> None:
+    found = command("doctor", "--json", environment=running.environment)
+    checks = {each["name"]: each for each in found.document["checks"]}
+    assert checks["server"]["ok"] and checks["server"]["found"].endswith(f":{running.port}/api")
+    assert checks["worker"]["ok"] and checks["worker"]["found"] != "in pool clipsmith: "
 
 
 def a_second_one_says_so_applies_everything_again_and_starts_nothing(running: Up) -> None:

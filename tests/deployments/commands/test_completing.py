@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def offered(call: Call, monkeypatch: pytest.MonkeyPatch) -> Offered:
     """`offered("show", "dem")`: what is offered for the last word, as bash is told it."""
 
     def of(*words: object) -> list[str]:
+        # Else the program's name, and that of the variable, would be those of `python -m pytest`.
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
         monkeypatch.setenv("_CLIPSMITH_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", " ".join(["clipsmith", *map(str, words)]))
         monkeypatch.setenv("COMP_CWORD", str(len(words)))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
+import sys
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,16 @@ def test_packages_that_are_missing_or_of_another_version(doctor: Doctor, monkeyp
     assert code == ExitCode.FAILED and not found["packages"]["ok"]
     said = f"missing: no-such-package; other versions: typer {metadata.version('typer')} (needs <0.1)"
     assert found["packages"]["found"] == said
-    assert found["packages"]["next"] == f"pip install -c {checkup.CONSTRAINTS} no-such-package typer"
+    assert found["packages"]["next"] == f"pip install -c {checkup.CONSTRAINTS} 'typer<0.1' 'no-such-package>=1'"
+    checkup.CONSTRAINTS.unlink()
+    assert doctor()[1]["packages"]["next"] == "pip install 'typer<0.1' 'no-such-package>=1'"
+
+
+def test_a_package_that_a_check_itself_needs(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tasks.engines.available", None)
+    code, found = doctor()
+    assert (code, list(found)) == (ExitCode.FAILED, NAMES), "the others go on"
+    assert found["targets"]["found"].startswith("cannot be looked at: ") and found["targets"]["next"]
 
 
 def test_a_version_that_is_not_the_locked_one_is_told_and_no_obstacle(doctor: Doctor) -> None:
@@ -159,21 +167,3 @@ def test_a_server_that_is_named_and_does_not_answer(doctor: Doctor, monkeypatch:
     code, found = doctor()
     assert (code, found["server"]["next"]) == (ExitCode.FAILED, "start it")
     assert found["server"]["found"] == "it does not answer (PREFECT_API_URL=http://x/api)"
-
-
-@pytest.mark.parametrize(("body", "expected"), [(b"true", "prefect"), (b"<html>", "other")])
-def test_who_listens(body: bytes, expected: str) -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with HTTPServer((asking.HOST, 0), Handler) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        assert asking.listener(server.server_port) == expected
-    assert asking.listener(server.server_port) == "nothing"
