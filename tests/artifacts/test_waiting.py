@@ -48,6 +48,8 @@ def child(lock: Path) -> Iterator[Child]:
         started.append(process)
         assert process.stdout is not None
         pids.append(int(process.stdout.readline()))
+        if more:  # its child may be the first to be heard of
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         return pids[-1]
 
     yield start
