@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 import yaml
 from rich.console import Console
@@ -32,7 +33,7 @@ def write_variants(work: Path, count: int, targets: list[str]) -> tuple[Path, li
     for number in range(count):
         model = work / f"b32-{number}"
         shutil.copytree(first, model)
-        scaled = {name: values * (1 + number / 1000) for name, values in weights.items()}
+        scaled = {name: np.asarray(values * (1 + number / 1000)) for name, values in weights.items()}
         save_file(scaled, model / "model.safetensors", {"format": "pt"})
         parameters = {"model": str(model), "targets": targets}
         text = yaml.safe_dump({"promote": None, "parameters": parameters})
