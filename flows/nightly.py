@@ -29,6 +29,7 @@ from artifacts.store.store import Store, activate
 from flows.defaults import STORE, default_store
 from flows.inputs import pin_arguments, plan_content, recipe_of
 from flows.known_plans import KnownPlans
+from flows.one_at_a_time import computing
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
 from flows.plan_changes import Content, changes
@@ -272,10 +273,12 @@ class Made(NamedTuple):
 def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Made:
     """Run `optimize` and wait for its end: on any worker, when this run is on one; else here.
 
+    Here one variant computes at a time, and others build their engines meanwhile; on workers they are processes.
     On a worker the store is its own machine's, unless this run was told which one.
     """
     if deployment.id is None:
-        state: State = optimize(parameters, return_state=True)
+        with computing():
+            state: State = optimize(parameters, return_state=True)
         return Made(str(state.state_details.flow_run_id), _ending(state))
     run = cast(
         "FlowRun",

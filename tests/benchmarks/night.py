@@ -35,7 +35,7 @@ def write_variants(work: Path, count: int, targets: list[str]) -> tuple[Path, li
         shutil.copytree(first, model)
         scaled = {name: np.asarray(values * (1 + number / 1000)) for name, values in weights.items()}
         save_file(scaled, model / "model.safetensors", {"format": "pt"})
-        parameters = {"model": str(model), "targets": targets}
+        parameters = {"model": str(model), "targets": targets, "calibration": {"source": "digits"}}
         text = yaml.safe_dump({"promote": None, "parameters": parameters})
         (folder / f"b32-{number}.yaml").write_text(text)
         models.append(model)
@@ -57,7 +57,8 @@ def main(
         folder, models = write_variants(work, variants, targets.split(","))
         alone: list[dict[str, Any]] = []
         for number, model in enumerate(models[:singles]):
-            arguments = ["optimize", str(model), "--targets", targets, "--store", str(work / "alone")]
+            arguments = ["optimize", str(model), "--calibration", "digits", "--targets", targets]
+            arguments += ["--store", str(work / "alone")]
             alone.append(_timed(arguments, kept / f"alone-{number}.log"))
         os.environ["CLIPSMITH_VARIANTS"] = str(folder)
         night = _timed(["nightly", "--at-once", str(at_once), "--store", str(work / "night")], kept / "night.log")
