@@ -6,7 +6,7 @@ import os
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from artifacts import places
 from artifacts.inert import visible
@@ -293,10 +293,9 @@ class Wiring:
             label = {"encoder": encoder, "precision": precision, "target": target}
             executor = choose_executor(evaluation.executor, precision, data.samples, engine)
             where = batch_and_device(target, evaluation.batch, self.parameters.profile.max, executor)
-            seen = data.seen_by(encoder)
-            self._judge_executor(snapshot, preprocess, seen, encoder, precision, target, engine, where)
-            arguments = (snapshot, preprocess, seen, encoder, precision, target, engine, *where)
-            made: Embeddings = self.steps.step("embed", embed_task, *arguments, **label)
+            work = (snapshot, preprocess, data.seen_by(encoder), encoder, precision)
+            self._judge_executor(work, target, engine, where)
+            made: Embeddings = self.steps.step("embed", embed_task, *work, target, engine, *where, **label)
             embeddings.append(made)
             if target == REFERENCE:
                 self._note(data, made.skipped, made.truncated)
@@ -312,25 +311,16 @@ class Wiring:
         return accuracy
 
     def _judge_executor(
-        self,
-        snapshot: Snapshot,
-        preprocess: ArtifactRef,
-        data: DataRef,
-        encoder: Encoder,
-        precision: str,
-        target: str,
-        engine: ArtifactRef | None,
-        where: tuple[int, str, str],
+        self, work: tuple[Any, ...], target: str, engine: ArtifactRef | None, where: tuple[int, str, str]
     ) -> None:
         """Have ONNX Runtime compute a sample of what PyTorch executes in its place; say what runs on a GPU."""
-        _, device, executor = where
+        (*_, encoder, precision), (_, device, executor) = work, where
         if executor != "torch" or target not in (REFERENCE, "onnxruntime"):
             return
         row = new_row("executors", encoder=encoder, precision=precision, executor=REFERENCE, device=device)
         if target != REFERENCE:
-            arguments = (snapshot, preprocess, data, encoder, precision, engine, device)
             judged: JudgedExecutor = self.steps.step(
-                "judge", judge_task, *arguments, encoder=encoder, precision=precision
+                "judge", judge_task, *work, engine, device, encoder=encoder, precision=precision
             )
             self._keep(judged.table, places.evidence("executor", encoder, precision), encoder, precision)
             self.steps.say(

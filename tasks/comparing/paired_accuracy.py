@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
 from tasks.clip.base import ENCODERS
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.evaluation.kept_embeddings import load_embedded, rows_of
 from tasks.evaluation.metrics import cosine, paired_difference
 from tasks.evaluation.question import task_of

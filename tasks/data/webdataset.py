@@ -106,14 +106,11 @@ class WebDataset:
         names = numbered([entry.image.key for entry in entries for _ in range(entry.count)])
         for entry in entries:
             digest = hashlib.sha256(entry.image.read()).hexdigest()
-            own = _captions(entry.text) if entry.label is None else (prompts[entry.label],)
+            text = entry.text
+            own = read_captions(text.read(), text.where) if entry.label is None else (prompts[entry.label],)
             for caption in own:
                 self._parts.append(entry.image)
                 yield Sample(next(names), digest, caption, entry.label, entry.image.key)
-
-
-def _captions(part: Part) -> tuple[str, ...]:
-    return read_captions(part.read(), part.where)
 
 
 @dataclass

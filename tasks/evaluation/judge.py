@@ -8,9 +8,8 @@ and what the layer makes of them is compared; how far the ends agree is told.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from artifacts.errors import ExecutorsDisagree
+from tasks.data.batches import in_order
 from tasks.engines.graph_executor import accumulated_in_fp32, graph_inputs, run_graph
 from tasks.evaluation.metrics import cosine
 from tasks.torch_fp8.onnx_graph import OnnxGraph
@@ -119,31 +119,20 @@ def _session(path: Path, layers: Sequence[str]) -> Any:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in layers if name not in have)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = max(1, _cores() // _at_once())
+    options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // _at_once())
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def _at_once() -> int:
-    return min(_MOST, _cores())
+    return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 def _side_by_side(call: Callable[[Feed], Any], feeds: Iterable[Feed]) -> Iterator[tuple[Feed, Any]]:
     """Each feed with what `call` makes of it, in order; never more results than `_at_once` wait to be taken."""
-    waiting: deque[tuple[Feed, Future[Any]]] = deque()
     with ThreadPoolExecutor(_at_once()) as pool:
-        for feed in feeds:
-            waiting.append((feed, pool.submit(call, feed)))
-            if len(waiting) > _at_once():
-                first, made = waiting.popleft()
-                yield first, made.result()
-        while waiting:
-            first, made = waiting.popleft()
-            yield first, made.result()
+        for feed, made in in_order(pool, call, feeds, _at_once()):
+            yield feed, made.result()
 
 
 def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:

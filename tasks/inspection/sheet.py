@@ -11,7 +11,7 @@ from artifacts.errors import BadSample, ConfigError
 from artifacts.inert import visible
 from artifacts.number_words import counted
 from artifacts.report.html_page import html_page
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.subset import subset
 from tasks.evaluation.thumbnails import thumbnail
 from tasks.inspection import words

@@ -8,7 +8,7 @@ from artifacts import places
 from artifacts.errors import NumericError, SameAsBaseline
 from artifacts.manifest import Row
 from artifacts.refs import ArtifactRef
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.pinned import DataRef
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
@@ -110,6 +110,4 @@ def _cosines(table: EmbeddingTable) -> dict[str, list[float]]:
     return found
 
 
-@cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))
-def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
-    return score(data, embeddings)
+score_task = cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))(score)

@@ -382,12 +382,6 @@ def resolve_task(model: str, revision: str | None, name: str | None, image_size:
     return resolve(model, revision, active_store(), name, image_size)
 
 
-@cached_step("check", version=5, packages=("transformers", "tokenizers"))
-def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
-    return check(snapshot)
-
-
-@task(name="keep-published", persist_result=False)
-def keep_published_task(snapshot: Snapshot) -> ArtifactRef:
-    """Uncached: it only copies what is not in the store yet."""
-    return keep_published(snapshot)
+check_task = cached_step("check", version=5, packages=("transformers", "tokenizers"))(check)
+# Uncached: it only copies what is not in the store yet.
+keep_published_task = task(name="keep-published", persist_result=False)(keep_published)

@@ -94,6 +94,4 @@ def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
         )
 
 
-@cached_step("fp16-range", version=2, packages=PACKAGES)
-def range_task(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
-    return check_range(snapshot, preprocess, data, encoder)
+range_task = cached_step("fp16-range", version=2, packages=PACKAGES)(check_range)

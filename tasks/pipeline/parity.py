@@ -276,6 +276,4 @@ def _differ(side: str, what: str, snapshot: Snapshot) -> ParityError:
     )
 
 
-@cached_step("parity", version=1, packages=PACKAGES)
-def parity_task(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
-    return check_parity(snapshot, preprocess)
+parity_task = cached_step("parity", version=1, packages=PACKAGES)(check_parity)
