@@ -19,7 +19,8 @@ from artifacts.errors import CheckpointError
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot, one_line
-from tasks.clip.base import MASK, ClipFamily
+from tasks.clip.base import MASK
+from tasks.clip.hugging_face import ClipFamily
 from tasks.clip.limits import PICTURE_GROWTH, PICTURE_LEAST, PICTURE_SIDE, TOKENIZER
 from tasks.families import family_named
 

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from tasks.clip.base import Piece
 from tasks.clip.metaclip2 import MetaClip2
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.plain import TEXT_KEYS, VISION_KEYS, odd_size, plain_config, plain_pieces
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 
-class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
+class OpenClipMetaClip2(OpenClipKind, MetaClip2):
     """Adapter for OpenCLIP's own files of MetaCLIP 2; run by `transformers.MetaClip2Model`."""
 
     name = "openclip_metaclip2"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
 from tasks.openclip.document import Document
-from tasks.openclip.kind import LAYER_SCALE, OpenClipFiles
+from tasks.openclip.kind import LAYER_SCALE, OpenClipKind
 from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.tokenizer import odd_tokenizer
 
@@ -39,7 +39,7 @@ CLIP_NAMES = {
 """What transformers' CLIP calls the parameters of our towers outside their blocks."""
 
 
-class OpenClip(OpenClipFiles, Clip):
+class OpenClip(OpenClipKind, Clip):
     """Adapter for OpenCLIP's own files of models that are CLIP: plain vision transformer, causal text."""
 
     name = "openclip"

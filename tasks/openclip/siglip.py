@@ -15,7 +15,7 @@ from tasks.clip.base import PROJECTIONS, Piece
 from tasks.clip.siglip import POOLING, Siglip
 from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, activation_and_eps, text_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
@@ -32,7 +32,7 @@ _NAMES = CLIP_NAMES | {
 _PROBE = "vision_model.pool.latent"
 
 
-class OpenClipSiglip(OpenClipFiles, Siglip):
+class OpenClipSiglip(OpenClipKind, Siglip):
     """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
 
     name = "openclip_siglip"

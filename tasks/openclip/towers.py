@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from artifacts.manifest import Encoder
 from tasks.clip.base import EncoderSpec, InputSpec, Piece, text_inputs
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.names import find_pieces
 from tasks.openclip.towers_config import towers_config, why_not
 from tasks.towers import MODEL_TYPE
@@ -25,7 +25,7 @@ _NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:pos
 """The loss's, CoCa's decoder of captions, and buffers that are made anew."""
 
 
-class OpenClipTowers(OpenClipFiles):
+class OpenClipTowers(OpenClipKind):
     """Adapter for `tasks.towers.model.OpenClipTowersModel`."""
 
     name = "openclip_towers"

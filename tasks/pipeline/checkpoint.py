@@ -40,7 +40,8 @@ from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
 from tasks.checkpoints.tokenizer_costs import refuse_costly, refuse_costly_pieces
-from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
+from tasks.clip.base import ImageSize
+from tasks.clip.hugging_face import ClipFamily, encoder_prefixes
 from tasks.clip.limits import TOKENIZER, check_files, check_numbers
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
