@@ -67,7 +67,7 @@ class Processor:
         return _name(self._images)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
-        """One RGB picture to pixel values (3, H, W)."""
+        """One RGB picture to pixel values (3, H, W). Called from several threads at once."""
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
@@ -87,7 +87,8 @@ class Processor:
     def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Texts to token ids (n, context length), padded and truncated with the end token kept.
 
-        Beside them, for models that take one, their mask: 1 for a token, 0 for padding.
+        Beside them, for models that take one, their mask: 1 for a token, 0 for padding. Called from the consumer's
+        thread only.
         """
         tokens, mask = self._tokens_and_mask(texts)
         return tokens, mask if self._masked else None

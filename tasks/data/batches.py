@@ -10,16 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
 from tasks.data.decoders import decoders
-from tasks.data.loading import OWN_PROCESSOR, ImageProcessor, Loaded, Loader
-from tasks.data.packing import Packing
+from tasks.data.loading import OWN_PROCESSOR, Loaded, Loader
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tasks.checkpoints.preprocess import Preprocess
+    from tasks.data.picture_spool import PictureSpool
 
 MAX_BAD_SHARE = 0.01
 """Of a set's samples that cannot be decoded."""
@@ -35,14 +37,6 @@ _log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-
-
-class Preprocess(ImageProcessor, Protocol):
-    """What a model's processor does to one picture and to a batch of captions."""
-
-    def text(self, captions: list[str], /) -> tuple[np.ndarray, np.ndarray | None]:
-        """Token ids [n, S] and, for models that use one, their mask. Called from the consumer's thread only."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,17 +72,6 @@ class Pictures(NamedTuple):
 
 Outcomes = Generator[Loaded | BadSample, None, None]
 """What became of each sample, in order."""
-
-
-class Keeper(Protocol):
-    """Keeps what was decoded, packed, for those who stream the same set next."""
-
-    packing: Packing
-
-    def outcomes(self, start: int, decode: Callable[[int], Outcomes], /) -> Outcomes:
-        """Those from sample `start` on, of which `decode` makes what is not kept yet: all from the sample it is given
-        on."""
-        ...
 
 
 class Done(NamedTuple):
@@ -133,7 +116,7 @@ def stream_pictures(
     prefetch: int = 2,
     max_bad_share: float = MAX_BAD_SHARE,
     done: Done = NOTHING,
-    keeper: Keeper | None = None,
+    keeper: PictureSpool | None = None,
 ) -> Generator[Pictures, None, None]:
     """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
@@ -160,7 +143,7 @@ def stream_pictures(
 
 
 def _batched(
-    outcomes: Outcomes, dataset: Dataset, size: int, max_bad_share: float, done: Done, keeper: Keeper | None
+    outcomes: Outcomes, dataset: Dataset, size: int, max_bad_share: float, done: Done, keeper: PictureSpool | None
 ) -> Generator[Pictures, None, None]:
     with closing(outcomes):
         good = _good(outcomes, dataset, max_bad_share, done)
