@@ -604,8 +604,9 @@ def _refuse_long(root: Path) -> None:
 def _prepare(root: Path) -> None:
     """Make an empty store where there is none, and prove that the store can be written."""
     try:
-        # In this order: another process may put the header there, and more after it, while we look.
-        if root.exists() and _strangers(root) and not (root / layout.HEADER).exists():
+        # In this order: another process may be making the store, and put the header there, and more after it.
+        strange = root.exists() and any(path.name not in layout.FOLDERS for path in root.iterdir())
+        if strange and not (root / layout.HEADER).exists():
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)
@@ -641,11 +642,6 @@ def _write_header(root: Path) -> None:
         if not (root / layout.HEADER).exists():
             raise
         fs.flush_folder(root)  # its header counts
-
-
-def _strangers(root: Path) -> bool:
-    """Whether the folder holds anything but a store that another process is just making."""
-    return any(path.name not in layout.FOLDERS for path in root.iterdir())
 
 
 def _refuse_read_only(root: Path) -> None:

@@ -52,4 +52,4 @@ def identify(folder: Path) -> tuple[OpenClipKind, dict[str, Any]]:
     """
     document = read_document(folder)
     kind = kind_for(document)
-    return kind, kind.read(document, folder)
+    return kind, kind.read(document)

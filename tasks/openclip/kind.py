@@ -40,7 +40,7 @@ class OpenClipKind(ClipFamily):
         """
         raise NotImplementedError
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """The stored configuration, in the form of a `config.json`, of a document that this kind takes."""
         raise NotImplementedError
 

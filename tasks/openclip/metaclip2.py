@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
@@ -34,9 +33,8 @@ class OpenClipMetaClip2(OpenClipKind, MetaClip2):
             strange = f"text_cfg.pool_type {document.text['pool_type']!r}"
         return strange or odd_size(document) or odd_tokenizer(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of MetaCLIP 2's `config.json`."""
-        del folder
         config = plain_config(document)
         text = config["text_config"] | {"eos_token_id": document.text["eos_id"]}
         return config | {"model_type": "metaclip_2", "text_config": text}

@@ -7,7 +7,6 @@ piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
@@ -64,9 +63,8 @@ class OpenClip(OpenClipKind, Clip):
             or odd_tokenizer(document)
         )
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of CLIP's `config.json`."""
-        del folder
         return plain_config(document) | {"model_type": "clip"}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import PROJECTIONS, Piece
@@ -56,9 +55,8 @@ class OpenClipSiglip(OpenClipKind, Siglip):
         )
         return strange or _odd_vision(document) or _odd_text(document) or odd_tokenizer(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of SigLIP's `config.json`."""
-        del folder
         text = document.text
         tower = TIMM[document.vision["timm_model_name"]]
         return {

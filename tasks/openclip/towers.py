@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from artifacts.manifest import Encoder
@@ -50,9 +49,8 @@ class OpenClipTowers(OpenClipKind):
         """A setting or a name that the towers do not know."""
         return why_not(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """Both sections complete, so that nothing need be looked up again."""
-        del folder
         return towers_config(document) | {"model_type": MODEL_TYPE}
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
