@@ -175,6 +175,23 @@ def decode_unchanged(encoded: Encoded) -> Image:
     return decode_rgb(data, where)
 
 
+class Stored:
+    """A data set whose pictures are stored as files are."""
+
+    def encoded(self, index: int) -> Encoded:
+        """The bytes of sample `index`'s picture. Raises: DataError: they went away after the set was opened."""
+        raise NotImplementedError
+
+    def image(self, index: int) -> Image:
+        """Decode sample `index` to an RGB picture.
+
+        Raises:
+            BadSample: what is stored is not a complete image.
+            DataError: it changed or went away after the set was opened.
+        """
+        return decode_unchanged(self.encoded(index))
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """The formats of the allow-list that this build of Pillow reads; naming one that it lacks is a KeyError there."""

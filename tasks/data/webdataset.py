@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError
 from tasks.data.base import Classes, Encoded, Sample, numbered
-from tasks.data.images import decode_unchanged
+from tasks.data.images import Stored
 from tasks.data.name_list import nameless_notes
 from tasks.data.published_classes import (
     TYPE,
@@ -30,9 +29,6 @@ from tasks.data.templates import fill
 from tasks.data.unpacked import Unpacked
 from tasks.data.wds_source import WdsSource, find_webdataset
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _MAX_WITHOUT_CAPTIONS = 0.01
 """The share of samples without a picture or captions that is left out: web pages have such pictures."""
 _SHOWN = 6
@@ -48,7 +44,7 @@ class _Entry:
     count: int
 
 
-class WebDataset:
+class WebDataset(Stored):
     """Shards of pictures with a class (`.cls`) or captions, one a line (`.txt`).
 
     A picture with several captions gives one sample for each. `limit` counts samples and keeps a seeded draw of whole
@@ -85,15 +81,6 @@ class WebDataset:
             DataError: the shard changed or went away after the set was opened.
         """
         return self._parts[index].read()
-
-    def image(self, index: int) -> Image:
-        """Decode sample `index` to an RGB picture.
-
-        Raises:
-            BadSample: the member is not a complete image.
-            DataError: the shard changed or went away after the set was opened.
-        """
-        return decode_unchanged(self.encoded(index))
 
     def encoded(self, index: int) -> Encoded:
         """The bytes of sample `index`'s picture. Raises: DataError: the shard went away after the set was opened."""
