@@ -227,9 +227,7 @@ class Store:
                 stat = path.lstat()
             except FileNotFoundError as error:
                 raise ObjectMissing(
-                    f"{ref.kind} object {ref.digest[:12]} is not in this store",
-                    where=path,
-                    fix=_MAKE_AGAIN,
+                    f"{ref.kind} object {ref.digest[:12]} is not in this store", where=path, fix=_MAKE_AGAIN
                 ) from error
             rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return tuple(rows)

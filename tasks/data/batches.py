@@ -85,11 +85,7 @@ NOTHING = Done(0, 0)
 
 
 def stream_batches(
-    dataset: Dataset,
-    preprocess: Preprocess,
-    batch_size: int,
-    prefetch: int = 2,
-    max_bad_share: float = MAX_BAD_SHARE,
+    dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = MAX_BAD_SHARE
 ) -> Generator[Batch, None, None]:
     """Every good sample once, as `stream_pictures` gives them, with their captions.
 

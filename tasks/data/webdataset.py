@@ -13,14 +13,7 @@ from artifacts.errors import DataError
 from tasks.data.base import Classes, Encoded, Sample, numbered
 from tasks.data.images import Stored
 from tasks.data.name_list import nameless_notes
-from tasks.data.published_classes import (
-    TYPE,
-    from_one_note,
-    is_classification,
-    no_names,
-    out_of_range,
-    read_classes,
-)
+from tasks.data.published_classes import TYPE, from_one_note, is_classification, no_names, out_of_range, read_classes
 from tasks.data.shard_names import Kind, is_array
 from tasks.data.shard_texts import places_of, read_captions, read_class
 from tasks.data.shards import Part, ReadShards, ShardSample, read_shard

@@ -43,12 +43,7 @@ class OpenClip(OpenClipKind, Clip):
 
     name = "openclip"
     covers = "OpenCLIP layout: plain CLIP"
-    known: ClassVar[tuple[str, ...]] = (
-        "ViT-B-32",
-        "ViT-L-14",
-        "ViT-H-14",
-        "ViT-bigG-14",
-    )
+    known: ClassVar[tuple[str, ...]] = ("ViT-B-32", "ViT-L-14", "ViT-H-14", "ViT-bigG-14")
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:

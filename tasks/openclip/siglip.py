@@ -36,11 +36,7 @@ class OpenClipSiglip(OpenClipKind, Siglip):
 
     name = "openclip_siglip"
     covers = "OpenCLIP layout: SigLIP and SigLIP 2 with a timm tower"
-    known: ClassVar[tuple[str, ...]] = (
-        "ViT-B-16-SigLIP",
-        "ViT-SO400M-14-SigLIP-384",
-        "ViT-gopt-16-SigLIP2-384",
-    )
+    known: ClassVar[tuple[str, ...]] = ("ViT-B-16-SigLIP", "ViT-SO400M-14-SigLIP-384", "ViT-gopt-16-SigLIP2-384")
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
@@ -73,11 +69,7 @@ class OpenClipSiglip(OpenClipKind, Siglip):
             },
             "text_config": text_sizes(text)
             | activation_and_eps(document, text)
-            | {
-                "projection_size": document.embed_dim,
-                "bos_token_id": None,
-                "eos_token_id": 1,
-            },
+            | {"projection_size": document.embed_dim, "bos_token_id": None, "eos_token_id": 1},
         }
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:

@@ -51,11 +51,7 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
         made = {key: array for key, (_, array) in table.arrays.items() if key[1] != REFERENCE}
         references = {key[0]: array for key, (_, array) in table.arrays.items() if key[1] == REFERENCE}
         rows = [*all_fidelity_rows(made, references), *table.task_rows()]
-        rest = {
-            "classes": list(class_rows(table)),
-            "changed": list(changed_rows(table)),
-            "alike": alike_names(table),
-        }
+        rest = {"classes": list(class_rows(table)), "changed": list(changed_rows(table)), "alike": alike_names(table)}
         details = keep("task-details", {places.DETAILS: _json(rest)})
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
