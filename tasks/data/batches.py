@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
@@ -34,9 +34,6 @@ _PROCESSES = max(2, _CORES - 2) if _CORES > _THREADS else 0
 _LONG = 4096
 """Pictures from which processes are worth the seconds that they take to begin."""
 _log = logging.getLogger(__name__)
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def _batched(
 def _decoded(dataset: Dataset, loader: Loader, start: int, ahead: int) -> Outcomes:
     """Load several at once, and log what cannot be loaded."""
     with _loading(dataset, loader, len(dataset.samples) - start) as (load, count), _threads(min(count, ahead)) as pool:
-        for index, future in in_order(pool, load, range(start, len(dataset.samples)), ahead):
+        for index, future in _in_order(pool, load, range(start, len(dataset.samples)), ahead):
             outcome: Loaded | BadSample
             try:
                 outcome = future.result()
@@ -191,13 +188,13 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Made], items: Iterable[Item], ahead: int
-) -> Iterator[tuple[Item, Future[Made]]]:
-    """Items in order while up to `ahead` later ones are worked on: memory does not grow with their number."""
-    waiting: deque[tuple[Item, Future[Made]]] = deque()
-    for item in items:
-        waiting.append((item, pool.submit(work, item)))
+def _in_order(
+    pool: ThreadPoolExecutor, load: Callable[[int], Loaded], places: range, ahead: int
+) -> Iterator[tuple[int, Future[Loaded]]]:
+    """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
+    waiting: deque[tuple[int, Future[Loaded]]] = deque()
+    for index in places:
+        waiting.append((index, pool.submit(load, index)))
         if len(waiting) > ahead:
             yield waiting.popleft()
     while waiting:

@@ -8,8 +8,10 @@ and what the layer makes of them is compared; how far the ends agree is told.
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +20,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from artifacts.errors import ExecutorsDisagree
-from tasks.data.batches import in_order
+from artifacts.errors import ExecutorsDisagree, StepTimedOut
 from tasks.engines.graph_executor import accumulated_in_fp32, graph_inputs, run_graph
 from tasks.evaluation.metrics import cosine
+from tasks.evaluation.onnx_runs import run, runs_stopped
+from tasks.runs.step_limit import step_limit_s
 from tasks.torch_fp8.onnx_graph import OnnxGraph
 from tasks.torch_fp8.torch_graph import Loaded, load_literal
 
@@ -65,13 +68,15 @@ def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Ver
 
     Raises:
         ExecutorsDisagree: by more than `LEAST_DB` in a layer, or FP16 embeddings by more than `LEAST_COSINE`.
+        StepStopped: the run was told to end.
+        StepTimedOut: ONNX Runtime was not done within the limit for a step.
     """
     loaded = load_literal(path, device)
     layers = _layers(loaded.graph)
     session = _session(path, layers)
     signal, noise = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
     cosines: list[NDArray[np.float64]] = []
-    for feed, values in _side_by_side(lambda feed: session.run(layers, feed), _small(feeds)):
+    for feed, values in _side_by_side(lambda feed: run(session, layers, feed), _small(feeds)):
         given = dict(zip(layers, values, strict=True))
         for name, (power, error) in _by_layer(loaded, feed, given, device).items():
             signal[name] += power
@@ -119,20 +124,48 @@ def _session(path: Path, layers: Sequence[str]) -> Any:
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in layers if name not in have)
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // _at_once())
+    options.intra_op_num_threads = max(1, _cores() // _at_once())
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def _at_once() -> int:
-    return min(_MOST, len(os.sched_getaffinity(0)))
+    return min(_MOST, _cores())
 
 
 def _side_by_side(call: Callable[[Feed], Any], feeds: Iterable[Feed]) -> Iterator[tuple[Feed, Any]]:
-    """Each feed with what `call` makes of it, in order; never more results than `_at_once` wait to be taken."""
+    """Each feed with what `call` makes of it, in order; never more results than `_at_once` wait to be taken.
+
+    Raises:
+        StepTimedOut: the limit for a step is over; Prefect ends only what runs in the main thread.
+    """
+    waiting: deque[tuple[Feed, Future[Any]]] = deque()
+    limit_s, begun = step_limit_s(), time.monotonic()
+
+    def taken() -> tuple[Feed, Any]:
+        feed, made = waiting.popleft()
+        left_s = None if limit_s is None else max(0.0, begun + limit_s - time.monotonic())
+        try:
+            return feed, made.result(left_s)
+        except TimeoutError as error:
+            with runs_stopped():
+                pool.shutdown(cancel_futures=True)
+            raise StepTimedOut(
+                f"ONNX Runtime was not done after {limit_s:.0f} s, and was ended",
+                fix="raise `step_minutes`, or evaluate with `--executor onnxruntime`",
+            ) from error
+
     with ThreadPoolExecutor(_at_once()) as pool:
-        for feed, made in in_order(pool, call, feeds, _at_once()):
-            yield feed, made.result()
+        for feed in feeds:
+            waiting.append((feed, pool.submit(call, feed)))
+            if len(waiting) > _at_once():
+                yield taken()
+        while waiting:
+            yield taken()
 
 
 def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:

@@ -27,12 +27,14 @@ from tasks.data.picture_spool import PictureSpool
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
+from tasks.device.gpu import torch_gpu
 from tasks.engines import backend_for
 from tasks.engines.checked import CheckedRunner, filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
-from tasks.evaluation.executors import Executor, gpu_batch, torch_gpu
+from tasks.evaluation.executors import Executor, gpu_batch
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.quantizing.calibration_feed import made_ahead
 from tasks.runs.progress import progress
 from tasks.runs.steps import Meter, StepOutput, cached_step, measured, step_key
@@ -300,5 +302,5 @@ def embed_task(
     executor: Executor,
 ) -> Embeddings:
     """`device` is what runs the engine: part of the cache key."""
-    del device
-    return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)
+    with gpu_room(snapshot, encoder, batch_size, device):
+        return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)
