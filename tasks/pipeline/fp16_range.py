@@ -16,7 +16,9 @@ from artifacts.refs import ArtifactRef
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import attention
-from tasks.data.batches import stream_batches
+from tasks.data.base import Dataset
+from tasks.data.batches import Batch, stream_batches
+from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 FP16_MAX = 65504.0
 SAMPLES = 16
 """Activations that come near the limit are large for every picture and text, so that a few show them."""
+_LOOKED_AT = 8 * SAMPLES
+"""Samples that are looked at for good ones."""
 
 
 _SCORES = 1000.0
@@ -75,8 +79,7 @@ def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     model, family = load_plain(snapshot, attention.NAME)
     family.expose(model)
     model.to(device)
-    with closing(stream_batches(data.open(), Preprocess.of(snapshot, preprocess), SAMPLES)) as batches:
-        batch = next(batches)
+    batch = _first(data.open(), Preprocess.of(snapshot, preprocess))
     spec = family.encoder_spec(snapshot.config, encoder)
     inputs = [torch.from_numpy(batch.input(port.name)).to(device) for port in spec.inputs]
     with full_precision():
@@ -84,6 +87,23 @@ def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     rows: list[Any] = [(*key, value) for key, value in found.items()]
     frame = pd.DataFrame(rows, columns=["module", "operation", "largest"])
     return frame.sort_values("largest", ascending=False, ignore_index=True)
+
+
+def _first(dataset: Dataset, processor: Preprocess) -> Batch:
+    """The first `SAMPLES` good ones, or as many of the first `_LOOKED_AT` as are good.
+
+    The whole set is streamed only where none of those is: the processes that decode a long one take seconds to begin.
+
+    Raises:
+        BadSample: too many of the whole set cannot be decoded.
+    """
+    few = Selected(dataset, range(min(len(dataset.samples), _LOOKED_AT)))
+    with closing(stream_batches(few, processor, SAMPLES, max_bad_share=1)) as batches:
+        batch = next(batches, None)
+    if batch is not None:
+        return batch
+    with closing(stream_batches(dataset, processor, SAMPLES)) as batches:
+        return next(batches)
 
 
 def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:

@@ -11,27 +11,29 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 8192
-_WARPS = 16
+_BLOCK = 1024
+_COPIES = 64
+"""Of the counts: who adds to the same place at once waits for the others, and most values fall into few bins."""
 
 
 @triton.jit
 def _count_kernel(
-    bits_ptr, counts_ptr, largest_ptr, count, share, SHIFT: tl.constexpr, BINS: tl.constexpr, BLOCK: tl.constexpr
+    bits_ptr,
+    copies_ptr,
+    largest_ptr,
+    count,
+    COPIES: tl.constexpr,
+    SHIFT: tl.constexpr,
+    BINS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """Each program counts its share of the values in its own memory, and adds that to everybody's counts once."""
-    start = tl.program_id(0).to(tl.int64) * share
-    bins = tl.arange(0, BINS)
-    held = tl.zeros((BINS,), tl.int32)
-    largest = 0
-    for offset in range(0, share, BLOCK):
-        place = start + offset + tl.arange(0, BLOCK)
-        inside = place < count
-        bits = tl.load(bits_ptr + place, mask=inside, other=0) & 0x7FFFFFFF
-        held += tl.histogram(tl.where(inside, bits >> SHIFT, BINS - 1), BINS)  # the last bin is NaN's: nobody reads it
-        largest = tl.maximum(largest, tl.max(bits, 0))
-    tl.atomic_add(counts_ptr + bins, held.to(tl.int64), mask=held > 0, sem="relaxed")
-    tl.atomic_max(largest_ptr, largest, sem="relaxed")
+    """Each program counts one block of values."""
+    program = tl.program_id(0)
+    place = program.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < count
+    bits = tl.load(bits_ptr + place, mask=inside, other=0) & 0x7FFFFFFF
+    tl.atomic_add(copies_ptr + (program % COPIES) * BINS + (bits >> SHIFT), 1, mask=inside, sem="relaxed")
+    tl.atomic_max(largest_ptr, tl.max(bits, 0), sem="relaxed")
 
 
 def add_counts(values: Tensor, counts: Tensor, largest: Tensor, shift: int) -> None:
@@ -39,24 +41,23 @@ def add_counts(values: Tensor, counts: Tensor, largest: Tensor, shift: int) -> N
 
     Args:
         values: FP32 on a GPU, any shape.
-        counts: int64, one for each value of the upper 31 - `shift` bits of a magnitude, a power of two of them.
+        counts: int64, one for each value of the upper 31 - `shift` bits of a magnitude.
         largest: FP32, one value, not negative: the largest magnitude so far, NaN once there was one.
         shift: How many of the 32 bits a bin leaves out.
     """
     # A permuted tensor is counted as it lies in memory: the order does not matter.
     flat = values.permute(sorted(range(values.dim()), key=values.stride, reverse=True)).reshape(-1)
-    programs = torch.cuda.get_device_properties(values.device).multi_processor_count
-    share = triton.cdiv(triton.cdiv(len(flat), programs), _BLOCK) * _BLOCK
     if not len(flat):
         return
-    _count_kernel[(triton.cdiv(len(flat), share),)](
+    copies = torch.zeros((_COPIES, len(counts)), dtype=torch.int32, device=values.device)
+    _count_kernel[(triton.cdiv(len(flat), _BLOCK),)](
         flat.view(torch.int32),
-        counts,
+        copies,
         largest.view(torch.int32),
         len(flat),
-        share,
+        COPIES=_COPIES,
         SHIFT=shift,
         BINS=len(counts),
         BLOCK=_BLOCK,
-        num_warps=_WARPS,
     )
+    counts += copies.sum(0)
