@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 from artifacts import limits
-from artifacts.errors import TableError
+from artifacts.records import came_refused
 
 _DTYPES = ("float32", "float16", "float64")
 
@@ -33,10 +34,4 @@ def check(path: Path, name: str) -> None:
         raise _refused(name, f"its {shape[0]:,} rows of {shape[1]:,} values are not what it holds")
 
 
-def _refused(name: str, what: str) -> TableError:
-    return TableError(
-        f"an array that came with a release is refused: {what}",
-        where=name,
-        expected="a float table as clipsmith writes embeddings",
-        fix="do not use this release; ask whoever made it what it is",
-    )
+_refused = partial(came_refused, "an array", expected="a float table as clipsmith writes embeddings")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from artifacts import limits, parquet_pages
-from artifacts.errors import TableError
+from artifacts.records import came_refused
 from artifacts.schema import SCHEMAS, Kind
 
 if TYPE_CHECKING:
@@ -162,10 +163,4 @@ def _check_parts(about: pyarrow.parquet.FileMetaData, name: str) -> None:
         raise _refused(name, f"it unpacks to {unpacked:,} bytes, more than {limits.PARQUET_BYTES:,}")
 
 
-def _refused(name: str, what: str) -> TableError:
-    return TableError(
-        f"a table that came with a release is refused: {what}",
-        where=name,
-        expected="a Parquet file as clipsmith writes it",
-        fix="do not use this release; ask whoever made it what it is",
-    )
+_refused = partial(came_refused, "a table", expected="a Parquet file as clipsmith writes it")

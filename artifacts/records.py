@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from artifacts import limits
-from artifacts.errors import ClipsmithError
+from artifacts.errors import ClipsmithError, TableError
 from artifacts.limits import Limits
 from artifacts.refs import canonical_json, digest_json
 
@@ -91,6 +91,16 @@ def read_bytes(path: Path, limit: Limits = limits.RECORD) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a plain file", str(path))
         return stream.read(min(limit.bytes, found.st_size) + 1)
+
+
+def came_refused(kind: str, name: str, why: str, *, expected: str) -> TableError:
+    """The error about a file called `name` that came with a release and is not used."""
+    return TableError(
+        f"{kind} that came with a release is refused: {why}",
+        where=name,
+        expected=expected,
+        fix="do not use this release; ask whoever made it what it is",
+    )
 
 
 def in_a_line(problem: Exception) -> str:

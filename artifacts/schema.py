@@ -346,9 +346,7 @@ def _check_columns(schema: Table, row: Row, index: int) -> None:
     ):
         if names:
             raise TableError(
-                f"a row {what}: {', '.join(names)}",
-                where=_where(schema, names[0], index),
-                expected=", ".join(wanted),
+                f"a row {what}: {', '.join(names)}", where=_where(schema, names[0], index), expected=", ".join(wanted)
             )
 
 

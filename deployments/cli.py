@@ -107,13 +107,9 @@ def optimize(
     model: Annotated[str | None, typer.Argument(help=f"{MODEL} Families: {{families}}.")] = None,
     revision: Annotated[str | None, typer.Option(help=REVISION)] = None,
     name: Annotated[
-        str | None,
-        typer.Option(help="The store's name for the model. Unless given, made of the hub id or folder."),
+        str | None, typer.Option(help="The store's name for the model. Unless given, made of the hub id or folder.")
     ] = None,
-    image_size: Annotated[
-        tuple[int, int] | None,
-        typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE),
-    ] = None,
+    image_size: Annotated[tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help=IMAGE_SIZE)] = None,
     encoders: Annotated[str | None, typer.Option(help="Encoders to optimize, by commas: {encoders}.")] = None,
     precisions: Annotated[str | None, typer.Option(help="Precisions to make, by commas: {precisions}.")] = None,
     recipe: Annotated[
@@ -123,14 +119,12 @@ def optimize(
         ),
     ] = None,
     targets: Annotated[
-        str | None,
-        typer.Option(help="Engines to build, by commas: {targets}.", autocompletion=completing.targets),
+        str | None, typer.Option(help="Engines to build, by commas: {targets}.", autocompletion=completing.targets)
     ] = None,
     calibration: Annotated[str | None, typer.Option(help=CALIBRATION)] = None,
     calibration_samples: Annotated[int | None, typer.Option(help="How many samples to calibrate on.")] = None,
     calibration_method: Annotated[
-        str | None,
-        typer.Option(help="How to scale activations: {methods}. By encoder: image=percentile,text=max."),
+        str | None, typer.Option(help="How to scale activations: {methods}. By encoder: image=percentile,text=max.")
     ] = None,
     calibration_percentile: Annotated[
         float | None, typer.Option(help="How many percent of an activation's values must not saturate.")

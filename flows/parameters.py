@@ -6,14 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    JsonValue,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, ProfileError
@@ -231,8 +224,7 @@ class OptimizeParameters(FormModel):
         json_schema_extra=ONCE,
     )
     recipe: Annotated[Recorded, Field(min_length=1), NameOrFile(builtin_names)] = Field(
-        default="fp8",
-        description="Which layers become FP8: a built-in recipe, or a YAML file.",
+        default="fp8", description="Which layers become FP8: a built-in recipe, or a YAML file."
     )
     targets: list[str] = Field(
         default=["onnxruntime", "trtrtx-sm89", "trtrtx-sm120"],

@@ -24,7 +24,8 @@ from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot, read_amax_file
-from tasks.clip.base import ENCODERS, ClipFamily
+from tasks.clip.base import ENCODERS
+from tasks.clip.hugging_face import ClipFamily
 from tasks.data.batches import stream_batches, stream_pictures
 from tasks.data.picture_spool import PictureSpool, discard_pictures
 from tasks.data.pictures import Selected, picture_places

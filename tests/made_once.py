@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.manifest import Encoder
-from tasks.clip.base import ClipFamily
+from tasks.clip.hugging_face import ClipFamily
 from tasks.graph.skeleton import Skeleton
 
 

@@ -98,16 +98,9 @@ class Bucket:
         """The records below a folder, in the order in which they may be brought in."""
         return in_order(f"{folder}/{name}" for name in self._remote.sizes(folder))
 
-    def read(self, paths: Iterable[str]) -> list[tuple[str, bytes]]:
-        """Records, each verified against its own digest and its place. Raises: ReplicaError."""
-        found = self.read_each(paths)
-        for _, data in found:
-            if isinstance(data, ReplicaError):
-                raise data
-        return [(path, data) for path, data in found if isinstance(data, bytes)]
-
     def read_each(self, paths: Iterable[str]) -> list[tuple[str, bytes | ReplicaError]]:
-        """As `read`, but with what is wrong in the place of a record that is not what was written.
+        """Records, each verified against its own digest and place; instead of one that is not what was written, what is
+        wrong with it.
 
         Raises:
             ReplicaError: the bucket cannot be read.

@@ -90,10 +90,8 @@ def push(store: Store, manifest: Manifest, url: str, progress: Progress | None =
         gone = {(ref.digest, entry.path) for ref, entry in missing}
         for ref, _ in missing:
             store.fetch(ref)
-        tally = _Tally(progress)
-        tally.skip(*(entry for ref in refs for entry in ref.files if (ref.digest, entry.path) not in gone))
-        for entry in _parallel(lambda item: _send(store, manifest.ref, remote, *item), missing):
-            tally.copy(entry)
+        skipped = _sizes((e for ref in refs for e in ref.files if (ref.digest, e.path) not in gone), progress)
+        copied = _sizes(_parallel(lambda item: _send(store, manifest.ref, remote, *item), missing), progress)
     for ref, entry in _missing(remote, refs):
         raise _damaged(remote, _object_path(ref, entry.path), entry, "nothing, or a part of it,")
     for ref in refs:
@@ -101,7 +99,7 @@ def push(store: Store, manifest: Manifest, url: str, progress: Progress | None =
     if found != manifest.to_bytes():
         _commit(remote, path, manifest, replace=found is not None)
     added = sum(_send_signature(remote, manifest, record) for record in records)
-    return tally.copied(release=found is None, signatures=added)
+    return Copied(len(copied), sum(copied), len(skipped), sum(skipped), found is None, added)
 
 
 def send_object(store: Store, remote: Remote, ref: ArtifactRef, *, replace: bool = False) -> None:
@@ -227,12 +225,13 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
     transfer.refuse(store, manifest)
     records = list(_signatures(remote, manifest))
     transfer.refuse_unsigned(store, manifest, records)
-    tally = _Tally(progress)
+    copied: list[int] = []
+    skipped: list[int] = []
     refs = manifest.objects()
     for ref, here in zip(refs, _parallel(lambda ref: _receive(store, remote, ref), refs), strict=True):
-        (tally.skip if here else tally.copy)(*ref.files)
+        (skipped if here else copied).extend(_sizes(ref.files, progress))
     new, added = transfer.insert(store, manifest, records)
-    return manifest, tally.copied(release=new, signatures=added)
+    return manifest, Copied(len(copied), sum(copied), len(skipped), sum(skipped), new, added)
 
 
 def _receive(store: Store, remote: Remote, ref: ArtifactRef) -> bool:
@@ -401,32 +400,11 @@ def _parallel(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
         yield from pool.map(work, items)
 
 
-class _Tally:
-    """Counts what is copied and what was there, and reports both as progress."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._copied: list[int] = []
-        self._skipped: list[int] = []
-
-    def copy(self, *entries: FileEntry) -> None:
-        self._count(self._copied, entries)
-
-    def skip(self, *entries: FileEntry) -> None:
-        self._count(self._skipped, entries)
-
-    def _count(self, sizes: list[int], entries: Iterable[FileEntry]) -> None:
-        for entry in entries:
-            sizes.append(entry.size)
-            if self._progress is not None:
-                self._progress(entry.size)
-
-    def copied(self, *, release: bool, signatures: int) -> Copied:
-        return Copied(
-            files=len(self._copied),
-            bytes=sum(self._copied),
-            skipped_files=len(self._skipped),
-            skipped_bytes=sum(self._skipped),
-            release=release,
-            signatures=signatures,
-        )
+def _sizes(entries: Iterable[FileEntry], progress: Progress | None) -> list[int]:
+    """The size of each file, in bytes, which is reported as progress when the file has come."""
+    sizes = []
+    for entry in entries:
+        sizes.append(entry.size)
+        if progress is not None:
+            progress(entry.size)
+    return sizes

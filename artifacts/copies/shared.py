@@ -15,14 +15,7 @@ from pathlib import Path
 
 from artifacts import fs, limits
 from artifacts.copies.bucket import Bucket, BucketHeader, in_order
-from artifacts.errors import (
-    ConfigError,
-    DamagedHeader,
-    ObjectDamaged,
-    ObjectMissing,
-    ReleaseConflict,
-    ReplicaError,
-)
+from artifacts.errors import ConfigError, DamagedHeader, ObjectDamaged, ObjectMissing, ReleaseConflict, ReplicaError
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, Valida
 from artifacts import limits, places
 from artifacts.errors import NumericError, TableError
 from artifacts.manifest import Row
-from artifacts.records import in_a_line, load_strictly, read_bytes, refuse_large
+from artifacts.records import came_refused, in_a_line, load_strictly, read_bytes, refuse_large
 from artifacts.schema import number
 
 _PICTURE = r"(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?"
@@ -135,12 +135,7 @@ def load_json(path: Path, member: str, name: str) -> Any:
         content = load_strictly(data)
         _FORMS[Path(member).name].validate_python(content, strict=True)
     except (OSError, ValueError, RecursionError, ValidationError) as error:
-        raise TableError(
-            f"evidence that came with a release is refused: {in_a_line(error)}",
-            where=name,
-            expected="what clipsmith writes there",
-            fix="do not use this release; ask whoever made it what it is",
-        ) from error
+        raise came_refused("evidence", name, in_a_line(error), expected="what clipsmith writes there") from error
     return content
 
 

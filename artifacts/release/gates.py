@@ -91,21 +91,14 @@ class Gates(FormModel):
         "fraction: 0.001 is a tenth of a point.",
     )
     max_size_ratio: Bound = Field(
-        default=0.98,
-        title="Largest size ratio",
-        description="Size: the largest FP8 ONNX file as a fraction of FP16's.",
+        default=0.98, title="Largest size ratio", description="Size: the largest FP8 ONNX file as a fraction of FP16's."
     )
 
     def gates(self) -> tuple[Gate, ...]:
         """The gates that are on. A bound that differs from its default must be measured."""
         fields = type(self).model_fields
         gates = tuple(
-            Gate(
-                name=name,
-                **_ROWS[name],
-                **{name.partition("_")[0]: bound},
-                required=bound != fields[name].default,
-            )
+            Gate(name=name, **_ROWS[name], **{name.partition("_")[0]: bound}, required=bound != fields[name].default)
             for name, bound in self
             if bound is not None
         )

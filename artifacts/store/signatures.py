@@ -10,14 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from artifacts import limits
-from artifacts.errors import (
-    ConfigError,
-    DamagedSignature,
-    KeyUnusable,
-    SignatureInvalid,
-    SignatureRequired,
-    StoreError,
-)
+from artifacts.errors import ConfigError, DamagedSignature, KeyUnusable, SignatureInvalid, SignatureRequired, StoreError
 from artifacts.manifest import Manifest
 from artifacts.models import Frozen
 from artifacts.names import ModelName, Number

@@ -240,9 +240,7 @@ class Store:
                 stat = path.lstat()
             except FileNotFoundError as error:
                 raise ObjectMissing(
-                    f"{ref.kind} object {ref.digest[:12]} is not in this store",
-                    where=path,
-                    fix=_MAKE_AGAIN,
+                    f"{ref.kind} object {ref.digest[:12]} is not in this store", where=path, fix=_MAKE_AGAIN
                 ) from error
             rows.append((entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return tuple(rows)
@@ -617,8 +615,9 @@ def _refuse_long(root: Path) -> None:
 def _prepare(root: Path) -> None:
     """Make an empty store where there is none, and prove that the store can be written."""
     try:
-        # In this order: another process may put the header there, and more after it, while we look.
-        if root.exists() and _strangers(root) and not (root / layout.HEADER).exists():
+        # In this order: another process may be making the store, and put the header there, and more after it.
+        strange = root.exists() and any(path.name not in layout.FOLDERS for path in root.iterdir())
+        if strange and not (root / layout.HEADER).exists():
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)
@@ -654,11 +653,6 @@ def _write_header(root: Path) -> None:
         if not (root / layout.HEADER).exists():
             raise
         fs.flush_folder(root)  # its header counts
-
-
-def _strangers(root: Path) -> bool:
-    """Whether the folder holds anything but a store that another process is just making."""
-    return any(path.name not in layout.FOLDERS for path in root.iterdir())
 
 
 def _refuse_read_only(root: Path) -> None:

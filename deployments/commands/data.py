@@ -14,7 +14,7 @@ from deployments.commands.options import COLUMNS, JsonOption, print_json
 from deployments.printing import show_data
 from deployments.printing.console import counting
 from deployments.server.environment import prepare_prefect
-from tasks.data import Role
+from tasks.data.base import Role
 
 app = typer.Typer()
 

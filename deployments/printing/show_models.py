@@ -9,7 +9,7 @@ from artifacts.number_words import millions
 from deployments.printing.console import print_list, stdout
 
 if TYPE_CHECKING:
-    from tasks.clip.base import ClipFamily
+    from tasks.clip.hugging_face import ClipFamily
     from tasks.pipeline.outline import Outline, Tower
 
 _WHEN = "in every run: embeddings of cosine 0.9999 or more"

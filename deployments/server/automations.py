@@ -60,7 +60,9 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
     if url:
         wanted += _notifications(_webhook(url))
     else:
-        _delete(client, TELL_OF_RUNS, TELL_OF_REGRESSIONS)
+        for name in (TELL_OF_RUNS, TELL_OF_REGRESSIONS):
+            for existing in client.read_automations_by_name(name):
+                client.delete_automation(existing.id)
     for automation in wanted:
         _put(client, automation)
     return [automation.name for automation in wanted]
@@ -120,12 +122,6 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
             client.update_automation(existing.id, wanted)
         return
     client.create_automation(automation)
-
-
-def _delete(client: SyncPrefectClient, *names: str) -> None:
-    for name in names:
-        for existing in client.read_automations_by_name(name):
-            client.delete_automation(existing.id)
 
 
 def _mark_crashed() -> AutomationCore:

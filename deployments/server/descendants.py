@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
+_KILLING_S = 2.0
 
 
 def adopt_orphans() -> None:
@@ -58,11 +59,9 @@ def send(pids: list[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def kill_descendants(*, spared: set[int] | None = None, within_s: float = 2.0) -> None:
+def kill_descendants() -> None:
     """Kill everything below this process, again for what was started meanwhile. Needs `adopt_orphans` before."""
-    deadline = time.monotonic() + within_s
-    while (left := [pid for pid in descendants(os.getpid()) if pid not in (spared or set())]) and (
-        time.monotonic() < deadline
-    ):
+    deadline = time.monotonic() + _KILLING_S
+    while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)
         time.sleep(0.02)

@@ -11,7 +11,8 @@ from artifacts.errors import BadWeights, NotClip, UnsafeCheckpoint, UnsupportedV
 from tasks.checkpoints.elsewhere import with_tokenizer
 from tasks.checkpoints.locating import ADAPTERS, INDEX, SINGLE
 from tasks.checkpoints.snapshot import sound_config
-from tasks.clip.base import ClipFamily, ImageSize
+from tasks.clip.base import ImageSize
+from tasks.clip.hugging_face import ClipFamily
 from tasks.clip.limits import CONFIG, HEADER, check_files, check_numbers
 from tasks.families import family_for
 from tasks.openclip import identify

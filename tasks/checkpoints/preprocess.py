@@ -19,7 +19,8 @@ from artifacts.errors import CheckpointError
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 from tasks.checkpoints.snapshot import Snapshot, one_line
-from tasks.clip.base import MASK, ClipFamily
+from tasks.clip.base import MASK
+from tasks.clip.hugging_face import ClipFamily
 from tasks.clip.limits import PICTURE_GROWTH, PICTURE_LEAST, PICTURE_SIDE, TOKENIZER
 from tasks.families import family_named
 
@@ -35,7 +36,7 @@ _CHUNK = 1 << 16
 _stderr = threading.Lock()
 _PANIC = "PanicException"
 """How PyO3 calls the class of its panics, which it keeps to itself."""
-_GIVE_PROCESSOR = "give the processor that belongs to the checkpoint"
+_SAVED_TOKENIZER = "tokenizer files as save_pretrained wrote them"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
 
@@ -66,7 +67,7 @@ class Processor:
         return _name(self._images)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
-        """One RGB picture to pixel values (3, H, W)."""
+        """One RGB picture to pixel values (3, H, W). Called from several threads at once."""
         pixels = self._images(images=picture, return_tensors="np")["pixel_values"][0]
         return np.asarray(pixels, dtype=np.float32)
 
@@ -86,7 +87,8 @@ class Processor:
     def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Texts to token ids (n, context length), padded and truncated with the end token kept.
 
-        Beside them, for models that take one, their mask: 1 for a token, 0 for padding.
+        Beside them, for models that take one, their mask: 1 for a token, 0 for padding. Called from the consumer's
+        thread only.
         """
         tokens, mask = self._tokens_and_mask(texts)
         return tokens, mask if self._masked else None
@@ -225,28 +227,14 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
         try:
             pixels = np.asarray(images(images=Image.new("RGB", size), return_tensors="np")["pixel_values"])
         except Exception as error:
-            raise CheckpointError(
-                f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {one_line(error)}",
-                where=folder / "preprocessor_config.json",
-                expected="settings with which transformers' image processor works",
-                fix=_GIVE_PROCESSOR,
-            ) from error
+            what = f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {one_line(error)}"
+            raise _odd_images(what, "settings with which transformers' image processor works", folder) from error
+        makes = f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes"
         if not np.isfinite(pixels).all():
-            raise CheckpointError(
-                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes NaN or Inf",
-                where=folder / "preprocessor_config.json",
-                expected="finite pixels: no zero in image_std",
-                fix=_GIVE_PROCESSOR,
-            )
-        made = pixels.shape
-        if made != (1, *wanted):
-            raise CheckpointError(
-                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes {_as_text(made[1:])}, the model "
-                f"takes {_as_text(wanted)}",
-                where=folder / "preprocessor_config.json",
-                expected="the size that config.json gives the image encoder, for every picture",
-                fix=_GIVE_PROCESSOR,
-            )
+            raise _odd_images(f"{makes} NaN or Inf", "finite pixels: no zero in image_std", folder)
+        if pixels.shape != (1, *wanted):
+            what = f"{makes} {_as_text(pixels.shape[1:])}, the model takes {_as_text(wanted)}"
+            raise _odd_images(what, "the size that config.json gives the image encoder, for every picture", folder)
 
 
 def _check_lengths(images: Any, most: int, folder: Path) -> None:
@@ -259,12 +247,19 @@ def _check_lengths(images: Any, most: int, folder: Path) -> None:
         lengths = getattr(images, setting, None)
         for name, length in dict(lengths or {}).items():
             if isinstance(length, int | float) and length > most:
-                raise CheckpointError(
-                    f"{_name(images)} has {setting} {name}={length}",
-                    where=folder / "preprocessor_config.json",
-                    expected=f"at most {most} pixels a side",
-                    fix=_GIVE_PROCESSOR,
-                )
+                what = f"{_name(images)} has {setting} {name}={length}"
+                raise _odd_images(what, f"at most {most} pixels a side", folder)
+
+
+def _odd_images(what: str, expected: str, folder: Path) -> CheckpointError:
+    where, fix = folder / "preprocessor_config.json", "give the processor that belongs to the checkpoint"
+    return CheckpointError(what, where=where, expected=expected, fix=fix)
+
+
+def _odd_tokenizer(what: str, expected: str, folder: Path) -> CheckpointError:
+    return CheckpointError(
+        what, where=folder, expected=expected, fix="give the tokenizer that belongs to the checkpoint"
+    )
 
 
 def _name(images: Any) -> str:
@@ -287,12 +282,8 @@ def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
         )
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= size:
-        raise CheckpointError(
-            f"the tokenizer makes token {largest}, the model has {size} tokens",
-            where=folder,
-            expected="tokens that the text encoder's embedding has",
-            fix="give the tokenizer that belongs to the checkpoint",
-        )
+        what = f"the tokenizer makes token {largest}, the model has {size} tokens"
+        raise _odd_tokenizer(what, "tokens that the text encoder's embedding has", folder)
 
 
 def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
@@ -307,12 +298,8 @@ def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
     except CheckpointError:
         raise
     except Exception as error:  # libraries raise of every kind
-        raise CheckpointError(
-            f"{type(tokenizer).__name__} fails on a text: {one_line(error)}",
-            where=folder,
-            expected="tokenizer files as save_pretrained wrote them",
-            fix="give the tokenizer that belongs to the checkpoint",
-        ) from error
+        what = f"{type(tokenizer).__name__} fails on a text: {one_line(error)}"
+        raise _odd_tokenizer(what, _SAVED_TOKENIZER, folder) from error
     return ids
 
 
@@ -321,12 +308,8 @@ def _check_end(tokenizer: Any, end: int | None, context: int, folder: Path) -> N
     for length, text in (("short", "a"), ("truncated", "a " * (2 * context))):
         tokens = _tokens(tokenizer, text, context, folder)
         if end is not None and end not in tokens:
-            raise CheckpointError(
-                f"the tokenizer leaves a {length} text without its end token {end}",
-                where=folder,
-                expected="texts that end with the token at which the text encoder is pooled",
-                fix="give the tokenizer that belongs to the checkpoint",
-            )
+            what = f"the tokenizer leaves a {length} text without its end token {end}"
+            raise _odd_tokenizer(what, "texts that end with the token at which the text encoder is pooled", folder)
 
 
 def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder: Path) -> None:
@@ -386,12 +369,7 @@ def _panics_told(folder: Path) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ != _PANIC:
             raise
-        raise CheckpointError(
-            f"the tokenizer fails: {one_line(error)}",
-            where=folder,
-            expected="tokenizer files as save_pretrained wrote them",
-            fix="give the tokenizer that belongs to the checkpoint",
-        ) from error
+        raise _odd_tokenizer(f"the tokenizer fails: {one_line(error)}", _SAVED_TOKENIZER, folder) from error
 
 
 def _with_length(tokenizer: Any) -> Any:

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.clip.base import InputSpec, Piece, text_inputs
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import ClipFamily
 
 _CONTEXT = 77
 """Tokens of CLIP's teacher, whose text encoder the model was distilled from; XLM-RoBERTa has room for 512."""
 _STORED_BLOCK = re.compile(r"(?<=\.)layer(?=\.\d)")
 
 
-class AltClip(HuggingFaceFamily):
+class AltClip(ClipFamily):
     """Adapter for `transformers.AltCLIPModel`. Bidirectional text attention, so padding must be masked."""
 
     name = "altclip"

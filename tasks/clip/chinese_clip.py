@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.clip.base import InputSpec, text_inputs
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import ClipFamily
 
 _CONTEXT = 52
 """Tokens that the model was trained with (`context_length` of the authors' code); BERT has room for 512."""
 
 
-class ChineseClip(HuggingFaceFamily):
+class ChineseClip(ClipFamily):
     """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
 
     name = "chinese_clip"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
+from tasks.clip.hugging_face import ClipFamily, stated_end
 
 _OLD_END = 2
 
 
-class Clip(HuggingFaceFamily):
+class Clip(ClipFamily):
     """Adapter for `transformers.CLIPModel`. Causal text attention, end-token pooling, no attention mask needed."""
 
     name = "clip"

@@ -1,4 +1,4 @@
-"""What all families in Hugging Face layout share: transformers' own classes, found by their common prefix."""
+"""What all families share: transformers' own classes, found by their common prefix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import ConfigError, UnsafeCheckpoint, UnsupportedVariant
 from artifacts.manifest import Encoder
-from tasks.clip.base import EncoderSpec, ImageSize, InputSpec, Oracle, Piece, text_inputs
+from tasks.clip.base import ENCODERS, EncoderSpec, ImageSize, InputSpec, Oracle, Piece, text_inputs
 from tasks.clip.lean import model_class
 from tasks.clip.processors import load_image_processor, load_tokenizer
 from tasks.clip.weights import stored_names, wrapper_prefix
@@ -56,29 +56,44 @@ _SWITCHES = _NOT_ARCHITECTURE | {
 """Keys that are no part of what plain transformers is asked."""
 
 
-class HuggingFaceFamily:
-    """Adapter for `<architecture>Model`: a vision transformer with class-token pooling, and causal text.
+class ClipFamily:
+    """A family of two-encoder models.
 
-    Families override what differs.
+    As it stands, it is the adapter for `<architecture>Model`: a vision transformer with class-token pooling, and causal
+    text; families override what differs. Instances hold no state. `config` is a configuration as `resolve_config` gives
+    it, whose sections can be read and changed as they stand; what a file says is `stored`, and only `resolve_config`
+    reads it.
     """
 
     name: ClassVar[str]
+    """What the registry and manifests call the family."""
     covers: ClassVar[str]
+    """Whose checkpoints it takes, in words for people."""
     known: ClassVar[tuple[str, ...]]
+    """Published models, by the names that people give, whose configurations go through the tests."""
     oracle: ClassVar[Oracle] = "transformers"
+    """What its embeddings are held to: transformers in every run, or in the tests golden files of its library."""
     model_types: ClassVar[tuple[str, ...]]
+    """The `model_type` values of `config.json` that belong to it."""
     architecture: ClassVar[str]
     """Prefix of transformers' classes: `CLIP` for `CLIPConfig` and `CLIPModel`."""
     repeats_sections: ClassVar[bool] = True
+    """Whether its library takes a section of `config.json` under its old name too, `text_config_dict`."""
     attends_to_padding: ClassVar[bool] = False
+    """Whether texts are embedded with their padding up to the context, as the family was trained."""
     unquantized: ClassVar[tuple[str, ...]] = ()
+    """Modules that checkpoints store as an `nn.Linear` and that are none in the graph: no recipe reaches them."""
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {
         "image": ("vision_model.", "visual_projection."),
         "text": ("text_model.", "text_projection."),
     }
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
-        """Shapes from the configuration, with transformers' defaults for what it leaves out."""
+        """Shapes and names of one encoder, with transformers' defaults for what the configuration leaves out.
+
+        Raises:
+            UnsupportedVariant: a configuration of this family that clipsmith has no graph for.
+        """
         full = self.full_config(config)
         part = getattr(full, _SECTIONS[encoder])
         return EncoderSpec(
@@ -93,7 +108,8 @@ class HuggingFaceFamily:
         )
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """What `<architecture>Config` makes of a `config.json`, without what changes no embedding.
+        """What `<architecture>Config` makes of a stored configuration, complete, without what changes no embedding;
+        `stored` is left as it is.
 
         Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These overrule the
         sections, with transformers' defaults for the keys they leave out (`CLIPConfig.__post_init__`); the result has
@@ -101,6 +117,7 @@ class HuggingFaceFamily:
         dropped.
 
         Raises:
+            UnsupportedVariant: a configuration of this family that clipsmith has no graph for.
             Whatever transformers raises for values that it does not take.
         """
         return _architecture(self.full_config(_architecture(stored)).to_dict())
@@ -111,7 +128,7 @@ class HuggingFaceFamily:
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
     def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
-        """transformers' class must be the one that the file is for: code of a checkpoint's own is never run.
+        """Refuse a configuration that only the checkpoint's own code understands, which is never run.
 
         Raises:
             UnsafeCheckpoint: its attention is a kernel on the hub.
@@ -145,10 +162,13 @@ class HuggingFaceFamily:
     def at_size(
         self, stored: dict[str, Any], size: ImageSize | None, *, where: object
     ) -> tuple[dict[str, Any], ImageSize | None]:
-        """The position embeddings are for one size: no other can be asked for.
+        """The stored configuration at the image size that was asked for, and that size, `where` for messages.
+
+        The size is None where the checkpoint fixes it, as here: then the configuration is left as it is.
 
         Raises:
-            ConfigError.
+            ConfigError: the checkpoint fixes another size or any, or the size is not made of whole patches.
+            UnsupportedVariant: as `resolve_config`.
         """
         if size is None:
             return stored, None
@@ -175,32 +195,35 @@ class HuggingFaceFamily:
         return full.projection_dim
 
     def vocabulary(self, config: dict[str, Any]) -> int:
-        """`vocab_size` of the text encoder."""
+        """The number of token embeddings."""
         return self.full_config(config).text_config.vocab_size
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
-        """None: pooled at the first or the last place."""
+        """The token that the text encoder is pooled at, which every text must have; None if it is pooled by place."""
         del config, tokenizer
         return None
 
     def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
-        """No: pooled at a place, or at a token of its own."""
+        """Whether the text encoder is pooled at the highest token id of a text, its padding included."""
         del config
         return False
 
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
-        """`num_hidden_layers` of one section changed; the given configuration is left alone."""
+        """The configuration of the same model with `layers` blocks in one encoder; `config` is left as it is."""
         section = _SECTIONS[encoder]
         return config | {section: config[section] | {"num_hidden_layers": layers}}
 
     def build(self, config: dict[str, Any]) -> nn.Module:
-        """`<architecture>Model`; under `torch.device("meta")` it takes no memory."""
+        """The whole model without weights, under whatever default device is active, `expose`d, in evaluation mode."""
         model: nn.Module = self._model_class()(self.full_config(config)).eval()
         self.expose(model)
         return model
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
-        """`<architecture>Model.from_pretrained` in FP32 with the given attention implementation."""
+        """The whole model with the folder's weights in FP32 on the CPU, in evaluation mode, as its own library runs it.
+
+        The configuration in the folder is not read.
+        """
         import torch
 
         model: nn.Module = self._model_class().from_pretrained(
@@ -215,9 +238,10 @@ class HuggingFaceFamily:
         return model.eval()
 
     def plain_model(self, folder: Path) -> nn.Module:
-        """What transformers' own `AutoConfig` and `AutoModel` make of the folder, without switches and labels.
+        """The model that plain transformers makes of the folder by itself, in FP32, where that is the oracle.
 
-        They are left out before transformers reads the rest: some it refuses in combination, or in forms of its past.
+        Switches and labels are left out before transformers reads the rest: some it refuses in combination, or in forms
+        of its past.
         """
         import torch
 
@@ -235,8 +259,9 @@ class HuggingFaceFamily:
         return model.eval()
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
-        """A part that the model does not have, beside its encoders or at the top of one: a head, a pooler, a bias.
+        """Whether a stored tensor that is no parameter of the model changes no embedding; `modules` has the model's.
 
+        It is a part that the model does not have, beside its encoders or at the top of one: a head, a pooler, a bias.
         In a block, in the embeddings, or of a layer that the model has without it, a tensor would change embeddings.
         """
         known = name
@@ -246,7 +271,7 @@ class HuggingFaceFamily:
         return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """None: parameters are stored as they are, and their shapes say all."""
+        """Why stored tensors do not fit the configuration although they give every parameter; None if they fit."""
         del config, stored
         return None
 
@@ -254,37 +279,50 @@ class HuggingFaceFamily:
         return model_class(f"{self.architecture}Model")
 
     def expose(self, model: nn.Module) -> None:
-        """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
+        """Replace modules whose products quantizers cannot reach by equivalent ones made of `nn.Linear`, in place."""
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Checkpoints store these models' parameters under their own names."""
+        """Parameters of the `expose`d model that are not stored under their own name; `stored` maps names to shapes.
+
+        None under a stored name: the tensor is no parameter of the model and changes no embedding.
+        """
         del stored
         return {}
 
     def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
-        """There is one size."""
+        """`pieces` of a model at the image size that `at_size` gave; None: at its own."""
         del size
         return self.pieces(stored)
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
-        """Projected, not normalised embeddings, (batch, embedding_dim)."""
+        """Projected, not normalised embeddings (batch, embedding_dim); `inputs` are those of the encoder's spec."""
         features: Any = model.get_image_features if encoder == "image" else model.get_text_features
         return features(*inputs).pooler_output
 
     def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
-        """What the folder's `tokenizer_config.json` or the configuration names; never code from the folder."""
+        """The tokenizer of a checkpoint with this configuration; None for a folder of tokenizer and processor alone.
+
+        It pads on the right, whatever it was saved with: positions are counted from a text's first token, causal
+        attention must not see padding before it, and SigLIP was trained with its padding after the text. Code from the
+        folder is never run.
+        """
         known = {} if config is None else {"config": self.full_config(config)}
         # Given here, the side is saved too; set afterwards, it is not where the class's own default is the left.
         return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
-        """The processor of the class that the folder's files name (`tasks.clip.processors`)."""
+        """The checkpoint's image processor, on Pillow, of the class that its files name (`tasks.clip.processors`)."""
         return load_image_processor(folder, next(iter(self.model_types), "clip"))
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
-        """It has the model's size."""
+        """An image processor for pictures of the model's size: `images` itself, unless it leaves the size open."""
         del config
         return images
+
+
+def encoder_prefixes(family: ClipFamily, config: dict[str, Any]) -> tuple[str, ...]:
+    """The state-dict prefixes of all weights that embeddings are made of, those of both encoders."""
+    return tuple(prefix for encoder in ENCODERS for prefix in family.encoder_spec(config, encoder).prefixes)
 
 
 def stated_end(full: Any) -> int:

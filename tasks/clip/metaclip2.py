@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from tasks.clip.hugging_face import HuggingFaceFamily, stated_end
+from tasks.clip.hugging_face import ClipFamily, stated_end
 
 
-class MetaClip2(HuggingFaceFamily):
+class MetaClip2(ClipFamily):
     """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
 
     name = "metaclip_2"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from artifacts.errors import UnsupportedVariant
 from artifacts.manifest import Encoder
 from tasks.clip.base import PROJECTIONS, Piece, stacked
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import ClipFamily
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ POOLING = "vision_model.head.attention"
 """The pooling attention, an `nn.MultiheadAttention`: its weights are one stack that quantizers cannot reach."""
 
 
-class Siglip(HuggingFaceFamily):
+class Siglip(ClipFamily):
     """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
 
     name = "siglip"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
 from tasks.clip.base import ENCODERS
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.evaluation.kept_embeddings import load_embedded, rows_of
 from tasks.evaluation.metrics import cosine, paired_difference
 from tasks.evaluation.question import task_of
@@ -82,7 +82,8 @@ def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[
     task = task_of(dataset, kept)
     first, second = (side.hits(task, kept) for side in sides)
     fp32 = sides[1].hits(task, kept, fp32=True)
-    identical = all(_is_same(*(side.rows(encoder, kept) for side in sides)) for encoder in ENCODERS)
+    made = [[side.rows(encoder, kept) for side in sides] for encoder in ENCODERS]
+    identical = all(one is not None and other is not None and np.array_equal(one, other) for one, other in made)
     for metric in first:
         if metric not in second:
             continue
@@ -90,10 +91,6 @@ def _task(dataset: Dataset, target: str, sides: tuple[_Side, _Side], kept: list[
         values = [float(hits[metric].mean()) for hits in (first, second)]
         row = _row("both", target, metric, len(first[metric]), values[0], values[1])
         yield row | {"low": low, "high": high, "fp32": float(fp32[metric].mean()) if metric in fp32 else None}
-
-
-def _is_same(first: _Array | None, second: _Array | None) -> bool:
-    return first is not None and second is not None and np.array_equal(first, second)
 
 
 def _row(

@@ -5,21 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data.base import Classes, Dataset, Role, Sample, Source, dataset_digest
-
-__all__ = [
-    "Classes",
-    "Dataset",
-    "Role",
-    "Sample",
-    "Source",
-    "check_classes",
-    "check_disjoint",
-    "check_distinct",
-    "check_enough",
-    "dataset_digest",
-    "open_dataset",
-]
+from tasks.data.base import Dataset, Role, Source
 
 _SHOWN = 5
 

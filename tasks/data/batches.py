@@ -10,16 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifacts.errors import BadBatch, BadSample, ConfigError
 from tasks.data.base import Dataset
 from tasks.data.decoders import decoders
-from tasks.data.loading import OWN_PROCESSOR, ImageProcessor, Loaded, Loader
-from tasks.data.packing import Packing
+from tasks.data.loading import OWN_PROCESSOR, Loaded, Loader
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from tasks.checkpoints.preprocess import Preprocess
+    from tasks.data.picture_spool import PictureSpool
 
 MAX_BAD_SHARE = 0.01
 """Of a set's samples that cannot be decoded."""
@@ -32,14 +34,6 @@ _PROCESSES = max(2, _CORES - 2) if _CORES > _THREADS else 0
 _LONG = 4096
 """Pictures from which processes are worth the seconds that they take to begin."""
 _log = logging.getLogger(__name__)
-
-
-class Preprocess(ImageProcessor, Protocol):
-    """What a model's processor does to one picture and to a batch of captions."""
-
-    def text(self, captions: list[str], /) -> tuple[np.ndarray, np.ndarray | None]:
-        """Token ids [n, S] and, for models that use one, their mask. Called from the consumer's thread only."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -77,17 +71,6 @@ Outcomes = Generator[Loaded | BadSample, None, None]
 """What became of each sample, in order."""
 
 
-class Keeper(Protocol):
-    """Keeps what was decoded, packed, for those who stream the same set next."""
-
-    packing: Packing
-
-    def outcomes(self, start: int, decode: Callable[[int], Outcomes], /) -> Outcomes:
-        """Those from sample `start` on, of which `decode` makes what is not kept yet: all from the sample it is given
-        on."""
-        ...
-
-
 class Done(NamedTuple):
     """How far a stream had come before: samples that are dealt with, and how many of them could not be decoded."""
 
@@ -99,11 +82,7 @@ NOTHING = Done(0, 0)
 
 
 def stream_batches(
-    dataset: Dataset,
-    preprocess: Preprocess,
-    batch_size: int,
-    prefetch: int = 2,
-    max_bad_share: float = MAX_BAD_SHARE,
+    dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = MAX_BAD_SHARE
 ) -> Generator[Batch, None, None]:
     """Every good sample once, as `stream_pictures` gives them, with their captions.
 
@@ -130,7 +109,7 @@ def stream_pictures(
     prefetch: int = 2,
     max_bad_share: float = MAX_BAD_SHARE,
     done: Done = NOTHING,
-    keeper: Keeper | None = None,
+    keeper: PictureSpool | None = None,
 ) -> Generator[Pictures, None, None]:
     """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
@@ -157,7 +136,7 @@ def stream_pictures(
 
 
 def _batched(
-    outcomes: Outcomes, dataset: Dataset, size: int, max_bad_share: float, done: Done, keeper: Keeper | None
+    outcomes: Outcomes, dataset: Dataset, size: int, max_bad_share: float, done: Done, keeper: PictureSpool | None
 ) -> Generator[Pictures, None, None]:
     with closing(outcomes):
         good = _good(outcomes, dataset, max_bad_share, done)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifacts.errors import ConfigError
 from artifacts.refs import digest_file
@@ -14,7 +13,7 @@ from tasks.data.base import Classes, Encoded, Sample, hashed, label_counts, numb
 from tasks.data.class_names import Numbering, numbering
 from tasks.data.coco import find_coco, read_coco
 from tasks.data.columns import BY_NAME, Chosen
-from tasks.data.images import decode_unchanged
+from tasks.data.images import Stored
 from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.located import Located
 from tasks.data.loose import Loose, read_loose
@@ -23,13 +22,10 @@ from tasks.data.rows import too_much, unreadable
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill, read_templates
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 _TEMPLATES = "templates.txt"
 
 
-class Folder:
+class Folder(Stored):
     """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions;
     or without one, with a folder for each class or a text beside each picture. `templates.txt` and `classnames.txt`
     are optional.
@@ -66,15 +62,6 @@ class Folder:
     def stored(self, index: int) -> Path:
         """Where the picture of sample `index` lies."""
         return self._paths[index]
-
-    def image(self, index: int) -> Image:
-        """Decode sample `index` to an RGB picture.
-
-        Raises:
-            BadSample: the file is not a complete image.
-            DataError: the file changed or went away after the folder was opened.
-        """
-        return decode_unchanged(self.encoded(index))
 
     def encoded(self, index: int) -> Encoded:
         """The bytes of sample `index`'s file. Raises: DataError: it went away after the folder was opened."""

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artifacts.errors import DataError
 from artifacts.limits import Limits
@@ -19,7 +19,7 @@ from tasks.data.class_names import Numbering, named, numbering
 from tasks.data.columns import BY_NAME, Chosen
 from tasks.data.hf_columns import HfColumns, find_columns, is_image
 from tasks.data.hf_source import load_source, parse_source
-from tasks.data.images import decode_unchanged
+from tasks.data.images import Stored
 from tasks.data.listing import plain_path
 from tasks.data.located import Located
 from tasks.data.name_list import CLASS_NAMES, nameless_notes
@@ -27,11 +27,8 @@ from tasks.data.rows import too_much
 from tasks.data.subset import subset
 from tasks.data.templates import DEFAULT_TEMPLATES, fill
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
-
-class HfDataset:
+class HfDataset(Stored):
     """A folder written by `save_to_disk` or of files that the library reads, or a set on the hub:
     `datasets:PLACE[:SPLIT]`.
 
@@ -80,15 +77,6 @@ class HfDataset:
             DataError: the file went away after the set was opened.
         """
         return self._bytes(self._rows[index])
-
-    def image(self, index: int) -> Image:
-        """Decode sample `index` to an RGB picture.
-
-        Raises:
-            BadSample: the row does not hold a complete image.
-            DataError: the image changed or went away after the set was opened.
-        """
-        return decode_unchanged(self.encoded(index))
 
     def encoded(self, index: int) -> Encoded:
         """The bytes of sample `index`'s picture. Raises: DataError: its file went away after the set was opened."""

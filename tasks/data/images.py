@@ -30,7 +30,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP
 
 # What Pillow's decoders raise on damaged files: SyntaxError is how its PNG reader says "broken chunk", RuntimeError
 # comes from its AVIF reader.
-_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
+UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
 _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION_TAG = 0x0112
 _HEAD = 4096  # bytes
@@ -83,7 +83,7 @@ def _opened(data: bytes | Path, where: str) -> ImageFile:
     if _NETPBM.match(start) and len(_COMMENT.sub(b"", start).split()) < _NUMBERS:
         raise _undecodable(f"a header that does not end within {_HEAD} bytes", where, _REPLACE)
     try:
-        return pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=_formats())
+        return pil.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=formats())
     except UnidentifiedImageError as error:
         what, fix = _told_by(start)
         raise _undecodable(what, where, fix) from error
@@ -132,9 +132,14 @@ def opened_rgb(image: Image, where: str) -> Image:
         return _picture(image, where)
 
 
+def is_too_large(width: int, height: int) -> bool:
+    """Whether a picture of so many pixels is refused by its header."""
+    return width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height)
+
+
 def _picture(image: Image, where: str) -> Image:
     width, height = image.size  # only the header was read so far
-    if width * height > MAX_PIXELS or max(image.size) > MAX_ASPECT * min(image.size):
+    if is_too_large(width, height):
         raise _bomb(f"the header asks for {width} x {height} pixels", where)
     image.load()
     return _to_rgb(_upright(image))
@@ -148,12 +153,12 @@ def _bad_sample(where: str) -> Iterator[None]:
         yield
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
         raise _bomb(str(error), where) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _undecodable(f"{error or type(error).__name__}", where, _REPLACE) from error
 
 
 def _undecodable(what: str, where: str, fix: str) -> BadSample:
-    expected = f"a complete image file ({', '.join(_formats())})"
+    expected = f"a complete image file ({', '.join(formats())})"
     return BadSample(f"the image cannot be decoded: {what}", where=where, expected=expected, fix=fix)
 
 
@@ -175,8 +180,25 @@ def decode_unchanged(encoded: Encoded) -> Image:
     return decode_rgb(data, where)
 
 
+class Stored:
+    """A data set whose pictures are stored as files are."""
+
+    def encoded(self, index: int) -> Encoded:
+        """The bytes of sample `index`'s picture. Raises: DataError: they went away after the set was opened."""
+        raise NotImplementedError
+
+    def image(self, index: int) -> Image:
+        """Decode sample `index` to an RGB picture.
+
+        Raises:
+            BadSample: what is stored is not a complete image.
+            DataError: it changed or went away after the set was opened.
+        """
+        return decode_unchanged(self.encoded(index))
+
+
 @cache
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """The formats of the allow-list that this build of Pillow reads; naming one that it lacks is a KeyError there."""
     from PIL import Image as pil
 

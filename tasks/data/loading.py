@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from artifacts.errors import BadBatch
 from tasks.data.base import Encoded
@@ -14,15 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from tasks.checkpoints.preprocess import Preprocess
+
 OWN_PROCESSOR = "give the processor that belongs to the checkpoint"
-
-
-class ImageProcessor(Protocol):
-    """What a model's processor does to one picture."""
-
-    def image(self, picture: Image, /) -> np.ndarray:
-        """The pixel values of one picture, float32 [3, H, W]. Called from several threads at once."""
-        ...
 
 
 class Loaded(NamedTuple):
@@ -36,7 +30,7 @@ class Loaded(NamedTuple):
 class Loader:
     """Makes pixel values of pictures. A copy of it works in another process if `processor` can be pickled."""
 
-    processor: ImageProcessor
+    processor: Preprocess
     packing: Packing | None = None
 
     def load(self, picture: Image, where: str) -> Loaded:

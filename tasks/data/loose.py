@@ -51,7 +51,8 @@ def read_loose(folder: Path) -> Loose:
     if any(have):
         _refuse_partial(pictures, have)
         return Loose(without_repeats(_captioned(folder, pictures, texts)), None, (*folders, *texts))
-    return Loose(_labelled(folder, pictures, found), _class_names(folder), folders)
+    classes = tuple(sorted({_composed(path.name) for path in _top(folder)}))
+    return Loose(_labelled(folder, pictures, found), classes, folders)
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -70,10 +71,6 @@ def _top(folder: Path) -> list[Path]:
 
 
 # --- a folder for each class ---------------------------------------------------------------------------------
-
-
-def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted({_composed(path.name) for path in _top(folder)}))
 
 
 def _labelled(folder: Path, pictures: Sequence[Path], found: Sequence[tuple[Path, list[Path]]]) -> tuple[Entry, ...]:

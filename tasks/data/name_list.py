@@ -51,26 +51,10 @@ def _no_list(what: str, path: Path) -> DataError:
     return DataError(what, where=path, expected=ONE_A_LINE, fix="write the file again so")
 
 
-def _is_list_of_a_language(lines: Sequence[str]) -> bool:
-    return (lines[0][:1], lines[-1][-1:]) in (("[", "]"), ("{", "}"))
-
-
-def _are_quoted(lines: Sequence[str]) -> bool:
-    return all(re.fullmatch(r"""(?P<quote>["']).*(?P=quote)\s*,?""", line) for line in lines)
-
-
 def _are_numbered(lines: Sequence[str]) -> bool:
     found = [re.match(r"([0-9]+)\s*[:;,\t)]\s*\S", line) for line in lines]
     numbers = [int(match[1]) for match in found if match is not None]
     return len(lines) > 1 and numbers in (list(range(len(lines))), list(range(1, len(lines) + 1)))
-
-
-def _have_ids(lines: Sequence[str]) -> bool:
-    return all(re.match(r"n[0-9]{8}\b", line) for line in lines)
-
-
-def _have_columns(lines: Sequence[str]) -> bool:
-    return all("\t" in line for line in lines)
 
 
 def _are_double_spaced(lines: Sequence[str]) -> bool:
@@ -79,10 +63,18 @@ def _are_double_spaced(lines: Sequence[str]) -> bool:
 
 
 _MISTAKEN: dict[str, Callable[[Sequence[str]], bool]] = {
-    "the class names are a list in JSON or Python": _is_list_of_a_language,
-    "the class names stand in quotes, which would become part of every prompt": _are_quoted,
+    "the class names are a list in JSON or Python": lambda lines: (
+        (lines[0][:1], lines[-1][-1:]) in (("[", "]"), ("{", "}"))
+    ),
+    "the class names stand in quotes, which would become part of every prompt": lambda lines: all(
+        re.fullmatch(r"""(?P<quote>["']).*(?P=quote)\s*,?""", line) for line in lines
+    ),
     "the lines are numbered, which would become part of every prompt": _are_numbered,
-    "the lines begin with WordNet's ids, which would become part of every prompt": _have_ids,
-    "the lines have several columns, which would become part of every prompt": _have_columns,
+    "the lines begin with WordNet's ids, which would become part of every prompt": lambda lines: all(
+        re.match(r"n[0-9]{8}\b", line) for line in lines
+    ),
+    "the lines have several columns, which would become part of every prompt": lambda lines: all(
+        "\t" in line for line in lines
+    ),
     "every second line is blank": _are_double_spaced,
 }

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artifacts.refs import digest_json
-from tasks.data import dataset_digest, open_dataset
-from tasks.data.base import Role, Source
+from tasks.data import open_dataset
+from tasks.data.base import Role, Source, dataset_digest
 
 _MOST = 4
 """Sets that are kept: their samples are in memory."""

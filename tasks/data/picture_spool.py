@@ -43,7 +43,7 @@ _told: set[str] = set()
 
 
 class PictureSpool:
-    """The keeper of one set and one processor: see `tasks.data.batches.Keeper`.
+    """Keeps what one processor makes of one set, packed, for those who stream the same set next.
 
     Who finds it in use by another decodes for himself.
     """

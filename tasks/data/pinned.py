@@ -8,15 +8,8 @@ from artifacts.errors import DataChanged
 from artifacts.manifest import Encoder
 from artifacts.models import Frozen
 from artifacts.refs import Sha256, digest_json
-from tasks.data import (
-    Dataset,
-    check_classes,
-    check_disjoint,
-    check_distinct,
-    check_enough,
-    check_unseen,
-)
-from tasks.data.base import Role
+from tasks.data import check_classes, check_disjoint, check_distinct, check_enough, check_unseen
+from tasks.data.base import Dataset, Role
 from tasks.data.opened import opened
 from tasks.data.texts import evaluation_texts
 
@@ -119,23 +112,5 @@ def pin_both(
     return PinnedData(calibration=calibration_ref, evaluation=evaluation_ref)
 
 
-@task(name="pin-data", persist_result=False)
-def pin_data_task(
-    calibration: str | None,
-    calibration_samples: int,
-    evaluation: str,
-    evaluation_samples: int,
-    calibrated_before: list[str],
-    calibration_columns: str | None = None,
-    evaluation_columns: str | None = None,
-) -> PinnedData:
-    """Uncached: what lies at a source can change."""
-    return pin_both(
-        calibration,
-        calibration_samples,
-        evaluation,
-        evaluation_samples,
-        calibrated_before,
-        calibration_columns,
-        evaluation_columns,
-    )
+# Uncached: what lies at a source can change.
+pin_data_task = task(name="pin-data", persist_result=False)(pin_both)

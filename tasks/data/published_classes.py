@@ -71,12 +71,7 @@ def no_names(root: Path) -> DataNotFound:
     fix = "add it" if other is None else f"write the names of {other} into {CLASS_NAMES}, one a line"
     if (root.parent / CLASS_NAMES).is_file():  # the folder of a split was named
         fix = f"name the folder above, and the split: wds:{root.parent}:{root.name}"
-    return DataNotFound(
-        "there are no class names",
-        where=root / CLASS_NAMES,
-        expected=ONE_A_LINE,
-        fix=fix,
-    )
+    return DataNotFound("there are no class names", where=root / CLASS_NAMES, expected=ONE_A_LINE, fix=fix)
 
 
 def from_one_note(names: Sequence[str], labels: Counter[int]) -> Iterator[str]:

@@ -8,20 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from artifacts.errors import DataError
 from tasks.data.base import Classes, Encoded, Sample, numbered
-from tasks.data.images import decode_unchanged
+from tasks.data.images import Stored
 from tasks.data.name_list import nameless_notes
-from tasks.data.published_classes import (
-    TYPE,
-    from_one_note,
-    is_classification,
-    no_names,
-    out_of_range,
-    read_classes,
-)
+from tasks.data.published_classes import TYPE, from_one_note, is_classification, no_names, out_of_range, read_classes
 from tasks.data.shard_names import Kind, is_array
 from tasks.data.shard_texts import places_of, read_captions, read_class
 from tasks.data.shards import Part, ReadShards, ShardSample, read_shard
@@ -29,9 +21,6 @@ from tasks.data.subset import whole_subset
 from tasks.data.templates import fill
 from tasks.data.unpacked import Unpacked
 from tasks.data.wds_source import WdsSource, find_webdataset
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _MAX_WITHOUT_CAPTIONS = 0.01
 """The share of samples without a picture or captions that is left out: web pages have such pictures."""
@@ -48,7 +37,7 @@ class _Entry:
     count: int
 
 
-class WebDataset:
+class WebDataset(Stored):
     """Shards of pictures with a class (`.cls`) or captions, one a line (`.txt`).
 
     A picture with several captions gives one sample for each. `limit` counts samples and keeps a seeded draw of whole
@@ -86,15 +75,6 @@ class WebDataset:
         """
         return self._parts[index].read()
 
-    def image(self, index: int) -> Image:
-        """Decode sample `index` to an RGB picture.
-
-        Raises:
-            BadSample: the member is not a complete image.
-            DataError: the shard changed or went away after the set was opened.
-        """
-        return decode_unchanged(self.encoded(index))
-
     def encoded(self, index: int) -> Encoded:
         """The bytes of sample `index`'s picture. Raises: DataError: the shard went away after the set was opened."""
         return Encoded(self.stored(index), self.samples[index].image_hash, self._parts[index].where)
@@ -106,14 +86,11 @@ class WebDataset:
         names = numbered([entry.image.key for entry in entries for _ in range(entry.count)])
         for entry in entries:
             digest = hashlib.sha256(entry.image.read()).hexdigest()
-            own = _captions(entry.text) if entry.label is None else (prompts[entry.label],)
+            text = entry.text
+            own = read_captions(text.read(), text.where) if entry.label is None else (prompts[entry.label],)
             for caption in own:
                 self._parts.append(entry.image)
                 yield Sample(next(names), digest, caption, entry.label, entry.image.key)
-
-
-def _captions(part: Part) -> tuple[str, ...]:
-    return read_captions(part.read(), part.where)
 
 
 @dataclass

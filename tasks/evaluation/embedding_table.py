@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Row
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, rows_of
 from tasks.evaluation.question import task_of
 from tasks.evaluation.question_statistics import Side, task_statistics

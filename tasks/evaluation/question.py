@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.texts import evaluation_texts, prompts_of
 from tasks.evaluation.scoring import Classification, Retrieval, Task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 
 SIDE = 96  # pixels of the longer side at most
 _QUALITY = 80

@@ -7,9 +7,9 @@ from typing import Any
 
 from artifacts.errors import MissingEncoder, NotClip, UnsupportedVariant
 from tasks.clip.altclip import AltClip
-from tasks.clip.base import ClipFamily
 from tasks.clip.chinese_clip import ChineseClip
 from tasks.clip.clip import Clip
+from tasks.clip.hugging_face import ClipFamily
 from tasks.clip.metaclip2 import MetaClip2
 from tasks.clip.siglip import Siglip
 from tasks.clip.siglip2 import Siglip2

@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from artifacts.manifest import Encoder
-from tasks.clip.base import ClipFamily
+from tasks.clip.hugging_face import ClipFamily
 from tasks.graph.skeleton import Skeleton, Weight
 from tasks.graph.tracing import inventory_of, order_constants, trace
 

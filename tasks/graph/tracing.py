@@ -16,8 +16,9 @@ from onnx import numpy_helper
 
 from artifacts.errors import ExportError
 from artifacts.manifest import Encoder
-from tasks.clip.base import ClipFamily, EncoderSpec
+from tasks.clip.base import EncoderSpec
 from tasks.clip.buffers import buffer_values
+from tasks.clip.hugging_face import ClipFamily
 from tasks.graph.skeleton import IR_VERSION, OPSET, Inventory, Module, ModuleKind, Skeleton, Weight
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from statistics import median
 
-from tasks.data import Dataset
-from tasks.data.base import label_counts
+from tasks.data.base import Dataset, label_counts
 from tasks.data.class_names import read_aloud
 from tasks.inspection.holdings import SHOWN, ClassCount, ClassFacts, Copy, Overlap, Repeated, Spread
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from artifacts.errors import BadSample
 from tasks.data.base import Source
-from tasks.data.images import FORMATS, MAX_ASPECT, MAX_PIXELS, decode_rgb
+from tasks.data.images import UNREADABLE, decode_rgb, formats, is_too_large
 
 NO_FILE = "none"
 """The format of a picture that a source makes itself."""
 _THREADS = 4
 _AT_ONCE = 512  # pictures that are queued: memory does not grow with the set
-_UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
 _UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on with an address in memory, or a path
 
 
@@ -63,7 +59,7 @@ def _header(dataset: Source, index: int) -> Header | Unreadable:
             picture = dataset.image(index)
             return Header(*picture.size, picture.mode, NO_FILE)
         found = _of_file(stored)
-        if found is None or _is_too_large(found):
+        if found is None or is_too_large(found.width, found.height):
             decode_rgb(stored, dataset.samples[index].id)  # says why, in a run's own words
     except BadSample as error:
         return Unreadable(_UNKNOWN.sub("not an image file of a known format", error.what))
@@ -74,20 +70,7 @@ def _of_file(stored: bytes | Path) -> Header | None:
     from PIL import Image as pil
 
     try:
-        with pil.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=_formats()) as image:
+        with pil.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored, formats=formats()) as image:
             return Header(*image.size, image.mode, image.format or NO_FILE)
-    except (pil.DecompressionBombError, *_UNREADABLE):
+    except (pil.DecompressionBombError, *UNREADABLE):
         return None
-
-
-def _is_too_large(found: Header) -> bool:
-    sides = (found.width, found.height)
-    return found.width * found.height > MAX_PIXELS or max(sides) > MAX_ASPECT * min(sides)
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    from PIL import Image as pil
-
-    pil.init()
-    return tuple(name for name in FORMATS if name in pil.OPEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artifacts.errors import ClipsmithError
-from tasks.data import Role
+from tasks.data.base import Role
 
 SHOWN = 5
 """Examples that are kept of anything of which there may be thousands."""

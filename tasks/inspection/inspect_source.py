@@ -12,16 +12,8 @@ from pathlib import Path, PurePath
 
 from artifacts.errors import BadSample, ClipsmithError, DataError
 from artifacts.exit_codes import ExitCode
-from tasks.data import (
-    Dataset,
-    Role,
-    Source,
-    check_classes,
-    check_disjoint,
-    check_distinct,
-    check_enough,
-    open_dataset,
-)
+from tasks.data import check_classes, check_disjoint, check_distinct, check_enough, open_dataset
+from tasks.data.base import Dataset, Role, Source
 from tasks.data.batches import MAX_BAD_SHARE
 from tasks.inspection.counts import by_picture, class_facts, overlap, repeated, spread
 from tasks.inspection.headers import Header, Unreadable, read_headers

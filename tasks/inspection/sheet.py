@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from artifacts.errors import BadSample, ConfigError
-from artifacts.inert import visible
 from artifacts.number_words import counted
 from artifacts.report.html_page import html_page
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.subset import subset
 from tasks.evaluation.thumbnails import thumbnail
 from tasks.inspection import words
@@ -26,6 +26,7 @@ _CAPTIONED = 100  # pictures of a set without classes
 _MOST = 1200  # pictures of a page: a few megabytes
 _CAPTIONS = 5  # of one picture
 _LONGEST = 300  # characters of a caption, a label or an id
+_short = partial(words.plain, longest=_LONGEST)
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,3 @@ def _paragraphs(told: Iterator[words.Line]) -> list[tuple[str, list[str]]]:
             found.append((name, []))
         found[-1][1].append(text)
     return found
-
-
-def _short(text: str) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."

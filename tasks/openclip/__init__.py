@@ -1,7 +1,7 @@
 """Checkpoints in OpenCLIP's layout: which kind of model a document describes; a kind is one module and one line here.
 
 The first of `KINDS` that takes a document is used. What none takes is refused here for one reason, which is found in
-the document alone. A kind is a family that has the members of `OpenClipKind` too.
+the document alone. A kind is a family that is derived from `OpenClipKind`.
 """
 
 from __future__ import annotations
@@ -52,4 +52,4 @@ def identify(folder: Path) -> tuple[OpenClipKind, dict[str, Any]]:
     """
     document = read_document(folder)
     kind = kind_for(document)
-    return kind, kind.read(document, folder)
+    return kind, kind.read(document)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from artifacts.errors import BadWeights
-from tasks.clip.base import ClipFamily, Oracle
+from tasks.clip.base import Oracle
 from tasks.clip.buffers import fill_buffers
-from tasks.clip.hugging_face import HuggingFaceFamily
+from tasks.clip.hugging_face import ClipFamily
 from tasks.openclip.document import Document, document_file, read_document, weights_file
 from tasks.openclip.preprocess import image_settings
 from tasks.openclip.tokenizer import cleaning_tokenizer
@@ -23,30 +23,26 @@ LAYER_SCALE = "layer_scale"
 _LOSS = ("logit_scale", "logit_bias")
 
 
-class OpenClipKind(ClipFamily, Protocol):
+class OpenClipKind(ClipFamily):
     """A family whose checkpoints are OpenCLIP's files; `tasks.openclip.KINDS` lists them."""
+
+    oracle: ClassVar[Oracle] = "golden files"
+    model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
         """Whether a refusal of the document may give this kind's reason; of several, the last kind's is given."""
-        ...
+        raise NotImplementedError
 
     def why_not(self, document: Document) -> str | None:
         """What this kind cannot do about a document ("vision_cfg.qk_norm true"); None when it takes the model.
 
         Nothing but the document is needed: no weights, no network.
         """
-        ...
+        raise NotImplementedError
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """The stored configuration, in the form of a `config.json`, of a document that this kind takes."""
-        ...
-
-
-class OpenClipFiles(HuggingFaceFamily):
-    """Weights, tokenizer and image processor of kinds that are run by one of transformers' classes."""
-
-    oracle: ClassVar[Oracle] = "golden files"
-    model_types: ClassVar[tuple[str, ...]] = ()
+        raise NotImplementedError
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
         """The class with the folder's weights under its names; a folder in Hugging Face layout loads as such."""

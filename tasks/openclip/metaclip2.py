@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
 from tasks.clip.metaclip2 import MetaClip2
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.plain import TEXT_KEYS, VISION_KEYS, odd_size, plain_config, plain_pieces
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 
-class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
+class OpenClipMetaClip2(OpenClipKind, MetaClip2):
     """Adapter for OpenCLIP's own files of MetaCLIP 2; run by `transformers.MetaClip2Model`."""
 
     name = "openclip_metaclip2"
@@ -34,9 +33,8 @@ class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
             strange = f"text_cfg.pool_type {document.text['pool_type']!r}"
         return strange or odd_size(document) or odd_tokenizer(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of MetaCLIP 2's `config.json`."""
-        del folder
         config = plain_config(document)
         text = config["text_config"] | {"eos_token_id": document.text["eos_id"]}
         return config | {"model_type": "metaclip_2", "text_config": text}

@@ -7,13 +7,12 @@ piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import Piece
 from tasks.clip.clip import Clip
 from tasks.openclip.document import Document
-from tasks.openclip.kind import LAYER_SCALE, OpenClipFiles
+from tasks.openclip.kind import LAYER_SCALE, OpenClipKind
 from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.tokenizer import odd_tokenizer
 
@@ -39,17 +38,12 @@ CLIP_NAMES = {
 """What transformers' CLIP calls the parameters of our towers outside their blocks."""
 
 
-class OpenClip(OpenClipFiles, Clip):
+class OpenClip(OpenClipKind, Clip):
     """Adapter for OpenCLIP's own files of models that are CLIP: plain vision transformer, causal text."""
 
     name = "openclip"
     covers = "OpenCLIP layout: plain CLIP"
-    known: ClassVar[tuple[str, ...]] = (
-        "ViT-B-32",
-        "ViT-L-14",
-        "ViT-H-14",
-        "ViT-bigG-14",
-    )
+    known: ClassVar[tuple[str, ...]] = ("ViT-B-32", "ViT-L-14", "ViT-H-14", "ViT-bigG-14")
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
@@ -64,9 +58,8 @@ class OpenClip(OpenClipFiles, Clip):
             or odd_tokenizer(document)
         )
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of CLIP's `config.json`."""
-        del folder
         return plain_config(document) | {"model_type": "clip"}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tasks.clip.base import PROJECTIONS, Piece
 from tasks.clip.siglip import POOLING, Siglip
 from tasks.openclip.architectures import TIMM
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.names import as_transformers, find_pieces
 from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, activation_and_eps, text_sizes
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
@@ -32,16 +31,12 @@ _NAMES = CLIP_NAMES | {
 _PROBE = "vision_model.pool.latent"
 
 
-class OpenClipSiglip(OpenClipFiles, Siglip):
+class OpenClipSiglip(OpenClipKind, Siglip):
     """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
 
     name = "openclip_siglip"
     covers = "OpenCLIP layout: SigLIP and SigLIP 2 with a timm tower"
-    known: ClassVar[tuple[str, ...]] = (
-        "ViT-B-16-SigLIP",
-        "ViT-SO400M-14-SigLIP-384",
-        "ViT-gopt-16-SigLIP2-384",
-    )
+    known: ClassVar[tuple[str, ...]] = ("ViT-B-16-SigLIP", "ViT-SO400M-14-SigLIP-384", "ViT-gopt-16-SigLIP2-384")
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
@@ -56,9 +51,8 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
         )
         return strange or _odd_vision(document) or _odd_text(document) or odd_tokenizer(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """In the form of SigLIP's `config.json`."""
-        del folder
         text = document.text
         tower = TIMM[document.vision["timm_model_name"]]
         return {
@@ -75,11 +69,7 @@ class OpenClipSiglip(OpenClipFiles, Siglip):
             },
             "text_config": text_sizes(text)
             | activation_and_eps(document, text)
-            | {
-                "projection_size": document.embed_dim,
-                "bos_token_id": None,
-                "eos_token_id": 1,
-            },
+            | {"projection_size": document.embed_dim, "bos_token_id": None, "eos_token_id": 1},
         }
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:

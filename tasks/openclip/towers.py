@@ -9,13 +9,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from artifacts.manifest import Encoder
 from tasks.clip.base import EncoderSpec, InputSpec, Piece, text_inputs
 from tasks.openclip.document import Document
-from tasks.openclip.kind import OpenClipFiles
+from tasks.openclip.kind import OpenClipKind
 from tasks.openclip.names import find_pieces
 from tasks.openclip.towers_config import towers_config, why_not
 from tasks.towers import MODEL_TYPE
@@ -25,7 +24,7 @@ _NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:pos
 """The loss's, CoCa's decoder of captions, and buffers that are made anew."""
 
 
-class OpenClipTowers(OpenClipFiles):
+class OpenClipTowers(OpenClipKind):
     """Adapter for `tasks.towers.model.OpenClipTowersModel`."""
 
     name = "openclip_towers"
@@ -50,9 +49,8 @@ class OpenClipTowers(OpenClipFiles):
         """A setting or a name that the towers do not know."""
         return why_not(document)
 
-    def read(self, document: Document, folder: Path) -> dict[str, Any]:
+    def read(self, document: Document) -> dict[str, Any]:
         """Both sections complete, so that nothing need be looked up again."""
-        del folder
         return towers_config(document) | {"model_type": MODEL_TYPE}
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:

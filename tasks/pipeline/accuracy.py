@@ -8,7 +8,7 @@ from artifacts import places
 from artifacts.errors import NumericError, SameAsBaseline
 from artifacts.manifest import Row
 from artifacts.refs import ArtifactRef
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.pinned import DataRef
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
 from tasks.evaluation.kept_embeddings import REFERENCE, Embedded, load_embedded
@@ -51,11 +51,7 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
         made = {key: array for key, (_, array) in table.arrays.items() if key[1] != REFERENCE}
         references = {key[0]: array for key, (_, array) in table.arrays.items() if key[1] == REFERENCE}
         rows = [*all_fidelity_rows(made, references), *table.task_rows()]
-        rest = {
-            "classes": list(class_rows(table)),
-            "changed": list(changed_rows(table)),
-            "alike": alike_names(table),
-        }
+        rest = {"classes": list(class_rows(table)), "changed": list(changed_rows(table)), "alike": alike_names(table)}
         details = keep("task-details", {places.DETAILS: _json(rest)})
         evaluation = _keep_evaluation(dataset)
     return Accuracy(rows=tuple(rows), cosines=cosines, details=details, evaluation=evaluation, stats=meter.stats)
@@ -110,6 +106,4 @@ def _cosines(table: EmbeddingTable) -> dict[str, list[float]]:
     return found
 
 
-@cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))
-def score_task(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
-    return score(data, embeddings)
+score_task = cached_step("score", version=10, packages=("polygraphy", "numpy", "scipy", "pillow"))(score)

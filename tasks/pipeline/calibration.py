@@ -20,13 +20,7 @@ from tasks.families import family_named
 from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, parts, torch_device
-from tasks.quantizing.modelopt import (
-    PACKAGES,
-    insert_quantizers,
-    load_exposed,
-    read_amax,
-    require_usable,
-)
+from tasks.quantizing.modelopt import PACKAGES, insert_quantizers, load_exposed, read_amax, require_usable
 from tasks.quantizing.recipe import Algorithm, Recipe
 from tasks.runs.progress import progress
 from tasks.runs.steps import StepOutput, cached_step, measured
@@ -35,7 +29,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tasks.clip.base import ClipFamily, EncoderSpec
+    from tasks.clip.base import EncoderSpec
+    from tasks.clip.hugging_face import ClipFamily
     from tasks.quantizing.activation_histogram import ActivationHistogram
     from tasks.quantizing.observers import Observer
 
@@ -192,10 +187,7 @@ class _Watch:
         # The observers know the maximum; other algorithms choose from a histogram.
         counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(observers)
         start = time.perf_counter()
-        with (
-            counting as self.histograms,
-            progress(key, self.total, "sample", f"calibrate {encoder}") as advance,
-        ):
+        with counting as self.histograms, progress(key, self.total, "sample", f"calibrate {encoder}") as advance:
             # Each with the one after it: samples that are left out may be those at the end.
             for batch, following in pairwise(chain(batches, [None])):
                 assert batch is not None

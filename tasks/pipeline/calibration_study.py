@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tasks.clip.base import ClipFamily, EncoderSpec
+    from tasks.clip.base import EncoderSpec
+    from tasks.clip.hugging_face import ClipFamily
     from tasks.quantizing.activation_histogram import ActivationHistogram
     from tasks.quantizing.observers import Observer
 

@@ -40,7 +40,8 @@ from tasks.checkpoints.model_name import folder_name
 from tasks.checkpoints.preprocess import save_preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, STATE_FILE, PinnedFile, Snapshot, sound_config
 from tasks.checkpoints.tokenizer_costs import refuse_costly, refuse_costly_pieces
-from tasks.clip.base import ClipFamily, ImageSize, encoder_prefixes
+from tasks.clip.base import ImageSize
+from tasks.clip.hugging_face import ClipFamily, encoder_prefixes
 from tasks.clip.limits import TOKENIZER, check_files, check_numbers
 from tasks.clip.weights import WeightReader
 from tasks.families import family_named
@@ -382,12 +383,6 @@ def resolve_task(model: str, revision: str | None, name: str | None, image_size:
     return resolve(model, revision, active_store(), name, image_size)
 
 
-@cached_step("check", version=5, packages=("transformers", "tokenizers"))
-def check_task(snapshot: Snapshot) -> CheckedCheckpoint:
-    return check(snapshot)
-
-
-@task(name="keep-published", persist_result=False)
-def keep_published_task(snapshot: Snapshot) -> ArtifactRef:
-    """Uncached: it only copies what is not in the store yet."""
-    return keep_published(snapshot)
+check_task = cached_step("check", version=5, packages=("transformers", "tokenizers"))(check)
+# Uncached: it only copies what is not in the store yet.
+keep_published_task = task(name="keep-published", persist_result=False)(keep_published)

@@ -65,14 +65,7 @@ def build(
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     kept_log = keep(BUILD_LOG, {"build.log": log + "\n"})
-    return BuiltEngine(
-        encoder=encoder,
-        precision=precision,
-        target=target,
-        engine=engine,
-        log=kept_log,
-        stats=stats,
-    )
+    return BuiltEngine(encoder=encoder, precision=precision, target=target, engine=engine, log=kept_log, stats=stats)
 
 
 def _turn(target: str) -> AbstractContextManager[None]:

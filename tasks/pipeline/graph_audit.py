@@ -299,6 +299,4 @@ def _coverage(findings: GraphFindings, inventory: Inventory, precision: Precisio
     return [row(module, kind, findings.products[module, kind][0]) for module, kind in expected]
 
 
-@cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))
-def audit_task(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, recipe: Recipe | None) -> GraphAudit:
-    return audit(onnx_ref, skeleton, precision, recipe)
+audit_task = cached_step("audit", version=2, packages=("onnx", "onnx_graphsurgeon"))(audit)

@@ -87,18 +87,6 @@ def _write(graph: Skeleton, snapshot: Snapshot, precision: Precision, metadata: 
 _PACKAGES = ("torch", "transformers", "onnx", "onnxscript", "onnx-ir")
 
 
-@cached_step("trace", version=4, packages=_PACKAGES)
-def trace_task(family: str, stored_config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
-    return trace_encoder(family, stored_config, encoder)
-
-
-@cached_step("export-fp16", version=2, packages=("onnx",))
-def export_fp16_task(snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder) -> ExportedOnnx:
-    return export_fp16(snapshot, skeleton, encoder)
-
-
-@cached_step("export-fp8", version=2, packages=("onnx", "ml_dtypes"))
-def export_fp8_task(
-    snapshot: Snapshot, skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, table: ArtifactRef
-) -> ExportedOnnx:
-    return export_fp8(snapshot, skeleton, encoder, recipe, table)
+trace_task = cached_step("trace", version=4, packages=_PACKAGES)(trace_encoder)
+export_fp16_task = cached_step("export-fp16", version=2, packages=("onnx",))(export_fp16)
+export_fp8_task = cached_step("export-fp8", version=2, packages=("onnx", "ml_dtypes"))(export_fp8)

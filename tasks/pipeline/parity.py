@@ -24,7 +24,8 @@ from artifacts.refs import ArtifactRef
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot, sound_config
 from tasks.clip import attention
-from tasks.clip.base import ENCODERS, MASK, ClipFamily, Oracle, encoder_prefixes
+from tasks.clip.base import ENCODERS, MASK, Oracle
+from tasks.clip.hugging_face import ClipFamily, encoder_prefixes
 from tasks.clip.processors import load_tokenizer
 from tasks.data.images import opened_rgb
 from tasks.families import family_named
@@ -276,6 +277,4 @@ def _differ(side: str, what: str, snapshot: Snapshot) -> ParityError:
     )
 
 
-@cached_step("parity", version=1, packages=PACKAGES)
-def parity_task(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
-    return check_parity(snapshot, preprocess)
+parity_task = cached_step("parity", version=1, packages=PACKAGES)(check_parity)

@@ -201,7 +201,5 @@ def _code_revision() -> str:
     return f"{version} ({described.stdout.strip()})" if described.returncode == 0 else version
 
 
-@task(name="publish", persist_result=False)
-def publish_task(draft: Draft) -> Published:
-    """Uncached and last: it finds an equal release by its content."""
-    return publish(draft)
+# Uncached and last: it finds an equal release by its content.
+publish_task = task(name="publish", persist_result=False)(publish)

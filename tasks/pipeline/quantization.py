@@ -105,8 +105,4 @@ def keep_amax(snapshot: Snapshot) -> ArtifactRef:
     return keep("amax", {AMAX_FILE: snapshot.root / AMAX_FILE})
 
 
-@cached_step("quantize", version=2, packages=PACKAGES)
-def quantize_task(
-    snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: dict[Encoder, ArtifactRef]
-) -> QuantizedCheckpoint:
-    return quantize(snapshot, preprocess, recipe, tables)
+quantize_task = cached_step("quantize", version=2, packages=PACKAGES)(quantize)

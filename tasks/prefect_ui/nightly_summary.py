@@ -125,9 +125,6 @@ def report_regressions(release: Manifest, alarms: list[str]) -> None:
     if alarms:
         emit_event(
             event=REGRESSION_EVENT,
-            resource={
-                "prefect.resource.id": f"clipsmith.model.{release.model}",
-                "prefect.resource.name": release.ref,
-            },
+            resource={"prefect.resource.id": f"clipsmith.model.{release.model}", "prefect.resource.name": release.ref},
             payload={"release": release.ref, "message": "\n".join(map(visible, alarms))},
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip.base import ENCODERS, ClipFamily
+from tasks.clip.base import ENCODERS
+from tasks.clip.hugging_face import ClipFamily
 from tasks.families import family_named
 from tasks.quantizing.amax import require_largest
 from tasks.quantizing.recipe import Recipe, owner_of

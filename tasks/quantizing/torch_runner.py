@@ -9,7 +9,8 @@ import torch
 from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 
-from tasks.clip.base import ClipFamily, EncoderSpec
+from tasks.clip.base import EncoderSpec
+from tasks.clip.hugging_face import ClipFamily
 from tasks.quantizing.calibration_feed import full_precision
 
 if TYPE_CHECKING:

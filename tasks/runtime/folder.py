@@ -12,7 +12,8 @@ from artifacts.manifest import Encoder, Manifest, Precision, ReleaseFile
 from artifacts.records import read_bytes
 from artifacts.release.fastest import ONNX_RUNTIME, PRECISIONS, Choice, fastest
 from artifacts.store.store import room
-from tasks.clip.base import ENCODERS, ClipFamily
+from tasks.clip.base import ENCODERS
+from tasks.clip.hugging_face import ClipFamily
 from tasks.engines import backend_for, known_targets
 from tasks.engines.base import BatchProfile
 from tasks.engines.onnx_runtime import parsed, version

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tasks.clip.base import ClipFamily
+    from tasks.clip.hugging_face import ClipFamily
 
 _KIND = "auto_quantize"
 _STEPS = 512

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from artifacts.manifest import Encoder, Precision, Row
 from tasks.clip.weights import WeightReader
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.engines import backend_for
 from tasks.engines.checked import halved
 from tasks.evaluation.embedding_table import EmbeddingTable, Key

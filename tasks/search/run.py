@@ -74,12 +74,7 @@ def measure_all(
 Evaluate = Callable[[Choice], Trial]
 
 
-def evaluator(
-    measured: Measured,
-    rows_of: Callable[[Choice], list[Row]],
-    gates: Gates,
-    journal: Journal,
-) -> Evaluate:
+def evaluator(measured: Measured, rows_of: Callable[[Choice], list[Row]], gates: Gates, journal: Journal) -> Evaluate:
     """Holds a recipe to the gates; `rows_of` gives the accuracy table of a choice.
 
     What the journal has is not run again.

@@ -75,11 +75,7 @@ class TowerAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(
-        self,
-        query: torch.Tensor,
-        values: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        rotary: Rotary | None = None,
+        self, query: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None = None, rotary: Rotary | None = None
     ) -> torch.Tensor:
         """query (B, Q, W), values (B, T, V), mask broadcastable to (B, heads, Q, T) and added to scores: (B, Q, W)."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -122,11 +118,7 @@ class Block(nn.Module):
         self.norm_after = shape.norm_after
         self.norm1 = nn.LayerNorm(shape.width, eps=shape.eps)
         self.attention = TowerAttention(
-            config,
-            shape.width,
-            shape.heads,
-            key_bias=shape.key_bias,
-            norm_eps=shape.eps if shape.inner_norm else None,
+            config, shape.width, shape.heads, key_bias=shape.key_bias, norm_eps=shape.eps if shape.inner_norm else None
         )
         self.norm2 = nn.LayerNorm(shape.width, eps=shape.eps)
         self.mlp = Mlp(shape)

@@ -20,7 +20,8 @@ from pyarrow import parquet
 
 from artifacts.errors import BadSample, DataError
 from artifacts.limits import Limits
-from tasks.data import Classes, limits, open_dataset
+from tasks.data import limits, open_dataset
+from tasks.data.base import Classes
 from tasks.data.images import decode_rgb
 
 HEADER = "file,caption\n"

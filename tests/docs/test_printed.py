@@ -63,7 +63,7 @@ CHECKS = {
 """What a page's Python must have done."""
 GIVEN = {
     "docs/extending.md": "from tasks.families import FAMILIES\n"
-    "HuggingFaceFamily = next(c for c in type(FAMILIES[0]).__mro__ if c.__name__ == 'HuggingFaceFamily')\n"
+    "ClipFamily = next(c for c in type(FAMILIES[0]).__mro__ if c.__name__ == 'ClipFamily')\n"
 }
 """What stands above a page's Python in the file that it is from."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import gc
 import importlib
 import os
@@ -20,7 +21,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from artifacts import fs
 from artifacts.errors import DiskFull
 from artifacts.store.store import Store
-from tests.flows.conftest import FUNCTIONS, small_parameters, spied
+from tests.flows.conftest import FUNCTIONS, replace_work, small_parameters, spied
 from tests.processes import open_files
 from tests.thorough import amount
 
@@ -113,13 +114,14 @@ def full_when_it_starts(step: str, disk: SmallDisk) -> Iterator[list[str]]:
     function: Callable[..., Any] = getattr(module, function_name)
     entered: list[str] = []
 
+    @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         entered.append(step)
         disk.fill()
         return function(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, function_name, call)
+        replace_work(patch, module, function_name, call)
         yield entered
 
 

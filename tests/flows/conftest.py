@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,16 +49,26 @@ def spied() -> Iterator[list[str]]:
     patch = pytest.MonkeyPatch()
     for name, (module_name, function_name) in FUNCTIONS.items():
         module = importlib.import_module(module_name)
-        patch.setattr(module, function_name, _recorder(name, getattr(module, function_name), calls))
+        replace_work(patch, module, function_name, _recorder(name, getattr(module, function_name), calls))
     try:
         yield calls
     finally:
         patch.undo()
 
 
+def replace_work(patch: pytest.MonkeyPatch, module: ModuleType, name: str, spy: Callable[..., Any]) -> None:
+    """Put `spy` in the place of a plain function, also in the task that is made of the function itself."""
+    function = getattr(module, name)
+    patch.setattr(module, name, spy)
+    for step in vars(module).values():
+        if getattr(step, "fn", None) is function:
+            patch.setattr(step, "fn", spy)
+
+
 def _recorder(name: str, function: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
     signature = inspect.signature(function)
 
+    @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         values = signature.bind(*arguments, **options).arguments
         calls.append(" ".join([name, *(values[label] for label in LABELS if label in values)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from artifacts.manifest import Manifest
 from artifacts.store.store import Store
 from tasks.engines.child import build_in_child
 from tasks.runs.step_limit import step_limit_s
+from tests.flows.conftest import replace_work
 
 Run = Callable[..., tuple[Manifest, list[str]]]
 
@@ -24,7 +26,8 @@ Run = Callable[..., tuple[Manifest, list[str]]]
 def test_the_run_fails_and_the_next_goes_on_from_there(
     run: Run, small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def for_ever(*_: Any) -> None:
+    @functools.wraps(tasks.pipeline.fp16_range.check_range)
+    def for_ever(*_: Any, **__: Any) -> None:
         while True:
             time.sleep(0.01)
 
@@ -32,7 +35,7 @@ def test_the_run_fails_and_the_next_goes_on_from_there(
     text = {"encoders": ["text"], "precisions": ["fp16"]}
     with monkeypatch.context() as patched:
         patched.setattr(flows.optimize, "_MINUTE_S", 1)
-        patched.setattr(tasks.pipeline.fp16_range, "check_range", for_ever)
+        replace_work(patched, tasks.pipeline.fp16_range, "check_range", for_ever)
         with pytest.raises(StepTimedOut, match="fp16-range text was not done after 10 min"):
             run(small_clip, folder, step_minutes=10, **text)
     assert not list(Store.open(folder, writable=False).releases())

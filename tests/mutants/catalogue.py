@@ -317,7 +317,7 @@ MUTANTS = (
     ),
     Mutant(
         name="padding-as-the-tokenizer-says",
-        symbol="HuggingFaceFamily.tokenizer",
+        symbol="ClipFamily.tokenizer",
         text='padding_side="right", ',
         replacement="",
         tests=("test_published.py::test_texts_are_padded_on_the_right_whatever_the_tokenizer_says",),

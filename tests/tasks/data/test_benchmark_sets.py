@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 
 from artifacts.manifest import Row
 from artifacts.store.store import Store, activate
-from tasks.data import Dataset
+from tasks.data.base import Dataset
 from tasks.data.digits import CLASSES, Digits
 from tasks.data.pinned import pin_data
 from tasks.demo import SNAPSHOT

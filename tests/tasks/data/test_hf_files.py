@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.data import dataset_digest, open_dataset
+from tasks.data import open_dataset
+from tasks.data.base import dataset_digest
 from tests.tasks.data.support import classed, noise, pictures, refused, said
 
 CELLS = [{"bytes": noise(seed), "path": f"{seed}.png"} for seed in range(3)]

@@ -307,4 +307,4 @@ def test_bytes_that_changed_are_not_a_bad_sample_but_a_changed_set(astronaut: Im
 
 
 def test_every_allowed_format_can_be_read_here() -> None:
-    assert images._formats() == images.FORMATS
+    assert images.formats() == images.FORMATS

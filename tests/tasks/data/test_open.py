@@ -14,17 +14,8 @@ from PIL import Image
 from skimage import data as pictures
 
 from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data import (
-    Classes,
-    Dataset,
-    Sample,
-    check_classes,
-    check_disjoint,
-    check_distinct,
-    check_enough,
-    dataset_digest,
-    open_dataset,
-)
+from tasks.data import check_classes, check_disjoint, check_distinct, check_enough, open_dataset
+from tasks.data.base import Classes, Dataset, Sample, dataset_digest
 from tasks.data.folder import Folder
 from tasks.data.hf import HfDataset
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import DataError, DataOverlap, DegenerateData, TooFewSamples
-from tasks.data import Source, dataset_digest, open_dataset, opened
-from tasks.data.base import Role
+from tasks.data import open_dataset, opened
+from tasks.data.base import Role, Source, dataset_digest
 from tasks.data.digits import Digits
 from tasks.data.pinned import DataRef, pin_both, pin_data
 from tests.tasks.data.support import labelled, noise, zero_shot

@@ -10,7 +10,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from artifacts.manifest import Encoder
-from tasks.clip.base import ClipFamily
+from tasks.clip.hugging_face import ClipFamily
 from tasks.graph.skeleton import Module
 from tests.tasks.families.support import tensors
 

@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from artifacts.manifest import Encoder
-from tasks.clip.base import ClipFamily, ImageSize
+from tasks.clip.base import ImageSize
+from tasks.clip.hugging_face import ClipFamily
 from tasks.clip.processors import processor_class
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT as DEMO

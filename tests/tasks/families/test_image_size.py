@@ -16,7 +16,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store, activate
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
-from tasks.clip.base import ClipFamily
+from tasks.clip.hugging_face import ClipFamily
 from tasks.data.pinned import pin_data
 from tasks.families import family_named
 from tasks.graph.replicate import trace_by_block

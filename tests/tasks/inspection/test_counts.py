@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tasks.data import Classes, Sample
+from tasks.data.base import Classes, Sample
 from tasks.inspection.counts import alike, by_picture, class_facts, overlap, repeated, spread
 from tasks.inspection.holdings import SHOWN, Spread
 

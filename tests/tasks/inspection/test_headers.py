@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from artifacts.errors import BadSample
-from tasks.data import Dataset, open_dataset
+from tasks.data import open_dataset
+from tasks.data.base import Dataset
 from tasks.inspection.headers import NO_FILE, Header, Unreadable, read_headers
 from tests.tasks.data.support import write_tar
 

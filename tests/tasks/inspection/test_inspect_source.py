@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import ClipsmithError, ConfigError, DataUnreachable
-from tasks.data import Source, open_dataset
+from tasks.data import open_dataset
+from tasks.data.base import Source
 from tasks.data.batches import stream_batches
 from tasks.data.pinned import pin_both, pin_data
 from tasks.inspection import inspect_source as module

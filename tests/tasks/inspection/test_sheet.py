@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from artifacts.errors import ConfigError
-from tasks.data import Dataset, open_dataset
+from tasks.data import open_dataset
+from tasks.data.base import Dataset
 from tasks.inspection import sheet
 from tasks.inspection.inspect_source import Question, inspect_source
 from tests.tasks.data.support import captioned, labelled, noise, retrieval, zero_shot

@@ -134,7 +134,7 @@ def test_each_is_taken_by_its_kind_or_refused_by_its_reason(row: Row) -> None:
 def config_of(row: Row, layers: int | None = None) -> dict[str, Any]:
     """The resolved configuration, with so many blocks in each encoder."""
     assert row.kind is not None
-    config = row.kind.resolve_config(row.kind.read(row.document, Path("no folder")))
+    config = row.kind.resolve_config(row.kind.read(row.document))
     for encoder in ENCODERS if layers else ():
         config = row.kind.with_layers(config, encoder, layers)
     return config
@@ -209,7 +209,7 @@ def test_each_form_of_encoder_is_traced_by_block() -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_where_a_tokenizer_is_stays_in_the_configuration(kind: OpenClipKind) -> None:
     document = next(row.document for row in TAKEN if row.kind is kind)
-    stored = kind.read(document, Path("no folder"))
+    stored = kind.read(document)
     source = {"repository": "org/name", "commit": "c" * 40}
     stored["text_config"] = stored["text_config"] | {TOKENIZER_SOURCE: source}
     assert kind.resolve_config(stored)["text_config"][TOKENIZER_SOURCE] == source
