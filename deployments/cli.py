@@ -75,6 +75,8 @@ def _visible_usage_errors() -> Iterator[None]:
         yield
     except _UsageError as error:
         error.message = visible(error.message)
+        fix = f"see `{error.ctx.command_path} --help`" if error.ctx else None
+        last_resort.print_error_document("UsageError", error.format_message(), fix=fix)
         raise
 
 

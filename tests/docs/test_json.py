@@ -19,9 +19,10 @@ from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
 from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.support import key_pair, rewrite
+from tests.conftest import run_clipsmith
 from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
-from tests.docs.documents import DOCUMENTS, MANIFEST, Part
+from tests.docs.documents import DOCUMENTS, ERROR_DOCUMENT, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
 from tests.tasks.inspection.support import messy_folder
 
@@ -98,6 +99,9 @@ def test_what_commands_print_is_described(
         return json.loads(out)
 
     seen: Seen = set()
+    for refused in (("show", "nope", "--store", two, "--json"), ("show", "--nope", "--json")):
+        clipsmith = run_clipsmith(*refused)
+        assert list(check(ERROR_DOCUMENT.part, clipsmith.document, seen)) == []
     documents = [("optimize", demo_document), ("bench", bench_document()), ("search", search_document())]
     documents += sequence(printed, tmp_path)
     outcome = Outcome(
@@ -110,6 +114,7 @@ def test_what_commands_print_is_described(
     manifest["provenance"]["evaluation"]["notes"] = ["nothing is odd about the demo's data"]
     assert list(check(MANIFEST, manifest, seen)) == []
     described = {(part.name, key.name) for part in (*shared(), MANIFEST) for key in part.keys}
+    described |= {(ERROR_DOCUMENT.part.name, key.name) for key in ERROR_DOCUMENT.part.keys}
     described |= {(each.part.name, key.name) for each in DOCUMENTS.values() for key in each.part.keys}
     assert sorted(described - seen) == [], "described, and never printed"
     assert {command for command, _ in documents} == DOCUMENTS.keys()
