@@ -48,9 +48,9 @@ from deployments.commands.options import (
     per_encoder,
     print_json,
 )
-from deployments.printing import show
+from deployments.printing import show, show_forecast
 from deployments.printing.console import stderr, stdout
-from deployments.server.environment import prepare_prefect
+from deployments.server.environment import prepare_prefect, quiet_libraries
 
 _UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
 
@@ -149,6 +149,9 @@ def optimize(
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which steps there would be, which are cached, and for how long.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -186,6 +189,17 @@ def optimize(
     from flows.preflight import check_ahead, plan_line
 
     stderr().say(plan_line(parameters))
+    if dry_run:
+        from flows.dry_run import forecast
+
+        check_ahead(parameters, change=False)
+        quiet_libraries()
+        found = forecast(parameters)
+        if as_json:
+            print_json(show_forecast.document(found))
+        else:
+            show_forecast.print_forecast(found)
+        return
     check_ahead(parameters)
 
     rejection: GateFailed | None = None

@@ -13,7 +13,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
-from artifacts.number_words import about, percent
+from artifacts.number_words import about
 from artifacts.schema import new_row
 from flows.planned_steps import LastTimes, PlannedStep, plan_words
 from flows.side_by_side import side_by_side
@@ -23,8 +23,6 @@ from tasks.runs.step_limit import step_limit_s
 from tasks.runs.steps import StepOutput
 
 _CACHED = "Cached"
-_LONG_WAIT = 0.1
-"""Of a step's time: the share spent waiting for samples from which on it is worth a word."""
 
 
 class Ended(Protocol):
@@ -106,7 +104,7 @@ class StepRunner(ABC):
         which, left = self._place(step)
         cost = f"{output.stats.wall_s:7.2f} s {output.stats.peak_rss_mb:5.0f} MiB"
         rest = "  (cached)" if ended.name == _CACHED else f"{_speed(output.stats)}{left}"
-        self.say(f"{which}{step!s:<29} {cost}{rest}")
+        self.say(f"{which}{step!s:<28} {cost}{rest}")
         return output
 
     def _place(self, step: PlannedStep) -> tuple[str, str]:
@@ -143,10 +141,7 @@ class StepRunner(ABC):
 
 def _speed(stats: StepStats) -> str:
     """In words, of a step that samples go through."""
-    if stats.samples_per_s is None or stats.waited is None:
-        return ""
-    waited = f", {percent(stats.waited, 0)} waiting" if stats.waited >= _LONG_WAIT else ""
-    return f"  {stats.samples_per_s:,.0f}/s{waited}"
+    return "" if stats.samples_per_s is None else f"  {stats.samples_per_s:,.0f}/s"
 
 
 def _stage(step: str, stats: StepStats, label: dict[str, str]) -> Row:

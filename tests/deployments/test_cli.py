@@ -211,6 +211,30 @@ def test_the_calibration_method_is_for_both_encoders_or_each(
     assert calibration.sufficiency is True
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_starts_nothing_and_changes_nothing(
+    there: bool, call: Any, demo_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmbeddedApi, "start", lambda: pytest.fail("a server is started"))
+    store = demo_store if there else tmp_path / "none"
+    before = sorted(store.rglob("*"))
+    code, out, err = call("optimize", "demo", "--targets", "onnxruntime", "--dry-run", "--store", store)
+    assert code == 0 and err.startswith("optimize demo: ")
+    assert out.splitlines()[-1] == "nothing was started" and "30 steps" in out and "MB are free" in out
+    code, out, _ = call("optimize", "demo", "--targets", "onnxruntime", "--dry-run", "--store", store, "--json")
+    document = json.loads(out)
+    assert (code, len(document["steps"])) == (0, 30)
+    assert all(step["cached"] is there for step in document["steps"])
+    assert (document["times_of"], document["seconds"]) == (("demo@1", 0) if there else (None, None))
+    assert 0 < document["needed_bytes"] < document["free_bytes"]
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_dry_run_refuses_what_a_run_would(call: Any, tmp_path: Path) -> None:
+    code, out, err = call("optimize", "demo", "--targets", "nope", "--dry-run", "--store", tmp_path / "none")
+    assert (code, out) == (2, "") and "UnknownTarget" in err
+
+
 @pytest.mark.parametrize("option", ["picture=jpg", "jpg", "label="])
 def test_columns_that_are_no_choice_are_refused(option: str, call: Any) -> None:
     code, out, err = call("optimize", "demo", "--columns", option)

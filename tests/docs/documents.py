@@ -194,6 +194,35 @@ ERROR_DOCUMENT = Document(
     "alone has the key `error`. `UsageError` is what was typed wrong. Ctrl-C, and an output that takes nothing, leave "
     "no document.",
 )
+FORECAST = Document(
+    Part(
+        "forecast",
+        "",
+        (
+            Key(
+                "steps",
+                Many(
+                    "list",
+                    Part(
+                        "planned step",
+                        "A step that a run would take.",
+                        (
+                            Key("step", "string", "its name, and what tells it from others of the name"),
+                            Key("cached", "boolean", "whether it is in the cache"),
+                            Key("seconds", "number", "how long it took in the last run", "s", nullable=True),
+                        ),
+                    ),
+                ),
+                "in their order",
+            ),
+            Key("seconds", "number", "how long what is not in the cache took in it, together", "s", nullable=True),
+            Key("times_of", "string", "that run's release; null where there is none", nullable=True),
+            Key("needed_bytes", "integer", "room that is asked for; null where weights are not here", nullable=True),
+            Key("free_bytes", "integer", "room that there is on the store's disk"),
+        ),
+    ),
+    "Nothing is started or changed.",
+)
 _REF = Key("ref", "string", "the release, as `model@version`")
 _NEW = Key("new", "boolean", "false where the same release was there already")
 

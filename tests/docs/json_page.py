@@ -12,6 +12,7 @@ from artifacts.schema import Table as Schema
 from tests.docs.documents import (
     DOCUMENTS,
     ERROR_DOCUMENT,
+    FORECAST,
     MANIFEST,
     Choice,
     Document,
@@ -56,7 +57,7 @@ def page() -> str:
     parts = [_HEAD, "## What commands print\n\n"]
     for command, document in DOCUMENTS.items():
         parts.append(_document(f"`{command}`", document))
-    parts.append(_document("An error", ERROR_DOCUMENT))
+    parts += [_document("`optimize --dry-run`", FORECAST), _document("An error", ERROR_DOCUMENT)]
     parts += ["## Parts of documents\n\n", *(_part(part) for part in sorted(shared(), key=lambda part: part.name))]
     parts += ["## The manifest\n\n", f"{MANIFEST.about} Canonical JSON: sorted keys, no spaces.\n\n", _keys(MANIFEST)]
     parts.append("## Tables\n\n")
@@ -71,7 +72,7 @@ def page() -> str:
 def shared() -> list[Part]:
     """Every part that a key of a document or of the manifest has as its type, once."""
     found: dict[str, Part] = {}
-    parts = (*(each.part for each in (*DOCUMENTS.values(), ERROR_DOCUMENT)), MANIFEST)
+    parts = (*(each.part for each in (*DOCUMENTS.values(), FORECAST, ERROR_DOCUMENT)), MANIFEST)
     waiting: list[Type] = [key.type for part in parts for key in part.keys]
     while waiting:
         known = waiting.pop()

@@ -35,12 +35,13 @@ Make = Callable[[Any, dict[str, Any], str], StepOutput]
 
 class KeyedRunner(StepRunner):
     """`kept` is the cache: what steps returned, as JSON, by their key. `calls` are the steps whose work was done, for
-    example `embed image fp8 onnxruntime`."""
+    example `embed image fp8 onnxruntime`, and `done` are they as the plan names them."""
 
     def __init__(self, kept: dict[str, str], make: Make) -> None:
         super().__init__()
         self.kept, self.make = kept, make
         self.calls: list[str] = []
+        self.done: set[PlannedStep] = set()
         self.outputs: dict[str, StepOutput] = {}
         self.warnings: list[str] = []
         self.planned: list[PlannedStep] = []
@@ -50,7 +51,6 @@ class KeyedRunner(StepRunner):
         super().expect(steps, times)
 
     def call(self, name: str, step: Any, job: Job) -> Ended:
-        del name
         bound = inspect.signature(step.fn).bind(*job.arguments)
         bound.apply_defaults()
         inputs = dict(bound.arguments)
@@ -61,6 +61,7 @@ class KeyedRunner(StepRunner):
             cached = True
         except (KeyError, ValidationError, ObjectDamaged, ObjectMissing):  # as Prefect does with what it cannot read
             self.calls.append(words)
+            self.done.add(PlannedStep(name, tuple(job.label.values())))
             try:
                 output, cached = self.make(step, inputs, key), False
             except Exception as error:  # noqa: BLE001  (raised again where the result is asked for, as by Prefect)
