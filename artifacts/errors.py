@@ -210,8 +210,8 @@ class BuilderCrash(BuildError):
     """The engine builder died in native code (signal, out of memory) in its child process."""
 
 
-class BuildStopped(ClipsmithError):
-    """The run was told to end while an engine was built."""
+class StepStopped(ClipsmithError):
+    """The run was told to end while a step worked in a process or a thread of its own."""
 
 
 class StepTimedOut(ClipsmithError):

@@ -163,6 +163,13 @@ class _Look(StepRunner):
         for job in jobs:
             yield self.step(name, step, *job.arguments, **job.label)
 
+    @contextmanager
+    def beside(
+        self, name: str, step: Any, jobs: Sequence[Job], stopped: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[Iterator[Any]]:
+        del stopped
+        yield iter([self.step(name, step, *job.arguments, **job.label) for job in jobs])
+
     def plain(self, task: Any, *arguments: Any) -> Any:
         made = task.fn(*arguments)
         if isinstance(made, Snapshot):

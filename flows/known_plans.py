@@ -4,6 +4,7 @@ this."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from prefect.filesystems import WritableFileSystem
@@ -11,6 +12,7 @@ from prefect.results import ResultStore, get_default_result_storage
 from prefect.serializers import JSONSerializer
 from pydantic import ValidationError
 
+from artifacts.errors import ClipsmithError
 from artifacts.store.store import Store
 from flows.plan_changes import Content, read_content
 from tasks.pipeline.publish import Published
@@ -21,6 +23,7 @@ class KnownPlans:
 
     def __init__(self, store: Store) -> None:
         self._store = store.id[:16]
+        self._checked = store
         read_storage = cast("Callable[..., WritableFileSystem]", get_default_result_storage)
         # Not the flow's own result store, which keeps none.
         self._results = ResultStore(
@@ -36,6 +39,13 @@ class KnownPlans:
     def known(self, plan: str) -> Published | None:
         """The release that `plan` led to before, in this store."""
         return self._read(self._key("plan", plan))
+
+    def check_ahead(self, plan: str) -> None:
+        """Check the objects of the release that `plan` led to, side by side: its steps would, one after the other."""
+        published = self.known(plan)
+        if published is not None:
+            with suppress(ClipsmithError):  # a release that is gone is made again
+                self._checked.check_ahead(self._checked.find(published.ref).objects())
 
     def made_by(self, run: object) -> Published | None:
         """The release that a flow run led to."""

@@ -43,10 +43,11 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         require_target(target, *parameters.precisions)
     recipe = recipe_of(parameters)
     with activate(open_store(parameters.store)), step_limit(parameters.step_minutes * _MINUTE_S):
-        made = Wiring(parameters, recipe, PrefectRunner(parameters.step_minutes)).run()
+        plans = KnownPlans(active_store())
+        made = Wiring(parameters, recipe, PrefectRunner(parameters.step_minutes), plans.check_ahead).run()
         show_tables_task(made.draft)
         published: Published = publish_task(made.draft)
-        KnownPlans(active_store()).remember(made.plan, flow_run.id, published)
+        plans.remember(made.plan, flow_run.id, published)
         # Not a reason to fail: the release is published.
         show_release_task(published.ref, return_state=True)
         _require_accepted(made.draft, published)

@@ -12,6 +12,7 @@ from artifacts.schema import number
 from artifacts.store.store import Store
 from flows.parameters import OptimizeParameters
 from tasks.clip.base import ENCODERS
+from tasks.device.gpu import torch_gpu
 from tasks.engines import backend_for
 from tasks.evaluation.executors import choose_executor
 from tasks.evaluation.kept_embeddings import REFERENCE
@@ -123,15 +124,18 @@ def _evaluating(
     exports: Sequence[tuple[str, str]],
     builds: Sequence[tuple[str, str, str]],
 ) -> Iterator[PlannedStep]:
+    asked, on_gpu = parameters.evaluation.executor, torch_gpu() is not None
+    judged = [label for label in exports if choose_executor(asked, label[1], samples, None) == "torch"]
+    judging = [PlannedStep("judge", label) for label in judged]
+    if not on_gpu:
+        yield from judging
     for encoder in ENCODERS:
         yield PlannedStep("embed", (encoder, "fp32", REFERENCE))
     for export in exports:
-        precision = export[1]
-        if choose_executor(parameters.evaluation.executor, precision, samples, None) == "torch":
-            yield PlannedStep("judge", export)
         yield PlannedStep("embed", (*export, "onnxruntime"))
     for build in builds:
-        target = build[2]
-        if target != "onnxruntime" and backend_for(target).why_not_run(target) is None:
+        if build[2] != "onnxruntime" and backend_for(build[2]).why_not_run(build[2]) is None:
             yield PlannedStep("embed", build)
+    if on_gpu:
+        yield from judging
     yield PlannedStep("score")

@@ -1,10 +1,10 @@
-"""Calls that do not need each other, a few at a time."""
+"""Calls that do not need each other, a few at a time or beside other work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -12,22 +12,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(
+@contextmanager
+def begun(
     call: Callable[[Item], Result],
     items: Sequence[Item],
     at_once: int,
     stopped: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> Generator[Result]:
-    """The results in the order of the items; each call, in a thread, sees this run's context.
+) -> Iterator[list[Future[Result]]]:
+    """The results to come, in the order of the items; each call, in a thread, sees this run's context.
 
-    When a call raises, or the caller closes the generator, those that have begun are waited for and the others do not
-    begin. When a signal ends the waiting (Ctrl-C, or Prefect's exception for SIGTERM) they are waited for within
-    `stopped()`, which makes that short.
+    When the block ends, calls that have begun are waited for and the others do not begin. When a signal ends the block
+    (Ctrl-C, or Prefect's exception for SIGTERM) they are waited for within `stopped()`, which makes that short.
     """
     pool = ThreadPoolExecutor(at_once)
     try:
-        for future in [pool.submit(copy_context().run, call, item) for item in items]:
-            yield future.result()
+        yield [pool.submit(copy_context().run, call, item) for item in items]
     except (Exception, GeneratorExit):
         raise
     except BaseException:
@@ -36,3 +35,16 @@ def side_by_side(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def side_by_side(
+    call: Callable[[Item], Result],
+    items: Sequence[Item],
+    at_once: int,
+    stopped: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Generator[Result]:
+    """The results in the order of the items; `begun` says what happens when a call raises, the caller closes the
+    generator, or a signal ends the waiting."""
+    with begun(call, items, at_once, stopped) as coming:
+        for future in coming:
+            yield future.result()

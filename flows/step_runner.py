@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from prefect import get_run_logger
@@ -16,7 +16,7 @@ from artifacts.manifest import Row
 from artifacts.number_words import about
 from artifacts.schema import new_row
 from flows.planned_steps import LastTimes, PlannedStep, plan_words
-from flows.side_by_side import side_by_side
+from flows.side_by_side import begun, side_by_side
 from tasks.prefect_ui import tags
 from tasks.runs.step_cost import StepStats
 from tasks.runs.step_limit import step_limit_s
@@ -92,6 +92,17 @@ class StepRunner(ABC):
         with closing(side_by_side(lambda job: self.call(name, step, job), jobs, at_once, stopped)) as ended:
             for job, end in zip(jobs, ended, strict=True):
                 yield self._output(name, end, job.label)
+
+    @contextmanager
+    def beside(
+        self, name: str, step: Any, jobs: Sequence[Job], stopped: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[Iterator[Any]]:
+        """Call a cached step for each job, one after the other, while the block does something else.
+
+        The block is given the outputs in the jobs' order, and waits for each that it takes; `stopped` is as above.
+        """
+        with begun(lambda job: self.call(name, step, job), jobs, 1, stopped) as coming:
+            yield (self._output(name, end.result(), job.label) for job, end in zip(jobs, coming, strict=True))
 
     def timed(self, name: str, stats: StepStats) -> None:
         """Keep what something cost that runs every time."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from artifacts import places
 from artifacts.inert import visible
@@ -25,12 +26,13 @@ from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import ENCODERS
 from tasks.data.picture_spool import discard_pictures
 from tasks.data.pinned import DataRef, PinnedData, pin_data_task
-from tasks.device.gpu import gpu_name
+from tasks.device.gpu import gpu_name, torch_gpu
 from tasks.engines import backend_for
 from tasks.engines.child import builders_stopped
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.executors import choose_executor, gpu_batch
 from tasks.evaluation.kept_embeddings import REFERENCE
+from tasks.evaluation.onnx_runs import runs_stopped
 from tasks.pipeline.accuracy import Accuracy, score_task
 from tasks.pipeline.calibration import Calibration, calibrate_task
 from tasks.pipeline.calibration_study import CalibrationStudy, study_task
@@ -60,6 +62,32 @@ class Drafted(NamedTuple):
     plan: str
 
 
+class _Evaluated(NamedTuple):
+    """One run of the evaluation set: an encoder in a precision, what executes it, and on which device."""
+
+    data: DataRef
+    encoder: Encoder
+    precision: str
+    target: str
+    engine: ArtifactRef | None
+    batch: int
+    device: str
+    executor: str
+
+    @property
+    def label(self) -> dict[str, str]:
+        return {"encoder": self.encoder, "precision": self.precision, "target": self.target}
+
+    def embedding(self, snapshot: Snapshot, preprocess: ArtifactRef) -> tuple[Any, ...]:
+        """The arguments of `embed_task`."""
+        return (snapshot, preprocess, *self)
+
+    def judging(self, snapshot: Snapshot, preprocess: ArtifactRef) -> Job:
+        """The call of `judge_task`."""
+        arguments = (snapshot, preprocess, self.data, self.encoder, self.precision, self.engine, self.device)
+        return Job(arguments, {"encoder": self.encoder, "precision": self.precision})
+
+
 def short_name(model: str) -> str:
     """The last part of a model's id or folder."""
     return model.rstrip("/").rpartition("/")[2]
@@ -78,6 +106,8 @@ class Wiring:
     parameters: OptimizeParameters
     recipe: Recipe | None
     steps: StepRunner
+    planned: Callable[[str], None] = lambda _: None
+    """Called with the digest of what decides the release, as soon as that is known."""
     pieces: list[Piece] = field(default_factory=list)
     parity: tuple[Row, ...] = ()
     executors: list[Row] = field(default_factory=list)
@@ -88,6 +118,8 @@ class Wiring:
     def run(self) -> Drafted:
         """checkpoint -> calibration -> FP8 -> ONNX -> audit -> engines -> accuracy and latency -> a draft."""
         snapshot, data = self._inputs()
+        decided = plan(self.parameters, self.recipe, snapshot, data)
+        self.planned(decided)
         preprocess = self._checkpoint(snapshot, data)
         amax = self._quantize(snapshot, preprocess, data)
         self._check_range(snapshot, preprocess, data.evaluation)
@@ -96,7 +128,7 @@ class Wiring:
         accuracy = self._accuracy(snapshot, preprocess, data.evaluation, exports, engines)
         latencies = self._latency(snapshot, engines)
         draft = self._draft(snapshot, data, self._tables(audits, engines, accuracy, latencies))
-        return Drafted(draft, plan(self.parameters, self.recipe, snapshot, data))
+        return Drafted(draft, decided)
 
     # --- steps ---------------------------------------------------------------------------------------------
 
@@ -227,7 +259,7 @@ class Wiring:
         """Refuse a model whose FP16 graphs would overflow: nothing could be compared with them."""
         for encoder in self._encoders():
             found: Fp16Range = self.steps.step(
-                "fp16-range", range_task, snapshot, preprocess, data, encoder, encoder=encoder
+                "fp16-range", range_task, snapshot, preprocess, data, encoder, gpu_name() or "cpu", encoder=encoder
             )
             self.steps.say(f"largest FP16 value: {found.largest:.4g} of 65504 in {found.module or encoder}")
             self._keep(found.table, places.evidence("fp16-range", encoder), encoder)
@@ -288,30 +320,33 @@ class Wiring:
         engines: list[BuiltEngine],
     ) -> Accuracy:
         """FP32 PyTorch, then the ONNX files in ONNX Runtime, then every other engine that this machine can run."""
-        jobs: list[tuple[Encoder, str, str, ArtifactRef | None]] = [(e, "fp32", REFERENCE, None) for e in ENCODERS]
-        jobs += [(e.encoder, e.precision, "onnxruntime", e.onnx) for e in exports]
-        jobs += [
+        asked: list[tuple[Encoder, str, str, ArtifactRef | None]] = [(e, "fp32", REFERENCE, None) for e in ENCODERS]
+        asked += [(e.encoder, e.precision, "onnxruntime", e.onnx) for e in exports]
+        asked += [
             (e.encoder, e.precision, e.target, e.engine)
             for e in engines
             if e.target != "onnxruntime" and backend_for(e.target).why_not_run(e.target) is None
         ]
+        runs = [self._evaluated(data, *one) for one in asked]
+        judged = [run for run in runs if run.executor == "torch" and run.target == "onnxruntime"]
         embeddings: list[Embeddings] = []
-        evaluation = self.parameters.evaluation
-        for encoder, precision, target, engine in jobs:
-            label = {"encoder": encoder, "precision": precision, "target": target}
-            executor = choose_executor(evaluation.executor, precision, data.samples, engine)
-            where = batch_and_device(target, evaluation.batch, self.parameters.profile.max, executor)
-            seen = data.seen_by(encoder)
-            self._judge_executor(snapshot, preprocess, seen, encoder, precision, target, engine, where)
-            arguments = (snapshot, preprocess, seen, encoder, precision, target, engine, *where)
-            made: Embeddings = self.steps.step("embed", embed_task, *arguments, **label)
-            embeddings.append(made)
-            if target == REFERENCE:
-                self._note(data, made.skipped, made.truncated)
-                self._note_faint(data, made.faint, made.rows)
-            self._keep(
-                made.outputs, places.evidence("embeddings", encoder, precision, target), encoder, precision, target
-            )
+        with self.steps.beside(
+            "judge", judge_task, [run.judging(snapshot, preprocess) for run in judged], runs_stopped
+        ) as verdicts:
+            if torch_gpu() is None:  # both would compute on the processor, and need the memory of both
+                self._judged(runs, list(verdicts))
+            for run in runs:
+                made: Embeddings = self.steps.step(
+                    "embed", embed_task, *run.embedding(snapshot, preprocess), **run.label
+                )
+                embeddings.append(made)
+                if run.target == REFERENCE:
+                    self._note(data, made.skipped, made.truncated)
+                    self._note_faint(data, made.faint, made.rows)
+                folder = places.evidence("embeddings", run.encoder, run.precision, run.target)
+                self._keep(made.outputs, folder, run.encoder, run.precision, run.target)
+            if torch_gpu() is not None:
+                self._judged(runs, list(verdicts))
         discard_pictures(preprocess, data)
         accuracy: Accuracy = self.steps.step("score", score_task, data, embeddings)
         self._keep(accuracy.cosines, places.EVIDENCE)
@@ -319,40 +354,37 @@ class Wiring:
         self._keep(accuracy.evaluation, places.EVALUATION)
         return accuracy
 
-    def _judge_executor(
-        self,
-        snapshot: Snapshot,
-        preprocess: ArtifactRef,
-        data: DataRef,
-        encoder: Encoder,
-        precision: str,
-        target: str,
-        engine: ArtifactRef | None,
-        where: tuple[int, str, str],
-    ) -> None:
-        """Have ONNX Runtime compute a sample of what PyTorch executes in its place; say what runs on a GPU."""
-        _, device, executor = where
-        if executor != "torch" or target not in (REFERENCE, "onnxruntime"):
-            return
-        row = new_row("executors", encoder=encoder, precision=precision, executor=REFERENCE, device=device)
-        if target != REFERENCE:
-            arguments = (snapshot, preprocess, data, encoder, precision, engine, device)
-            judged: JudgedExecutor = self.steps.step(
-                "judge", judge_task, *arguments, encoder=encoder, precision=precision
-            )
-            self._keep(judged.table, places.evidence("executor", encoder, precision), encoder, precision)
-            self.steps.say(
-                f"judge {encoder} {precision}: on {judged.samples} samples PyTorch and ONNX Runtime agree to "
-                f"{judged.snr_db:.0f} dB or better in every layer, embeddings to cosine {judged.cosine_min:.4f}"
-            )
-            row |= {
-                "executor": executor,
-                "judged": judged.samples,
-                "layer": judged.layer,
-                "snr_db": judged.snr_db,
-                "cosine_min": judged.cosine_min,
-            }
-        self.executors.append(row)
+    def _evaluated(
+        self, data: DataRef, encoder: Encoder, precision: str, target: str, engine: ArtifactRef | None
+    ) -> _Evaluated:
+        executor = choose_executor(self.parameters.evaluation.executor, precision, data.samples, engine)
+        where = batch_and_device(target, self.parameters.evaluation.batch, self.parameters.profile.max, executor)
+        return _Evaluated(data.seen_by(encoder), encoder, precision, target, engine, *where)
+
+    def _judged(self, runs: list[_Evaluated], verdicts: list[JudgedExecutor]) -> None:
+        """Say what ONNX Runtime, which computed a sample of it, found of what PyTorch executes in its place; and what
+        runs on a GPU."""
+        found = {(verdict.encoder, verdict.precision): verdict for verdict in verdicts}
+        for run in runs:
+            encoder, precision = run.encoder, run.precision
+            if run.executor != "torch" or run.target not in (REFERENCE, "onnxruntime"):
+                continue
+            row = new_row("executors", encoder=encoder, precision=precision, executor=REFERENCE, device=run.device)
+            if run.target != REFERENCE:
+                judged = found[encoder, precision]
+                self._keep(judged.table, places.evidence("executor", encoder, precision), encoder, precision)
+                self.steps.say(
+                    f"judge {encoder} {precision}: on {judged.samples} samples PyTorch and ONNX Runtime agree to "
+                    f"{judged.snr_db:.0f} dB or better in every layer, embeddings to cosine {judged.cosine_min:.4f}"
+                )
+                row |= {
+                    "executor": run.executor,
+                    "judged": judged.samples,
+                    "layer": judged.layer,
+                    "snr_db": judged.snr_db,
+                    "cosine_min": judged.cosine_min,
+                }
+            self.executors.append(row)
 
     def _latency(self, snapshot: Snapshot, engines: list[BuiltEngine]) -> list[Latency]:
         found: list[Latency] = []

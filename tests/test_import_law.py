@@ -239,6 +239,7 @@ def test_no_module_loads_heavy_packages_when_imported() -> None:
     lazy = {f"tasks.quantizing.{name}" for name in ("torch_runner", "largest_values", "observers")}
     lazy |= {"tasks.quantizing.activation_histogram"}
     lazy |= {f"tasks.torch_fp8.{name}" for name in ("torch_ops", "fused_ops", "triton_kernels", "rounding_kernel")}
+    lazy |= {"tasks.quantizing.counting_kernel"}
     lazy |= {"tasks.engines.graph_executor", "tasks.evaluation.judge"}
     lazy |= {f"tasks.clip.{name}" for name in ("patch_grid", "pooling")}
     lazy |= {f"tasks.towers.{name}" for name in ("rotary", "layers", "image", "text", "model")}

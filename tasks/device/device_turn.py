@@ -1,4 +1,4 @@
-"""One device is used by one benchmark at a time: two at once would measure each other.
+"""One device is used by one benchmark at a time, and then by nobody else of ours: two at once would measure each other.
 
 A turn is a lock of the host, always, and a global limit of the Prefect server where there is one, which also counts for
 containers that do not share the host's files.
@@ -6,12 +6,13 @@ containers that do not share the host's files.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prefect.settings import get_current_settings
@@ -57,7 +58,7 @@ def device_turn(key: str) -> Iterator[None]:
     Raises:
         DeviceTurnError: the lock's file or the server's limit cannot be used; nothing has been measured yet.
     """
-    with _host_lock(key) as file:
+    with _in_line(key, _turn(key), fcntl.LOCK_EX) as file:
         api = _server()
         if api is None:
             yield
@@ -67,8 +68,34 @@ def device_turn(key: str) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def while_nobody_benchmarks(key: str) -> Iterator[None]:
+    """Compute on the device `key` of this host, together with others that do, for the block.
+
+    Raises:
+        DeviceTurnError: a lock's file cannot be used.
+    """
+    with _in_line(key, f"the end of a benchmark on the {_device(key)}", fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _in_line(key: str, what: str, kind: int) -> Iterator[int]:
+    """The device's lock, its file open. It is taken in the order of asking: those that share it would keep a benchmark
+    waiting for as long as there is always one of them."""
+    with ExitStack() as line:
+        line.enter_context(host_lock(f"{key}-next", what))
+        with host_lock(key, what, kind) as file:
+            line.close()
+            yield file
+
+
 def _turn(key: str) -> str:
-    return f"the turn to benchmark on the {key.partition('-')[0].upper()}"
+    return f"the turn to benchmark on the {_device(key)}"
+
+
+def _device(key: str) -> str:
+    return key.partition("-")[0].upper()
 
 
 class _Waiting:
@@ -94,13 +121,17 @@ class _Waiting:
 
 
 @contextmanager
-def _host_lock(key: str) -> Iterator[int]:
-    """The lock's file, open and locked."""
-    path = _FOLDER / f"clipsmith-{key}.lock"
+def host_lock(name: str, what: str, kind: int = fcntl.LOCK_EX) -> Iterator[int]:
+    """A lock that all users of this host see: its file, open and locked; `what` is said to be waited for.
+
+    Raises:
+        DeviceTurnError: the file cannot be used.
+    """
+    path = _FOLDER / f"clipsmith-{name}.lock"
     while True:
         file = _open(path)
         try:
-            wait(file, path, _turn(key), say=say)
+            wait(file, path, what, kind=kind, say=say)
             if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
                 yield file
                 return

@@ -38,3 +38,15 @@ def gpu_name() -> str | None:
     name = ctypes.create_string_buffer(256)
     ctypes.CDLL("libcuda.so.1").cuDeviceGetName(name, len(name), 0)
     return name.value.decode()
+
+
+def torch_gpu() -> str | None:
+    """The name of the GPU that PyTorch would use; None without one.
+
+    PyTorch, which takes seconds to import, is asked only where the driver sees a GPU.
+    """
+    if not gpu_count():
+        return None
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

@@ -77,7 +77,12 @@ class CheckedRunner:
 
 def halved(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """A batch's inputs as FP16 graphs take them: FP32 arrays in FP16, all else as it is."""
-    return {name: array.astype(np.float16) if array.dtype == np.float32 else array for name, array in feed.items()}
+    import torch  # which rounds as NumPy does, in a third of the time
+
+    return {
+        name: torch.from_numpy(array).half().numpy() if array.dtype == np.float32 else array
+        for name, array in feed.items()
+    }
 
 
 def filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
+from artifacts.errors import BuilderCrash, BuildError, StepStopped, StepTimedOut
 from tasks.engines import BatchProfile, backend_for
 from tasks.runs.step_cost import StepStats, peak_rss_mb
 from tasks.runs.step_limit import step_limit_s
@@ -52,7 +52,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
     Raises:
         BuildError: the builder refused the graph.
         BuilderCrash: the child died: a signal, out of memory, or no engine left behind.
-        BuildStopped: the run was told to end, see `builders_stopped`.
+        StepStopped: the run was told to end, see `builders_stopped`.
         StepTimedOut: it was not done within the run's limit for a step, and was killed.
     """
     job_file = job.engine.with_suffix(".job.json")
@@ -126,8 +126,8 @@ def _run(job: Job, job_file: Path, stdin: int) -> tuple[str, int]:
     return output, child.returncode
 
 
-def _stopped(job: Job) -> BuildStopped:
-    return BuildStopped(f"the {job.target} build was stopped", where=job.onnx.name, fix="run it again")
+def _stopped(job: Job) -> StepStopped:
+    return StepStopped(f"the {job.target} build was stopped", where=job.onnx.name, fix="run it again")
 
 
 @contextmanager

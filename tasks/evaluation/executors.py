@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from artifacts.refs import ArtifactRef
-from tasks.device.gpu import gpu_count
+from tasks.device.gpu import torch_gpu
 
 Executor = Literal["onnxruntime", "torch"]
 """What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
@@ -18,18 +18,6 @@ PAYS_FROM = 256
 ONNX Runtime in any case (`tasks.pipeline.executor_check`)."""
 PAYS_FROM_BYTES = 50_000_000
 """Of a graph: a smaller one is evaluated in seconds by either."""
-
-
-def torch_gpu() -> str | None:
-    """The name of the GPU that PyTorch would use; None without one.
-
-    PyTorch, which takes seconds to import, is asked only where the driver sees a GPU.
-    """
-    if not gpu_count():
-        return None
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def gpu_batch(batch: int) -> int:

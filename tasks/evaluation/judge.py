@@ -8,9 +8,11 @@ and what the layer makes of them is compared; how far the ends agree is told.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +21,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from artifacts.errors import ExecutorsDisagree
+from artifacts.errors import ExecutorsDisagree, StepTimedOut
 from tasks.engines.graph_executor import accumulated_in_fp32, graph_inputs, run_graph
 from tasks.evaluation.metrics import cosine
+from tasks.evaluation.onnx_runs import run, runs_stopped
+from tasks.runs.step_limit import step_limit_s
 from tasks.torch_fp8.onnx_graph import OnnxGraph
 from tasks.torch_fp8.torch_graph import Loaded, load_literal
 
@@ -65,13 +69,30 @@ def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Ver
 
     Raises:
         ExecutorsDisagree: by more than `LEAST_DB` in a layer, or FP16 embeddings by more than `LEAST_COSINE`.
+        StepStopped: the run was told to end.
+        StepTimedOut: ONNX Runtime was not done within the limit for a step.
     """
+    with _own_stream(device):
+        return _judged(path, precision, feeds, device)
+
+
+@contextmanager
+def _own_stream(device: str) -> Iterator[None]:
+    """What the block asks of a GPU goes before the batches of half a second that others have queued there."""
+    if device != "cuda":
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream(priority=-1)):  # type: ignore[no-untyped-call]
+        yield
+
+
+def _judged(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Verdict:
     loaded = load_literal(path, device)
     layers = _layers(loaded.graph)
     session = _session(path, layers)
     signal, noise = dict.fromkeys(layers, 0.0), dict.fromkeys(layers, 0.0)
     cosines: list[NDArray[np.float64]] = []
-    for feed, values in _side_by_side(lambda feed: session.run(layers, feed), _small(feeds)):
+    for feed, values in _side_by_side(lambda feed: run(session, layers, feed), _small(feeds)):
         given = dict(zip(layers, values, strict=True))
         for name, (power, error) in _by_layer(loaded, feed, given, device).items():
             signal[name] += power
@@ -133,17 +154,34 @@ def _at_once() -> int:
 
 
 def _side_by_side(call: Callable[[Feed], Any], feeds: Iterable[Feed]) -> Iterator[tuple[Feed, Any]]:
-    """Each feed with what `call` makes of it, in order; never more results than `_at_once` wait to be taken."""
+    """Each feed with what `call` makes of it, in order; never more results than `_at_once` wait to be taken.
+
+    Raises:
+        StepTimedOut: the limit for a step is over; Prefect ends only what runs in the main thread.
+    """
     waiting: deque[tuple[Feed, Future[Any]]] = deque()
+    limit_s, begun = step_limit_s(), time.monotonic()
+
+    def taken() -> tuple[Feed, Any]:
+        feed, made = waiting.popleft()
+        left_s = None if limit_s is None else max(0.0, begun + limit_s - time.monotonic())
+        try:
+            return feed, made.result(left_s)
+        except TimeoutError as error:
+            with runs_stopped():
+                pool.shutdown(cancel_futures=True)
+            raise StepTimedOut(
+                f"ONNX Runtime was not done after {limit_s:.0f} s, and was ended",
+                fix="raise `step_minutes`, or evaluate with `--executor onnxruntime`",
+            ) from error
+
     with ThreadPoolExecutor(_at_once()) as pool:
         for feed in feeds:
             waiting.append((feed, pool.submit(call, feed)))
             if len(waiting) > _at_once():
-                first, made = waiting.popleft()
-                yield first, made.result()
+                yield taken()
         while waiting:
-            first, made = waiting.popleft()
-            yield first, made.result()
+            yield taken()
 
 
 def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:

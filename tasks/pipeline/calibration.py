@@ -17,6 +17,7 @@ from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import AMAX_FILE, Snapshot
 from tasks.data.pinned import DataRef
 from tasks.families import family_named
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, parts, torch_device
 from tasks.quantizing.modelopt import (
@@ -278,5 +279,5 @@ def calibrate_task(
     device: str,
 ) -> Calibration:
     """`device` is `calibration_device()`: part of the cache key."""
-    del device
-    return calibrate(snapshot, preprocess, data, recipe, encoder, batch_size)
+    with gpu_room(snapshot, encoder, batch_size, device):
+        return calibrate(snapshot, preprocess, data, recipe, encoder, batch_size)

@@ -23,6 +23,7 @@ from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
 from tasks.evaluation.metrics import cosine, snr_db
 from tasks.families import family_named
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
 from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, torch_device
 from tasks.quantizing.modelopt import (
@@ -387,5 +388,5 @@ def study_task(
     device: str,
 ) -> CalibrationStudy:
     """`device` is that of calibration: part of the cache key."""
-    del device
-    return study(snapshot, preprocess, data, recipe, encoder, batch_size, algorithms)
+    with gpu_room(snapshot, encoder, batch_size, device):
+        return study(snapshot, preprocess, data, recipe, encoder, batch_size, algorithms)

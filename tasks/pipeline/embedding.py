@@ -27,12 +27,14 @@ from tasks.data.picture_spool import PictureSpool
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
+from tasks.device.gpu import torch_gpu
 from tasks.engines import backend_for
 from tasks.engines.checked import CheckedRunner, filled, halved
 from tasks.engines.onnx_runtime import cpu_name
 from tasks.evaluation.embedding_chunks import EmbeddingChunks
-from tasks.evaluation.executors import Executor, gpu_batch, torch_gpu
+from tasks.evaluation.executors import Executor, gpu_batch
 from tasks.evaluation.kept_embeddings import EMBEDDINGS_FILE, KEYS_FILE, REFERENCE
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.quantizing.calibration_feed import made_ahead
 from tasks.runs.progress import progress
 from tasks.runs.steps import Meter, StepOutput, cached_step, measured, step_key
@@ -121,7 +123,7 @@ def embed(
         where = batch_and_device(target, batch_size, batch_size, executor)
         inputs = (snapshot, preprocess, data, encoder, precision, target, engine, *where)
         chunks = EmbeddingChunks(Partial(store, step_key(_STEP, _VERSION, _PACKAGES, {"inputs": list(inputs)})))
-        feeds: Iterator[_Feed]
+        feeds: Generator[_Feed]
         if encoder == "image":
             spool = PictureSpool(preprocess, data, pictures, processor)
             feeds = _image_feeds(pictures, processor, batch_size, chunks, spool)
@@ -165,7 +167,7 @@ class _Work(NamedTuple):
 
 def _image_feeds(
     pictures: Selected, processor: Preprocess, size: int, chunks: EmbeddingChunks, spool: PictureSpool
-) -> Iterator[_Feed]:
+) -> Generator[_Feed]:
     done = Done(chunks.done, chunks.done - chunks.count)
     for batch in stream_pictures(pictures, processor, size, done=done, keeper=spool):
         keys = [pictures.places[index] for index in batch.indices]
@@ -186,7 +188,7 @@ class _Texts:
         self.truncated = 0
         self._processor = processor
 
-    def feeds(self, size: int, done: int) -> Iterator[_Feed]:
+    def feeds(self, size: int, done: int) -> Generator[_Feed]:
         """The different ones in batches of `size`, after those `done`."""
         different = islice(self._different(), done, None)
         while part := list(islice(different, size)):
@@ -209,14 +211,14 @@ class _Texts:
                     yield text, {name: rows[place] for name, rows in inputs.items()}
 
 
-def _run(runner: Any, feeds: Iterator[_Feed], work: _Work, chunks: EmbeddingChunks, meter: Meter) -> None:
+def _run(runner: Any, feeds: Generator[_Feed], work: _Work, chunks: EmbeddingChunks, meter: Meter) -> None:
     """What `feeds` bring after what `chunks` hold already, which they then hold too."""
     label = f"{work.encoder} {work.precision} {work.target}"
     key = "clipsmith-progress-embed-" + label.replace(" ", "-")
-    ready = _as_the_graph_takes_them(feeds, work.precision)
     with (
         runner,
-        made_ahead(ready) as prepared,
+        made_ahead(feeds) as made,
+        made_ahead(_as_the_graph_takes_them(made, work.precision)) as prepared,
         progress(key, work.total, "sample", f"evaluate {label}", chunks.done) as advance,
     ):
         for feed in meter.fed(prepared, lambda feed: len(feed.keys)):
@@ -300,5 +302,5 @@ def embed_task(
     executor: Executor,
 ) -> Embeddings:
     """`device` is what runs the engine: part of the cache key."""
-    del device
-    return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)
+    with gpu_room(snapshot, encoder, batch_size, device):
+        return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)

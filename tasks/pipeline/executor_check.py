@@ -15,8 +15,9 @@ from tasks.data.batches import stream_pictures
 from tasks.data.pictures import Selected, picture_places
 from tasks.data.pinned import DataRef
 from tasks.data.texts import evaluation_texts
+from tasks.device.gpu import torch_gpu
 from tasks.engines.checked import halved
-from tasks.evaluation.executors import torch_gpu
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -105,5 +106,5 @@ def judge_task(
     device: str,
 ) -> JudgedExecutor:
     """`device` is what PyTorch runs on: part of the cache key."""
-    del device
-    return check_executor(snapshot, preprocess, data, encoder, precision, onnx)
+    with gpu_room(snapshot, encoder, _BATCH, device):
+        return check_executor(snapshot, preprocess, data, encoder, precision, onnx)

@@ -16,9 +16,13 @@ from artifacts.refs import ArtifactRef
 from tasks.checkpoints.preprocess import Preprocess
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip import attention
-from tasks.data.batches import stream_batches
+from tasks.data.base import Dataset
+from tasks.data.batches import Batch, stream_batches
+from tasks.data.pictures import Selected
 from tasks.data.pinned import DataRef
+from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
+from tasks.quantizing.calibration_feed import calibration_device, full_precision, torch_device
 from tasks.quantizing.modelopt import PACKAGES, load_plain
 from tasks.runs.steps import StepOutput, cached_step, measured
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 FP16_MAX = 65504.0
 SAMPLES = 16
 """Activations that come near the limit are large for every picture and text, so that a few show them."""
+_LOOKED_AT = 8 * SAMPLES
+"""Samples that are looked at for good ones."""
 
 
 _SCORES = 1000.0
@@ -44,12 +50,15 @@ class Fp16Range(StepOutput):
 
 
 def check_range(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
-    """Run the encoder over `SAMPLES` samples and compare every intermediate result with FP16's range.
+    """Run the encoder over `SAMPLES` samples in FP32 and compare every intermediate result with FP16's range.
+
+    It runs on a GPU if there is one.
 
     Raises:
         HalfOverflow: a result is larger than FP16 can hold, or not finite; the message names the module.
     """
     with measured() as meter:
+        meter.on(calibration_device())
         frame = _magnitudes(snapshot, preprocess, data, encoder)
         refuse_overflow(frame, encoder)
         table = keep("range", {"range.parquet": frame})
@@ -66,15 +75,35 @@ def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
     from tasks.quantizing.largest_values import largest_magnitudes
 
     attention.register()
+    device = torch_device()
     model, family = load_plain(snapshot, attention.NAME)
     family.expose(model)
-    with closing(stream_batches(data.open(), Preprocess.of(snapshot, preprocess), SAMPLES)) as batches:
-        batch = next(batches)
-    inputs = [torch.from_numpy(batch.input(i.name)) for i in family.encoder_spec(snapshot.config, encoder).inputs]
-    found = largest_magnitudes(model, lambda: family.encode(model, encoder, *inputs))
+    model.to(device)
+    batch = _first(data.open(), Preprocess.of(snapshot, preprocess))
+    spec = family.encoder_spec(snapshot.config, encoder)
+    inputs = [torch.from_numpy(batch.input(port.name)).to(device) for port in spec.inputs]
+    with full_precision():
+        found = largest_magnitudes(model, lambda: family.encode(model, encoder, *inputs))
     rows: list[Any] = [(*key, value) for key, value in found.items()]
     frame = pd.DataFrame(rows, columns=["module", "operation", "largest"])
     return frame.sort_values("largest", ascending=False, ignore_index=True)
+
+
+def _first(dataset: Dataset, processor: Preprocess) -> Batch:
+    """The first `SAMPLES` good ones, or as many of the first `_LOOKED_AT` as are good.
+
+    The whole set is streamed only where none of those is: the processes that decode a long one take seconds to begin.
+
+    Raises:
+        BadSample: too many of the whole set cannot be decoded.
+    """
+    few = Selected(dataset, range(min(len(dataset.samples), _LOOKED_AT)))
+    with closing(stream_batches(few, processor, SAMPLES, max_bad_share=1)) as batches:
+        batch = next(batches, None)
+    if batch is not None:
+        return batch
+    with closing(stream_batches(dataset, processor, SAMPLES)) as batches:
+        return next(batches)
 
 
 def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
@@ -94,6 +123,8 @@ def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
         )
 
 
-@cached_step("fp16-range", version=2, packages=PACKAGES)
-def range_task(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> Fp16Range:
-    return check_range(snapshot, preprocess, data, encoder)
+@cached_step("fp16-range", version=3, packages=PACKAGES)
+def range_task(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder, device: str) -> Fp16Range:
+    """`device` is what PyTorch runs on: part of the cache key."""
+    with gpu_room(snapshot, encoder, SAMPLES, device):
+        return check_range(snapshot, preprocess, data, encoder)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,11 @@ class ActivationHistogram:
         if self._counts is None:
             self._counts = torch.zeros(_BINS, dtype=torch.int64, device=values.device)
             self._largest = self._largest.to(values.device)
+        if values.is_cuda and find_spec("triton") is not None:
+            from tasks.quantizing.counting_kernel import add_counts
+
+            add_counts(values.detach(), self._counts, self._largest, _SHIFT)
+            return
         flat = values.detach().reshape(-1)
         for start in range(0, len(flat), _PIECE):
             piece = flat[start : start + _PIECE].abs()

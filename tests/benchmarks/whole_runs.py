@@ -64,17 +64,22 @@ def _write_share(folder: Path, seed: int, start: int, stop: int) -> None:
         crop.save(folder / f"{number}.jpg", quality=90)
 
 
-def run(arguments: list[str], log: Path) -> dict[str, Any]:
-    """One `optimize`: its seconds, exit code, and stages; what it prints goes to `log`."""
-    begun = time.monotonic()
+def command(arguments: list[str], log: Path) -> subprocess.CompletedProcess[str]:
+    """Run `clipsmith` with these arguments and `--json`; standard error goes to `log`."""
     with log.open("w") as errors:
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-c", _COMMAND, *arguments, "--json"],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             check=False,
         )
+
+
+def run(arguments: list[str], log: Path) -> dict[str, Any]:
+    """One `optimize`: its seconds, exit code, and stages; what it prints goes to `log`."""
+    begun = time.monotonic()
+    done = command(arguments, log)
     document = json.loads(done.stdout) if done.stdout else {}
     return {
         "seconds": time.monotonic() - begun,

@@ -8,12 +8,13 @@ from uuid import uuid4
 import pytest
 from prefect.filesystems import LocalFileSystem
 
+from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store
 from flows import known_plans
 from flows.known_plans import KnownPlans
 from flows.plan_changes import read_content
 from tasks.pipeline.publish import Published
-from tests.artifacts.support import SHA
+from tests.artifacts.support import SHA, add, make_release
 
 
 @pytest.fixture
@@ -47,6 +48,21 @@ def test_what_a_plan_leads_to_now_counts(store: Store) -> None:
         found = plans.known("plan")
         assert found is not None
         assert found.ref == ref
+
+
+@pytest.mark.usefixtures("results")
+def test_the_objects_of_a_plans_release_are_checked_ahead(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, _ = make_release(store, "a", SHA, add(store))
+    plans = KnownPlans(store)
+    checked: list[list[ArtifactRef]] = []
+    monkeypatch.setattr(Store, "check_ahead", lambda _, refs: checked.append(list(refs)))
+    plans.check_ahead("plan")
+    plans.remember("plan", uuid4(), published(store, "a@9"))
+    plans.check_ahead("plan")  # a release that is not there
+    assert checked == []
+    plans.remember("plan", uuid4(), published(store, manifest.ref))
+    plans.check_ahead("plan")
+    assert checked == [manifest.objects()]
 
 
 @pytest.mark.usefixtures("results")

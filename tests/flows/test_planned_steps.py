@@ -90,6 +90,7 @@ def test_a_checkpoint_that_is_calibrated_is_not_calibrated_again(amax: bool, sta
 
 
 def test_on_a_gpu_pytorch_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.planned_steps.torch_gpu", lambda: "a GPU")
     monkeypatch.setattr("tasks.evaluation.executors.torch_gpu", lambda: "a GPU")
     planned = planned_steps(OptimizeParameters(), 20, brings_amax=False, brings_state=False)
     assert sum(step.name == "judge" for step in planned) == 4

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from flows.side_by_side import side_by_side
+from flows.side_by_side import begun, side_by_side
 
 _seen: ContextVar[str] = ContextVar("seen", default="nothing")
 
@@ -95,3 +95,33 @@ def test_an_error_stops_nothing() -> None:
 
     with pytest.raises(ValueError, match="an error"):
         list(side_by_side(call, range(2), 2, stopped))
+
+
+def test_calls_run_while_the_block_does_something_else() -> None:
+    met = threading.Barrier(2)
+    with begun(lambda _: met.wait(20), [1], 1) as (result,):
+        met.wait(20)
+        assert result.result() in (0, 1)
+
+
+@pytest.mark.parametrize(("ending", "stops"), [(ValueError, False), (KeyboardInterrupt, True)])
+def test_what_ends_the_block_decides_whether_calls_are_stopped(ending: type[BaseException], *, stops: bool) -> None:
+    entered, release, stopped_calls = threading.Event(), threading.Event(), []
+    made: list[int] = []
+
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        stopped_calls.append(True)
+        release.set()
+        yield
+
+    def call(number: int) -> None:
+        entered.set()
+        release.wait(20 if stops else 0.2)
+        made.append(number)
+
+    with pytest.raises(ending), begun(call, [1, 2, 3], 1, stopped):
+        entered.wait(20)
+        raise ending
+    assert bool(stopped_calls) == stops
+    assert made == [1]  # waited for, and the others not begun

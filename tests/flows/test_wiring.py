@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ConfigError
 from artifacts.store.store import Store, activate
+from flows.inputs import recipe_of
+from flows.parameters import OptimizeParameters
+from flows.wiring import Wiring
 from tasks.evaluation.judge import LEAST_DB
 from tasks.runs.steps import StepOutput
-from tests.flows.conftest import flip
+from tests.flows.conftest import flip, small_parameters
 from tests.flows.expected_steps import (
     AUDITS,
     BUILDS,
@@ -65,6 +69,16 @@ def renamed_recipe(folder: Path) -> Path:
 def test_a_run_reads_each_data_set_once(base: Base) -> None:
     """Every step that looks at samples was real in that run: there are a dozen such calls."""
     assert base.sources == [("digits", "evaluation"), ("digits", "calibration")]
+
+
+def test_what_decides_a_release_is_told_before_any_step_is_called(base: Base) -> None:
+    runner = KeyedRunner(dict(base.kept), base.stand_in)
+    told: list[tuple[str, int]] = []
+    parameters = OptimizeParameters.model_validate(small_parameters(base.model, base.store.root))
+    with activate(base.store):
+        planned = lambda plan: told.append((plan, len(runner.outputs)))  # noqa: E731
+        drafted = Wiring(parameters, recipe_of(parameters), runner, planned).run()
+    assert told == [(drafted.plan, 0)]
 
 
 def test_decoded_pictures_are_not_kept_beyond_the_last_embedding(base: Base) -> None:
@@ -165,6 +179,29 @@ def test_pytorch_as_the_executor_is_judged_and_told(base: Base) -> None:
     ]
     assert all(row["snr_db"] > LEAST_DB[row["precision"]] and row["cosine_min"] > 0.99 for row in rows)
     assert base.calls(evaluation__executor="onnxruntime") == []  # which is what these small graphs had
+
+
+def test_on_a_gpu_a_judge_computes_beside_the_embeddings(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor is idle while the GPU embeds: the first embedding here ends only once a judge has begun."""
+    for place in ("flows.wiring", "flows.planned_steps"):
+        monkeypatch.setattr(f"{place}.torch_gpu", lambda: "a GPU")
+    judging = threading.Event()
+
+    def make(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:
+        if step.name == "judge":
+            judging.set()
+        elif step.name == "embed":
+            assert judging.wait(60)
+        return compute(step, inputs, key)
+
+    drafted, _ = base.run(make=make, evaluation__executor="torch", evaluation__batch=6)
+    rows = drafted.draft.tables["executors"]
+    assert [(row["encoder"], row["precision"]) for row in rows if row["judged"]] == [
+        ("image", "fp16"),
+        ("image", "fp8"),
+        ("text", "fp16"),
+        ("text", "fp8"),
+    ]
 
 
 def test_another_calibration_source(base: Base, tmp_path: Path) -> None:

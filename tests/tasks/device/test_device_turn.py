@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from artifacts import waiting
+from artifacts import locks, waiting
 from artifacts.errors import DeviceTurnError
 from tasks.device import device_turn as module
-from tasks.device.device_turn import EMBEDDED_API, device_key, device_turn
+from tasks.device.device_turn import EMBEDDED_API, device_key, device_turn, while_nobody_benchmarks
 from tests.processes import new_mark, own_environment
 
 HOLD = """
@@ -181,7 +181,8 @@ def test_every_user_may_use_the_file_and_none_may_write_to_it(key: str, mask: in
     finally:
         os.umask(usual)
     assert lock_file(key).stat().st_mode & 0o7777 == 0o644
-    assert [path.name for path in lock_file(key).parent.glob(f"*{key}*")] == [lock_file(key).name]
+    left = {path.name for path in lock_file(key).parent.glob(f"*{key}*")}
+    assert left == {lock_file(key).name, lock_file(f"{key}-next").name}
 
 
 def test_a_file_of_another_user_is_taken(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +289,36 @@ def test_keys(device: str, uuid: str | None, key: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "gpu_name", lambda: "NVIDIA H100")
     monkeypatch.setattr(module, "gpu_uuid", lambda: uuid)
     assert device_key(device) == key
+
+
+def test_those_who_compute_share_the_device_and_a_benchmark_comes_in_its_turn(key: str) -> None:
+    """There is always somebody who computes: without a line, the benchmark would wait for ever."""
+    order: list[str] = []
+    inside, leave = threading.Semaphore(0), threading.Event()
+
+    def compute() -> None:
+        with while_nobody_benchmarks(key):
+            inside.release()
+            leave.wait(20)
+            order.append("computed")
+
+    def benchmark() -> None:
+        with device_turn(key):
+            order.append("benchmark")
+
+    first = [in_thread(compute) for _ in range(2)]
+    assert inside.acquire(timeout=20) and inside.acquire(timeout=20)  # both at once
+    second = in_thread(benchmark)
+    while locks.is_free(lock_file(f"{key}-next")):  # until the benchmark is in line
+        time.sleep(0.01)
+    late = in_thread(lambda: order.append("late") if _computes(key) else None)
+    assert not inside.acquire(timeout=0.3) and order == []
+    leave.set()
+    for thread in (*first, second, late):
+        thread.join(20)
+    assert order == ["computed", "computed", "benchmark", "late"]
+
+
+def _computes(key: str) -> bool:
+    with while_nobody_benchmarks(key):
+        return True

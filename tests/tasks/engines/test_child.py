@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from artifacts.errors import BuilderCrash, BuildError, BuildStopped, StepTimedOut
+from artifacts.errors import BuilderCrash, BuildError, StepStopped, StepTimedOut
 from tasks.engines import BatchProfile
 from tasks.engines.child import _RESULT, Job, build_in_child, builders_stopped
 from tasks.runs.step_limit import step_limit
@@ -180,9 +180,9 @@ def test_a_run_that_is_told_to_end_does_not_wait_for_its_builders(
             assert not building.done()
             time.sleep(0.02)
         with builders_stopped():
-            with pytest.raises(BuildStopped):
+            with pytest.raises(StepStopped):
                 building.result(20)
-            with pytest.raises(BuildStopped):  # nor does another one begin
+            with pytest.raises(StepStopped):  # nor does another one begin
                 build_in_child(job)
     assert left_over(job) == []
     (tmp_path / "program.py").write_text(f"{LEAVE_ENGINE}\nprint('{_RESULT}12.5')")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from artifacts.errors import ExecutorsDisagree
+from artifacts.errors import ExecutorsDisagree, StepStopped, StepTimedOut
 from tasks.engines.graph_executor import GraphExecutor
 from tasks.evaluation import judge as judge_module
+from tasks.evaluation import onnx_runs
 from tasks.evaluation.judge import LEAST_DB, judge
+from tasks.runs.step_limit import step_limit
 from tasks.torch_fp8 import torch_ops
 from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
 from tests.tasks.families.support import run_onnx
@@ -93,3 +97,17 @@ def test_samples_are_computed_ahead_in_order_and_no_further_than_memory_allows(m
         taken += 1
         assert len(begun) <= taken + 3
     assert taken == 10 and sorted(begun) == list(range(10))
+
+
+def test_a_judge_that_takes_too_long_is_ended() -> None:
+    asked = threading.Event()
+
+    def call(_: Feed) -> None:
+        asked.set()
+        while not onnx_runs._stopping:  # as a run of ONNX Runtime that `runs_stopped` ends
+            time.sleep(0.01)
+        raise StepStopped("stopped")
+
+    with step_limit(0.2), pytest.raises(StepTimedOut, match=r"(?s)not done after 0 s.*step_minutes"):
+        list(judge_module._side_by_side(call, [{"x": np.array([0])}]))
+    assert asked.is_set()
