@@ -70,8 +70,9 @@ def rename(source: Path, target: Path) -> None:
 
 
 def unlink(path: Path) -> None:
-    """Remove one name of a file; one that is gone already is fine."""
-    path.unlink(missing_ok=True)
+    """Remove one name of a file; one that is gone already, or below what is no folder, is fine."""
+    with suppress(NotADirectoryError):
+        path.unlink(missing_ok=True)
 
 
 def remove_folder(path: Path) -> None:

@@ -48,9 +48,9 @@ from deployments.commands.options import (
     per_encoder,
     print_json,
 )
-from deployments.printing import show
+from deployments.printing import show, show_forecast
 from deployments.printing.console import stderr, stdout
-from deployments.server.environment import prepare_prefect
+from deployments.server.environment import prepare_prefect, quiet_libraries
 
 _UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
 
@@ -75,6 +75,8 @@ def _visible_usage_errors() -> Iterator[None]:
         yield
     except _UsageError as error:
         error.message = visible(error.message)
+        fix = f"see `{error.ctx.command_path} --help`" if error.ctx else None
+        last_resort.print_error_document("UsageError", error.format_message(), fix=fix)
         raise
 
 
@@ -141,6 +143,9 @@ def optimize(
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with the same parameters. Options override it.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which steps there would be, which are cached, and for how long.")
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -178,6 +183,17 @@ def optimize(
     from flows.preflight import check_ahead, plan_line
 
     stderr().say(plan_line(parameters))
+    if dry_run:
+        from flows.dry_run import forecast
+
+        check_ahead(parameters, change=False)
+        quiet_libraries()
+        found = forecast(parameters)
+        if as_json:
+            print_json(show_forecast.document(found))
+        else:
+            show_forecast.print_forecast(found)
+        return
     check_ahead(parameters)
 
     rejection: GateFailed | None = None

@@ -1,6 +1,7 @@
 """The end of a command, whatever happens: streams that fail, and errors that nobody expected.
 
-People see one line. The traceback of an error that is none of ours goes to a file that only they can read.
+People see one line, and with --json programs get a document. The traceback of an error that is none of ours goes to a
+file that only its user can read.
 """
 
 from __future__ import annotations
@@ -17,17 +18,21 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from artifacts.errors import ClipsmithError, ConfigError, NotPermitted, OutputLost
 from artifacts.exit_codes import ExitCode
 from artifacts.inert import visible
+from deployments.commands.options import print_json
 from deployments.printing.console import print_error, stderr
 
 Code = str | int | None
 KEPT = 20
 """How many logs are kept, the newest."""
+ERROR_SCHEMA = 1
+"""Which form the document of an error has; another number is another form."""
 INTERRUPTED = 130
 """What shells expect of a command that Ctrl-C has ended; Typer's own way says it, too."""
 _LONGEST = 300  # characters of a message that is none of ours
@@ -154,16 +159,33 @@ def _tell(error: Exception) -> ExitCode:
     message = " ".join(str(error).split())[:_LONGEST]
     log = write_log(error)
     kept = f"the traceback is in {log}" if log else "no folder for its traceback can be written: set TMPDIR to one"
+    line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
     with suppress(OSError):
-        line = f"unexpected error: {type(error).__name__}: {message}".rstrip(": ")
         stderr().say((f"{line}; {kept}", "red"))
+    print_error_document(type(error).__name__, line, fix=kept)
     return ExitCode.FAILED
 
 
 def _told(error: ClipsmithError) -> ExitCode:
     with suppress(OSError):
         print_error(error)
+    print_error_document(type(error).__name__, error.what, error.where, error.expected, error.fix)
     return error.exit_code
+
+
+def print_error_document(
+    kind: str, what: str, where: str | None = None, expected: str | None = None, fix: str | None = None
+) -> None:
+    """Print an error as the one document of a command with --json, unless standard output has taken something already.
+
+    `docs/json.md` tells the keys.
+    """
+    asked = "--json" in takewhile(lambda word: word != "--", sys.argv[1:])
+    if not asked or not isinstance(sys.stdout, _Output) or sys.stdout.used:
+        return
+    error = {"class": kind, "what": what, "where": where, "expected": expected, "fix": fix}
+    with suppress(OSError, OutputLost):
+        print_json({"schema": ERROR_SCHEMA, "error": error})
 
 
 class _Output:
@@ -171,8 +193,10 @@ class _Output:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.used = False
 
     def write(self, text: str) -> int:
+        self.used = True
         with _output_lost():
             return self._stream.write(text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from artifacts.errors import ConfigError
 from artifacts.store.store import look_into
 from flows.parameters import OptimizeParameters
@@ -14,10 +16,10 @@ from tasks.engines.available import require_target
 from tasks.quantizing.recipe import load_recipe
 
 
-def check_ahead(parameters: OptimizeParameters) -> None:
+def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
     """Look at targets, recipe, model, store and data as the run will. Data sets that are opened here stay open for it.
 
-    What is on the hub is left to the run. An empty store is made if there is none.
+    What is on the hub is left to the run. An empty store is made if there is none; without `change` nothing is made.
 
     Raises:
         UnknownTarget, EngineUnavailable, Fp8Unavailable, UnknownRecipe, CheckpointNotFound: as the run would.
@@ -40,7 +42,8 @@ def check_ahead(parameters: OptimizeParameters) -> None:
         opened(calibration.source, "calibration", calibration.sample_count, columns=calibration.columns)
     elif fp8 and folder is not None and model != "demo" and not calibrated:
         raise no_calibration_data(model)
-    look_into(parameters.store, writable=True)
+    if change or Path(parameters.store).expanduser().exists():
+        look_into(parameters.store, writable=change)
 
 
 def no_calibration_data(model: str) -> ConfigError:

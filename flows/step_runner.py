@@ -13,9 +13,10 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
-from artifacts.number_words import percent
+from artifacts.number_words import about
 from artifacts.schema import new_row
 from flows.one_at_a_time import elsewhere
+from flows.planned_steps import LastTimes, PlannedStep, plan_words
 from flows.side_by_side import begun, side_by_side
 from tasks.prefect_ui import tags
 from tasks.runs.step_cost import StepStats
@@ -48,12 +49,20 @@ class Job(NamedTuple):
 class StepRunner(ABC):
     """Runs the steps of one run.
 
-    `stages` are the table of what the steps cost, `timings` that of what runs every time and is not cached.
+    `stages` are the table of what the steps cost, `timings` that of what runs every time and is not cached. Once it is
+    told what to `expect`, each step's line says which of how many it is, and how long the rest will take.
     """
 
     def __init__(self) -> None:
         self.stages: list[Row] = []
         self.timings: list[Row] = []
+        self._ahead: list[PlannedStep] | None = None
+        self._times: LastTimes | None = None
+
+    def expect(self, steps: Sequence[PlannedStep], times: LastTimes | None) -> None:
+        """Say how many steps there will be and, by what they took last time, for how long."""
+        self._ahead, self._times = list(steps), times
+        self.say(plan_words(steps, times))
 
     def step(self, name: str, step: Any, *arguments: Any, **label: str) -> Any:
         """Call a cached step, log it, keep what it cost, and return its output.
@@ -106,11 +115,23 @@ class StepRunner(ABC):
     def _output(self, name: str, ended: Ended, label: dict[str, str]) -> Any:
         output: StepOutput = ended.result()
         self.stages.append(_stage(name, output.stats, label))
-        words = " ".join([name, *label.values()])
-        cached = "  (cached)" if ended.name == _CACHED else ""
-        cost = f"{output.stats.wall_s:8.2f} s {output.stats.peak_rss_mb:7.0f} MiB"
-        self.say(f"{words:<34} {cost}{_speed(output.stats)}{cached}")
+        step = PlannedStep(name, tuple(label.values()))
+        which, left = self._place(step)
+        cost = f"{output.stats.wall_s:7.2f} s {output.stats.peak_rss_mb:5.0f} MiB"
+        rest = "  (cached)" if ended.name == _CACHED else f"{_speed(output.stats)}{left}"
+        self.say(f"{which}{step!s:<28} {cost}{rest}")
         return output
+
+    def _place(self, step: PlannedStep) -> tuple[str, str]:
+        """`step 3 of 14: `, and how long the steps after it will take; empty where that is not known."""
+        if self._ahead is None:
+            return "", ""
+        if step in self._ahead:
+            self._ahead.remove(step)
+        total = len(self.stages) + len(self._ahead)
+        left = None if self._times is None else self._times.left(self._ahead)
+        which = f"step {len(self.stages):>{len(str(total))}} of {total}: "
+        return which, f", about {about(left)} left" if left else ""
 
     @abstractmethod
     def call(self, name: str, step: Any, job: Job) -> Ended:
@@ -135,9 +156,7 @@ class StepRunner(ABC):
 
 def _speed(stats: StepStats) -> str:
     """In words, of a step that samples go through."""
-    if stats.samples_per_s is None or stats.waited is None:
-        return ""
-    return f"  {stats.samples_per_s:,.1f}/s, {percent(stats.waited, 0)} waiting"
+    return "" if stats.samples_per_s is None else f"  {stats.samples_per_s:,.0f}/s"
 
 
 def _stage(step: str, stats: StepStats, label: dict[str, str]) -> Row:

@@ -18,6 +18,7 @@ from artifacts.schema import new_row, present
 from artifacts.store.store import active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
+from flows.planned_steps import encoders_of, last_times, planned_steps, precisions_of
 from flows.step_runner import Job, StepRunner
 from flows.tables import size_rows
 from tasks.checkpoints.model_name import other_weights
@@ -151,6 +152,13 @@ class Wiring:
             height, width = snapshot.image_size
             self.steps.say(f"image size: {height} x {width} for every picture; those of another shape are squashed")
         self.steps.name_run(run_name(self.parameters, snapshot.revision[:12]))
+        steps = planned_steps(
+            self.parameters,
+            data.evaluation.samples,
+            brings_amax=snapshot.calibrated,
+            brings_state=snapshot.carries_state,
+        )
+        self.steps.expect(steps, last_times(active_store(), snapshot.model))
         return snapshot, data
 
     def _checkpoint(self, snapshot: Snapshot, data: PinnedData) -> ArtifactRef:
@@ -457,11 +465,10 @@ class Wiring:
         )
 
     def _encoders(self) -> list[Encoder]:
-        return [encoder for encoder in ENCODERS if encoder in self.parameters.encoders]
+        return encoders_of(self.parameters)
 
     def _precisions(self) -> list[Precision]:
-        precisions: tuple[Precision, ...] = ("fp16", "fp8")
-        return [precision for precision in precisions if precision in self.parameters.precisions]
+        return precisions_of(self.parameters)
 
     def _keep(
         self,

@@ -36,7 +36,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # long.
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
-for name in SERVER_VARIABLES:  # no server of the user's is tested with
+for name in (*SERVER_VARIABLES, "COLUMNS"):  # neither a server of the user's nor a terminal's width is tested with
     os.environ.pop(name, None)
 
 from artifacts.store.store import Store, activate  # noqa: E402  (the environment comes first)

@@ -80,7 +80,7 @@ def pack(store: Store, manifest: Manifest, file: Path) -> None:
             fix="give a file in a folder that can be written and has room",
         ) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        fs.unlink(scratch)
 
 
 def _write(store: Store, manifest: Manifest, out: IO[bytes]) -> None:

@@ -77,7 +77,9 @@ def new_folder(destination: Path) -> Iterator[Path]:
         ExportFailed: it cannot be written.
     """
     destination = destination.expanduser().absolute()
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    if destination.exists() and not destination.is_dir():
+        raise ExportTargetExists("a file is where the export folder is to be", where=destination, fix="give a folder")
+    if destination.exists() and any(destination.iterdir()):
         raise ExportTargetExists("the export folder is not empty", where=destination, fix="give an empty folder")
     scratch = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}")
     try:

@@ -30,6 +30,7 @@ _TRANSIENT = {
     *(errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETDOWN),
     *(errno.ENETRESET, errno.ENETUNREACH, errno.EPIPE, errno.EREMOTEIO, errno.ETIMEDOUT),
 }
+_NO_FOLDER = "give a folder: a file is in its place"
 _TRY_AGAIN = "check the URL, the network and the credentials, then run the same command again: it goes on where it was"
 T = TypeVar("T")
 
@@ -218,7 +219,7 @@ class Remote:
             raise ReplicaError(
                 f"a file of the {self.name} cannot be {what}: {self._redacted(error)}",
                 where=self.where(path),
-                fix=_TRY_AGAIN,
+                fix=_NO_FOLDER if isinstance(error, NotADirectoryError) else _TRY_AGAIN,
             ) from error
 
     def _redacted(self, error: Exception) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from artifacts.manifest import DataSource, GateResult, Manifest
 from artifacts.release.measurements import Measurement, measurements, texts
 
+INPUTS = ("checkpoint", "recipe", "calibration", "evaluation", "parameters", "packages", "device", "code")
+"""The sections of what a release was made from; the others are what came of it."""
 SCALAR = (str, int, float, bool, type(None))
 
 

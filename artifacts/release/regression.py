@@ -17,6 +17,7 @@ tails; `tests/artifacts/release/test_regression.py` measures what they find and 
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from statistics import median
 from typing import Literal
 
 from artifacts.manifest import Manifest, Row
-from artifacts.number_words import megabytes, points
+from artifacts.number_words import RATES, megabytes, points
+from artifacts.release.measurements import Measurement
 from artifacts.schema import MEASURED, number
 
 Verdict = Literal["steady", "regression", "drift", "improved", "too few"]
@@ -84,6 +86,8 @@ _TASK = _Kind("fraction", -1, floor=3e-4, least=4e-3, relative=False)
 _SIZE = _Kind("bytes", 1, floor=8e-4, least=0.01, relative=True)
 _BUILD = _Kind("s", 1, floor=0.02, least=0.1, relative=True, slack=2.0)
 _LATENCY = _Kind("ms", 1, floor=0.02, least=0.1, relative=True, slack=0.05)
+_SPEEDUP = _Kind("ratio", -1, floor=0.02, least=0.05, relative=True)
+_BROKEN = _Kind("", 1, floor=0.0, least=1.0, relative=False)
 _SAMPLES_THAT_MATTER = 3
 
 
@@ -118,6 +122,48 @@ def sentence(finding: Finding) -> str:
     bound = "at most" if finding.limit > finding.typical else "at least"
     words = f"typically {_shown(finding.typical, finding.unit)}, {bound} {_shown(finding.limit, finding.unit)}"
     return f"{start}, {finding.verdict}: {words} ({finding.n} releases)"
+
+
+def times_worse(before: Measurement, after: Measurement) -> float | None:
+    """How many times the least difference worth a word a number is worse than it was; negative where it is better.
+
+    0 where each of the two lies in the other's 95 % interval. None of numbers that are nobody's aim: what a run cost,
+    how a module was scaled, or how unlikely a difference is.
+    """
+    kind = _kind_of(after)
+    if kind is None:
+        return None
+    if _inside(before.value, after) and _inside(after.value, before):
+        return 0.0
+    least = max(kind.least * (abs(before.value) if kind.relative else 1.0), kind.slack)
+    worse = kind.worse * (after.value - before.value)
+    return worse / least if least else worse
+
+
+def is_aim(measurement: Measurement) -> bool:
+    """Whether `times_worse` knows which way such a number gets worse."""
+    return _kind_of(measurement) is not None
+
+
+def _kind_of(of: Measurement) -> _Kind | None:
+    match of.table:
+        case "accuracy" if of.metric == "nonfinite":
+            return _BROKEN
+        case "accuracy" if of.metric.startswith(("cosine_", "rank_agreement")):
+            return _COSINE
+        case "accuracy" if re.match(RATES, of.metric) and not of.metric.endswith("_mcnemar_p"):
+            return _TASK
+        case "sizes" if of.metric == "bytes":
+            return _SIZE
+        case "latency" if of.metric.endswith(" median_ms"):
+            return _LATENCY
+        case "latency" if of.metric.endswith(" speedup"):
+            return _SPEEDUP
+    return None
+
+
+def _inside(value: float, of: Measurement) -> bool:
+    return of.low is not None and of.high is not None and of.low <= value <= of.high
 
 
 def _shown(value: float, unit: str) -> str:

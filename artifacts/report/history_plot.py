@@ -77,7 +77,7 @@ def _panels() -> list[_Panel]:
         scores = (_Curve(f"{task} fp16", "FP16", fp16), _Curve(f"{task} fp8", "FP8", fp8))
         found.append(_Panel(f"{title[0].upper()}{title[1:]}, %", scores, scale=100.0))
         difference = (_Curve(f"{task} difference", "FP8", fp8),)
-        found.append(_Panel(f"Change of {title} from FP16 to FP8, points", difference, scale=100.0, base=0.0))
+        found.append(_Panel(f"{title[0].upper()}{title[1:]}, FP8 less FP16, points", difference, scale=100.0, base=0.0))
     found.append(_Panel("Best measured speed-up, FP8 over FP16", (_Curve("speedup", "FP8", fp8),), base=1.0))
     return found
 

@@ -29,7 +29,7 @@ _WORDS = {
 
 
 class TaskLine(NamedTuple):
-    """One line, in words, in the order of `HEADS`; a difference has its 95 % interval and McNemar's p."""
+    """One line, in words, in the order of `HEADS`; a difference has its 95 % interval, and McNemar's p."""
 
     metric: str
     target: str
@@ -41,18 +41,18 @@ class TaskLine(NamedTuple):
     fp8_against_fp16: str
 
 
-def task_lines(tables: Tables) -> list[TaskLine]:
-    """A line for each metric and target that has one of the task's rates."""
+def task_lines(tables: Tables, *, with_p: bool = True) -> list[TaskLine]:
+    """A line for each metric and target that has one of the task's rates; McNemar's p of differences if asked for."""
     rows = [row for row in tables.get("accuracy", ()) if row["metric"] in _WORDS]
     targets = dict.fromkeys(str(row["target"]) for row in rows if row["precision"] != "fp32")
     metrics = dict.fromkeys(str(row["metric"]) for row in rows)
     accuracy = tables.get("accuracy", ())
-    return [_line(accuracy, name, target) for target in targets for name in metrics]
+    return [_line(accuracy, name, target, with_p) for target in targets for name in metrics]
 
 
-def _line(accuracy: Sequence[Row], name: str, target: str) -> TaskLine:
+def _line(accuracy: Sequence[Row], name: str, target: str, with_p: bool) -> TaskLine:
     rates = [_rate(accuracy, name, target, precision) for precision in ("fp32", "fp16", "fp8")]
-    changes = [_change(accuracy, name, target, *pair) for pair in PAIRS]
+    changes = [_change(accuracy, name, target, *pair, with_p) for pair in PAIRS]
     return TaskLine(_WORDS[name], target, *rates, *changes)
 
 
@@ -66,7 +66,7 @@ def _rate(accuracy: Sequence[Row], name: str, target: str, precision: str) -> st
     return metric(name, number(found[0], "value")) if found else NONE
 
 
-def _change(accuracy: Sequence[Row], name: str, target: str, precision: str, reference: str) -> str:
+def _change(accuracy: Sequence[Row], name: str, target: str, precision: str, reference: str, with_p: bool) -> str:
     wanted = (target, precision, reference)
     rows: dict[Cell, Row] = {
         row["metric"]: row for row in accuracy if (row["target"], row["precision"], row["reference"]) == wanted
@@ -77,5 +77,5 @@ def _change(accuracy: Sequence[Row], name: str, target: str, precision: str, ref
         return NONE
     inside = [] if low is None or high is None else [points_range(low, high, 2)]
     p = number(rows.get(f"{name}_mcnemar_p", {}), "value")
-    inside += [] if p is None else [f"p {p:.2g}"]
+    inside += [] if p is None or not with_p else [f"p {p:.2g}"]
     return points(value, 2).removesuffix(" points") + (f" ({'; '.join(inside)})" if inside else "")

@@ -635,6 +635,10 @@ def _prepare(root: Path) -> None:
         probe.touch()
         probe.unlink(missing_ok=True)  # a collector may have been faster
     except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            raise NotAStore(
+                "a store is a folder, and a file is in its place", where=root, fix="give another --store"
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
                 "there is no room to make the store", where=root, fix="free space, or give another --store"

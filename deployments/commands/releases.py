@@ -44,13 +44,23 @@ def releases(model: ModelOption = None, store: StoreOption = None, as_json: Json
     if as_json:
         print_json({"releases": found, "damaged": [error.where for error in errors]})
     else:
-        show_releases.print_releases(found)
+        show_releases.print_releases(found, wanted, [summary["model"] for summary in known])
     _finish(errors)
 
 
 @app.command("show", rich_help_panel=panels.LOOK)
-def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show one release: its aliases, gates, tables, files, signatures and provenance."""
+def show_release(
+    ref: Ref,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every row of its tables too, its files, and what made them.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one release: aliases, signatures, what its report says, gates, accuracy, sizes, speed and fidelity.
+
+    The JSON document always holds everything.
+    """
     opened = open_to_read(store)
     manifest = opened.find(ref)
     standing = show.Standing(
@@ -60,18 +70,29 @@ def show_release(ref: Ref, store: StoreOption = None, as_json: JsonOption = Fals
     if as_json:
         print_json(show.release_document(manifest) | standing.document())
     else:
-        show.print_release(manifest, opened, standing=standing)
+        show.print_release(manifest, opened, standing=standing, everything=everything)
 
 
 @app.command(rich_help_panel=panels.COMPARE)
-def diff(before: Ref, after: Ref, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Compare two releases: what they were made from, what is in them, and every metric."""
+def diff(
+    before: Ref,
+    after: Ref,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every difference: files, run times, scales and noise, too.")
+    ] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two releases: what they were made from, and what that did, the worst first.
+
+    The JSON document always holds everything.
+    """
     opened = open_to_read(store)
     found = compare(opened.find(before), opened.find(after))
     if as_json:
         print_json(found.document())
     else:
-        show_comparison.print_comparison(found)
+        show_comparison.print_comparison(found, everything=everything)
 
 
 @app.command("history", rich_help_panel=panels.LOOK)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ from artifacts.inert import visible
 
 Part = str | tuple[str, str]
 """Of a line: text, or text and its style."""
-_WIDTH = 150  # where there is no terminal to ask
+_WIDTH = 150  # where there is no terminal to ask, and COLUMNS says nothing
 _ROOMY = 130
 _PARAGRAPH = 98  # characters of a line of sentences
 _WHAT = TextColumn("{task.description}", markup=False)
@@ -73,8 +73,9 @@ def line(*parts: Part) -> Text:
 
 
 def stdout() -> Terminal:
-    """The console for results."""
-    return Terminal(width=None if sys.stdout.isatty() else _WIDTH)
+    """The console for results: as wide as the terminal, also through a pipe to a pager, or as COLUMNS says."""
+    told = "COLUMNS" in os.environ or any(map(os.isatty, range(3)))
+    return Terminal(width=None if told else _WIDTH)
 
 
 def stderr() -> Terminal:
@@ -94,7 +95,8 @@ def print_errors(errors: Iterable[ClipsmithError]) -> None:
 
 
 def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -> Lines:
-    """A table without lines; a column whose name starts with `>` is right-aligned, those in `whole` are cut last."""
+    """A table without lines; a column whose name starts with `>` is right-aligned, those in `whole` are cut last. Other
+    cells that have too little room go on in the next line."""
     table = Lines(
         title=None if title is None else visible(title),
         title_justify="left",
@@ -104,7 +106,12 @@ def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -
     )
     for column in columns:
         name = visible(column.removeprefix(">"))
-        table.add_column(name, justify="right" if column.startswith(">") else "left", no_wrap=name in whole)
+        table.add_column(
+            name,
+            justify="right" if column.startswith(">") else "left",
+            no_wrap=name in whole,
+            overflow="ellipsis" if name in whole else "fold",
+        )
     return table
 
 
@@ -127,15 +134,16 @@ def print_list(console: Console, heads: Sequence[str], rows: Sequence[Sequence[s
     console.print(text, soft_wrap=True, end="")
 
 
-def wrapped(text: str, indent: int) -> list[str]:
-    """Lines that fit a terminal of 100 columns behind an indent; words that are longer stay whole, as paths do."""
-    width = _PARAGRAPH - indent
+def wrapped(text: str, indent: int, columns: int = _PARAGRAPH) -> list[str]:
+    """Lines that fit `columns` behind an indent, and a terminal of 100 columns; words that are longer stay whole, as
+    paths do."""
+    width = max(min(_PARAGRAPH, columns) - indent, 1)
     return textwrap.wrap(visible(text), width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def paragraph(console: Terminal, text: str, indent: int = 4) -> None:
     """Sentences over several lines."""
-    for each in wrapped(text, indent):
+    for each in wrapped(text, indent, console.width):
         console.say(" " * indent + each)
 
 

@@ -10,32 +10,76 @@ from typing import Any
 from rich.table import Table
 
 from artifacts import number_words as words
-from artifacts.release.comparison import Change, Comparison, MetricChange
+from artifacts.release.comparison import INPUTS, Change, Comparison, MetricChange
 from artifacts.release.measurements import Measurement
-from deployments.printing.console import is_wide, plain_table, stdout
+from artifacts.release.regression import is_aim, times_worse
+from deployments.printing.console import Terminal, is_wide, paragraph, plain_table, stdout
 
 _SCALE = re.compile(r"(?:input|weight)_scale")
 _DIGEST = re.compile(r"[0-9a-f]{40,64}")
 
 
-def print_comparison(found: Comparison) -> None:
-    """A table per subject, then one per table of metrics; what is equal is not there."""
+def print_comparison(found: Comparison, *, everything: bool = False) -> None:
+    """First what the two were made from, then what that did: gates, precisions, and numbers, the worst first.
+
+    Numbers that nobody aims at, or that differ by less than is worth a word, are left out, as are files, unless
+    `everything` is asked for: then there is a table per subject and one per table of metrics.
+    """
     console = stdout()
     console.say((found.before, "bold"), " and ", (found.after, "bold"))
     if not found.sections and not found.metrics:
         console.print("nothing differs")
+        return
     names = _names(found)
-    for name, changes in found.sections.items():
+    if everything:
+        _print_everything(console, found, names)
+        return
+    inputs: dict[str, Sequence[Change]] = {name: changes for name, changes in found.sections.items() if name in INPUTS}
+    telling = _telling(found.metrics)
+    done: dict[str, Sequence[Change]] = {
+        "gates": found.sections.get("gates", ()),
+        "graph": [change for change in found.sections.get("graph", ()) if change.name.endswith(" actual")],
+    }
+    if not inputs:
+        console.print("what they were made from does not differ")
+    for name, changes in (inputs | done).items():
+        _print_table(console, _changes(name, changes, names))
+    _print_table(console, _metrics("numbers, the worst change first", telling, names, ends=True, whole=("change",)))
+    shown = sum(map(len, (*inputs.values(), *done.values(), telling)))
+    left = sum(map(len, found.sections.values())) + len(found.metrics) - shown
+    if left:
         console.print()
-        console.print(_changes(name, changes, names))
+        paragraph(console, f"left out: {words.counted(left, 'difference')} of files, notes and noise (--all)", indent=0)
+
+
+def _telling(changes: Sequence[MetricChange]) -> list[MetricChange]:
+    """The numbers that matter and changed by enough, the worst change first; then those that one side alone has."""
+    judged: list[tuple[float, MetricChange]] = []
+    alone: list[MetricChange] = []
+    for change in changes:
+        if change.before is None or change.after is None:
+            alone += [change] * is_aim(change.about)
+        elif (worse := times_worse(change.before, change.after)) is not None and abs(worse) >= 1:
+            judged.append((worse, change))
+    return [*(change for _, change in sorted(judged, key=lambda pair: -pair[0])), *alone]
+
+
+def _print_everything(console: Terminal, found: Comparison, names: tuple[str, str]) -> None:
+    for name, changes in found.sections.items():
+        _print_table(console, _changes(name, changes, names))
     for name in dict.fromkeys(change.about.table for change in found.metrics):
         rows = [change for change in found.metrics if change.about.table == name]
         scales = [row for row in rows if _SCALE.search(row.about.metric)]
         others = [row for row in rows if row not in scales]
-        for table in (_scales(scales), _metrics(name, others, names, ends=is_wide(console))):
-            if table.row_count:
-                console.print()
-                console.print(table)
+        _print_table(console, _scales(scales))
+        _print_table(console, _metrics(name, others, names, ends=is_wide(console)))
+
+
+def _print_table(console: Terminal, table: Table) -> None:
+    """Nothing where it is empty."""
+    if table.row_count:
+        console.print()
+        console.print(table)
 
 
 def _names(found: Comparison) -> tuple[str, str]:
@@ -46,8 +90,6 @@ def _names(found: Comparison) -> tuple[str, str]:
 
 def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Table:
     table = plain_table(name, "what", *names)
-    for column in table.columns:
-        column.overflow = "fold"
     for change in changes:
         table.add_row(change.name, _value(change.before), _value(change.after))
     return table
@@ -64,11 +106,13 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool) -> Table:
-    """`ends` adds the 95 % intervals."""
+def _metrics(
+    name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool, whole: tuple[str, ...] | None = None
+) -> Table:
+    """`ends` adds the 95 % intervals; `whole` as for `plain_table`: all but the metric unless given."""
     before, after = names
     table = plain_table(
-        name, "of", "metric", f">{before}", f">{after}", ">change", whole=("of", before, after, "change")
+        name, "of", "metric", f">{before}", f">{after}", ">change", whole=whole or ("of", before, after, "change")
     )
     for row in rows:
         about = row.about

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from artifacts import number_words as words
+from artifacts.nearest import meant, nearest
 from artifacts.release.figures import Point
 from artifacts.release.measurements import Measurement
 from artifacts.report.gate_words import ORDER
-from deployments.printing.console import Terminal, is_wide, print_list, stdout
+from deployments.printing.console import Terminal, is_wide, paragraph, print_list, stdout
 
 _HEADS = {
     "onnx fp16": "ONNX\nFP16, MB",
@@ -31,12 +32,22 @@ _HEADS = {
 }
 
 
-def print_releases(summaries: Sequence[Mapping[str, Any]]) -> None:
-    """The list, in the order given, one line each; a narrow terminal has days, counts and no recipes."""
+def print_releases(
+    summaries: Sequence[Mapping[str, Any]], model: str | None = None, models: Iterable[str] = ()
+) -> None:
+    """The list, in the order given, one line each; a narrow terminal has days, counts and no recipes.
+
+    Where there is none of `model`, the `models` that there are releases of are named.
+    """
     console = stdout()
     wide = is_wide(console)
     if not summaries:
-        console.print("no releases yet: run `clipsmith optimize demo`")
+        names = list(dict.fromkeys(models))
+        if model is None or not names:
+            paragraph(console, "no releases yet: run `clipsmith optimize demo`", indent=0)
+        else:
+            there = f"{meant(nearest(model, names))}There are releases of: {', '.join(names)}"
+            paragraph(console, f"no release of {model}. {there[:1].upper()}{there[1:]}", indent=0)
         return
     heads = ("release", "created", "status", "gates", ">size", ">FP8/\nFP16", ">speed-\nup", "aliases")
     rows = [

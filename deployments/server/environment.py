@@ -107,13 +107,26 @@ def quiet_libraries() -> None:
     setup_logging()
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):  # what the API records for the UI stays whole
-            handler.addFilter(_no_error_twice)
+            handler.addFilter(_worth_a_line)
+            handler.setFormatter(_Plain(datefmt="%H:%M:%S"))
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
 
 
-def _no_error_twice(record: logging.LogRecord) -> bool:
-    """An error that ends a run is told once, by the command line, which keeps the traceback of one that is none of
-    ours in a file."""
-    return not record.exc_info and not record.getMessage().startswith(("Finished in state Failed", "Crash detected"))
+class _Plain(logging.Formatter):
+    """The time and the message; in front of it the level where that is no mere information."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line."""
+        level = f"{record.levelname}: " if record.levelno > logging.INFO else ""
+        return f"{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}"
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """What Prefect says of the beginning and the end of runs is left out: a step has a line of its own, and an error
+    that ends a run is told once, by the command line, which keeps the traceback of one that is none of ours in a
+    file."""
+    return not record.exc_info and not record.getMessage().startswith(
+        ("Finished in state", "Crash detected", "Beginning flow run")
+    )

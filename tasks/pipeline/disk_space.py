@@ -33,6 +33,20 @@ def estimate_bytes(parameters: int, precisions: Sequence[Precision], targets: Se
     return math.ceil(checkpoint + graphs + kernels + _EVIDENCE_BYTES)
 
 
+def needed_bytes(snapshot: Snapshot, precisions: Sequence[Precision], targets: Sequence[str]) -> int:
+    """The room that a run is asked to have: `MARGIN` times what it is estimated to keep.
+
+    Raises:
+        BadWeights: the checkpoint's files cannot be read.
+    """
+    return MARGIN * estimate_bytes(_parameters(snapshot), precisions, targets)
+
+
+def _parameters(snapshot: Snapshot) -> int:
+    weights = WeightReader(snapshot.weight_files())
+    return sum(math.prod(weights.shape(name)) for name in weights)
+
+
 def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precision], targets: Sequence[str]) -> None:
     """Make sure that the disk of `store` has `MARGIN` times the room that the run is estimated to need.
 
@@ -40,15 +54,13 @@ def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precisio
         NotEnoughSpace.
         BadWeights: the checkpoint's files cannot be read.
     """
-    weights = WeightReader(snapshot.weight_files())
-    parameters = sum(math.prod(weights.shape(name)) for name in weights)
-    needed = MARGIN * estimate_bytes(parameters, precisions, targets)
+    needed = needed_bytes(snapshot, precisions, targets)
     free = shutil.disk_usage(store).free
     if free < needed:
         raise NotEnoughSpace(
             f"{megabytes(free, 0)} are free, the run may need {megabytes(needed, 0)}",
             where=store,
-            expected=f"{MARGIN} times the estimate for {parameters:,} parameters, {len(precisions)} precisions "
-            f"and {len(targets)} targets",
+            expected=f"{MARGIN} times the estimate for {_parameters(snapshot):,} parameters, "
+            f"{len(precisions)} precisions and {len(targets)} targets",
             fix="free space, give a --store on another disk, or ask for fewer --targets",
         )

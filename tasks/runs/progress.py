@@ -28,7 +28,8 @@ def progress(key: str, total: int, unit: str, what: str, done: int = 0) -> Itera
     """A function to call with how many more of `total` are done; `done` are from before.
 
     `key` names the artifact (lower case, digits and dashes); `what` is what people read. The UI hears of it at most
-    once a second, and of the end. Where standard error is no terminal, the log has a line every 30 seconds.
+    once a second, and of the end. Where standard error is no terminal, the log has a line every 30 seconds. What ends
+    before `total` was reached needed no more: it ends as the whole.
     """
     from tqdm import tqdm
 
@@ -47,6 +48,10 @@ def progress(key: str, total: int, unit: str, what: str, done: int = 0) -> Itera
         if total:
             shown.begin()
         yield advance
+        if pace.done < total:
+            bar.total = pace.total = pace.done
+            bar.refresh()
+            shown.update()
 
 
 def _in_a_run() -> bool:
@@ -66,7 +71,7 @@ class _Pace:
     @property
     def percent(self) -> float:
         """Of the total that is done."""
-        return min(100.0, 100.0 * self.done / max(self.total, 1))
+        return min(100.0, 100.0 * self.done / self.total) if self.total else 100.0
 
     def words(self) -> str:
         """As `96 of 512 samples, 12.3/s, about 2 min left`; without a speed where nothing was done yet."""

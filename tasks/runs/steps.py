@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,14 @@ from typing import Any, Literal, TypeVar
 
 from prefect import task
 from prefect.cache_policies import CachePolicy
+from prefect.filesystems import LocalFileSystem
 from prefect.locking.protocol import LockManager
+from prefect.results import ResultStore
+from prefect.serializers import JSONSerializer
+from prefect.settings import get_current_settings
 from pydantic import BaseModel, model_validator
 
+from artifacts.errors import ClipsmithError
 from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
@@ -188,6 +194,25 @@ def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Call
         return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")(function)
 
     return decorate
+
+
+def kept(step: Any, arguments: Sequence[Any]) -> StepOutput | None:
+    """What a cached step returned for these arguments before, in the active store; None where it is not in the cache.
+
+    Everybody who asks whether a step is cached asks here. No server is needed: where one keeps results in a bucket that
+    hosts share, nothing is found.
+    """
+    bound = inspect.signature(step.fn).bind(*arguments)
+    bound.apply_defaults()
+    key = step.cache_policy.compute_key(None, dict(bound.arguments), {})
+    folder = get_current_settings().results.local_storage_path
+    storage = LocalFileSystem(basepath=str(folder))
+    results = ResultStore(result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False)
+    try:
+        found = results.read(key).result if results.exists(key) else None
+    except (ClipsmithError, OSError, ValueError):  # damaged, or what it refers to is: Prefect computes it again, too
+        return None
+    return found if isinstance(found, StepOutput) else None
 
 
 def _result_path(function: Callable[..., Any]) -> str:

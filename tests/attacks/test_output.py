@@ -55,6 +55,7 @@ from deployments.printing import (
     show_copies,
     show_data,
     show_doctor,
+    show_forecast,
     show_lists,
     show_models,
     show_releases,
@@ -63,6 +64,8 @@ from deployments.printing import (
     show_variants,
 )
 from deployments.server import show_fleet
+from flows.dry_run import Forecast
+from flows.planned_steps import LastTimes, PlannedStep
 from tasks.engines.available import Standing
 from tasks.inspection.holdings import Holdings
 from tasks.inspection.sheet import _Group, render_sheet
@@ -215,6 +218,9 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
     show_variants.print_complaints: lambda: show_variants.print_complaints(
         {Path(HOSTILE): [poisoned(Complaint, valid=valid) for valid in ((), (HOSTILE,))]}
     ),
+    show_forecast.print_forecast: lambda: show_forecast.print_forecast(
+        Forecast([PlannedStep(HOSTILE)], frozenset(), LastTimes(HOSTILE, {}), None, 3)
+    ),
     show_releases.print_releases: lambda: show_releases.print_releases([_summary()]),
     show_releases.print_history: lambda: show_releases.print_history(
         HOSTILE, [poisoned(Point)], Path(HOSTILE), Path(HOSTILE)
@@ -244,7 +250,7 @@ def test_every_function_that_prints_is_tried() -> None:
         show_lists,
         show_doctor,
     ]
-    rooms += [show_releases, show_search, show_upkeep, show_fleet, show_variants]
+    rooms += [show_forecast, show_releases, show_search, show_upkeep, show_fleet, show_variants]
     known = {getattr(room, name) for room in rooms for name in vars(room) if name.startswith("print_")}
     assert known - set(PRINTED) == {show_fleet.print_stopped}  # it has nothing to say about anything
 

@@ -13,6 +13,7 @@ from artifacts.store.store import Store
 from deployments import cli
 from tests.artifacts.conftest import accuracy_rows, build_manifest, coverage_rows
 from tests.artifacts.support import add, files_of, sealed
+from tests.error_documents import without_error
 
 Call = Callable[..., tuple[int, str, str]]
 MODEL = "openai--clip-vit-large-patch14"
@@ -20,7 +21,10 @@ MODEL = "openai--clip-vit-large-patch14"
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`call("show", ref)`: exit code, stdout and stderr of the command, run in this process."""
+    """`call("show", ref)`: exit code, stdout and stderr of the command, run in this process.
+
+    With --json the document of an error is held to stderr here, and taken off stdout.
+    """
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["clipsmith", *map(str, arguments)])
@@ -28,8 +32,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit) as stopped:
             cli.main()
             raise SystemExit(0)
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
+        code, (out, err) = int(stopped.value.code or 0), capsys.readouterr()
+        return code, without_error(out, err) if code and "--json" in arguments else out, err
 
     return run
 

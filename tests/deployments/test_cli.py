@@ -67,8 +67,8 @@ def test_show_prints_the_numbers_that_matter(call: Any, demo_store: Path, demo_d
     code, out, _ = call("show", "demo", "--store", demo_store)
     assert code == 0
     for row in demo_document["tables"]["accuracy"]:
-        if row["metric"] == "cosine_mean":
-            assert f"{row['value']:.4f}" in out
+        if row["metric"] == "cosine_mean" and (row["precision"], row["reference"]) == ("fp8", "fp32"):
+            assert f"{row['value']:.6f}" in out
         if row["metric"] == "top1":
             assert f"{row['value'] * 100:.2f} %" in out
     for row in demo_document["tables"]["sizes"]:
@@ -209,6 +209,30 @@ def test_the_calibration_method_is_for_both_encoders_or_each(
     assert (calibration.image.method, calibration.text.method) == (image, text)
     assert calibration.image.percentile == calibration.text.percentile == 99.5
     assert calibration.sufficiency is True
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_dry_run_starts_nothing_and_changes_nothing(
+    there: bool, call: Any, demo_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EmbeddedApi, "start", lambda: pytest.fail("a server is started"))
+    store = demo_store if there else tmp_path / "none"
+    before = sorted(store.rglob("*"))
+    code, out, err = call("optimize", "demo", "--targets", "onnxruntime", "--dry-run", "--store", store)
+    assert code == 0 and err.startswith("optimize demo: ")
+    assert out.splitlines()[-1] == "nothing was started" and "30 steps" in out and "MB are free" in out
+    code, out, _ = call("optimize", "demo", "--targets", "onnxruntime", "--dry-run", "--store", store, "--json")
+    document = json.loads(out)
+    assert (code, len(document["steps"])) == (0, 30)
+    assert all(step["cached"] is there for step in document["steps"])
+    assert (document["times_of"], document["seconds"]) == (("demo@1", 0) if there else (None, None))
+    assert 0 < document["needed_bytes"] < document["free_bytes"]
+    assert sorted(store.rglob("*")) == before
+
+
+def test_a_dry_run_refuses_what_a_run_would(call: Any, tmp_path: Path) -> None:
+    code, out, err = call("optimize", "demo", "--targets", "nope", "--dry-run", "--store", tmp_path / "none")
+    assert (code, out) == (2, "") and "UnknownTarget" in err
 
 
 @pytest.mark.parametrize("option", ["picture=jpg", "jpg", "label="])

@@ -1,9 +1,10 @@
-"""Whatever happens in a command, people see one line and no traceback, and programs one document or nothing."""
+"""Whatever happens in a command, people see one line and no traceback, and programs one document."""
 
 from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from artifacts.errors import GateFailed, ReleaseNotFound
 from artifacts.exit_codes import ExitCode
-from deployments import last_resort
+from deployments import cli, last_resort
+from tests.error_documents import without_error
 from tests.processes import own_environment
 
 Ended = Callable[..., tuple[Any, str, str]]
@@ -43,13 +46,56 @@ def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
+def test_an_error_is_a_document_for_programs(ended: Ended) -> None:
+    error = ReleaseNotFound("no release", where="/here", fix="make one")
+    code, out, err = ended(error, "--json")
+    said = {"class": "ReleaseNotFound", "what": "no release", "where": "/here", "expected": None, "fix": "make one"}
+    assert (code, json.loads(out)) == (ExitCode.WRONG_INPUT, {"schema": 1, "error": said})
+    assert err.startswith("ReleaseNotFound: no release\n")
+    assert ended(error)[1] == "" == ended(error, "--", "--json")[1]
+
+
+def test_a_command_that_printed_its_document_prints_no_other(monkeypatch: Any, capsys: Any) -> None:
+    def rejected() -> None:
+        sys.stdout.write('{"ref": "demo@1"}\n')
+        raise GateFailed("demo@1 is published as rejected")
+
+    monkeypatch.setattr(sys, "argv", ["clipsmith", "optimize", "--json"])
+    with pytest.raises(SystemExit):
+        last_resort.run(rejected)
+    assert json.loads(capsys.readouterr().out) == {"ref": "demo@1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "help_of"),
+    [
+        (["show", "--nope"], "No such option: --nope", "clipsmith show"),
+        (["gc", "--keep", "x"], "Invalid value for '--keep'", "clipsmith gc"),
+        (["variants", "chek"], "No such command 'chek'", "clipsmith variants"),
+        (["no\x1bpe"], "No such command 'no\\x1bpe'", "clipsmith"),
+    ],
+)
+def test_what_was_typed_wrong_is_a_document_too(
+    arguments: list[str], what: str, help_of: str, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["clipsmith", *arguments, "--json"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert (stopped.value.code, error["class"]) == (ExitCode.WRONG_INPUT, "UsageError")
+    assert error["what"].startswith(what) and error["fix"] == f"see `{help_of} --help`"
+    assert without_error(out, err) == ""
+
+
 @pytest.mark.parametrize("option", ["demo", "--json"])
 def test_an_error_that_is_none_of_ours_is_a_line_and_a_log_that_only_its_user_reads(
     option: str, ended: Ended, logs: Path
 ) -> None:
     code, out, err = ended(ZeroDivisionError("division\nby [zero]"), option)
     (log,) = logs.iterdir()
-    assert (code, out) == (ExitCode.FAILED, "")
+    assert (code, bool(out)) == (ExitCode.FAILED, option == "--json")
+    assert not out or without_error(out, err) == ""
     assert err == f"unexpected error: ZeroDivisionError: division by [zero]; the traceback is in {log}\n"
     text = log.read_text()
     assert "Traceback (most recent call last)" in text and "test_last_resort.py" in text
@@ -93,7 +139,7 @@ def test_the_log_goes_to_temporary_files_where_there_is_no_home(
 
 def test_what_follows_from_the_input_is_told_in_our_words(ended: Ended, logs: Path) -> None:
     code, out, err = ended(OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "x" * 4000), "--json")
-    assert (code, out) == (ExitCode.WRONG_INPUT, "")
+    assert (code, without_error(out, err)) == (ExitCode.WRONG_INPUT, "")
     assert err.startswith("ConfigError: a path is too long: 4000 characters\n") and len(err) < 500
     code, _, err = ended(ValueError("embedded null byte"))
     assert code == ExitCode.WRONG_INPUT and err.startswith("ConfigError: a path holds a NUL character")

@@ -22,6 +22,7 @@ from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.verification import Problem, Verification
+from deployments.last_resort import ERROR_SCHEMA
 from deployments.printing.show_doctor import Check
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
@@ -169,6 +170,59 @@ def _part(name: str, about: str, cls: type, words: Words, **more: Any) -> Part:
     return _PARTS[cls]
 
 
+ERROR = Part(
+    "error",
+    "What a command refuses, or what failed. Standard error says the same.",
+    (
+        Key("class", "string", "the error's in `artifacts/errors.py`, `UsageError`, or one that nobody expected"),
+        Key("what", "string", "what is wrong"),
+        Key("where", "string", "where that is", nullable=True),
+        Key("expected", "string", "what was expected", nullable=True),
+        Key("fix", "string", "what to do", nullable=True),
+    ),
+)
+ERROR_DOCUMENT = Document(
+    Part(
+        "document of an error",
+        "",
+        (
+            Key("schema", "integer", f"{ERROR_SCHEMA}; another number is another form of this document"),
+            Key("error", ERROR, "what went wrong"),
+        ),
+    ),
+    "Of every command that ends with another [exit code](exit-codes.md) than 0 and prints no document of its own: it "
+    "alone has the key `error`. `UsageError` is what was typed wrong. Ctrl-C, and an output that takes nothing, leave "
+    "no document.",
+)
+FORECAST = Document(
+    Part(
+        "forecast",
+        "",
+        (
+            Key(
+                "steps",
+                Many(
+                    "list",
+                    Part(
+                        "planned step",
+                        "A step that a run would take.",
+                        (
+                            Key("step", "string", "its name, and what tells it from others of the name"),
+                            Key("cached", "boolean", "whether it is in the cache"),
+                            Key("seconds", "number", "how long it took in the last run", "s", nullable=True),
+                        ),
+                    ),
+                ),
+                "in their order",
+            ),
+            Key("seconds", "number", "how long what is not in the cache took in it, together", "s", nullable=True),
+            Key("times_of", "string", "that run's release; null where there is none", nullable=True),
+            Key("needed_bytes", "integer", "room that is asked for; null where weights are not here", nullable=True),
+            Key("free_bytes", "integer", "room that there is on the store's disk"),
+        ),
+    ),
+    "Nothing is started or changed.",
+)
 _REF = Key("ref", "string", "the release, as `model@version`")
 _NEW = Key("new", "boolean", "false where the same release was there already")
 

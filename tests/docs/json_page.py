@@ -11,6 +11,8 @@ from artifacts.schema import SCHEMAS, Column
 from artifacts.schema import Table as Schema
 from tests.docs.documents import (
     DOCUMENTS,
+    ERROR_DOCUMENT,
+    FORECAST,
     MANIFEST,
     Choice,
     Document,
@@ -28,8 +30,8 @@ _HEAD = """# JSON documents and tables
 <!-- not run by the tests: python -m tests.docs (writes this page, which a test compares) -->
 
 This page is made from the code (`python -m tests.docs.json_page`), and the tests hold printed documents to it. With
-`--json` a command prints one document on standard output and nothing else; errors go to standard error. Where nothing
-is said below, a command that ends with another [exit code](exit-codes.md) than 0 prints no document.
+`--json` a command prints one document on standard output and nothing else. Where nothing is said below, a command that
+ends with another [exit code](exit-codes.md) than 0 prints [that of an error](#an-error); standard error says the same.
 
 What programs may rely on: every key below is always there unless it says *may be left out*, and has its type, unit and
 meaning; it is null only where that is said. Keys may be added, so pass over those that you do not know; the order of
@@ -54,7 +56,8 @@ def page() -> str:
     """The page as Markdown."""
     parts = [_HEAD, "## What commands print\n\n"]
     for command, document in DOCUMENTS.items():
-        parts.append(_document(command, document))
+        parts.append(_document(f"`{command}`", document))
+    parts += [_document("`optimize --dry-run`", FORECAST), _document("An error", ERROR_DOCUMENT)]
     parts += ["## Parts of documents\n\n", *(_part(part) for part in sorted(shared(), key=lambda part: part.name))]
     parts += ["## The manifest\n\n", f"{MANIFEST.about} Canonical JSON: sorted keys, no spaces.\n\n", _keys(MANIFEST)]
     parts.append("## Tables\n\n")
@@ -69,9 +72,8 @@ def page() -> str:
 def shared() -> list[Part]:
     """Every part that a key of a document or of the manifest has as its type, once."""
     found: dict[str, Part] = {}
-    waiting: list[Type] = [
-        key.type for part in (*(each.part for each in DOCUMENTS.values()), MANIFEST) for key in part.keys
-    ]
+    parts = (*(each.part for each in (*DOCUMENTS.values(), FORECAST, ERROR_DOCUMENT)), MANIFEST)
+    waiting: list[Type] = [key.type for part in parts for key in part.keys]
     while waiting:
         known = waiting.pop()
         if isinstance(known, Many):
@@ -84,9 +86,9 @@ def shared() -> list[Part]:
     return list(found.values())
 
 
-def _document(command: str, document: Document) -> str:
+def _document(title: str, document: Document) -> str:
     also = f"{document.also}\n\n" if document.also else ""
-    return f"### `{command}`\n\n{also}{_keys(document.part)}"
+    return f"### {title}\n\n{also}{_keys(document.part)}"
 
 
 def _part(part: Part) -> str:

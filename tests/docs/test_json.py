@@ -19,9 +19,10 @@ from tasks.bench.report import BenchReport, BenchRow, EncoderEvidence, Machine
 from tasks.bench.stability import AGAIN, Stability
 from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.support import key_pair, rewrite
+from tests.conftest import run_clipsmith
 from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
-from tests.docs.documents import DOCUMENTS, MANIFEST, Part
+from tests.docs.documents import DOCUMENTS, ERROR_DOCUMENT, FORECAST, MANIFEST, Part
 from tests.docs.json_page import PAGE, check, page, shared
 from tests.tasks.inspection.support import messy_folder
 
@@ -98,6 +99,10 @@ def test_what_commands_print_is_described(
         return json.loads(out)
 
     seen: Seen = set()
+    assert list(check(FORECAST.part, printed("optimize", "demo", "--dry-run"), seen)) == []
+    for refused in (("show", "nope", "--store", two, "--json"), ("show", "--nope", "--json")):
+        clipsmith = run_clipsmith(*refused)
+        assert list(check(ERROR_DOCUMENT.part, clipsmith.document, seen)) == []
     documents = [("optimize", demo_document), ("bench", bench_document()), ("search", search_document())]
     documents += sequence(printed, tmp_path)
     outcome = Outcome(
@@ -110,7 +115,8 @@ def test_what_commands_print_is_described(
     manifest["provenance"]["evaluation"]["notes"] = ["nothing is odd about the demo's data"]
     assert list(check(MANIFEST, manifest, seen)) == []
     described = {(part.name, key.name) for part in (*shared(), MANIFEST) for key in part.keys}
-    described |= {(each.part.name, key.name) for each in DOCUMENTS.values() for key in each.part.keys}
+    tops = (*DOCUMENTS.values(), FORECAST, ERROR_DOCUMENT)
+    described |= {(each.part.name, key.name) for each in tops for key in each.part.keys}
     assert sorted(described - seen) == [], "described, and never printed"
     assert {command for command, _ in documents} == DOCUMENTS.keys()
 

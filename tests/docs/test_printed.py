@@ -53,6 +53,8 @@ WORDS_OF: dict[str, dict[str, str | list[str]]] = {
     },
 }
 CHECKS = {
+    "docs/python.md": "assert images.shape == (2, 64) and made.accepted and (made.manifest.model, each.ref) == "
+    "('demo', 'demo@1')",
     "docs/serving.md": "assert (images.shape, texts.shape) == ((2, 64), (1, 64))",
     "docs/releases.md": "assert any('quantizer' in name for name, _ in model.named_modules())",
     "docs/extending.md": "from tasks.families import FAMILIES; "

@@ -33,7 +33,7 @@ CHAINS = amount(1, 3)
 # Per chain, one after the other on the same store: kills in the first seconds, kills in the middle of the work, and
 # kills in the seconds after the last step, which is when the release is put together and published.
 KILLS = ["early"] * amount(1, 4) + ["working"] * amount(3, 4) + ["publishing"] * amount(2, 3)
-STEP = re.compile(r" - (.+?) +[\d.]+ s +\d+ MiB(  \(cached\))?$")
+STEP = re.compile(r" step +\d+ of \d+: (.+?) +[\d.]+ s +\d+ MiB(?:  [\d,]+/s)?(?:, about .+ left)?(  \(cached\))?$")
 LAST_STEP = "latency text onnxruntime"
 
 # What two undisturbed runs do not agree on either, and why. Everything else is the same to the byte.

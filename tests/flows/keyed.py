@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -23,6 +23,7 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import Store, activate, active_store
 from flows.inputs import recipe_of
 from flows.parameters import OptimizeParameters
+from flows.planned_steps import LastTimes, PlannedStep
 from flows.step_runner import Ended, Job, StepRunner
 from flows.wiring import Drafted, Wiring
 from tasks.runs.steps import StepOutput
@@ -34,17 +35,22 @@ Make = Callable[[Any, dict[str, Any], str], StepOutput]
 
 class KeyedRunner(StepRunner):
     """`kept` is the cache: what steps returned, as JSON, by their key. `calls` are the steps whose work was done, for
-    example `embed image fp8 onnxruntime`."""
+    example `embed image fp8 onnxruntime`, and `done` are they as the plan names them."""
 
     def __init__(self, kept: dict[str, str], make: Make) -> None:
         super().__init__()
         self.kept, self.make = kept, make
         self.calls: list[str] = []
+        self.done: set[PlannedStep] = set()
         self.outputs: dict[str, StepOutput] = {}
         self.warnings: list[str] = []
+        self.planned: list[PlannedStep] = []
+
+    def expect(self, steps: Sequence[PlannedStep], times: LastTimes | None) -> None:
+        self.planned = list(steps)
+        super().expect(steps, times)
 
     def call(self, name: str, step: Any, job: Job) -> Ended:
-        del name
         bound = inspect.signature(step.fn).bind(*job.arguments)
         bound.apply_defaults()
         inputs = dict(bound.arguments)
@@ -55,6 +61,7 @@ class KeyedRunner(StepRunner):
             cached = True
         except (KeyError, ValidationError, ObjectDamaged, ObjectMissing):  # as Prefect does with what it cannot read
             self.calls.append(words)
+            self.done.add(PlannedStep(name, tuple(job.label.values())))
             try:
                 output, cached = self.make(step, inputs, key), False
             except Exception as error:  # noqa: BLE001  (raised again where the result is asked for, as by Prefect)
@@ -124,10 +131,21 @@ def own_object(like: ArtifactRef, text: str) -> ArtifactRef:
 
 
 def run_wiring(runner: StepRunner, model: Path, store: Store, **changes: Any) -> Drafted:
-    """Run the wiring of `optimize` with `small_parameters`; nothing is published."""
+    """Run the wiring of `optimize` with `small_parameters`, and hold it to its plan; nothing is published."""
     parameters = OptimizeParameters.model_validate(small_parameters(model, store.root, **changes))
     with activate(store):
-        return Wiring(parameters, recipe_of(parameters), runner).run()
+        drafted = Wiring(parameters, recipe_of(parameters), runner).run()
+    if isinstance(runner, KeyedRunner):
+        assert runner.planned == taken(runner)
+    return drafted
+
+
+def taken(runner: StepRunner) -> list[PlannedStep]:
+    """The steps that a run has taken, in order."""
+    return [
+        PlannedStep(str(row["step"]), tuple(str(row[name]) for name in LABELS if row[name] is not None))
+        for row in runner.stages
+    ]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def test_a_step_that_fails_lets_the_next_one_try(store: Store) -> None:
     assert not list((store.root / "locks").iterdir())
 
 
-STEP = re.compile(r" - (.+?) +[\d.]+ s +\d+ MiB(?:  [\d,.]+/s, \d+ % waiting)?(  \(cached\))?$")
+STEP = re.compile(r" step +\d+ of \d+: (.+?) +[\d.]+ s +\d+ MiB(?:  [\d,]+/s)?(?:, about .+ left)?(  \(cached\))?$")
 
 
 def computed(log: str) -> list[str]:

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import ConfigError
 from artifacts.store.store import Store, activate
-from flows import wiring
 from flows.inputs import recipe_of
 from flows.parameters import OptimizeParameters
 from flows.wiring import Wiring
@@ -184,7 +183,8 @@ def test_pytorch_as_the_executor_is_judged_and_told(base: Base) -> None:
 
 def test_on_a_gpu_a_judge_computes_beside_the_embeddings(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """The processor is idle while the GPU embeds: the first embedding here ends only once a judge has begun."""
-    monkeypatch.setattr(wiring, "torch_gpu", lambda: "a GPU")
+    for place in ("flows.wiring", "flows.planned_steps"):
+        monkeypatch.setattr(f"{place}.torch_gpu", lambda: "a GPU")
     judging = threading.Event()
 
     def make(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:

@@ -13,6 +13,7 @@ import pytest
 from artifacts.errors import ExportFailed
 from artifacts.keeping import history
 from artifacts.manifest import GateResult, Manifest
+from artifacts.report import canvas, history_plot
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
 from tests.artifacts.conftest import accuracy_rows, build_manifest, latency_rows
@@ -62,6 +63,21 @@ def test_only_the_asked_models_releases_are_read(store: Store) -> None:
     store.insert(RELEASES[1].model_copy(update={"files": files_of(ref), "model": "other"}))
     assert [manifest.ref for manifest in history.read(store, "other")[0]] == ["other@1"]
     assert history.read(store, "third") == ([], [])
+
+
+def test_titles_of_the_plot_fit_their_panels() -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    panels = history_plot._panels()
+    with canvas.paired(len(panels), 2.5, above=0.4) as (places, finish):
+        for axes, panel in zip(places, panels, strict=False):
+            axes.set_title(panel.title)
+        finish()
+        drawn = FigureCanvasAgg(places[0].figure)
+        drawn.draw()
+        for axes in places[: len(panels)]:
+            title = axes._left_title.get_window_extent(drawn.get_renderer())
+            assert title.width < 0.9 * axes.bbox.width, "fonts of browsers are a little wider"
 
 
 def test_the_main_figures_are_those_of_the_release() -> None:

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from artifacts.manifest import DataSource, GateResult, Manifest, Row
-from artifacts.release.regression import FEWEST, WINDOW, Finding, findings, sentence
+from artifacts.release.measurements import Measurement
+from artifacts.release.regression import FEWEST, WINDOW, Finding, findings, is_aim, sentence, times_worse
 from tests.artifacts.conftest import make_row
 from tests.artifacts.support import SHA, digest, provenance
 
@@ -262,6 +263,39 @@ def test_the_last_k_before_the_new_one_in_any_order() -> None:
     assert [(f.n, f.typical) for f in first] == [(10, 14_500)]
     assert findings(history[::-1], new) == first
     assert [(f.n, f.typical) for f in findings(history, new, k=7)] == [(7, 16_000)]
+
+
+@pytest.mark.parametrize(
+    ("table", "metric", "before", "after", "times"),
+    [
+        ("accuracy", "cosine_mean", 0.999, 0.997, 2.0),
+        ("accuracy", "rank_agreement", 0.9, 0.902, -2.0),
+        ("accuracy", "top1", 0.75, 0.742, 2.0),
+        ("accuracy", "recall@1_text_to_image_difference", -0.01, -0.018, 2.0),
+        ("accuracy", "nonfinite", 0.0, 3.0, 3.0),
+        ("sizes", "bytes", 100e6, 98e6, -2.0),
+        ("latency", "batch 8 median_ms", 10.0, 12.0, 2.0),
+        ("latency", "batch 1 median_ms", 0.1, 0.2, 2.0),  # a twentieth of a millisecond is never worth a word
+        ("latency", "batch 8 speedup", 1.6, 1.44, 2.0),
+        ("accuracy", "top1_mcnemar_p", 0.9, 0.1, None),
+        ("accuracy", "snr_db", 30.0, 20.0, None),
+        ("latency", "batch 8 p95_ms", 10.0, 12.0, None),
+        ("stages", "calibrate wall_s", 10.0, 99.0, None),
+    ],
+)
+def test_how_many_times_the_least_that_matters(
+    table: str, metric: str, before: float, after: float, times: float | None
+) -> None:
+    sides = [Measurement(table, "image", "trt", "fp8", None, metric, value) for value in (before, after)]
+    assert times_worse(*sides) == (None if times is None else pytest.approx(times))
+    assert is_aim(sides[0]) is (times is not None)
+
+
+@pytest.mark.parametrize(("reach", "times"), [(0.02, 0.0), (0.005, 2.5)])
+def test_what_lies_in_both_intervals_is_no_change(reach: float, times: float) -> None:
+    about = ("accuracy", "both", "trt", "fp8", None, "top1")
+    before, after = (Measurement(*about, value, value - reach, value + reach) for value in (0.75, 0.74))
+    assert times_worse(before, after) == pytest.approx(times)
 
 
 def test_sentences() -> None:

@@ -249,6 +249,15 @@ def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["cat.jpg"]
 
 
+@pytest.mark.parametrize("below", ["", "store"])
+def test_a_file_in_the_stores_place_is_told_as_one(below: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(NotAStore, match="a file is in its place"):
+        Store.open(file / below)
+    assert file.read_text() == "mine"
+
+
 def test_a_read_only_store_can_be_read_and_not_written(store: Store) -> None:
     make_release(store, "a", digest("1"), add(store))
     store.root.chmod(stat.S_IRUSR | stat.S_IXUSR)

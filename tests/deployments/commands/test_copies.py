@@ -46,6 +46,25 @@ def test_pack_and_unpack(call: Call, store: Store, releases: list[Manifest], tmp
     assert "MB in" in call("pack", f"{MODEL}@2", tmp_path / "again.tar", "--store", store.root)[1]
 
 
+@pytest.mark.parametrize(
+    ("command", "error", "advice"),
+    [
+        ("pack", "ExportFailed", "give a file in a folder"),
+        ("export", "ExportFailed", "give a folder on a disk"),
+        ("push", "ReplicaError", "give a folder: a file is in its place"),
+    ],
+)
+def test_a_file_where_a_folder_is_needed(
+    command: str, error: str, advice: str, call: Call, store: Store, releases: list[Manifest], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    code, out, err = call(command, releases[0].ref, tmp_path / "file" / "below", "--store", store.root)
+    assert (code, out) == (1, "") and err.startswith(f"{error}: ") and advice in err
+    code, out, err = call("export", releases[0].ref, tmp_path / "file", "--store", store.root)
+    assert (code, out) == (2, "") and "a file is where the export folder is to be" in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.usefixtures("releases")
 def test_an_altered_archive_is_refused(call: Call, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "release.tar"

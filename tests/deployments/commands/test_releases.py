@@ -58,6 +58,9 @@ def test_the_list_of_one_model(call: Call, store: Store, releases: list[Manifest
     assert (code, [item["ref"] for item in json.loads(out)["releases"]]) == (0, ["other@1"])
     assert len(json.loads(call("releases", "--store", store.root, "--json")[1])["releases"]) == 1 + len(releases)
     assert call("releases", "--model", "../x", "--store", store.root)[0] == 2
+    code, out, _ = call("releases", "--model", "othe", "--store", store.root)
+    there = f"no release of othe. Did you mean other? There are releases of: other, {MODEL}"
+    assert (code, " ".join(out.split())) == (0, there)
 
 
 def test_an_empty_store_has_no_releases(call: Call, store: Store) -> None:
@@ -133,7 +136,7 @@ def test_diff_names_what_differs_and_nothing_else(call: Call, store: Store) -> N
     cosines = [row for row in document["metrics"] if row["table"] == "accuracy"]
     assert {row["metric"] for row in cosines} == {"cosine_mean"}
     assert all(row["change"] == pytest.approx(-1e-5) for row in cosines)
-    code, out, _ = call("diff", f"{MODEL}@1", f"{MODEL}@2", "--store", store.root)
+    code, out, _ = call("diff", f"{MODEL}@1", f"{MODEL}@2", "--all", "--store", store.root)
     assert code == 0
     for text in ("gates", "graph", "files", "accuracy", "@1", "@2", "cosine_mean against fp32", "0.999200"):
         assert text in out

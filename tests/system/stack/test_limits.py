@@ -76,7 +76,7 @@ def benchmark(running: Up, run: FlowRun) -> Interval:
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
     with SyncPrefectClient(running.api_url) as client:
         records = client.read_logs(wanted)
-    found = [(record, match) for record in records if (match := re.match(r"latency .* ([\d.]+) s", record.message))]
+    found = [(record, match) for record in records if (match := re.search(r": latency .* ([\d.]+) s", record.message))]
     ((record, match),) = found
     assert not record.message.endswith("(cached)")
     end = record.timestamp.timestamp()

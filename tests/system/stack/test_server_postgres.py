@@ -240,7 +240,7 @@ def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
     again = trigger(running.api_url, "optimize/optimize", parameters)
     assert wait_for(running.api_url, again, 200).is_completed(), run_log(running.api_url, again)
     ended = [
-        line for line in run_log(running.api_url, again).splitlines() if re.match(r"(check|calibrate) .* MiB", line)
+        line for line in run_log(running.api_url, again).splitlines() if re.search(r": (check|calibrate) .* MiB", line)
     ]
     assert len(ended) == 2
     assert all(line.endswith("(cached)") for line in ended), ended

@@ -46,6 +46,16 @@ def test_the_ui_hears_at_most_once_a_second_and_of_the_end(heard: list[float], c
     assert heard == sorted(heard)
 
 
+def test_what_needs_less_than_was_thought_ends_as_the_whole(heard: list[float]) -> None:
+    with progress("key", 40, "recipe", "evaluate recipes") as advance:
+        advance(12)
+    assert heard == [0.0, 30.0, 100.0]
+    with pytest.raises(ZeroDivisionError), progress("key", 40, "recipe", "evaluate recipes") as advance:
+        advance(12)
+        raise ZeroDivisionError
+    assert heard[3:] == [0.0, 30.0], "what failed is not at its end"
+
+
 def test_nothing_to_do_is_not_shown(heard: list[float]) -> None:
     with progress("key", 0, "engine", "build"):
         pass
