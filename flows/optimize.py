@@ -24,7 +24,7 @@ _MINUTE_S = 60
 
 
 def _run_name() -> str:
-    """Until the revision is looked up, what was asked for."""
+    """The run's first name, from the parameters; the wiring renames it once the revision is known."""
     parameters = flow_run.parameters["parameters"]
     return run_name(parameters, parameters.revision)
 
@@ -47,7 +47,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         show_tables_task(made.draft)
         published: Published = publish_task(made.draft)
         KnownPlans(active_store()).remember(made.plan, flow_run.id, published)
-        # Not a reason to fail: the release is published.
+        # A failure here must not fail the run: the release is published.
         show_release_task(published.ref, return_state=True)
         _require_accepted(made.draft, published)
         return published
@@ -57,7 +57,7 @@ def _require_accepted(draft: Draft, published: Published) -> None:
     """Log what the gates found.
 
     Raises:
-        GateFailed: the release, published by now, is rejected.
+        GateFailed: the release, which is published by now, is rejected.
     """
     for result in draft.gates:
         if result.status != "passed":

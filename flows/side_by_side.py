@@ -1,4 +1,4 @@
-"""Calls that do not need each other, a few at a time."""
+"""Independent calls, a few at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def side_by_side(
     at_once: int,
     stopped: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Generator[Result]:
-    """The results in the order of the items; each call, in a thread, sees this run's context.
+    """Call `call` for each item in threads that see this run's context, and yield the results in the items' order.
 
-    When a call raises, or the caller closes the generator, those that have begun are waited for and the others do not
-    begin. When a signal ends the waiting (Ctrl-C, or Prefect's exception for SIGTERM) they are waited for within
-    `stopped()`, which makes that short.
+    At most `at_once` calls run at a time. When a call raises, or the caller closes the generator, started calls are
+    waited for and the others are not started. When a signal ends the wait (Ctrl-C, or Prefect's exception for SIGTERM),
+    started calls are waited for inside `stopped()`, which is expected to make them end soon.
     """
     pool = ThreadPoolExecutor(at_once)
     try:
