@@ -1,4 +1,4 @@
-"""Step 7a': ONNX Runtime computes a sample of what PyTorch executes in its place, and judges it."""
+"""Step 7a': compare PyTorch with ONNX Runtime on samples, for graphs that PyTorch executes in ONNX Runtime's place."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _BATCH = 8
 class JudgedExecutor(StepOutput):
     """How far PyTorch and ONNX Runtime agree on one graph.
 
-    `table` holds `layers.parquet` (tensor, snr_db), in the graph's order; `layer` and `snr_db` are the worst of them,
-    `cosine_min` is that of the embeddings of the sample which differ most, end to end.
+    `table` holds `layers.parquet` (tensor, snr_db), in the graph's order; `layer` and `snr_db` are the worst row.
+    `cosine_min` is the smallest cosine of a sample's two embeddings, end to end.
     """
 
     encoder: Encoder
@@ -48,7 +48,7 @@ def check_executor(
     """Run `SAMPLES` pictures or texts, drawn by seed, through ONNX Runtime and through PyTorch.
 
     Raises:
-        ExecutorsDisagree: by more than `tasks.evaluation.judge` allows.
+        ExecutorsDisagree: they differ by more than `tasks.evaluation.judge` allows.
     """
     import pandas as pd
 
@@ -104,6 +104,6 @@ def judge_task(
     onnx: ArtifactRef,
     device: str,
 ) -> JudgedExecutor:
-    """`device` is what PyTorch runs on: part of the cache key."""
+    """`device` is what PyTorch runs on; it is part of the cache key."""
     del device
     return check_executor(snapshot, preprocess, data, encoder, precision, onnx)
