@@ -30,8 +30,8 @@ _TEMPLATES = "templates.txt"
 
 
 class Folder:
-    """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions;
-    or without one, with a folder for each class or a text beside each picture. `templates.txt` and `classnames.txt`
+    """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions.
+    Without a table, it has a folder for each class, or a text beside each picture. `templates.txt` and `classnames.txt`
     are optional.
 
     Every row of the table is checked; `limit` keeps a seeded draw of rows, and only their files are opened. The classes
@@ -43,8 +43,8 @@ class Folder:
 
         Raises:
             DataNotFound: no such folder, or it holds neither a table nor pictures in class folders.
-            DataError: a malformed table, an image that is not there, or a path that leaves the folder.
-            ConfigError: columns were chosen where there are none.
+            DataError: a malformed table, a missing image, or a path that leaves the folder.
+            ConfigError: columns were chosen, but the folder has no table.
         """
         self._located = Located(path)
         root = self._located.root
@@ -64,7 +64,7 @@ class Folder:
         self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
 
     def stored(self, index: int) -> Path:
-        """Where the picture of sample `index` lies."""
+        """The path of sample `index`'s picture."""
         return self._paths[index]
 
     def image(self, index: int) -> Image:
@@ -85,7 +85,7 @@ class Folder:
             raise unreadable(path, error) from error
 
     def _read(self, path: Path, chosen: Chosen) -> tuple[tuple[Entry, ...], Path | None, Loose | None]:
-        """The entries, and what they are of: a table, or pictures without one."""
+        """The entries, with the table that they come from, or the folder's content if there is no table."""
         root = self._located.root
         listing = find_listing(root) or find_coco(root)
         if listing is not None and listing.suffix != ".json":
