@@ -11,11 +11,11 @@ from tasks.clip.base import InputSpec, text_inputs
 from tasks.clip.hugging_face import HuggingFaceFamily
 
 _CONTEXT = 52
-"""Tokens that the model was trained with (`context_length` of the authors' code); BERT has room for 512."""
+"""The context that the model was trained with (`context_length` in the authors' code); BERT itself takes 512 tokens."""
 
 
 class ChineseClip(HuggingFaceFamily):
-    """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
+    """Adapter for `transformers.ChineseCLIPModel`: its text attention is bidirectional, so padding must be masked."""
 
     name = "chinese_clip"
     covers = "ChineseCLIP"

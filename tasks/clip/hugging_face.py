@@ -1,4 +1,4 @@
-"""What all families in Hugging Face layout share: transformers' own classes, found by their common prefix."""
+"""The base of all families in Hugging Face layout: transformers' own classes, found by their common prefix."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _NOT_ARCHITECTURE = frozenset(
         "use_return_dict",
     )
 )
-"""Keys that say how and from where somebody ran a model, not what it computes; the fields of `PreTrainedConfig`, which
-all of transformers' configurations share, are others."""
+"""Keys that say how somebody ran a model, not what it computes, in addition to the fields of `PreTrainedConfig`, which
+all configurations of transformers share."""
 _ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
 _SWITCHES = _NOT_ARCHITECTURE | {
     "architectures",
@@ -53,11 +53,11 @@ _SWITCHES = _NOT_ARCHITECTURE | {
     "return_dict",
     "transformers_version",
 }
-"""Keys that are no part of what plain transformers is asked."""
+"""Keys that are left out before plain transformers reads a configuration."""
 
 
 class HuggingFaceFamily:
-    """Adapter for `<architecture>Model`: a vision transformer with class-token pooling, and causal text.
+    """Adapter for `<architecture>Model`: a vision transformer with class-token pooling, and a causal text transformer.
 
     Families override what differs.
     """
@@ -78,7 +78,7 @@ class HuggingFaceFamily:
     }
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
-        """Shapes from the configuration, with transformers' defaults for what it leaves out."""
+        """Shapes from the configuration, with transformers' defaults for missing keys."""
         full = self.full_config(config)
         part = getattr(full, _SECTIONS[encoder])
         return EncoderSpec(
@@ -93,25 +93,24 @@ class HuggingFaceFamily:
         )
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """What `<architecture>Config` makes of a `config.json`, without what changes no embedding.
+        """What `<architecture>Config` makes from a `config.json`, without keys that do not affect embeddings.
 
-        Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These overrule the
-        sections, with transformers' defaults for the keys they leave out (`CLIPConfig.__post_init__`); the result has
-        the sections alone. Runtime switches (`return_dict`, the attention's implementation, dtypes) and labels are
-        dropped.
+        Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These override the
+        sections, with transformers' defaults for missing keys (`CLIPConfig.__post_init__`); the result has only the
+        sections. Runtime switches (`return_dict`, the attention's implementation, dtypes) and labels are dropped.
 
         Raises:
-            Whatever transformers raises for values that it does not take.
+            The errors of transformers about values that it does not accept.
         """
         return _architecture(self.full_config(_architecture(stored)).to_dict())
 
     def full_config(self, config: dict[str, Any]) -> Any:
-        """`<architecture>Config` of a configuration; `config` is left as it is."""
-        # A copy: `CLIPConfig` writes into the sections that it is given.
+        """`<architecture>Config` of a configuration; `config` is not changed."""
+        # A copy: `CLIPConfig` writes into its argument's sections.
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
     def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
-        """transformers' class must be the one that the file is for: code of a checkpoint's own is never run.
+        """Refuse a configuration that needs code other than transformers' own class: a checkpoint's code is never run.
 
         Raises:
             UnsafeCheckpoint: its attention is a kernel on the hub.
@@ -145,10 +144,10 @@ class HuggingFaceFamily:
     def at_size(
         self, stored: dict[str, Any], size: ImageSize | None, *, where: object
     ) -> tuple[dict[str, Any], ImageSize | None]:
-        """The position embeddings are for one size: no other can be asked for.
+        """Refuse any requested size: position embeddings fix it.
 
         Raises:
-            ConfigError.
+            ConfigError: a size was requested.
         """
         if size is None:
             return stored, None
@@ -162,11 +161,11 @@ class HuggingFaceFamily:
         )
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels at the size that the position embeddings are for; clipsmith only takes models of three channels."""
+        """Pixels at the size of the position embeddings; only models with three channels are accepted."""
         return (InputSpec("pixel_values", "float16", (vision.num_channels, vision.image_size, vision.image_size)),)
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
-        """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
+        """Only token ids: padding comes after the pooled token, so causal attention does not see it."""
         return text_inputs(text.max_position_embeddings, masked=False)
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
@@ -179,17 +178,17 @@ class HuggingFaceFamily:
         return self.full_config(config).text_config.vocab_size
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
-        """None: pooled at the first or the last place."""
+        """None: the text is pooled at the first or the last position."""
         del config, tokenizer
         return None
 
     def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
-        """No: pooled at a place, or at a token of its own."""
+        """False: the text is pooled at a fixed position, or at a token of its own."""
         del config
         return False
 
     def with_layers(self, config: dict[str, Any], encoder: Encoder, layers: int) -> dict[str, Any]:
-        """`num_hidden_layers` of one section changed; the given configuration is left alone."""
+        """A copy of the configuration with another `num_hidden_layers` in one section."""
         section = _SECTIONS[encoder]
         return config | {section: config[section] | {"num_hidden_layers": layers}}
 
@@ -215,9 +214,9 @@ class HuggingFaceFamily:
         return model.eval()
 
     def plain_model(self, folder: Path) -> nn.Module:
-        """What transformers' own `AutoConfig` and `AutoModel` make of the folder, without switches and labels.
+        """The model that transformers' `AutoConfig` and `AutoModel` load from the folder, without switches and labels.
 
-        They are left out before transformers reads the rest: some it refuses in combination, or in forms of its past.
+        Those keys are left out before transformers reads the rest, as it refuses some combinations and old forms.
         """
         import torch
 
@@ -235,9 +234,10 @@ class HuggingFaceFamily:
         return model.eval()
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
-        """A part that the model does not have, beside its encoders or at the top of one: a head, a pooler, a bias.
+        """True for a tensor of a module that the model does not have, beside or at the top of an encoder: a head, a
+        pooler, a bias.
 
-        In a block, in the embeddings, or of a layer that the model has without it, a tensor would change embeddings.
+        False for tensors in blocks, in embeddings, or of modules that the model has: they might change embeddings.
         """
         known = name
         while known and known not in modules:
@@ -246,7 +246,7 @@ class HuggingFaceFamily:
         return not inside and (not known or any(module.startswith(f"{known}.") for module in modules))
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """None: parameters are stored as they are, and their shapes say all."""
+        """None: parameters are stored unchanged, so their shapes are check enough."""
         del config, stored
         return None
 
@@ -254,15 +254,15 @@ class HuggingFaceFamily:
         return model_class(f"{self.architecture}Model")
 
     def expose(self, model: nn.Module) -> None:
-        """Every product of these models is an `nn.Linear` or goes through transformers' attention interface."""
+        """Nothing: every product of these models is an `nn.Linear` or uses transformers' attention interface."""
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Checkpoints store these models' parameters under their own names."""
+        """None: checkpoints store these models' parameters under their own names."""
         del stored
         return {}
 
     def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
-        """There is one size."""
+        """As `pieces`: there is only one size."""
         del size
         return self.pieces(stored)
 
@@ -272,9 +272,9 @@ class HuggingFaceFamily:
         return features(*inputs).pooler_output
 
     def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
-        """What the folder's `tokenizer_config.json` or the configuration names; never code from the folder."""
+        """The tokenizer that `tokenizer_config.json` or the configuration names; never code from the folder."""
         known = {} if config is None else {"config": self.full_config(config)}
-        # Given here, the side is saved too; set afterwards, it is not where the class's own default is the left.
+        # Given here, the side is saved too; set later, it would not be saved by classes whose default is the left.
         return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
@@ -282,16 +282,16 @@ class HuggingFaceFamily:
         return load_image_processor(folder, next(iter(self.model_types), "clip"))
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
-        """It has the model's size."""
+        """`images` itself: it makes pictures of the model's size."""
         del config
         return images
 
 
 def stated_end(full: Any) -> int:
-    """`eos_token_id` of the text encoder, at which it is pooled.
+    """The `eos_token_id` of the text encoder, at which it pools.
 
     Raises:
-        UnsupportedVariant: it is not one token.
+        UnsupportedVariant: it is not a single token id.
     """
     end = full.text_config.eos_token_id
     if not isinstance(end, int):
@@ -305,19 +305,19 @@ def stated_end(full: Any) -> int:
 
 
 def _without_prefix(folder: Path) -> dict[str, str]:
-    """The `key_mapping` by which transformers drops a prefix that all names of the weights have (`wrapper_prefix`)."""
+    """The `key_mapping` with which transformers drops a prefix that all names of weights have (`wrapper_prefix`)."""
     prefix = wrapper_prefix(stored_names(sorted(folder.glob("*.safetensors"))))
     return {f"^{re.escape(prefix)}": ""} if prefix else {}
 
 
 def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that say how and from where somebody ran the model."""
+    """A configuration without the keys that do not affect what the model computes."""
     shared = {field.name for field in dataclasses.fields(model_class("PreTrainedConfig"))}
     return _without(_NOT_ARCHITECTURE | shared, config)
 
 
 def _without(keys: frozenset[str] | set[str], config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without some keys, at the top and in its sections."""
+    """A configuration without these keys, at the top level and in its sections."""
     return {
         key: _without(keys, value) if isinstance(value, dict) else value
         for key, value in config.items()

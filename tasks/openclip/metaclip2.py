@@ -15,7 +15,7 @@ from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 
 class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
-    """Adapter for OpenCLIP's own files of MetaCLIP 2; run by `transformers.MetaClip2Model`."""
+    """Adapter for OpenCLIP's files of MetaCLIP 2, which run as `transformers.MetaClip2Model`."""
 
     name = "openclip_metaclip2"
     covers = "OpenCLIP layout: MetaCLIP 2"
@@ -23,24 +23,24 @@ class OpenClipMetaClip2(OpenClipFiles, MetaClip2):
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
-        """Both towers are OpenCLIP's own, and the text is pooled at an end token."""
+        """True if both towers are OpenCLIP's own, and the text is pooled at an end token."""
         own = not document.vision["timm_model_name"] and not document.text["hf_model_name"]
         return own and document.text["pool_type"] == "eos"
 
     def why_not(self, document: Document) -> str | None:
-        """Another pooling of the text, or any setting beyond sizes."""
+        """Another pooling of the text, or any setting other than sizes."""
         strange = document.strange(vision=VISION_KEYS, text=(*TEXT_KEYS, *TOKENIZER_KEYS, "pool_type", "eos_id"))
         if strange is None and document.text["pool_type"] != "eos":
             strange = f"text_cfg.pool_type {document.text['pool_type']!r}"
         return strange or odd_size(document) or odd_tokenizer(document)
 
     def read(self, document: Document, folder: Path) -> dict[str, Any]:
-        """In the form of MetaCLIP 2's `config.json`."""
+        """The configuration in the form of MetaCLIP 2's `config.json`."""
         del folder
         config = plain_config(document)
         text = config["text_config"] | {"eos_token_id": document.text["eos_id"]}
         return config | {"model_type": "metaclip_2", "text_config": text}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under MetaCLIP 2's name, which is CLIP's."""
+        """Every parameter by MetaCLIP 2's names, which are CLIP's."""
         return plain_pieces(stored)
