@@ -17,16 +17,16 @@ from tasks.data.base import Source
 from tasks.data.images import FORMATS, MAX_ASPECT, MAX_PIXELS, decode_rgb
 
 NO_FILE = "none"
-"""The format of a picture that a source makes itself."""
+"""The name of the format of pictures that a source draws itself."""
 _THREADS = 4
-_AT_ONCE = 512  # pictures that are queued: memory does not grow with the set
+_AT_ONCE = 512  # queued pictures, so that memory does not grow with the set
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError, struct.error, zlib.error)
-_UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on with an address in memory, or a path
+_UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # continues with a memory address or a path
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Width and height in pixels before any turn that EXIF asks for, Pillow's name of the mode, and of the format."""
+    """Width and height in pixels, before EXIF's rotation, and Pillow's names of the mode and the format."""
 
     width: int
     height: int
@@ -44,7 +44,7 @@ class Unreadable:
 def read_headers(
     dataset: Source, places: Sequence[int], advance: Callable[[int], None]
 ) -> Iterator[Header | Unreadable]:
-    """What the files of the pictures at `places` say of themselves, in that order; `advance` is told how many are done.
+    """The headers of the pictures at `places`, in that order; `advance` is called with the number of finished ones.
 
     Raises:
         DataError: a source changed or went away since it was opened.
@@ -64,7 +64,7 @@ def _header(dataset: Source, index: int) -> Header | Unreadable:
             return Header(*picture.size, picture.mode, NO_FILE)
         found = _of_file(stored)
         if found is None or _is_too_large(found):
-            decode_rgb(stored, dataset.samples[index].id)  # says why, in a run's own words
+            decode_rgb(stored, dataset.samples[index].id)  # raises the error that a run would raise
     except BadSample as error:
         return Unreadable(_UNKNOWN.sub("not an image file of a known format", error.what))
     return found or Unreadable("the header cannot be read")
