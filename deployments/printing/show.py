@@ -27,7 +27,7 @@ from flows.defaults import default_store
 
 @dataclass(frozen=True)
 class Standing:
-    """What the store says about a release beside its manifest: the aliases that point to it, and its signatures."""
+    """What the store knows about a release besides its manifest: the aliases that point to it, and its signatures."""
 
     aliases: Sequence[str]
     signatures: Sequence[SignatureRecord]
@@ -54,7 +54,7 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 
 
 def print_exported(manifest: Manifest, files: Sequence[str], folder: Path, chosen: Sequence[Choice]) -> None:
-    """Where an export went, and the precision to run it in, a line for each target."""
+    """Print where an export is, and the precision to run it in, one line per target."""
     stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
     for choice in chosen:
         stdout().say(f"run {choice}")
@@ -63,7 +63,7 @@ def print_exported(manifest: Manifest, files: Sequence[str], folder: Path, chose
 def print_release(
     manifest: Manifest, store: Store, *, new: bool | None = None, standing: Standing | None = None
 ) -> None:
-    """A release's tables for a person: headline, accuracy, latency, and where the report is."""
+    """Print a release's tables: headline, accuracy, latency, and the report's path."""
     console = stdout()
     suffix = {True: " (new)", False: " (unchanged: published before)", None: ""}[new]
     console.print()
@@ -91,7 +91,7 @@ def print_release(
 
 
 def _print_next(console: Terminal, manifest: Manifest, store: Store) -> None:
-    """The commands that make sense after a run; of a rejected release the error says what to do."""
+    """Print commands that are useful after a run; for a rejected release, the error says what to do."""
     usual = Path(default_store()).absolute() == store.root
     where = "" if usual else f" --store {shlex.quote(str(store.root))}"
     console.say(f"next: clipsmith promote {manifest.ref} --alias production{where}")
@@ -107,7 +107,7 @@ def _print_standing(console: Terminal, standing: Standing) -> None:
 
 
 def print_gates(console: Terminal, results: Sequence[GateResult]) -> None:
-    """A line for each result."""
+    """Print a line for each gate's result."""
     table = plain_table("gates", "gate", "result", "judged", "of", ">measured", ">95 % interval", ">asked for")
     for result in results:
         table.add_row(result.name, result.status, *words(result))
@@ -115,7 +115,7 @@ def print_gates(console: Terminal, results: Sequence[GateResult]) -> None:
 
 
 def _print_calibration(console: Terminal, manifest: Manifest) -> None:
-    """How the methods compared on held-out samples, and whether there were enough samples to calibrate on."""
+    """Print how calibration methods compared on held-out samples, and whether there were enough samples."""
     rows = manifest.tables.get("calibration", ())
     heads = ("encoder", "method", ">samples", ">held out", ">cosine", ">worst", ">SNR", ">p", "chosen")
     table = plain_table("calibration (held-out samples against FP32)", *heads)
@@ -151,7 +151,7 @@ def _print_accuracy(console: Terminal, manifest: Manifest) -> None:
 
 
 def print_task(console: Terminal, lines: Sequence[TaskLine]) -> None:
-    """What the task makes of each precision; nothing where no task was scored."""
+    """Print each precision's accuracy on the task; nothing if no task was scored."""
     table = plain_table(
         "accuracy (differences in points)", *(head if head in ("metric", "target") else f">{head}" for head in HEADS)
     )

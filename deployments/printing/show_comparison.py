@@ -1,4 +1,4 @@
-"""What differs between two releases, for people."""
+"""Printing what differs between two releases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DIGEST = re.compile(r"[0-9a-f]{40,64}")
 
 
 def print_comparison(found: Comparison) -> None:
-    """A table per subject, then one per table of metrics; what is equal is not there."""
+    """Print a table per subject, then one per table of metrics, with differences only."""
     console = stdout()
     console.say((found.before, "bold"), " and ", (found.after, "bold"))
     if not found.sections and not found.metrics:
@@ -39,7 +39,7 @@ def print_comparison(found: Comparison) -> None:
 
 
 def _names(found: Comparison) -> tuple[str, str]:
-    """How the two are called in headings: versions of one model by their number."""
+    """The names of the two releases in headings; for two versions of one model, only the version numbers."""
     (model, _, before), (other, _, after) = (ref.rpartition("@") for ref in (found.before, found.after))
     return (f"@{before}", f"@{after}") if model == other else (found.before, found.after)
 
@@ -54,7 +54,7 @@ def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Ta
 
 
 def _value(value: Any) -> str:
-    """A value on one side; digests are cut as elsewhere."""
+    """A value on one side as text; digests are shortened as elsewhere."""
     if value is None:
         return "-"
     if isinstance(value, dict) and value.keys() == {"sha256", "size"}:
@@ -65,7 +65,7 @@ def _value(value: Any) -> str:
 
 
 def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *, ends: bool) -> Table:
-    """`ends` adds the 95 % intervals."""
+    """A table of metrics; `ends` adds the 95 % intervals."""
     before, after = names
     table = plain_table(
         name, "of", "metric", f">{before}", f">{after}", ">change", whole=("of", before, after, "change")
@@ -80,7 +80,7 @@ def _metrics(name: str, rows: Sequence[MetricChange], names: tuple[str, str], *,
 
 
 def _scales(rows: Sequence[MetricChange]) -> Table:
-    """Every calibration moves every scale a little: how many and how far says it all."""
+    """A summary of changed scales: as every calibration changes every scale a little, only how many and how far."""
     groups: dict[tuple[str, str], list[MetricChange]] = {}
     for row in rows:
         kind = row.about.metric.rpartition(" ")[2]
@@ -111,7 +111,7 @@ def _plain(side: Measurement, value: float) -> str:
 
 
 def _change(row: MetricChange) -> str:
-    """Rates in points, cosines and signal-to-noise ratios as they are, everything else in percent."""
+    """The change as text: rates in points, cosines and signal-to-noise ratios as differences, all others in percent."""
     if row.change is None:
         return "-"
     if row.about.unit == "fraction":
