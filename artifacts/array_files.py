@@ -1,4 +1,4 @@
-"""NumPy's array files of a release from elsewhere: their headers are looked at before anything reads them."""
+"""NumPy array files (.npy) of a release from elsewhere: the header is checked before anything reads the values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _DTYPES = ("float32", "float16", "float64")
 
 
 def check(path: Path, name: str) -> None:
-    """Make sure that a file holds a table of numbers, row by row, and no more than its header says.
+    """Make sure that a file holds one 2-D array of floats in C order, and as many bytes as its header says.
+
+    `name` is how messages call the file.
 
     Raises:
-        TableError: another type of values or form than embeddings have, or another size than that takes.
+        TableError: the dtype, order or shape is not one that embeddings have, or the file has another size.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
-"""Files that people or other programs configure things with, JSON and YAML: read strictly, refused in one form.
+"""Configuration files of people and of other programs, JSON and YAML: read strictly, refused with one kind of message.
 
-A key that stands twice is refused, of which readers take one without a word; NaN and infinity are, which no setting of
-ours means; and a file that is too large to be a configuration.
+Refused are a key that occurs twice (most readers keep one of the two silently), NaN and infinity (no setting of ours
+has such a value), and a file that is too large to be a configuration.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ SOUND_JSON = "JSON in UTF-8 without NaN, each key once"
 _SOUND_YAML = "a readable YAML file, each key once"
 _JSON_LIMIT = Limits(bytes=8 << 20, values=400_000)
 _YAML_LIMIT = Limits(bytes=1 << 20, values=100_000)
-"""What people write is smaller; who reads a program's files may say otherwise."""
+"""Files that people write are smaller; a caller that reads a program's files may pass another limit."""
 _MALFORMED = (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
-"""What is raised for values that are taken for dates, numbers and the like and are none, for what is not there, and on
-deep nesting."""
+"""What reading and parsing raise: for a missing file, for a text that looks like a date or number and is not one, for a
+missing key, and for deep nesting."""
 T = TypeVar("T")
 
 
@@ -39,11 +39,12 @@ def read_file(
     expected: str | None = None,
     limit: Limits | None = None,
 ) -> T:
-    """What `parse` makes of the content of a file: JSON by its name, else YAML.
+    """Read a file, as JSON if its name ends in .json and else as YAML, and return what `parse` makes of its content.
+
+    `what` is how messages call the file.
 
     Raises:
-        error: it cannot be read, or `parse` raises one of Python's errors for its content; `what` is how the message
-            calls the file.
+        error: the file cannot be read, or `parse` raises one of Python's errors for its content.
     """
     is_json = path.suffix == ".json"
     try:
@@ -62,7 +63,7 @@ def read_file(
 
 
 def mapping(content: Any) -> dict[str, Any]:
-    """The content of a file that has names and values. Raises ValueError."""
+    """Return `content` if it is a mapping, else raise ValueError."""
     if not isinstance(content, dict):
         raise ValueError("it is not a mapping")
     return content

@@ -30,7 +30,7 @@ class ClipsmithError(Exception):
         super().__init__(self._message())
 
     def _message(self) -> str:
-        """In lines that anything may show: logs, Prefect's states and their pages are not asked."""
+        """The message as lines, made harmless (`artifacts.inert`): logs and Prefect's pages show it as it is."""
         lines = [self.what]
         if self.where is not None:
             lines.append(f"  where: {visible(self.where)}")
@@ -45,7 +45,7 @@ class ClipsmithError(Exception):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from: libraries wrap what they stumble over in words of their own."""
+    """An error, then the error it was raised from, and so on: libraries wrap the original error in their own."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -86,7 +86,7 @@ class KeyUnusable(ConfigError):
 
 
 class PrefectMisconfigured(ConfigError):
-    """Prefect was told something that cannot be: a server's URL, a password, its home."""
+    """A setting of Prefect that cannot work: a server's URL, a password, its home."""
 
 
 # --- the checkpoint ----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class DataUnreachable(DataNotFound, exit_code=ExitCode.FAILED):
 
 
 class DecoderCrash(DataError, exit_code=ExitCode.FAILED):
-    """A process that decodes pictures died: of a picture, or for memory."""
+    """A process that decodes pictures died: on one of the pictures, or for lack of memory."""
 
 
 class DataChanged(DataError, exit_code=ExitCode.FAILED):
@@ -168,7 +168,7 @@ class BadSample(DataError, exit_code=ExitCode.FAILED):
 
 
 class CaptionTooLong(DataError):
-    """A caption is longer than the model's context, and captions were asked to be whole."""
+    """A caption is longer than the model's context, and the configuration does not allow truncation."""
 
 
 class DataOverlap(DataError):
@@ -179,7 +179,7 @@ class DataOverlap(DataError):
 
 
 class ParityError(ClipsmithError):
-    """A checkpoint does not embed what plain transformers embeds with it; the message names the side that differs."""
+    """Our model of a checkpoint and plain transformers embed differently; the message names the part that differs."""
 
 
 class BadAmax(ClipsmithError):
@@ -223,7 +223,7 @@ class EngineUnavailable(ClipsmithError, exit_code=ExitCode.WRONG_INPUT):
 
 
 class EngineConflict(EngineUnavailable, exit_code=ExitCode.FAILED):
-    """Two runtimes that one process cannot have."""
+    """Two runtimes that cannot both be loaded in one process."""
 
 
 class Fp8Unavailable(EngineUnavailable):
@@ -259,11 +259,11 @@ class HalfOverflow(NumericError):
 
 
 class DeviceTurnError(ClipsmithError):
-    """What keeps benchmarks on one device apart (a lock file, a limit of the server) cannot be used."""
+    """The lock file, or the server's limit, that lets one benchmark at a time run on a device cannot be used."""
 
 
 class ExecutorsDisagree(ClipsmithError):
-    """PyTorch and ONNX Runtime make different numbers of one graph."""
+    """PyTorch and ONNX Runtime compute different numbers from one graph."""
 
 
 class SameAsBaseline(ClipsmithError):
@@ -275,7 +275,7 @@ class ApiNotReady(ClipsmithError):
 
 
 class PortTaken(ClipsmithError):
-    """Another program listens where `clipsmith up` was to."""
+    """Another program listens on the port that `clipsmith up` was to use."""
 
 
 class AlreadyUp(ClipsmithError):
@@ -283,7 +283,7 @@ class AlreadyUp(ClipsmithError):
 
 
 class ProcessDied(ClipsmithError):
-    """The server or the worker of `clipsmith up` ended by itself."""
+    """The server or the worker of `clipsmith up` ended without being told to."""
 
 
 class NoServer(ClipsmithError):
@@ -309,7 +309,7 @@ class NoRecipe(ClipsmithError, exit_code=ExitCode.GATE):
 
 
 class VariantsFailed(ClipsmithError):
-    """Some variants of a nightly run failed; the others are done. `outcomes` says what became of each, as JSON."""
+    """Some variants of a nightly run failed; the others are done. `outcomes` holds each variant's outcome, as JSON."""
 
     outcomes: Sequence[dict[str, Any]] = ()
 
@@ -319,7 +319,7 @@ class NotPermitted(ClipsmithError):
 
 
 class OutputLost(ClipsmithError):
-    """Standard output did not take the result."""
+    """The result could not be written to standard output."""
 
 
 # --- the store ---------------------------------------------------------------------------------------------
@@ -346,11 +346,11 @@ class StoreOpenToOthers(StoreError, exit_code=ExitCode.WRONG_INPUT):
 
 
 class StoreBusy(StoreError):
-    """Others held the store for longer than we wait."""
+    """Other processes held the store for longer than we wait."""
 
 
 class UnsupportedFileSystem(StoreError, exit_code=ExitCode.WRONG_INPUT):
-    """A store on a network file system, where file locks do not keep their promises."""
+    """A store on a network file system, where file locks are not reliable."""
 
 
 class NotAStore(StoreError, exit_code=ExitCode.WRONG_INPUT):
@@ -430,7 +430,7 @@ class DamagedSignature(StoreError):
 
 
 class BadArchive(StoreError, exit_code=ExitCode.WRONG_INPUT):
-    """A packed release that is truncated, altered or holds what it must not."""
+    """A packed release that is truncated or altered, or holds something that it must not."""
 
 
 class ReplicaError(StoreError):
@@ -442,11 +442,11 @@ class DamagedManifest(StoreError):
 
 
 class ReleaseDiffers(StoreError):
-    """What a release says of itself, its identity or results, does not follow from what it holds."""
+    """A release's identity or results do not follow from what it holds."""
 
 
 class TableError(StoreError):
-    """Rows that do not keep to their table's schema; the message names the table and the column."""
+    """Rows that violate their table's schema; the message names the table and the column."""
 
 
 class ExportFailed(StoreError):

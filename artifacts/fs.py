@@ -1,7 +1,7 @@
-"""The few file-system calls the store makes: the one seam where faults are injected.
+"""The few file-system calls that the store makes, in one module, so that tests can inject faults here.
 
-The functions up to `remove_folder` are single operations; everything below is made of them, looked up by their module
-name at each call, so that a test can replace one and see every use of it.
+The functions up to `remove_folder` are single operations. Everything below is made of them and looks them up in this
+module at each call, so that a test can replace one of them for all its uses.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def set_read_only(path: Path) -> None:
-    """Say that a file is not to be written any more (a hint to people: integrity is by digest)."""
+    """Make a file read-only (a hint to people: integrity is checked by digest)."""
     path.chmod(_READ_ONLY)
 
 
 def close_to_others(path: Path) -> None:
-    """Take the right to write from all but the owner."""
+    """Remove write permission from everybody but the owner."""
     path.chmod(stat.S_IMODE(path.stat().st_mode) & ~_OTHERS)
 
 
@@ -60,7 +60,7 @@ def flush_folder(path: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name; FileExistsError when `target` exists: the kernel's compare-and-swap."""
+    """Give a file a second name, atomically; FileExistsError when `target` exists. This is our compare-and-swap."""
     os.link(source, target)
 
 
@@ -92,9 +92,9 @@ def _fsync(path: Path, flags: int) -> None:
 
 
 def durable_folder(path: Path, root: Path) -> None:
-    """Make `path` and what is missing between it and `root`, durably.
+    """Make `path` and its missing parents below `root`, durably.
 
-    A folder that is there already is flushed too: the process that made it may have been killed before it did.
+    A folder that is there already is flushed too: the process that made it may have been killed before flushing it.
     """
     if path == root:
         return
@@ -109,7 +109,7 @@ def durable_folder(path: Path, root: Path) -> None:
 
 
 def make_folders(path: Path) -> None:
-    """Create a folder and its parents, as far as they are missing; others may write in none of them."""
+    """Create a folder and its missing parents, writable by their owner only."""
     for folder in reversed((path, *path.parents)):
         if not folder.is_dir():
             with suppress(FileExistsError):
@@ -117,7 +117,7 @@ def make_folders(path: Path) -> None:
 
 
 def close_tree(folder: Path) -> None:
-    """Take the right to write from all but the owner in a folder and all below it: libraries leave it to the umask."""
+    """Remove others' write permission from a folder and all below it: libraries create files as the umask allows."""
     for below, _, names in os.walk(folder):
         for path in (Path(below), *(Path(below, name) for name in names)):
             if not path.is_symlink() and path.stat().st_mode & _OTHERS:
@@ -163,8 +163,8 @@ def commit_tree(staging: Path, final: Path, root: Path) -> None:
 
 
 def keep(path: Path, root: Path) -> None:
-    """Make what is already in place durable, whoever put it there: a file, or a folder with all below it, and every
-    entry up to `root`."""
+    """Make something that is already in place durable, also if another process put it there: a file, or a folder with
+    all below it, and every folder entry up to `root`."""
     if path.is_dir():
         flush_tree(path)
     else:
@@ -184,7 +184,7 @@ def flush_tree(folder: Path) -> None:
 
 
 def move_away(path: Path, to: Path) -> None:
-    """Move a file or folder out of its place durably: after a power loss it is in one place or the other, whole."""
+    """Move a file or folder durably: after a power loss it is whole, at one path or the other."""
     rename(path, to)
     flush_folder(to.parent)
     flush_folder(path.parent)
@@ -208,7 +208,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 def is_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, says that there is no room left.
 
-    Libraries in C++ and Rust (safetensors, onnx, arrow) put the system's words into exceptions of their own.
+    Libraries in C++ and Rust (safetensors, onnx, arrow) put the system's message into exceptions of their own.
     """
     full = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "os error 28")
     return any(
@@ -219,5 +219,5 @@ def is_full(error: BaseException) -> bool:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room left for us on the disk of `folder`, in bytes."""
+    """Free bytes on the disk of `folder` that this user may fill."""
     return shutil.disk_usage(folder).free

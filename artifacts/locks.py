@@ -21,7 +21,7 @@ _clock, _sleep = time.monotonic, time.sleep
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold `path` together with other readers and writers; keeps `exclusive` holders out. Opened read-only."""
+    """Hold `path` together with other `shared` holders, and keep `exclusive` holders out. It is opened read-only."""
     with _held(path, fcntl.LOCK_SH, None):
         yield
 
@@ -62,9 +62,9 @@ def wait(
     timeout_s: float | None = None,
     say: waiting.Say = waiting.warn,
 ) -> bool:
-    """Lock an open file, which is `path`; False when others held it for all of `timeout_s` seconds (None: for ever).
+    """Lock an open file (of `path`); return False if others held it for all of `timeout_s` seconds (None: no limit).
 
-    Waiting is said by `say`: see `artifacts.waiting`. The file's time of change says from then on when it was taken.
+    `say` reports the wait: see `artifacts.waiting`. Taking an exclusive lock sets the file's modification time to now.
     """
     current, started = waiting.Waiting(handle, path, what, say), _clock()
     while not try_lock(handle, kind):
@@ -74,13 +74,13 @@ def wait(
         current.look(waited)
         _sleep(_POLL_S if waited < waiting.SAY_AFTER_S else _SLOW_POLL_S)
     if kind == fcntl.LOCK_EX:
-        with suppress(OSError):  # of another user, or on a disk that cannot be written
+        with suppress(OSError):  # the file is another user's, or the disk cannot be written
             os.utime(handle)
     return True
 
 
 def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
-    """Lock an open file unless others hold it; whether that was possible."""
+    """Lock an open file unless others hold it; return whether it was locked."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -89,10 +89,10 @@ def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
 
 
 class Lease:
-    """What one living process holds in a store: a locked file that lists it, one name a line.
+    """What one living process holds in a store: a locked file that lists the names, one per line.
 
-    It must be taken, and added to, while the store's own lock is held shared, so that the collector, which holds that
-    lock alone, sees all of it. It ends with `close`, with the process, or when the last reference to it goes.
+    Create it, and add to it, only while holding the store's own lock shared, so that the collector, which holds that
+    lock exclusively, sees all of it. It ends with `close`, with the process, or when it is garbage-collected.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,7 +113,7 @@ class Lease:
                 self._names |= set(new)
 
     def _append(self, data: bytes) -> None:
-        """All of it or nothing: a name that is cut off protects nothing."""
+        """Append all of `data` or nothing: a name that is cut off protects nothing."""
         before = os.fstat(self._handle).st_size
         try:
             while data:
@@ -130,7 +130,7 @@ def _end(handle: int, path: Path, owner: int) -> None:
 
 
 def living(folder: Path) -> dict[str, frozenset[str]]:
-    """The leases in `folder` whose processes live, with the names they hold. Call while holding the store alone."""
+    """The leases in `folder` whose processes live, with the names they hold. Call it while holding the store alone."""
     found: dict[str, frozenset[str]] = {}
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # its process has just ended
@@ -140,7 +140,7 @@ def living(folder: Path) -> dict[str, frozenset[str]]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds a lock on this file; nobody does on one that is gone."""
+    """Whether nobody holds a lock on this file; True for a file that is gone."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def is_free(path: Path) -> bool:
 
 
 def is_at(handle: int, path: Path) -> bool:
-    """Whether an open file still has this name: who has waited for its lock may hold that of a file that is gone."""
+    """Whether an open file is still the one at `path`: after a wait, its lock may be that of a removed file."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def is_at(handle: int, path: Path) -> bool:
 
 
 def remove_if_free(path: Path) -> bool:
-    """Remove a lock file that nobody holds, while holding it; who waits for it must look whether it is still there."""
+    """Lock and remove a lock file that nobody holds. Processes that wait for it must check `is_at` afterwards."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # its holder removed it

@@ -18,7 +18,7 @@ from artifacts.times import IsoTime
 FORMAT: Literal[1] = 1
 Encoder = Literal["image", "text"]
 Precision = Literal["fp16", "fp8"]
-"""What an exported graph computes in."""
+"""The precision that an exported graph computes in."""
 Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 GateStatus = Literal["failed", "not measured", "undecided", "passed"]
@@ -27,8 +27,8 @@ GateStatus = Literal["failed", "not measured", "undecided", "passed"]
 class ReleaseFile(Frozen):
     """One file of a release.
 
-    `path` is its place in an exported folder; `object` and `member` are its place in the store. `content` is what
-    counts for the identity where that is not `sha256`: see `artifacts.release.identity`.
+    `path` is its place in an exported folder; `object` (a digest) and `member` are its place in the store. `content` is
+    the digest that counts for the identity, if it is another than `sha256`: see `artifacts.release.identity`.
     """
 
     path: RelativePath
@@ -55,7 +55,7 @@ class Source(Frozen):
 
 
 class DataSource(Frozen):
-    """A set of samples used: where from, the digest over ids and contents, and how many.
+    """A set of samples that was used: its source, the digest over ids and contents, and the number of samples.
 
     `skipped` samples could not be decoded; `truncated` texts were longer than the context. `notes` say what else is odd
     about the set, a sentence each.
@@ -66,12 +66,12 @@ class DataSource(Frozen):
     samples: int
     skipped: int = 0
     truncated: int = 0
-    # Left out where there are none, as sources before were written without them.
+    # Left out when empty: manifests of older versions do not have the field.
     notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
 
 
 class Provenance(Frozen):
-    """Everything that touched a release."""
+    """Everything that a release was made from and with: checkpoint, data, parameters, packages, device, code."""
 
     source: Source
     calibration: DataSource | None
@@ -95,11 +95,11 @@ class Provenance(Frozen):
 class GateResult(Frozen):
     """What one gate found on one row of the tables: a condition on the release, met or not.
 
-    `value` and its 95 % interval `low` to `high` are what was held against the bound, `min` or `max`: a metric, or how
-    far it falls against `reference`. All are None where there was nothing to judge.
+    `value` and its 95 % interval `low` to `high` were compared with the bound, `min` or `max`: a metric, or how far it
+    falls against `reference`. All are None if there was nothing to judge.
 
-    Of what has an interval, `samples` says how many it rests on; of what is undecided, `needed` says how many would
-    probably settle it, None where no number would.
+    `samples` is the number of samples behind the interval. `needed` is the number that would probably settle an
+    undecided result; None if no number would.
     """
 
     name: str
@@ -113,15 +113,15 @@ class GateResult(Frozen):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    # Left out where there are none, as results before were written without them.
+    # Left out when absent: manifests of older versions do not have these fields.
     samples: int | None = Field(default=None, exclude_if=lambda count: count is None)
     needed: int | None = Field(default=None, exclude_if=lambda count: count is None)
 
     @property
     def rejects(self) -> bool:
-        """Whether the release is rejected for it: failed, configured and not measured, or undecided.
+        """Whether this result rejects the release: it failed, was not measured although configured, or is undecided.
 
-        Without `samples` an undecided result is one of before: it did not reject then, and does not now.
+        An undecided result without `samples` was written by an older version, in which it did not reject.
         """
         return self.status in ("failed", "not measured") or (self.status == "undecided" and self.samples is not None)
 
@@ -129,8 +129,8 @@ class GateResult(Frozen):
 class Manifest(Frozen):
     """An immutable release.
 
-    `identity` is the digest of everything that makes the release what it is (inputs, objects, results), as
-    `artifacts.release.identity` defines it in versions; so the same work published twice is found again by it.
+    `identity` is the digest of everything that makes the release what it is (inputs, objects, results), as the given
+    version of `artifacts.release.identity` defines it. Publishing the same work twice gives the same identity.
     """
 
     format: Literal[1] = FORMAT
@@ -139,12 +139,12 @@ class Manifest(Frozen):
     sequence: int = Field(ge=1, le=limits.LARGEST_SEQUENCE)
     created: IsoTime
     identity: Sha256
-    # Left out where it is 1, as there were no versions before.
+    # Left out if it is 1: manifests of older versions do not have the field.
     identity_version: Literal[1, 2] = Field(default=1, exclude_if=lambda version: version == 1)
     provenance: Provenance
     files: Annotated[tuple[ReleaseFile, ...], FailFast()]
     tables: dict[str, tuple[Row, ...]]
-    # Left out where there are none, as before there were gates: manifests of then can still be read.
+    # Left out when empty: manifests from before there were gates stay readable.
     gates: Annotated[tuple[GateResult, ...], FailFast()] = Field(default=(), exclude_if=lambda results: not results)
 
     @field_validator("files")
@@ -169,14 +169,14 @@ class Manifest(Frozen):
 
     @property
     def status(self) -> Literal["accepted", "rejected"]:
-        """What the gates make of this release; without gates it is accepted."""
+        """`rejected` if a gate rejects this release, else `accepted`."""
         return "rejected" if self.rejected else "accepted"
 
     def objects(self) -> list[ArtifactRef]:
-        """Every object that holds a file of the release, once.
+        """Every object that holds a file of the release, each once.
 
         Raises:
-            DamagedManifest: the files listed for an object are not the whole of it.
+            DamagedManifest: the manifest does not list all files of an object.
         """
         kinds: dict[str, str] = {}
         members: dict[str, dict[str, FileEntry]] = {}

@@ -1,7 +1,7 @@
-"""What the content of a manifest may be like before anything is made of it: how many, how deep, how long, which tables.
+"""Checks of a manifest's parsed content before a `Manifest` is made: number, depth and length of values, its tables.
 
-A manifest that comes from elsewhere has a digest of its own that is right, whoever wrote it; so it is asked whether it
-is one that clipsmith could have written.
+The digest inside a manifest from elsewhere proves nothing, as its writer computes it. These checks refuse manifests
+that clipsmith cannot have written.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def check(content: dict[str, Any]) -> None:
 
 
 def _check_others(content: Any) -> None:
-    """What people and libraries have put into a manifest: parameters, a recipe, packages."""
+    """Check everything outside tables and files: parameters, a recipe, packages."""
     level, seen = [content], 0
     for _ in range(limits.DEPTH):
         below: list[Any] = []

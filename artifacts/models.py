@@ -1,4 +1,4 @@
-"""What all pydantic models of ours have in common, and what is said of values that they do not take."""
+"""The base classes of all our pydantic models, and the messages about values that they refuse."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _Path = tuple[str | int, ...]
 
 
 class Frozen(BaseModel):
-    """Never changed once it is made, and with no other fields than its own."""
+    """An immutable model that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Strict(Frozen):
-    """One that people write: besides, a value of another type is not converted."""
+    """A `Frozen` model for values that people write: a value of the wrong type is refused, not converted."""
 
     model_config = ConfigDict(strict=True)
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong with a key, as `calibration.samples`, or its value; the key is empty where no single one is wrong.
+    """What is wrong with a key (such as `calibration.samples`) or its value; the key is empty if it concerns several.
 
-    Of a key that there is not, `valid` are those that there are, and `nearest` one of them that is like it, if any. An
-    error of ours says what it `expected` and the `fix`.
+    For an unknown key, `valid` lists the known ones and `nearest` is the most similar of them, if any is similar.
+    `expected` and `fix` are those of a `ClipsmithError`.
     """
 
     key: str
@@ -42,13 +42,13 @@ class Complaint:
     fix: str | None = None
 
     def sentence(self) -> str:
-        """In a line."""
+        """The complaint in one line."""
         said = f"{self.key}: {self.what}" if self.key else self.what
         return f"{said} ({meant(self.nearest)}valid keys: {', '.join(self.valid)})" if self.valid else said
 
 
 def complaints(model: type[BaseModel], error: ValidationError, own: Sequence[str] = ()) -> list[Complaint]:
-    """Every field that `model` refuses. Its fields `own` are set by us, and no keys that anybody writes."""
+    """Every field that `model` refuses. The fields `own` are set by us, so they are not offered as valid keys."""
     found = []
     for each in error.errors():
         *parents, name = each["loc"] or ("",)
@@ -59,10 +59,10 @@ def complaints(model: type[BaseModel], error: ValidationError, own: Sequence[str
 
 
 def all_complaints(model: type[BaseModel], values: dict[str, Any], own: Sequence[str] = ()) -> list[Complaint]:
-    """Everything that `model` refuses in values that people wrote; none for those that it takes.
+    """Everything that `model` refuses in `values`, which people wrote; empty if it accepts them.
 
-    An error of ours ends pydantic's validation, so that nothing else is told: what it is about is found by leaving out
-    one value after the other, and the rest is looked at without it.
+    A `ClipsmithError` from a validator ends pydantic's validation early. So its value is found by leaving out one
+    value after the other, and the remaining values are validated without it.
     """
     found: list[Complaint] = []
     while True:
@@ -80,7 +80,7 @@ def all_complaints(model: type[BaseModel], values: dict[str, Any], own: Sequence
 
 
 def problems(model: type[BaseModel], error: ValidationError, own: Sequence[str] = ()) -> str:
-    """Every field that `model` refuses, in a line."""
+    """Every field that `model` refuses, in one line."""
     return "; ".join(each.sentence() for each in complaints(model, error, own))
 
 
@@ -93,7 +93,7 @@ def _refusal(model: type[BaseModel], values: dict[str, Any]) -> ValidationError 
 
 
 def _is_about(error: ClipsmithError, path: _Path, model: type[BaseModel], values: dict[str, Any]) -> bool:
-    """Whether it goes when the value at `path` does, and not for another that has to be there."""
+    """Whether leaving out the value at `path` removes `error`, and does so not only because that key is required."""
     other = _refusal(model, _without(values, path))
     if isinstance(other, ValidationError):
         return not any(each["loc"][:-1] == path[:-1] or each["loc"] == path[:-1] for each in other.errors())
@@ -101,7 +101,7 @@ def _is_about(error: ClipsmithError, path: _Path, model: type[BaseModel], values
 
 
 def _leaves(values: Any, path: _Path = ()) -> Iterator[_Path]:
-    """Where the values of nested mappings lie, and of their lists with several entries each entry."""
+    """The paths of all values in nested mappings; for a list with several entries, the path of each entry."""
     if isinstance(values, dict):
         items: Iterable[tuple[Any, Any]] = values.items()
     elif isinstance(values, list) and len(values) > 1:
@@ -125,7 +125,7 @@ def _without(values: Any, path: _Path) -> Any:
 
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> tuple[str, ...]:
-    """The keys of the model that lies at `path` in another; none where that is not known."""
+    """The keys of the model at `path` inside `model`; empty if unknown."""
     kind: type[BaseModel] | None = model
     for name in path:
         if isinstance(name, str) and kind is not None:
@@ -135,7 +135,7 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> tuple[str, ...]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is, or is about: of `list[X]` and `X | None` it is X."""
+    """The model in an annotation: X for `X`, `list[X]` and `X | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for each in get_args(annotation) if (found := _model_in(each)) is not None), None)

@@ -29,9 +29,9 @@ def check_model_name(name: str) -> str:
 
 
 def model_name_from(source: str) -> str:
-    """The store's name for a hub id or folder name: lower case, `/` as `--`, everything else unsafe as `-`.
+    """The store's name for a hub id or folder name: lower case, `/` as `--`, any other unsafe character as `-`.
 
-    Where no letter is left of one in another script, a digest of it follows: two such folders are two models.
+    If a name in another script loses its letters, a digest of it is appended, so that two such names stay different.
     """
     slug = re.sub(r"[^a-z0-9._-]+", "-", source.lower().replace("/", "--"))
     slug = re.sub(r"\.{2,}", ".", slug).strip("._-")[:100].rstrip("._-")
@@ -43,7 +43,7 @@ def model_name_from(source: str) -> str:
 
 ModelName = Annotated[str, AfterValidator(check_model_name)]
 Number = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
-"""Of a version, an alias's entry, a signature: files are named by it."""
+"""The number of a version, an alias's entry or a signature; files are named by it."""
 
 
 def check_alias(name: str) -> str:
@@ -61,7 +61,7 @@ AliasName = Annotated[str, AfterValidator(check_alias)]
 class Reference(Frozen):
     """A parsed release reference: `model` (its newest), `model@version`, `model:alias`, or a digest prefix.
 
-    A text that could be both a model and a digest prefix is kept as both: the store knows whether it has that model.
+    A text that could be a model or a digest prefix is kept as both: the store decides, as it knows its models.
     """
 
     model: str | None = None

@@ -1,4 +1,4 @@
-"""Which name was meant where one is typed that there is not."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like another, or None where none is like it."""
+    """The known name that is most similar to `name`, or None if none is similar."""
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def meant(name: str | None) -> str:
-    """A question that another sentence follows; empty without a name."""
+    """`did you mean ...?`, to put before another sentence; empty without a name."""
     return f"did you mean {name}? " if name else ""

@@ -1,4 +1,4 @@
-"""Numbers, intervals, counts and times as people read them: the one place that writes them."""
+"""Numbers, intervals, counts and times as text for people. All such formatting is here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 RATES = r"top\d|recall@|mean_class_recall"
-"""Names of accuracy metrics that are fractions of 1, and of what is derived from them."""
+"""Names of accuracy metrics that are fractions of 1, and of figures derived from them."""
 _MB = 1_000_000
 
 
 def megabytes(size: float, digits: int | None = None) -> str:
-    """Bytes as MB of 10^6 bytes; unless told how many digits, with more for small files."""
+    """Bytes as MB (10^6 bytes); with `digits` None, small sizes get more digits."""
     value = size / _MB
     if digits is None:
         digits = 1 if value >= 1 or not value else 3
@@ -43,17 +43,17 @@ def about(seconds: float) -> str:
 
 
 def moment(created: str) -> str:
-    """A time of ISO 8601 to the minute."""
+    """An ISO 8601 time, to the minute."""
     return created[:16].replace("T", " ")
 
 
 def given(value: object, pattern: str, absent: str = "-") -> str:
-    """A value in the form of `pattern`, as `{:.2f} ms`; what stands for one that is not there."""
+    """A value formatted by `pattern`, such as `{:.2f} ms`; `absent` for None."""
     return absent if value is None else pattern.format(value)
 
 
 def interval(low: object, high: object, pattern: str, name: str = "") -> str:
-    """` (0.1 to 0.2)`, to stand behind a number; nothing where there is no interval."""
+    """` (0.1 to 0.2)`, to follow a number; empty without an interval."""
     return "" if low is None or high is None else f" ({name}{pattern.format(low)} to {pattern.format(high)})"
 
 
@@ -63,7 +63,7 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 
 def percent_change(fraction: float) -> str:
-    """The same of a change, with its sign."""
+    """A relative change as a percentage, with its sign."""
     return f"{fraction * 100:+.1f} %".replace("-", MINUS)
 
 
@@ -73,18 +73,18 @@ def points(fraction: float, digits: int = 1) -> str:
 
 
 def points_range(low: float, high: float, digits: int = 1) -> str:
-    """An interval of such differences."""
+    """An interval of differences, in percentage points."""
     return f"{_signed(low * 100, digits)} to {_signed(high * 100, digits)}"
 
 
 def loss(fraction: float, digits: int = 2) -> str:
-    """How far something fell, in percentage points: a gain is negative."""
+    """A loss in percentage points; a gain is negative."""
     text = f"{fraction * 100:.{digits}f}"
     return (text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)) + " points"
 
 
 def quantity(value: Cell, unit: str = "") -> str:
-    """A table's cell; bytes, fractions and ratios with their unit, the others without; absent values as a dash."""
+    """A table's cell as text: with the unit for bytes, fractions and ratios, without it for others; `-` if absent."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -129,5 +129,5 @@ def metric(name: str, value: float | None) -> str:
 
 def _signed(value: float, digits: int) -> str:
     text = f"{value:+.{digits}f}"
-    # A rounded zero has no direction.
+    # A value that rounds to zero gets no sign.
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)

@@ -1,9 +1,9 @@
-"""Parquet files of a release that comes from elsewhere: looked at before anything reads them.
+"""Parquet files of a release from elsewhere: checked before anything reads them.
 
-A column of one value ten million times takes a few bytes in the file and gigabytes where it is read. What a file would
-unpack to is in its footer, which is small and says for every column chunk how many values and bytes it holds. A reader
-believes the header of each page as well, so these are added up and held to the footer; and texts that a page names by
-their number in a dictionary are counted as long as they are, before they are written out.
+A column that repeats one value ten million times takes a few bytes in the file and gigabytes in memory. The footer is
+small and says how many values and bytes each column chunk unpacks to, so it is checked first. A reader also trusts the
+header of each page, so the pages' sizes are added up and compared with the footer. Texts that are encoded as indices
+into a dictionary are counted at their full length, before they are expanded.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _ARROW: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {"str": ("string", "large_string"), "int": ("int64",), "float": ("double",)}
 )
 _FLAT = {*(kind for kinds in _ARROW.values() for kind in kinds), "int32", "float", "bool", "null"}
-"""What has one value in each row."""
+"""The types with one value per row."""
 _ENCODINGS = {"PLAIN", "RLE", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "BIT_PACKED"}
-"""What Arrow writes unless told otherwise; of the others, some repeat the start of one text in all that follow."""
+"""The encodings that Arrow writes by default; some others repeat the start of one text in all that follow."""
 _BATCH = 8192  # rows
 _MAGIC = b"PAR1"
 _END = 8  # bytes: the length of the footer and the magic
 
 
 def check(path: Path, name: str, table: str | None = None, rows: Sequence[Row] = ()) -> None:
-    """Make sure that a Parquet file is one, and within limits.
+    """Make sure that a file is a Parquet file within our limits.
 
-    `name` is what messages call it. One that holds a `table` of a release has that table's columns and these `rows`.
+    `name` is how messages call it. A file that holds a `table` of a release must have its columns and exactly `rows`.
 
     Raises:
-        TableError.
+        TableError: it is not.
     """
     import pyarrow
     from pyarrow import parquet
@@ -70,7 +70,7 @@ def check(path: Path, name: str, table: str | None = None, rows: Sequence[Row] =
 
 
 def _check_pages(path: Path, about: pyarrow.parquet.FileMetaData, name: str) -> None:
-    """What the headers of pages say must be what the footer says of their column."""
+    """Check that the page headers of each column agree with the footer."""
     left = limits.PARQUET_PAGES
     with path.open("rb") as stream:
         for group in range(about.num_row_groups):
@@ -79,7 +79,7 @@ def _check_pages(path: Path, about: pyarrow.parquet.FileMetaData, name: str) -> 
                 label = f"column {part.path_in_schema[:40]}"
                 if odd := set(part.encodings) - _ENCODINGS:
                     raise _refused(name, f"{label} has the encoding {odd.pop()[:40]}")
-                places = (part.data_page_offset, part.dictionary_page_offset)  # one that is not there is 0 or None
+                places = (part.data_page_offset, part.dictionary_page_offset)  # 0 or None if there is no such page
                 start = min(place for place in (*places, path.stat().st_size) if place)
                 if start < len(_MAGIC) or start + part.total_compressed_size > path.stat().st_size - _END:
                     raise _refused(name, f"{label} lies outside the file")
@@ -95,7 +95,7 @@ def _check_pages(path: Path, about: pyarrow.parquet.FileMetaData, name: str) -> 
 
 
 def _check_texts(path: Path, columns: dict[str, str], name: str) -> None:
-    """What the texts of a file take once each is written out."""
+    """Check how many bytes the texts of a file take once they are expanded."""
     from pyarrow import compute, parquet
 
     texts = [column for column, kind in columns.items() if kind in _ARROW["str"]]

@@ -1,6 +1,6 @@
-"""The headers of a Parquet file's pages, which say for themselves how much room a page takes: what a reader believes.
+"""The page headers of a Parquet file. A header says how many bytes its page unpacks to, and readers trust it.
 
-They are Thrift structures in the compact protocol (parquet.thrift, `PageHeader`). Only these are read, no page.
+Headers are Thrift structures in the compact protocol (parquet.thrift, `PageHeader`). The pages themselves are not read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Fields = dict[int, "int | Fields"]
 
 
 class Page(NamedTuple):
-    """One page: its bytes unpacked and as they lie, with its header, and its values; a dictionary's are its entries."""
+    """One page: its bytes unpacked and in the file (both with its header), and its number of values or entries."""
 
     unpacked: int
     packed: int
@@ -30,7 +30,7 @@ def pages(stream: BinaryIO, start: int, end: int) -> Iterator[Page]:
     """The pages between two places of a file.
 
     Raises:
-        ValueError: what is there is no sequence of pages that ends at `end`.
+        ValueError: the bytes there are not a sequence of pages that ends at `end`.
     """
     while start < end:
         fields, size = _header(stream, start, end)
@@ -70,7 +70,7 @@ def _header(stream: BinaryIO, start: int, end: int) -> tuple[Fields, int]:
 
 
 class _Compact:
-    """Thrift's compact protocol, as far as page headers go; IndexError where the bytes end too early."""
+    """The part of Thrift's compact protocol that page headers need; IndexError if the bytes end too early."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data

@@ -1,6 +1,6 @@
-"""How values that may be absent are written in JSON: Prefect's run form has no control for null, and hides one that is.
+"""How optional values are written in JSON: Prefect's run form has no control for null, and hides fields that are null.
 
-In Python, in YAML and on the command line they stay what they are: None, or a string. Only their JSON form differs, and
+In Python, in YAML and on the command line they stay None or a string. Only their JSON form differs, and
 with it the schema that the API checks before a run starts.
 """
 
@@ -31,7 +31,7 @@ class NullAs:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         (number,) = _without_null(handler(schema))
-        # An enum of one, not a const: under that the form says that it "cannot be changed".
+        # An enum with one value, not a const: for a const the form says that it "cannot be changed".
         return {"anyOf": [{"enum": [self.word], "title": self.word, "type": "string"}, number | {"title": self.other}]}
 
     def _read(self, value: Any) -> Any:
@@ -55,9 +55,9 @@ class NullAsBlank:
 
 @dataclass(frozen=True)
 class NameOrFile:
-    """For a name of a fixed set or the path of a file: the form has a drop-down for the one and a text for the other.
+    """For a name from a fixed set or the path of a file: the form has a drop-down for names and a text field for paths.
 
-    A path is `{"file": path}` in JSON: of two kinds of text the form cannot tell which one it is editing.
+    A path is `{"file": path}` in JSON: the form could not tell two kinds of text apart.
     """
 
     names: Callable[[], Sequence[str]]
@@ -99,10 +99,10 @@ def _without_null(schema: JsonSchemaValue) -> list[JsonSchemaValue]:
 
 
 def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
-    """As `json_schema_extra` of a model with a default for every field: defaults as JSON has them, bounds in `allOf`.
+    """A `json_schema_extra` for models whose fields all have defaults: defaults in their JSON form, bounds in `allOf`.
 
-    Prefect's form drops the bounds that stand beside a type before it has the values checked, but keeps those in an
-    `allOf`: there a bad number is named beside its control.
+    Prefect's form drops bounds beside a type before it validates the values, but keeps bounds in an `allOf`: so a
+    number out of bounds is reported beside its control.
     """
     for name, value in model().model_dump(mode="json").items():
         field = schema["properties"][name]
@@ -112,6 +112,6 @@ def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
 
 
 class FormModel(Strict):
-    """Parameters that people fill in in Prefect's form or in a file; every field has a default."""
+    """Parameters that people set in Prefect's form or in a file; every field has a default."""
 
     model_config = ConfigDict(json_schema_extra=for_forms)

@@ -39,11 +39,12 @@ def parse(
     limit: Limits = limits.RECORD,
     check: Callable[[dict[str, Any]], None] | None = None,
 ) -> Record:
-    """Read a record back. Its size is looked at first, and `check`, which raises, sees its content before it is built.
+    """Read a record back. The size is checked first; then `check` may refuse (raise for) the parsed content.
+
+    `what` is how the message names the record ("the manifest").
 
     Raises:
-        `error`: too large, not JSON, duplicate keys, NaN, other fields than the record's, or not in canonical form;
-            `what` is how the message names it ("the manifest").
+        `error`: too large, not JSON, duplicate keys, NaN, other fields than the record's, or not in canonical form.
     """
     try:
         refuse_large(data, limit)
@@ -71,7 +72,7 @@ def parse(
 
 
 def refuse_large(data: bytes, limit: Limits) -> None:
-    """Count what a record holds before it is parsed. Raises: ValueError: more than the limit."""
+    """Count a record's bytes and values before it is parsed. Raises: ValueError: more than the limit."""
     if len(data) > limit.bytes:
         raise ValueError(f"it is larger than {limit.bytes:,} bytes")
     values = data.count(b",") + data.count(b"[") + data.count(b"{")
@@ -80,11 +81,11 @@ def refuse_large(data: bytes, limit: Limits) -> None:
 
 
 def read_bytes(path: Path, limit: Limits = limits.RECORD) -> bytes:
-    """The bytes of a record's file, of one that is too large just enough for `parse` to refuse it.
+    """The bytes of a record's file; of a file that is too large, just enough bytes for `parse` to refuse it.
 
     Raises:
         FileNotFoundError.
-        OSError: it cannot be read, or is no file: a pipe would keep whoever opens it waiting.
+        OSError: it cannot be read, or is not a plain file (opening a pipe would block).
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
         found = os.fstat(stream.fileno())
@@ -104,7 +105,7 @@ def came_refused(kind: str, name: str, why: str, *, expected: str) -> TableError
 
 
 def in_a_line(problem: Exception) -> str:
-    """What is wrong first: of a stranger's record there may be a million complaints, as long as the stranger wishes."""
+    """The first complaint in one line, shortened: an untrusted record may cause a million complaints of any length."""
     text = problem.what if isinstance(problem, ClipsmithError) else str(problem)
     if isinstance(problem, ClipsmithError) and problem.where is not None:
         text = f"{text} ({problem.where})"

@@ -1,4 +1,4 @@
-"""What each table of a release holds: its columns in order, as data, and the check that rows keep to it."""
+"""The schemas of a release's tables: each table's columns in order, as data, and the checks of rows against them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ NOT_RUN = "built, not run"
 INVALID = "invalid"
 BUILT = "built"
 OVER_CHANCE = ("top1_over_chance", "recall@1_image_to_text_over_chance")
-"""The metrics that say whether FP32 itself is above chance: of zero-shot classification, and of retrieval."""
+"""The metrics of FP32's accuracy above chance: of zero-shot classification, and of retrieval."""
 EACH_CAPTION = "_each_caption"
-"""Ends the names of recalls for which a caption of several pictures counts once for each of them."""
+"""Suffix of recalls in which a caption that belongs to several pictures counts once for each of them."""
 ALIKE = "alike_classes"
-"""The metric that counts the classes that share one embedding with another."""
+"""The metric that counts classes whose embedding equals that of another class."""
 
 
 @dataclass(frozen=True)
 class Column:
     """One column. `unit` is empty for names and counts; `nullable` columns may hold None.
 
-    `late` ones are not in every row of releases that were published before there was the column.
+    `late` columns were added later: rows of older releases do not have them.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Table:
     about: str
     columns: tuple[Column, ...]
     optional: bool = False
-    """Left out of a release whose run was not asked for it."""
+    """Whether a release has the table only if its run was asked for it."""
 
 
 _ENCODER = Column("encoder", "str", "image or text")
@@ -226,7 +226,7 @@ _TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float"
 
 
 def present(tables: Tables) -> list[str]:
-    """The names of the tables that a release has: all but optional ones without rows."""
+    """The names of the tables that a release has: all except optional tables without rows."""
     return [name for name, schema in SCHEMAS.items() if tables.get(name) or not schema.optional]
 
 
@@ -243,7 +243,7 @@ def check_tables(tables: Tables) -> None:
 
 
 def check_rows(name: str, rows: Sequence[Row]) -> Table:
-    """The schema of table `name`, to which all `rows` keep. Raises as `check_tables`."""
+    """Check `rows` against the schema of table `name`, and return the schema. Raises as `check_tables`."""
     schema = SCHEMAS.get(name)
     if schema is None:
         raise TableError(f"there is no table {name!r}", expected=f"one of: {', '.join(SCHEMAS)}")
@@ -256,12 +256,12 @@ def check_rows(name: str, rows: Sequence[Row]) -> Table:
 
 
 def check_kept(tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
-    """Check tables that were published, here or elsewhere, whenever: known ones, with the columns they had at least.
+    """Check published tables, of any version and from anywhere: only known tables, with all columns but `late` ones.
 
-    What it takes grows with the cells, a column at a time; `check_tables` is for tables that are made now.
+    Time grows with the number of cells, and columns are checked one by one; use `check_tables` for new tables.
 
     Raises:
-        TableError: as `check_tables`, but for `late` columns; or a table or a cell that is larger than ours are.
+        TableError: as `check_tables`, except for missing `late` columns; or a table or cell beyond `artifacts.limits`.
     """
     for name, rows in tables.items():
         schema = SCHEMAS.get(name)
@@ -275,7 +275,7 @@ def check_kept(tables: Mapping[str, Sequence[Mapping[str, object]]]) -> None:
 
 
 def complete(tables: Tables) -> dict[str, tuple[Row, ...]]:
-    """The tables with the `late` columns that rows of before lack."""
+    """The tables with None in the `late` columns that rows of older releases do not have."""
     filled: dict[str, tuple[Row, ...]] = {}
     for name, rows in tables.items():
         late: Row = {column.name: None if column.nullable else "" for column in SCHEMAS[name].columns if column.late}
@@ -284,7 +284,7 @@ def complete(tables: Tables) -> dict[str, tuple[Row, ...]]:
 
 
 def new_row(table: str, **values: Cell) -> Row:
-    """A row of a table; what is not given is absent.
+    """A row of a table; columns that are not given are None.
 
     Raises:
         TableError: the table has no such column.
@@ -297,7 +297,7 @@ def new_row(table: str, **values: Cell) -> Row:
 
 
 def number(row: Row, column: str) -> float | None:
-    """A row's number, None where it has none."""
+    """The number in a column of a row; None if the row has none there."""
     value = row.get(column)
     return None if value is None or isinstance(value, str) else float(value)
 
@@ -316,7 +316,7 @@ def _check_names(schema: Table, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _check_cells(schema: Table, column: Column, rows: Sequence[Mapping[str, object]]) -> None:
-    absent = None if column.nullable else ""  # what stands for a cell of a late column: one that is let through
+    absent = None if column.nullable else ""  # stands for a missing cell of a late column, and passes the check
     cells = [row.get(column.name, absent) for row in rows] if column.late else [row[column.name] for row in rows]
     allowed = {*_TYPES[column.kind], *((type(None),) if column.nullable else ())}
     if not set(map(type, cells)) <= allowed:  # exact types: to Python, True is an int
@@ -364,7 +364,7 @@ def _check_value(schema: Table, column: Column, value: Cell, index: int) -> None
 
 
 def _check_speedup(schema: Table, row: Row, index: int) -> None:
-    """A speed-up is a claim about hardware: only a measured row may make it."""
+    """Check that only measured rows have a speed-up: it is a claim about hardware."""
     if schema.name != "latency" or row["status"] == MEASURED:
         return
     for name in ("speedup", "speedup_low", "speedup_high"):

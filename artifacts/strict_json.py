@@ -1,4 +1,4 @@
-"""JSON as its standard has it, for files that others wrote."""
+"""Strict JSON parsing, for files that others wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from artifacts.records import load_strictly
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Parse one JSON document; bytes are UTF-8 without a byte order mark, which libraries refuse too.
+    """Parse one JSON document; bytes must be UTF-8 without a byte order mark.
 
     Raises:
         ValueError: not such JSON, NaN or Infinity, a key that occurs twice, or nested too deeply.

@@ -1,7 +1,7 @@
-"""Waiting for a lock: after two seconds it is said for what, which process holds it since when, and how to stop.
+"""Waiting for a lock: after two seconds a message says what is waited for, who holds the lock since when, how to stop.
 
-Who holds a lock is known to the kernel (proc(5), /proc/locks), and a process is described by its folder in /proc, also
-those of other users. Those of other containers cannot be seen.
+The kernel says who holds a lock (proc(5), /proc/locks), and /proc describes every process of this machine, also those
+of other users. Processes of other containers cannot be seen.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ Say = Callable[[str], None]
 
 
 def warn(message: str) -> None:
-    """Say it where nobody listens in particular: on stderr, or where the process's log goes."""
+    """The default way to say it: a warning in the log, which goes to stderr or wherever the process's log goes."""
     logging.getLogger(__name__).warning("%s", message)
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process that holds a lock; `since` is in seconds since the epoch, when it took it or, if `started`, began."""
+    """A process that holds a lock. `since` is when it took the lock or, if `started`, when the process started, in
+    seconds since the epoch."""
 
     pid: int
     state: Literal["running", "stopped", "ended"]
@@ -42,7 +43,7 @@ class Holder:
     started: bool = False
 
     def words(self) -> str:
-        """For messages."""
+        """The process in words, for messages."""
         if self.state == "ended":
             return f"process {self.pid}, which has ended"
         when = datetime.datetime.fromtimestamp(self.since).astimezone().isoformat(" ", "seconds")
@@ -51,7 +52,7 @@ class Holder:
 
 
 class Waiting:
-    """One wait for the lock of an open file, `path`; `what` says in words for what."""
+    """One wait for the lock of an open file at `path`; `what` names the reason in words."""
 
     def __init__(self, file: int, path: Path, what: str, say: Say) -> None:
         self._file = file
@@ -64,10 +65,10 @@ class Waiting:
         self._last = ""
 
     def look(self, waited: float) -> None:
-        """Call this again and again while others hold the lock, for `waited` seconds by now.
+        """Report the wait; call this repeatedly while others hold the lock. `waited` is the time so far in seconds.
 
-        It is said who does, again when a holder turns out to be stopped or to have ended, and once a minute if they
-        are others.
+        The first message names the holders. It is repeated when a holder turns out to be stopped or to have ended, and
+        at most once a minute when the holders change.
         """
         if waited < SAY_AFTER_S or waited - self._looked < _LOOK_S:
             return
@@ -81,22 +82,22 @@ class Waiting:
 
 
 def in_words(found: list[Holder]) -> str:
-    """Who holds a lock."""
+    """The holders of a lock in words."""
     first = "; ".join(holder.words() for holder in found[:3])
     return (first + f" and {len(found) - 3} more" * (len(found) > 3)) or _UNSEEN
 
 
 def how_to_stop(found: list[Holder]) -> str:
-    """What whoever waits can do."""
+    """What a user who waits can do."""
     stopped = [holder.pid for holder in found if holder.state == "stopped"]
     wake = f"`kill -CONT {stopped[0]}` lets it go on, `kill -KILL {stopped[0]}` ends it; " if stopped else ""
     return f"{wake}Ctrl-C, or cancelling the run, stops waiting"
 
 
 def holders(file: int) -> list[Holder]:
-    """The processes that hold a lock (flock) on an open file; none where the kernel does not show them.
+    """The processes that hold a lock (flock) on an open file; empty if the kernel does not show them.
 
-    Of a lock whose process has ended, because a process that it started has kept the file open, both are named.
+    If the process that took the lock has ended but a child of it keeps the file open, both are named.
     """
     stat = os.fstat(file)
     locks = list(_locks(stat))
@@ -107,7 +108,7 @@ def holders(file: int) -> list[Holder]:
 
 
 def _locks(stat: os.stat_result) -> Iterator[tuple[int, bool]]:
-    """Process and whether it holds the file alone, from lines as `1: FLOCK ADVISORY WRITE 516 fe:00:2351117 0 EOF`."""
+    """(pid, holds it exclusively), from lines such as `1: FLOCK ADVISORY WRITE 516 fe:00:2351117 0 EOF`."""
     place = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
     with suppress(OSError):
         for line in (_PROC / "locks").read_text().splitlines():
@@ -117,7 +118,7 @@ def _locks(stat: os.stat_result) -> Iterator[tuple[int, bool]]:
 
 
 def _keeping_open(stat: os.stat_result) -> Iterator[int]:
-    """Processes that have the file open with a lock on it, as far as they may be looked into."""
+    """Processes that have the file open with a lock on it, as far as we may read their folders in /proc."""
     for folder in _PROC.glob("[0-9]*"):
         with suppress(OSError):
             for descriptor in (folder / "fd").iterdir():
@@ -130,7 +131,7 @@ def _keeping_open(stat: os.stat_result) -> Iterator[int]:
 
 
 def _describe(pid: int, taken: float | None) -> Holder:
-    """What is known of a process; `taken` is when the lock was last taken by somebody alone."""
+    """Describe a process; `taken` is when the lock was last taken exclusively."""
     try:
         folder = _PROC / str(pid)
         name, _, rest = (folder / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")

@@ -1,1 +1,1 @@
-"""How people reach the flows: the command line, and what Prefect is told."""
+"""How people reach the flows: the command line, and the Prefect server with its deployments."""

@@ -1,4 +1,4 @@
-"""The command line. It fills the flow's parameter model and shows what the store holds; it decides nothing else."""
+"""The command line: it fills the flow's parameter model, runs the flow and shows results, and decides nothing else."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ from deployments.printing import show, show_forecast
 from deployments.printing.console import stderr, stdout
 from deployments.server.environment import prepare_prefect, quiet_libraries
 
-_UsageError: Any = typer.BadParameter.__base__  # of all errors about what was typed
+_UsageError: Any = typer.BadParameter.__base__  # base class of all usage errors
 
 
 class _Commands(TyperGroup):
-    """What was typed is shown by the message about it, not obeyed."""
+    """The group of commands; in messages about wrong usage, what the user typed is made harmless for the terminal."""
 
     def make_context(self, *arguments: Any, **named: Any) -> Any:
-        """Read the options before the command's name."""
+        """Parse the options before the command's name."""
         with _visible_usage_errors():
             return super().make_context(*arguments, **named)
 
     def invoke(self, ctx: Any) -> Any:
-        """Read those of the command, and run it."""
+        """Parse the command's own options, and run it."""
         with _visible_usage_errors():
             return super().invoke(ctx)
 
@@ -208,7 +208,7 @@ def optimize(
         print_json(show.release_document(manifest, new=new))
     else:
         show.print_release(manifest, opened, new=new)
-    if rejection is not None:  # a rejected release is a result, and the run has failed
+    if rejection is not None:  # a rejected release is printed as a result, and the command fails all the same
         raise rejection
 
 
@@ -235,15 +235,15 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     *parents, last = path
     for name in parents:
         section = values.setdefault(name, {})
-        if not isinstance(section, dict):  # leave it for validation to name the wrong type
+        if not isinstance(section, dict):  # validation will name the wrong type
             return
         values = section
     values[last] = value
 
 
 def main() -> None:
-    """Entry point: whatever goes wrong becomes a message on stderr and an exit code."""
-    os.umask(os.umask(0o022) | 0o022)  # others may write nothing that we make, outside the store too
+    """Entry point: every error becomes a message on stderr and an exit code."""
+    os.umask(os.umask(0o022) | 0o022)  # files that we create are writable by their owner only, also outside the store
     last_resort.run(app)
 
 

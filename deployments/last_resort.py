@@ -1,4 +1,4 @@
-"""The end of a command, whatever happens: streams that fail, and errors that nobody expected.
+"""The end of a command in all cases, also if a stream fails or an error is unexpected.
 
 People see one line, and with --json programs get a document. The traceback of an error that is none of ours goes to a
 file that only its user can read.
@@ -34,8 +34,8 @@ KEPT = 20
 ERROR_SCHEMA = 1
 """Which form the document of an error has; another number is another form."""
 INTERRUPTED = 130
-"""What shells expect of a command that Ctrl-C has ended; Typer's own way says it, too."""
-_LONGEST = 300  # characters of a message that is none of ours
+"""The exit code that shells expect of a command that was ended by Ctrl-C; Typer uses the same."""
+_LONGEST = 300  # characters of a message of another library
 _SHOWN = 60  # characters of a path that is too long
 
 
@@ -59,7 +59,7 @@ def run(command: Callable[[], object]) -> None:
         code = _told(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except Exception as error:  # noqa: BLE001  (the last place where it can be told in a line)
+    except Exception as error:  # noqa: BLE001  (the last place where it can be reported in one line)
         code = _tell(error)
     code = _flushed(code)
     if isinstance(sys.stdout, _Output):
@@ -68,15 +68,15 @@ def run(command: Callable[[], object]) -> None:
 
 
 def prepare_streams() -> None:
-    """Give the process three streams that take any text, and a terminal of a width that terminals have.
+    """Make sure that the three standard streams are open and accept any text, and that the terminal width is sensible.
 
-    The number of one that is closed would go to the next file that is opened, which then got what is printed.
+    If a standard stream were closed, the next opened file would get its number, and everything printed would go there.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
     if not re.fullmatch("[1-9][0-9]{1,3}", os.environ.get("COLUMNS", "80")):
-        del os.environ["COLUMNS"]  # boxes would be drawn as wide, of a billion characters
+        del os.environ["COLUMNS"]  # rich would draw boxes of that width, a billion characters
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -86,7 +86,7 @@ def prepare_streams() -> None:
 
 
 def write_log(error: BaseException) -> Path | None:
-    """The file with the error's traceback; None where no folder can be written."""
+    """Write the error's traceback to a file and return its path; None if no folder can be written."""
     said = "".join(traceback.format_exception(error))
     about = f"clipsmith {version('clipsmith')}, Python {platform.python_version()}, {platform.platform()}"
     text = "\n".join([time.strftime("%Y-%m-%d %H:%M:%S %z"), about, repr(sys.argv), "", said])
@@ -96,7 +96,7 @@ def write_log(error: BaseException) -> Path | None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             about_folder = folder.lstat()
             if about_folder.st_uid != os.getuid() or folder.is_symlink():
-                continue  # in a shared folder for temporary files somebody else may have made it
+                continue  # in a shared folder for temporary files, another user may have created it
             number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(visible(text, lines=True))
@@ -107,15 +107,15 @@ def write_log(error: BaseException) -> Path | None:
 
 
 def _folders() -> Iterator[Path]:
-    """Where logs may lie: with what programs note about a user, else with temporary files."""
-    with suppress(RuntimeError):  # there is no home
+    """Folders for logs: the user's state folder, else the folder of temporary files."""
+    with suppress(RuntimeError):  # there is no home folder
         yield Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clipsmith" / "errors"
-    with suppress(OSError):  # there is none that can be written
+    with suppress(OSError):  # no such folder can be written
         yield Path(tempfile.gettempdir()) / f"clipsmith-errors-{os.getuid()}"
 
 
 def _explained(error: Exception) -> ClipsmithError | None:
-    """The error in our words, where it follows from what the command was given; None for what nobody expected."""
+    """One of our own errors, if the error is due to the command's input or environment; None if it is unexpected."""
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         path = str(error.filename or "")
         return ConfigError(
@@ -189,7 +189,7 @@ def print_error_document(
 
 
 class _Output:
-    """Standard output whose failures are errors of ours; that a reader has seen enough is told as Python tells it."""
+    """Standard output whose failures raise our own error, except for a closed pipe, which raises BrokenPipeError."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -209,7 +209,7 @@ class _Output:
 
 
 class _Errors(_Output):
-    """Standard error; that nobody can be told of something changes neither what is done nor the exit code."""
+    """Standard error, whose failures are ignored: they change neither the work nor the exit code."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -236,14 +236,14 @@ def _output_lost() -> Iterator[None]:
 
 
 def _flushed(code: Code) -> Code:
-    """Write what is still to be written; the exit code, which says so when that cannot be done."""
+    """Flush standard output; return the exit code, which is an error if that is impossible."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read has seen enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         _forget_output()
         return code or ExitCode.FAILED
     except OutputLost as error:
-        if not code:  # else there is a message already
+        if not code:  # otherwise a message was printed already
             _told(error)
         _forget_output()
         return code or error.exit_code
@@ -251,6 +251,6 @@ def _flushed(code: Code) -> Code:
 
 
 def _forget_output() -> None:
-    """Python itself would complain of the rest when it ends."""
+    """Drop unwritten output, about which Python would print an error at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

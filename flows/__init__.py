@@ -2,4 +2,4 @@
 
 from artifacts.inert import keep_logs_inert
 
-keep_logs_inert()  # every process that runs a flow comes by here, and every command
+keep_logs_inert()  # every process that runs a flow or a command imports this package

@@ -69,7 +69,7 @@ class CompareParameters(FormModel):
 
 
 class Remeasured(Frozen):
-    """The two, as `model@version precision`, and what was measured."""
+    """The two releases, as `model@version precision`, and what was measured."""
 
     before: str
     after: str
@@ -138,7 +138,7 @@ class _Comparison:
         )
 
     def _data(self) -> DataRef:
-        """The evaluation set; what either release was calibrated on would flatter it."""
+        """The evaluation set, which must not overlap with the calibration data of either release."""
         demo = all(side.snapshot.kind == "demo" for side in self.sides.values())
         seen = sorted(set().union(*(calibrated_on(active_store(), side.manifest) for side in self.sides.values())))
         wanted = self.parameters.evaluation
@@ -150,10 +150,10 @@ class _Comparison:
         return pinned.evaluation
 
     def _encoders(self) -> list[Encoder]:
-        """The encoders that were asked for and that both have.
+        """The requested encoders that both releases have.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there are none.
         """
         found = [
             encoder
@@ -171,7 +171,7 @@ class _Comparison:
         return found
 
     def _why_not(self, target: str) -> str | None:
-        """Why the two cannot be run on `target` here."""
+        """Why the two releases cannot be run on `target` here; None if they can."""
         for side in self.sides.values():
             if any(side.engine(encoder, target) is None for encoder in self._encoders()):
                 return f"{side.name} has no engine for it"
@@ -180,10 +180,10 @@ class _Comparison:
     # --- accuracy ----------------------------------------------------------------------------------------------------
 
     def _embed(self, side: ReleaseSide, data: DataRef, encoder: Encoder, target: str) -> Embeddings:
-        """As `optimize` calls the step, so that what it embedded is found in the cache.
+        """Call the step with the same arguments as `optimize`, so that embeddings in the cache are reused.
 
         Raises:
-            ExecutorsDisagree: PyTorch executes the graph, and ONNX Runtime makes something else of a sample.
+            ExecutorsDisagree: PyTorch executes the graph, and ONNX Runtime computes something else for a sample.
         """
         precision, engine = ("fp32", None) if target == REFERENCE else (side.precision, side.engine(encoder, target))
         if target == "onnxruntime":

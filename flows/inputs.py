@@ -1,8 +1,8 @@
-"""What a run starts from, and the digest of all of it: an equal plan has nothing new to make."""
+"""What a run starts from, and the digest of all of it (the plan): a run with an equal plan makes nothing new."""
 
 from __future__ import annotations
 
-# A step is registered when its module is imported. All are, or the plan would depend on who asks for it.
+# Importing a module registers its step. All are imported here, or the plan would depend on what else was imported.
 import tasks.pipeline.accuracy
 import tasks.pipeline.calibration
 import tasks.pipeline.calibration_study
@@ -38,10 +38,10 @@ def recipe_of(parameters: OptimizeParameters) -> Recipe | None:
 def pin_arguments(
     parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot, store: Store
 ) -> PinArguments:
-    """What `tasks.data.pinned.pin_both` is to be called with.
+    """The arguments for `tasks.data.pinned.pin_both`.
 
     Raises:
-        ConfigError: the model has to be calibrated and there is no data for it.
+        ConfigError: the model must be calibrated, and no calibration data is given.
     """
     calibration = _calibration_source(parameters, recipe, snapshot)
     seen = sorted(calibrated_on(snapshot, store)) if snapshot.calibrated else []
@@ -51,7 +51,7 @@ def pin_arguments(
 
 
 def _calibration_source(parameters: OptimizeParameters, recipe: Recipe | None, snapshot: Snapshot) -> str | None:
-    """The calibration source, or None where nothing is to be calibrated."""
+    """The calibration source, or None if nothing has to be calibrated."""
     source = parameters.calibration.source
     if recipe is None or snapshot.calibrated:
         return None
@@ -70,16 +70,16 @@ def plan_content(
 ) -> Content:
     """Everything that decides what a run makes, as JSON: contents, parameters, steps and packages.
 
-    Of names and places only the model's own name is part of it, and the machine is not: another GPU is found by the
-    steps' own cache keys when something else makes them run.
+    It has no names and paths except the model's name, and nothing about the machine: if the steps run for another
+    reason, their own cache keys notice another GPU.
     """
     settings = parameters.model_dump(
         mode="json", exclude={"model", "revision", "name", "recipe", "step_minutes", "store"}
     )
     for section in ("calibration", "evaluation"):
-        for place in ("source", "columns"):  # what they lead to is in the digests
+        for place in ("source", "columns"):  # the digests cover their contents
             settings[section].pop(place)
-    del settings["image_size"]  # as it was resolved, and only of a model that has none of its own
+    del settings["image_size"]  # replaced by the resolved size, which only models without a size of their own have
     if snapshot.image_size is not None:
         settings["image_size"] = list(snapshot.image_size)
     return {

@@ -1,5 +1,5 @@
-"""Which release a plan led to, and which were judged, remembered where Prefect keeps results: who shares those shares
-this."""
+"""Remembers which release a plan led to, and which releases were judged, in Prefect's result storage: hosts that share
+the storage share this memory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tasks.pipeline.publish import Published
 
 
 class KnownPlans:
-    """What is remembered of a store; the server is asked once where results are kept by default."""
+    """What is remembered about one store. The server is asked once for the default result storage."""
 
     def __init__(self, store: Store) -> None:
         self._store = store.id[:16]
         self._checked = store
         read_storage = cast("Callable[..., WritableFileSystem]", get_default_result_storage)
-        # Not the flow's own result store, which keeps none.
+        # Not the flow's own result store, which persists nothing.
         self._results = ResultStore(
             result_storage=read_storage(_sync=True), serializer=JSONSerializer(), cache_result_in_memory=False
         )
 
     def remember(self, plan: str, run: object, published: Published) -> None:
-        """Keep that `plan` led to this release, and that the flow run of this id made it."""
+        """Remember that `plan` led to this release, and that the flow run with this id made it."""
         entry = published.model_dump()
         for key in (self._key("plan", plan), f"release-of-{run}"):
             self._results.write(entry, key=key)
@@ -52,12 +52,12 @@ class KnownPlans:
         return self._read(f"release-of-{run}")
 
     def remember_variant(self, variant: str, content: Content) -> None:
-        """Keep what decided the last release of a variant: `flows.inputs.plan_content`."""
+        """Remember the `flows.inputs.plan_content` of a variant's last release."""
         if self.variant(variant) != content:
             self._results.write(dict(content), key=self._key("variant", variant))
 
     def variant(self, variant: str) -> Content | None:
-        """What decided a variant's last release; None where no version that is known kept it."""
+        """The plan content of a variant's last release; None if there is none, or none that can be read."""
         key = self._key("variant", variant)
         try:
             return read_content(self._results.read(key).result) if self._results.exists(key) else None
@@ -69,7 +69,7 @@ class KnownPlans:
         return bool(self._results.exists(self._key("judged", identity)))
 
     def remember_judged(self, identity: str) -> None:
-        """Keep that a release has been compared with its history."""
+        """Remember that a release has been compared with its history."""
         self._results.write({"judged": identity}, key=self._key("judged", identity))
 
     def _key(self, kind: str, name: str) -> str:

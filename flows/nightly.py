@@ -1,4 +1,4 @@
-"""The nightly run: every variant made again if anything that decides it has changed, and what became of each."""
+"""The nightly run: makes each variant again if anything that decides it has changed, and reports each outcome."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tasks.prefect_ui.nightly_summary import Outcome, report_regressions, show_s
 from tasks.prefect_ui.tags import VARIANT
 
 _READERS = 4
-"""Variants whose inputs are read at once: hashing releases Python's lock."""
+"""How many variants' inputs are read at once, in threads: hashing releases Python's global lock."""
 _HOUR = 3600
 
 
@@ -117,8 +117,8 @@ def chosen(found: list[Variant | BadVariant], names: list[str]) -> list[Variant 
 
 
 class _Look(NamedTuple):
-    """A variant with what decides its release, the release that this led to before if there is one, and else why the
-    variant is made."""
+    """A variant with its plan content, and either the release that this plan led to before, or the reason to make the
+    variant."""
 
     variant: Variant
     content: Content
@@ -135,12 +135,12 @@ class _Night:
         self.plans = KnownPlans(store)
 
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
-        """The outcome of each variant, in the order given. Only changed ones cost more than reading their inputs."""
+        """The outcome of each variant, in the given order. An unchanged variant costs only reading its inputs."""
         looked = list(side_by_side(self._look, variants, _READERS))
         return list(side_by_side(self._finish, looked, self.parameters.at_once, builders_stopped))
 
     def _look(self, variant: Variant | BadVariant) -> Outcome | _Look:
-        """What is wrong with a variant, or what decides its release."""
+        """What decides a variant's release, or the outcome if the variant is broken."""
         if isinstance(variant, BadVariant):
             return Outcome.failed(variant.name, str(variant.error))
         try:
@@ -149,11 +149,11 @@ class _Night:
             before = None if known is None else self._whole(known)
             why = "" if before else self._why(variant.name, content, lost=known is not None)
             return _Look(variant, content, before, why)
-        except Exception as error:  # noqa: BLE001  (whatever is wrong with one does not stop the others)
+        except Exception as error:  # noqa: BLE001  (an error of one variant must not stop the others)
             return _failure(variant, error)
 
     def _why(self, variant: str, content: Content, *, lost: bool) -> str:
-        """Why a variant is made whose inputs led to no release that is there; `lost` when they led to one that was."""
+        """Why a variant is made whose plan has no release in the store; `lost` if it had one that is gone."""
         if lost:
             return "its release is gone or damaged"
         last = self.plans.variant(variant)
@@ -169,7 +169,7 @@ class _Night:
         return plan_content(parameters, recipe, snapshot, data)
 
     def _whole(self, published: Published) -> Manifest | None:
-        """The release, if all of it is still there; what is lost is made again."""
+        """The release, if the store still has all of it; else None, and it is made again."""
         try:
             with self.store.reading():
                 manifest = self.store.find(published.ref)
@@ -195,7 +195,7 @@ class _Night:
             return _failure(variant, error).model_copy(update={"why": looked.why})
 
     def _remember(self, variant: str, content: Content) -> None:
-        """Keep the content for the night after the next change; a failure here leaves the release alone."""
+        """Remember the content, to explain the next change; a failure here does not fail the variant."""
         try:
             self.plans.remember_variant(variant, content)
         except Exception as error:  # noqa: BLE001
@@ -215,9 +215,10 @@ class _Night:
         return self._judge(variant, self.store.find(made.ref), changed=made.new)
 
     def _judge(self, variant: Variant, release: Manifest, *, changed: bool) -> Outcome:
-        """Compare a release with what the alias points to and with its history, and promote it if so configured.
+        """Compare a release with the one that the alias points to and with its history, and promote it if configured.
 
-        Once with its history, whoever made it: `optimize` by hand, or a night that ended before it came to this.
+        The comparison with its history is made once per release, also if the release was made by `optimize` by hand or
+        by a nightly run that ended before the comparison.
         """
         production: Manifest | None = None
         with suppress(AliasNotFound):
@@ -236,8 +237,8 @@ class _Night:
         return outcome.model_copy(update={"held": held or ""})
 
     def _promote(self, variant: Variant, alias: str, release: Manifest, production: Manifest | None) -> str | None:
-        """Move the alias, unless it has pointed to the release before (and been rolled back); None if it was moved, and
-        else why it was not: nothing to say where it points there already."""
+        """Move the alias, unless it has pointed to the release before and was rolled back. Returns None if it was
+        moved, else the reason why not (empty if it points there already)."""
         try:
             entries = aliases.history(self.store.root, release.model, alias)
         except AliasNotFound:
@@ -255,7 +256,7 @@ class _Night:
 
 
 def _failure(variant: Variant, error: Exception) -> Outcome:
-    """What nobody expected is logged with its traceback."""
+    """The outcome of a variant that failed; unexpected errors are logged with their traceback."""
     if isinstance(error, ClipsmithError):
         return Outcome.failed(variant.name, str(error))
     get_run_logger().error("%s: unexpected error", variant.name, exc_info=error)
@@ -263,7 +264,7 @@ def _failure(variant: Variant, error: Exception) -> Outcome:
 
 
 class Made(NamedTuple):
-    """A run of `optimize`, and how it ended, in words."""
+    """A run of `optimize`, and how it ended in words."""
 
     id: str
     ended: str
@@ -271,7 +272,7 @@ class Made(NamedTuple):
 
 @task(name="make-variant", persist_result=False)
 def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Made:
-    """Run `optimize` and wait for its end: on any worker, when this run is on one; else here.
+    """Run `optimize` and wait for its end: on any worker if this run is on a worker, else in this process.
 
     Here one variant computes at a time, and others build their engines meanwhile; on workers they are processes.
     On a worker the store is its own machine's, unless this run was told which one.
@@ -289,7 +290,7 @@ def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int
             timeout=limit_s,
             poll_interval=2,
         ),
-    )  # without an event loop it waits itself
+    )  # blocks, as there is no event loop
     if run.state is None or not run.state.is_final():
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(run.id, Cancelling(message="the nightly run's time limit"))

@@ -24,7 +24,7 @@ _MINUTE_S = 60
 
 
 def _run_name() -> str:
-    """Until the revision is looked up, what was asked for."""
+    """The run's first name, from the parameters; the wiring renames it once the revision is known."""
     parameters = flow_run.parameters["parameters"]
     return run_name(parameters, parameters.revision)
 
@@ -58,7 +58,7 @@ def _require_accepted(draft: Draft, published: Published) -> None:
     """Log what the gates found.
 
     Raises:
-        GateFailed: the release, published by now, is rejected.
+        GateFailed: the release, which is published by now, is rejected.
     """
     for result in draft.gates:
         if result.status != "passed":

@@ -1,4 +1,4 @@
-"""The one parameter model of the `optimize` flow; the command line and YAML files fill it, nothing else does."""
+"""The parameter model of the `optimize` flow, which the command line, YAML files and Prefect's form fill."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PASSWORD_IN_URL = re.compile(r"//[^/@\s]*:[^/@\s]*@")
 
 
 def _without_password(value: str) -> str:
-    """Parameters are recorded in clear, by Prefect and in every release; the message does not repeat the value."""
+    """Refuse a URL with a password: Prefect and every release record parameters. The message hides the value."""
     if _PASSWORD_IN_URL.search(value):
         raise ValueError("holds a password; parameters are recorded, so keep secrets in the environment")
     return value
@@ -62,7 +62,7 @@ ONCE: dict[str, JsonValue] = {"uniqueItems": True}
 
 
 def targets_in_forms(schema: dict[str, Any]) -> None:
-    """Let a form offer the targets that there are, each once; the `json_schema_extra` of a list of targets."""
+    """The `json_schema_extra` of a list of targets: the form offers all targets, each once."""
     schema |= ONCE | {"items": {"enum": list(known_targets()), "type": "string"}}
 
 
@@ -92,7 +92,7 @@ class EncoderCalibration(FormModel):
         return value
 
     def candidates(self) -> tuple[Algorithm, ...]:
-        """What is to be compared; the first wins ties."""
+        """The algorithms to compare; the first wins ties."""
         known: dict[str, Algorithm] = {"max": "max", "percentile": Percentile(percentile=self.percentile), "mse": Mse()}
         return tuple(known.values()) if self.method == "auto" else (known[self.method],)
 
@@ -146,17 +146,17 @@ class CalibrationParameters(FormModel):
     )
 
     def of(self, encoder: Encoder) -> EncoderCalibration:
-        """What was asked for one encoder."""
+        """The settings of one encoder."""
         return self.image if encoder == "image" else self.text
 
     @property
     def sample_count(self) -> int:
-        """Samples asked for."""
+        """The number of samples, with the preset's value filled in."""
         return self.samples or PRESETS[self.preset]["samples"]
 
     @property
     def batch_size(self) -> int:
-        """Samples per forward pass."""
+        """Samples per forward pass, with the preset's value filled in."""
         return self.batch or PRESETS[self.preset]["batch"]
 
 
@@ -185,7 +185,7 @@ class EvaluationParameters(FormModel):
     )
 
     def source_and_count(self, *, demo: bool) -> tuple[str, int]:
-        """The source and how many samples of it, with what was left out filled in."""
+        """The source and the number of samples, with defaults filled in."""
         smoke_test = self.source is None and not demo
         return self.source or "digits", self.samples or (SMOKE_TEST_SAMPLES if smoke_test else EVALUATION_SAMPLES)
 
@@ -248,7 +248,7 @@ class OptimizeParameters(FormModel):
 
     @property
     def chosen_size(self) -> ImageSize | None:
-        """`image_size` as the checkpoint's family takes it."""
+        """`image_size` in the form that checkpoint families take."""
         return None if self.image_size is None else (self.image_size[0], self.image_size[1])
 
     @field_validator("encoders", "precisions", "targets")
@@ -299,10 +299,10 @@ def parse_parameters(values: dict[str, Any], *, where: object) -> OptimizeParame
 
 
 def parse_gates(values: dict[str, Any], *, where: object) -> Gates:
-    """The `gates` block of a file of parameters; what else it holds is left aside.
+    """The `gates` block of a parameter file; everything else in the file is ignored.
 
     Raises:
-        ConfigError: there is none, or the message names every wrong field.
+        ConfigError: there is no such block, or fields are wrong (the message names each).
     """
     try:
         return Gates.model_validate(values["gates"])

@@ -1,4 +1,4 @@
-"""Why a variant is made again: what decides a run, now and when it was made before, told in words."""
+"""Why a variant is made again: the differences between the plan contents of its last run and of this one, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 _MOST = 4
-"""So many changes are told; of more, how many there are."""
+"""The most changes that are listed; further ones are only counted."""
 _CONTENTS = {
     "source": "the checkpoint",
     "calibration": "the calibration data",
@@ -20,7 +20,7 @@ _ABSENT = object()
 
 
 class Step(TypedDict):
-    """What of a step decides: its version, the class of its result, and the versions of its packages."""
+    """What decides a step: its version, the class of its result, and the versions of its packages."""
 
     version: int
     result: str
@@ -28,7 +28,7 @@ class Step(TypedDict):
 
 
 class Content(TypedDict):
-    """What `flows.inputs.plan_content` makes."""
+    """The result of `flows.inputs.plan_content`."""
 
     source: dict[str, Any]
     calibration: str | None
@@ -43,7 +43,7 @@ _READER = TypeAdapter(Content)
 
 
 def read_content(value: object) -> Content | None:
-    """A content that was recorded; None where another version of clipsmith wrote it in another form."""
+    """Parse a recorded content; None if another version of clipsmith wrote it in another form."""
     try:
         return _READER.validate_python(value, strict=True)
     except ValidationError:
@@ -51,7 +51,7 @@ def read_content(value: object) -> Content | None:
 
 
 def changes(before: Content, now: Content) -> str:
-    """What differs between two contents, in words; empty where nothing does."""
+    """The differences between two contents in words; empty if they are equal."""
     found = list(_changes(before, now))
     if len(found) > _MOST:
         found = [*found[: _MOST - 1], f"{len(found) - _MOST + 1} more"]
@@ -68,7 +68,7 @@ def _changes(before: Content, now: Content) -> Iterator[str]:
 
 
 def _steps(before: Mapping[str, Step], now: Mapping[str, Step]) -> Iterator[str]:
-    """Steps whose work changed, and each package once, however many steps depend on it."""
+    """Steps whose version or result class changed, and changed packages, each once for all steps that depend on it."""
     packages: dict[str, str] = {}
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)

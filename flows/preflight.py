@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything starts: told in a second, where a run would need ten to begin."""
+"""Checks of the parameters before a run starts: they take a second, while a run needs ten seconds to begin."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
 
 
 def no_calibration_data(model: str) -> ConfigError:
-    """The error about a model that has to be calibrated, and there is no data for it."""
+    """The error for a model that must be calibrated when no calibration data is given."""
     return ConfigError(
         f"no calibration data for {model}",
         expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
@@ -56,6 +56,6 @@ def no_calibration_data(model: str) -> ConfigError:
 
 
 def plan_line(parameters: OptimizeParameters) -> str:
-    """What is going to be done, in a line."""
+    """What the run is going to do, in one line."""
     made = f"{' and '.join(parameters.precisions)} for {', '.join(parameters.targets)}"
     return f"optimize {parameters.model}: {made}, into {parameters.store}"

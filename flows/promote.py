@@ -21,10 +21,10 @@ from tasks.prefect_ui.approval import Promoted, Proposal, promote_task, propose
 ReleaseReference = Annotated[
     str, Field(min_length=1, max_length=170, pattern=r"^[a-z0-9][a-z0-9._-]*([@:][a-z0-9-]+)?$")
 ]
-"""A release as people name it; the pattern is for the form, `artifacts.names.parse_reference` is what counts."""
+"""A reference to a release; the pattern is for the form, and `artifacts.names.parse_reference` decides."""
 _HOUR = 3600
 _POLL_S = 5
-"""How soon a paused run notices that somebody has answered."""
+"""How often a paused run checks whether somebody has answered, in seconds."""
 
 
 class PromoteParameters(FormModel):
@@ -90,7 +90,7 @@ def _ask(proposal: Proposal, timeout_s: int) -> Approval:
     """Pause until somebody answers.
 
     Raises:
-        NotApproved: nobody did in time.
+        NotApproved: nobody answered in time.
     """
     try:
         answer: Approval = pause_flow_run(
@@ -108,10 +108,10 @@ def _ask(proposal: Proposal, timeout_s: int) -> Approval:
 
 
 def reason_of(answer: Approval, proposal: Proposal, why: str | None) -> str | None:
-    """Why the alias moves, in the words of who asked and who approved.
+    """Why the alias moves: the reasons of the person who asked and of the person who approved.
 
     Raises:
-        NotApproved: it was refused.
+        NotApproved: the promotion was refused.
     """
     said = answer.reason.strip()
     if not answer.approve:

@@ -1,6 +1,6 @@
-"""A search for a recipe: the steps that lead to the first FP8 graph, then measuring, planning and evaluating.
+"""The search for a recipe: the steps up to the first FP8 graph, then measuring, planning and evaluating.
 
-It needs no Prefect: what is slow is kept in the search's own journal, unit by unit and evaluation by evaluation.
+It does not use Prefect: slow results are kept in the search's own journal, one entry per unit and evaluation.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ from tasks.search.run import Batches, Measured, compare, evaluator, find, measur
 from tasks.search.units import Unit
 
 WIDEST = "fp8-compact"
-"""The recipe that has everything in FP8 that can be: where a search starts unless it is told otherwise."""
+"""The recipe that quantizes everything that can be FP8: where a search starts by default."""
 _VERSION = 1
-"""The version of what the journal holds: raise it when a measurement changes."""
+"""The version of the journal's measurements: raise it when a measurement changes."""
 _BATCH = 32
-"""Samples of a variant's forward pass: enough rows for the products, few enough for the memory of large models."""
+"""Samples per forward pass of a variant: enough rows for efficient GEMMs, few enough for the memory of large models."""
 
 
 class SearchSettings(Strict):
-    """What a search is told beside the parameters of `optimize`.
+    """The settings of a search in addition to the parameters of `optimize`.
 
-    `samples` of the calibration data, drawn with `seed`, are what sensitivity is measured on. `budget` is the number of
-    recipes that are evaluated. The recipe goes to `out`, the journal and the plot beside it. `compare` lets ModelOpt's
-    `auto_quantize` try the same.
+    Sensitivity is measured on `samples` of the calibration data, drawn with `seed`. At most `budget` recipes are
+    evaluated. The recipe is written to `out`, the journal and the plot beside it. `compare` also runs ModelOpt's
+    `auto_quantize` on the same task.
     """
 
     budget: int = Field(default=40, ge=1, le=10_000)
@@ -85,9 +85,9 @@ class SearchSettings(Strict):
 
 @dataclass(frozen=True)
 class Found:
-    """A search's result; `trials` are all recipes that were evaluated, in order: the first has everything in FP8.
+    """A search's result; `trials` are all evaluated recipes in order, and the first has everything in FP8.
 
-    `rival` are those of `auto_quantize`, empty where it was not asked.
+    `rival` are the trials of `auto_quantize`, empty if it was not run.
     """
 
     best: Trial
@@ -100,11 +100,11 @@ class Found:
 def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
     """Find the recipe, and write it with the journal and the plot.
 
-    `parameters.recipe` is where the search starts, `parameters.gates` what it must meet.
+    The search starts from `parameters.recipe`, and the result must meet `parameters.gates`.
 
     Raises:
-        NoRecipe: nothing meets the gates within the budget; the plot is written all the same.
-        ConfigError: there is nothing to search for, or the journal is another search's.
+        NoRecipe: no recipe within the budget meets the gates; the plot is written all the same.
+        ConfigError: there is nothing to search for, or the journal belongs to another search.
     """
     recipe = load_recipe(parameters.recipe)
     if settings.out.suffix not in (".yaml", ".yml") or not settings.out.parent.is_dir():
@@ -155,9 +155,10 @@ class _Inputs:
 
     @classmethod
     def of(cls, parameters: OptimizeParameters, recipe: Recipe) -> _Inputs:
-        """
+        """Pin the checkpoint and the data.
+
         Raises:
-            ConfigError: the checkpoint brings its own scales, or parameters ask for what a search cannot judge.
+            ConfigError: the checkpoint has its own scales, or the parameters ask for something a search cannot judge.
         """
         snapshot = resolve(parameters.model, parameters.revision, active_store(), image_size=parameters.chosen_size)
         if snapshot.calibrated:
@@ -176,19 +177,19 @@ class _Inputs:
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, active_store()))
         checked = check(snapshot)
         check_parity(snapshot, checked.preprocess)
-        # What is judged, how it is built and what it is called do not change what is measured.
+        # Gates, targets and the model's name do not change what is measured.
         sections = {"model", "revision", "image_size", "recipe", "calibration", "evaluation"}
         decisive = OptimizeParameters.model_validate(parameters.model_dump(include=sections) | {"targets": []})
         return cls(snapshot, checked, data, plan(decisive, recipe, snapshot, data))
 
     def digest(self, settings: SearchSettings) -> str:
-        """The digest of everything that decides what the journal holds: gates and budget do not."""
+        """The digest of everything that the journal depends on; gates and budget are not part of it."""
         return digest_json([_VERSION, self.plan, settings.samples, settings.seed])
 
 
 @dataclass
 class _Source:
-    """What measuring and evaluating need, made when it is first asked for: a journal may have it all."""
+    """What measuring and evaluating need, made on first use, as a journal may already have all results."""
 
     parameters: OptimizeParameters
     settings: SearchSettings
@@ -207,7 +208,7 @@ class _Source:
 
     @cached_property
     def graphs(self) -> dict[Encoder, EncoderGraph]:
-        """One trace an encoder, of which every variant is made."""
+        """The graph of each encoder, traced once; every variant is made from it."""
         snapshot = self.inputs.snapshot
         return {
             encoder: EncoderGraph(
@@ -217,11 +218,11 @@ class _Source:
         }
 
     def _amax(self, encoder: Encoder) -> dict[str, float]:
-        """The amax by quantizer, as `optimize` calibrates it: a maximum does not depend on what else is quantized."""
+        """The amax by quantizer, as `optimize` calibrates it: a maximum does not depend on other quantizers."""
         amax: dict[str, float] | None = self.journal.get("amax", encoder)
         if amax is None:
             data = self.inputs.data.calibration
-            assert data is not None  # a recipe that quantizes, and a checkpoint that brings no scales
+            assert data is not None  # `of` refuses checkpoints with scales, and the recipe quantizes
             size = self.parameters.calibration.batch_size
             made = calibrate(self.inputs.snapshot, self.inputs.checked.preprocess, data, self.recipe, encoder, size)
             amax = read_amax_file(active_store().path(made.table, AMAX_FILE))
@@ -230,7 +231,7 @@ class _Source:
 
     @cached_property
     def drawn(self) -> Selected:
-        """The samples that sensitivity is measured on."""
+        """The calibration samples on which sensitivity is measured."""
         data = self.inputs.data.calibration
         assert data is not None
         dataset = data.open()
@@ -265,7 +266,7 @@ class _Source:
         return found
 
     def rows(self, choice: Choice) -> list[Row]:
-        """The accuracy table with this choice."""
+        """The rows of the accuracy table with this choice."""
         return self._evaluator.rows(choice)
 
     @cached_property
@@ -284,9 +285,9 @@ class _Source:
         return Evaluator(self.graphs, self.recipe, feeds, dataset, fp32)
 
     def _fp32(self, encoder: Encoder, size: int) -> Embedded:
-        """What PyTorch makes of the evaluation set in FP32, as the model's own library runs it: the step of `optimize`.
+        """The FP32 embeddings of the evaluation set, computed in PyTorch by the model's own library as in `optimize`.
 
-        The journal names the object that holds it; the store may have let go of that since.
+        The journal names the object that holds them; if the store no longer has it, they are computed again.
         """
         known = self.journal.get("fp32", encoder)
         if known is not None:

@@ -1,4 +1,4 @@
-"""What stands between the wiring of a run and Prefect: it calls the steps, logs them, and keeps what they cost."""
+"""The layer between the wiring of a run and Prefect: it calls the steps, logs them, and records what they cost."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Ended(Protocol):
 
     @property
     def name(self) -> str | None:
-        """`Cached` where the result was there already."""
+        """`Cached` if the result came from the cache."""
         ...
 
     def result(self) -> Any:
-        """What the step returned. Raises: what the step raised."""
+        """The step's output. Raises the error that the step raised."""
         ...
 
 
 class Job(NamedTuple):
-    """A call of a step: its arguments, and the words that tell it from other calls of the step."""
+    """A call of a step: its arguments, and the labels that distinguish it from other calls of the step."""
 
     arguments: tuple[Any, ...]
     label: dict[str, str]
@@ -65,13 +65,13 @@ class StepRunner(ABC):
         self.say(plan_words(steps, times))
 
     def step(self, name: str, step: Any, *arguments: Any, **label: str) -> Any:
-        """Call a cached step, log it, keep what it cost, and return its output.
+        """Call a cached step, log it, record what it cost, and return its output.
 
         Args:
-            name: How the step is called in the log and in the table of stages.
-            step: The Prefect task, as `cached_step` makes it.
-            arguments: What the step is given.
-            label: What tells this call from others of the step: `encoder`, `precision`, `target`.
+            name: The step's name in the log and in the table of stages.
+            step: The Prefect task, made by `cached_step`.
+            arguments: The step's arguments.
+            label: What distinguishes this call from others of the step: `encoder`, `precision`, `target`.
 
         Raises:
             StepTimedOut: the step took longer than a step may.
@@ -109,7 +109,7 @@ class StepRunner(ABC):
             yield (self._output(name, end.result(), job.label) for job, end in zip(jobs, coming, strict=True))
 
     def timed(self, name: str, stats: StepStats) -> None:
-        """Keep what something cost that runs every time."""
+        """Record the cost of work that runs every time and is not cached."""
         self.timings.append(_stage(name, stats, {}))
 
     def _output(self, name: str, ended: Ended, label: dict[str, str]) -> Any:
@@ -135,7 +135,7 @@ class StepRunner(ABC):
 
     @abstractmethod
     def call(self, name: str, step: Any, job: Job) -> Ended:
-        """Call a cached step, from any thread."""
+        """Call a cached step and wait for its end; may be called from any thread."""
 
     @abstractmethod
     def plain(self, task: Any, *arguments: Any) -> Any:
@@ -143,15 +143,15 @@ class StepRunner(ABC):
 
     @abstractmethod
     def name_run(self, name: str) -> None:
-        """Show the run under this name."""
+        """Set the name under which the run is shown."""
 
     @abstractmethod
     def say(self, message: str) -> None:
-        """Tell whoever watches the run."""
+        """Log a message for people who watch the run."""
 
     @abstractmethod
     def warn(self, message: str) -> None:
-        """Tell whoever watches the run, as a warning."""
+        """Log a warning for people who watch the run."""
 
 
 def _speed(stats: StepStats) -> str:
@@ -160,19 +160,19 @@ def _speed(stats: StepStats) -> str:
 
 
 def _stage(step: str, stats: StepStats, label: dict[str, str]) -> Row:
-    """What one step cost when it ran."""
+    """The row of the table `stages` for one step: what it cost when it ran."""
     return new_row("stages", step=step, **label, **stats.model_dump())
 
 
 class PrefectRunner(StepRunner):
-    """Runs steps as Prefect's tasks, inside a flow run; `minutes` is what `step_limit` was set to."""
+    """Runs steps as Prefect tasks inside a flow run; `minutes` is the time limit of a step."""
 
     def __init__(self, minutes: int) -> None:
         super().__init__()
         self._minutes = minutes
 
     def call(self, name: str, step: Any, job: Job) -> Ended:
-        # Prefect can end a step at its limit in the main thread alone; builds, in others, end their own processes.
+        # Prefect can stop a step at its limit only in the main thread; builds run in others and stop their processes.
         in_main = threading.current_thread() is threading.main_thread()
         named = step.with_options(
             task_run_name="-".join([name, *job.label.values()]),
@@ -195,7 +195,7 @@ class PrefectRunner(StepRunner):
 
 
 class _PrefectEnd:
-    """The state in which Prefect ended a step; a step that took too long is told in our words."""
+    """The state in which Prefect ended a step; a time-out is reported as our own error."""
 
     def __init__(self, state: Any, step: str, minutes: int) -> None:
         self._state, self._step, self._minutes = state, step, minutes

@@ -1,4 +1,4 @@
-"""Rows of the release's tables from what the steps returned."""
+"""Rows of the release's tables, made from the steps' outputs."""
 
 from __future__ import annotations
 

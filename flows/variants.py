@@ -1,4 +1,4 @@
-"""Variants: what the nightly run makes, one YAML file each."""
+"""Variants: the models that the nightly run makes, one YAML file each."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Schedule(Strict):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, text: str) -> str:
-        """Prefect takes a sixth field for seconds, and a date that never comes; people mean neither."""
+        """Refuse a sixth field (seconds) and dates that never come: Prefect accepts both, and people mean neither."""
         from prefect.server.schemas.schedules import CronSchedule
 
         fields = text.split()
@@ -49,9 +49,9 @@ class Schedule(Strict):
             schedule = CronSchedule(cron=text)
         except ValueError as error:
             raise ValueError(f"{text!r} is not a cron expression: write {_FIELDS}, as '0 3 * * *'") from error
-        start = datetime(2026, 1, 1, tzinfo=UTC)  # any: a date that comes at all comes within its search of decades
+        start = datetime(2026, 1, 1, tzinfo=UTC)  # any start will do: the search covers decades
         try:
-            with ThreadPoolExecutor(1) as thread:  # there may be an event loop in this one
+            with ThreadPoolExecutor(1) as thread:  # this thread may have an event loop
                 thread.submit(lambda: asyncio.run(schedule.get_dates(n=1, start=start))).result()
         except ValueError as error:
             raise ValueError(f"{text!r} never comes: no month that it names has such a day") from error
@@ -68,9 +68,9 @@ class Schedule(Strict):
 class Variant(Strict):
     """One model that is made again whenever something it depends on has changed.
 
-    `promote` is the alias that is moved to a new release; None leaves that to people. It is moved by itself only to a
-    release whose gates all pass, one on accuracy among them, whose FP32 is above chance, and whose FP8 has at most
-    `max_drop_against_production` less of top-1 or recall@1 than the release that it points to, on the same samples.
+    `promote` is the alias that is moved to a new release; None leaves that to people. The alias is moved only if all
+    gates pass, one of them on accuracy; if FP32 is above chance; and if FP8's top-1 or recall@1 is at most
+    `max_drop_against_production` lower than that of the release it points to now, on the same samples.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Variant(Strict):
 
 @dataclass(frozen=True)
 class BadVariant:
-    """A file that is none, and why."""
+    """A file that is not a valid variant, and why."""
 
     name: str
     error: ClipsmithError
@@ -94,8 +94,10 @@ def variants_folder() -> Path:
 
 
 def read_variants(folder: Path) -> list[Variant | BadVariant]:
-    """Every `*.yaml` and `*.yml` of a folder, by name; a bad file does not hide the good ones. Hidden files and those
-    of editors are passed over. Two files of one name are one bad variant: which of them was meant is not known.
+    """Read every `*.yaml` and `*.yml` of a folder, sorted by name; a bad file gives a `BadVariant`.
+
+    Hidden files and backup files of editors are skipped. Two files of one name (`a.yaml` and `a.yml`) are one bad
+    variant, as it is unknown which one was meant.
 
     Raises:
         ConfigError: there is no such folder.
@@ -108,7 +110,7 @@ def read_variants(folder: Path) -> list[Variant | BadVariant]:
 
 
 def not_variants(folder: Path) -> list[str]:
-    """The names of what else is in a folder of variants; a variant whose file has another ending is never made.
+    """The names of other files in a folder of variants: a variant whose file has another ending is never made.
 
     Raises:
         ConfigError: there is no such folder.
@@ -117,7 +119,7 @@ def not_variants(folder: Path) -> list[str]:
 
 
 def warning(others: Sequence[str]) -> str:
-    """One line about what `not_variants` has found."""
+    """A warning in one line about the files that `not_variants` has found."""
     return f"not read, because only .yaml and .yml files are variants: {', '.join(others)}"
 
 
@@ -161,8 +163,10 @@ def _read(path: Path, *others: Path) -> Variant | BadVariant:
 
 
 def check_variant(path: Path) -> list[Complaint]:
-    """Everything that is wrong with a file of a variant: its name, its keys and values, and a recipe that there is not.
-    Models and data are left to the run: they may lie on other machines."""
+    """Everything that is wrong with a variant's file: its name, its keys and values, and an unknown recipe.
+
+    Models and data are not checked: they may be on other machines.
+    """
     found = []
     if path.suffix not in _SUFFIXES:
         found.append(Complaint("", f"{path.name} is not read", expected="a name in .yaml or .yml", fix="rename it"))
@@ -182,10 +186,10 @@ def check_variant(path: Path) -> list[Complaint]:
 
 
 def by_schedule(variants: Sequence[Variant | BadVariant]) -> dict[Schedule, list[str]]:
-    """The names of the variants that run at the same times; a bad one runs, and is reported, at the default time.
+    """The names of variants by their schedule; a bad variant is run, and so reported, at the default time.
 
-    Where there is none, a night of all there are then (no names) comes at the default time: it makes what has come
-    into the folder since, or fails, so that people hear of an empty folder and not of nothing.
+    Without any variant there is one run at the default time with an empty list, which means all: it makes variants that
+    were added since, or fails, so that people notice an empty folder.
     """
     found: dict[Schedule, list[str]] = {} if variants else {Schedule(): []}
     for variant in variants:

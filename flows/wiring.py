@@ -1,4 +1,4 @@
-"""The wiring of `optimize`: which step gets what, in the order of the pipeline."""
+"""The wiring of `optimize`: the steps in the order of the pipeline, and the inputs of each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from tasks.runs.steps import measured
 
 
 class Drafted(NamedTuple):
-    """What a run made: the release before it is published, and the digest of what decided it."""
+    """What a run made: the draft of the release, and the digest of its plan."""
 
     draft: Draft
     plan: str
@@ -94,7 +94,7 @@ def short_name(model: str) -> str:
 
 
 def run_name(parameters: OptimizeParameters, revision: str | None) -> str:
-    """The name of a run: model, revision and recipe, as far as they are known."""
+    """The name of a run: model, revision (if known) and recipe."""
     parts = (short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
     return visible(" ".join(part for part in parts if part))
 
@@ -133,7 +133,7 @@ class Wiring:
     # --- steps ---------------------------------------------------------------------------------------------
 
     def _inputs(self) -> tuple[Snapshot, PinnedData]:
-        """What the names mean today; runs every time."""
+        """Resolve the model and the data to exact contents; this runs every time."""
         with measured() as meter:
             asked = self.parameters
             snapshot: Snapshot = self.steps.plain(
@@ -162,7 +162,7 @@ class Wiring:
         return snapshot, data
 
     def _checkpoint(self, snapshot: Snapshot, data: PinnedData) -> ArtifactRef:
-        """Check the checkpoint and what a run of it needs; the reference is that of its preprocessing."""
+        """Check the checkpoint and what a run of it needs; return the reference of its preprocessing."""
         require_space(active_store().root, snapshot, self._precisions(), self.parameters.targets)
         checked: CheckedCheckpoint = self.steps.step("check", check_task, snapshot)
         for note in checked.notes:
@@ -215,14 +215,14 @@ class Wiring:
         return tables
 
     def _calibration_batch(self) -> int:
-        """As asked for; if nothing was, what pays here."""
+        """Samples per calibration batch: as configured, else what is efficient on this machine."""
         settings = self.parameters.calibration
         return settings.batch or gpu_batch(settings.batch_size)
 
     def _algorithm(
         self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef | None, encoder: Encoder
     ) -> Algorithm:
-        """How an encoder is calibrated: as asked for, or what a study on held-out samples finds."""
+        """How an encoder is calibrated: as configured, or as a study on held-out samples decides."""
         settings = self.parameters.calibration
         candidates = settings.of(encoder).candidates()
         if len(candidates) == 1 and not settings.sufficiency:
@@ -240,7 +240,7 @@ class Wiring:
         return next(one for one in candidates if name_of(one) == found.method)
 
     def _published(self, snapshot: Snapshot, preprocess: ArtifactRef) -> dict[Encoder, ArtifactRef]:
-        """A checkpoint that brings its amax: nothing is calibrated; its ModelOpt state is passed on only if ours."""
+        """For a checkpoint with its own amax: nothing is calibrated; its ModelOpt state is kept only if it is ours."""
         assert self.recipe is not None
         check_recipe(snapshot, self.recipe)
         amax = keep_amax(snapshot)
@@ -256,7 +256,7 @@ class Wiring:
         return dict.fromkeys(self._encoders(), amax)
 
     def _check_range(self, snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
-        """Refuse a model whose FP16 graphs would overflow: nothing could be compared with them."""
+        """Refuse a model whose FP16 graphs would overflow: comparisons with them would mean nothing."""
         for encoder in self._encoders():
             found: Fp16Range = self.steps.step(
                 "fp16-range", range_task, snapshot, preprocess, data, encoder, gpu_name() or "cpu", encoder=encoder
@@ -289,11 +289,11 @@ class Wiring:
         return exports, audits
 
     def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
-        """Each in a process of its own, as many at once as there are cores and memory for."""
+        """Build the engines, each in a process of its own, as many at once as cores and memory allow."""
         engines: list[BuiltEngine] = []
         jobs = [self._build(export, target) for export in exports for target in self.parameters.targets]
         at_once = builds_at_once([export.onnx.size for export in exports])
-        # Closed at once when a build has failed: the exception would keep the generator, and so the builds, alive.
+        # Closed as soon as a build fails: else the exception would keep the generator, and so the builds, alive.
         with (
             progress("clipsmith-progress-build", len(jobs), "engine", "build") as built_so_far,
             closing(self.steps.side_by_side("build", build_task, jobs, at_once, builders_stopped)) as outputs,
@@ -435,7 +435,7 @@ class Wiring:
     # --- helpers -------------------------------------------------------------------------------------------
 
     def _note(self, data: DataRef | None, skipped: int, truncated: int) -> None:
-        """Remember, and say, how many samples of a set could not be used whole."""
+        """Record and log how many samples of a set were skipped or truncated."""
         if data is None:
             return
         before = self.unusable.get(data.digest, (0, 0))
@@ -445,7 +445,7 @@ class Wiring:
                 self.steps.warn(f"{count} {data.role} samples {what}")
 
     def _note_faint(self, data: DataRef | None, faint: int, pictures: int) -> None:
-        """Remember, and say, how many pictures of a set have next to no contrast."""
+        """Record and log how many pictures of a set have next to no contrast."""
         if data is not None and faint:
             self.faint[data.digest] = (
                 f"{faint:,} of {pictures:,} pictures have next to no contrast: they use a sixteenth of the levels of "

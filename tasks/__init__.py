@@ -1,1 +1,1 @@
-"""What is done, by subject; the steps of a run are in `tasks/pipeline`."""
+"""The work, by subject; the steps of a run are in `tasks/pipeline`."""

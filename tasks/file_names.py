@@ -1,4 +1,4 @@
-"""Names of objects, of the files inside them, and of graphs' own properties, for the steps that write and read them."""
+"""Names of objects' kinds, of the files inside them, and of graphs' metadata, shared by the steps that use them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from artifacts.manifest import Precision
 SKELETON_FILE = "skeleton.onnx"
 PRECISION_KEY = "clipsmith.precision"
 RECIPE_KEY = "clipsmith.recipe"
-"""In a graph's `metadata_props`: the digest of the recipe that it was quantized by."""
+"""The key in a graph's `metadata_props` for the digest of the recipe that it was quantized by."""
 BUILD_LOG = "build-log"
-"""The kind of object that holds what a builder printed; it names times, so it differs from build to build."""
+"""The kind of object that holds a builder's output; it contains times, so it differs from build to build."""
 
 
 def onnx_name(precision: Precision) -> str:

@@ -1,12 +1,12 @@
-"""A release as one portable file: a plain tar that any tar can list, whose every byte is determined by the release.
+"""A release as one portable file: a plain tar file that any tar program lists. The release determines its every byte.
 
     clipsmith-release.json               what this is, and its format
     manifest.json                        the release's manifest as the store has it
     objects/<digest>/<member>            every file of every object once, in the order of digests and paths
     signatures/<n>.json                  its signatures, if it has any
 
-`unpack` accepts no other archive than the one `pack` would write: members, their order, headers and padding are all
-known from the manifest, so nothing of an archive's own names, links or attributes ever reaches the file system.
+`unpack` accepts only the archive that `pack` would write: the manifest determines members, their order, headers and
+padding, so no name, link or attribute that an archive chooses ever reaches the file system.
 """
 
 from __future__ import annotations
@@ -107,14 +107,16 @@ def _write_bytes(out: IO[bytes], name: str, data: bytes) -> None:
 
 
 def unpack(store: Store, file: Path) -> tuple[Manifest, bool]:
-    """Put a packed release into the store; whether it was new there. All of it is verified before it is a release.
+    """Put a packed release into the store; return its manifest and whether it was new there.
+
+    Everything is verified before the release appears in the store.
 
     Raises:
         BadArchive: the file is not, byte for byte, what `pack` writes.
         ReleaseConflict: another release has this name and version here.
         ReleaseDiffers: its identity, tables or results do not follow from what it holds.
         TableError: a file in it is not what clipsmith writes, or would take more room than ours do.
-        SignatureRequired: the store's policy asks for a signature that it does not have.
+        SignatureRequired: the store's policy asks for a signature that the release does not have.
         ConfigError: the policy cannot be understood.
         DiskFull: there is no room.
     """
@@ -156,7 +158,7 @@ def _unpack_object(store: Store, archive: _Archive, ref: ArtifactRef) -> None:
 
 
 class _Archive:
-    """An archive that is read once, from front to back, and nothing of it believed."""
+    """An archive, read once from front to back; nothing that it says is trusted."""
 
     def __init__(self, stream: IO[bytes], file: Path) -> None:
         self._stream = stream
@@ -316,7 +318,7 @@ def _signature(number: int) -> str:
 
 
 def _tar_header(name: str, size: int) -> bytes:
-    """What precedes a member's bytes: no times, owners or rights of the machine that packs."""
+    """The header before a member's bytes, without times, owners or permissions of the machine that packs."""
     info = TarInfo(name)
     info.size, info.mode = size, 0o444
     return info.tobuf(format=PAX_FORMAT)
@@ -327,5 +329,5 @@ def _padding(size: int) -> bytes:
 
 
 def _end(position: int) -> bytes:
-    """Two empty blocks, and more up to a whole record, as tar has them since there were tapes."""
+    """The end of a tar file: two empty blocks, and more until the size is a multiple of tar's record size."""
     return bytes(2 * BLOCKSIZE + -(position + 2 * BLOCKSIZE) % RECORDSIZE)

@@ -1,8 +1,8 @@
-"""A bucket that hosts share: what their stores have in common, on S3 or in a folder that all of them see.
+"""A bucket that several hosts share, on S3 or in a folder that all of them see: what their stores have in common.
 
 It has a store's layout, without what belongs to one host: bucket.json (format and identity), objects/, releases/,
-signatures/, aliases/. A record is created where there is none, which only one host can do: that is how hosts agree on
-versions and on what an alias points to. Nothing in a bucket is ever changed or removed by clipsmith.
+signatures/, aliases/. A record is created only where there is none, and only one host can succeed: that is how hosts
+agree on versions and on what an alias points to. Clipsmith never changes or removes anything in a bucket.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _parsed(kind: type[_Record], data: bytes, where: str) -> _Record:
 
 
 def _kind(path: str) -> type[_Record] | None:
-    """What kind of record has this path; None for anything else, as a name that leads elsewhere."""
+    """The class of the record that has this path; None for any other path, such as one that leads elsewhere."""
     if ".." in path:
         return None
     return next((kind for pattern, kind in _KINDS.items() if re.fullmatch(pattern, path)), None)
@@ -164,7 +164,7 @@ def _place(record: _Record) -> str:
 
 
 def in_order(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are records', by number."""
+    """Those of the paths that belong to records, sorted by number."""
     return sorted((path for path in paths if _kind(path)), key=_by_number)
 
 

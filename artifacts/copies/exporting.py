@@ -29,10 +29,10 @@ def export(
 ) -> list[str]:
     """Write a release as a plain folder and return the paths of its files in it.
 
-    `readme` goes into README.md, unless that folder's signatures are of before and would not hold beside it.
+    `readme` is written to README.md, unless the release has signatures of older versions, which do not allow that file.
 
-    What is derived of a release from elsewhere is never the sender's: `derive` makes it here, without it there is none.
-    Where that makes other bytes than were signed, there are no signatures.
+    For a release from elsewhere, derived files (tables, report, scripts) are never the sender's: `derive` makes them
+    here; without it they are left out. If its bytes differ from the signed ones, the signatures are left out.
 
     Every file is verified on the way; on any failure there is no folder. The manifest and each signature are the
     bytes that the store holds, so `model_signing verify key DIR --signature DIR/signatures/1.json` works.
@@ -85,7 +85,7 @@ def new_folder(destination: Path) -> Iterator[Path]:
     try:
         fs.make_folders(scratch)
         mode = scratch.stat().st_mode
-        scratch.chmod(0o700)  # until nobody else may write what is in it
+        scratch.chmod(0o700)  # until its content is closed to others too
         yield scratch
         fs.close_tree(scratch)
         scratch.chmod(mode)

@@ -9,9 +9,9 @@ from artifacts.store.store import BUCKET_VARIABLE, Store, look_into
 
 
 def open_store(root: Path | str, *, writable: bool = True) -> Store:
-    """Open the store in `root` as a user wants it: see `Store.open`.
+    """Open the store in `root` (see `Store.open`).
 
-    A writable store is a working copy of the bucket that $CLIPSMITH_BUCKET names, if it names one.
+    If $CLIPSMITH_BUCKET names a bucket, a writable store is opened as this host's working copy of it.
 
     Raises:
         NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
@@ -22,7 +22,7 @@ def open_store(root: Path | str, *, writable: bool = True) -> Store:
     url = os.environ.get(BUCKET_VARIABLE)
     if not writable or not url:
         return Store.open(root, writable=writable)
-    from artifacts.copies.shared import SharedStore  # loads what buckets take
+    from artifacts.copies.shared import SharedStore  # imports what only buckets need
 
     folder, _ = look_into(root, writable=True)
     return SharedStore.join(folder, url)

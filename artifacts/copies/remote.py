@@ -1,7 +1,7 @@
-"""A folder on any file system that fsspec knows, and what it takes to copy to and from it safely.
+"""A folder on any file system that fsspec knows, with the operations that copy to and from it safely.
 
 Files appear whole or not at all: object stores (S3) do that themselves; elsewhere a file is written under a temporary
-name and moved. Transient errors are retried a few times (those of S3's own library it has retried itself by then).
+name and moved. Transient errors are retried a few times (S3's library has also retried its own by then).
 Lists are never taken from a cache.
 """
 
@@ -22,7 +22,7 @@ from artifacts.errors import ClipsmithError, ConfigError, ReplicaError
 
 CHUNK = 8 << 20  # bytes that are sent or fetched at once
 _MAX_PARTS = 9_000  # S3 takes 10,000 parts
-_RECORD_LIMIT = max(limits.MANIFEST.bytes, limits.SIGNATURE.bytes)  # of a file that is read into memory
+_RECORD_LIMIT = max(limits.MANIFEST.bytes, limits.SIGNATURE.bytes)  # bytes of a file that is read into memory
 _ATTEMPTS = 4
 _LONGEST_WAIT_S = 2.0
 _STAGING = "staging"
@@ -38,8 +38,8 @@ T = TypeVar("T")
 class Remote:
     """The folder at `url`: a path, `s3://bucket/folder`, or whatever fsspec has a file system for.
 
-    Paths are relative to it. Every method may be called from several threads, and raises ReplicaError when the file
-    system does, after having tried again what may be transient; `name` is what its messages call the folder.
+    Paths are relative to it. Every method may be called from several threads. When the file system fails, also after
+    retries of errors that may be transient, it raises ReplicaError. `name` is how messages call the folder.
     """
 
     def __init__(self, url: str, name: str = "copy") -> None:
@@ -68,7 +68,7 @@ class Remote:
 
     @property
     def is_exclusive(self) -> bool:
-        """Whether only one of several that `create` a file at once succeeds, on whatever hosts they are."""
+        """Whether only one of several processes that `create` a file at once succeeds, also on different hosts."""
         return self._folder is not None or self._is_s3
 
     def holds_a_store(self, header: str) -> bool:
@@ -158,7 +158,7 @@ class Remote:
         self._call("removed", path, remove)
 
     def settle(self, folder: str) -> None:
-        """Make a folder that was written durable, where that is for us to do: on this machine's own file systems."""
+        """Make a folder that was written durable, if it is on a local file system (others do that themselves)."""
         if self._folder is not None:
             self._call("flushed", folder, lambda: fs.keep(Path(self._place(folder)), Path(self._root)))
 
@@ -193,7 +193,7 @@ class Remote:
             stream.close()
             stream.commit()
         except BaseException:
-            stream.closed = True  # else it would be closed, and so sent, when it is collected
+            stream.closed = True  # else garbage collection would close it, and so complete the upload
             stream.discard()
             raise
 
@@ -257,7 +257,7 @@ def _refuse_credentials(url: str) -> None:
 
 
 def _userinfo(url: str) -> str:
-    """`user` or `user:password`: all up to the last @, because not everybody quotes what a password holds."""
+    """`user` or `user:password`: all up to the last @, because not everybody quotes an @ or / in a password."""
     _, scheme, rest = url.partition("://")
     before, at, _ = rest.rpartition("@")
     if not scheme or not at or ("/" in before and ":" not in before):

@@ -1,8 +1,8 @@
 """Copies of releases elsewhere: `push` and `pull` between a store and a folder on any file system.
 
-The copy has the store's layout, without what only a store needs: objects/, releases/, signatures/. Objects go first and
-the manifest last, so a release is there when its manifest is. Only what is missing is copied, so after an interruption
-the same command goes on where it was. Aliases belong to a store and stay there.
+The copy has those folders of a store that hold releases: objects/, releases/, signatures/. Objects are copied first and
+the manifest last, so a release exists once its manifest does. Only what is missing is copied, so after an interruption
+the same command goes on where it was. Aliases belong to a store and are not copied.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did: files of objects and their bytes that were copied, and those that were there already.
+    """What a copy did: how many files and bytes of objects were copied, and how many were there already.
 
-    `release` says whether the release was new on the receiving side, `signatures` how many signatures were.
+    `release` says whether the release was new on the receiving side, `signatures` how many signatures were new.
     """
 
     files: int
@@ -67,9 +67,9 @@ class Copied:
 
 
 def push(store: Store, manifest: Manifest, url: str, progress: Progress | None = None) -> Copied:
-    """Copy a release to `url`; what is there with the right size is not copied again, what is copied is read back.
+    """Copy a release to `url`. A file that is there with the right size is skipped; each copied file is read back.
 
-    `progress` is told the bytes of each file when it is there.
+    `progress` is called with the bytes of each file once it is there.
 
     Raises:
         ConfigError: the URL holds credentials.
@@ -103,7 +103,7 @@ def push(store: Store, manifest: Manifest, url: str, progress: Progress | None =
 
 
 def send_object(store: Store, remote: Remote, ref: ArtifactRef, *, replace: bool = False) -> None:
-    """Copy what is missing of an object there, or with `replace` all of it, and read it back.
+    """Copy the missing files of an object to the remote folder, or all of them with `replace`, and read them back.
 
     Raises:
         ObjectMissing, ObjectDamaged: it is not sound here.
@@ -117,7 +117,7 @@ def send_object(store: Store, remote: Remote, ref: ArtifactRef, *, replace: bool
 
 
 def _there(remote: Remote, path: str, manifest: Manifest) -> bytes | None:
-    """What is in the place of the manifest there: nothing, the manifest, or something damaged that may be replaced."""
+    """The bytes at the manifest's path there: None, the manifest, or something damaged that may be replaced."""
     found = remote.read(path)
     if found is None or found == manifest.to_bytes():
         return found
@@ -196,7 +196,7 @@ def _bundles(remote: Remote, manifest: Manifest, numbers: Iterable[int]) -> set[
         path = f"{_signature_folder(manifest.model, manifest.version)}/{number}.json"
         try:
             bundles.add(transfer.parse_signature(remote.read(path) or b"", manifest, remote.where(path)).bundle)
-        except DamagedSignature:  # whoever pulls it is told
+        except DamagedSignature:  # `pull` reports it
             continue
     return bundles
 
@@ -207,8 +207,8 @@ def _bundles(remote: Remote, manifest: Manifest, numbers: Iterable[int]) -> set[
 def pull(store: Store, reference: str, url: str, progress: Progress | None = None) -> tuple[Manifest, Copied]:
     """Copy a release from `url` into the store: `model` (its newest there), `model@version` or a digest prefix.
 
-    What is here and sound is not copied again; what is damaged or missing here is restored. `progress` is told the
-    bytes of each object when it is here.
+    Sound objects in the store are not copied again; damaged and missing ones are restored. `progress` is called with
+    the bytes of each object once it is in the store.
 
     Raises:
         ConfigError: the URL holds credentials, the reference names an alias, or the policy cannot be understood.
@@ -217,7 +217,7 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
         ReplicaError: the copy cannot be read, or is damaged; no release was inserted.
         ReleaseDiffers: its identity, tables or results do not follow from what it holds; no release was inserted.
         TableError: a file in it is not what clipsmith writes, or would take more room; no release was inserted.
-        SignatureRequired: the store's policy asks for a signature that it does not have; nothing was copied.
+        SignatureRequired: the store's policy asks for a signature that the release does not have; nothing was copied.
         DiskFull: there is no room.
     """
     remote = Remote(url)
@@ -235,7 +235,7 @@ def pull(store: Store, reference: str, url: str, progress: Progress | None = Non
 
 
 def _receive(store: Store, remote: Remote, ref: ArtifactRef) -> bool:
-    """Make sure that an object is here; whether it was."""
+    """Make sure that an object is in the store; return whether it was there already."""
     if transfer.has_object(store, ref):
         return True
     fetch_object(store, remote, ref)
@@ -243,7 +243,7 @@ def _receive(store: Store, remote: Remote, ref: ArtifactRef) -> bool:
 
 
 def fetch_object(store: Store, remote: Remote, ref: ArtifactRef) -> None:
-    """Copy an object from there into the store; one that is damaged here is replaced.
+    """Copy an object from the remote folder into the store; a damaged one in the store is replaced.
 
     Raises:
         ReplicaError: it is missing or damaged there, or cannot be read; nothing was added.
@@ -265,7 +265,7 @@ def fetch_object(store: Store, remote: Remote, ref: ArtifactRef) -> None:
 
 
 def _download(remote: Remote, path: str, entry: FileEntry, folder: Path) -> str:
-    """Fetch a file into an object's folder; the sha256 of what came."""
+    """Fetch a file into an object's folder; return the sha256 of the received bytes."""
     target = folder / entry.path
     digest = hashlib.sha256()
     try:
@@ -362,7 +362,7 @@ def _manifest(remote: Remote, model: str, version: int) -> Manifest:
 
 
 def _manifest_like(remote: Remote, prefix: str, model: str, version: int) -> Manifest | None:
-    """A manifest there whose identity begins so; one that is damaged does not keep others from being found."""
+    """A manifest there whose identity starts with `prefix`, else None; a damaged one is skipped."""
     data = remote.read(_manifest_path(model, version))
     try:
         manifest = Manifest.from_bytes(data or b"", where=remote.url)
@@ -395,7 +395,7 @@ def _signature_folder(model: str, version: int) -> str:
 
 
 def _parallel(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """The results in order; after an error nothing more is begun."""
+    """The results in order; after an error no further item is started."""
     with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         yield from pool.map(work, items)
 

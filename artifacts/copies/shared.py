@@ -1,10 +1,10 @@
 """A store that is one host's working copy of a bucket (`artifacts.copies.bucket`), which other hosts share.
 
-Objects go into the bucket when they are added here, and come from it when they are needed. A record (a manifest, an
-alias's entry, a tombstone, a signature) is created in the bucket first: there it is decided who has a version or moves
-an alias, and a process that is killed before has done nothing that anybody can see. Then it is put into this store.
+Objects are sent to the bucket when they are added to the store, and fetched from it when they are needed. A record (a
+manifest, an alias's entry, a tombstone, a signature) is created in the bucket first, which decides who gets a version
+or moves an alias; a process that is killed before that has changed nothing visible. Then it is put into this store.
 
-The step lock is a host's own: two hosts that need one step at once both compute it, and add equal objects.
+Step locks are local to a host: two hosts that need the same step at once both compute it, and add equal objects.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from artifacts.store import layout
 from artifacts.store.store import BUCKET_VARIABLE, Store
 
 _log = logging.getLogger(__name__)
-_FOLDERS = ("releases", "signatures", "aliases")  # so that no pointer is ever here before what it points to
+_FOLDERS = ("releases", "signatures", "aliases")  # in this order, so that no pointer is here before its target
 
 
 class SharedStore(Store):
@@ -38,8 +38,9 @@ class SharedStore(Store):
 
     @classmethod
     def join(cls, root: Path, url: str) -> SharedStore:
-        """Make the store in `root` a working copy of the bucket, which gets what the store has so far, and bring in
-        what others have published.
+        """Make the store in `root` a working copy of the bucket.
+
+        The bucket gets what the store has so far, and the store gets what others have published.
 
         Raises:
             ConfigError: the store is another bucket's working copy, or the URL is not one for a bucket.
@@ -63,7 +64,7 @@ class SharedStore(Store):
         return store
 
     def _offer_all(self) -> None:
-        """Put what the store has had before it was shared into the bucket; repeated after a crash it goes on."""
+        """Send what the store held before it was shared to the bucket; called again after a crash, it goes on."""
         with self.reading():
             for manifest in reversed(self.releases()):
                 self._send_objects(manifest)
@@ -82,8 +83,8 @@ class SharedStore(Store):
     def refresh(self) -> None:
         """Bring in the records that other hosts have put into the bucket; their objects come when they are needed.
 
-        A release that is not what clipsmith writes, or whose version leaps, is named and left out: it keeps nobody from
-        the others.
+        A release that clipsmith did not write, or whose version is absurdly high, is left out with a warning; the
+        others still come in.
 
         Raises:
             ReplicaError: the bucket cannot be read, or another record in it is damaged.
@@ -104,7 +105,7 @@ class SharedStore(Store):
                         raise found
 
     def _refused(self, name: str) -> ReplicaError | None:
-        """What is wrong with bringing in a release of this version."""
+        """The error if a release of this version must not come in, else None."""
         _, model, file = Path(name).parts
         if not layout.leaps(int(Path(file).stem), self._versions(model)):
             return None
@@ -120,20 +121,20 @@ class SharedStore(Store):
         _log.warning("left out %s: %s", error.where, error.what)
 
     def _versions(self, model: str) -> list[int]:
-        """With those that releases in the bucket have taken that are of no use to anybody."""
+        """As in any store, and also the versions of releases in the bucket that were left out."""
         places = (Path(name) for name in self._unusable)
         taken = (int(place.stem) for place in places if place.parent.name == model)
         return sorted({*super()._versions(model), *taken})
 
     def _lacks(self, name: str, retired: set[str]) -> bool:
-        """Whether a record is to be brought in: what is left of a retired release is its tombstone."""
+        """Whether a record is missing here; of a retired release only the tombstone is needed."""
         parts = Path(name).parts
         version = parts[2].removesuffix(".json")
         gone = parts[0] in ("releases", "signatures") and f"releases/{parts[1]}/{version}.retired" in retired
         return not gone and name not in self._unusable and not (self.root / name).exists()
 
     def write_record(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
-        """Create a record, in the bucket first: there it is decided whose it is.
+        """Create a record, in the bucket first, which decides between hosts that create it at once.
 
         Raises:
             FileExistsError: another host was first, and its record is here now.
@@ -150,11 +151,11 @@ class SharedStore(Store):
                 raise FileExistsError(path)
             raise theirs
         self._keep(path, theirs, came=name.startswith("releases/") and path.suffix == ".json")
-        if path.suffix != ".retired":  # a release that another host has retired is what we wanted
+        if path.suffix != ".retired":  # if another host has retired the release, that is as good
             raise FileExistsError(path)
 
     def _keep(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
-        """Put a record of the bucket here, unless it is here already."""
+        """Write a record of the bucket into this store, unless it is there already."""
         try:
             super().write_record(path, data, came=came, vouched=vouched)
         except FileExistsError:
@@ -166,7 +167,7 @@ class SharedStore(Store):
     # --- objects -------------------------------------------------------------------------------------------
 
     def add(self, kind: str, folder: Path) -> ArtifactRef:
-        """As in any store, and then it is in the bucket too. Raises: ReplicaError: the bucket cannot be written."""
+        """As in any store, then also in the bucket. Raises: ReplicaError: the bucket cannot be written."""
         ref = super().add(kind, folder)
         self._send(ref)
         return ref
@@ -186,10 +187,10 @@ class SharedStore(Store):
         super()._commit(manifest, came=came, vouched=vouched)
 
     def check(self, ref: ArtifactRef) -> None:
-        """As in any store; an object that is missing or damaged here comes from the bucket, if that has it.
+        """As in any store; an object that is missing or damaged here is fetched from the bucket if it is there.
 
         Raises:
-            ObjectMissing, ObjectDamaged: it is not sound here, and the bucket has not got it.
+            ObjectMissing, ObjectDamaged: it is not sound here, and the bucket does not have it.
             ReplicaError: it is damaged in the bucket, or the bucket cannot be reached.
         """
         try:
@@ -201,21 +202,21 @@ class SharedStore(Store):
             super().check(ref)
 
     def fetch(self, ref: ArtifactRef) -> None:
-        """Get an object from the bucket if it is not here at all and is there."""
+        """Fetch an object from the bucket if the store has nothing of it and the bucket has it."""
         if not layout.object_folder(self.root, ref.digest).exists() and self.bucket.holds(ref):
             self._fetch(ref)
 
     def _fetch(self, ref: ArtifactRef) -> None:
-        self._sent.add(ref.digest)  # what comes from there need not go there
+        self._sent.add(ref.digest)  # it came from the bucket, so it need not be sent
         try:
             self.bucket.fetch(self, ref)
         except ReplicaError:
             self._sent.discard(ref.digest)
-            self._suspect.add(ref.digest)  # whoever makes it again replaces it there
+            self._suspect.add(ref.digest)  # once it is made again, it replaces the one in the bucket
             raise
 
     def require_objects(self, manifest: Manifest) -> None:
-        """As in any store, once what is missing has come from the bucket."""
+        """As in any store, after missing objects have been fetched from the bucket."""
         for ref in manifest.objects():
             self.fetch(ref)
         super().require_objects(manifest)

@@ -1,4 +1,4 @@
-"""Releases on the move: what archives and remote copies share."""
+"""What archives and remote copies share: verified reading, the checks of an incoming release, and its insertion."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _CHUNK = 1 << 20
 
 
 def verified_chunks(store: Store, owner: str, ref: ArtifactRef, entry: FileEntry) -> Iterator[bytes]:
-    """The bytes of one file of an object, piece by piece; the last piece comes only if all were the right ones.
+    """The bytes of one file of an object, chunk by chunk; the last chunk is given only if the digest of all is right.
 
-    `owner` is whose object it is, for messages.
+    `owner` is how messages call the release that the object belongs to.
 
     Raises:
         ObjectMissing, ObjectDamaged.
@@ -60,7 +60,7 @@ def verified_chunks(store: Store, owner: str, ref: ArtifactRef, entry: FileEntry
 
 
 def has_object(store: Store, ref: ArtifactRef) -> bool:
-    """Whether a sound copy of the object is here; it is held from then on."""
+    """Whether the store has a sound copy of the object; from then on this process holds it against the collector."""
     try:
         store.check(ref)
     except (ObjectDamaged, ObjectMissing):
@@ -69,9 +69,9 @@ def has_object(store: Store, ref: ArtifactRef) -> bool:
 
 
 def refuse(store: Store, manifest: Manifest) -> None:
-    """Refuse a release that is not what it says, or whose name and version are taken here, before anything is copied.
+    """Refuse a release before anything is copied: its manifest contradicts itself, or its name and version are taken.
 
-    A manifest that is damaged here does not take the name from the one that it was.
+    A damaged manifest in the store does not block the release that it once was.
 
     Raises:
         ReleaseDiffers: its identity or its results do not follow from its manifest.
@@ -86,12 +86,12 @@ def refuse(store: Store, manifest: Manifest) -> None:
 
 
 def refuse_unsigned(store: Store, manifest: Manifest, records: Iterable[SignatureRecord]) -> None:
-    """Refuse a release without a signature that the store's policy asks of those that come in.
+    """Refuse a release that lacks a signature that the store's policy requires for imports.
 
-    `records` are the signatures that come with it.
+    `records` are the signatures that come with the release.
 
     Raises:
-        SignatureRequired: none of them counts, nor does one that is here already.
+        SignatureRequired: neither they nor signatures that are here already satisfy the policy.
         ConfigError: the policy cannot be understood.
     """
     keys = read_policy(store.root).on_import.require_signature
@@ -113,9 +113,9 @@ def parse_signature(data: bytes, manifest: Manifest, where: object) -> Signature
 
 
 def insert(store: Store, manifest: Manifest, records: Iterable[SignatureRecord]) -> tuple[bool, int]:
-    """Put a release, whose objects are here by now, into the store, and its signatures beside it.
+    """Put a release and its signatures into the store, which must hold its objects by now.
 
-    Returns whether the release was new, and how many signatures were.
+    Returns whether the release was new, and how many signatures were new.
 
     Raises:
         ReleaseConflict, ObjectMissing, SignatureRequired, ReleaseDiffers, TableError: nothing was inserted.
@@ -154,7 +154,7 @@ def _find(folder: Path, bundle: str) -> Path | None:
 
 
 def _make_way(store: Store, path: Path, data: bytes) -> None:
-    """Move a damaged record aside when `data` is what was written there once."""
+    """Move a damaged record aside if `data` is what was once written there."""
     with locks.exclusive(store.root / layout.PUBLISH_LOCK), store.reading():
         if path.exists() and read_bytes(path, limits.MANIFEST) != data and _was_written(store.root, path, data):
             fs.move_away(path, store.root / "quarantine" / f"{path.name}-{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""Whether a release may be promoted without a person: it is accurate, above chance, and no worse than what is there."""
+"""Whether a release may be promoted without a person: it is accurate, above chance, and no worse than production."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from artifacts.number_words import points
 from artifacts.schema import number
 
 ACCURACY_GATES = ("max_top1_drop", "max_class_recall_drop", "max_recall_drop")
-"""The gates on the task; with any of them comes `above_chance`."""
+"""The gates on the task's accuracy; setting any of them adds the gate `above_chance`."""
 MAX_DROP = 0.01
-"""Of top-1 or recall@1 against the release that the alias points to, as a fraction: a point."""
+"""How much lower top-1 or recall@1 may be than the production release's, as a fraction: 0.01 is one point."""
 _TASK = ("top1", "recall@1_image_to_text", "recall@1_text_to_image")
 
 
 def why_not(release: Manifest, production: Manifest | None, max_drop: float | None) -> str | None:
-    """Why a release is not to be promoted by itself, in words; None if it may be.
+    """Why a release must not be promoted automatically, in words; None if it may be.
 
     Args:
-        release: What is to be promoted.
-        production: What the alias points to; None where there is no alias yet.
+        release: The release to promote.
+        production: The release that the alias points to; None if there is no alias yet.
         max_drop: How much lower FP8's top-1 or recall@1 may be than the production release's, as a fraction; None
             compares nothing.
     """

@@ -43,11 +43,11 @@ FIGURES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         **{f"{task} difference": _scored(f"{task}_difference", "fp8", reference="fp16") for task in _TASKS},
     }
 )
-"""The main figures that are measurements themselves: what such a measurement is."""
+"""The main figures that are plain measurements: by name, the fields of `Measurement` that identify each."""
 
 
 def read(store: Store, model: str) -> tuple[list[Manifest], list[DamagedManifest]]:
-    """Every release of a model, and what is wrong with those that cannot be read."""
+    """Every release of a model that can be read, and the errors of the others."""
     found: list[Manifest] = []
     damaged: list[DamagedManifest] = []
     with store.reading():

@@ -34,8 +34,8 @@ def promote(
 ) -> Move:
     """Point `alias` of the release's model to the release.
 
-    `seen` is the number of the entry that the caller decided upon (0: there was none); left out, the one that counts
-    now. `force` promotes a rejected release, and needs `why`.
+    `seen` is the number of the alias's entry that the caller's decision was based on (0: there was no alias); None
+    means the current one. `force` promotes a rejected release, and needs `why`.
 
     Raises:
         ReleaseNotFound, ObjectMissing, ObjectDamaged: there is no such release, or it is not what was published.
@@ -62,8 +62,9 @@ def promote(
 
 
 def rollback(store: Store, model: str, alias: str, *, to: int | None = None, why: str | None = None) -> Move:
-    """Point `alias` of `model` back to the release it pointed to before its last promotion that is not undone yet; or
-    to the version `to`, undoing every promotion since it pointed there.
+    """Point `alias` of `model` back to the release it pointed to before its last promotion that is not undone yet.
+
+    `to` names an earlier version instead: every promotion since the alias pointed there is undone.
 
     Raises:
         AliasNotFound, NothingToRollBack, ReleaseNotFound, SignatureRequired, AliasMoved, DamagedAlias.
@@ -142,7 +143,7 @@ def _move(
 
 
 def _before(store: Store, model: str, alias: str, number: int) -> AliasEntry | None:
-    """The entry that counts so far; a damaged one must not keep anybody from pointing the alias elsewhere."""
+    """The current entry; None if it is damaged, so that the alias can still be pointed elsewhere."""
     try:
         return aliases.read(store.root, model, alias, number) if number else None
     except DamagedAlias:

@@ -1,4 +1,4 @@
-"""What can be made again from a manifest and the evidence it lists: the tables and the report."""
+"""Making a release's tables and report again, from its manifest and the evidence that it lists."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def render(store: Store, manifest: Manifest, kind: str, folder: Path) -> None:
 
 
 def report_path(store: Store, manifest: Manifest) -> Path:
-    """Where the report of a release is; that of one from elsewhere is made here, whatever page came with it.
+    """Path of a release's report. For a release from elsewhere it is made here; the page that came with it is ignored.
 
     Raises:
         NotARelease: it has none.
@@ -105,5 +105,5 @@ def evidence_of(store: Store, manifest: Manifest) -> Evidence:
 
 
 def file_kinds(manifest: Manifest, digest: str) -> set[str]:
-    """What a release uses an object for."""
+    """The kinds of files that a release has in an object."""
     return {file.kind for file in manifest.files if file.object == digest}

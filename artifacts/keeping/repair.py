@@ -1,4 +1,4 @@
-"""Repair: what can be had again without running anything is put back; the rest is moved aside and named."""
+"""Repair: restore what can be restored without running anything; move the rest aside and name it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Repaired:
 def repair(store: Store) -> Repaired:
     """Restore damaged and missing objects from equal files elsewhere in the store, or by deriving them again.
 
-    What cannot be restored is moved to `quarantine/`, so that the next run or `clipsmith pull` makes it anew. Damaged
+    The rest is moved to `quarantine/`, so that the next run makes it anew, or `clipsmith pull` copies it again. Damaged
     manifests, aliases and signatures stay where they are: only a copy of the store has them.
 
     Raises:
@@ -54,7 +54,7 @@ def repair(store: Store) -> Repaired:
 
 
 def advice(problem: Problem) -> str:
-    """What to do about a problem that is left."""
+    """What a user can do about a problem that repair could not solve."""
     if problem.object is not None and problem.releases:
         return f"run `clipsmith optimize` again, or `clipsmith pull {problem.releases[0]} URL` from a copy"
     if problem.where.startswith("aliases/"):
@@ -76,7 +76,7 @@ def _restore(store: Store, manifest: Manifest, digest: str, contents: Contents) 
 
 
 def _collect(store: Store, ref: ArtifactRef, contents: Contents, folder: Path) -> bool:
-    """Put the object together from files anywhere in the store; whether all were found."""
+    """Copy the object's files from wherever equal ones are in the store; return whether all were found."""
     places = {
         entry.sha256: layout.object_folder(store.root, digest) / member
         for digest, entries in contents.entries.items()
@@ -104,7 +104,7 @@ def _derive(store: Store, manifest: Manifest, kind: str, folder: Path) -> bool:
 
 
 def _set_aside_if_damaged(store: Store, digest: str) -> list[str]:
-    """Another process may have put a good one in its place since it was looked at."""
+    """Move an object to quarantine if it is still damaged: another process may have replaced it meanwhile."""
     folder = layout.object_folder(store.root, digest)
     with locks.exclusive(store.root / "quarantine"):
         try:

@@ -1,6 +1,6 @@
-"""Whether what a release says of itself follows from its manifest: identity, places, recipe, sizes and gates.
+"""Whether a release's claims follow from its manifest: identity, paths of files, recipe, sizes and gates.
 
-A manifest's own digest is right whoever wrote it. What is held to bytes is in `artifacts.release.contents`.
+A manifest's own digest proves nothing, as its writer computes it. `artifacts.release.contents` checks the files' bytes.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from artifacts.release.identity import DERIVED_KINDS, has_content, identity_of, 
 from artifacts.schema import number
 
 _SHOWN = re.compile(r".*\.(?:x?html?|svg|md|m?js|css|pdf|ipynb|sh|bash|pyc?|exe|bat|ps1|so|dll|dylib|pkl|pickle|pt)")
-"""Of files that are opened or run by whoever meets them; runs write none but what is derived."""
+"""Name endings of files that people open or run. Runs write such files only as derived ones."""
 _JUDGED = ("name", "status", "min", "max", "metric", "encoder", "target", "reference", "value", "low", "high")
 
 
 def check_manifest(manifest: Manifest, *, here: bool = False) -> None:
     """Make sure that a release's identity and results follow from what its manifest lists.
 
-    `here` releases are in this store already. Of these, one of before that has nothing derived was not made by a run:
-    the store kept it under the identity that it was given.
+    `here` says that the release is in this store already. Such a release of an older version without derived files was
+    not made by a run, and the store kept the identity that it was given.
 
     Raises:
         ReleaseDiffers: naming what differs.
@@ -53,7 +53,7 @@ class _Difference(NamedTuple):
 
 
 def _differences(manifest: Manifest) -> Iterator[_Difference]:
-    """The identity comes last, as it follows from the rest."""
+    """Every difference; that of the identity comes last, as it follows from the rest."""
     for file in manifest.files:
         if misplaced(file):
             what = f"{file.path} is not in the place of a file of kind {file.kind[:40]}"
@@ -75,19 +75,19 @@ def _differences(manifest: Manifest) -> Iterator[_Difference]:
 
 
 def _sizes(manifest: Manifest) -> Iterator[_Difference]:
-    """Every size in the table is that of a file, and every ratio one of two sizes."""
+    """Sizes in the table that are not a file's size, and ratios that are not those of two sizes."""
     rows = manifest.tables.get("sizes", ())
     baseline = {(row["encoder"], row["target"]): number(row, "bytes") for row in rows if row["precision"] == "fp16"}
     files: dict[tuple[Cell, ...], list[int]] = {}
     for file in manifest.files:
-        if file.kind == "onnx" or (file.kind == "engine" and not file.path.endswith(".json")):  # which is its record
+        if file.kind == "onnx" or (file.kind == "engine" and not file.path.endswith(".json")):  # .json: its record
             key = (file.kind, file.encoder, file.precision, file.target if file.kind == "engine" else "onnx")
             files.setdefault(key, []).append(file.size)
     for index, row in enumerate(rows):
         found, where = number(row, "bytes"), f"table sizes, row {index}"
         kind = "onnx" if row["target"] == "onnx" else "engine"
         sizes = files.get((kind, row["encoder"], row["precision"], row["target"]), [])
-        # Both count with their external data; of releases before, an engine may without.
+        # Sizes include external data, except those of engines in older releases.
         if found is not None and found not in (sum(sizes) if sizes else None, max(sizes, default=None)):
             expected = f"{sum(sizes):,} bytes, as its files have" if sizes else "no size, as there is no such file"
             yield _Difference(f"a size is another than its file's, {found:,.0f} bytes", where, expected)
@@ -97,8 +97,8 @@ def _sizes(manifest: Manifest) -> Iterator[_Difference]:
 
 
 def _gates(manifest: Manifest) -> Iterator[_Difference]:
-    """Gates are judged again by the bounds among the parameters; where there are none, a result is held to its own
-    numbers, and these to the tables."""
+    """Judge the gates again by the bounds in the parameters. Without bounds, compare each result with its own numbers,
+    and those with the tables."""
     asked = manifest.provenance.parameters.get("gates")
     try:
         gates = Gates.model_validate(asked).gates() if isinstance(asked, dict) else None

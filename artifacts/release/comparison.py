@@ -1,4 +1,4 @@
-"""What differs between two releases: everything that touched them, what is in them, and every number."""
+"""What differs between two releases: their provenance, their files, and every number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALAR = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not the same; None on a side that has no such thing."""
+    """One property that differs; None on a side that does not have it."""
 
     name: str
     before: Any
@@ -25,14 +25,14 @@ class Change:
 
 @dataclass(frozen=True)
 class MetricChange:
-    """One number that is not the same, with its interval; None on a side that lacks it."""
+    """One number that differs, with its interval; None on a side that does not have it."""
 
     before: Measurement | None
     after: Measurement | None
 
     @property
     def about(self) -> Measurement:
-        """The side that there is, for what both are about."""
+        """The measurement of a side that has one, for its metric, encoder and so on, which both share."""
         known = self.after or self.before
         assert known is not None
         return known
@@ -55,7 +55,7 @@ class MetricChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`sections` hold what differs by subject, those without a difference left out; `metrics` the numbers."""
+    """`sections` hold the differences by subject (only subjects with differences); `metrics` hold the numbers."""
 
     before: str
     after: str
@@ -73,7 +73,7 @@ class Comparison:
 
 
 def compare(before: Manifest, after: Manifest) -> Comparison:
-    """What is not the same in two releases; equal things are left out."""
+    """What differs between two releases; equal values are left out."""
     left, right = _subjects(before), _subjects(after)
     found = {name: _changes(left[name], right[name]) for name in left}
     old, new = ({m.key: m for m in measurements(manifest.tables)} for manifest in (before, after))
@@ -87,7 +87,7 @@ def compare(before: Manifest, after: Manifest) -> Comparison:
 
 
 def _subjects(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Everything but numbers, flat, by subject, in the order in which people ask."""
+    """Everything but the numbers: flat mappings by subject, the most asked for first."""
     provenance = manifest.provenance
     recipe = {"name": provenance.recipe, "digest": provenance.recipe_digest, "content": provenance.recipe_content}
     cells: dict[str, dict[str, Any]] = {"graph": {}, "tables": {}}
@@ -123,7 +123,7 @@ def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The scalars of a JSON value by their path; a list of scalars is one."""
+    """The scalars of a JSON value by their path; a list of scalars counts as one scalar."""
     match value:
         case dict() if value:
             for key, item in value.items():
@@ -141,5 +141,5 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Chang
 
 
 def _in_order(before: Iterable[Any], after: Iterable[Any]) -> list[Any]:
-    """The keys of both, those of the first in its order and then what only the second has."""
+    """The keys of both: those of the first in its order, then those that only the second has."""
     return list(dict.fromkeys([*before, *after]))

@@ -1,4 +1,4 @@
-"""Whether the files of a release are what its manifest makes of them: looked at before anything reads them."""
+"""Whether the files of a release agree with its manifest: checked before anything reads them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PathOf = Callable[[ReleaseFile], Path]
 
 
 def check_contents(manifest: Manifest, path_of: PathOf) -> None:
-    """Look at the tables, arrays, evidence and pickles of a release, whose bytes are the right ones by their digests.
+    """Check tables, arrays, evidence and pickles of a release; the caller has checked the digests of their bytes.
 
-    Cosines must be those of the embeddings, and the table's those of the cosines. What else the table of accuracy says
-    (top-1, recalls, intervals) is not computed again here, nor what a graph holds.
+    Cosines must follow from the embeddings, and the table's mean and least cosine from the cosines. The accuracy
+    table's other figures (top-1, recalls, intervals) are not computed again here, and graphs are not opened.
 
     Raises:
         ReleaseDiffers: something does not follow from the rest; the message names it.
@@ -41,7 +41,7 @@ def check_contents(manifest: Manifest, path_of: PathOf) -> None:
         form = next((suffix for suffix in (".parquet", ".npy") if file.path.endswith(suffix)), "")
         if not form and evidence.is_evidence(file.member):
             form = Path(file.member).name
-        # Many paths of one file are looked at once.
+        # A file that has several paths is checked once.
         if (not form and file.content is None) or (key := (file.sha256, form, table or "")) in seen:
             continue
         seen.add(key)
@@ -59,7 +59,7 @@ def check_contents(manifest: Manifest, path_of: PathOf) -> None:
 
 
 def _check_cosines(manifest: Manifest, path_of: PathOf, series: Mapping[str, Sequence[float]]) -> None:
-    """Embeddings make the cosines, as far as both are kept, and the cosines make the table's mean and minimum."""
+    """Check that the cosines follow from kept embeddings, and the table's mean and minimum from the cosines."""
     for row in manifest.tables.get("accuracy", ()):
         cosines = series.get(f"{row['encoder']} {row['precision']} {row['target']}")
         if not cosines or row["reference"] != "fp32" or row["metric"] not in ("cosine_mean", "cosine_min"):
@@ -75,7 +75,7 @@ def _check_cosines(manifest: Manifest, path_of: PathOf, series: Mapping[str, Seq
         folders = [places.evidence("embeddings", of.encoder, *which) for which in (of[1:3], ("fp32", "pytorch"))]
         paths = [f"{folder}/{name}" for name in (places.KEYS, places.EMBEDDINGS) for folder in folders]
         if not files.keys() >= set(paths) or files[paths[0]].sha256 != files[paths[1]].sha256:
-            continue  # not kept, or not of the same samples
+            continue  # embeddings were not kept, or are of other samples
         if not _follows([path_of(files[path]) for path in paths[2:]], cosines):
             raise _differs(manifest, paths[2], f"not what the cosines of {label[:80]} come from")
 

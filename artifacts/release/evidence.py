@@ -18,7 +18,7 @@ from artifacts.records import came_refused, in_a_line, load_strictly, read_bytes
 from artifacts.schema import number
 
 _PICTURE = r"(data:image/jpeg;base64,[A-Za-z0-9+/]+=*)?"
-"""All that the page takes as a picture: it loads nothing from elsewhere."""
+"""The only form of picture that the page accepts: it loads nothing from elsewhere."""
 
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -69,7 +69,7 @@ _FORMS: Mapping[str, TypeAdapter[Any]] = {
     places.CLASSES: TypeAdapter(_Classes | None),
     places.KEYS: TypeAdapter(Annotated[list[int | _Text], FailFast()]),
 }
-"""What each file of evidence that is JSON holds, by the name it has in its object."""
+"""The content of each JSON file of evidence, by its name in its object."""
 
 
 class Series(NamedTuple):
@@ -89,14 +89,14 @@ class Evidence:
     `latencies_ms`: per timed call, by `<encoder> <precision> <target> batch <n>`.
     `convergence`: rows of quantizer, samples, amax: the running amax while calibrating.
     `classes`: rows of target, class, samples (there may be none), and the recall in fp32, fp16 and fp8 (or None).
-    `alike`: the names of classes that have one embedding, in groups.
-    `changed`: rows of target, sample, thumbnail (the data URI of a picture; releases of before have none), truth, the
+    `alike`: groups of class names whose embeddings are equal.
+    `changed`: rows of target, sample, thumbnail (the data URI of a picture; absent in older releases), truth, the
     best answers in fp32 and fp8, and fp32_margin and fp8_margin: by how much the best right answer beats the best wrong
     one, in cosine.
 
     Raises:
         NumericError: a sample is NaN or Inf.
-        TableError: a key is not of the form above, or a thumbnail is none.
+        TableError: a key is not of the form above, or a thumbnail is not a data URI of a picture.
     """
 
     cosines: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -119,15 +119,15 @@ class Evidence:
 
 
 def is_evidence(member: str) -> bool:
-    """Whether a file of this name is evidence as JSON."""
+    """Whether a file of this name is a JSON file of evidence."""
     return Path(member).name in _FORMS
 
 
 def load_json(path: Path, member: str, name: str) -> Any:
-    """What a file of evidence holds, under limits; `member` is its name in its object, `name` what messages call it.
+    """Parse a file of evidence, within limits; `member` is its name in its object, `name` how messages call it.
 
     Raises:
-        TableError: it is too large, no JSON, or holds something else than such a file does.
+        TableError: it is too large, not JSON, or has other content than such a file.
     """
     try:
         data = read_bytes(path, limits.EVIDENCE)

@@ -12,7 +12,7 @@ from artifacts.schema import EMULATED, MEASURED, number
 ONNX_RUNTIME = "onnxruntime"
 """The target that a release's graphs themselves are for."""
 PRECISIONS: tuple[Precision, ...] = ("fp8", "fp16")
-"""The first is taken where nothing was measured: its files are the smaller ones."""
+"""If nothing was measured, the first is chosen: its files are smaller."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def fastest(manifest: Manifest, target: str, had: Sequence[Precision]) -> Choice
 
 
 def choices(manifest: Manifest) -> list[Choice]:
-    """What to run a release in, for every target that it has engines for, and for ONNX Runtime, which needs none."""
+    """The precision to run, for every target with engines in the release, and for ONNX Runtime, which needs none."""
     had: dict[str, set[str | None]] = {}
     for file in manifest.files:
         if file.kind in ("engine", "onnx"):
@@ -56,7 +56,7 @@ def choices(manifest: Manifest) -> list[Choice]:
 
 
 def _medians(manifest: Manifest, target: str, precision: Precision) -> dict[tuple[str, str], float]:
-    """Median latencies in ms by encoder and batch; of rows that are invalid or were not run there are none."""
+    """Median latencies in ms by (encoder, batch), without rows that are invalid or were not run."""
     found = {}
     for row in manifest.tables.get("latency", ()):
         median = number(row, "median_ms")

@@ -9,7 +9,7 @@ from artifacts.release.measurements import Measurement
 
 @dataclass(frozen=True)
 class Point:
-    """The main figures of one release by name, those that it has.
+    """The main figures of one release, by name; figures that it does not have are left out.
 
     Beside `artifacts.keeping.history.FIGURES` there may be `onnx fp16` and `onnx fp8` (all encoders together), their
     `ratio`, and `speedup` (the best that was measured).

@@ -84,7 +84,7 @@ def _headline_row(tables: Tables, name: Cell, members: Sequence[Cell]) -> Row:
 
 
 def _megabytes(tables: Tables, members: Sequence[Cell], precision: str, target: Cell) -> float | None:
-    """Size of all `members` together; None when one of them has none (a sum of a part would mislead)."""
+    """The size of all `members` together; None if one of them has none (a partial sum would mislead)."""
     sizes = {
         row["encoder"]: number(row, "bytes")
         for row in tables.get("sizes", ())
@@ -95,7 +95,7 @@ def _megabytes(tables: Tables, members: Sequence[Cell], precision: str, target: 
 
 
 def _share(tables: Tables, members: Sequence[Cell], kinds: Sequence[str]) -> str | None:
-    """`x/y`: modules of these kinds that are FP8 in the FP8 graph, of all such modules."""
+    """`x/y`: of the y modules of these kinds, x are FP8 in the FP8 graph."""
     found = [
         row["actual"]
         for row in tables.get("coverage", ())
@@ -105,7 +105,7 @@ def _share(tables: Tables, members: Sequence[Cell], kinds: Sequence[str]) -> str
 
 
 def _accuracy(tables: Tables, encoder: Cell, precision: str, metric: str) -> float | None:
-    """The value from ONNX Runtime, the one target every release has; FP32 itself ran in PyTorch, so any target does."""
+    """The value of ONNX Runtime, the target that every release has; for FP32, which ran in PyTorch, of any target."""
     key = (encoder, precision, metric, "labels" if metric.startswith("top") else "fp32")
     values = {
         row["target"]: number(row, "value")

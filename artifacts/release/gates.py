@@ -23,10 +23,10 @@ from artifacts.schema import OVER_CHANCE, Tables, number
 class Gate(Strict):
     """A bound on some rows of one table.
 
-    `where` says which rows: the values that their columns may have. `drop` judges how far the value falls: its
-    negative; `change` how far it is from 0 either way. Exactly one of `min` and `max` is set; the bound itself is
-    allowed. A gate that is `required` rejects a release in which there is nothing to judge; any other is then left
-    out. One that asks for `proof` is failed where others are undecided.
+    `where` selects rows: for each column, the allowed values. `drop` judges how far the value falls, which is its
+    negative; `change` judges how far it is from 0 in either direction. Exactly one of `min` and `max` is set; the bound
+    itself is allowed. A `required` gate rejects a release in which there is nothing to judge; others are then left
+    out. With `proof`, a result that would be undecided counts as failed.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Gates(FormModel):
             OVER_CHANCE[0]: (self.max_top1_drop, self.max_class_recall_drop),
             OVER_CHANCE[1]: (self.max_recall_drop,),
         }
-        # An evaluation set has one of the metrics: the other task's is not asked for.
+        # An evaluation set has one of the two tasks, so only that task's metric is judged.
         where = {"precision": ("fp32",), "metric": tuple(metric for metric, bounds in over.items() if any(bounds))}
         if not where["metric"]:
             return gates
@@ -137,7 +137,7 @@ _ROWS: Mapping[str, dict[str, Any]] = {
 
 
 def judge(gates: Iterable[Gate], tables: Tables) -> tuple[GateResult, ...]:
-    """Hold the tables of a release to gates: one result for every row that a gate speaks about."""
+    """Judge the tables of a release: one result for every row that a gate selects."""
     return tuple(result for gate in gates for result in _judge(gate, tables))
 
 
@@ -173,12 +173,12 @@ def _judge_row(gate: Gate, row: Row) -> GateResult:
 
 
 def _judged(gate: Gate, row: Row) -> tuple[float | None, float | None, float | None]:
-    """What is held against the bound: a value and the ends of its interval, both or neither."""
+    """What is compared with the bound: (value, low, high); low and high are None without an interval."""
     value, low, high = (number(row, column) for column in (gate.column, "low", "high"))
     if low is None or high is None:
         low = high = None
     if gate.drop:
-        # From zero rather than negated: a drop of 0 is not -0.
+        # Subtracted from zero, not negated: a drop of 0 must not become -0.
         value, low, high = (None if x is None else 0 - x for x in (value, high, low))
     if gate.change:
         value = None if value is None else abs(value)
@@ -189,7 +189,7 @@ def _judged(gate: Gate, row: Row) -> tuple[float | None, float | None, float | N
 
 
 def _needed(gate: Gate, row: Row) -> int | None:
-    """How many samples would settle what is undecided, from the interval as it was measured."""
+    """How many samples would settle an undecided result, estimated from the measured interval."""
     value, samples = _judged(gate, row)[0], row.get("samples")
     low, high = number(row, "low"), number(row, "high")
     bound = gate.min if gate.max is None else gate.max
@@ -201,7 +201,7 @@ def _needed(gate: Gate, row: Row) -> int | None:
 def _status(gate: Gate, value: float | None, low: float | None, high: float | None) -> GateStatus:
     if value is None:
         return "not measured"
-    if math.isnan(value):  # the cosine of an embedding of zeros, for one: no more samples would settle it
+    if math.isnan(value):  # such as the cosine of an all-zero embedding: more samples would not settle it
         return "failed"
     least, most = (value, value) if low is None or high is None else (low, high)
     if gate.max is not None:

@@ -1,4 +1,4 @@
-"""What a release is, as one digest: its identity, which follows from its manifest alone.
+"""A release's identity: one digest of what it is, which follows from its manifest alone.
 
 Version 2 is the digest of the canonical JSON of these fields:
 
@@ -6,17 +6,17 @@ Version 2 is the digest of the canonical JSON of these fields:
     source                  the digest of the checkpoint
     calibration, evaluation the digests of the data sets, null without one
     recipe                  the digest of what the recipe does, null without one
-    files                   of every file that decides: path, kind, encoder, precision, target and content, by path
+    files                   path, kind, encoder, precision, target and content of every file that counts, by path
     tables                  every table but `latency` and `stages`
     gates                   what each gate found
 
-The content of a file is its sha256; that of `modelopt_state.pth`, a pickle whose bytes differ from run to run, is the
-digest that `pickle_content` describes. Not part of it is what was measured in time (timed calls, the tables of latency
-and stages), what builders log, what is derived (tables as files, the report, scripts), where a run took place
-(parameters, packages, device, code, parents), and what the store gives (model, version, sequence, creation).
+The content of a file is its sha256; for `modelopt_state.pth`, a pickle whose bytes differ from run to run, it is the
+digest of `pickle_content`. Not part of the identity: timings (timed calls, the tables of latency and stages),
+builders' logs, derived files (tables, the report, scripts), the circumstances of the run (parameters, packages, device,
+code, parents), and what the store assigns (model, version, sequence, creation).
 
-Version 1, of releases before, digests objects instead of files, everything that was timed among them, all tables but
-`stages`, and gates. Whoever changes what a version means adds another: releases are held to the one they name.
+Version 1, of older releases, digests objects instead of files (timings included), all tables but `stages`, and gates.
+Never change the meaning of a version; add another: a release is checked by the version that it names.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.refs import digest_json
 
 IDENTITY: Literal[2] = 2
-"""The version that releases get which are made now."""
+"""The version for new releases."""
 _MEASURED_TABLES = ("latency", "stages")
 _DERIVED: Mapping[str, str] = {
     "tables": rf"{places.TABLES}/[a-z]+\.parquet",
     "report": re.escape(places.REPORT),
     "scripts": rf"{places.SCRIPTS}/(?:[\w.-]+\.sh|parameters\.yaml)",
 }
-"""The kinds of files that are made from the manifest and the evidence, and where they lie."""
+"""The kinds of files that are derived from the manifest and the evidence, and their folders."""
 _MEASURED: Mapping[str, str] = {
     "build-log": rf"{places.EVIDENCE}/build-[\w.-]+/build\.log",
     "latencies": rf"{places.EVIDENCE}/latency-[\w.-]+/{re.escape(places.LATENCIES)}",
@@ -57,17 +57,17 @@ _UNREADABLE = (zipfile.BadZipFile, zlib.error, struct_error, OSError, EOFError, 
 
 
 def identity_of(manifest: Manifest) -> str:
-    """The identity that follows from what a manifest says, by the version that it names."""
+    """Compute the identity from a manifest, by the version of the definition that it names."""
     return _version_1(manifest) if manifest.identity_version == 1 else _version_2(manifest)
 
 
 def is_derived(file: ReleaseFile) -> bool:
-    """Whether a file is made from the manifest and the evidence, and so never counts."""
+    """Whether a file is derived from the manifest and the evidence, and so never counts."""
     return _lies(file, _DERIVED)
 
 
 def misplaced(file: ReleaseFile) -> bool:
-    """Whether a file has the kind of one that is derived or measured without lying in its place, or the reverse."""
+    """Whether a file has the kind of a derived or timed file but not its path, or the path but not the kind."""
     return any((file.kind == kind) != _lies(file, {kind: place}) for kind, place in {**_DERIVED, **_MEASURED}.items())
 
 
@@ -117,14 +117,15 @@ def _version_2(manifest: Manifest) -> str:
 
 
 def has_content(path: str) -> bool:
-    """Whether the content of the file at `path` of a release is another digest than that of its bytes."""
+    """Whether the content of the file at `path` is another digest than its sha256."""
     return path == _STATE
 
 
 def pickle_content(path: Path) -> str | None:
-    """The digest of what a pickle in torch's zip format holds, whatever the order of its bytes; None where it is none.
+    """A digest of a pickle in torch's zip format that does not depend on the order of its operations; None if the file
+    is not one.
 
-    It is made of how often the pickle has each operation with each argument, memory slots aside, and of the digests of
+    It digests how often each pickle operation occurs with each argument (memo slots are ignored), and the digests of
     the zip's other members. Nothing is unpickled.
     """
     try:
@@ -150,7 +151,7 @@ def pickle_content(path: Path) -> str | None:
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member, whose size in the directory may be a lie."""
+    """The bytes of a member; its size in the zip's directory is not trusted."""
     with archive.open(member) as stream:
         data = stream.read(limits.PICKLE + 1)
     if len(data) > member.file_size:

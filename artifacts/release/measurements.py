@@ -1,4 +1,4 @@
-"""Every number in a release's tables as one long list, so that releases can be held against each other."""
+"""Every number in a release's tables as one long list, so that releases can be compared."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ABOUT = {
     "sufficiency": ("samples",),
     "stages": ("step",),
 }
-"""Columns that say, beside `GROUPS`, what a row is about."""
+"""Columns that, together with `GROUPS`, identify a row."""
 _ENDS = ("low", "high")
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number. `metric` names the column and whatever else says what it is: `batch 8 median_ms`.
+    """One number. `metric` names the column and what else identifies it: `batch 8 median_ms`.
 
     `low` and `high` are the ends of its 95 % interval where there is one; `unit` is empty for counts.
     """
@@ -43,7 +43,7 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str | None, ...]:
-        """What it is a number of: the same in every release."""
+        """What identifies this number, the same in every release."""
         return (self.table, self.encoder, self.target, self.precision, self.reference, self.metric)
 
 
@@ -59,7 +59,7 @@ def measurements(tables: Tables) -> Iterator[Measurement]:
 
 
 def texts(tables: Tables) -> Iterator[tuple[str, str, str | None]]:
-    """(table, what it is about, text) of every cell with words in it: states, notes, precisions, nodes."""
+    """(table, name, text) of every cell that holds text: states, notes, precisions, nodes."""
     for name, schema in SCHEMAS.items():
         for row in tables.get(name, ()):
             about = [each for each in (*GROUPS, *_ABOUT.get(name, ())) if row.get(each) is not None]
@@ -85,7 +85,7 @@ def _measurement(table: str, row: Row, column: str, value: float, metric: str, u
 
 
 def _values(schema: Table) -> list[Column]:
-    """The columns that hold results rather than what a row is about."""
+    """The columns that hold results, not those that identify a row."""
     about = (*GROUPS, *_ABOUT.get(schema.name, ()), *(("metric",) if schema.name == "accuracy" else ()))
     return [column for column in schema.columns if column.name not in about]
 

@@ -1,8 +1,8 @@
 """Is a new release worse than the model's last ones? A rule that tells noise from drift, figure by figure.
 
-A release is held against the last comparable ones: accepted, and of the same recipe, image size, encoder, precision and
-target; for accuracy of the same evaluation set, for times of the same machine, and for latency only where it was really
-measured. Three signs count, each only when it is also large enough to matter (`_Kind.least`):
+A release is compared with the last comparable ones: accepted, and of the same recipe, image size, encoder, precision
+and target; for accuracy also of the same evaluation set, for times of the same machine, and latencies only if they were
+really measured. Three signs count, each only if it is also large enough to matter (`_Kind.least`):
 
 - one value far outside: beyond the median by many times the scaled median absolute deviation (the robust z-score of
   Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993), with a floor, as many histories are constant;
@@ -32,9 +32,9 @@ from artifacts.schema import MEASURED, number
 Verdict = Literal["steady", "regression", "drift", "improved", "too few"]
 WINDOW = 10
 FEWEST = 6
-"""Fewer comparable releases do not show what is usual."""
+"""With fewer comparable releases nothing is judged: they do not show what is usual."""
 _WIDE, _NARROW = 12.0, 3.0
-"""How many deviations a single value, and each of the last three, may be off, with `WINDOW` values to judge by."""
+"""By how many deviations a single value, or each of the last three, may be off, given `WINDOW` earlier values."""
 _LASTING = 3
 _SIGNIFICANT = 0.001
 _MAD_TO_SIGMA = 1.4826  # for normal noise
@@ -42,8 +42,8 @@ _MAD_TO_SIGMA = 1.4826  # for normal noise
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one figure. `typical` is the median of the `n` releases it was held against and `limit` the value
-    from which on a single one is a regression; both are None where there were too few."""
+    """The judgement of one figure. `typical` is the median of the `n` releases it was compared with, and `limit` the
+    value beyond which a single value is a regression; both are None if there were too few releases."""
 
     figure: str
     value: float
@@ -63,9 +63,9 @@ class Finding:
 class _Kind:
     """How figures of one kind behave.
 
-    `worse` is 1 where more is worse. `floor` is the least deviation assumed, `least` the smallest difference worth a
-    word, both as fractions of the typical value when `relative`; `slack` is a difference, in the unit, that never
-    counts.
+    `worse` is 1 if a larger value is worse, else -1. `floor` is the least deviation assumed, and `least` the smallest
+    difference worth reporting, both as fractions of the typical value when `relative`. `slack` is a difference, in the
+    figure's unit, that never counts.
     """
 
     unit: str
@@ -77,7 +77,7 @@ class _Kind:
 
     @property
     def timed(self) -> bool:
-        """Whether it is a time, which comes out differently whenever it is really taken."""
+        """Whether it is a time: two real measurements of a time never give the same value."""
         return self.unit in ("s", "ms")
 
 
@@ -101,11 +101,11 @@ class _Reading:
 
 
 _Key = tuple[str, str]
-"""What a figure is called, and the circumstances that must be the same for two to be comparable."""
+"""A figure's name, and the circumstances that must be equal for two values to be comparable."""
 
 
 def findings(history: Sequence[Manifest], new: Manifest, k: int = WINDOW) -> list[Finding]:
-    """Hold every figure of `new` against the last `k` comparable releases of its model in `history`, in any order."""
+    """Compare every figure of `new` with the last `k` comparable releases of its model in `history` (in any order)."""
     before: defaultdict[_Key, list[float]] = defaultdict(list)
     for manifest in sorted(history, key=lambda manifest: manifest.version):
         if manifest.model == new.model and manifest.version < new.version and not manifest.rejected:
@@ -177,7 +177,7 @@ def _shown(value: float, unit: str) -> str:
 
 def _judge(figure: str, reading: _Reading, before: Sequence[float], k: int) -> Finding:
     kind, value = reading.kind, reading.value
-    # A step that was found in the cache brings its old time along: that is one measurement, however often it is told.
+    # A cached step reports its old time again: equal times are one measurement, so each counts once.
     known = [x for x in dict.fromkeys(before) if x != value] if kind.timed else list(before)
     window = known[-k:]
     if len(window) < FEWEST:
@@ -197,7 +197,7 @@ def _verdict(reading: _Reading, window: Sequence[float], allowed: float) -> Verd
 
 
 def _is_lasting(reading: _Reading, window: Sequence[float]) -> bool:
-    """Whether the last three, this one included, are all worse than what went before."""
+    """Whether the last three values, this one included, are all worse than the values before them."""
     earlier, last = window[: 1 - _LASTING], [*window[1 - _LASTING :], reading.value]
     if len(earlier) < FEWEST:
         return False
@@ -206,7 +206,7 @@ def _is_lasting(reading: _Reading, window: Sequence[float]) -> bool:
 
 
 def _is_trend(reading: _Reading, window: Sequence[float]) -> bool:
-    """Whether it gets worse from release to release, by enough over the window."""
+    """Whether the figure gets worse from release to release, by enough over the window."""
     from scipy.stats import kendalltau, theilslopes
 
     values = [reading.kind.worse * x for x in (*window, reading.value)]
@@ -217,7 +217,7 @@ def _is_trend(reading: _Reading, window: Sequence[float]) -> bool:
 
 
 def _allowed(reading: _Reading, window: Sequence[float], deviations: float) -> float:
-    """How much worse than the median may be noise; a short window knows its own noise badly and allows more."""
+    """How much worse than the median a value may be as noise; more in a short window, whose estimate is uncertain."""
     typical = median(window)
     unit = abs(typical) if reading.kind.relative else 1.0
     noise = max(_MAD_TO_SIGMA * median(abs(x - typical) for x in window), reading.kind.floor * unit)
@@ -253,7 +253,7 @@ def _accuracy(manifest: Manifest) -> _Found:
             name = f"cosine of {_words(row, 'encoder', 'precision')} with {row['reference']} on {row['target']}"
             yield name, data, _Reading(_COSINE, value, 0.0)
         elif metric.endswith("_difference"):
-            # One picture more or less is no finding, however few there are.
+            # A difference of one picture is never a finding, however few pictures there are.
             slack = _SAMPLES_THAT_MATTER / max(number(row, "samples") or 1.0, 1.0)
             name = f"{metric.removesuffix('_difference')} of fp8 against {row['reference']} on {row['target']}"
             yield name, data, _Reading(_TASK, value, slack)
@@ -279,7 +279,7 @@ def _builds(manifest: Manifest) -> _Found:
 
 
 def _latencies(manifest: Manifest) -> _Found:
-    """Medians of what ran on hardware for its precision and undisturbed: neither emulated nor invalid."""
+    """Median latencies of valid rows on hardware for the precision: neither emulated nor disturbed."""
     for row in manifest.tables.get("latency", ()):
         value = number(row, "median_ms")
         if row["status"] == MEASURED and value is not None:

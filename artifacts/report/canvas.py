@@ -1,4 +1,4 @@
-"""Where plots are drawn: one look for all of them, and SVG as the result, by itself or in a `data:` URI."""
+"""Drawing plots with matplotlib, all in one style; the result is SVG, as text or as a `data:` URI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "clipsmith",  # the same data gives the same bytes
     "text.color": INK,
-    "text.parse_math": False,  # a name with dollar signs is a name
+    "text.parse_math": False,  # dollar signs in names are not math
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "ytick.labelcolor": INK,
@@ -46,8 +46,8 @@ Canvas = tuple[list[list[Axes]], Callable[[], str]]
 
 
 def shown(plot: Callable[_P, str | None]) -> Callable[_P, str | None]:
-    """For a plot of rows and numbers of others: every text in them visible, as fonts fail on half a character, and XML
-    has no place for a control."""
+    """A decorator for plots: every text in the arguments goes through `artifacts.inert.visible`, as fonts fail on lone
+    surrogates and XML does not allow control characters."""
 
     @wraps(plot)
     def draw(*values: _P.args, **named: _P.kwargs) -> str | None:
@@ -78,9 +78,9 @@ def as_uri(svg: str) -> str:
 
 @contextmanager
 def paired(panels: int, height: float, above: float = 0.0) -> Iterator[tuple[list[Axes], Callable[[], str]]]:
-    """Axes for so many panels, two in a row, and the function that returns the SVG; a place too many is left empty.
+    """Axes for `panels` panels, two in a row, and the function that returns the SVG; a surplus place stays empty.
 
-    `height` is a row's in inches, `above` what is left over them all.
+    `height` is the height of a row in inches, `above` the free height above all rows.
     """
     columns = min(2, max(1, panels))
     rows = max(1, -(-panels // columns))
@@ -107,5 +107,5 @@ def _svg(figure: Any) -> str:
     # Without these the file would hold its date and a link to its maker.
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = visible(stream.getvalue(), lines=True)
-    # The prologue names a DTD on the web; the fonts are those of the page around the plot.
+    # The XML prologue is cut off, as it refers to a DTD on the web. The fonts become those of the surrounding page.
     return svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)

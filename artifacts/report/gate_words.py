@@ -1,4 +1,4 @@
-"""Gate results as people read them."""
+"""Gates and gate results in words."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _NEEDS = {
 
 
 class GateKind(NamedTuple):
-    """A gate that may be set: what it holds, by which side of its bound, in which unit, what it needs to be judged, its
-    bound unless given (None: not judged), and its key in parameters; None for one that others bring along."""
+    """A gate: what it judges, whether its bound is a minimum or maximum, its unit, what it needs to be judged, its
+    default bound (None: not judged), and its key in the parameters (None: other gates add it)."""
 
     name: str
     holds: str
@@ -59,7 +59,7 @@ class GateKind(NamedTuple):
 
 
 class GateWords(NamedTuple):
-    """What was judged, of what, the measured value, its 95 % interval (or nothing), and the bound."""
+    """A result in words: what was judged, of which row, the value, its 95 % interval (or nothing), and the bound."""
 
     what: str
     where: str
@@ -69,7 +69,7 @@ class GateWords(NamedTuple):
 
 
 def kinds() -> list[GateKind]:
-    """Every gate."""
+    """Every gate that there is."""
     fields = [(name, field.description or "", field.default) for name, field in Gates.model_fields.items()]
     set_by_people = [
         GateKind(name, holds, _SIDES[name[:3]], _unit(name), _NEEDS.get(name, "FP8"), default, f"gates.{name}")
@@ -86,7 +86,7 @@ def _unit(name: str) -> str:
 
 
 def words(result: GateResult) -> GateWords:
-    """One result in plain words; a gate that this version does not know goes by its name."""
+    """One result in plain words; an unknown gate (of another version) is called by its name."""
     metric = result.metric or ""
     what = _DIRECTIONS.get(metric, "") + _LABELS.get(metric, _LABELS.get(result.name, result.name))
     if result.reference and result.name.endswith(("_drop", "_change")):
@@ -102,7 +102,7 @@ def words(result: GateResult) -> GateWords:
 
 
 def sentence(result: GateResult) -> str:
-    """`max_top1_drop failed: ...`, with what was measured and what was asked for, and what would decide it."""
+    """`max_top1_drop failed: ...`, with the measured value, the bound, and what would settle an undecided result."""
     said = words(result)
     of = f" ({said.where})" if said.where else ""
     found = f"{result.name} {result.status}: {said.what}{of}"
@@ -113,7 +113,7 @@ def sentence(result: GateResult) -> str:
 
 
 def tally(results: Sequence[GateResult]) -> str:
-    """`1 failed, 3 passed`: the most urgent first."""
+    """`1 failed, 3 passed`, the most urgent status first."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
 
@@ -140,7 +140,7 @@ def _interval(result: GateResult) -> str:
 
 
 def _bound(name: str, value: float | None) -> str:
-    """As short as people write it."""
+    """A bound with as few digits as it needs."""
     if value is None:
         return show.NONE
     if name.endswith(_IN_POINTS):

@@ -11,7 +11,7 @@ from artifacts.release.measurements import Measurement
 from artifacts.report.canvas import FP_COLOURS, QUIET, Axes, paired
 
 _SECOND = "#b45309"  # for a second curve of one precision
-_MANY = 40  # releases, from which on marks would hide the curve
+_MANY = 40  # releases: with as many, marks would hide the curve
 _TASKS = {
     "top1": "zero-shot top-1",
     "recall@1_image_to_text": "image to text recall@1",
@@ -26,7 +26,7 @@ class _Curve(NamedTuple):
 
 
 class _Panel(NamedTuple):
-    """`base` is a value that the scale always shows: no size, a perfect cosine, no change."""
+    """One panel; `base` is a value that its scale always shows: size 0, cosine 1, ratio 1."""
 
     title: str
     curves: tuple[_Curve, ...]
@@ -37,7 +37,7 @@ class _Panel(NamedTuple):
 def history_plot(points: Sequence[Point]) -> str:
     """Sizes, agreement with FP32, the task's scores and the best measured speed-up of each release, as one SVG.
 
-    What no release has is not drawn.
+    Curves without any value are left out.
     """
     panels = [panel for panel in _panels() if any(_found(points, curve) for curve in panel.curves)]
     with paired(len(panels), 2.5, above=0.4) as (places, finish):

@@ -1,4 +1,4 @@
-"""How every HTML page of ours is made: nothing is loaded from elsewhere, no script runs, and text stays text."""
+"""Making HTML pages: nothing is loaded from elsewhere, no script runs, and every text is escaped."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from artifacts.inert import visible
 
 
 def html_page(template: Path, **values: Any) -> str:
-    """Fill a template; `css` in it is the style sheet beside it, of the same name.
+    """Fill a Jinja template; `css` in it is the content of the `.css` file beside it with the same name.
 
-    Every value is escaped, and what of it cannot be seen is written out; ends of lines stay, which are spaces to it.
+    Every value is escaped, and control and invisible characters are written as escapes; line ends stay.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup

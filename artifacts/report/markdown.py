@@ -1,6 +1,6 @@
 """One release as pages of markdown for Prefect's UI: the report with its plots inside, and the precision map.
 
-The UI loads pictures from nowhere, so they are `data:` URIs. Its artifacts are rows of a database: a page stays small.
+The UI loads no pictures, so they are `data:` URIs. Its artifacts are rows of a database, so pages are kept small.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from artifacts.report.sufficiency import sentences
 from artifacts.report.verdict import findings, verdict
 
 LARGEST_PAGE = 900_000
-"""Bytes; what does not fit is named instead of shown."""
+"""Largest size of a page in bytes; a plot that does not fit is only named."""
 _MARGIN = 14
 
 
 def report_page(manifest: Manifest, report: str) -> str:
-    """The verdict, what it rests on, the gates, and the plots of the release's own `report`, its HTML page.
+    """The verdict with its findings, the gates, and the plots taken from `report`, the HTML of the release's report.
 
     Raises:
         TableError, NumericError: a table of the manifest does not keep to its schema.
@@ -47,7 +47,7 @@ def report_page(manifest: Manifest, report: str) -> str:
 
 
 def precision_page(manifest: Manifest) -> str:
-    """What every module of the FP8 graphs computes in: a map per encoder."""
+    """The precision of every module of the FP8 graphs: a map per encoder."""
     rows = [row for row in manifest.tables.get("coverage", ()) if row["precision"] == "fp8"]
     encoders = dict.fromkeys(str(row["encoder"]) for row in rows)
     parts = [f"# Precision map of {markdown(manifest.ref)}", "Read back from the exported FP8 graphs."]
@@ -71,13 +71,13 @@ def _gates(manifest: Manifest) -> list[str]:
 
 
 def _calibration(manifest: Manifest) -> list[str]:
-    """Whether the samples sufficed, where the run was asked for it; the comparison is a table of its own in the UI."""
+    """Whether the samples sufficed, if the run examined it; the comparison of methods is another artifact in the UI."""
     found = sentences(manifest.tables.get("sufficiency", ()))
     return ["## Calibration samples", "\n".join(f"- {markdown(sentence)}" for sentence in found)] if found else []
 
 
 def _filled(parts: Sequence[str], figures: Iterable[tuple[str, str]]) -> str:
-    """The parts, then each picture under its title while there is room."""
+    """The parts, then each picture under its title as long as there is room."""
     page = "\n\n".join(parts)
     for title, source in figures:
         figure = f"\n\n## {markdown(title)}\n\n![{markdown(title)}]({source})"
@@ -88,7 +88,7 @@ def _filled(parts: Sequence[str], figures: Iterable[tuple[str, str]]) -> str:
 
 
 def _white(svg: str) -> str:
-    """As a `data:` URI, with a white ground and margins of its own: the UI may be dark."""
+    """The SVG as a `data:` URI, with a white background and margins, as the UI may be dark."""
     root = ET.fromstring(svg)
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     width, height = width + 2 * _MARGIN, height + 2 * _MARGIN

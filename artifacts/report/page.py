@@ -31,11 +31,11 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 _PLOT = re.compile(
     r'<h2>([^<]+)</h2>\n<p class="caption">[^<]*</p>\n<img src="(data:image/svg\+xml;base64,[A-Za-z0-9+/=]+)"'
 )
-"""A plot in the template; of names a page has no tag."""
+"""A plot in the rendered page. Names in the page are escaped, so they cannot match."""
 _UNITS_IN_HEADER = ("ms", "s", "1/s", "MB", "MHz")
 _FOLDED = ("speedup_low", "speedup_high")
 _TONES = {BUILT: "good", MEASURED: "good", EMULATED: "attention", NOT_RUN: "neutral"}
-# A mark beside the word: the page must be read without its colours as well.
+# A mark beside the word, so that the page can be read without colours.
 _MARKS: dict[GateStatus, tuple[str, str]] = {
     "passed": ("good", "\N{CHECK MARK}"),
     "failed": ("bad", "\N{MULTIPLICATION SIGN}"),
@@ -46,7 +46,7 @@ _MARKS: dict[GateStatus, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class _Figure:
-    """One plot with its heading; `source` is None where there is nothing to draw, and `absent` says why."""
+    """One plot with its heading; `source` is None if there is nothing to draw, and `absent` says why."""
 
     title: str
     caption: str
@@ -62,9 +62,7 @@ class _Cell:
 
 
 def render_report(manifest: Manifest, evidence: Evidence) -> str:
-    """The page.
-
-    The same manifest and evidence give the same bytes.
+    """The report of a release as HTML. The same manifest and evidence give the same bytes.
 
     Raises:
         TableError, NumericError: a table of the manifest does not keep to its schema.
@@ -95,7 +93,7 @@ def render_report(manifest: Manifest, evidence: Evidence) -> str:
 
 
 def plots_of(report: str) -> dict[str, str]:
-    """The plots of a page as `render_report` makes it, as `data:` URIs by their titles."""
+    """The plots of a page of `render_report`, as `data:` URIs by their titles."""
     return dict(_PLOT.findall(report))
 
 
@@ -144,7 +142,7 @@ def _figures(manifest: Manifest, evidence: Evidence) -> list[_Figure]:
 
 
 def _sufficiency(rows: Sequence[Row]) -> list[_Figure]:
-    """Nothing in a release whose run was not asked for it."""
+    """The figure on sufficient calibration; empty if the run did not examine it."""
     if not rows:
         return []
     caption = " ".join(["Whether more calibration samples would help, by samples held out.", *sentences(rows)])
@@ -171,7 +169,7 @@ def _maps(manifest: Manifest) -> list[tuple[str, Markup]]:
 
 
 def _headline(manifest: Manifest) -> dict[str, Any]:
-    """The headline with a column per encoder: there are more figures than encoders."""
+    """The headline table, transposed: a column per encoder and a line per figure, as there are more figures."""
     rows = headline(manifest.tables)
     lines = []
     for name in rows[0] if rows else ():
@@ -209,7 +207,7 @@ def _headline_text(name: str, value: Cell) -> str:
 
 
 def _table(schema: Table, rows: Sequence[Row]) -> dict[str, Any]:
-    """A table to show: columns without any value are named below it, intervals of a speed-up stand beside it."""
+    """A table to show: columns without any value are listed below it, and a speed-up's interval is in its cell."""
     columns = [column for column in schema.columns if column.name not in _FOLDED]
     empty = [column for column in columns if rows and all(row[column.name] is None for row in rows)]
     shown = [column for column in columns if column not in empty]
@@ -223,7 +221,7 @@ def _table(schema: Table, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _header(column: Column) -> tuple[str, str]:
-    """A column's name as people say it, and its unit unless every cell shows it."""
+    """A column's name in words, and its unit unless the cells show it."""
     if column.unit not in _UNITS_IN_HEADER:
         return column.name.replace("bytes", "size").replace("_", " "), ""
     return column.name.removesuffix(f"_{column.unit.lower()}").replace("_", " "), column.unit

@@ -12,7 +12,7 @@ from artifacts.release.evidence import Series, parse_key
 from artifacts.report.canvas import FP_COLOURS, INK, OTHER, QUIET, Axes, as_uri, canvas, paired, shown
 from artifacts.schema import EMULATED, number
 
-_PERFECT = 1e-8  # closer to 1 than this, a cosine of FP16 or FP32 embeddings is rounding
+_PERFECT = 1e-8  # a cosine closer to 1 than this differs from 1 by rounding only
 _BAND = (0.05, 0.95)
 _LINE_HEIGHT = 0.3
 _LONGEST = 44  # characters of a label; more would leave no room for the plot
@@ -47,7 +47,7 @@ def sizes_plot(sizes: Sequence[Row]) -> str | None:
 
 @shown
 def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row]) -> str | None:
-    """A box per engine; a panel per encoder and batch, so that only like is beside like."""
+    """A box per engine; a panel per encoder and batch size, so that only comparable boxes share a panel."""
     panels: dict[tuple[str, int | None], dict[str, tuple[Series, Sequence[float]]]] = {}
     for key, values in latencies.items():
         series = parse_key(key)
@@ -66,7 +66,7 @@ def latency_plot(latencies: Mapping[str, Sequence[float]], table: Sequence[Row])
 
 @shown
 def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
-    """Sorted cosines per encoder, on a scale that counts nines: equal steps are ten times less error."""
+    """Sorted cosines per encoder, on a logarithmic scale of 1 - cosine: each step up is ten times less error."""
     panels: dict[str, dict[str, tuple[Series, Sequence[float]]]] = {}
     for key, values in cosines.items():
         series = parse_key(key)
@@ -90,7 +90,7 @@ def cosine_plot(cosines: Mapping[str, Sequence[float]]) -> str | None:
 
 @shown
 def convergence_plot(rows: Sequence[Row]) -> str | None:
-    """Running amax over its final value against calibration samples: median and band over the quantizers."""
+    """Running amax divided by its final value, over calibration samples: median and band of all quantizers."""
     import pandas
 
     frame = pandas.DataFrame(
@@ -101,7 +101,7 @@ def convergence_plot(rows: Sequence[Row]) -> str | None:
     last = frame.sort_values("samples").groupby("quantizer")["amax"].transform("last")
     shares = (frame["amax"] / last).groupby(frame["samples"])
     slowest, low, median, high = (shares.quantile(share) for share in (0.0, _BAND[0], 0.5, _BAND[1]))
-    top = max(1.0, float(high.max()))  # an amax that is not a maximum may fall
+    top = max(1.0, float(high.max()))  # an amax by percentile may fall, so a value may be above the final one
     with canvas(2.7) as ([[axes]], finish):
         axes.axhline(1, color=QUIET, linewidth=0.8, linestyle=":")
         blue, label = FP_COLOURS["fp8"], f"{percent(_BAND[0], 0)} to {percent(_BAND[1], 0)} of quantizers"
@@ -134,7 +134,7 @@ def sufficiency_plot(rows: Sequence[Row]) -> str | None:
         left.set_title("held-out samples, 1 - mean cosine with FP32")
         left.set_yscale("log")
         for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
-            axis("{x:.1g}")  # powers of ten would be math, which the page shows as it is written
+            axis("{x:.1g}")  # powers of ten would be in math notation, which the page does not render
         right.set_title("amax furthest from its final value, %")
         for axes in (left, right):
             axes.set_xscale("log", base=2)
@@ -226,7 +226,7 @@ def _nines_label(error: float, _: Any) -> str:
 
 
 def _lines(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the lines of a horizontal chart, the first at the top."""
+    """Label the lines of a horizontal chart, the first at the top."""
     axes.set_yticks(range(len(labels)), [shorten(label, width=_LONGEST, placeholder=" ...") for label in labels])
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")

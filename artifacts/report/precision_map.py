@@ -14,7 +14,7 @@ from artifacts.schema import number
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|resblocks)\.(\d+)\.(.+)")
 _QK, _PV = "q \N{MIDDLE DOT} k\N{MODIFIER LETTER CAPITAL T}", "softmax \N{MIDDLE DOT} v"
-# The order in which a block is read. A module that is not here keeps its own name and comes after these.
+# The order of a block's modules in the map. Other modules keep their own names and come after these.
 _ROLES = ("q", "k", "v", _QK, _PV, "out", "fc1", "fc2")
 _KINDS = {"bmm_qk": _QK, "bmm_pv": _PV}
 _SUFFIXES = {
@@ -50,7 +50,7 @@ class _Box:
 def precision_map_svg(rows: Sequence[Row]) -> str:
     """An SVG of the coverage rows of one encoder: a column per block, a line per module, the rest as a strip below.
 
-    A cell's colour and figure say the precision found in the graph; a red outline says that another one was asked for.
+    A cell's colour and text show the precision found in the graph; a red outline means that another one was asked for.
     """
     cells, others = _place(rows)
     found = dict.fromkeys(role for role, _ in cells)

@@ -1,4 +1,4 @@
-"""Whether more calibration samples would help, in a sentence per encoder."""
+"""Whether more calibration samples would help: one sentence per encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 
 def _sentence(rows: Sequence[Row]) -> str:
-    """`rows` of one encoder, the fewest samples first; the last is what the others are compared with."""
+    """The sentence for `rows` of one encoder, the fewest samples first; the others are compared with the last."""
     *earlier, last = rows
     if not earlier:
         return f"too few samples ({last['samples']}) to say whether more would help."

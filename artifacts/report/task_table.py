@@ -1,4 +1,4 @@
-"""The task's accuracy in FP32, FP16 and FP8, and what the rounding changes: one line per metric and target."""
+"""The task's accuracy in FP32, FP16 and FP8, and the differences: one line per metric and target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 HEADS = ("metric", "target", "FP32", "FP16", "FP8", "FP16 - FP32", "FP8 - FP32", "FP8 - FP16")
 """Differences are in percentage points."""
 PAIRS = (("fp16", "fp32"), ("fp8", "fp32"), ("fp8", "fp16"))
-"""What is compared with what."""
+"""The compared precisions: (precision, reference)."""
 _WORDS = {
     "top1": "zero-shot top-1",
     "top5": "zero-shot top-5",
@@ -57,7 +57,7 @@ def _line(accuracy: Sequence[Row], name: str, target: str, with_p: bool) -> Task
 
 
 def _rate(accuracy: Sequence[Row], name: str, target: str, precision: str) -> str:
-    """FP32 ran in PyTorch, whatever the target."""
+    """The rate as text, with its interval; FP32's of any target, as it always ran in PyTorch."""
     found = [
         row
         for row in accuracy

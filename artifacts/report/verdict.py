@@ -1,4 +1,4 @@
-"""What a release says: a finding each on gates, checkpoint, size, accuracy, coverage, engines and speed, in words."""
+"""A release in words: findings on gates, checkpoint, size, accuracy, coverage, engines and speed, and the verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from artifacts.schema import ALIKE, BUILT, EMULATED, INVALID, MEASURED, NOT_RUN,
 
 Level = Literal["good", "bad", "attention", "neutral"]
 
-# The task that speaks for accuracy: the first of these that was measured.
+# The metric that represents accuracy: the first of these that was measured.
 _TASKS = {
     "top1_difference": "zero-shot top-1",
     "recall@1_image_to_text_difference": "image-to-text recall@1",
@@ -33,8 +33,8 @@ class Finding:
 
 
 def findings(tables: Tables, gates: Sequence[GateResult] = (), notes: Sequence[str] = ()) -> list[Finding]:
-    """The findings in reading order; what was not measured is said to be so. Without gates, or notes on the data,
-    nothing is said of them."""
+    """The findings in reading order. Those on size, accuracy, coverage, engines and speed are always there and say so
+    if nothing was measured; those on gates and on notes about the data only if there are any."""
     judged = [_gates(gates)] if gates else []
     return [
         *judged,
@@ -64,13 +64,13 @@ def _gates(gates: Sequence[GateResult]) -> Finding:
         return Finding("Gates", "undecided", f"not accepted, {undecided} being undecided", detail, "bad")
     if against:
         return Finding("Gates", "rejected", f"rejected by {against}", detail, "bad")
-    if undecided:  # of a release made when that was enough
+    if undecided:  # of an older release: undecided results did not reject it
         return Finding("Gates", "undecided", f"accepted, {undecided} being undecided", detail, "attention")
     return Finding("Gates", "accepted", "all gates are passed", detail, "good")
 
 
 def _parity(tables: Tables) -> list[Finding]:
-    """Nothing of a release that was made before it was asked."""
+    """The finding on the checkpoint; none for older releases, which did not compare it with transformers."""
     rows = tables.get("parity", ())
     if not rows:
         return []
@@ -83,7 +83,7 @@ def _parity(tables: Tables) -> list[Finding]:
 
 
 def _executors(tables: Tables) -> list[Finding]:
-    """Said where PyTorch computed the graphs; nothing where ONNX Runtime did."""
+    """A finding if PyTorch computed the graphs; none if ONNX Runtime did."""
     rows = [row for row in tables.get("executors", ()) if row["judged"]]
     if not rows:
         return []
@@ -97,7 +97,7 @@ def _executors(tables: Tables) -> list[Finding]:
 
 
 def _chance(tables: Tables) -> list[Finding]:
-    """Said only of accuracy that is no better than chance: nothing that is compared with it means anything."""
+    """A finding if FP32's accuracy is no better than chance: then comparisons with it mean nothing."""
     for row in tables.get("accuracy", ()):
         value, low = number(row, "value"), number(row, "low")
         if row["metric"] in OVER_CHANCE and value is not None and low is not None and low <= 0:
@@ -114,7 +114,7 @@ def _chance(tables: Tables) -> list[Finding]:
 
 
 def _alike(tables: Tables) -> list[Finding]:
-    """Said only where there are such classes: they bound what any precision can score."""
+    """A finding if several classes share one embedding, which limits the accuracy of every precision."""
     for row in tables.get("accuracy", ()):
         value = number(row, "value")
         if row["metric"] == ALIKE and value:
@@ -128,7 +128,7 @@ def _alike(tables: Tables) -> list[Finding]:
 
 
 def _data(notes: Sequence[str]) -> list[Finding]:
-    """What is odd about the data without being wrong."""
+    """A finding on notes about the data: things that are unusual but not wrong."""
     if not notes:
         return []
     figure = "1 note" if len(notes) == 1 else f"{len(notes)} notes"
@@ -169,7 +169,7 @@ def _size_pairs(tables: Tables, target: object) -> dict[object, tuple[float, flo
 
 
 def _engine_sizes(tables: Tables) -> str:
-    """A sentence on engines: small models' are mostly kernels, so their size need not follow the weights'."""
+    """A sentence on sizes of engines: a small model's engine is mostly kernels, so FP8 need not make it smaller."""
     shares = []
     for target in dict.fromkeys(row["target"] for row in tables.get("sizes", ()) if row["target"] != "onnx"):
         pairs = _size_pairs(tables, target)
@@ -181,14 +181,14 @@ def _engine_sizes(tables: Tables) -> str:
 
 def _accuracy(tables: Tables) -> Finding:
     rows = [row for row in tables.get("accuracy", ()) if row["precision"] == "fp8"]
-    # The same outputs are counted once against each reference.
+    # Each output has a row per reference; it must be counted once.
     counts = {
         (row["encoder"], row["target"]): number(row, "value") or 0 for row in rows if row["metric"] == "nonfinite"
     }
     if any(counts.values()):
         clause = f"the FP8 outputs hold {sum(counts.values()):,.0f} NaN or infinite values"
         return Finding("Accuracy", "NaN or Inf", clause, "The FP8 engines cannot be used.", "attention")
-    # FP16 first: it is the model one would ship otherwise. ONNX Runtime first: every release has it.
+    # FP16 first, as one would ship it instead of FP8. ONNX Runtime first, as every release has it.
     rows.sort(key=lambda row: (row["target"] != "onnxruntime", row["reference"] != "fp16"))
     cosine = _cosine(rows)
     for name, label in _TASKS.items():
@@ -223,7 +223,7 @@ def _difference(label: str, row: Row, value: float, cosine: str) -> Finding:
 
 
 def _cosine(rows: Sequence[Row]) -> str:
-    """Mean cosine per encoder; `rows` come with the preferred target first."""
+    """Mean cosine per encoder in words; `rows` have the preferred target first."""
     means: dict[object, float] = {}
     for row in rows:
         value = number(row, "value")

@@ -1,7 +1,7 @@
 """Aliases: names that move from release to release. Each move is one immutable, numbered entry; the last one counts.
 
-An entry is created under the next free number, which only one process can take: that is the compare-and-swap, and the
-entries are the alias's history.
+An entry is created under the next free number. Only one process can create it, which makes the move a compare-and-swap.
+The entries are the alias's history.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from artifacts.times import IsoTime
 class AliasEntry(Frozen):
     """One move: the alias points to `version`, whose manifest's bytes have the sha256 `manifest`.
 
-    `forced` moves were made although a gate had failed or a signature was missing; `why` says why.
+    A `forced` move was made although a gate had failed or a signature was missing; `why` is the reason given.
     """
 
     format: Literal[1] = 1
@@ -53,7 +53,7 @@ def read(root: Path, model: str, alias: str, number: int) -> AliasEntry:
     """One entry.
 
     Raises:
-        DamagedAlias: it cannot be read, or is not the entry of its place.
+        DamagedAlias: it cannot be read, or belongs to another path.
     """
     path = layout.alias_folder(root, model, alias) / f"{number}.json"
     try:
@@ -103,8 +103,8 @@ def history(root: Path, model: str, alias: str) -> list[AliasEntry]:
 
 
 def standing(entries: Sequence[AliasEntry]) -> list[AliasEntry]:
-    """The promotions that no rollback has undone, oldest first: the last is where the alias points, those before it are
-    what rollbacks go back to. A rollback undoes the last, and more of them until the one of its own release."""
+    """The promotions that no rollback has undone, oldest first. The alias points to the last one's release; rollbacks
+    go back to earlier ones. A rollback undoes promotions from the end until the last one is that of its own release."""
     stack: list[AliasEntry] = []
     for entry in entries:
         if entry.action == "promote":
@@ -117,16 +117,16 @@ def standing(entries: Sequence[AliasEntry]) -> list[AliasEntry]:
 
 
 def rollback_target(entries: Sequence[AliasEntry]) -> AliasEntry | None:
-    """The entry whose release a rollback goes back to: a promotion is undone once, and then the one before it."""
+    """The entry whose release a rollback goes back to: the one before the last promotion that is not undone yet."""
     stack = standing(entries)
     return stack[-2] if len(stack) > 1 else None
 
 
 def held(root: Path) -> dict[tuple[str, int], list[str]]:
-    """The releases that aliases hold, current or to roll back to, with the aliases' names.
+    """The releases that aliases point to or can roll back to, as (model, version), with the aliases' names.
 
     Raises:
-        DamagedAlias: what an alias holds cannot be known.
+        DamagedAlias: an entry cannot be read, so the releases that its alias needs are unknown.
     """
     found: dict[tuple[str, int], list[str]] = {}
     for model, alias in names(root):
@@ -138,7 +138,7 @@ def held(root: Path) -> dict[tuple[str, int], list[str]]:
 
 
 def pointing_to(root: Path) -> dict[tuple[str, int], list[str]]:
-    """The aliases of every release that has some; damaged ones are left out (`verify` reports them)."""
+    """The aliases that point to each release; damaged aliases are left out (`verify` reports them)."""
     found: dict[tuple[str, int], list[str]] = {}
     for model, alias in names(root):
         try:

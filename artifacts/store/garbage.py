@@ -1,4 +1,4 @@
-"""Garbage collection: what no release, alias or living process needs is removed, in an order that no crash can hurt."""
+"""Garbage collection: removes what no release, alias or living process needs, in an order that survives any crash."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
     Raises:
         ConfigError: `keep` below 1.
         StoreBusy: exports, copies or publishers held the store for all of `wait_s` seconds.
-        DamagedManifest, DamagedAlias: what is needed cannot be known, so nothing is removed.
+        DamagedManifest, DamagedAlias: it is unknown what is needed, so nothing is removed.
     """
     if keep is not None and keep < 1:
         raise ConfigError("gc must keep at least one release of each model", expected="--keep 1 or more")
@@ -64,11 +64,11 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
             _settle(store.root)
             for path in objects:
                 trash = store.root / "staging" / f"trash-{uuid.uuid4().hex}"
-                fs.move_away(path, trash)  # whole or gone: never a part of an object in its place
+                fs.move_away(path, trash)  # atomically: there is never a part of an object at its path
                 fs.discard_tree(trash)
             for path in leftovers:
                 if path.parent.name == "locks":
-                    locks.remove_if_free(path)  # a step may have taken it just now: steps do not hold the store
+                    locks.remove_if_free(path)  # a step may have just locked it: steps do not hold the store
                 else:
                     fs.discard_tree(path)
     return found
@@ -89,7 +89,7 @@ def _to_retire(store: Store, releases: list[Manifest], keep: int, holds: frozens
 
 
 def _retire(store: Store, manifest: Manifest) -> None:
-    """The tombstone first: between it and the manifest's end the release is still there, and its version never free."""
+    """Retire a release: first write its tombstone, then remove its manifest, so that its version is never free."""
     path = layout.manifest_path(store.root, manifest.model, manifest.version)
     tombstone = Tombstone(
         model=manifest.model,
@@ -100,7 +100,7 @@ def _retire(store: Store, manifest: Manifest) -> None:
         retired=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     place = layout.tombstone_path(store.root, manifest.model, manifest.version)
-    if not place.exists():  # else a collector was killed between the two
+    if not place.exists():  # if it exists, a collector was killed between the two steps
         store.write_record(place, dump(tombstone))
     fs.flush_folder(place.parent)
     fs.unlink(path)
@@ -108,16 +108,16 @@ def _retire(store: Store, manifest: Manifest) -> None:
 
 
 def _settle(root: Path) -> None:
-    """Make durable what a collector that was killed had retired or moved away: it must not come back once what
-    belongs to it is gone."""
+    """Make durable what a killed collector had retired or moved away: after a power loss a release must not come back
+    once its objects are gone."""
     for folder in (*(root / "releases").iterdir(), *(root / "objects").iterdir()):
         if folder.is_dir():
             fs.flush_folder(folder)
 
 
 def _leftovers(root: Path, living: AbstractSet[str], holds: AbstractSet[str]) -> Iterator[Path]:
-    """Work in progress of processes that are gone and what they had done so far, locks nobody holds, what was
-    quarantined, orphaned signatures."""
+    """Paths of leftovers: staging folders and unfinished work of ended processes, locks that nobody holds, quarantined
+    things, signatures without a release."""
     for path in sorted((root / "staging").iterdir()):
         if path.name.partition("-")[0] not in living:
             yield path

@@ -1,7 +1,7 @@
 """The index: a summary of every release, so that lists need not parse every manifest; rebuilt when in doubt.
 
-An entry counts only while its manifest's inode, size and times are those it was made from; a damaged or foreign index
-is made anew. Nothing is decided by it alone: whoever uses a release reads and verifies the manifest itself.
+An entry is valid only while its manifest's inode, size and times are unchanged; a damaged or unknown index is made
+anew. Nothing depends on the index alone: code that uses a release reads and verifies the manifest itself.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class _Index(Frozen):
 
 
 def summaries(root: Path, *, save: bool) -> tuple[list[Summary], list[DamagedManifest]]:
-    """A summary of every release, newest first, and what is wrong with the manifests that have none.
+    """A summary of every release, newest first, and the errors of the manifests that cannot be read.
 
-    `save` keeps what was parsed for the next call.
+    With `save`, the index is updated for the next call.
     """
     path = root / "cache" / "index.json"
     before = _load(path)
@@ -64,10 +64,10 @@ def summaries(root: Path, *, save: bool) -> tuple[list[Summary], list[DamagedMan
 
 
 def load(root: Path, path: Path) -> Manifest:
-    """A manifest, verified against its own digest and its place.
+    """Read a manifest, verified against its own digest and its path.
 
     Raises:
-        DamagedManifest: also when its file cannot be read, which keeps nobody from reading the others.
+        DamagedManifest: it is damaged, or its file cannot be read (an OSError, except for a missing file).
         FileNotFoundError.
     """
     try:
@@ -102,7 +102,7 @@ def _load(path: Path) -> dict[str, _Entry]:
 
 
 def _save(path: Path, entries: dict[str, _Entry]) -> None:
-    """Best effort: a store that cannot be written can still be listed."""
+    """Save the index if possible: a store that cannot be written can still be listed."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(6).hex()}")
     with suppress(OSError):
         try:

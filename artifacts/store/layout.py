@@ -1,4 +1,4 @@
-"""Where things are in a store; the store's docstring has the picture."""
+"""Paths in a store; `artifacts.store.store` describes the whole layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = (
 )
 PARTIAL = "cache/partial"
 REPORTS = "cache/reports"
-"""Of releases from elsewhere, made here."""
+"""Reports of releases from elsewhere, made here."""
 PUBLISH_LOCK = "publish.lock"
 POLICY = "policy.yaml"
 BUCKET = "bucket.json"
@@ -26,10 +26,10 @@ _NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.(?:json|retired)")
 
 
 def next_number(known: Sequence[int]) -> int:
-    """The number after the highest, of those up to which there is no leap: one that came from elsewhere and is absurdly
-    high does not use the numbers up.
+    """The next number to use: one above the highest known number before the first absurd leap, so that an absurdly high
+    number from elsewhere does not use the numbers up.
 
-    `known` are in order. The result is above `LARGEST_NUMBER` when there is none left.
+    `known` is sorted. The result is above `LARGEST_NUMBER` if none is left.
     """
     last = 0
     for number in known:
@@ -45,7 +45,7 @@ def free_number(known: Sequence[int]) -> int:
 
 
 def leaps(number: int, known: Sequence[int]) -> bool:
-    """Whether a number that comes from elsewhere is absurdly above those that are known, in order."""
+    """Whether a number from elsewhere is absurdly far above the `known` ones, which are sorted."""
     return number not in known and number >= next_number(known) + limits.LARGEST_LEAP
 
 
@@ -55,12 +55,12 @@ def object_folder(root: Path, digest: str) -> Path:
 
 
 def manifest_path(root: Path, model: str, version: int) -> Path:
-    """The manifest of a release."""
+    """The path of a release's manifest."""
     return root / "releases" / model / f"{version}.json"
 
 
 def tombstone_path(root: Path, model: str, version: int) -> Path:
-    """What is left of a release that was retired."""
+    """The path of a retired release's tombstone."""
     return root / "releases" / model / f"{version}.retired"
 
 
@@ -78,7 +78,7 @@ def manifests(root: Path, model: str | None = None) -> Iterator[Path]:
     """Every manifest's path, of one model or all.
 
     Raises:
-        OSError: a folder cannot be listed. A glob would leave it out, and the collector take its releases for gone.
+        OSError: a folder cannot be listed. (A glob would skip it, and the collector would take its releases for gone.)
     """
     folders = listed(root / "releases") if model is None else [root / "releases" / model]
     for folder in folders:
@@ -86,12 +86,12 @@ def manifests(root: Path, model: str | None = None) -> Iterator[Path]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder, in order; nothing where there is none, as in a copy that left empty folders out."""
+    """The entries of a folder, sorted; none if there is no such folder, as in a copy without empty folders."""
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def numbers(folder: Path, *, retired: bool = False) -> list[int]:
-    """The numbers of a folder's `<n>.json` files in order, with `retired` those of its `<n>.retired` files too."""
+    """The numbers of a folder's `<n>.json` files, sorted; with `retired`, also those of its `<n>.retired` files."""
     pattern = _NUMBERED if retired else _MANIFEST
     names = (pattern.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else iter(())
     return sorted({int(match[1]) for match in names if match})

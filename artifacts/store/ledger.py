@@ -1,7 +1,7 @@
-"""The ledger: one numbered entry per record that was put into the store, so that a copy that lost some is found out.
+"""The ledger: one numbered entry per record that was put into the store, so that `verify` notices lost records.
 
-A manifest, alias entry, tombstone or signature that is simply gone leaves no trace otherwise. An entry is written
-after its record: a crash in between leaves a record without an entry, which is no damage.
+Without it, a missing manifest, alias entry, tombstone or signature would leave no trace. An entry is written
+after its record: a crash in between leaves a record without an entry, which is not damage.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHARD = 1000
 class LedgerEntry(Frozen):
     """`path`, relative to the store, was written with these bytes.
 
-    `came` are releases that were not published here; `vouched` are those that a run of this store made, or that were
+    `came` marks a release that was not published here; `vouched` marks one that a run of this store made, or that was
     signed here.
     """
 
@@ -35,20 +35,20 @@ class LedgerEntry(Frozen):
     number: Number
     path: RelativePath
     sha256: Sha256
-    # Both are left out where they are not so, as entries before were written without them.
+    # Both are left out when false: entries of older versions do not have them.
     came: bool = Field(default=False, exclude_if=lambda came: not came)
     vouched: bool = Field(default=False, exclude_if=lambda vouched: not vouched)
 
 
 def append(root: Path, path: Path, *, came: bool = False, vouched: bool = False) -> None:
-    """Note that `path`, a record that is durable by now, was put into the store in `root`."""
+    """Append an entry saying that `path`, an already durable record, was put into the store in `root`."""
     relative, digest = path.relative_to(root).as_posix(), digest_file(path)
     while True:
         number = last(root) + 1
         place, before = entry_path(root, number), entry_path(root, number - 1).parent
         fs.durable_folder(place.parent, root)
         if before != place.parent and before.is_dir():
-            fs.flush_folder(before)  # who wrote the entry before this one may have been killed before it did
+            fs.flush_folder(before)  # the writer of the previous entry may have been killed before flushing
         try:
             entry = LedgerEntry(number=number, path=relative, sha256=digest, came=came, vouched=vouched)
             fs.write_exclusive(place, dump(entry), root / "staging")
@@ -58,7 +58,7 @@ def append(root: Path, path: Path, *, came: bool = False, vouched: bool = False)
 
 
 def ensure(root: Path, path: Path) -> None:
-    """Note `path` durably unless it is noted: who put it into the store may have been killed before it did."""
+    """Append an entry for `path` unless it has one: the process that wrote the record may have been killed before."""
     noted = next(_entries_of(root, path), None)
     if noted is None:
         append(root, path)
@@ -67,7 +67,7 @@ def ensure(root: Path, path: Path) -> None:
 
 
 def is_vouched(root: Path, path: Path) -> bool:
-    """Whether `path` has the bytes that somebody at this store vouched for."""
+    """Whether the bytes at `path` are those of an entry with `vouched`."""
     digest = digest_file(path)
     for number in _entries_of(root, path):
         with suppress(FileNotFoundError, DamagedLedger):  # `clipsmith verify` reports it
@@ -100,7 +100,7 @@ def last(root: Path) -> int:
 
 
 def entry_path(root: Path, number: int) -> Path:
-    """Where an entry is: a thousand a folder, so that appending stays cheap."""
+    """The path of an entry; a folder holds a thousand, so that appending stays cheap."""
     return root / "ledger" / str(number // _SHARD) / f"{number}.json"
 
 
@@ -108,7 +108,7 @@ def read(root: Path, number: int) -> LedgerEntry:
     """One entry.
 
     Raises:
-        DamagedLedger: it cannot be read, or is not the entry of its place.
+        DamagedLedger: it cannot be read, or belongs to another path.
         FileNotFoundError: it is not there.
     """
     path = entry_path(root, number)

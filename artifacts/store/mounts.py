@@ -32,7 +32,7 @@ def file_system(path: Path, mounts: str | None = None) -> str:
 
 
 def refuse_network(path: Path) -> None:
-    """Refuse a folder on a network file system: its locks may not hold between hosts, or outlive a broken connection.
+    """Refuse a folder on a network file system, whose locks may not work between hosts or after a lost connection.
 
     Raises:
         UnsupportedFileSystem.

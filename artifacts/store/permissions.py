@@ -1,7 +1,7 @@
-"""Nobody but a store's owner may write in it, whatever the umask of whoever made it; its group may where people say so.
+"""Only its owner may write in a store, whatever the umask; its group may, if the owner allowed that.
 
-What is made has these permissions from the start (`artifacts.fs`). Here stores of before are mended, and those that
-somebody opened by hand: who may write in a folder of a store may replace any record of it.
+New files and folders have these permissions from the start (`artifacts.fs`). This module repairs older stores and those
+that somebody opened by hand: a user who may write in a folder of a store can replace any record in it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def keep_others_out(root: Path) -> None:
-    """Close a store whose own folders or lock files others may write; its owner and root can.
+    """Remove others' write permission from a store's own folders and lock files, as its owner and root can.
 
     Raises:
-        StoreOpenToOthers: we can not.
+        StoreOpenToOthers: we are not allowed to, or the disk keeps no permissions.
     """
     if not any(map(_is_open, (root, *(root / name for name in (*layout.FOLDERS, layout.HEADER, layout.PUBLISH_LOCK))))):
         return
@@ -34,7 +34,7 @@ def keep_others_out(root: Path) -> None:
         for place in places:
             fs.close_to_others(place)
     except OSError as error:
-        if error.errno == errno.EROFS:  # nor can others, here
+        if error.errno == errno.EROFS:  # others cannot write either
             return
         raise StoreOpenToOthers(
             f"other users may write in the store, and it is not ours to close: {error.strerror}",
@@ -42,7 +42,7 @@ def keep_others_out(root: Path) -> None:
             expected="folders that only their owner may write",
             fix=f"have the owner run `chmod -R go-w {root}`, or give another --store, as a new folder inside this one",
         ) from error
-    if any(_is_open(place) for place in places):  # a disk without permissions
+    if any(_is_open(place) for place in places):  # the disk keeps no permissions
         raise StoreOpenToOthers(
             "other users may write in the store, and its disk keeps no permissions",
             where=root,
@@ -52,14 +52,14 @@ def keep_others_out(root: Path) -> None:
 
 
 def keep_private(folder: Path) -> None:
-    """Let nobody else into a folder of ours: what libraries write there is as open as the umask says."""
+    """Close a folder of ours to other users: libraries create files in it with the permissions of the umask."""
     with suppress(PermissionError):
         if stat.S_IMODE(folder.stat().st_mode) & 0o077:
             folder.chmod(0o700)
 
 
 def open_to_others(root: Path) -> Iterator[Path]:
-    """What is below a folder and others may write; links are not followed."""
+    """The paths below a folder that others may write; links are not followed."""
     for below, folders, files in os.walk(root):
         yield from (path for name in (*folders, *files) if _is_open(path := Path(below, name)))
 
@@ -67,6 +67,6 @@ def open_to_others(root: Path) -> Iterator[Path]:
 def _is_open(path: Path) -> bool:
     try:
         mode = path.stat().st_mode if not path.is_symlink() else 0
-    except OSError:  # not there, or gone meanwhile
+    except OSError:  # missing, or removed meanwhile
         return False
     return bool(mode & stat.S_IWOTH)

@@ -1,6 +1,6 @@
-"""What a store asks for before a release comes in or an alias points to it: `policy.yaml`, written by people.
+"""What a store requires before a release is imported or an alias points to it: `policy.yaml`, written by people.
 
-A policy that is not understood is obeyed by refusing: whoever wrote it wanted something.
+If the policy cannot be understood, everything that it may concern is refused.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def read_policy(root: Path) -> Policy:
     """The policy of the store in `root`; without a file it asks for nothing.
 
     Raises:
-        ConfigError: there is something by its name that is no file, cannot be read or is not understood; or a file that
-            somebody could have meant for it, as `policy.yml`.
+        ConfigError: `policy.yaml` is not a file, cannot be read or is not understood; or there is a file that was
+            probably meant to be it, such as `policy.yml`.
     """
     path = root / layout.POLICY
     alike = sorted(place for place in root.iterdir() if _ALIKE.fullmatch(place.name) and place.name != layout.POLICY)
@@ -65,7 +65,7 @@ def read_policy(root: Path) -> Policy:
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     try:
-        mode = path.stat().st_mode  # of what a link leads to
+        mode = path.stat().st_mode  # follows links
     except (OSError, RuntimeError) as error:
         what = "a link that leads nowhere" if path.is_symlink() else str(error)
         raise _unreadable(path, what) from error

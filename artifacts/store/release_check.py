@@ -1,4 +1,4 @@
-"""Whether a release of a store is what it says it is: asked before anybody vouches for it or takes it elsewhere."""
+"""Whether a release in a store is what it claims to be: checked before it is promoted, signed or exported."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from artifacts.store import layout, ledger
 from artifacts.store.store import Store
 
 Brought = frozenset[tuple[str, str]]
-"""Manifests that were brought into a store: path and sha256."""
+"""Manifests that were brought into a store, as (path, sha256)."""
 
 
 def check_release(store: Store, manifest: Manifest, known: Brought | None = None) -> None:
-    """Make sure that identity and results follow from the manifest; of a release from elsewhere, from its files too.
+    """Make sure that identity and results follow from the manifest and, for a release from elsewhere, from its files.
 
-    `known` saves whoever checks many from reading the ledger for each.
+    `known` is the result of `brought`; pass it when checking many releases, so that the ledger is read once.
 
     Raises:
-        ReleaseDiffers, TableError: naming what differs.
+        ReleaseDiffers, TableError: the message names what differs.
         ObjectMissing, ObjectDamaged.
     """
     check_manifest(manifest, here=True)
@@ -36,7 +36,7 @@ def came(store: Store, manifest: Manifest, known: Brought | None = None) -> bool
 
 
 def brought(store: Store) -> Brought:
-    """All that were, and were not published here before."""
+    """All manifests that were brought into the store, except those that had been published here before."""
     published: dict[tuple[str, str], bool] = {}
     for entry in ledger.entries(store.root):
         key = (entry.path, entry.sha256)

@@ -1,4 +1,4 @@
-"""The signatures of a store's releases: who says that a release is theirs."""
+"""The signatures of a store's releases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
         KeyUnusable: the key cannot be used.
         ConfigError: the store's policy cannot be understood.
         ObjectMissing, ObjectDamaged: the release is not what was published.
-        StoreError: the release has as many signatures as are kept.
+        StoreError: the release has the largest number of signatures already.
     """
     read_policy(store.root)
     with store.reading():
@@ -93,14 +93,14 @@ def read(path: Path) -> SignatureRecord:
 
 
 def parse_signature(data: bytes, where: object) -> SignatureRecord:
-    """A signature's record, wherever it comes from. Raises: DamagedSignature."""
+    """Parse a signature's record; `where` is how messages call its origin. Raises: DamagedSignature."""
     return parse(
         SignatureRecord, data, where=where, error=DamagedSignature, what="the signature", limit=limits.SIGNATURE
     )
 
 
 def check(store: Store, manifest: Manifest, public_keys: Iterable[Path]) -> SignatureRecord:
-    """As `require_signature`, once every byte of the release has been hashed: that is what the signature speaks of.
+    """As `require_signature`, after hashing every byte of the release, as the signature covers those bytes.
 
     Raises:
         ObjectMissing, ObjectDamaged: the release is not what was published.
@@ -123,8 +123,8 @@ def require_signature(store: Store, manifest: Manifest, public_keys: Iterable[Pa
 
 
 def vouched(store: Store, manifest: Manifest) -> bool:
-    """Whether the store's owner answers for a release: it was made or signed here, or a key signed it that promotions
-    ask for."""
+    """Whether the store's owner vouches for a release: it was made here, signed here, or signed by one of the keys that
+    the policy requires for promotions."""
     if ledger.is_vouched(store.root, layout.manifest_path(store.root, manifest.model, manifest.version)):
         return True
     try:

@@ -1,8 +1,8 @@
-"""Authorship: signatures over releases with elliptic-curve keys, by OpenSSF's model-signing library.
+"""Signatures over releases with elliptic-curve keys, made by OpenSSF's model-signing library.
 
 A signature covers a release as it is exported: every file at its path, and `manifest.json`. So anybody can check an
-exported folder with the library's own command, `model_signing verify key`. Here nothing is laid out or re-hashed: the
-library is handed the digests that the manifest records. That the bytes match those is the store's task.
+exported folder with the library's own command, `model_signing verify key`. This module exports and hashes nothing: it
+gives the library the digests in the manifest. The store makes sure that the bytes match them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from artifacts import places
 from artifacts.errors import KeyUnusable, SignatureInvalid
 from artifacts.manifest import Manifest
 
-# What an export may add to the release. Signatures say so themselves, so verifying needs no option for it.
+# Files that an export may add to the release. Signatures list them, so verifying needs no option for them.
 _NOT_COVERED = (places.PROVENANCE, places.SIGNATURES, places.README)
 _KEY_HELP = "a PEM file with an elliptic-curve key on P-256, P-384 or P-521"
 
@@ -67,7 +67,7 @@ def verify_signature(bundle: bytes, manifest: Manifest, manifest_bytes: bytes, p
             signature = Path(folder) / "signature.json"
             signature.write_bytes(bundle)
             config.verify(folder, signature)
-    # Besides its own ValueError the library lets out whatever it stumbles over in a malformed bundle.
+    # On a malformed bundle the library raises not only its own ValueError but also these errors of its internals.
     except (InvalidSignature, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = "the key signed other contents" if recorded.asked else shorten(str(error), 300) or "it was altered"
         raise SignatureInvalid(
@@ -79,9 +79,9 @@ def verify_signature(bundle: bytes, manifest: Manifest, manifest_bytes: bytes, p
 
 
 def may_add(bundle: str, path: str) -> bool:
-    """Whether `model_signing` lets an exported folder hold `path`, which the signature does not cover; false if unread.
+    """Whether this signature allows an exported folder to hold `path`, although it does not cover it.
 
-    Signatures of before say so of fewer files.
+    Signatures of older versions allow fewer files. False if the bundle cannot be read.
     """
     try:
         payload = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
@@ -91,17 +91,17 @@ def may_add(bundle: str, path: str) -> bool:
 
 
 class _RecordedDigests:
-    """Takes the place of `model_signing.hashing.Config`: answers with recorded digests, and reads nothing."""
+    """Replaces `model_signing.hashing.Config`: gives the recorded digests, and reads no files."""
 
     def __init__(self, manifest: Manifest, manifest_bytes: bytes) -> None:
-        self.asked = False  # the library asks when it has found the signature to be by the key
+        self.asked = False  # the library asks for digests once it has verified that the key made the signature
         self._name = manifest.ref
         self._digests = {file.path: file.sha256 for file in manifest.files}
         self._digests[places.MANIFEST] = hashlib.sha256(manifest_bytes).hexdigest()
 
     def hash(self, _model_path: object, *, files_to_hash: object = None) -> Any:  # noqa: ARG002
         """The library's manifest of the release."""
-        from model_signing._hashing.hashing import Digest  # the one class that the library's manifests need and hide
+        from model_signing._hashing.hashing import Digest  # private, but the library's manifests need it
         from model_signing.manifest import Manifest as SignedManifest
         from model_signing.manifest import SerializationType
 
@@ -115,13 +115,14 @@ class _RecordedDigests:
         return SignedManifest(self._name, items, serialization)
 
     def add_ignored_paths(self, *, model_path: object, paths: Iterable[object]) -> None:
-        """Nothing: every file of the release must be covered, whatever a signature says."""
+        """Do nothing: every file of the release must be covered, whatever a signature allows."""
 
 
 def _check_form(bundle: bytes) -> None:
-    """Refuse (ValueError) what decodes to a valid bundle although a bit of it flipped, and bundles that name no key.
+    """Raise ValueError for a bundle that is not in canonical form, or does not name its key.
 
-    Base64 has bits that decoders ignore: encoded again, the bundle must be what it was.
+    Base64 has bits that decoders ignore, so a flipped bit may go unnoticed: encoding the decoded bundle again must give
+    the same text.
     """
     from sigstore_models.bundle.v1 import Bundle
 
@@ -135,13 +136,13 @@ def _check_form(bundle: bytes) -> None:
 
 @contextmanager
 def _key_errors(key: Path, kind: str) -> Iterator[None]:
-    """Turns whatever loading a key raises into KeyUnusable."""
+    """Turn every error of loading a key into KeyUnusable."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         yield
     except (OSError, ValueError, TypeError, AttributeError, UnsupportedAlgorithm) as error:
-        # Keys of other kinds have no curve, which is the first thing that the library asks for.
+        # Keys of other kinds have no attribute `curve`, which the library reads first.
         reason = "it is of another kind" if isinstance(error, AttributeError) else shorten(str(error), 300)
         raise KeyUnusable(
             f"the {kind} key cannot be used: {reason}",

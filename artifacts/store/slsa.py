@@ -1,4 +1,4 @@
-"""A release's provenance in the shape that supply-chain tools read: an in-toto Statement with a SLSA predicate.
+"""A release's provenance in the form that supply-chain tools read: an in-toto Statement with a SLSA predicate.
 
 Statement: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 Predicate: https://slsa.dev/spec/v1.0/provenance
@@ -20,9 +20,9 @@ from artifacts.manifest import DataSource, Manifest, Provenance, Source
 from artifacts.refs import Sha256
 
 BUILD_TYPE = "https://clipsmith.dev/optimize/v1"
-BUILDER = "https://clipsmith.dev/self-hosted/v1"  # whoever ran the command is who must be trusted
-# Up to the last @ before the path; past a slash as well when what follows the first colon is no port, because keys
-# pasted into URLs hold raw slashes.
+BUILDER = "https://clipsmith.dev/self-hosted/v1"  # one must trust the person who ran the command
+# Matches up to the last @ before the path; also beyond slashes if no port number follows the first colon, because keys
+# pasted into URLs may hold unescaped slashes.
 _USER = re.compile(r"(?<=://)(?:[^/\s:@]*:(?!\d{1,5}(?:/|$))\S*|[^/\s]*)@")
 _QUERY = re.compile(r"(://[^\s?#]*)\?[^\s#]+")
 _REDACTED = "[redacted]"
@@ -37,7 +37,7 @@ def slsa_statement(manifest: Manifest, manifest_digest: Sha256) -> dict[str, Any
     `manifest.json`. User names, passwords and queries of URLs in the recorded provenance are left out.
 
     Raises:
-        DamagedManifest: the manifest's `created` is no time.
+        DamagedManifest: the manifest's `created` is not a time.
     """
     provenance = Provenance.model_validate(_without_secrets(manifest.provenance.model_dump(mode="json")))
     files = [_descriptor(file.path, file.sha256) for file in manifest.files]
@@ -72,7 +72,7 @@ def _dependencies(provenance: Provenance) -> Iterator[_Descriptor]:
     for identity in provenance.parents:
         yield _descriptor("parent release", identity)
     for name, version in sorted(provenance.packages.items()):
-        # Packages that were not there have no number; clipsmith is the builder.
+        # Packages that were not installed have no version number; clipsmith is the builder, not a dependency.
         if version[:1].isdigit() and name != "clipsmith":
             yield {"name": name, "uri": _purl("pypi", name.lower().replace("_", "-"), version)}
 

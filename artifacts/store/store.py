@@ -1,16 +1,16 @@
 """A local store: immutable content-addressed objects, the releases that refer to them, and the aliases of releases.
 
-store/store.json                       format and identity; its flock keeps the collector and everybody else apart
+store/store.json                       format and identity; its flock separates the collector from all other users
 store/objects/ab/abcd.../<files>       one folder per object, named by its digest, read-only
 store/releases/<model>/<n>.json        one manifest per release, written last and once; `<n>.retired` when it is gone
 store/aliases/<model>/<alias>/<n>.json one entry per move of an alias; the last one counts
 store/signatures/<model>/<version>/    signatures of a release
-store/ledger/<k>/<n>.json              one entry per record above, so that a copy that lost some is found out
-store/policy.yaml                      what promotion and imports ask for; written by people
+store/ledger/<k>/<n>.json              one entry per record above, so that lost records are noticed
+store/policy.yaml                      the signatures that promotions and imports require; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.copies.shared)
-store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
-store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again, and
-                                       what a step had done when it was killed (see artifacts.store.unfinished)
+store/staging/ leases/ locks/          work in progress, what living processes hold, which step is being computed
+store/quarantine/ cache/               damaged things that were moved aside; what can be derived again, and the
+                                       unfinished work of killed steps (see artifacts.store.unfinished)
 """
 
 from __future__ import annotations
@@ -103,10 +103,10 @@ class Store:
         return cls(root, identity, writable=writable)
 
     def refresh(self) -> None:
-        """Bring in what others have published: there are none, unless the store is shared (artifacts.copies.shared)."""
+        """Bring in what other hosts have published: nothing, unless the store is shared (artifacts.copies.shared)."""
 
     def reading(self) -> AbstractContextManager[None]:
-        """While inside, no collector removes anything: for whoever reads several files of a release."""
+        """A context in which no collector removes anything: use it to read several files of a release."""
         return locks.shared(self.root / layout.HEADER)
 
     def alone(self, timeout_s: float) -> AbstractContextManager[None]:
@@ -115,14 +115,14 @@ class Store:
 
     @property
     def lease(self) -> locks.Lease:
-        """What this process holds; take it and add to it inside `reading()`."""
+        """The lease of this process, which protects what it names from the collector; use it inside `reading()`."""
         with self._mutex:
             if self._lease is None:
                 self._lease = locks.Lease(self.root / "leases")
             return self._lease
 
     def close(self) -> None:
-        """Let go of everything this process holds in the store."""
+        """Release everything that this process holds in the store."""
         with self._mutex:
             if self._lease is not None:
                 self._lease.close()
@@ -132,10 +132,10 @@ class Store:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A fresh folder inside the store to write into; gone afterwards unless `add` took it.
+        """A fresh folder inside the store to write into; it is removed at the end unless `add` took it.
 
         Raises:
-            DiskFull: what was done inside failed for want of room.
+            DiskFull: the disk became full inside the block.
         """
         with self.reading(), room(self.root):
             folder = self.root / "staging" / f"{self.lease.id}-{uuid.uuid4().hex}"
@@ -147,7 +147,7 @@ class Store:
             fs.discard_tree(folder)
 
     def add(self, kind: str, folder: Path) -> ArtifactRef:
-        """Take the files below `folder` (inside `staging()`) as one immutable object and return its reference.
+        """Turn the files below `folder` (of `staging()`) into one immutable object and return its reference.
 
         An equal object that is already there and sound is kept; a damaged one is replaced.
 
@@ -172,19 +172,20 @@ class Store:
         return ref
 
     def _set_aside(self, ref: ArtifactRef, final: Path) -> None:
-        """Move a damaged object out of its place, unless another process has put a good one there meanwhile."""
+        """Move a damaged object aside, unless another process has replaced it with a sound one meanwhile."""
         with locks.exclusive(self.root / "quarantine"):
             if final.exists() and not self._is_sound(ref):
                 fs.move_away(final, self.root / "quarantine" / f"{ref.digest}-{uuid.uuid4().hex}")
 
     def check(self, ref: ArtifactRef) -> None:
-        """Make sure the object is here with the right bytes, and hold it; files untouched since the last check of this
-        process (inode, size, both times) are not read again.
+        """Make sure that the object is here with the right bytes, and hold it against the collector.
+
+        Files that have not changed since this process's last check (inode, size, both times) are not read again.
 
         Raises:
             ObjectMissing: the object or one of its files is not in this store.
             ObjectDamaged: a file's bytes do not match.
-            DiskFull: there is no room to note that it is held.
+            DiskFull: there is no room to add it to the lease.
         """
         with room(self.root), self.reading():
             if self.writable:
@@ -205,7 +206,7 @@ class Store:
             list(pool.map(check, sorted(refs, key=lambda ref: -ref.size)))
 
     def path(self, ref: ArtifactRef, member: str | None = None) -> Path:
-        """The verified folder of an object, or the path of one of its files. Read only; never write there."""
+        """The path of a verified object's folder, or of one of its files. For reading; never write there."""
         self.check(ref)
         folder = layout.object_folder(self.root, ref.digest)
         return folder if member is None else folder / ref.entry(member).path
@@ -250,8 +251,8 @@ class Store:
     def publish(self, model: str, identity: str, build: Callable[[int, int], Manifest]) -> tuple[Manifest, bool]:
         """Publish one release; the manifest appears last, in one step, once everything it refers to is durable.
 
-        `build(version, sequence)` makes the manifest for the next version. A release of `model` with the same
-        `identity` is returned instead when there is one; the flag says whether a new one was made.
+        `build(version, sequence)` makes the manifest for the next version. If `model` has a release with this
+        `identity` already, that one is returned instead. The flag says whether a new release was made.
 
         Raises:
             ObjectMissing, DiskFull, OSError: nothing was published.
@@ -270,7 +271,7 @@ class Store:
                 manifest = build(self._next_version(model), sequence)
                 try:
                     self._commit(manifest, vouched=True)
-                except FileExistsError:  # the lock above did not keep another publisher out: it may be on another host
+                except FileExistsError:  # another host, which the lock above does not exclude, was faster
                     continue
                 return manifest, True
 
@@ -305,12 +306,12 @@ class Store:
             )
 
     def insert(self, manifest: Manifest, *, came: bool = False) -> bool:
-        """Put a release of another store here under its own version; whether it was new.
+        """Put a release of another store here under its own version; return whether it was new.
 
-        `came` notes that it was not published here: see `artifacts.store.release_check`.
+        `came` records that it was not published here: see `artifacts.store.release_check`.
 
         Raises:
-            ReleaseConflict: another release has, or had, this name and version here, or its version leaps.
+            ReleaseConflict: another release has, or had, this name and version here, or its version is absurdly high.
             ObjectMissing: an object of it is not here.
         """
         with room(self.root), self.reading():
@@ -327,7 +328,7 @@ class Store:
             return True
 
     def conflict(self, manifest: Manifest) -> ReleaseConflict:
-        """What to raise when another release has the name and version of `manifest` here."""
+        """The error to raise if another release here has the name and version of `manifest`."""
         return ReleaseConflict(
             f"this store has another release named {manifest.ref}",
             where=self._manifest_path(manifest),
@@ -336,7 +337,7 @@ class Store:
         )
 
     def _refuse_retired(self, manifest: Manifest) -> None:
-        """A version that was retired may only come back as what it was."""
+        """Refuse a retired version, unless it is the very release that was retired."""
         path = layout.tombstone_path(self.root, manifest.model, manifest.version)
         if path.exists() and tombstones.read(path).manifest != hashlib.sha256(manifest.to_bytes()).hexdigest():
             raise ReleaseConflict(
@@ -347,7 +348,7 @@ class Store:
             )
 
     def fetch(self, ref: ArtifactRef) -> None:
-        """Get an object that is not here from where others put it; there are no others unless the store is shared."""
+        """Fetch a missing object from the bucket; does nothing unless the store is shared."""
 
     def require_objects(self, manifest: Manifest) -> None:
         """Make sure that every file of a release is here with its size; bytes are checked when they are read.
@@ -366,8 +367,9 @@ class Store:
                 )
 
     def prove(self, manifest: Manifest) -> None:
-        """Make sure that every byte of a release is here as it was published, for whoever vouches for it: all are
-        hashed, now, as size and times can be forged. Inside `reading()`.
+        """Make sure that every byte of a release is here as it was published, before signing or promoting it.
+
+        All files are hashed again, as sizes and times can be forged. Call it inside `reading()`.
 
         Raises:
             ObjectMissing, ObjectDamaged.
@@ -388,23 +390,23 @@ class Store:
         for ref in manifest.objects():
             fs.keep(layout.object_folder(self.root, ref.digest), self.root)
         path, data = self._manifest_path(manifest), manifest.to_bytes()
-        Manifest.from_bytes(data, where=path)  # what nobody could read is not written
+        Manifest.from_bytes(data, where=path)  # never write a manifest that cannot be read back
         self.write_record(path, data, came=came, vouched=vouched)
 
     def write_record(self, path: Path, data: bytes, *, came: bool = False, vouched: bool = False) -> None:
-        """Create a record durably, all or nothing, and note it in the ledger; inside `reading()` or `alone()`.
+        """Create a record durably and atomically, and enter it in the ledger; call it inside `reading()` or `alone()`.
 
-        `came` says of a release that it was not published here, `vouched` that a run of this store made it.
+        For a manifest, `came` says that the release was not published here, `vouched` that a run of this store made it.
 
         Raises:
-            FileExistsError: there is one in its place; nothing was changed.
+            FileExistsError: `path` exists already; nothing was changed.
         """
         fs.durable_folder(path.parent, self.root)
         fs.write_exclusive(path, data, self.root / "staging")
         ledger.append(self.root, path, came=came, vouched=vouched)
 
     def keep_record(self, path: Path) -> None:
-        """Make a record that is there durable, and note it: who wrote it may have been killed before it did."""
+        """Make an existing record durable and enter it in the ledger: its writer may have been killed before that."""
         fs.keep(path, self.root)
         ledger.ensure(self.root, path)
 
@@ -420,7 +422,7 @@ class Store:
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
 
     def readable(self) -> list[Manifest]:
-        """As `releases`, without those that cannot be read: `clipsmith releases` and `verify` name them."""
+        """As `releases`, without those that cannot be read; `clipsmith releases` and `verify` report them."""
         manifests = []
         for path in layout.manifests(self.root):
             with suppress(DamagedManifest, FileNotFoundError):
@@ -428,7 +430,7 @@ class Store:
         return sorted(manifests, key=lambda m: (m.sequence, m.model), reverse=True)
 
     def summaries(self) -> tuple[list[index.Summary], list[DamagedManifest]]:
-        """A line on every release, newest first, and what is wrong with the manifests that have none."""
+        """A summary of every release, newest first, and the errors of the manifests that cannot be read."""
         return index.summaries(self.root, save=self.writable or os.access(self.root / "cache", os.W_OK))
 
     def find(self, reference: str) -> Manifest:
@@ -511,7 +513,7 @@ class Store:
         raise KeyError(f"{manifest.ref} has no file {path!r}")
 
     def copy_out(self, manifest: Manifest, file: ReleaseFile, target: Path) -> None:
-        """Copy one file of a release; what was copied is what was verified.
+        """Copy one file of a release to `target`, and verify the copied bytes.
 
         Raises:
             ObjectMissing, ObjectDamaged.
@@ -538,7 +540,7 @@ class Store:
 
 
 def describe(kind: str, folder: Path) -> ArtifactRef:
-    """The reference of the object that the files below `folder` make; several files are hashed at once.
+    """Compute the reference of the object that consists of the files below `folder`, hashing several files at once.
 
     Raises:
         StoreError: no files, or something that is not a plain file.
@@ -561,7 +563,7 @@ def describe(kind: str, folder: Path) -> ArtifactRef:
 
 @contextmanager
 def room(root: Path) -> Iterator[None]:
-    """Say plainly that the disk is full, whatever library ran into it."""
+    """Turn every error that means a full disk, of whatever library, into DiskFull."""
     try:
         yield
     except ClipsmithError:
@@ -579,7 +581,7 @@ def room(root: Path) -> Iterator[None]:
 
 
 def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
-    """The absolute path and the identity of the store in `root`; when `writable`, an empty one is made if need be.
+    """The absolute path and the identity of the store in `root`; with `writable`, a missing store is made, empty.
 
     Raises:
         NotAStore, StoreReadOnly, UnsupportedFileSystem, StoreOpenToOthers: see `Store.open`.
@@ -602,7 +604,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
 
 
 def _refuse_long(root: Path) -> None:
-    """A path that no file system takes is neither a damaged store nor a read-only one."""
+    """Refuse a path that is too long for any file system, before it looks like a damaged or read-only store."""
     if len(os.fsencode(root)) > _LONGEST_PATH or max(len(os.fsencode(part)) for part in root.parts) > _LONGEST_NAME:
         raise NotAStore(
             f"the path of the store is too long: {len(os.fsencode(root))} bytes",
@@ -613,7 +615,7 @@ def _refuse_long(root: Path) -> None:
 
 
 def _prepare(root: Path) -> None:
-    """Make an empty store where there is none, and prove that the store can be written."""
+    """Make an empty store if there is none, and check by writing that the store can be written."""
     try:
         # In this order: another process may be making the store, and put the header there, and more after it.
         strange = root.exists() and any(path.name not in layout.FOLDERS for path in root.iterdir())
@@ -621,7 +623,7 @@ def _prepare(root: Path) -> None:
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)
-        if not (root / layout.HEADER).exists():  # once there is one, all around it is durable
+        if not (root / layout.HEADER).exists():  # if there is one, the folders are durable
             fs.durable_folder(root, next(path for path in root.parents if path.exists()))
         for folder in layout.FOLDERS:
             if not (root / folder).is_dir() or not (root / layout.HEADER).exists():
@@ -629,7 +631,7 @@ def _prepare(root: Path) -> None:
         if not (root / layout.HEADER).exists():
             _write_header(root)
         keep_private(root / "staging")
-        if not (root / layout.PUBLISH_LOCK).exists():  # else its time says since when it is held
+        if not (root / layout.PUBLISH_LOCK).exists():  # do not touch it: its time says since when it is held
             (root / layout.PUBLISH_LOCK).touch(mode=0o644)
         probe = root / "staging" / f"probe-{uuid.uuid4().hex}"
         probe.touch()
@@ -653,27 +655,27 @@ def _prepare(root: Path) -> None:
 def _write_header(root: Path) -> None:
     try:
         fs.write_exclusive(root / layout.HEADER, dump(_Header(id=uuid.uuid4().hex)), root / "staging")
-    except (FileExistsError, FileNotFoundError):  # another process was first, and may have collected our temporary
+    except (FileExistsError, FileNotFoundError):  # another process was first, and may have removed our temporary file
         if not (root / layout.HEADER).exists():
             raise
-        fs.flush_folder(root)  # its header counts
+        fs.flush_folder(root)  # the other process's header is used
 
 
 def _refuse_read_only(root: Path) -> None:
-    """Root may write anywhere, so the permission bits are what says that a folder is meant to be read-only."""
+    """Refuse a folder whose permission bits are read-only: root could write it all the same."""
     existing = next(path for path in (root, *root.parents) if path.exists())
     if existing == root and not existing.stat().st_mode & 0o222:
         raise StoreReadOnly("the store is read-only", where=root, fix="make it writable or give another --store")
 
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 1000
-"""In bytes: the first is the file systems' limit; the second leaves room for what lies below within theirs."""
+"""In bytes: the file systems' limit of a name, and of a path, less room for the paths inside the store."""
 _active: ContextVar[Store | None] = ContextVar("clipsmith_store", default=None)
 
 
 @contextmanager
 def activate(store: Store) -> Iterator[Store]:
-    """Make `store` the one in which references are looked up and verified; what is used of it is held until the end."""
+    """Make `store` the active one, in which references are looked up; what is used is held until the block ends."""
     token = _active.set(store)
     try:
         yield store

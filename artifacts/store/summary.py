@@ -1,4 +1,4 @@
-"""One release in a line: what lists show, and what the index keeps of it."""
+"""One release in one line: what lists show and what the index keeps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
 
 
 def _onnx_ratio(manifest: Manifest) -> float | None:
-    """FP8 ONNX files relative to FP16's, of the encoders that have both."""
+    """Size of FP8 ONNX files relative to FP16's, over the encoders that have both."""
     sizes = {
         (row["encoder"], row["precision"]): number(row, "bytes")
         for row in manifest.tables.get("sizes", ())

@@ -1,4 +1,4 @@
-"""What is left of a release that was retired: enough to say so, and to never use its version again."""
+"""The record that is left of a retired release, so that its version is never used again."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class Tombstone(Frozen):
 
 
 def read(path: Path) -> Tombstone:
-    """Raises: DamagedManifest."""
+    """Read a tombstone. Raises: DamagedManifest."""
     return parse(Tombstone, read_bytes(path), where=path, error=DamagedManifest, what="the tombstone")

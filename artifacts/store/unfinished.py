@@ -1,5 +1,5 @@
-"""What a long step has done so far, kept in the store's cache: a run after a kill goes on from there; and what several
-steps of a run share, until the last of them is done.
+"""Unfinished work of long steps, kept in the store's cache, so that a run after a kill goes on from there. Also data
+that several steps of a run share, until the last of them is done.
 
 cache/partial/<key>/<n>-<sha256>    one chunk of bytes, written durably and whole; the step gives them their meaning
 """
@@ -23,8 +23,8 @@ class Partial:
     """The chunks of one piece of work, in order; one process at a time may add to them: see `alone`."""
 
     def __init__(self, store: Store, key: str) -> None:
-        """`key` is a digest of everything that decides what the chunks hold. While this process lives, the collector
-        leaves them alone."""
+        """`key` is a digest of everything that the chunks depend on. While this process lives, the collector does not
+        remove them."""
         self.root, self.key = store.root, key
         self._folder = store.root / PARTIAL / key
         with store.reading():
@@ -32,7 +32,7 @@ class Partial:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Whether nobody else, in this process or another of the host, is inside with the same key."""
+        """Yields whether this caller is the only one, in all processes of the host, inside the block with this key."""
         path = self.root / "locks" / self.key
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -46,7 +46,7 @@ class Partial:
             os.close(file)
 
     def chunks(self) -> Iterator[bytes]:
-        """Those that are whole, up to the first that is missing or damaged; the rest is removed."""
+        """The sound chunks, up to the first that is missing or damaged; the rest is removed."""
         found = {} if not self._folder.is_dir() else {path.name: path for path in self._folder.iterdir()}
         whole = 0
         for number, name in enumerate(sorted(name for name in found if _NAME.fullmatch(name))):
@@ -61,7 +61,7 @@ class Partial:
         self._count = whole
 
     def add(self, data: bytes) -> None:
-        """Keep one more, after `chunks` was read to its end.
+        """Keep one more chunk; call it after `chunks` was read to its end.
 
         Raises:
             DiskFull.
@@ -72,7 +72,7 @@ class Partial:
         self._count += 1
 
     def read(self, number: int) -> bytes:
-        """One that was added or read by now."""
+        """A chunk that this process has added or read already."""
         (path,) = self._folder.glob(f"{number:09d}-*")
         return path.read_bytes()
 
@@ -80,7 +80,7 @@ class Partial:
         return self._count
 
     def discard(self) -> None:
-        """Remove all of them: what they were for is done."""
+        """Remove all chunks: the work is done."""
         if self._folder.is_dir():
             fs.discard_tree(self._folder)
 

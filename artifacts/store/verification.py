@@ -1,4 +1,4 @@
-"""Is everything in the store what was written? Objects are hashed again, records parsed, pointers followed."""
+"""Verifying a store: is everything what was written? Objects are hashed, records parsed, references followed."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not what was written: where (below the store), what, and whom it concerns.
+    """One thing that is not what was written: its kind, its path below the store, and what is wrong.
 
-    `object` is the digest of the object that has the problem, None for records; `releases` are those it belongs to.
+    `object` is the digest of the object that has the problem, None for records; `releases` are those that use it.
     """
 
     kind: Kind
@@ -54,7 +54,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome: `problems` is empty for a sound store. Counts of what was looked at; `bytes` were hashed."""
+    """The outcome: the problems (none in a sound store), counts of what was checked, and the number of hashed bytes."""
 
     problems: tuple[Problem, ...] = ()
     releases: int = 0
@@ -65,7 +65,7 @@ class Verification:
 
 @dataclass
 class Contents:
-    """What is really in the object folders: per object its files' digests (or why one cannot be read)."""
+    """What the object folders really hold: for each object its files' digests, or why a file cannot be read."""
 
     entries: dict[str, dict[str, FileEntry]] = field(default_factory=dict)
     unreadable: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Contents:
 
 
 def tally(problems: Sequence[Problem]) -> str:
-    """How many there are of each kind."""
+    """The number of problems of each kind, in words."""
     kinds = Counter(problem.kind for problem in problems)
     return ", ".join(f"{kinds[kind]} {kind}" for kind in ("missing", "damaged", "unexpected") if kinds[kind])
 
@@ -86,7 +86,7 @@ def tally(problems: Sequence[Problem]) -> str:
 def verify(root: Path | str, progress: Progress | None = None) -> Verification:
     """Verify the store in `root`, with all cores.
 
-    A store that was only half made, or whose processes were killed, is sound: leftovers are not damage.
+    Leftovers are not damage: a store that was only half made, or whose processes were killed, is sound.
 
     Raises:
         NotAStore: the folder is no store, or its header is damaged.
@@ -98,7 +98,7 @@ def verify(root: Path | str, progress: Progress | None = None) -> Verification:
 
 
 def look_through(store: Store, progress: Progress | None = None) -> tuple[Verification, list[Manifest], Contents]:
-    """`verify`, and what it saw: the releases that can be read and what is in the object folders."""
+    """As `verify`, and also return the readable releases and the contents of the object folders."""
     started = time.perf_counter()
     root = store.root
     with store.reading():
@@ -106,7 +106,7 @@ def look_through(store: Store, progress: Progress | None = None) -> tuple[Verifi
         problems += [*_records(root), *_ledger(root), *_policy(root), *_open(root)]
         contents = hash_objects(root, progress)
         problems += _objects(root, releases, contents)
-    first = {problem.where: problem for problem in reversed(problems)}  # one thing may be found out in several ways
+    first = {problem.where: problem for problem in reversed(problems)}  # several checks may find the same thing
     found = Verification(
         problems=tuple(first[where] for where in sorted(first)),
         releases=len(releases),
@@ -118,7 +118,7 @@ def look_through(store: Store, progress: Progress | None = None) -> tuple[Verifi
 
 
 def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
-    """Hash every file of every object, the largest first, on all cores; `progress` is told the bytes of each file."""
+    """Hash every file of every object on all cores, largest first; `progress` is called with each file's bytes."""
     contents = Contents()
     files: list[tuple[Path, str, str]] = []
     for folder in sorted(path for path in (root / "objects").glob("*/*")):
@@ -139,7 +139,7 @@ def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
                 contents.unexpected.append(path)
                 return
             contents.entries[digest][member] = FileEntry(path=member, sha256=digest_file(path), size=size)
-        except (OSError, ValueError) as error:  # a bad sector; a name that no object can have
+        except (OSError, ValueError) as error:  # such as a bad sector, or a name that no object can have
             contents.unreadable[digest, member] = str(error)
         if progress is not None:
             progress(size)
@@ -150,7 +150,7 @@ def hash_objects(root: Path, progress: Progress | None = None) -> Contents:
 
 
 def _half_made(root: Path) -> bool:
-    """Whether there is only what a store that is just being made consists of: empty folders and no header yet."""
+    """Whether the folder looks like a store that is just being made: empty folders and no header yet."""
     if not root.is_dir() or (root / layout.HEADER).exists():
         return False
     return all(path.name in layout.FOLDERS for path in root.iterdir()) and not any(
@@ -177,7 +177,7 @@ def _manifests(store: Store) -> tuple[list[Manifest], list[Problem]]:
                 tombstones.read(path)
             else:
                 problems.append(_unexpected(root, path))
-        except (ObjectMissing, ObjectDamaged):  # told where objects are looked at
+        except (ObjectMissing, ObjectDamaged):  # reported with the objects
             continue
         except (DamagedManifest, ReleaseDiffers, TableError, OSError) as error:
             problems.append(_damaged(root, path, error))
@@ -199,7 +199,7 @@ def _records(root: Path) -> list[Problem]:
 
 
 def _ledger(root: Path) -> Iterator[Problem]:
-    """Everything that was noted is there, with the bytes it had, unless a tombstone took its place."""
+    """Problems of the ledger: each recorded file must be there with its bytes, or a tombstone in its place."""
     if not (root / "ledger").is_dir() and any(layout.manifests(root)):
         yield Problem("missing", "ledger", "the store's ledger is not there")
     known = ledger.numbers(root)
@@ -224,7 +224,7 @@ def _ledger(root: Path) -> Iterator[Problem]:
 
 
 def _policy(root: Path) -> Iterator[Problem]:
-    """The policy can be understood: else nothing is promoted, signed or brought in."""
+    """A problem if the policy cannot be understood: then nothing is promoted, signed or imported."""
     try:
         read_policy(root)
     except ConfigError as error:
@@ -232,21 +232,21 @@ def _policy(root: Path) -> Iterator[Problem]:
 
 
 def _open(root: Path) -> Iterator[Problem]:
-    """Others may write nowhere: what is there could be anybody's."""
+    """Problems of permissions: what others may write could be anybody's."""
     for path in open_to_others(root):
         yield Problem("damaged", _relative(root, path), "other users may write it: `chmod go-w`")
 
 
 def _lost(known: Sequence[int]) -> Iterator[int]:
-    """The numbers missing between 1 and the last; of a long gap, as a stray `999999999.json` makes one, the first."""
+    """The missing numbers between 1 and the last; only the first of a long gap, such as before a stray 999999999."""
     for before, after in zip((0, *known), known, strict=False):
         yield from range(before + 1, after if after - before < _LONG_GAP else min(after, before + 2))
 
 
 def _is_retired(root: Path, subject: Path, noted: set[str]) -> bool:
-    """Whether a record went with its release, as it should; that the tombstone is there is an entry of its own.
+    """Whether a missing record was rightly removed with its release: there is a tombstone, or the ledger lists one.
 
-    `noted` are the paths that the ledger has.
+    `noted` are the paths in the ledger. A lost tombstone is reported by its own entry there.
     """
     model, version = subject.parent.name, subject.stem
     if subject.suffix == ".json" and subject.is_relative_to(root / "signatures"):
@@ -258,7 +258,7 @@ def _is_retired(root: Path, subject: Path, noted: set[str]) -> bool:
 
 
 def _alias(root: Path, model: str, alias: str) -> Iterator[Problem]:
-    """Every entry is there and readable, and the last one points to the release it was made for."""
+    """Problems of an alias: each entry must be there and readable, and the last must point to its own release."""
     folder = layout.alias_folder(root, model, alias)
     known = layout.numbers(folder)
     for number in _lost(known):
@@ -327,7 +327,7 @@ def _compare(root: Path, ref: ArtifactRef, contents: Contents, users: tuple[str,
 
 
 def _digest(path: Path) -> str | None:
-    """The file's digest; None when it cannot be read, which is reported where the file itself is looked at."""
+    """The file's digest; None if it cannot be read, which another check reports."""
     try:
         return digest_file(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""Who is at work, for the histories that people read: a claim, not a proof (signatures are that)."""
+"""The name of the current user, for histories that people read: a claim, not a proof (signatures are proofs)."""
 
 from __future__ import annotations
 

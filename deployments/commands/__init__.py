@@ -1,1 +1,1 @@
-"""The commands for what is in a store, by subject; `deployments.cli` puts them together."""
+"""The commands, one module per subject; `deployments.cli` puts them together and adds `optimize`."""

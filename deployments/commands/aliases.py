@@ -1,4 +1,4 @@
-"""Commands that move aliases and tell where they point."""
+"""Commands that move aliases and show where they point."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def bench(
 
 
 def _measure(model: str, settings: BenchSettings, command: str, store: Path | None) -> BenchReport:
-    """Export the release and time it in its turn: another benchmark on this GPU would spoil both."""
+    """Export the release and time it while holding the GPU's benchmark lock, as two benchmarks disturb each other."""
     from tasks.bench.run import bench as measure
     from tasks.device.device_turn import device_key, device_turn
     from tasks.engines import backend_for
@@ -98,7 +98,8 @@ def _measure(model: str, settings: BenchSettings, command: str, store: Path | No
 
 
 def _add_evaluation(folder: Path) -> None:
-    """So that accuracy is measured too; where the data is gone, only latency is, and the reason is said."""
+    """Add evaluation data to the exported folder, so that accuracy is measured too. If the data is gone, only latency
+    is measured, and the reason is printed."""
     from tasks.serving.evaluation_file import write_evaluation
 
     try:
@@ -108,7 +109,7 @@ def _add_evaluation(folder: Path) -> None:
 
 
 def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
-    """The release that is named, or that `optimize` makes of the model."""
+    """The named release, or the release that `optimize` makes from the model."""
     if store_path(store).exists():
         with contextlib.suppress(ReleaseNotFound):
             opened = open_to_read(store)
@@ -124,9 +125,10 @@ def _release(model: str, store: Path | None) -> tuple[Store, Manifest]:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    """
+    """Parse batch sizes that are separated by commas.
+
     Raises:
-        ConfigError.
+        ConfigError: one of them is not a whole number from 1.
     """
     sizes = tuple(int(name) if name.isdecimal() else 0 for name in listed(text))
     if not sizes or min(sizes) < 1:

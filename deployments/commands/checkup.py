@@ -1,4 +1,4 @@
-"""What `doctor` looks at: whether this machine, this installation and this store can do the work."""
+"""The checks of `doctor`: whether this machine, this installation and this store can do the work."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from deployments.server.definitions import POOL
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 PORT = 4200
-_SMALL = ("ViT-B/32", 151_277_313)  # of the models that people have, and its parameters
-_SHOWN = 6  # packages of a kind
+_SMALL = ("ViT-B/32", 151_277_313)  # a small published model, and its number of parameters
+_SHOWN = 6  # packages that are named in a message; further ones are left out
 
 
 def checks(store: Path) -> Iterator[Check]:
-    """Every check. Where a package is missing that one needs, it says so, and the others go on."""
+    """Every check. A check that needs a missing package says so, and the others go on."""
     looks: dict[str, Callable[[], Iterable[Check]]] = {
         "Python": _python,
         "packages": _packages,
@@ -54,7 +54,7 @@ def _python() -> Iterator[Check]:
 
 
 def _packages() -> Iterator[Check]:
-    """Those that clipsmith asks for; and, as far as they are here, all that are locked."""
+    """Check the packages that clipsmith requires, and whether installed packages have the locked versions."""
     from packaging.requirements import Requirement
 
     asked = [Requirement(text) for text in metadata.requires("clipsmith") or ()]
@@ -73,7 +73,7 @@ def _packages() -> Iterator[Check]:
     found = "; ".join(parts) or f"{counted(len(asked), 'requirement')} met, clipsmith {metadata.version('clipsmith')}"
     yield Check("packages", not parts, found, True, f"{install} {' '.join(wanted)}" if parts else None)
     if not CONSTRAINTS.is_file():
-        return  # an installation without the checkout
+        return  # installed without a checkout: there is no constraints.txt
     locked = [line.split("==") for line in CONSTRAINTS.read_text(encoding="utf-8").split() if "==" in line]
     others = [(name, here, version) for name, version in locked if (here := _installed(name)) not in (None, version)]
     others = [each for each in others if str(each[1]).partition("+")[0] != each[2].partition("+")[0]]

@@ -1,6 +1,6 @@
-"""What the shell offers after TAB: recipes, targets and releases, as the code and the store have them.
+"""Shell completion: recipes, targets and releases, as the code and the store have them.
 
-Nothing is offered where something is wrong: an error has no place in what is being typed.
+After an error nothing is offered, as a message would disturb what the user is typing.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from artifacts.errors import ClipsmithError
 
 
 def refs(ctx: Any, incomplete: str) -> list[str]:
-    """The releases of the store that was named so far, or of the usual one: `model`, `model@version`, `model:alias`."""
+    """The releases of the store in --store, or of the default one, as `model`, `model@version` and `model:alias`."""
     from artifacts.copies.opening import open_store
     from artifacts.store import aliases
     from flows.defaults import default_store
 
     found: list[str] = []
     with suppress(ClipsmithError, OSError):
-        # Of a bucket what is here already: TAB does not wait for a network.
+        # Read-only, so that a bucket is not read: completion must not wait for the network.
         store = open_store(ctx.params.get("store") or default_store(), writable=False)
         known, _ = store.summaries()
         found = [name for each in known for name in (each["model"], f"{each['model']}@{each['version']}")]
@@ -35,7 +35,7 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def targets(incomplete: str) -> list[str]:
-    """The engine targets; of several by commas, the last, which is none of those before it."""
+    """The engine targets; in a list with commas, completes the last one, without targets that are listed already."""
     from tasks.engines import known_targets
 
     before, comma, last = incomplete.rpartition(",")

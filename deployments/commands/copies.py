@@ -1,4 +1,4 @@
-"""Commands that carry releases to other machines: as one file, or object by object to a remote copy."""
+"""Commands that move releases to other machines: as one archive, or object by object to a remote copy."""
 
 from __future__ import annotations
 

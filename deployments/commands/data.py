@@ -1,4 +1,4 @@
-"""The command that tells what a source of data holds before a run is made of it."""
+"""The command that describes a source of data before a run uses it."""
 
 from __future__ import annotations
 

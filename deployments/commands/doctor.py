@@ -1,4 +1,4 @@
-"""The command that says whether clipsmith can work here."""
+"""The command that checks whether clipsmith can work on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that bring flows to a Prefect server: one of our own, or the one of a fleet."""
+"""Commands that register the flows with a Prefect server: our own, or the one of a fleet."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ YesOption = Annotated[
 
 
 def _ask(lines: list[str]) -> None:
-    """Ask whether the running server's nightly schedule may become another.
+    """Ask the user whether the running server's nightly schedule may be replaced; `lines` describe the changes.
 
     Raises:
-        ConfigError: it may not, or there is nobody to ask.
+        ConfigError: it may not be replaced, or there is no terminal to ask on.
     """
     from flows.variants import variants_folder
 

@@ -1,4 +1,4 @@
-"""The command that holds a published release to other gates, on what it has measured: no model runs."""
+"""The command that judges a published release by other gates, on its saved measurements: no model runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def judge(
     """Hold a release to other gates, on its saved embeddings and tables. Exits with 3 unless it passes all."""
     from flows.parameters import parse_gates, read_config
 
-    load_settings()  # says in our words what the import below would end with in Prefect's
+    load_settings()  # raises our own error for settings on which the import below would fail with one of Prefect's
     from tasks.evaluation.saved_accuracy import saved_accuracy
 
     wanted = parse_gates(read_config(gates), where=gates)

@@ -1,6 +1,6 @@
-"""Help texts with lists from the registries: `{targets}` in a text becomes them when help is asked for, not before.
+"""Help texts with lists from the registries: `{targets}` in a help text is filled in only when help is shown.
 
-The registries would cost every command a quarter of a second.
+Importing the registries would cost every command a quarter of a second.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _NAME = re.compile(r"\{(\w+)\}")
 
 
 class ListingCommand(TyperCommand):
-    """A command whose options and arguments may have `{...}` in their help, one of `LISTS`."""
+    """A command whose options and arguments may have placeholders in their help: `{name}` for a name in `LISTS`."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the lists in it."""
+        """Write the help with the lists filled in."""
         for parameter in self.params:
             text = getattr(parameter, "help", None)
             if text:
@@ -67,7 +67,7 @@ def _bench_targets() -> Iterable[str]:
 
 
 def examples(incomplete: str = "") -> list[str]:
-    """The examples of variants that come with clipsmith, by the beginning of their names."""
+    """The names of the packaged examples of variants that start with `incomplete`."""
     return sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem.startswith(incomplete))
 
 

@@ -1,4 +1,4 @@
-"""Commands that list the names which parameters take: engine targets, recipes, gates."""
+"""Commands that list the names that parameters accept: engine targets, recipes, gates."""
 
 from __future__ import annotations
 

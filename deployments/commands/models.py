@@ -1,4 +1,4 @@
-"""The commands that tell what a checkpoint is before anything is made of it, and which checkpoints go through."""
+"""The commands that describe a checkpoint before a run, and list the accepted families of models."""
 
 from __future__ import annotations
 

@@ -34,17 +34,17 @@ WhyOption = Annotated[str | None, typer.Option("--why", help="The reason. The al
 
 
 def store_path(store: Path | None) -> Path:
-    """The folder of the store that was asked for."""
+    """The folder of the store: the given one, or the default."""
     return Path(store or default_store())
 
 
 def open_to_read(store: Path | None) -> Store:
-    """Open the store to read it; a bucket's working copy also to bring in what other hosts have published."""
+    """Open the store to read it; a bucket's working copy is opened for writing, to bring in what others published."""
     return open_store(store_path(store), writable=bool(os.environ.get(BUCKET_VARIABLE)))
 
 
 def open_to_change(store: Path | None) -> Store:
-    """Open a store that exists to change it; a wrong path must not make a new one."""
+    """Open an existing store to change it; a wrong path must not create a new store."""
     return open_store(open_to_read(store).root)
 
 
@@ -57,12 +57,15 @@ def listed(text: None) -> None: ...
 
 
 def listed(text: str | None) -> list[str] | None:
-    """The parts of an option that takes several, by commas; None where it was not given."""
+    """The parts of an option's value, separated by commas; None if the option was not given."""
     return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
 
 
 def per_encoder(text: str | None) -> dict[str, str]:
-    """A value for both encoders, or `encoder=value` parts by commas; validation names an unknown encoder."""
+    """Parse one value for both encoders, or `encoder=value` parts separated by commas, into values by encoder.
+
+    Unknown encoders are left for validation to refuse.
+    """
     parts = [part.partition("=") for part in listed(text) or ()]
     return {
         name: value if given else encoder
@@ -73,5 +76,5 @@ def per_encoder(text: str | None) -> dict[str, str]:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print the one document of a command with --json."""
-    plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # as it is with LANG=C
+    plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # such as with LANG=C
     sys.stdout.write(exact_json(document, ascii_only=plain) + "\n")

@@ -1,4 +1,4 @@
-"""How `clipsmith --help` groups the commands: by what people do."""
+"""The groups of commands in `clipsmith --help`."""
 
 from __future__ import annotations
 

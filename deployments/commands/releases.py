@@ -1,4 +1,4 @@
-"""Commands that look at releases: one, two, or all of them over time."""
+"""Commands that show, compare and export releases."""
 
 from __future__ import annotations
 

@@ -103,10 +103,10 @@ def search(
 
 
 def _gates(given: list[str]) -> dict[str, Any]:
-    """The values of a `gates` block; what comes later wins.
+    """The values of a `gates` block from the options; a later option overrides an earlier one.
 
     Raises:
-        ConfigError: neither `name=number` nor a file of gates.
+        ConfigError: an option is neither `name=number` nor a file with gates.
     """
     from flows.parameters import parse_gates, read_config
 

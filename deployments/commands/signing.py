@@ -1,4 +1,4 @@
-"""Commands about authorship: sign a release, and check who signed it."""
+"""Commands that sign a release, and check who signed it."""
 
 from __future__ import annotations
 

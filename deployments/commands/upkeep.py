@@ -66,7 +66,7 @@ def gc(
 
 
 def _bytes_below(folder: Path) -> int:
-    """How much there is to hash; a collector may be at work meanwhile."""
+    """The bytes of all files below a folder; files that a collector removes meanwhile are skipped."""
     total = 0
     for path in fs.files_below(folder):
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The commands for files of variants: what the nightly run makes, one file each."""
+"""The commands for variants: write a variant's file, check files, and run the nightly flow once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def nightly(
     from flows.variants import read_variants, variants_folder
 
     wanted = names or []
-    chosen(read_variants(variants_folder()), wanted)  # a wrong name is told before anything starts
+    chosen(read_variants(variants_folder()), wanted)  # a wrong name is refused before anything starts
     failure: VariantsFailed | None = None
     try:
         parameters = NightlyParameters(variants=wanted, at_once=at_once, hours=hours, store=str(store_path(store)))

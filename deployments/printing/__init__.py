@@ -1,1 +1,1 @@
-"""What the commands print: tables for people, one JSON document for programs."""
+"""The output of the commands: tables for people, one JSON document for programs."""

@@ -1,4 +1,4 @@
-"""How the command line writes for people: styles are its own, and text is shown, never obeyed."""
+"""Terminal output for people: only our own code sets styles, and text is always shown literally."""
 
 from __future__ import annotations
 
@@ -32,34 +32,33 @@ Part = str | tuple[str, str]
 """Of a line: text, or text and its style."""
 _WIDTH = 150  # where there is no terminal to ask, and COLUMNS says nothing
 _ROOMY = 130
-_PARAGRAPH = 98  # characters of a line of sentences
+_PARAGRAPH = 98  # characters per line of sentences
 _WHAT = TextColumn("{task.description}", markup=False)
 _REJECTED = re.compile(r"(?<= )rejected(?= )")
 
 
 class Terminal(Console):
-    """A console without a language: in what it is given, there is no markup, no name of an emoji, and nothing that a
-    terminal obeys."""
+    """A console that interprets nothing in its texts: no markup, no names of emojis, no terminal escapes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def say(self, *parts: Part) -> None:
-        """Print one line, whatever is in its parts, and however long it is."""
+        """Print the parts as one line of any length."""
         self.print(line(*parts), soft_wrap=True)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Before it is measured."""
+        """Make a text harmless, before its width is measured."""
         return super().render_str(visible(text, lines=True), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """All that is printed comes by here; segments of control are rich's own, as for a bar of progress."""
+        """Make everything that is printed harmless; control segments are rich's own, such as for a progress bar."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=visible(segment.text, lines=True))
 
 
 class Lines(Table):
-    """A table whose cells are one line of text each, to begin with."""
+    """A table whose cells are single lines of harmless text."""
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row."""
@@ -67,7 +66,7 @@ class Lines(Table):
 
 
 def line(*parts: Part) -> Text:
-    """One line, of texts or (text, style)."""
+    """One line made of texts or (text, style)."""
     pairs = ((part, "") if isinstance(part, str) else part for part in parts)
     return Text.assemble(*((visible(text), style) for text, style in pairs))
 
@@ -84,12 +83,12 @@ def stderr() -> Terminal:
 
 
 def print_error(error: ClipsmithError) -> None:
-    """An expected error, on stderr."""
+    """Print an expected error on stderr."""
     stderr().print(Text.assemble((type(error).__name__, "bold red"), f": {error}"))
 
 
 def print_errors(errors: Iterable[ClipsmithError]) -> None:
-    """Several of them."""
+    """Print several expected errors on stderr."""
     for error in errors:
         print_error(error)
 
@@ -116,8 +115,8 @@ def plain_table(title: str | None, *columns: str, whole: tuple[str, ...] = ()) -
 
 
 def print_list(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], *, gap: int = 2) -> None:
-    """Aligned lines that are never cut: a thousand of them are slow as a table. `heads` as in `plain_table`; a head may
-    have two lines."""
+    """Print aligned lines that are never cut; for a thousand lines a `plain_table` would be slow. `heads` are as there,
+    and may have two lines."""
     names = [head.removeprefix(">").split("\n") for head in heads]
     deepest = max(map(len, names))
     tops = [[""] * (deepest - len(name)) + name for name in names]
@@ -148,14 +147,14 @@ def paragraph(console: Terminal, text: str, indent: int = 4) -> None:
 
 
 def is_wide(console: Console) -> bool:
-    """Whether there is room for what is nice to have."""
+    """Whether the terminal is wide enough for optional columns."""
     return console.width >= _ROOMY
 
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr over `total` bytes, if that is known; the function is told how many are done with. On a terminal
-    alone."""
+    """Show a progress bar on stderr over `total` bytes (None: unknown), if it is a terminal; yields a function to call
+    with the number of newly finished bytes."""
     console = stderr()
     rest = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(_WHAT, BarColumn(), *rest, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -165,7 +164,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """The same over `total` things; where their number is not known, how long it takes so far. On a terminal alone."""
+    """As `progress`, over `total` things; if their number is unknown, the elapsed time is shown."""
     console = stderr()
     rest = (TimeElapsedColumn(),) if total is None else (MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(_WHAT, BarColumn(), *rest, console=console, transient=True, disable=not console.is_terminal) as bar:

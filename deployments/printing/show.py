@@ -37,7 +37,7 @@ _FIDELITY = {
 
 @dataclass(frozen=True)
 class Standing:
-    """What the store says about a release beside its manifest: the aliases that point to it, and its signatures."""
+    """What the store knows about a release besides its manifest: the aliases that point to it, and its signatures."""
 
     aliases: Sequence[str]
     signatures: Sequence[SignatureRecord]
@@ -64,7 +64,7 @@ def release_document(manifest: Manifest, *, new: bool | None = None) -> dict[str
 
 
 def print_exported(manifest: Manifest, files: Sequence[str], folder: Path, chosen: Sequence[Choice]) -> None:
-    """Where an export went, and the precision to run it in, a line for each target."""
+    """Print where an export is, and the precision to run it in, one line per target."""
     stdout().say(f"{manifest.ref}: {len(files)} files in {folder}")
     for choice in chosen:
         stdout().say(f"run {choice}")
@@ -108,7 +108,7 @@ def print_release(
 
 
 def _print_next(console: Terminal, manifest: Manifest, store: Store) -> None:
-    """The commands that make sense after a run; of a rejected release the error says what to do."""
+    """Print commands that are useful after a run; for a rejected release, the error says what to do."""
     usual = Path(default_store()).absolute() == store.root
     where = "" if usual else f" --store {shlex.quote(str(store.root))}"
     console.say(f"next: clipsmith promote {manifest.ref} --alias production{where}")

@@ -12,18 +12,18 @@ from deployments.printing.console import plain_table, stdout
 
 
 def entry_document(entry: AliasEntry) -> dict[str, Any]:
-    """One move of an alias."""
+    """One move of an alias as JSON values."""
     return {"ref": entry.ref} | entry.model_dump(mode="json", exclude={"format"})
 
 
 def move_document(move: Move) -> dict[str, Any]:
-    """What a promotion or rollback did."""
+    """What a promotion or rollback did, as JSON values."""
     before = None if move.before is None else entry_document(move.before)
     return {"moved": move.moved, "before": before, "after": entry_document(move.after)}
 
 
 def print_move(move: Move) -> None:
-    """What a promotion or rollback did, in a line."""
+    """Print what a promotion or rollback did, in one line."""
     after = move.after
     if not move.moved:
         text = f" points to {after.ref} already"
@@ -34,7 +34,7 @@ def print_move(move: Move) -> None:
 
 
 def print_aliases(entries: Sequence[AliasEntry]) -> None:
-    """A line per entry."""
+    """Print a line per entry."""
     table = plain_table(None, "alias", ">move", "to", "by", "when", "who", "why", whole=("alias", "to", "when"))
     for entry in entries:
         action = f"{entry.action}, forced" if entry.forced else entry.action

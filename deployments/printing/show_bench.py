@@ -1,4 +1,4 @@
-"""How the bench's report is printed: what was measured as a table, and below it why the rest was not."""
+"""Printing the bench's report: measurements as a table, and below it the reasons why others are missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HEADS = (
 
 
 def print_bench(report: BenchReport) -> None:
-    """A row that was measured on a shared or throttled GPU says so at its end."""
+    """Print the report; a row that was measured on a shared or throttled GPU says so at its end."""
     console = stdout()
     console.say(f"{report.folder}: {_where(report.machine)}")
     console.print()
@@ -61,7 +61,7 @@ def _cells(row: BenchRow) -> tuple[str, ...]:
 
 
 def _reasons(rows: Sequence[BenchRow]) -> dict[str, list[str]]:
-    """What was not measured, by reason: one line for each encoder and target."""
+    """What was not measured, by reason: one text per encoder and target."""
     found: dict[str, dict[tuple[str, str], list[str]]] = {}
     for row in rows:
         if row.status == "not run":

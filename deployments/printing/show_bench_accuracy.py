@@ -1,4 +1,4 @@
-"""How the bench's accuracy is printed: closeness to FP32 and the task in a line each, and whether bits are the same."""
+"""Printing the bench's accuracy: closeness to FP32 and the task, one line each, and whether runs are bit-identical."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TASKS = ("top1", "recall@1_image_to_text", "recall@1_text_to_image")
 
 
 def print_accuracy(console: Terminal, report: BenchReport) -> None:
-    """What was scored, and why the rest was not."""
+    """Print what was scored, and why the rest was not."""
     keys = ("encoder", "target", "precision", "reference", "metric")
     found: _Found = {tuple(row[key] for key in keys): row for row in report.accuracy}
     if report.stability:

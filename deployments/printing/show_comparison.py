@@ -1,4 +1,4 @@
-"""What differs between two releases, for people."""
+"""Printing what differs between two releases."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _print_table(console: Terminal, table: Table) -> None:
 
 
 def _names(found: Comparison) -> tuple[str, str]:
-    """How the two are called in headings: versions of one model by their number."""
+    """The names of the two releases in headings; for two versions of one model, only the version numbers."""
     (model, _, before), (other, _, after) = (ref.rpartition("@") for ref in (found.before, found.after))
     return (f"@{before}", f"@{after}") if model == other else (found.before, found.after)
 
@@ -96,7 +96,7 @@ def _changes(name: str, changes: Sequence[Change], names: tuple[str, str]) -> Ta
 
 
 def _value(value: Any) -> str:
-    """A value on one side; digests are cut as elsewhere."""
+    """A value on one side as text; digests are shortened as elsewhere."""
     if value is None:
         return "-"
     if isinstance(value, dict) and value.keys() == {"sha256", "size"}:
@@ -124,7 +124,7 @@ def _metrics(
 
 
 def _scales(rows: Sequence[MetricChange]) -> Table:
-    """Every calibration moves every scale a little: how many and how far says it all."""
+    """A summary of changed scales: as every calibration changes every scale a little, only how many and how far."""
     groups: dict[tuple[str, str], list[MetricChange]] = {}
     for row in rows:
         kind = row.about.metric.rpartition(" ")[2]
@@ -155,7 +155,7 @@ def _plain(side: Measurement, value: float) -> str:
 
 
 def _change(row: MetricChange) -> str:
-    """Rates in points, cosines and signal-to-noise ratios as they are, everything else in percent."""
+    """The change as text: rates in points, cosines and signal-to-noise ratios as differences, all others in percent."""
     if row.change is None:
         return "-"
     if row.about.unit == "fraction":

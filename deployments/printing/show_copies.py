@@ -1,4 +1,4 @@
-"""What copying releases did."""
+"""Printing what copying releases did."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from deployments.printing.console import stdout
 
 
 def print_packed(manifest: Manifest, file: Path, size: int) -> None:
-    """Where an archive went."""
+    """Print the path and the size of an archive."""
     stdout().say(f"{manifest.ref}: {words.megabytes(size)} in {file}")
 
 
 def print_arrived(ref: str, new: bool) -> None:
-    """Whether the release was new."""
+    """Print whether the release was new."""
     stdout().say((ref, "bold"), " (new)" if new else " (unchanged: it was here before)")
 
 
 def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
-    """Counts of a push or pull."""
+    """The counts of a push or pull as JSON values."""
     return {"ref": ref} | asdict(copied)
 
 
 def print_copied(ref: str, copied: Copied) -> None:
-    """Counts of a push or pull."""
+    """Print the counts of a push or pull."""
     new = "new release" if copied.release else "release known already"
     text = f": {new}; {words.counted(copied.files, 'file')} copied ({words.megabytes(copied.bytes)})"
     text += f", {copied.skipped_files} there already ({words.megabytes(copied.skipped_bytes)})"

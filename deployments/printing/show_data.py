@@ -1,4 +1,4 @@
-"""What `data` prints: the facts about a source, and what a run would say to it."""
+"""The output of `data`: the facts about a source, and whether a run would accept it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from tasks.inspection.holdings import Holdings
     from tasks.inspection.words import Line
 
-_COLUMN = 11  # characters of the names
+_COLUMN = 11  # characters: the width of the first column
 _NARROWEST = 20
 
 
 def data_document(found: Holdings) -> dict[str, Any]:
-    """The facts as one document."""
+    """The facts as JSON values."""
     return asdict(found)
 
 
 def print_data(found: Holdings) -> None:
-    """A source in a dozen lines, and below them whether a run takes it."""
+    """Print a source in a dozen lines, and below them whether a run would accept it."""
     from tasks.inspection import words
 
     console = stdout()
@@ -40,7 +40,7 @@ def print_data(found: Holdings) -> None:
 
 
 def _print_lines(console: Terminal, told: Iterable[Line], style: str = "") -> None:
-    """Names in a column of their own: what goes on below stays to the right of it, however narrow the terminal."""
+    """Print lines with names in the first column; wrapped text stays in the second one, also on narrow terminals."""
     for name, words in told:
         text = words.lstrip(" ")
         left = _COLUMN + len(words) - len(text)

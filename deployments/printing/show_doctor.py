@@ -1,4 +1,4 @@
-"""What `doctor` prints: a line for each check, and what to do."""
+"""The output of `doctor`: a line for each check, and what to do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from deployments.printing.console import paragraph, stdout, wrapped
 
-_COLUMN, _INDENT = 12, 20  # characters: of a name, and before what was found
+_COLUMN, _INDENT = 12, 20  # characters: the width of names, and the indent of findings
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, whether it is as it should be, what was found, and what to do about it.
+    """One check: its name, whether it passed, what was found, and what to do about it.
 
-    `needed`: without it `clipsmith optimize` cannot run here.
+    `needed`: `clipsmith optimize` cannot run here unless it passes.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Check:
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """A line for each, what to do below it, and the sum of it in the last line."""
+    """Print a line for each check, with advice below it, and a summary in the last line."""
     console = stdout()
     for each in checks:
         state = ("ok", "green") if each.ok else ("not ok", "red" if each.needed else "yellow")

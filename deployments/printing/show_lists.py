@@ -1,4 +1,4 @@
-"""What `targets`, `recipes` and `gates` print for people, in lines that a terminal of 100 columns takes."""
+"""The output of `targets`, `recipes` and `gates` for people, for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_targets(found: Sequence[Standing]) -> None:
-    """A line for each, and below them every reason why not, once."""
+    """Print a line for each target, and below them each reason why one cannot be built or run, once."""
     console = stdout()
     reasons: dict[str, dict[str, list[str]]] = {}
     rows = []
@@ -32,7 +32,7 @@ def print_targets(found: Sequence[Standing]) -> None:
 
 
 def print_recipes(found: Iterable[tuple[str, str, Path]]) -> None:
-    """Each with its description, and its file to copy."""
+    """Print each recipe with its description, and its file, which can be copied."""
     console = stdout()
     for name, about, path in found:
         console.say((name, "bold"))
@@ -41,7 +41,7 @@ def print_recipes(found: Iterable[tuple[str, str, Path]]) -> None:
 
 
 def print_gate_kinds(found: Iterable[GateKind]) -> None:
-    """Each with what it holds and what it asks for unless told otherwise."""
+    """Print each gate with what it judges and its default bound."""
     console = stdout()
     for each in found:
         asked = "not judged unless given" if each.default is None else f"{each.side} {each.default:g} unless given"

@@ -1,4 +1,4 @@
-"""What `check` and `models` print for people."""
+"""The output of `check` and `models` for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ELSEWHERE = "made by the model's own library, in clipsmith's tests: transformer
 
 
 def print_outline(found: Outline) -> None:
-    """A checkpoint in a dozen lines."""
+    """Print the description of a checkpoint in a dozen lines."""
     console = stdout()
     parameters = millions(sum(tower.parameters for tower in found.towers))
     console.say((found.model, "bold"), f"  family {found.family}, {parameters} parameters")
@@ -62,7 +62,7 @@ def _row(tower: Tower) -> tuple[str, ...]:
 
 
 def print_families(families: Iterable[ClipFamily]) -> None:
-    """One line for each family, and its published models below it."""
+    """Print one line for each family, and its published models below it."""
     console = stdout()
     rows = [(family.name, family.covers, family.oracle) for family in families]
     print_list(console, ("family", "whose checkpoints", "held to"), rows)

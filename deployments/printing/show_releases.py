@@ -1,4 +1,4 @@
-"""Lists of releases, and their figures over time."""
+"""Printing lists of releases, and their figures over time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def print_releases(
 
 
 def _gates(counts: Mapping[str, int], wide: bool) -> str:
-    """`1 failed, 2 passed`, or in short how many of how many passed."""
+    """`1 failed, 2 passed`, or in short the number of passed gates out of all."""
     if not counts:
         return ""
     if not wide:
@@ -77,7 +77,7 @@ def _gates(counts: Mapping[str, int], wide: bool) -> str:
 
 
 def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) -> None:
-    """The main figures of each release, oldest first, and where the rest is."""
+    """Print the main figures of each release, oldest first, and the paths of the files with all numbers."""
     console = stdout()
     console.say((model, "bold"))
     _print_figures(console, points, wide=is_wide(console))
@@ -87,7 +87,7 @@ def print_history(model: str, points: Sequence[Point], table: Path, plot: Path) 
 
 
 def history_document(model: str, points: Sequence[Point], table: Path, plot: Path) -> dict[str, Any]:
-    """The same for programs; values in their units: bytes, fractions of 1."""
+    """The same as JSON values, in their units: bytes, fractions of 1."""
     releases = [
         {"ref": point.ref, "version": point.version, "created": point.created, "status": point.status}
         | {"figures": {name: _values(measurement) for name, measurement in point.figures.items()}}
@@ -97,7 +97,7 @@ def history_document(model: str, points: Sequence[Point], table: Path, plot: Pat
 
 
 def _print_figures(console: Terminal, points: Sequence[Point], *, wide: bool) -> None:
-    """A wide list has FP16's figures too, and the 95 % intervals of differences."""
+    """Print the figures; with `wide`, also FP16's, and the 95 % intervals of differences."""
     known = [name for name in _HEADS if any(name in point.figures for point in points)]
     names = [name for name in known if wide or not name.endswith(" fp16")]
     rows = [
@@ -114,7 +114,7 @@ def _print_figures(console: Terminal, points: Sequence[Point], *, wide: bool) ->
 
 
 def _figure(measurement: Measurement | None, ends: bool) -> str:
-    """The number as short as it can be: the heading has its unit."""
+    """The number as short as possible, without its unit, which is in the heading."""
     if measurement is None:
         return "-"
     low, high = measurement.low, measurement.high

@@ -1,4 +1,4 @@
-"""What a search found: as a document, and for people."""
+"""The result of a search: as JSON values, and for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNITS = ("encoder", ">of the operations", ">1 - cosine alone", ">SNR dB")
 
 
 def document(found: Found) -> dict[str, Any]:
-    """Everything as JSON values; a ratio of signal to noise that is infinite is null."""
+    """Everything as JSON values; an infinite signal-to-noise ratio is null."""
     from tasks.search.plan import pareto
 
     return {
@@ -54,7 +54,7 @@ def _names(units: frozenset[Unit]) -> list[str]:
 
 
 def print_found(found: Found) -> None:
-    """The front with the recipe in it, what is left in FP16 or scaled by channel and why, the gates, and the files."""
+    """Print the Pareto front with the recipe, units in FP16 or scaled by channel and why, the gates, and the files."""
     from tasks.search.plan import pareto
 
     console = stdout()
@@ -77,7 +77,7 @@ def print_found(found: Found) -> None:
 
 
 def closest(trials: Sequence[Trial]) -> Trial:
-    """The one that passes with the most work in FP8; where none does, that of the highest fidelity."""
+    """The trial that passes with the most work in FP8; if none passes, that with the highest fidelity."""
     return max(trials, key=lambda trial: (trial.passed, trial.share if trial.passed else trial.fidelity))
 
 

@@ -1,4 +1,4 @@
-"""What verification, repair and garbage collection found and did."""
+"""Printing what verification, repair and garbage collection found and did."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from deployments.printing.console import stderr, stdout
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """A sign of life on stderr."""
+    """Show on stderr that the command is working."""
     with stderr().status(what):
         yield
 
 
 def verification_document(found: Verification, repaired: Repaired | None) -> dict[str, Any]:
-    """What was found, and with a repair what it did."""
+    """What was found, and what a repair did, as JSON values."""
     document = {
         "sound": not found.problems,
         "problems": [asdict(problem) | {"next": advice(problem)} for problem in found.problems],
@@ -37,7 +37,7 @@ def verification_document(found: Verification, repaired: Repaired | None) -> dic
 
 
 def print_verification(found: Verification, repaired: Repaired | None) -> None:
-    """Every problem with what to do about it, and the sum of it in the last line."""
+    """Print every problem with advice, and a summary in the last line."""
     console = stdout()
     if repaired is not None:
         for digest in repaired.restored:
@@ -65,12 +65,13 @@ def _print_problem(problem: Problem) -> None:
 
 
 def collected_document(found: Collected, dry_run: bool) -> dict[str, Any]:
-    """What went, or would go."""
+    """What was removed, or would be, as JSON values."""
     return {"dry_run": dry_run} | asdict(found)
 
 
 def print_collected(found: Collected, planned_in: Path | None) -> None:
-    """What went: releases by name, the rest by number. Or what would go from the store `planned_in`, all by name."""
+    """Print what was removed: releases by name, the rest as counts. With `planned_in`, the store's path, print what
+    would be removed, all by name."""
     console = stdout()
     dry_run = planned_in is not None
     for ref in found.releases:

@@ -1,4 +1,4 @@
-"""What `init`, `variants check` and `nightly` print for people."""
+"""The output of `init`, `variants check` and `nightly` for people."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from deployments.printing.console import paragraph, print_list, stdout
 
 
 def print_written(file: Path) -> None:
-    """Where it is, and what makes sense next."""
+    """Print the file's path, and what to do next."""
     stdout().say(f"{file} is written")
     stdout().say(f"next: change it, then clipsmith variants check {shlex.quote(str(file))}")
 
 
 def print_complaints(found: Mapping[Path, Sequence[Complaint]]) -> None:
-    """A line for each file, and below it what is wrong, each with what was expected and what to do."""
+    """Print a line for each file, and below it each error, with what was expected and what to do."""
     console = stdout()
     for file, complaints in found.items():
         state = ("not ok", "red") if complaints else ("ok", "green")
@@ -35,7 +35,7 @@ def print_complaints(found: Mapping[Path, Sequence[Complaint]]) -> None:
 
 
 def print_outcomes(outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each variant; of those that failed the error says why."""
+    """Print a line for each variant; the error says why some failed."""
     rows = [(each["variant"], each["result"], each["release"] or "-", each["production"] or "-") for each in outcomes]
     print_list(stdout(), ("variant", "result", "release", "production"), rows)
     for each in outcomes:

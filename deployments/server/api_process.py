@@ -1,7 +1,7 @@
 """The process of the embedded API server: `python -m deployments.server.api_process SOCKET`; see `embedded_api`.
 
-SOCKET is the number of an inherited, listening socket. Standard input is a pipe that the parent holds and never writes
-to: it ends when the parent does, whatever ended it, and then this process ends too.
+SOCKET is the file descriptor of an inherited, listening socket. Standard input is a pipe that the parent holds and
+never writes to: it is closed when the parent ends, for whatever reason, and then this process ends too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from deployments.server.own_pages import create_app
 
 
 class _Server(uvicorn.Server):
-    """Servers of one Prefect home start one after the other: two that migrate a new database at once break it."""
+    """A server that starts while no other server of its Prefect home starts: two that migrate a new database at once
+    break it."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with home_lock("api"):
@@ -33,8 +34,8 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve Prefect's API on the socket until the parent is gone."""
-    gc.disable()  # `collect_aside` collects: what is imported from here on stays, and looking at it takes a second
+    """Serve Prefect's API on the socket until the parent has ended."""
+    gc.disable()  # until `collect_aside`: imported objects stay for good, and collecting among them takes a second
     server = _Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()
     server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])

@@ -1,4 +1,4 @@
-"""Everything that a Prefect server should know: pool, deployments, schedules, automations."""
+"""Applying our definitions to a Prefect server: work pool, deployments, schedules, automations."""
 
 from __future__ import annotations
 
@@ -15,27 +15,24 @@ Replace = Callable[[list[str]], None]
 
 @dataclass(frozen=True)
 class Applied:
-    """What the server has now."""
+    """What the server has after `apply_all`."""
 
     deployments: tuple[str, ...]
     automations: tuple[str, ...]
 
 
 def apply_all(pool: str = POOL, *, replace: Replace | None = None) -> Applied:
-    """Create or update all of it on the server of the current settings; again is harmless.
+    """Create or update pool, deployments, schedules and automations on the server of the current settings.
 
-    `replace` is asked before a nightly schedule that is there becomes another, and given what would change, a line
-    each.
-
-    Raises:
-        What `replace` raises: nothing was changed.
+    Applying again changes nothing. Before an existing nightly schedule is replaced, `replace` is called with the
+    changes, one line each; it raises to refuse, and then nothing was changed.
     """
     from prefect.client.orchestration import get_client
 
     from deployments.server import result_storage
     from deployments.server.automations import apply_automations
 
-    # Two that find no automation of a name at the same moment would both create it.
+    # Locked: two processes that find no automation of a name at the same moment would both create it.
     with home_lock("apply"), get_client(sync_client=True) as client:
         if replace is not None and (lines := replaced_nights(client)):
             replace(lines)
@@ -47,22 +44,22 @@ def apply_all(pool: str = POOL, *, replace: Replace | None = None) -> Applied:
 
 
 def load_flows() -> None:
-    """Import what `apply_all` needs, which takes seconds the first time."""
+    """Import the modules that `apply_all` needs, which takes seconds the first time."""
     for definition in read_definitions().deployments:
         definition.flow()
 
 
 def require_server() -> str:
-    """The API of the current settings, or of `clipsmith up`.
+    """The API's URL: of the server in the current settings, or of `clipsmith up`.
 
     Raises:
-        NoServer, PrefectMisconfigured: there is none that can be used.
-        ConfigError: the webhook may not be called.
+        NoServer, PrefectMisconfigured: no server can be used.
+        ConfigError: the webhook's address is not allowed.
     """
     from deployments.server.automations import webhook_url
 
     webhook_url()
     settings = use_up(load_settings())
     url = require_api(settings)
-    require_home(settings)  # the lock of `apply_all` is there
+    require_home(settings)  # for the lock of `apply_all`
     return url

@@ -1,4 +1,4 @@
-"""What listens at a port, and what a Prefect server says of itself and of its workers."""
+"""What listens at a port, and what a Prefect server says about itself and its workers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ANSWER_S = 5.0
 
 @dataclass(frozen=True)
 class Server:
-    """The server that runs are told to: its URL as it may be shown, its version (None: it does not tell), and the names
-    of the workers of a pool that are at work (None: there is no such pool)."""
+    """The server that runs report to: its URL without secrets, its version (None: it does not tell), and the names of
+    the online workers of a pool (None: there is no such pool)."""
 
     url: str
     version: str | None
@@ -23,7 +23,7 @@ class Server:
 
 
 def listener(port: int) -> Literal["nothing", "prefect", "other"]:
-    """What answers at a port of this machine: Prefect says without a password that it is well."""
+    """What listens at a port of this machine. Prefect's health endpoint, which needs no password, identifies it."""
     connection = http.client.HTTPConnection(HOST, port, timeout=_ANSWER_S)
     try:
         connection.request("GET", "/api/health")
@@ -38,10 +38,10 @@ def listener(port: int) -> Literal["nothing", "prefect", "other"]:
 
 
 def ask_server(pool: str) -> Server | None:
-    """The server of the current settings, or of `clipsmith up`; None where there is none, and a run brings its own.
+    """The server of the current settings, or of `clipsmith up`; None if there is none, so that a run starts its own.
 
     Raises:
-        NoServer, PrefectMisconfigured: what the settings name cannot be used.
+        NoServer, PrefectMisconfigured: the server in the settings cannot be used.
     """
     settings = use_up(load_settings())
     if not settings.api.url:

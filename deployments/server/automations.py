@@ -1,4 +1,4 @@
-"""What the server does by itself: it notices dead runs, and tells a webhook what somebody should look at."""
+"""The server's automations: marking dead runs as crashed, and calling a webhook about failures and regressions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
 HEARTBEAT_S = 30
-"""How often a run says that it lives: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, of which this is the least."""
+"""Seconds between a run's heartbeats: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, whose minimum this is."""
 MISSED = 3
 WEBHOOK_VARIABLE = "CLIPSMITH_WEBHOOK_URL"
 ALLOW_HTTP_VARIABLE = "CLIPSMITH_WEBHOOK_ALLOW_HTTP"
 WEBHOOK_BLOCK = "clipsmith"
 WEBHOOK_S = 15.0
-"""How long a call of a webhook may take, in seconds."""
+"""Time limit of a webhook call, in seconds."""
 TELL_OF_RUNS = "clipsmith: tell of a run that failed or crashed"
 TELL_OF_REGRESSIONS = "clipsmith: tell of a regression"
 
@@ -47,13 +47,13 @@ _REGRESSION = """{
 
 
 def apply_automations(client: SyncPrefectClient) -> list[str]:
-    """Create or update them by their names; the ones that call the webhook are deleted when CLIPSMITH_WEBHOOK_URL is
-    not set. One that somebody has paused stays paused.
+    """Create or update the automations by name; those that call the webhook are deleted if CLIPSMITH_WEBHOOK_URL is
+    not set. A paused automation stays paused.
 
-    Returns: their names.
+    Returns: the names of the automations.
 
     Raises:
-        ConfigError: the webhook may not be called.
+        ConfigError: the webhook's address is not allowed.
     """
     wanted = [_mark_crashed()]
     url = webhook_url()
@@ -69,10 +69,10 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
 
 
 def webhook_url() -> str | None:
-    """The address of CLIPSMITH_WEBHOOK_URL; None where nobody is to be told.
+    """The URL in CLIPSMITH_WEBHOOK_URL; None if it is not set.
 
     Raises:
-        ConfigError: what is told there, and the address, could be read on the way.
+        ConfigError: it is not a URL, or others on the network could read the messages (http:// to another machine).
     """
     url = os.environ.get(WEBHOOK_VARIABLE)
     if not url:
@@ -80,22 +80,22 @@ def webhook_url() -> str | None:
     try:
         parts = urlsplit(url)
         host, scheme, _ = parts.hostname or "", parts.scheme, parts.port
-    except ValueError:  # a port that is no number, half an address
+    except ValueError:  # such as a port that is not a number
         host = scheme = ""
     allowed = ("https", "http") if _is_loopback(host) or os.environ.get(ALLOW_HTTP_VARIABLE) == "1" else ("https",)
     if host and scheme in allowed and url.isprintable() and " " not in url:
         return url
     raise ConfigError(
         "the webhook's address may not be called",
-        where=WEBHOOK_VARIABLE,  # the address may be a secret
+        where=WEBHOOK_VARIABLE,  # not the address, which may be a secret
         expected="https://..., or http:// to this machine",
         fix=f"correct or unset it; {ALLOW_HTTP_VARIABLE}=1 allows http:// to others, who can then read it on the way",
     )
 
 
 def limit_webhooks() -> None:
-    """Let the calls of webhooks in this process end within WEBHOOK_S: httpx limits each wait, but not a whole answer.
-    It follows no redirect."""
+    """Limit webhook calls in this process to WEBHOOK_S in total, as httpx limits only each single wait. Redirects are
+    not followed."""
     from prefect.blocks.webhook import Webhook
 
     call = Webhook.call
@@ -114,8 +114,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create it, or update it where it differs: with any update the server forgets what it was counting, such as the
-    time since a run's last heartbeat."""
+    """Create an automation, or update it if it differs. Equal ones are left alone, as every update resets the server's
+    counters, such as the time since a run's last heartbeat."""
     for existing in client.read_automations_by_name(automation.name):
         wanted = automation.model_copy(update={"enabled": existing.enabled})
         if wanted.model_dump() != existing.model_dump(exclude={"id"}):
@@ -153,7 +153,8 @@ def _mark_crashed() -> AutomationCore:
 
 
 def _webhook(url: str) -> UUID:
-    """The block that holds the address, which may be a secret: the server encrypts it."""
+    """Create the block that holds the webhook's URL, and return its id. The URL may be a secret: the server encrypts
+    blocks."""
     from prefect.blocks.webhook import Webhook
     from prefect.types import SecretDict
     from pydantic import SecretStr

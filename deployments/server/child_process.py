@@ -1,4 +1,4 @@
-"""What the starters of servers and workers share: is the server there, and how a child ends that a pipe holds."""
+"""What the code that starts servers and workers shares: waiting for the server, and ending a child process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 
 
 def server_problem(host: str, port: int, limit_s: float) -> str | None:
-    """Why a server that is starting cannot be used, or None once it answers.
+    """Wait until a starting server answers, and return None; else return the problem.
 
-    Requests wait in its socket's queue until it takes them; when it dies they fail at once.
+    Requests wait in its socket's queue until the server takes them, and fail at once if it dies. `limit_s` is the
+    longest wait in seconds.
     """
     connection = http.client.HTTPConnection(host, port, timeout=limit_s)
     try:
@@ -25,7 +26,7 @@ def server_problem(host: str, port: int, limit_s: float) -> str | None:
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Close the pipe that holds a child, wait, and kill it when it takes longer than `grace_s` seconds."""
+    """Close the pipe to a child, so that it ends; kill it if it takes longer than `grace_s` seconds."""
     assert process.stdin is not None
     process.stdin.close()
     try:

@@ -1,10 +1,10 @@
 """Python's cyclic garbage collector in a thread of its own, for a process whose event loop must not wait for it.
 
-A cursor of SQLite that is part of a cycle, as the traceback of a failed statement makes one, is reset when the
-collector finds it. SQLite makes the reset wait while another statement of that connection waits for the database's
-write lock. On the loop's thread nothing else runs meanwhile, not even the commit that would free the lock: Prefect's
-server stood still until SQLite's busy time-out of 60 s (native stack: `gc_collect_main`, `cursor_clear`,
-`sqlite3_reset`, `pthread_mutex_lock`). In another thread the reset waits without the interpreter's lock.
+An SQLite cursor that is part of a reference cycle (the traceback of a failed statement makes one) is reset when the
+collector finds it. The reset waits while another statement of its connection waits for the database's write lock.
+If the collector runs on the loop's thread, nothing else runs meanwhile, not even the commit that would free the lock:
+Prefect's server stood still until SQLite's busy time-out of 60 s (native stack: `gc_collect_main`, `cursor_clear`,
+`sqlite3_reset`, `pthread_mutex_lock`). In another thread, the reset waits without holding the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 import time
 
 _YOUNG_S = 1.0
-_YOUNG_PER_FULL = 60  # a full collection of a busy server took 0.1 s, with those that stay 0.8 s
+_YOUNG_PER_FULL = 60  # a full collection of a busy server took 0.1 s, and 0.8 s without freezing permanent objects
 _YOUNG_GENERATION = 1
 
 
 def collect_aside() -> None:
-    """Collect in a daemon thread from now on, and nowhere else. What lives at this moment is taken to stay."""
+    """From now on, collect only in a daemon thread. Objects that exist now are frozen: they are never collected."""
     gc.disable()
     gc.freeze()
     threading.Thread(target=_collect, name="garbage collector", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What `prefect.yaml` defines, and how it is applied to a server: work pool, deployments and their schedules."""
+"""Reading `prefect.yaml`, and applying it to a server: work pool, deployments and their schedules."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class _Strict(BaseModel):
 
 
 class WorkPoolUse(_Strict):
-    """Where a deployment runs, and with what settings."""
+    """The work pool of a deployment, and its job variables."""
 
     name: str
     job_variables: dict[str, Any] = {}
 
 
 class ConcurrencyLimit(_Strict):
-    """How many runs of a deployment there may be at once, and what happens to more."""
+    """How many runs of a deployment may run at once, and what happens to further runs."""
 
     limit: int
     collision_strategy: str
 
 
 class Definition(_Strict):
-    """One deployment as the file writes it."""
+    """One deployment in the file."""
 
     name: str
     entrypoint: str
@@ -51,23 +51,23 @@ class Definition(_Strict):
     schedules: list[CronLine] = []
 
     def flow(self) -> Flow:
-        """The flow it runs."""
+        """The flow that the deployment runs."""
         from prefect.flows import load_flow_from_entrypoint
 
         return load_flow_from_entrypoint(self.entrypoint)
 
 
 class PrefectFile(BaseModel):
-    """`prefect.yaml`, with the environment's variables filled in."""
+    """`prefect.yaml`, with environment variables filled in."""
 
     pull: list[dict[str, Any]]
     deployments: list[Definition]
 
 
 def read_definitions(path: Path = PREFECT_FILE) -> PrefectFile:
-    """Read the file as `prefect deploy` does: `{{ $NAME }}` is this environment's variable, empty ones are left out.
+    """Read the file as `prefect deploy` does: `{{ $NAME }}` is an environment variable; empty ones are left out.
 
-    The pull steps stay as they are, for the worker that takes them.
+    Pull steps stay as they are: the worker fills them in.
     """
     from prefect.utilities.templating import apply_values
 
@@ -80,9 +80,9 @@ def read_definitions(path: Path = PREFECT_FILE) -> PrefectFile:
 
 
 def apply_definitions(client: SyncPrefectClient, *, pool: str = POOL, environment: dict[str, str]) -> list[str]:
-    """Create or update the pool, every deployment and its schedules; doing it again changes nothing.
+    """Create or update the pool, every deployment and its schedules; applying again changes nothing.
 
-    `environment` is added to that of the flow runs.
+    `environment` holds variables that are added to the environment of flow runs.
 
     Returns: the full names of the deployments, `flow/deployment`.
     """
@@ -94,7 +94,7 @@ def apply_definitions(client: SyncPrefectClient, *, pool: str = POOL, environmen
 
 
 def _require_pool(client: SyncPrefectClient, name: str) -> None:
-    """Create a process pool unless there is one of that name, of whatever type: it stays as it is."""
+    """Create a process pool, unless a pool of that name and any type exists; an existing pool is not changed."""
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
@@ -105,20 +105,20 @@ def _require_pool(client: SyncPrefectClient, name: str) -> None:
 
 
 def _schedules(definition: Definition) -> list[CronLine]:
-    """What the file says; of the nightly run, what the variants say."""
+    """The schedules of a deployment: from the file, or for the nightly run from the variants."""
     if definition.name != NIGHTLY:
         return definition.schedules
     return variant_schedules(read_variants(variants_folder()))
 
 
 def replaced_nights(client: SyncPrefectClient) -> list[str]:
-    """What of the server's nightly schedule would be another, a line each: see `schedules.replaced`."""
+    """What applying would change in the server's nightly schedule, one line each: see `schedules.replaced`."""
     (nightly,) = [definition for definition in read_definitions().deployments if definition.name == NIGHTLY]
     return replaced(_schedules(nightly), existing_schedules(client, f"{NIGHTLY}/{NIGHTLY}"))
 
 
 def form(flow: Flow[..., Any]) -> dict[str, Any]:
-    """The schema of a flow's form, without the default of `store`: the running machine's counts, not the deployer's."""
+    """The schema of a flow's form, without the default of `store`, which the machine that runs the flow determines."""
     from prefect.utilities.callables import parameter_schema
 
     schema: dict[str, Any] = parameter_schema(flow).model_dump_for_openapi()
@@ -133,7 +133,7 @@ def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[st
     flow = definition.flow()
     full_name = f"{flow.name}/{definition.name}"
     limit = definition.concurrency_limit
-    # The API replaces a deployment that exists already, its schedules included: nothing is duplicated.
+    # The API replaces an existing deployment and its schedules, so nothing is duplicated.
     client.create_deployment(
         flow_id=client.create_flow_from_name(flow.name),
         name=definition.name,

@@ -1,7 +1,7 @@
-"""Processes that a process has started, and those have: nothing may be left when it ends.
+"""The descendants of a process: its children, their children and so on. None of them may be left when it ends.
 
-Flow runs are sessions of their own, so process groups do not hold them together. A subreaper does: whoever loses its
-parent becomes its child.
+Flow runs have sessions of their own, so process groups do not hold them together. A subreaper does: a descendant that
+loses its parent becomes the subreaper's child.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _KILLING_S = 2.0
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever below this process loses its own."""
+    """Make this process a subreaper: it becomes the parent of descendants that lose theirs."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
@@ -28,13 +28,13 @@ def children(pid: int) -> list[int]:
     """The children of all threads of a process."""
     found: list[int] = []
     for thread in Path(f"/proc/{pid}/task").glob("[0-9]*"):
-        with suppress(OSError):  # it ended while we looked
+        with suppress(OSError):  # it has just ended
             found += map(int, (thread / "children").read_text().split())
     return found
 
 
 def descendants(pid: int) -> list[int]:
-    """Children, their children and so on, those that are only waiting to be reaped left out."""
+    """The descendants of a process, without zombies (processes that only wait to be reaped)."""
     found: list[int] = []
     waiting = [pid]
     while waiting:
@@ -53,7 +53,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def send(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to those of them that are still there."""
+    """Send a signal to those of the processes that still exist."""
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)

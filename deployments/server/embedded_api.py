@@ -1,6 +1,6 @@
 """Prefect's API for the length of one command, as a child process that ends with it.
 
-Prefect would start such a server by itself, but leaves it running for ever when the command is killed.
+Prefect can start such a server itself, but leaves it running for ever if the command is killed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from deployments.server.own_server import HOST, agree_on_password, use_up
 from deployments.server.prefect_settings import load_settings, require_api, require_home
 
 GRACE_S = 5.0
-"""How long the server may take to store what it has received before it is cut off, in seconds."""
+"""How long the server may take to store what it has received before it is killed, in seconds."""
 _STDERR = 2
-# What Prefect tells the server that it starts itself.
+# The settings of the server that Prefect starts itself.
 _SERVER = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 class EmbeddedApi:
-    """A server that is starting; `wait` for it before Prefect is used."""
+    """A starting server; call `wait` before using Prefect."""
 
     def __init__(self) -> None:
         from prefect.context import refresh_global_settings_context
@@ -34,7 +34,7 @@ class EmbeddedApi:
         refresh_global_settings_context()  # with the password
         settings = get_current_settings()
         self._start_limit = settings.server.ephemeral.startup_timeout_seconds
-        # The kernel chooses the port, and requests wait in the socket's queue until the server takes them.
+        # The kernel chooses the port. Requests wait in the socket's queue until the server takes them.
         with socket.create_server((HOST, 0)) as listener:
             self.port: int = listener.getsockname()[1]
             closed = {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(self.port)}
@@ -43,18 +43,18 @@ class EmbeddedApi:
                 stdin=subprocess.PIPE,
                 stdout=_STDERR,
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C is for the command, which still has things to report
+                start_new_session=True,  # Ctrl-C must not end the server: the command still reports to it
                 env=os.environ | _SERVER | settings.to_environment_variables(exclude_unset=True) | closed,
             )
         atexit.register(self.stop)
 
     @classmethod
     def start(cls) -> EmbeddedApi | None:
-        """Start a server unless the user has named one (`PREFECT_API_URL`, in the environment or a profile), or has
-        one of `clipsmith up`.
+        """Start a server, unless the user has configured one (`PREFECT_API_URL`, in the environment or a profile) or
+        `clipsmith up` runs; then return None.
 
         Raises:
-            PrefectMisconfigured, NoServer: what the user has told Prefect, or named, cannot be used.
+            PrefectMisconfigured, NoServer: Prefect's settings, or the configured server, cannot be used.
         """
         settings = load_settings()
         require_home(settings)
@@ -90,5 +90,5 @@ class EmbeddedApi:
         refresh_global_settings_context()
 
     def stop(self) -> None:
-        """End the server, giving it time to store what it has received."""
+        """End the server, after giving it time to store what it has received."""
         end(self._process, GRACE_S)

@@ -1,4 +1,4 @@
-"""Process-wide settings, made before the libraries they concern are imported."""
+"""Process-wide settings of libraries, which must be made before the libraries are imported."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deployments.server.own_server import agree_on_password, forgo_password
 from deployments.server.prefect_settings import load_settings, require_home
 
 _DEFAULTS = {
-    # Prefect: nothing leaves the machine, and a slow start under load is not an error.
+    # Prefect: no analytics leave the machine, and a slow start under load is not an error.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "60",
     # The embedded server shares our stderr, and logs tracebacks of its own shutdown.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    # ONNX Runtime 1.32 reports its use to its maker's servers unless told not to.
+    # ONNX Runtime 1.32 sends telemetry by default.
     "ORT_DISABLE_TELEMETRY": "1",
     # transformers and tokenizers: progress bars of their own would break ours.
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -33,29 +33,29 @@ _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir", "modelopt", "httpx", "torch.on
 
 
 def prepare_prefect() -> None:
-    """Set defaults in the environment; what the user has set stays."""
+    """Set our defaults in the environment; variables that the user has set are kept."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def prepare_up(address: str, *, auth: bool = True) -> None:
-    """For `clipsmith up`, its server, its worker and their flow runs; the server is to listen at `address`, and to ask
-    for a password if `auth`.
+    """Set the environment of `clipsmith up`, its server, its worker and their flow runs. The server is to listen at
+    `address`, and to ask for a password if `auth`.
 
     Raises:
-        PrefectMisconfigured: what the user has told Prefect cannot be.
-        ConfigError: the webhook may not be called.
+        PrefectMisconfigured: Prefect's settings contradict each other or cannot be used.
+        ConfigError: the webhook's address is not allowed.
     """
     from deployments.server.automations import HEARTBEAT_S, webhook_url
     from flows.defaults import default_store
 
     port = address.rpartition(":")[2]
-    # Flow runs work elsewhere: what is relative starts where `up` was started.
+    # Flow runs have another working directory, so relative paths are resolved here.
     os.environ["CLIPSMITH_STORE"] = str(Path(default_store()).absolute())
     defaults = {"CLIPSMITH_WORKDIR": str(Path.cwd()), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)}
     defaults |= {"PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
     defaults |= {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": own_origins(int(port))}
-    # How often the server looks for leases that have ended: a killed benchmark's is a minute long.
+    # Seconds between the server's checks for expired leases, such as that of a killed benchmark, which takes a minute.
     defaults |= {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "2"}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -71,7 +71,7 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
         "PREFECT_API_URL": f"{address}/api",
         "PREFECT_UI_URL": address,
         "PREFECT_SERVER_API_PORT": port,  # the pages call the API at this port
-        # A limit's slot that a killed process held is free again after the lease, also across restarts.
+        # A concurrency slot that a killed process held becomes free when its lease expires, also after a restart.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     from prefect.context import refresh_global_settings_context
@@ -81,8 +81,8 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
 
 @contextmanager
 def garbage_left() -> Iterator[None]:
-    """Let Python's collector rest while large libraries are imported, and leave alone what they made for good: it would
-    take a fifth of that time."""
+    """Pause Python's garbage collector while large libraries are imported, and freeze the objects they create: it would
+    take a fifth of the import time."""
     gc.disable()
     try:
         yield
@@ -92,7 +92,7 @@ def garbage_left() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Keep libraries' chatter, and errors that the command line prints itself, out of the progress.
+    """Silence libraries' messages, and log records of errors that the command line prints itself.
 
     Raises:
         PrefectMisconfigured: Prefect's settings cannot be read.

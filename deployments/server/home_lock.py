@@ -1,4 +1,4 @@
-"""Turns among the processes that share a Prefect home."""
+"""A lock between the processes that share a Prefect home."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from artifacts.locks import wait
 
 @contextmanager
 def home_lock(name: str) -> Iterator[None]:
-    """Hold the lock `name` of the current Prefect home, which is made where there is none yet."""
+    """Hold the lock `name` of the current Prefect home; the folder is created if it does not exist."""
     from prefect.settings import get_current_settings
 
     home = get_current_settings().home

@@ -1,7 +1,7 @@
-"""Flow runs whose processes are gone and that the server believes to be running: it was not there to be told.
+"""Orphaned flow runs: their processes are gone, but the server believes them running, as it was down when they ended.
 
-Without this they would be Running for ever when the server died with them, as in a power cut, and keep their places
-under the limit of their deployment until its leases end, five minutes later.
+If the server died together with them, as in a power cut, they would stay Running for ever, and keep their slots
+under their deployment's concurrency limit until the leases expire, five minutes later.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 _WORKER = "prefect.worker.name"
-"""The label that Prefect gives to a run when a worker takes it."""
+"""The label that Prefect gives a run when a worker takes it."""
 
 
 def crash_orphans(client: SyncPrefectClient, worker: str) -> list[FlowRun]:
-    """Mark as Crashed the runs that the worker of this name (this host's) had and whose process is gone; they are
-    returned. To be called while that worker is not running."""
+    """Mark as Crashed, and return, the runs of the worker of this name (this host's) whose process is gone. Call it
+    while that worker is not running."""
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
@@ -43,7 +43,7 @@ def _all(client: SyncPrefectClient, which: FlowRunFilter) -> list[FlowRun]:
 
 
 def _is_gone(run: FlowRun) -> bool:
-    """Whether no process of Prefect has the run's number: another program may have got it since."""
+    """Whether no Prefect process has the run's pid; another program may have got that pid since."""
     with suppress(OSError):
         return b"prefect" not in Path(f"/proc/{int(run.infrastructure_pid or 0)}/cmdline").read_bytes()
     return True

@@ -1,4 +1,5 @@
-"""Who may ask the servers that are started here, beside knowing the password: programs, and pages of their own."""
+"""Protects the servers that we start from web pages of other origins: only programs and the servers' own pages may use
+them (besides needing the password)."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def own_origins(port: int) -> str:
-    """The origins of a server's own pages, as PREFECT_SERVER_CORS_ALLOWED_ORIGINS has them."""
+    """The origins of a server's own pages, in the form of PREFECT_SERVER_CORS_ALLOWED_ORIGINS."""
     return ",".join(f"http://{name}:{port}" for name in LOOPBACK)
 
 
 def create_app() -> ASGIApp:
-    """Prefect's server, for loopback names and for the origins of PREFECT_SERVER_CORS_ALLOWED_ORIGINS only.
+    """Prefect's server, restricted to loopback host names and the origins of PREFECT_SERVER_CORS_ALLOWED_ORIGINS.
 
-    What Prefect's services ask their own API does not come this way.
+    Requests of Prefect's services to their own API do not pass through these checks.
     """
     from prefect.server.api.server import create_app as create_prefect
     from prefect.settings import get_current_settings
@@ -29,7 +30,7 @@ def create_app() -> ASGIApp:
 
 
 class OriginMiddleware:
-    """Refuses what pages of other origins ask: CORS only keeps them from reading answers, and not from WebSockets."""
+    """Refuses requests from pages of other origins: CORS only hides answers, and does not cover WebSockets."""
 
     def __init__(self, app: ASGIApp, origins: list[str]) -> None:
         self._app, self._origins = app, origins

@@ -1,6 +1,6 @@
 """The server that `clipsmith up` runs in a Prefect home: its port, its password, and how commands find both.
 
-The password is in a file of that home that only its owner can read; it is sent nowhere but to this server.
+The password is in a file in that home that only its owner can read; it is sent only to this server.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 LOOPBACK = (HOST, "localhost")
-"""The names under which the servers that are started here can be asked; a page under any other name is not ours."""
+"""The host names of servers that we start; a page under any other name is not ours."""
 URL, CLIENT, SERVER = "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 FOUND: dict[str, str] = {}
-"""Where variables come from that this process was not told: messages name that."""
+"""The origin of variables that this process set itself, by name; messages show it."""
 UP_LOCK = "clipsmith-up.lock"
 _PASSWORD_FILE = "clipsmith-api-password"
 _SHORTEST = 20  # characters
 
 
 def new_password() -> str:
-    """USER:PASSWORD, as Prefect has it; nobody can guess it."""
+    """A random USER:PASSWORD, in Prefect's form."""
     return f"clipsmith:{secrets.token_urlsafe(32)}"
 
 
 def password_file(home: Path) -> Path:
-    """Where the password of a home is, once there is one."""
+    """The path of a home's password file."""
     return home / _PASSWORD_FILE
 
 
 def password(home: Path) -> str | None:
-    """The password that is kept in a home, or None.
+    """The password in a home's file, or None if there is no file.
 
     Raises:
-        PrefectMisconfigured: the file is somebody else's, others can read it, or it holds something else.
+        PrefectMisconfigured: the file belongs to another user, others can read it, or its content is not a password.
     """
     path = password_file(home)
     try:
@@ -69,7 +69,7 @@ def password(home: Path) -> str | None:
 
 
 def make_password(home: Path) -> str:
-    """The password that is kept in a home, made where there is none yet.
+    """The password in a home's file, which is created if there is none.
 
     Raises:
         PrefectMisconfigured: the file cannot be used.
@@ -102,10 +102,10 @@ def port_of_up(home: Path) -> int | None:
 
 
 def use_up(settings: Settings) -> Settings:
-    """Where this process was told no server, let it use the `clipsmith up` of its home; and where it was told no
-    password for that server, let it use the one that is kept there.
+    """If no server is configured, use the `clipsmith up` of this Prefect home; if no password is configured for that
+    server, use the one in the home's file.
 
-    Returns: the settings that are in force then.
+    Returns: the settings that apply then.
 
     Raises:
         PrefectMisconfigured: the file with the password cannot be used.
@@ -129,11 +129,11 @@ def use_up(settings: Settings) -> Settings:
 
 
 def agree_on_password(settings: Settings, *, kept: bool) -> None:
-    """Let the server that is about to be started here, this process and its children use one password: the one that
-    they were told, else the home's (`kept`), else one that nobody will know.
+    """Set one password for the server that is about to be started, this process and its children: the configured one,
+    else the one in the home's file (if `kept`), else a random one.
 
     Raises:
-        PrefectMisconfigured: they were told two, or the file with the password cannot be used.
+        PrefectMisconfigured: two different passwords are configured, or the password file cannot be used.
     """
     server, client = _given(settings.server.api.auth_string), _given(settings.api.auth_string)
     if server and client and server != client:
@@ -148,10 +148,10 @@ def agree_on_password(settings: Settings, *, kept: bool) -> None:
 
 
 def forgo_password(settings: Settings) -> None:
-    """Let the server that is about to be started here ask nobody for a password.
+    """Let the server that is about to be started ask for no password.
 
     Raises:
-        PrefectMisconfigured: it was told one.
+        PrefectMisconfigured: a password is configured for it.
     """
     if _given(settings.server.api.auth_string):
         raise PrefectMisconfigured(
@@ -160,18 +160,18 @@ def forgo_password(settings: Settings) -> None:
             expected="one of them",
             fix="leave out --no-auth, or unset it",
         )
-    os.environ.pop(SERVER, None)  # an empty one would let nobody in
+    os.environ.pop(SERVER, None)  # an empty password would refuse everybody
 
 
 def source(variable: str, settings: Settings) -> str:
-    """Where a setting comes from; never its value."""
+    """Where a setting comes from, for messages, without its value."""
     if variable in FOUND:
         return f"{variable} {FOUND[variable]}"
     return f"{variable} of the environment" if variable in os.environ else f"a profile in {settings.profiles_path}"
 
 
 def _given(secret: object) -> str | None:
-    """What a secret says; an empty one says nothing."""
+    """The text of a secret; None for an empty one."""
     from pydantic import SecretStr
 
     return (secret.get_secret_value() or None) if isinstance(secret, SecretStr) else None

@@ -1,6 +1,6 @@
-"""What the user has told Prefect (its home, a server's URL, passwords), checked before anything is computed.
+"""The user's settings of Prefect (its home, a server's URL, passwords), checked before anything is computed.
 
-Settings come from the environment or from a profile in Prefect's home: what counts is what Prefect makes of both.
+Settings come from the environment and from a profile in Prefect's home; Prefect's own merged result is what is checked.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from prefect.settings import Settings
 
 _CONNECT_S, _ANSWER_S = 5.0, 20.0
-"""How long a server may take to be reached, and to tell its version, in seconds: a busy one answers late."""
+"""Time limits in seconds for connecting to a server, and for its answer: a busy server answers late."""
 _API = "http://HOST:PORT/api of a running Prefect 3 server"
-_LONGEST = 200  # characters of what a library says
+_LONGEST = 200  # characters of a library's message
 
 
 def load_settings() -> Settings:
-    """The settings as Prefect understands them.
+    """The settings as Prefect reads them.
 
     Raises:
-        PrefectMisconfigured: it understands one of them not at all.
+        PrefectMisconfigured: Prefect cannot read one of them.
     """
     said = io.StringIO()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(said):
-            warnings.simplefilter("ignore")  # that it could not make its home, which `require_home` says in our words
+            warnings.simplefilter("ignore")  # about a home that cannot be created: `require_home` raises our own error
             from prefect.settings import get_current_settings
 
             settings = get_current_settings()
         sys.stderr.write(said.getvalue())
         return settings
-    except Exception as error:  # each kind of file and value has errors of its own
+    except Exception as error:  # each kind of file and value raises other errors
         raise PrefectMisconfigured(
             f"Prefect's settings cannot be read: {_first_words(error)}",
             where="variables that begin with PREFECT_, and profiles.toml in $PREFECT_HOME (~/.prefect)",
@@ -52,10 +52,10 @@ def load_settings() -> Settings:
 
 
 def require_home(settings: Settings) -> None:
-    """Refuse a home of Prefect that cannot be written.
+    """Check that Prefect's home can be written.
 
     Raises:
-        PrefectMisconfigured: Prefect's home cannot be written.
+        PrefectMisconfigured: it cannot.
     """
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -71,11 +71,11 @@ def require_home(settings: Settings) -> None:
 
 
 def require_api(settings: Settings) -> str:
-    """The URL, as it may be shown, of the server that is configured: it answers, is Prefect's and takes the password.
+    """Check that the configured server answers, is Prefect's and accepts the password; return its URL without secrets.
 
     Raises:
-        PrefectMisconfigured: the URL is none, or leads to something else, or the password is refused.
-        NoServer: none is configured, or it does not answer.
+        PrefectMisconfigured: the URL is malformed or not that of a Prefect server, or the password is refused.
+        NoServer: no server is configured, or it does not answer.
     """
     import httpx
     from prefect.client.base import ServerType
@@ -115,15 +115,15 @@ def require_api(settings: Settings) -> str:
 
 
 def _require_url(url: str, where: str) -> None:
-    """Refuse a text that is no URL of a server.
+    """Refuse a text that is not the URL of a server.
 
     Raises:
-        PrefectMisconfigured: nothing can be asked there.
+        PrefectMisconfigured: it is not.
     """
     try:
         parts = urlsplit(url)
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, half an address
+    except ValueError:  # such as a port that is not a number
         sound = False
     if sound:
         return
@@ -138,11 +138,11 @@ def _require_url(url: str, where: str) -> None:
 
 
 def _require_version(theirs: object, ours: str, where: str) -> None:
-    """Refuse a server whose major version is another than the client's.
+    """Refuse a server whose major version differs from the client's.
 
     Raises:
-        ValueError: this is no version.
-        PrefectMisconfigured: of a server that does not go with this client.
+        ValueError: `theirs` is not a version.
+        PrefectMisconfigured: the major versions differ.
     """
     major = str(theirs).split(".")[0]
     if not isinstance(theirs, str) or not major.isdecimal():
@@ -157,7 +157,7 @@ def _require_version(theirs: object, ours: str, where: str) -> None:
 
 
 def _refused(status: int, where: str, settings: Settings) -> PrefectMisconfigured | NoServer:
-    """What an answer that is an error says about the settings."""
+    """The error to raise for an HTTP status that is an error."""
     if status in (401, 403):
         given = settings.api.auth_string is not None
         return PrefectMisconfigured(
@@ -203,7 +203,7 @@ def _without_password(url: str) -> str:
 
 
 def _first_words(error: BaseException) -> str:
-    """What a library says, in one line, and without the values that it quotes: passwords are settings, too."""
+    """A library's message in one line, without the values that it quotes, as they may be passwords."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())[:_LONGEST]
     return " ".join(str(error).split())[:_LONGEST] or type(error).__name__

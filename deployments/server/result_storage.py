@@ -1,7 +1,7 @@
-"""Where Prefect keeps the results of cached steps when hosts share a bucket: in the bucket, beside the releases.
+"""Prefect's result storage when hosts share a bucket: results of cached steps are kept in the bucket, beside releases.
 
-The server tells every run that asks it, so that nothing has to be set where the runs are. The block holds the bucket's
-URL only: credentials are in the environment of whoever reads or writes (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+Runs ask the server for the storage, so nothing has to be configured where they run. The storage block holds only the
+bucket's URL: credentials are in the environment of each process that uses it (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _FOLDER = "results"
 
 
 def apply(client: SyncPrefectClient) -> dict[str, str]:
-    """Make the bucket of $CLIPSMITH_BUCKET the server's place for results, or undo that when there is none.
+    """Make the bucket in $CLIPSMITH_BUCKET the server's default result storage, or undo that if none is set.
 
-    Returns the environment variables that flow runs need beside the credentials.
+    Returns the environment variables that flow runs need in addition to the credentials.
     """
     url = os.environ.get(BUCKET_VARIABLE)
     now = client.read_server_default_result_storage().default_result_storage_block_id
@@ -35,9 +35,9 @@ def apply(client: SyncPrefectClient) -> dict[str, str]:
         return {}
     from artifacts.copies.bucket import Bucket
 
-    Bucket(url)  # refuses credentials in it, and one that cannot be reached
+    Bucket(url)  # refuses URLs with credentials, and buckets that cannot be reached
     block = _block(url).save(BLOCK, overwrite=True)
-    assert isinstance(block, UUID)  # a coroutine only inside an event loop
+    assert isinstance(block, UUID)  # inside an event loop it would be a coroutine
     if block != now:
         client.update_server_default_result_storage(block)
     return {BUCKET_VARIABLE: url}

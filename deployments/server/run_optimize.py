@@ -1,4 +1,4 @@
-"""Run a flow from the command line: on the server that is configured, or on an API of its own."""
+"""Run a flow from the command line, with the configured server, or an API server of its own."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _Made = TypeVar("_Made")
 
 
 def run_optimize(parameters: OptimizeParameters) -> Published:
-    """The release that the run has published. Whatever a library prints goes to stderr: stdout is for the result.
+    """Run `optimize` and return the published release. What libraries print goes to stderr: stdout is for the result.
 
     Raises:
-        GateFailed: it is rejected; any other ClipsmithError: nothing was published.
+        GateFailed: the release is published and rejected.
+        ClipsmithError: any other: nothing was published.
     """
 
     def load() -> Callable[[OptimizeParameters], Published]:
@@ -39,10 +40,11 @@ def run_optimize(parameters: OptimizeParameters) -> Published:
 
 
 def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
-    """What became of each variant.
+    """Run `nightly` and return the outcome of each variant.
 
     Raises:
-        VariantsFailed: of some nothing that is accepted; any other ClipsmithError: nothing was looked at.
+        VariantsFailed: some variants have no accepted release.
+        ClipsmithError: any other: no variant was looked at.
     """
 
     def load() -> Callable[[NightlyParameters], list[Outcome]]:
@@ -59,9 +61,9 @@ def _run(load: Callable[[], Callable[[_Given], _Made]], parameters: _Given) -> _
         quiet_libraries()
         flow = load()
 
-    if api is not None:  # it has been starting while the flow was imported
+    if api is not None:  # it was starting while the flow was imported
         api.wait()
-    if api is not None or os.environ.get(BUCKET_VARIABLE):  # another's server keeps what it was told otherwise
+    if api is not None or os.environ.get(BUCKET_VARIABLE):  # else leave a server of others as it is
         from prefect.client.orchestration import get_client
 
         with get_client(sync_client=True) as client:

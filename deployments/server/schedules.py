@@ -1,4 +1,4 @@
-"""The schedules of deployments: ours, and those that people have added or paused in the UI, which are left to them."""
+"""The schedules of deployments: ours are updated; schedules and pauses that people made in the UI are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import DeploymentSchedule
 
 PREFIX = "clipsmith-"
-"""Slugs of our schedules begin with it; all others belong to people."""
+"""The prefix of our schedules' slugs; all other schedules belong to people."""
 
 
 class CronLine(BaseModel):
@@ -31,7 +31,7 @@ class CronLine(BaseModel):
 
 
 def variant_schedules(variants: Sequence[Variant | BadVariant]) -> list[CronLine]:
-    """One schedule for each time at which variants are due, with their names."""
+    """One schedule for each cron time of the variants, with the names of the variants that are due then."""
     return [
         CronLine(
             slug=PREFIX + sha256(f"{schedule.cron} {schedule.timezone}".encode()).hexdigest()[:8],
@@ -44,7 +44,7 @@ def variant_schedules(variants: Sequence[Variant | BadVariant]) -> list[CronLine
 
 
 def existing_schedules(client: SyncPrefectClient, deployment: str) -> list[DeploymentSchedule]:
-    """What the server has for a deployment (`flow/deployment`); nothing when there is no such deployment."""
+    """The server's schedules of a deployment (`flow/deployment`); empty if there is no such deployment."""
     from prefect.exceptions import ObjectNotFound
 
     try:
@@ -54,9 +54,9 @@ def existing_schedules(client: SyncPrefectClient, deployment: str) -> list[Deplo
 
 
 def replaced(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -> list[str]:
-    """What of our schedules that are there becomes another, a line each: the time, and which variants are due at it.
+    """The changes to our existing schedules, one line each: the time, and the variants that are due then.
 
-    Nothing where there are none of ours yet.
+    Empty if the server has no schedules of ours yet.
     """
     from prefect.client.schemas.schedules import CronSchedule
 
@@ -78,7 +78,7 @@ def _names(parameters: dict[str, Any]) -> str:
 
 
 def merged(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -> list[DeploymentScheduleCreate]:
-    """Our schedules as they are now, still paused where somebody has paused them, and the schedules of people."""
+    """The schedules to set: ours, still paused if somebody has paused them, and those that people have added."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule
 

@@ -15,27 +15,27 @@ from deployments.server.own_server import SERVER, password, password_file
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-_COLUMN = 16  # characters of what a line is about
+_COLUMN = 16  # characters: the width of the first column
 
 
 def print_starting(address: str) -> None:
-    """That it takes a moment."""
+    """Say that the server is starting, which takes a moment."""
     stdout().say((f"starting a Prefect server and a worker on {address} ...", "dim"))
 
 
 def print_stopped() -> None:
-    """That everything has ended."""
+    """Say that everything has ended."""
     stdout().print("everything has stopped", style="dim")
 
 
 def print_orphans(runs: Sequence[FlowRun]) -> None:
-    """Runs that died with an earlier server; nothing when there are none."""
+    """Name the runs that died with an earlier server; print nothing if there are none."""
     for run in runs:
         stdout().say((f"{run.name} died with an earlier server or machine: it is marked Crashed", "yellow"))
 
 
 def print_up(address: str, *, again: bool) -> None:
-    """Where it is and what to press. `again`: it was running before."""
+    """Print the UI's address and what to press there. `again`: the server was running before."""
     console = stdout()
     console.print()
     console.say((f"clipsmith is {'already ' if again else ''}up", "bold green"), "  ", (address, "bold"))
@@ -53,7 +53,7 @@ def print_up(address: str, *, again: bool) -> None:
 
 
 def _print_login(console: Terminal) -> None:
-    """How to log in; the password itself would stay in the logs of a service."""
+    """Print how to log in, without the password, which would stay in the logs of a service."""
     from prefect.settings import get_current_settings
 
     home, asked = get_current_settings().home, os.environ.get(SERVER)
@@ -66,7 +66,7 @@ def _print_login(console: Terminal) -> None:
 
 
 def print_deployed(url: str, pool: str, applied: Applied) -> None:
-    """What the server has now."""
+    """Print what the server has now."""
     console = stdout()
     deployments, automations = len(applied.deployments), len(applied.automations)
     console.say(f"{counted(deployments, 'deployment')} in work pool {pool}, at {url}:")
@@ -79,7 +79,7 @@ def print_deployed(url: str, pool: str, applied: Applied) -> None:
 
 
 def _print_variants(console: Terminal) -> None:
-    """What the nightly run makes, and when; a file that is no variant is named here, and again by every such run."""
+    """Print what the nightly run makes and when. Files that are not variants are named here and by every such run."""
     from flows.variants import Variant, not_variants, read_variants, variants_folder, warning
 
     folder = variants_folder()

@@ -1,6 +1,6 @@
-"""Everything on one machine: a Prefect server, what it should know, and a worker; all of it ends together.
+"""`clipsmith up`: a Prefect server with our deployments, and a worker, on one machine; all of them end together.
 
-The server and the worker hold one end of a pipe whose other end is here: they end with this process, whatever ends it.
+The server and the worker hold one end of a pipe whose other end is here: they end with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from deployments.server.worker_process import worker_name
 START_S = 60.0
 """How long the server, and then the worker, may take to start, in seconds."""
 _STOP_S = {"server": 3.0, "worker": 5.0}
-"""How long each may take to end before it is killed; with what killing takes it is less than 10 seconds."""
+"""How long each may take to end before it is killed, in seconds; with the killing it takes less than 10 seconds."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """The server or the worker."""
+    """The process of the server or of the worker, with the pipe to it."""
 
     name: str
     process: subprocess.Popen[bytes]
 
     def go(self) -> None:
-        """Tell it that the server is there; one that has died is noticed by what waits for it."""
+        """Tell the worker that the server answers. If the worker has died, the wait for it will notice."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
             os.write(self.process.stdin.fileno(), b"1")
 
     def stop(self) -> None:
-        """Close its pipe, wait, and kill it when it takes too long."""
+        """Close the pipe to the process, wait, and kill it if it takes too long."""
         end(self.process, _STOP_S[self.name])
 
     def require_alive(self) -> None:
-        """Raises ProcessDied when it has ended."""
+        """Raise ProcessDied if the process has ended."""
         code = self.process.poll()
         if code is not None:
             raise ProcessDied(
@@ -66,18 +66,19 @@ class Child:
 
 
 def address(port: int) -> str:
-    """Where the UI is."""
+    """The URL of the UI."""
     return f"http://{HOST}:{port}"
 
 
 def up(port: int, *, auth: bool = True, replace: Replace | None = None) -> None:
-    """Start everything, print where it is once a run can start, and stay until Ctrl-C or SIGTERM. When that is running
-    here already, only apply the definitions again, and ask `replace` before its nightly schedule becomes another.
-    Without `auth` it asks nobody for a password.
+    """Start server and worker, print the address once a run can start, and stay until Ctrl-C or SIGTERM.
+
+    If `up` runs in this Prefect home already, only apply the definitions again, and call `replace` before its nightly
+    schedule changes (see `apply_all`). Without `auth` the server asks for no password.
 
     Raises:
-        ConfigError: what the environment or Prefect was told cannot be.
-        AlreadyUp: it is running on another port.
+        ConfigError: the environment or Prefect's settings cannot be used.
+        AlreadyUp: `up` is running on another port.
         PortTaken: another program has the port.
         ApiNotReady: the server, or the worker, did not start.
         ProcessDied: one of them ended.
@@ -87,7 +88,7 @@ def up(port: int, *, auth: bool = True, replace: Replace | None = None) -> None:
     with _only_one(port) as running:
         if running:
             _join(port)
-            require_api(load_settings())  # it may have another password
+            require_api(load_settings())  # its password may be another
             apply_all(replace=replace)
             show_fleet.print_up(where, again=True)
             return
@@ -127,7 +128,8 @@ def _forget_the_dead() -> None:
 
 
 def _start_worker() -> tuple[Child, int]:
-    """A worker that waits for `go`; the number is of a pipe that can be read when it asks for work."""
+    """Start a worker, which waits for `go`. Also returns the file descriptor of a pipe that becomes readable when the
+    worker asks for work."""
     reading, writing = os.pipe()
     child = _start("worker", "deployments.server.worker_process", POOL, inherited=writing)
     os.close(writing)
@@ -136,7 +138,7 @@ def _start_worker() -> tuple[Child, int]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block without an error; a second one does not disturb the cleaning up."""
+    """Let Ctrl-C and SIGTERM end the block without an error; a second signal does not disturb the cleanup."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,10 +157,10 @@ def _stopped_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _only_one(port: int) -> Iterator[bool]:
-    """Hold the lock of this Prefect home, or tell that another `up` has it, which must be on the same port.
+    """Hold the lock of this Prefect home and yield False, or yield True if another `up` on the same port holds it.
 
     Raises:
-        AlreadyUp: it is on another one.
+        AlreadyUp: another `up` holds it and is on another port.
     """
     from prefect.settings import get_current_settings
 
@@ -176,7 +178,7 @@ def _only_one(port: int) -> Iterator[bool]:
 
 
 def _take(lock: TextIO) -> bool:
-    """Whether it could be taken; commands that look whether there is an `up` have it for a moment."""
+    """Try to take the lock, several times, as commands that check for an `up` hold it for a moment."""
     for wait_s in (0.02, 0.1, 0.0):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +191,7 @@ def _take(lock: TextIO) -> bool:
 
 def _require_same_port(lock: TextIO, port: int, home: Path) -> None:
     deadline = time.monotonic() + 1.0
-    while not (other := Path(lock.name).read_text()) and time.monotonic() < deadline:  # it is just about to write it
+    while not (other := Path(lock.name).read_text()) and time.monotonic() < deadline:  # it is about to write it
         time.sleep(0.02)
     if other != str(port):
         raise AlreadyUp(
@@ -218,13 +220,13 @@ def _start(name: str, module: str, *arguments: object, inherited: int) -> Child:
         [sys.executable, "-P", "-m", module, *map(str, arguments), str(inherited)],
         stdin=subprocess.PIPE,
         pass_fds=[inherited],
-        start_new_session=True,  # Ctrl-C is for `up`, which ends them in order
+        start_new_session=True,  # Ctrl-C goes to `up` only, which ends the processes in order
     )
     return Child(name, process)
 
 
 def _join(port: int) -> None:
-    """Wait for the server of an `up` that may itself be starting at this moment."""
+    """Wait for the server of another `up`, which may be starting at this moment."""
     deadline = time.monotonic() + START_S
     while not _listens(port) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,8 +1,8 @@
 """The process of the worker that `clipsmith up` starts: `python -m deployments.server.worker_process POOL READY`.
 
-READY is the number of an inherited pipe that gets one byte when the worker asks for work. Standard input is a pipe that
-the parent holds. It brings one byte when the server is there; it ends when the parent does, or when it wants the worker
-to end; the flow runs then end, too.
+READY is the file descriptor of an inherited pipe; the worker writes one byte to it when it asks for work. Standard
+input is a pipe from the parent. The parent writes one byte when the server answers, and closes it to end the worker and
+its flow runs; it is also closed when the parent ends.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ RUNS_GRACE_S = 3.5
 
 
 def worker_name() -> str:
-    """One per host, so that a restart is the same worker in the UI and not one more."""
+    """The worker's name: one per host, so that a restarted worker is the same one in the UI."""
     return socket.gethostname()
 
 
 def main() -> None:
-    """Run what the server has for the pool until the parent is gone."""
-    import prefect.workers.process  # noqa: F401  (it takes its time, and the server is still starting)
+    """Run the pool's flow runs until the parent has ended."""
+    import prefect.workers.process  # noqa: F401  (slow, so it is done while the server is starting)
 
     pool, ready = sys.argv[1], int(sys.argv[2])
     adopt_orphans()

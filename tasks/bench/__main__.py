@@ -1,4 +1,4 @@
-"""`python -m tasks.bench FOLDER`: time an exported folder; JSON on the standard output, or Markdown beside it."""
+"""`python -m tasks.bench FOLDER`: time an exported folder; write JSON to standard output, and optionally Markdown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from tasks.bench.settings import BenchSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and write; 0 also where nothing could run, which the report explains; 3 where the gate rejects rows."""
+    """Measure and write; return the exit code: 3 if the gate rejects rows, else 0, also if nothing could run (the
+    report says why)."""
     given = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(given)
     settings = BenchSettings(

@@ -1,4 +1,4 @@
-"""Each timed target and precision against FP32 on the evaluation set: the CPU's accuracy table, from a GPU."""
+"""Accuracy of each timed target and precision against FP32 on the evaluation set, as a table like the release's."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from artifacts.manifest import Row
 
 _REFERENCE = "pytorch"
-"""What FP32 embeddings are of, as on the CPU."""
+"""The target name of FP32 embeddings, as in the release's table."""
 
 
 class Scores:
-    """Embeds the evaluation set with one variant after another; the table is made of all that were."""
+    """Embeds the evaluation set with one variant after another, and makes the table of all of them."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         self._evaluation = evaluation
@@ -34,7 +34,7 @@ class Scores:
         self.stability: list[Stability] = []
 
     def measure(self, encoder: str, target: str, precision: str, call: Callable[..., torch.Tensor]) -> None:
-        """Embed with `call`, which takes tensors on the device, once for the table and then for the bits.
+        """Embed with `call`, which takes tensors on the device: once for the table, then again to compare the bits.
 
         Raises:
             DataError: the file has no inputs for this encoder.
@@ -52,14 +52,14 @@ class Scores:
         self.stability += stability(name, embed, feed, first)
 
     def rows(self) -> list[Row]:
-        """The accuracy table, in the order in which the CPU's has it."""
+        """The accuracy table, in the order of the release's."""
         targets = dict.fromkeys(target for _, target, _ in self._arrays)
         rows = [row for target in targets for row in self._task(target)]
         fidelity = all_fidelity_rows(self._arrays, self._evaluation.references)
         return [*fidelity, *(row for n, row in enumerate(rows) if row not in rows[:n])]
 
     def _task(self, target: str) -> Iterator[Row]:
-        pairs = {"fp32": self._evaluation.references}  # of no target, and always there
+        pairs = {"fp32": self._evaluation.references}  # belongs to no target, and is always there
         for precision in ("fp16", "fp8"):
             pairs[precision] = {e: a for (e, t, p), a in self._arrays.items() if (t, p) == (target, precision)}
         sides = {p: Side(pair["image"], pair["text"]) for p, pair in pairs.items() if len(pair) == 2}

@@ -1,4 +1,4 @@
-"""A whole evaluation set through one variant, a batch at a time."""
+"""Embedding a whole evaluation set with one variant, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Embedder = Callable[[Mapping[str, NDArray[Any]], int], NDArray[np.float32]]
-"""Embeddings (n, d) of inputs (n, ...) by name, so many samples a call."""
+"""A function from inputs (n, ...) by name and the samples per call to embeddings (n, d)."""
 
 
 def embedder(call: Callable[..., torch.Tensor]) -> Embedder:
@@ -29,7 +29,7 @@ def embedder(call: Callable[..., torch.Tensor]) -> Embedder:
 
 
 def _part(feed: Mapping[str, NDArray[Any]], start: int, batch: int) -> dict[str, NDArray[Any]]:
-    """Samples from `start`; the last batch is filled with copies of its last sample, so that all are of one size."""
+    """The batch from `start`; the last one is filled up with copies of its last sample, so that all have one size."""
     found = {}
     for name, array in feed.items():
         part = array[start : start + batch]

@@ -1,4 +1,4 @@
-"""Did FP8 run? For an engine: read from the inspector's layers, weighed by the time that each takes."""
+"""Did FP8 run in an engine? The answer is read from the inspector's layers, weighted by their times."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHOWN = 12
 
 
 def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxGraph) -> Evidence:
-    """What one run's layers say, from the inspector's JSON and each layer's time by its name.
+    """The evidence in the layers of one run, from the inspector's JSON and each layer's time by its name.
 
-    Where no time of a product is known, shares are of their number. A report that says too little leaves them None.
+    If the times of products are unknown, shares are of their number. If the report says too little, shares are None.
     """
     try:
         layers = inspector.read_layers(report)
@@ -49,12 +49,12 @@ def engine_evidence(report: str, milliseconds: Mapping[str, float], graph: OnnxG
 
 
 def no_evidence(doubt: str) -> Evidence:
-    """What is reported where the inspector tells nothing, and why."""
+    """The evidence if the inspector tells nothing; `doubt` says why."""
     return Evidence(0, 0, 0, None, None, (), (), (), source="engine inspector", doubt=doubt)
 
 
 def _known_share(layers: tuple[inspector.Layer, ...], weights: Mapping[str, float] | None) -> float | None:
-    """The share of products in FP8; None also where the precision of every one is unknown."""
+    """The share of products in FP8; None if there are none, or the precision of all of them is unknown."""
     products = [layer for layer in layers if layer.kind == "gemm"]
     if all(layer.precision == "unknown" for layer in products):
         return None
@@ -62,7 +62,7 @@ def _known_share(layers: tuple[inspector.Layer, ...], weights: Mapping[str, floa
 
 
 def _fallen_back(layers: tuple[inspector.Layer, ...], graph: OnnxGraph) -> list[FallBack]:
-    """Quantized products that the engine computes in another precision, a module once."""
+    """Quantized products that the engine computes in another precision, one per module."""
     products = (node for node in graph.nodes if node.op_type == "MatMul")
     quantized = {module_of(node) for node in products if None not in map(graph.dequantized, node.input)}
     found: dict[str, FallBack] = {}

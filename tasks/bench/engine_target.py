@@ -1,6 +1,6 @@
 """Targets `tensorrt` and `trtrtx`: engines of the exported files, through the backends of `tasks.engines`.
 
-They need what the rest of the bench does not: pydantic, Polygraphy and the runtime's package.
+Unlike the rest of the bench, they need pydantic, Polygraphy and the runtime's package.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROFILED_RUNS = 5
 
 
 def why_not(target: str, precision: Precision) -> str | None:
-    """Why engines of a target cannot be built and run here; None when they can."""
+    """Why engines of a target cannot be built and run here; None if they can."""
     missing = next((name for name in _PACKAGES if importlib.util.find_spec(name) is None), None)
     if missing is not None:
         return f"the package {missing} is not installed (pip install {missing})"
@@ -46,7 +46,7 @@ def why_not(target: str, precision: Precision) -> str | None:
 
 @dataclass(frozen=True)
 class EngineVariant:
-    """See `tasks.bench.variant.Variant`; `named` is what the commands by hand call the engine."""
+    """A `tasks.bench.variant.Variant`; `named` is the engine's description for the commands by hand."""
 
     graph: OnnxGraph
     engine: DeviceEngine
@@ -54,10 +54,10 @@ class EngineVariant:
 
     @classmethod
     def load(cls, path: Path, target: str, batches: Sequence[int]) -> EngineVariant:
-        """The engine beside an exported file that was built for this machine and these batches, or a new one.
+        """Load the engine beside an exported file if it is for this machine and these batch sizes, else build one.
 
         Raises:
-            EngineUnavailable, BuildError, EngineFailed, ObjectDamaged.
+            EngineUnavailable, BuildError, EngineFailed, ObjectDamaged: it cannot be built or loaded.
         """
         from tasks.engines.base import BatchProfile
         from tasks.engines.by_hand import Engine
@@ -91,7 +91,7 @@ class EngineVariant:
         missing = max(0, self.engine.profile.min - len(inputs[0]))
         bound = self._bind([torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x for x in inputs])
         embeddings = _enqueue(bound)
-        torch.cuda.synchronize()  # a context must outlive its work
+        torch.cuda.synchronize()  # the context must live until its work is done
         return embeddings[: len(inputs[0])]
 
     def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
@@ -112,7 +112,7 @@ class EngineVariant:
         return self.engine.bind({port.name: x for port, x in zip(self.graph.inputs, inputs, strict=True)})
 
     def _evidence(self, inputs: Sequence[torch.Tensor]) -> Evidence:
-        """Profile the layers in a context of its own: one that reports its layers is slower."""
+        """Profile the layers in a separate context, as a context that reports its layers is slower."""
         import torch
 
         from tasks.bench.engine_evidence import engine_evidence, no_evidence
@@ -123,7 +123,7 @@ class EngineVariant:
             times = self.engine.layer_times(bound, torch.cuda.current_stream().cuda_stream, _PROFILED_RUNS)
             torch.cuda.synchronize()
             return engine_evidence(self.engine.layers(bound), times, self.graph)
-        except (EngineFailed, RuntimeError) as error:  # what was timed before counts all the same
+        except (EngineFailed, RuntimeError) as error:  # the earlier timings are valid all the same
             return no_evidence(f"the runtime does not tell: {error}")
 
 
@@ -134,7 +134,7 @@ def _backend(target: str) -> TensorRt | TensorRtRtx:
 
 
 def _shipped(engine: Path, target: str, profile: BatchProfile) -> DeviceEngine | None:
-    """The engine that a release brought along; None where there is none for this machine and these batches."""
+    """The engine in the exported folder; None if there is none for this machine and these batch sizes."""
     if not engine.exists():
         return None
     try:
@@ -145,10 +145,10 @@ def _shipped(engine: Path, target: str, profile: BatchProfile) -> DeviceEngine |
 
 
 def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
-    """Built in a child process, which a crash of native code ends alone.
+    """Build an engine in a child process, so that a crash of native code ends only the child.
 
     Raises:
-        EngineUnavailable, BuildError, BuilderCrash, EngineFailed.
+        EngineUnavailable, BuildError, BuilderCrash, EngineFailed: it cannot be built or loaded.
     """
     from tasks.engines.child import Job, build_in_child
     from tasks.engines.record import write_record
@@ -162,7 +162,7 @@ def _built(onnx: Path, target: str, profile: BatchProfile) -> DeviceEngine:
 
 
 def _enqueue(bound: Bound) -> Any:
-    """Run on the current stream, which is the captured one during a capture."""
+    """Run on the current stream, which is the captured stream during a capture."""
     import torch
 
     return bound.enqueue(torch.cuda.current_stream().cuda_stream)

@@ -1,7 +1,7 @@
-"""What accuracy is measured on, as one file in an exported folder: `evaluation.npz`.
+"""The evaluation set as one file in an exported folder: `evaluation.npz`.
 
-It holds inputs as the encoders take them, FP32 embeddings of them, and the task, so that nothing but NumPy is needed to
-fill the accuracy table on a GPU machine.
+It holds the encoders' inputs, their FP32 embeddings, and the task, so that the accuracy table can be computed on a GPU
+machine with only NumPy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Evaluation:
     task: Task
 
     def save(self, folder: Path) -> Path:
-        """Write it to an exported folder."""
+        """Write the evaluation set to an exported folder; return the file's path."""
         arrays = {f"{_REFERENCE}/{encoder}": array for encoder, array in self.references.items()}
         for encoder, feed in self.inputs.items():
             arrays |= {f"{_INPUT}/{encoder}/{name}": array for name, array in feed.items()}
@@ -42,7 +42,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
-        """Read an exported folder's.
+        """Read the evaluation set of an exported folder.
 
         Raises:
             DataError: there is none, or it cannot be read.

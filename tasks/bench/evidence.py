@@ -1,7 +1,7 @@
-"""Did FP8 run? For PyTorch: read from the names of the kernels that the profiler saw, and from the plan.
+"""Did FP8 run in PyTorch? The answer is read from the names of the kernels that the profiler saw, and from the plan.
 
-Names are those of cuBLAS 13 on Hopper (`nvjet_sm90_qqhsh...`: operands q = E4M3, h = FP16), CUTLASS (`e4m3`), cuDNN's
-and FlashAttention's (`flash`, `sdpa`), and ours.
+Kernel names are those of cuBLAS 13 on Hopper (`nvjet_sm90_qqhsh...`: operands q = E4M3, h = FP16), CUTLASS (`e4m3`),
+cuDNN and FlashAttention (`flash`, `sdpa`), and our own.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tasks.torch_fp8.patterns import FP8_ALIGNMENT, ActivatedLinear, Attention, 
 
 Kind = Literal["gemm", "attention", "other"]
 _POINTWISE = re.compile(r"triton_(poi|per|red)_|elementwise|layer_norm|Memset|Memcpy")
-"""These kernels' names list what they fuse, including the products in front of them."""
+"""Kernels that are not products, although their names may list the products that they follow."""
 _ATTENTION = re.compile(r"flash|sdpa|fmha|attention", re.IGNORECASE)
 _GEMM = re.compile(
     r"nvjet|gemm|gemv|cutlass|cublas|_mm_|triton_tem|matmul|_linear_kernel|implicit_convolve|xmma", re.IGNORECASE
 )
 _SECOND = re.compile(r"splitk_?reduce", re.IGNORECASE)
-"""Adds up the parts of the product in front of it: no product of its own."""
+"""A kernel that adds up the parts of the product before it, so it is not a product itself."""
 _FP8 = re.compile(r"nvjet_sm\d+_qq|e4m3|f8f8|fp8|_linear_kernel", re.IGNORECASE)
 GROUPED = " + k, v"
-"""Behind the module of a query's product, where keys and values are computed with it."""
+"""The suffix after the name of a query's module if keys and values are computed in the same product."""
 _NOT_FP8_ATTENTION = "PyTorch has no FP8 attention kernel: computed in FP16"
 
 
@@ -53,7 +53,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class FallBack:
-    """A product that the graph quantizes and the target computed in FP16, and why."""
+    """A product that the graph quantizes but the target computed in FP16, and why."""
 
     module: str
     reason: str
@@ -61,7 +61,7 @@ class FallBack:
 
 @dataclass(frozen=True)
 class Layer:
-    """One product of the plan and the microseconds its kernel took."""
+    """One product of the plan and the time of its kernel in microseconds."""
 
     module: str
     microseconds: float
@@ -69,9 +69,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Where one run's time went, in microseconds, and how much of the products' ran in FP8 (shares of 0 to 1).
+    """Where one run's time went, in microseconds, and the shares (0 to 1) of products that ran in FP8.
 
-    A share is None where there is no such product or nothing tells its precision; `doubt` says why nothing does.
+    A share is None if there is no such product, or if its precision is unknown; then `doubt` says why.
     """
 
     gemm: float
@@ -81,19 +81,19 @@ class Evidence:
     fp8_attention_share: float | None
     fallen_back: tuple[FallBack, ...]
     layers: tuple[Layer, ...]
-    """Empty when kernels and products could not be told apart one by one."""
+    """The time of each product; empty if kernels could not be assigned to products."""
     kernels: tuple[tuple[str, int, float], ...]
     """The most expensive kernels: name, launches, microseconds."""
     source: Literal["kernel names", "engine inspector"] = "kernel names"
     weighed_by: Literal["time", "number"] = "time"
-    """What shares are of: the products' time or, where that is unknown, how many there are."""
+    """What the shares refer to: the products' time or, if that is unknown, their number."""
     unfused_attention: tuple[str, ...] = ()
-    """Modules whose attention is no single kernel; of an engine."""
+    """Modules whose attention is not a single kernel, for engines."""
     doubt: str | None = None
 
 
 def profile(run: Callable[[int], Any]) -> list[Kernel]:
-    """The kernels of one run, in order of their start."""
+    """Profile one run and return its kernels in the order of their start."""
     import torch
     from torch._C._autograd import DeviceType as ProfilerDevice
     from torch.profiler import ProfilerActivity
@@ -109,7 +109,7 @@ def profile(run: Callable[[int], Any]) -> list[Kernel]:
 
 
 def weigh(kernels: Sequence[Kernel], graph: OnnxGraph, plan: Plan) -> Evidence:
-    """Sort the kernels of one run and hold them against the plan."""
+    """The evidence in the kernels of one run, compared with the plan."""
     spent = {kind: sum(k.duration for k in kernels if k.kind == kind) for kind in ("gemm", "attention", "other")}
     fp8 = {kind: sum(k.duration for k in kernels if k.kind == kind and k.fp8) for kind in ("gemm", "attention")}
     return Evidence(
@@ -146,9 +146,9 @@ def fallen_back(graph: OnnxGraph, plan: Plan) -> list[FallBack]:
 
 
 def align(kernels: Sequence[Kernel], plan: Plan) -> list[Layer]:
-    """Products by name with their kernels' time: both come in the same order; nothing when they differ in number.
+    """The products of the plan with their kernels' times, assigned by order; empty if their numbers differ.
 
-    The patch embedding, which the plan keeps as a convolution, comes before all.
+    The patch embedding, which is a convolution in the plan, comes first.
     """
     convolutions = [module_of(step) for step in plan.steps if getattr(step, "op_type", None) == "Conv"]
     modules = [*convolutions, *(name for step in plan.steps if (name := _step_name(step)) is not None)]

@@ -1,4 +1,4 @@
-"""The gate on FP8: of an FP8 row's matrix products, how much must have been seen to run in FP8."""
+"""The gate on FP8: the share of an FP8 row's matrix products that must provably have run in FP8."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ MIN_FP8_SHARE = 0.9
 
 
 def judge(precision: str, share: float | None, least: float) -> Verdict | None:
-    """An FP8 row's verdict by the share (0 to 1) of its products that ran in FP8; None for other precisions.
+    """The verdict on an FP8 row by the share (0 to 1) of its products that ran in FP8; None for other precisions.
 
-    `unverifiable` where nothing tells the share: not a failure of the engine, and no proof either.
+    It is `unverifiable` if the share is unknown: that is neither a failure of the engine nor a proof.
     """
     if precision != "fp8":
         return None
@@ -21,5 +21,5 @@ def judge(precision: str, share: float | None, least: float) -> Verdict | None:
 
 
 def is_rejected(verdict: Verdict | None) -> bool:
-    """Whether FP8 was asked for and not proven."""
+    """Whether FP8 was asked for but not proven."""
     return verdict in ("failed", "unverifiable")

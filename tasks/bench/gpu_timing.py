@@ -1,8 +1,8 @@
-"""Latency on a GPU: CUDA graphs replayed on inputs that rotate, timed with events, variants interleaved in rounds.
+"""Latency on a GPU: CUDA graphs are replayed on rotating inputs and timed with events; variants alternate in rounds.
 
-A large GPU at full work runs at its power limit, and slows down more for what needs more power. Alternating single runs
-would time every variant at the clock that the mixture leaves: on an H100, FP8 at a clock that FP16 brought down. So a
-round gives each variant a block of its own, timed after the clock has settled to it.
+A large GPU under full load runs at its power limit, and lowers its clock more for variants that need more power. If
+single runs alternated, every variant would be timed at the clock of the mixture: on an H100, FP8 would run at the lower
+clock that FP16 causes. So each round gives each variant a block of time, and timing starts after the clock has settled.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     import torch
 
 _STEADY = 0.01
-"""Warm-up ends when the medians of two windows in a row differ by less than this share."""
+"""Warm-up ends when the medians of two consecutive windows differ by less than this share."""
 _WINDOW = 10
 _MAX_WARM_UP_S = 3.0
 _MIN_ROUNDS = 3
 _MIN_RUNS = 3
-"""Runs that a block has, however long one takes."""
+"""The fewest runs of a block, however long one takes."""
 _CAPTURE_CALLS = 3
-"""Calls before a capture: lazy initialisation, such as a library's workspace, may not happen inside one."""
+"""Calls before a capture, inside which lazy initialisation (such as of a library's workspace) must not happen."""
 Name = TypeVar("Name", bound=str)
 CaptureMode = Literal["global", "thread_local"]
 Run = Callable[[int], Any]
-"""Runs a variant once on the input set with this number (modulo how many there are); gives its output on the device."""
+"""Runs a variant once on the input set with this index (modulo their number), and returns its output on the device."""
 
 
 @dataclass(frozen=True)
 class TimingSettings:
-    """When to stop: after the rounds or the seconds (per batch size), whichever comes first, but 3 rounds at least."""
+    """When to stop: after the rounds or the seconds (per batch size), whichever comes first; at least 3 rounds."""
 
     rounds: int = 12
     seconds: float = 8.0
     block_s: float = 0.2
-    """Seconds for which each variant is run to settle in each round, and then again timed."""
+    """Seconds in each round for which each variant runs untimed to settle, and then again timed."""
     input_sets: int = 4
-    """Random inputs to rotate among, so that the last run's input is not what the cache holds."""
+    """The number of random inputs to rotate among, so that a run's input is not in the cache from the run before."""
 
 
 def capture(module: Callable[..., Any], sets: Sequence[Sequence[Any]], mode: CaptureMode = "global") -> Run:
-    """One CUDA graph for each input set, resident on the device; replaying needs no launch from Python.
+    """Capture one CUDA graph per input set; inputs stay on the device, and replaying needs no launches from Python.
 
-    The graphs share one memory pool: only one runs at a time. `mode` says whose calls may not disturb a capture: those
-    of every thread, or of this one.
+    The graphs share one memory pool, as only one runs at a time. `mode` says whose unsafe calls end a capture: those of
+    all threads, or only of this one.
     """
     import torch
 
@@ -71,7 +71,7 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[Any]], mode: Cap
         graphs.append(graph)
 
     def replay(index: int) -> torch.Tensor:
-        chosen = index % len(sets)  # what the graphs work on, which must stay
+        chosen = index % len(sets)  # keeps `sets` alive, which the graphs read
         graphs[chosen].replay()
         return outputs[chosen]
 
@@ -79,14 +79,14 @@ def capture(module: Callable[..., Any], sets: Sequence[Sequence[Any]], mode: Cap
 
 
 def capture_if_possible(call: Callable[..., Any], sets: Sequence[Sequence[Any]]) -> tuple[Run, str | None]:
-    """Captured, or else called from Python each time, with the reason why it could not be captured.
+    """As `capture`, or as `plain` with the reason why it could not be captured.
 
-    For code of others that may work on streams of its own or wait for the device, which ends a capture.
+    It is for foreign code that may use its own streams or wait for the device, which ends a capture.
     """
     import torch
 
     try:
-        with torch.cuda.stream(torch.cuda.current_stream()):  # what a capture that fails leaves current is put back
+        with torch.cuda.stream(torch.cuda.current_stream()):  # restores the current stream after a failed capture
             return capture(call, sets, "thread_local"), None
     except (ClipsmithError, RuntimeError) as error:
         torch.cuda.synchronize()
@@ -94,12 +94,12 @@ def capture_if_possible(call: Callable[..., Any], sets: Sequence[Sequence[Any]])
 
 
 def plain(module: Callable[..., Any], sets: Sequence[Sequence[Any]]) -> Run:
-    """Called from Python each time: what eager PyTorch costs."""
+    """A run that calls the module from Python each time, as eager PyTorch does."""
     return lambda index: module(*sets[index % len(sets)])
 
 
 def with_transfers(run: Run, sets: Sequence[Sequence[torch.Tensor]]) -> Run:
-    """The same between copies of the inputs from pinned host memory and of the output to it; gives that output."""
+    """A run that also copies the inputs from pinned host memory and the output to it; returns the output there."""
     host = [[_pinned(tensor) for tensor in inputs] for inputs in sets]
     results = [_pinned(run(index)) for index in range(len(sets))]
 
@@ -113,12 +113,12 @@ def with_transfers(run: Run, sets: Sequence[Sequence[torch.Tensor]]) -> Run:
 
 
 def _pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in page-locked host memory, which the device reads and writes without the processor."""
+    """A copy in page-locked host memory, which the device reads and writes directly."""
     return tensor.cpu().pin_memory()
 
 
 def milliseconds(run: Run, index: int) -> float:
-    """One run by CUDA events, in ms."""
+    """The time of one run in ms, by CUDA events."""
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ def milliseconds(run: Run, index: int) -> float:
 
 
 def warm_up(runs: Mapping[Name, Run], timer: Callable[[Run, int], float] = milliseconds) -> bool:
-    """Run until the times are steady; whether they became so before patience ended."""
+    """Run until the times are steady; return False if they did not become steady within the time limit."""
     deadline = time.monotonic() + _MAX_WARM_UP_S
     before: dict[Name, float] = {}
     while time.monotonic() < deadline:
@@ -144,7 +144,7 @@ def warm_up(runs: Mapping[Name, Run], timer: Callable[[Run, int], float] = milli
 def interleave(
     runs: Mapping[Name, Run], settings: TimingSettings, timer: Callable[[Run, int], float] = milliseconds
 ) -> dict[Name, list[NDArray[np.float64]]]:
-    """Milliseconds of each run, a block per round and variant; the order within a round alternates."""
+    """Milliseconds of each run, by variant: one block (array) per round; the order of variants alternates."""
     blocks: dict[Name, list[NDArray[np.float64]]] = {name: [] for name in runs}
     order = list(runs)
     deadline = time.monotonic() + settings.seconds
@@ -158,7 +158,7 @@ def interleave(
 
 
 def _block(run: Run, seconds: float, timer: Callable[[Run, int], float]) -> NDArray[np.float64]:
-    """Time as many runs as fit into these seconds, on inputs that rotate."""
+    """Time as many runs as fit into `seconds`, on rotating inputs."""
     times: list[float] = []
     deadline = time.monotonic() + seconds
     while len(times) < _MIN_RUNS or time.monotonic() < deadline:

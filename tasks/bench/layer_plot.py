@@ -1,6 +1,6 @@
 """The time of each layer, FP8 beside FP16, as SVG: `python -m tasks.bench.layer_plot REPORT.json`.
 
-A report is drawn wherever matplotlib is, which need not be where it was measured.
+It needs matplotlib, so a report can be drawn on another machine than the one it was measured on.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from artifacts.report.canvas import FP_COLOURS, INK, drawing
 from tasks.bench.layers import LayerRow
 
 _LINE_HEIGHT = 0.16
-"""Inches of one layer."""
+"""Height of one layer in inches."""
 
 
 def write_layer_plots(reports: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """One SVG for each encoder, target and batch size of reports as JSON has them; none without matplotlib."""
+    """Write one SVG per encoder, target and batch size of parsed JSON reports; none without matplotlib."""
     if find_spec("matplotlib") is None:
         return []
     paths = []
@@ -37,7 +37,7 @@ def write_layer_plots(reports: Sequence[Mapping[str, Any]], folder: Path) -> lis
 
 
 def layer_plot(rows: Sequence[LayerRow]) -> str:
-    """Two bars a layer, microseconds; those of layers that fell back are hatched."""
+    """Two bars per layer, in microseconds; bars of layers that fell back are hatched."""
     about = rows[0]
     with drawing(1.0 + _LINE_HEIGHT * len(rows)) as ([[axes]], finish):
         for place, (precision, shift) in enumerate((("fp16", -0.2), ("fp8", 0.2))):
@@ -60,7 +60,7 @@ def layer_plot(rows: Sequence[LayerRow]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draw beside the report, and print the files."""
+    """Write the plots beside the report, and print their paths."""
     parser = argparse.ArgumentParser(prog="python -m tasks.bench.layer_plot", description="Draw a bench's layers.")
     parser.add_argument("report", type=Path, help="JSON of clipsmith bench, python -m tasks.bench or tests.gpu")
     path = parser.parse_args(arguments).report

@@ -1,6 +1,6 @@
-"""Time of each layer in FP8 beside FP16, aligned by module name.
+"""The time of each layer in FP8 and FP16, aligned by module name.
 
-Layers may come from PyTorch's profiler or from any other instrument that names our modules.
+Layers may come from PyTorch's profiler or from any other tool that names our modules.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class LayerRow:
     """One product or attention of an encoder at one batch size; `ratio` is FP16's time over FP8's.
 
-    A time is None where the other precision computes this module together with another one. `fell_back` says why the
-    FP8 graph's product was not computed in FP8; None where it was, or where the graph does not quantize it.
+    A time is None if the other precision computes this module together with another one. `fell_back` says why a
+    quantized product was not computed in FP8; None if it was, or if the graph does not quantize it.
     """
 
     encoder: str
@@ -34,7 +34,7 @@ class LayerRow:
 
 
 def layer_rows(evidence: Sequence[EncoderEvidence]) -> list[LayerRow]:
-    """Every encoder, target and batch size whose layers are known in both precisions."""
+    """The rows of every encoder, target and batch size whose layers are known in both precisions."""
     by_key = {(item.encoder, item.target, item.batch, item.precision): item.evidence for item in evidence}
     rows: list[LayerRow] = []
     for (encoder, target, batch, precision), fp8 in by_key.items():
@@ -47,7 +47,8 @@ def layer_rows(evidence: Sequence[EncoderEvidence]) -> list[LayerRow]:
 def join_layers(
     about: tuple[str, str, int], fp16: Sequence[Layer], fp8: Sequence[Layer], fallen_back: Sequence[FallBack]
 ) -> list[LayerRow]:
-    """`about` is (encoder, target, batch); FP8's order, then what only FP16 has."""
+    """Align the layers of two runs; `about` is (encoder, target, batch). FP8's layers come first, in their order, then
+    those that only FP16 has."""
     slow = {layer.module: layer.microseconds for layer in fp16}
     fast = {layer.module: layer.microseconds for layer in fp8}
     reasons = {fall.module: fall.reason for fall in fallen_back}

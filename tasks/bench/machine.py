@@ -1,4 +1,4 @@
-"""The device that the bench times on: whether there is one, what it is, and what state it is in."""
+"""The GPU that the bench uses: whether there is one, its description, and its state."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LOAD_S = 0.2
 
 
 def why_no_gpu() -> str | None:
-    """Why nothing can be timed on this machine; None when it can."""
+    """Why nothing can be timed on this machine; None if it can."""
     import torch
 
     return None if torch.cuda.is_available() else "no CUDA device is visible to PyTorch"
 
 
 def describe(rates: DeviceRates | None) -> Machine:
-    """This machine and what was measured of it."""
+    """A description of this machine with its measured rates."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -54,7 +54,7 @@ def on_device(feed: Mapping[str, NDArray[Any]]) -> list[torch.Tensor]:
 
 
 def when_idle() -> GpuState | None:
-    """A reading without our own work."""
+    """A reading of the GPU's state without our own work."""
     import torch
 
     torch.cuda.synchronize()
@@ -62,7 +62,7 @@ def when_idle() -> GpuState | None:
 
 
 def under_load(run: Run) -> tuple[GpuState | None, int | None, float | None]:
-    """Clock and throttling, degrees and watts while the device is busy with this."""
+    """The GPU's state, temperature (°C) and power (W) while it executes `run`."""
     import torch
 
     deadline = time.monotonic() + _LOAD_S

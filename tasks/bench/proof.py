@@ -1,4 +1,4 @@
-"""What a reader needs to believe a row, as Markdown: the gate's verdicts, what ran in FP8, and the commands by hand."""
+"""The proof of rows, as Markdown: the gate's verdicts, what ran in FP8, and the commands to repeat them by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rejection(row: BenchRow, least: float) -> str:
 
 
 def gate_section(report: BenchReport) -> Iterator[str]:
-    """Which FP8 rows passed."""
+    """The section on which FP8 rows passed the gate."""
     judged = [row for row in report.rows if row.fp8_verdict is not None]
     if not judged:
         return
@@ -43,7 +43,7 @@ def gate_section(report: BenchReport) -> Iterator[str]:
 
 
 def evidence_section(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
-    """Where one run's time went, what fell back, and what it was read from."""
+    """The section on where one run's time went, what fell back, and the source of this information."""
     for item in evidence:
         found = item.evidence
         yield f"## {text(f'{item.encoder} {item.precision}, {item.target}, batch {item.batch}')}"
@@ -72,7 +72,7 @@ def evidence_section(evidence: Sequence[EncoderEvidence]) -> Iterator[str]:
 
 
 def by_hand_section(rows: Sequence[BenchRow]) -> Iterator[str]:
-    """The commands of each engine, folded: builds are the same for every batch size."""
+    """The section with the commands of each engine, folded; the build is the same for all batch sizes."""
     lines = list(dict.fromkeys(line for row in rows for line in (row.build_command, row.run_command) if line))
     if not lines:
         return

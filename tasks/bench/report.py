@@ -1,4 +1,4 @@
-"""What the bench finds: dataclasses whose `dataclasses.asdict` is the JSON, and the same as Markdown."""
+"""The bench's report: dataclasses whose `dataclasses.asdict` is the JSON, and the same as Markdown."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Status = Literal["measured", "invalid", "not run"]
 class BenchRow:
     """One encoder, precision, target and batch size.
 
-    `speedup` is the FP16 row's median over this one's, of the same target, with its 95 % bootstrap interval
-    over rounds; `end_to_end_ms` adds the copies of inputs from pinned host memory and of the output to it. `limit_ms`
-    is the roofline (see `tasks.bench.roofline`) and `limit_share` what was reached of it. `cosine` is the least one,
-    row by row, against the same ONNX file computed node by node. `fp8_verdict` is the gate's, of an FP8 row that was
-    timed; the commands are an engine's, to be run in the exported folder.
+    `speedup` is the median of the same target's FP16 row divided by this row's, with its 95 % bootstrap interval over
+    rounds; `end_to_end_ms` includes the copies of inputs from pinned host memory and of the output to it. `limit_ms` is
+    the roofline (see `tasks.bench.roofline`) and `limit_share` the reached share of it. `cosine` is the least cosine of
+    a sample's embedding with that of the same ONNX file computed node by node. `fp8_verdict` is the gate's verdict on a
+    timed FP8 row; the commands are for engines, to be run in the exported folder.
     """
 
     encoder: str
@@ -77,7 +77,7 @@ class EncoderEvidence:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured, and the rates that limits are counted with (per second)."""
+    """The machine of the measurements, and its rates per second, from which limits are computed."""
 
     gpu: str | None
     capability: str | None
@@ -92,9 +92,9 @@ class Machine:
 
 @dataclass
 class BenchReport:
-    """All that a bench found; `format` changes when a field changes its meaning.
+    """Everything that a bench found; `format` changes when a field changes its meaning.
 
-    `accuracy` has the columns of a release's table of that name; `unscored` says why what it lacks is not there.
+    `accuracy` has the columns of a release's table of that name; `unscored` says why rows are missing from it.
     """
 
     folder: str
@@ -110,7 +110,7 @@ class BenchReport:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        """Valid JSON, whatever could not run."""
+        """The report as JSON, valid also if something could not run."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
 
@@ -206,7 +206,7 @@ def _stability(found: Sequence[Stability]) -> Iterator[str]:
 
 
 def _layers(rows: Sequence[LayerRow]) -> Iterator[str]:
-    """FP8 beside FP16 by module name, in microseconds."""
+    """The table of layers: FP16 and FP8 times by module name, in microseconds."""
     for (encoder, target, batch), group in groupby(rows, lambda row: (row.encoder, row.target, row.batch)):
         yield f"## Per layer: {text(encoder)}, {text(target)}, batch {batch} (microseconds)"
         yield ""

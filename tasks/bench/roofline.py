@@ -1,8 +1,8 @@
-"""How close to the limit: operations and bytes counted from the graph, against rates measured on this device.
+"""The roofline: a lower limit of latency from operations and bytes in the graph, and rates measured on this device.
 
-The limit of a product is the larger of its operations over the matrix rate and its bytes (operands read once, result
-written once, each at its own width) over the bandwidth; the encoder's is the sum over its products. What lies between
-products costs nothing in this limit: a perfect compiler would fuse it.
+The limit of a product is the larger of its operations divided by the matrix rate, and its bytes (operands read once,
+result written once, each at its own width) divided by the bandwidth. The encoder's limit is the sum over its products.
+Operations between products cost nothing in this limit, as a perfect compiler would fuse them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.bench.gpu_timing import Run, milliseconds
 from tasks.torch_fp8.onnx_graph import OnnxGraph, attribute, module_of
 
 _SMALL = 1024
-"""Elements up to which a constant may be a shape, which shape inference must see."""
+"""Constants with at most this many elements may be shapes, whose values shape inference needs."""
 _SIDE = 8192
 _COPY_BYTES = 2 << 30
 _REPEATS = 20
@@ -26,7 +26,7 @@ _REPEATS = 20
 
 @dataclass(frozen=True)
 class Product:
-    """One matrix product (or convolution) of a batch: 2 m n k operations, bytes at least moved."""
+    """One matrix product (or convolution) of a batch: its 2 m n k operations, and the bytes that it must move."""
 
     module: str
     kind: str
@@ -38,7 +38,7 @@ class Product:
 
 @dataclass(frozen=True)
 class DeviceRates:
-    """What the device was measured to do: operations per second with FP16 and FP8 operands, bytes per second."""
+    """Measured rates of the device: operations per second with FP16 and FP8 operands, bytes per second."""
 
     fp16: float
     fp8: float | None
@@ -58,7 +58,7 @@ def count_products(graph: OnnxGraph, batch: int) -> list[Product]:
 
 
 def limit_seconds(products: Iterable[Product], rates: DeviceRates, *, attention_fp8: bool = True) -> float:
-    """The least time for these products; attention at the FP16 rate where the target has no FP8 attention."""
+    """The least time in seconds for these products; attention at the FP16 rate if the target has no FP8 attention."""
     total = 0.0
     for product in products:
         fp8 = product.fp8 and rates.fp8 is not None and (attention_fp8 or product.kind != "attention")
@@ -92,7 +92,7 @@ def _size(shape: Iterable[int]) -> int:
 
 
 def _shapes(graph: OnnxGraph, batch: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor: ONNX infers it on a copy that declares large constants without their values."""
+    """The shape of every tensor, inferred by ONNX on a copy in which large constants have no values."""
     light = onnx.GraphProto(name="shapes")
     light.node.extend(graph.nodes)
     for name, tensor in graph.constants.items():
@@ -109,7 +109,7 @@ def _shapes(graph: OnnxGraph, batch: int) -> dict[str, tuple[int, ...]]:
     model = helper.make_model(light, opset_imports=[helper.make_opsetid("", graph.opset)])
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     values = (*inferred.input, *inferred.output, *inferred.value_info)
-    # The only size that inference loses, behind a Tile, is the batch.
+    # The only size that inference loses (after a Tile) is the batch.
     known = {v.name: tuple(d.dim_value or batch for d in v.type.tensor_type.shape.dim) for v in values}
     return known | {name: tuple(tensor.dims) for name, tensor in graph.constants.items()}
 
@@ -118,7 +118,7 @@ def _shapes(graph: OnnxGraph, batch: int) -> dict[str, tuple[int, ...]]:
 
 
 def measure_rates() -> DeviceRates:
-    """A square product of random numbers in FP16 and FP8, and a copy too large for any cache; a second or so."""
+    """Measure a square product of random numbers in FP16 and FP8, and a copy too large for any cache, in about 1 s."""
     import torch
 
     x, y = (torch.randn(_SIDE, _SIDE, device="cuda", dtype=torch.float16) for _ in range(2))
@@ -138,6 +138,6 @@ def measure_rates() -> DeviceRates:
 
 
 def _seconds(work: Run) -> float:
-    """Median of single runs by CUDA events."""
+    """The median time of single runs in seconds, by CUDA events."""
     times = [milliseconds(work, index) for index in range(_REPEATS)]
     return float(np.median(times[_REPEATS // 4 :])) / 1e3

@@ -1,4 +1,4 @@
-"""Time an exported folder: every encoder, target and batch size, or the reason why not."""
+"""Timing an exported folder: every encoder, target and batch size, or the reason why not."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def bench(
 ) -> BenchReport:
     """Time the encoders in `folder`/{image,text}/{fp16,fp8}.onnx.
 
-    Nothing that cannot run is an error: its rows say why. Accuracy is measured where the folder holds an evaluation
-    set. `watch` is given the report after each batch size.
+    What cannot run is not an error: its rows say why. Accuracy is measured if the folder holds an evaluation set.
+    `watch` is called with the report after each batch size.
     """
     reason = machine.why_no_gpu()
     if reason is not None:
@@ -80,7 +80,7 @@ def bench(
 def not_measured(
     name: str, settings: BenchSettings, reason: str, command: str, encoders: Sequence[str] = ENCODERS
 ) -> BenchReport:
-    """What is reported where nothing can be timed, for this reason."""
+    """The report if nothing can be timed, for this reason."""
     rows = [
         BenchRow(encoder, precision, target, batch, "not run", note=reason)
         for encoder in encoders
@@ -91,18 +91,18 @@ def not_measured(
 
 
 def _encoders(folder: Path) -> Sequence[str]:
-    """The encoders that the folder holds; both where it holds none, so that each row says so."""
+    """The encoders in the folder; both if there are none, so that their rows say so."""
     found = [encoder for encoder in ENCODERS if any((folder / encoder / f"{p}.onnx").exists() for p in PRECISIONS)]
     return found or ENCODERS
 
 
 def _open(path: Path, target: str, precision: Precision, batches: Sequence[int]) -> Variant:
-    """A target's variant of an exported file.
+    """Load a target's variant of an exported file.
 
     Raises:
-        UnknownTarget: nothing here times it.
+        UnknownTarget: the bench does not know the target.
         EngineUnavailable: this machine or installation cannot run it.
-        BuildError, EngineFailed: of an engine.
+        BuildError, EngineFailed: the engine cannot be built or loaded.
     """
     engine = target in engine_target.TARGETS
     if not engine and target not in (*torch_target.BASELINES, torch_target.TARGET):
@@ -122,7 +122,7 @@ def _open(path: Path, target: str, precision: Precision, batches: Sequence[int])
 
 @dataclass
 class _Bench:
-    """One encoder."""
+    """The bench of one encoder."""
 
     folder: Path
     encoder: str
@@ -215,7 +215,8 @@ class _Bench:
     def _prepared(
         self, batch: int, entries: Sequence[_Entry], sets: Sequence[Sequence[torch.Tensor]]
     ) -> Iterator[tuple[str, Prepared]]:
-        """Each variant made ready; one that cannot be at this size, for want of memory say, has a row that says so."""
+        """Each variant prepared for a batch size; one that cannot be prepared (for lack of memory, say) gets a row that
+        says so."""
         for entry in entries:
             try:
                 yield entry.name, entry.variant.prepare(sets)
@@ -266,5 +267,5 @@ def _reason(error: Exception) -> str:
 
 
 def _medians(blocks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The median of each round."""
+    """The median of each round's block, (rounds,)."""
     return np.array([np.median(block) for block in blocks])

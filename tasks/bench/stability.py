@@ -1,4 +1,4 @@
-"""Are the bits the same? One encoder's embeddings of the same inputs, run again, and run in other company."""
+"""Are embeddings bit-identical when the same inputs are run again, or run in other batches?"""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from tasks.bench.embedded import Embedder
 
 BATCH = 32
-"""Samples a call, as in evaluation on the CPU."""
+"""Samples per call, as in evaluation on the CPU."""
 _OTHER_BATCH = 8
 _REPEATS = 5
 _SAMPLES = 512
-"""How many are compared at most: more would show nothing else, and take as long as accuracy itself."""
+"""The most samples that are compared: more would show nothing new, and take as long as the accuracy itself."""
 AGAIN = "the same batches again"
 MOVED = "other places in the batch"
 SMALLER = f"batches of {_OTHER_BATCH} for {BATCH}"
@@ -25,11 +25,11 @@ SMALLER = f"batches of {_OTHER_BATCH} for {BATCH}"
 
 @dataclass(frozen=True)
 class Stability:
-    """What one encoder gave, compared element by element with its first run in batches of 32.
+    """One encoder's embeddings of repeated runs, compared element by element with its first run in batches of 32.
 
-    `runs` counts the runs compared with the first; `differing` of `elements` differ in their bits in at least one of
-    them, by `max_abs` at most. Only `the same batches again` is expected to be bit-identical: another batch size may
-    have another kernel chosen, which sums in another order.
+    `runs` is the number of runs compared with the first; `differing` of `elements` differ in at least one of them, by
+    `max_abs` at most. Only `the same batches again` is expected to be bit-identical: for another batch size another
+    kernel may be chosen, which sums in another order.
     """
 
     encoder: str
@@ -45,7 +45,7 @@ class Stability:
 def stability(
     name: tuple[str, str, str], embed: Embedder, feed: Mapping[str, NDArray[Any]], first: NDArray[np.float32]
 ) -> Iterator[Stability]:
-    """`name` is (encoder, target, precision); `first` are the embeddings of `feed` that were scored."""
+    """Run again and compare; `name` is (encoder, target, precision), `first` (n, d) the scored embeddings of `feed`."""
     feed, first = {port: array[:_SAMPLES] for port, array in feed.items()}, first[:_SAMPLES]
     yield _compared(name, AGAIN, first, [embed(feed, BATCH) for _ in range(_REPEATS)])
     backwards = {port: array[::-1] for port, array in feed.items()}

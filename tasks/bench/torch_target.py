@@ -25,13 +25,13 @@ BASELINES = (EAGER, "torch-compile")
 
 
 def why_not(target: str) -> str | None:
-    """Why a target of PyTorch's cannot run here; None when it can."""
+    """Why a PyTorch target cannot run here; None if it can."""
     return why_no_fp8() if target == TARGET else None
 
 
 @dataclass(frozen=True)
 class TorchVariant:
-    """See `tasks.bench.variant.Variant`; `captured` says whether a CUDA graph is made of its calls."""
+    """A `tasks.bench.variant.Variant`; `captured` says whether its calls are captured as a CUDA graph."""
 
     loaded: Loaded
     call: Callable[..., Any]
@@ -39,7 +39,7 @@ class TorchVariant:
 
     @classmethod
     def load(cls, path: Path, target: str) -> TorchVariant:
-        """Read an exported file and, but for `torch-eager`, have it compiled when it is first called.
+        """Load an exported file; except for `torch-eager`, it is compiled at its first call.
 
         Raises:
             UnknownOperator: the graph has a node that clipsmith's export does not write.
@@ -69,4 +69,4 @@ class TorchVariant:
         del batch
 
     def close(self) -> None:
-        """PyTorch frees what nothing refers to."""
+        """Nothing to do: PyTorch frees what nothing refers to."""

@@ -1,4 +1,4 @@
-"""What every target looks like to the instrument: an encoder that can be called, prepared for timing, and asked."""
+"""The interface of targets to the bench: an encoder that can be called, prepared for timing, and inspected."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     import torch
 
 _CHECKED = 32
-"""Samples on which a target's output is held against the graph computed node by node."""
+"""Samples on which a target's output is compared with the graph computed node by node."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A variant made ready for one batch size."""
+    """A variant prepared for one batch size."""
 
     run: Run
     evidence: Callable[[], Evidence]
-    """Where the time of one run goes, and in which precision; runs it once more."""
+    """Gives the evidence of where the time of one run goes and in which precision; it runs the variant once more."""
     note: str | None = None
-    """What a reader must know of how it was timed."""
+    """A remark for the reader on how it was timed, or None."""
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Lines for a shell, in the exported folder, that build an engine and time it without clipsmith."""
+    """Shell commands, for the exported folder, that build an engine and time it without clipsmith."""
 
     build: str
     run: str
@@ -48,24 +48,24 @@ class Variant(Protocol):
         ...
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """The embeddings (batch, size) of inputs on the device."""
+        """The embeddings (batch, dim) of inputs on the device."""
         ...
 
     def prepare(self, sets: Sequence[Sequence[torch.Tensor]]) -> Prepared:
-        """Make it ready for these inputs on the device, which all have the same shapes and stay where they are."""
+        """Prepare for these input sets on the device, which all have the same shapes and keep their addresses."""
         ...
 
     def commands(self, batch: int) -> Commands | None:
-        """How to do the same by hand; None for what is no engine."""
+        """The commands to do the same by hand; None for targets without an engine."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the variant's resources."""
         ...
 
 
 def least_cosine(path: Path, variant: Variant) -> float:
-    """The least cosine, row by row, against the file computed node by node."""
+    """The least cosine of a sample's embedding with that of the file computed node by node."""
     from tasks.torch_fp8.torch_graph import load
 
     inputs = machine.on_device(random_inputs(variant.graph, _CHECKED, seed=0))

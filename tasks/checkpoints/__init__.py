@@ -1,1 +1,1 @@
-"""A checkpoint as people have it: the pinned snapshot, its tokenizer and image processor, patience with the hub."""
+"""A user's checkpoint: the pinned snapshot, its tokenizer and image processor, and retries of hub requests."""

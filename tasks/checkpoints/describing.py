@@ -1,4 +1,4 @@
-"""What the model in a folder is, told by its configuration and the names of its files; and which are its weights."""
+"""Identifying the model in a folder by its configuration and the names of its files, and finding its weight files."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def describe(
 ) -> tuple[ClipFamily, dict[str, Any], ImageSize | None]:
     """The family of the model in a folder, its stored configuration, and the image size if it was left open.
 
-    Of the weights only the names of the files are looked at, and not even these if there are no `weights` yet.
+    Only the names of weight files are checked, and not even those without `weights`, as before a download.
 
     Raises:
-        As `resolve`, but for what it says of weights.
+        The errors of `resolve`, except those about the content of weights.
     """
     check_files(folder)
     _refuse_adapters(folder)
     with sound_config("CLIP", folder):
         family, config = _identify(folder, weights=weights)
-    if weights:  # before anything is fetched for the model
+    if weights:  # refuse before anything is fetched
         refuse_pickles([path.name for path in folder.iterdir()], folder)
     with sound_config(family.name, folder):
         family.refuse_foreign_code(config, where=folder / "config.json")
@@ -62,7 +62,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _no_config(folder: Path) -> NotClip:
-    """Collections have their models in folders of their own: sentence-transformers, diffusers, trainers' runs."""
+    """The error about a folder without config.json. Collections (sentence-transformers, diffusers, training runs) have
+    their models in subfolders, which the message names."""
     inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
     if (folder / "model_index.json").is_file():
         return NotClip(
@@ -87,14 +88,14 @@ def _no_config(folder: Path) -> NotClip:
 
 
 def _refuse_adapters(folder: Path) -> None:
-    """An adapter changes what its base computes, and no library that reads the base would look at it."""
+    """Refuse a folder with an adapter: it changes what the base computes, and loading the base would ignore it."""
     found = [name for name in ADAPTERS if (folder / name).is_file()]
     if found:
         raise adapter_found(f"there is a PEFT adapter in the folder ({found[0]})", folder)
 
 
 def adapter_found(what: str, folder: Path) -> UnsupportedVariant:
-    """The error about an adapter."""
+    """The error about a PEFT adapter that is not merged."""
     return UnsupportedVariant(
         what,
         where=folder,
@@ -104,10 +105,10 @@ def adapter_found(what: str, folder: Path) -> UnsupportedVariant:
 
 
 def refuse_pickles(names: Iterable[str], where: Path | str) -> None:
-    """Refuse files, in a folder or at the hub, of which none holds weights in safetensors.
+    """Refuse a set of files, in a folder or on the hub, without weights in safetensors.
 
     Raises:
-        UnsafeCheckpoint: the weights are pickles.
+        UnsafeCheckpoint: there are only pickled weights.
         BadWeights: there are no weights.
     """
     names = sorted(name for name in names if "/" not in name)

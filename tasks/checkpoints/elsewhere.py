@@ -1,4 +1,4 @@
-"""What a checkpoint in OpenCLIP's layout leaves in another repository: its tokenizer, pinned by commit."""
+"""The tokenizer of a checkpoint in OpenCLIP's layout, which may be in another repository; it is pinned by commit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tasks.openclip.tokenizer import TOKENIZER_SOURCE, tokenizer_repository
 
 
 def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration, and in its `text_config` where the tokenizer is if it does not lie in the folder.
+    """A stored configuration, whose `text_config` gets the tokenizer's repository if the folder has no tokenizer.
 
     Raises:
-        CheckpointNotFound, CheckpointUnreachable: the repository cannot be had.
+        CheckpointNotFound, CheckpointUnreachable: the repository cannot be downloaded.
     """
     if not in_openclip_layout(folder) or vocabularies(folder):
         return stored
@@ -29,13 +29,13 @@ def with_tokenizer(folder: Path, stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def pinned_elsewhere(stored: dict[str, Any]) -> list[list[str]]:
-    """What belongs to a checkpoint's identity beside its files: name and commit of the tokenizer's repository."""
+    """What identifies a checkpoint besides its files: [name, commit] of the tokenizer's repository, if there is one."""
     source = (stored.get("text_config") or {}).get(TOKENIZER_SOURCE)
     return [[source["repository"], source["commit"]]] if source else []
 
 
 def _download(repository: str, folder: Path) -> Path:
-    """The tokenizer's files; the cache names snapshots by commit."""
+    """Download the tokenizer's files; the cache names the snapshot's folder by its commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

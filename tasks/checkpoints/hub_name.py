@@ -1,4 +1,4 @@
-"""Names of models on the Hugging Face hub as people type and paste them."""
+"""Normalising names of models on the Hugging Face hub as people type and paste them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LOCAL = "local-dir:"
 
 
 def typed_name(model: str) -> str:
-    """A hub id without the ways to write it: `hf-hub:org/name` and the address of its page are `org/name`.
+    """The plain hub id: `hf-hub:org/name` and the URL of a model's page become `org/name`.
 
-    OpenCLIP's `local-dir:folder` is the folder. All else is left as it is.
+    OpenCLIP's `local-dir:folder` becomes the folder. Everything else is returned unchanged.
     """
     pasted = model.strip()
     if pasted.startswith(_LOCAL):

@@ -1,4 +1,4 @@
-"""Patience with the Hugging Face hub: what may pass by itself is tried again; any other answer is final."""
+"""Retries of requests to the Hugging Face hub: transient errors are tried again; any other answer is final."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Result = TypeVar("Result")
 _ATTEMPTS = 4
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 30.0
 _BUSY = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses that say "not now": request timeout, too many requests, and those of a server in trouble."""
+"""Transient HTTP statuses: request timeout, too many requests, and errors of an overloaded server."""
 
 
 def patiently(fetch: Callable[[], Result]) -> Result:
-    """What `fetch` returns, asked for up to 4 times, 2 to 30 s apart, while the hub times out or is busy.
+    """Call `fetch`, up to 4 times, 2 to 30 s apart, as long as the hub times out or is busy, and return its result.
 
     Raises:
-        Whatever `fetch` raises, at once where waiting does not help: no such model, no access, no network.
+        The errors of `fetch`, at once if waiting does not help: no such model, no access, no network.
     """
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
@@ -38,7 +38,7 @@ def patiently(fetch: Callable[[], Result]) -> Result:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether a time-out, a broken connection or a busy server is behind an error of the hub's libraries."""
+    """Whether an error of the hub's libraries was caused by a time-out, a broken connection or a busy server."""
     import httpx
     from huggingface_hub.errors import HfHubHTTPError
 

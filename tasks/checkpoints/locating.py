@@ -1,4 +1,4 @@
-"""Where a checkpoint is: the demo, a folder, or the Hugging Face hub, from which only what is read is fetched."""
+"""Locating a checkpoint: the demo, a folder, or the Hugging Face hub, from which only the needed files are fetched."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tasks.clip.processors import TOKENIZER_FILES
 from tasks.openclip.document import CONFIG_FILE, WEIGHTS_FILES, in_openclip_layout
 
 DEMO = Path(__file__).parents[1] / "demo" / "snapshot"
-"""`tasks.demo.SNAPSHOT`, whose room makes it of data and so comes after this one."""
+"""The same as `tasks.demo.SNAPSHOT`, which cannot be imported here, as `tasks.demo` comes later in the import order."""
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGS = ("config.json", CONFIG_FILE, "preprocessor_config.json", "processor_config.json")
 BESIDES_WEIGHTS = (*CONFIGS, *TOKENIZER_FILES, AMAX_FILE, STATE_FILE, INDEX)
-"""What model, tokenizer and image processor read, as patterns; all else in a folder is none of a run's business."""
+"""Patterns of the files that model, tokenizer and image processor read; other files are ignored."""
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[Path, Any, str | None]:
-    """The folder, the kind of source, and the hub commit where there is one; from the hub without `weights` if asked.
+    """The folder, the kind of source, and the hub commit (or None); `weights` False downloads no weights.
 
     Raises:
         CheckpointNotFound, CheckpointUnreachable.
@@ -36,10 +36,10 @@ def locate(model: str, revision: str | None, *, weights: bool = True) -> tuple[P
 
 
 def locate_here(model: str, revision: str | None) -> Path | None:
-    """The folder of a model that is on this machine; None for what may be on the hub.
+    """The folder of a local model; None for a name that may be on the hub.
 
     Raises:
-        CheckpointNotFound: it is nothing that could be a model, or a folder and a revision of it.
+        CheckpointNotFound: it can be neither, or it is a folder and a revision is given.
     """
     folder = DEMO if model == "demo" else _folder(model)
     if folder is not None:
@@ -78,7 +78,7 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
     wanted = ["model*.safetensors", *small] if weights else small
     try:
         folder = Path(patiently(partial(snapshot_download, model, revision=revision, allow_patterns=wanted)))
-        # Many repositories hold the same weights in both layouts: one is enough.
+        # Many repositories hold the same weights in both layouts; one is enough.
         if weights and in_openclip_layout(folder):
             patterns = [*wanted, *WEIGHTS_FILES]
             folder = Path(patiently(partial(snapshot_download, model, revision=folder.name, allow_patterns=patterns)))
@@ -93,7 +93,7 @@ def _download(model: str, revision: str | None, *, weights: bool) -> tuple[Path,
 
 
 def names_at_hub(model: str, commit: str | None) -> list[str] | None:
-    """The names of a hub model's files, as the hub tells them; None where it cannot be asked: the cache may serve."""
+    """The names of a hub model's files; None if the hub cannot be reached, as the model may be in the cache."""
     from huggingface_hub import list_repo_files
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 

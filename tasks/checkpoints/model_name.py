@@ -1,4 +1,4 @@
-"""What a model is called in the store, and whether that name has a history of other weights."""
+"""A model's name in the store, and whether earlier releases of that name have other weights."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _HUB_CACHE = re.compile(r"models--(.+)")
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a folder's model: its last part, or its last two where the last is a common word.
+    """The name of a folder's model: the last part of its path, or the last two if the last says nothing.
 
-    A snapshot in the hub's cache (`models--<organisation>--<name>/snapshots/<commit>`) is called as the hub's model.
+    A snapshot in the hub's cache (`models--<organisation>--<name>/snapshots/<commit>`) gets the hub model's name.
     """
     last, above = folder.name, folder.parent
     if above.name == "snapshots" and (cached := _HUB_CACHE.fullmatch(above.parent.name)):
@@ -36,13 +36,14 @@ def folder_name(folder: Path) -> str:
 
 
 def other_weights(snapshot: Snapshot, store: Store) -> str | None:
-    """One line to say if the newest release of the snapshot's name was made of weights from elsewhere.
+    """A warning in one line if the newest release of the snapshot's name was made from weights of another source.
 
-    The same source with new weights continues its history; a relative path may be another folder by now.
+    New weights from the same source continue the history. A relative path is not compared, as it may mean another
+    folder by now.
     """
     try:
         newest = store.find(snapshot.model)
-    except ClipsmithError:  # none yet; or damaged, which publishing or `verify` will say
+    except ClipsmithError:  # there is none yet, or it is damaged, which publishing or `verify` will report
         return None
     source = newest.provenance.source
     if snapshot.kind == "published" or source.digest == snapshot.digest:

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PICTURE_SIZES = ((96, 96), (128, 64), (64, 128), (900, 700))
-"""Width and height; larger and smaller than what models take, wide and tall."""
+"""Widths and heights of the test pictures: larger and smaller than models' inputs, wide and tall."""
 _LEAST_CONTEXT = 3
 TEXTS_AT_A_TIME = 4096
-"""Texts that are tokenized in one call."""
+"""The number of texts that are tokenized in one call."""
 _CHUNK = 1 << 16
 _stderr = threading.Lock()
 _PANIC = "PanicException"
@@ -43,7 +43,7 @@ _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...
 class Processor:
     """Turns pictures and texts into model inputs, as the checkpoint's own processor does.
 
-    `context` is the text encoder's number of tokens, start and end included; `masked`: it takes a mask beside them.
+    `context` is the text encoder's number of tokens, start and end included; `masked`: it also takes a mask.
     """
 
     def __init__(self, folder: Path, family: ClipFamily, *, context: int, masked: bool) -> None:
@@ -53,7 +53,7 @@ class Processor:
         self._masked = masked
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which makes pictures only: a tokenizer is large, and not each can be pickled."""
+        """Without the tokenizer, for processes that only process pictures: it is large, and some cannot be pickled."""
         return self.__dict__ | {"_tokenizer": None}
 
     @property
@@ -63,7 +63,7 @@ class Processor:
 
     @property
     def image_processor_class(self) -> str:
-        """The name of transformers' class, without what says that it runs on Pillow."""
+        """The name of transformers' class, without the part that says it runs on Pillow."""
         return _name(self._images)
 
     def image(self, picture: Image) -> NDArray[np.float32]:
@@ -72,8 +72,8 @@ class Processor:
         return np.asarray(pixels, dtype=np.float32)
 
     def levels(self) -> NDArray[np.float32] | None:
-        """The pixel values of the 256 levels of each channel, (3, 256): what follows resizing and cropping, asked of
-        the processor itself. None of a class that cannot be asked."""
+        """The pixel values of the 256 levels of each channel, (3, 256), computed by the processor's own steps after
+        resizing and cropping. None if the processor's class does not support that."""
         from PIL import Image
 
         ramp = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(16, 16, 3)
@@ -81,7 +81,7 @@ class Processor:
         try:
             made = self._images(images=Image.fromarray(ramp), return_tensors="np", **only)["pixel_values"][0]
             return np.asarray(made, dtype=np.float32).reshape(3, 256)
-        except Exception:  # noqa: BLE001 - transformers' classes raise of every kind for what they do not take
+        except Exception:  # noqa: BLE001 - transformers' classes raise errors of any kind
             return None
 
     def text(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -106,18 +106,19 @@ class Processor:
         return tokens["input_ids"].astype(np.int64), tokens[MASK].astype(np.int64)
 
     def text_inputs(self, texts: list[str]) -> dict[str, NDArray[np.int64]]:
-        """The same by the names of the text encoder's inputs."""
+        """Token ids and mask by the names of the text encoder's inputs."""
         tokens, mask = self.text(texts)
         return {"input_ids": tokens} | ({} if mask is None else {MASK: mask})
 
     def counted_inputs(self, texts: list[str]) -> tuple[dict[str, NDArray[np.int64]], int]:
-        """The same with what `truncated` says: only texts that fill the context are tokenized again for that."""
+        """As `text_inputs`, with the number of truncated texts; for it, only texts that fill the context are tokenized
+        again."""
         tokens, mask = self._tokens_and_mask(texts)
         full = [texts[place] for place in np.flatnonzero(mask.all(axis=1))]
         return {"input_ids": tokens} | ({MASK: mask} if self._masked else {}), self.truncated(full) if full else 0
 
     def first_alike(self, texts: list[str]) -> NDArray[np.int64]:
-        """For each text the place of the first one that becomes the same tokens, itself or another, (n,)."""
+        """For each text the index of the first text that becomes the same tokens (possibly itself), (n,)."""
         first: dict[bytes, int] = {}
         places = []
         for start in range(0, len(texts), TEXTS_AT_A_TIME):
@@ -126,18 +127,18 @@ class Processor:
         return np.array(places, dtype=np.int64)
 
     def truncated(self, texts: list[str]) -> int:
-        """How many texts are longer than the context and lose their end."""
+        """The number of texts that are longer than the context, so that their end is cut off."""
         return len(self.too_long(texts))
 
     def too_long(self, texts: list[str]) -> list[int]:
-        """The places of those texts."""
+        """The indices of texts that are longer than the context."""
         with _panics_told(self._folder):
             lengths = self._tokenizer(texts, return_length=True, truncation=False, verbose=False)["length"]
         return [place for place, length in enumerate(lengths) if length > self.context]
 
 
 class Preprocess(Processor):
-    """The processor for a model whose configuration is at hand."""
+    """The processor for a model with a given configuration."""
 
     def __init__(self, folder: Path, family: ClipFamily, config: dict[str, Any]) -> None:
         inputs = family.encoder_spec(config, "text").inputs
@@ -146,17 +147,16 @@ class Preprocess(Processor):
 
     @classmethod
     def of(cls, snapshot: Snapshot, preprocess: ArtifactRef) -> Preprocess:
-        """That of a checked snapshot, from the active store."""
+        """The processor of a checked snapshot, from the active store."""
         return cls(active_store().path(preprocess), family_named(snapshot.family), snapshot.config)
 
 
 def save_preprocess(folder: Path, family: ClipFamily, config: dict[str, Any], destination: Path) -> list[str]:
-    """Write tokenizer and image-processor files to `destination`; the result says what was changed, line by line.
+    """Write tokenizer and image-processor files to `destination`; return notes on what was changed, one line each.
 
     Raises:
-        CheckpointError: they cannot be loaded, the processor's pictures do not have the model's size, the vocabulary
-            is not the model's, texts do not get the end token that the model pools at, or cannot be padded without
-            changing their embedding.
+        CheckpointError: they cannot be loaded, pictures do not get the model's size, the vocabulary is not the model's,
+            texts do not get the end token at which the model pools, or padding would change embeddings.
     """
     with _quiet():
         tokenizer, images = _load(folder, family, config)
@@ -189,10 +189,10 @@ def _check_texts(tokenizer: Any, family: ClipFamily, config: dict[str, Any], fol
 
 
 def _stored_padding_side(folder: Path) -> str:
-    """What `tokenizer_config.json` says; the right if it says nothing.
+    """The `padding_side` in `tokenizer_config.json`; "right" if there is none.
 
     Raises:
-        CheckpointError: it says something that is no side; transformers refuses it too.
+        CheckpointError: it is neither left nor right; transformers refuses it too.
     """
     path = folder / "tokenizer_config.json"
     known = path.is_file()
@@ -209,7 +209,7 @@ def _stored_padding_side(folder: Path) -> str:
 
 
 def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
-    """Make pictures of several sizes: only then is it known what a class makes of its settings.
+    """Process pictures of several sizes: only that shows what an image processor's class does with its settings.
 
     `wanted` is (channels, height, width).
     """
@@ -238,7 +238,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
 
 
 def _check_lengths(images: Any, most: int, folder: Path) -> None:
-    """No picture is made at a size that no memory holds, or that has little to do with the model's.
+    """Refuse sizes in the settings that would need too much memory, or are far from the model's size.
 
     Raises:
         CheckpointError.
@@ -271,9 +271,9 @@ def _as_text(shape: tuple[int, ...]) -> str:
 
 
 def _check_vocabulary(tokenizer: Any, size: int, folder: Path) -> None:
-    """A tokenizer that finds no vocabulary file loads all the same, and makes one text of all texts.
+    """Refuse a tokenizer without a vocabulary: transformers loads it all the same, and all texts become equal tokens.
 
-    One that reads no file of its own has been put together from another, which was found.
+    A tokenizer class without vocabulary files of its own was converted from another tokenizer, whose files were found.
     """
     names = sorted(tokenizer.vocab_files_names.values())
     if names and not any((folder / name).is_file() for name in names):
@@ -290,7 +290,7 @@ def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
     """The ids of one text, without padding.
 
     Raises:
-        CheckpointError: the tokenizer fails, as those do whose vocabulary lacks what they need.
+        CheckpointError: the tokenizer fails, for example because its vocabulary lacks a token that it needs.
     """
     try:
         with _panics_told(folder):
@@ -304,7 +304,8 @@ def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
 
 
 def _check_end(tokenizer: Any, end: int | None, context: int, folder: Path) -> None:
-    """A text encoder that pools at the end token reads another place where there is none, and nobody would notice."""
+    """Check that texts end with the end token: without it, a text encoder that pools there silently reads another
+    position."""
     for length, text in (("short", "a"), ("truncated", "a " * (2 * context))):
         tokens = _tokens(tokenizer, text, context, folder)
         if end is not None and end not in tokens:
@@ -313,7 +314,7 @@ def _check_end(tokenizer: Any, end: int | None, context: int, folder: Path) -> N
 
 
 def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder: Path) -> None:
-    """Every batch is padded; an encoder that pools at the highest id must not find that in the padding."""
+    """Check the padding token: in an encoder that pools at the highest id, the padding must not have that id."""
     padding = tokenizer.pad_token_id
     if padding is None:
         raise CheckpointError(
@@ -338,7 +339,8 @@ def _check_padding(tokenizer: Any, pools_at_highest: bool, context: int, folder:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Native code tells standard error how it panicked, in dozens of lines: kept back unless all goes well."""
+    """Hold back standard error, where native code reports a panic in dozens of lines; drop it on CheckpointError,
+    print it otherwise."""
     with _stderr, tempfile.TemporaryFile() as kept:
         sys.stderr.flush()
         before = os.dup(2)
@@ -359,7 +361,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _panics_told(folder: Path) -> Iterator[None]:
-    """A panic in the tokenizers library, which is no Exception, as an error of ours.
+    """Turn a panic in the tokenizers library, which is not an `Exception`, into an error of ours.
 
     Raises:
         CheckpointError.
@@ -373,7 +375,7 @@ def _panics_told(folder: Path) -> Iterator[None]:
 
 
 def _with_length(tokenizer: Any) -> Any:
-    """Its longest length as a number: transformers takes any value, and fails where it compares it."""
+    """The tokenizer with a number as its longest length: transformers accepts any value, and fails when it compares."""
     if not isinstance(tokenizer.model_max_length, int | float):
         tokenizer.model_max_length = int(tokenizer.model_max_length)
     return tokenizer
@@ -385,7 +387,7 @@ def _load(folder: Path, family: ClipFamily, config: dict[str, Any] | None) -> tu
             return _with_length(family.tokenizer(folder, config)), family.image_processor(folder)
     except CheckpointError:
         raise
-    except Exception as error:  # transformers, tokenizers and sentencepiece raise of every kind for damaged files
+    except Exception as error:  # transformers, tokenizers and sentencepiece raise errors of any kind
         raise CheckpointError(
             f"the tokenizer or image processor cannot be loaded: {one_line(error)}",
             where=folder,

@@ -21,11 +21,11 @@ STATE_FILE = places.MODELOPT_STATE
 AMAX_FILE = places.AMAX
 _LONGEST = 240
 _UNUSABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What transformers and PyTorch raise for a configuration with values that make no model."""
+"""What transformers and PyTorch raise for a configuration from which no model can be built."""
 
 
 class PinnedFile(Frozen):
-    """A file as it was when it was digested; the inode and times tell whether it has been touched since."""
+    """A file when it was digested; inode, size and times show whether it has changed since."""
 
     path: RelativePath
     sha256: Sha256
@@ -38,9 +38,8 @@ class Snapshot(Frozen):
     """A pinned checkpoint folder.
 
     `digest` covers the names and contents of `files`; `revision` is the hub's commit or, for folders, the digest.
-    `calibrated` marks a ModelOpt checkpoint that clipsmith published. `stored_config` is the configuration as the
-    folder has it, in the form of a `config.json`, with the image size where one was chosen; only
-    `ClipFamily.resolve_config` reads it.
+    `calibrated` marks a ModelOpt checkpoint that clipsmith published. `stored_config` is the folder's configuration, in
+    the form of a `config.json`, with the image size if one was chosen; only `ClipFamily.resolve_config` reads it.
     """
 
     kind: Literal["hub", "folder", "demo", "published"]
@@ -54,32 +53,32 @@ class Snapshot(Frozen):
     files: tuple[PinnedFile, ...]
     parents: tuple[Sha256, ...] = ()
     calibration: DataSource | None = None
-    """What a published checkpoint was calibrated on."""
+    """The calibration set of a published checkpoint."""
     image_size: tuple[int, int] | None = None
-    """Height and width that were chosen for a model that leaves them open; `stored_config` has them too."""
+    """Height and width, if chosen for a model that leaves them open; `stored_config` has them too."""
 
     @property
     def calibrated(self) -> bool:
-        """Whether the checkpoint brings its own amax, so that calibration and quantization are skipped."""
+        """Whether the checkpoint has its own amax, so that calibration and quantization are skipped."""
         return self.kind == "published"
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration as the model's library understands it (`ClipFamily.resolve_config`).
 
-        Made when it is first asked for: it imports transformers, which a run whose steps are all cached goes without.
+        Computed on first use, as it imports transformers, which a run with only cached steps does not need.
 
         Raises:
-            CheckpointError: the stored configuration describes no model of the family.
+            CheckpointError: the stored configuration does not describe a model of the family.
         """
         with sound_config(self.family, self.root):
             config = family_named(self.family).resolve_config(self.stored_config)
-        check_numbers(config, where=self.root)  # those too that the library has other names for
+        check_numbers(config, where=self.root)  # again, as the library renames some keys
         return config
 
     @property
     def carries_state(self) -> bool:
-        """Whether the ModelOpt state is one that this store published, so that it may be passed on as it is."""
+        """Whether this store published the ModelOpt state, so that it may be passed on unchanged."""
         return any(file.path == STATE_FILE for file in self.files)
 
     @property
@@ -88,7 +87,7 @@ class Snapshot(Frozen):
         return Path(self.folder)
 
     def cache_identity(self) -> dict[str, Any]:
-        """What a cache key sees: the content, not the place."""
+        """What cache keys contain: the content, not the location."""
         chosen = {} if self.image_size is None else {"image_size": self.image_size}
         return {"digest": self.digest, "calibrated": self.calibrated, **chosen}
 
@@ -96,7 +95,7 @@ class Snapshot(Frozen):
         """The safetensors files.
 
         Raises:
-            CheckpointChanged: one was touched since it was digested.
+            CheckpointChanged: one has changed since it was digested.
         """
         return [self._unchanged(file) for file in self.files if file.path.endswith(".safetensors")]
 
@@ -111,10 +110,10 @@ class Snapshot(Frozen):
         return WeightReader(self.weight_files(), partial(family.pieces_at, size=self.image_size))
 
     def open_folder(self) -> Path:
-        """The folder, once every pinned file has been found untouched.
+        """Check that no pinned file has changed, and return the folder.
 
         Raises:
-            CheckpointChanged: a file was touched since it was digested.
+            CheckpointChanged: a file has changed since it was digested.
         """
         for file in self.files:
             self._unchanged(file)
@@ -131,7 +130,7 @@ class Snapshot(Frozen):
 
 
 def one_line(error: BaseException) -> str:
-    """What a library says in an exception, for a message of ours: one line, not too long, and never empty."""
+    """The message of a library's exception, for one of ours: one line, not too long, and never empty."""
     text = " ".join(str(error).split())
     if isinstance(error, LookupError) or not text:
         text = f"{type(error).__name__} {text}".strip()
@@ -140,7 +139,7 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def sound_config(family: str, where: object) -> Iterator[None]:
-    """Turn what transformers raises for a configuration that it cannot use into an error of ours.
+    """Turn transformers' errors about an unusable configuration into an error of ours.
 
     Raises:
         CheckpointError.
@@ -159,7 +158,7 @@ def sound_config(family: str, where: object) -> Iterator[None]:
 
 
 def read_amax_file(path: Path) -> dict[str, float]:
-    """The amax of each quantizer, by its name, from an `amax.parquet`."""
+    """Read an `amax.parquet`: the amax of each quantizer, by its name."""
     import pandas as pd
 
     frame = pd.read_parquet(path)

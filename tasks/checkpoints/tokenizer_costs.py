@@ -1,7 +1,7 @@
-"""What a tokenizer.json would cost whoever tokenizes with it, told by reading it: patterns, growth, and how much of it.
+"""Limits on the cost of tokenizing with a tokenizer.json, checked by reading it: patterns, growth of texts, and size.
 
-The tokenizers library runs what the file says: patterns that try every way to match, and replacements that make a
-gigabyte of a word. It has no limits of its own, and may abort the process instead of raising an error.
+The tokenizers library runs whatever the file says: patterns with exponential backtracking, and replacements that turn a
+word into a gigabyte. It has no limits of its own, and may abort the process instead of raising an error.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from tasks.clip import limits
 _TOKEN = re.compile(
     r"\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|\(\?(?:[:=!>]|<[=!]|[a-z-]+:)|[*+]|\{\d*,?\d*\}|.", re.DOTALL
 )
-"""One escape, class, opening group, repeat or character of a pattern."""
+"""One token of a pattern: an escape, class, opening group, repeat or character."""
 _ADDED = ("added_tokens", "added_tokens_decoder")
 _SPECIAL = ("extra_special_tokens", "additional_special_tokens")
 _WRAPPED: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "added_tokens.json": lambda content: {"added_tokens": content},
     "vocab.json": lambda content: {"model": {"vocab": content}},
 }
-"""Files that are one part of what tokenizer.json has."""
+"""Files that hold one part of what a tokenizer.json holds."""
 _REPEATS = ("*", "+", "?")
 _FEW = 16
-"""Repeats of one thing that are no more than writing it out."""
+"""Bounded repeats up to this number count as written out, not as repeats."""
 _LEFT = 4  # bytes: the length of the trie before the replacements of a Precompiled normalizer
 
 
 def refuse_costly(path: Path, size: int, content: Any) -> None:
-    """Refuse a tokenizer's file by what its content would cost, for a model of `size` tokens.
+    """Refuse a tokenizer's file whose content would make tokenizing too expensive, for a model of `size` tokens.
 
     Raises:
-        CheckpointError: says what, and what there may be.
+        CheckpointError: the message says what is too expensive, and the limit.
     """
     if isinstance(content, dict):
         wrapped = _WRAPPED.get(path.name)
@@ -48,15 +48,15 @@ def refuse_costly(path: Path, size: int, content: Any) -> None:
 
 
 def refuse_costly_pieces(path: Path, size: int) -> None:
-    """The same of a file of SentencePiece's; one that cannot be read is left to whoever needs it.
+    """As `refuse_costly`, for a file of SentencePiece; a file that cannot be parsed is left to the tokenizer's loader.
 
     Raises:
-        CheckpointError.
+        CheckpointError: as `refuse_costly`.
     """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
-    known: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+    known: Any = sentencepiece_model_pb2  # its classes are created at import, so they have no types
     model = known.ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
@@ -121,17 +121,16 @@ def _values(content: Any) -> Iterator[Any]:
 
 
 def _explosive(pattern: str) -> str | None:
-    """Why matching may take time that doubles with each letter, or grows with a high power; None if it does not.
+    """Why matching may take exponential time, or a high power of the text's length; None if it does not.
 
-    In a group that is repeated nothing may be repeated, and there may be no choice. One after the other, a few repeats
-    are taken.
+    Inside a repeated group there may be no repeats and no alternatives. A few repeats one after the other are allowed.
     """
     if "\\g" in pattern:
         return "calls itself"
     groups = [_Group()]
-    closed, before = _Group(), ""  # the group that ends where we are, and the token before
+    closed, before = _Group(), ""  # the group that has just ended, and the previous token
     for token in _TOKEN.findall(pattern):
-        if token == "+" and before in _REPEATS:  # takes back what may be tried again
+        if token == "+" and before in _REPEATS:  # a possessive repeat, which does not backtrack
             continue
         most = _most(token)
         if most > 1 and (closed.branches or (closed.optional and most < math.inf)):
@@ -154,8 +153,8 @@ def _explosive(pattern: str) -> str | None:
 
 @dataclass
 class _Group:
-    """An open group: whether something in it repeats or there is a choice, whether something may be left out, and the
-    repeats of the branch that is read and of the longest before."""
+    """An open group: whether something in it repeats or it has alternatives, whether something is optional, and the
+    numbers of repeats in the current branch and in the largest earlier branch."""
 
     branches: bool = False
     optional: bool = False
@@ -163,17 +162,17 @@ class _Group:
     most: int = 0
 
     def take(self, inner: _Group) -> None:
-        """A group in this one has ended."""
+        """Add a group that has ended inside this one."""
         self.repeats += max(inner.most, inner.repeats)
         self.branches, self.optional = self.branches or inner.branches, self.optional or inner.optional
 
     def repeat(self, most: float) -> None:
-        """What was read last comes up to so many times."""
+        """Note that the last thing read may occur up to `most` times."""
         self.branches = self.branches or most > 1
         self.repeats += most > _FEW
 
     def read(self, token: str, before: str) -> None:
-        """A choice, or what may be left out; all else is a character."""
+        """Note an alternative or something optional; anything else is a character."""
         if token == "|":
             self.branches, self.most, self.repeats = True, max(self.most, self.repeats), 0
         elif token == "?":
@@ -181,7 +180,7 @@ class _Group:
 
 
 def _most(token: str) -> float:
-    """How many times a repeat repeats: `{,3}` and `{2,3}` are 3, `{3,}` and `*` are without end; else 1."""
+    """The most times that a repeat repeats: 3 for `{,3}` and `{2,3}`, infinity for `{3,}` and `*`; 1 if it is none."""
     if token not in ("*", "+") and (token[0] != "{" or len(token) == 1):
         return 1
     last = token.strip("{}").rpartition(",")[2]
@@ -189,7 +188,7 @@ def _most(token: str) -> float:
 
 
 def _growth(normalizer: Any) -> float:
-    """How many times longer a text may become, at most: the product over all replacements."""
+    """How many times longer a text may become at most: the product over all normalizers."""
     growth = 1.0
     for value in _values(normalizer):
         if not isinstance(value, dict):
@@ -206,7 +205,7 @@ def _growth(normalizer: Any) -> float:
 
 
 def _of_one(pattern: Any, length: int) -> float:
-    """What becomes of one character; a pattern that may match nothing puts the new text between all of them."""
+    """How long one character may become; a pattern that can match nothing inserts its text between all characters."""
     text = pattern.get("String") if isinstance(pattern, dict) else None
     if isinstance(text, str) and text:
         return length / len(text)
@@ -215,7 +214,7 @@ def _of_one(pattern: Any, length: int) -> float:
 
 
 def _longest(charsmap: bytes) -> int:
-    """Bytes of the longest replacement; the library asks for as much memory as the trie says that it has."""
+    """Bytes of the longest replacement; the size of the trie is checked, as the library allocates what it says."""
     trie = int.from_bytes(charsmap[:_LEFT], "little")
     if trie % 4 or _LEFT + trie > len(charsmap):
         raise ValueError(f"a precompiled_charsmap of {len(charsmap):,} bytes says that its trie has {trie:,}")

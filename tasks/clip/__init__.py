@@ -1,1 +1,1 @@
-"""What a CLIP family is, and the families that transformers has a class for, with what they share."""
+"""The interface of CLIP families, and the families that transformers has a class for."""

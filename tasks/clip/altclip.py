@@ -13,7 +13,7 @@ from tasks.clip.base import InputSpec, Piece, text_inputs
 from tasks.clip.hugging_face import ClipFamily
 
 _CONTEXT = 77
-"""Tokens of CLIP's teacher, whose text encoder the model was distilled from; XLM-RoBERTa has room for 512."""
+"""The context of CLIP's text encoder, from which the model was distilled; XLM-RoBERTa itself takes 512 tokens."""
 _STORED_BLOCK = re.compile(r"(?<=\.)layer(?=\.\d)")
 
 
@@ -31,6 +31,6 @@ class AltClip(ClipFamily):
         return text_inputs(min(_CONTEXT, text.max_position_embeddings - text.pad_token_id - 1), masked=True)
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> dict[str, Piece]:
-        """Files say `encoder.layer.0`, transformers 5 says `encoder.layers.0` (and writes the former)."""
+        """Files have `encoder.layer.0`; transformers 5 names it `encoder.layers.0` (but writes the former)."""
         renamed = {_STORED_BLOCK.sub("layers", name): name for name in stored}
         return {name: Piece(old) for name, old in renamed.items() if name != old}

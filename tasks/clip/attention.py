@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def use_in(model: torch.nn.Module) -> None:
-    """Let every attention of a model compute as it is exported."""
+    """Let every attention of a model compute with the exported arithmetic."""
     register()
     for module in model.modules():
         config: Any = getattr(module, "config", None)
@@ -63,8 +63,8 @@ def _mask(
     device: torch.device | str = "cpu",
     **_: Any,
 ) -> torch.Tensor | None:
-    """What is added to the scores: a constant causal mask (1, 1, T, T); for a padding mask (B, T), its own
-    (B, 1, 1, T); None where every position sees every other.
+    """The mask that is added to the scores: (1, 1, T, T), constant, for causal attention; (B, 1, 1, T) for a padding
+    mask (B, T); None if every position sees every other.
 
     Raises:
         NotImplementedError: a mask pattern that is neither causal nor full, or a padding mask with a causal one.

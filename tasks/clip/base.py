@@ -1,4 +1,4 @@
-"""What a CLIP family must tell the pipeline: one adapter per family implements `ClipFamily`."""
+"""The interface between CLIP families and the pipeline: one adapter per family implements `ClipFamily`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     pass
 
 MASK = "attention_mask"
-"""The input that tells tokens (1) from padding (0), of text encoders that have it."""
+"""The name of the mask input, 1 for tokens and 0 for padding, of text encoders that have one."""
 _SMALLEST_VOCABULARY = 16
 ENCODERS: tuple[Encoder, ...] = ("image", "text")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
-"""An attention's projections, in the order in which files stack them."""
+"""The projections of an attention, in the order in which files stack them."""
 
 
 def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
-    """Token ids (int64) of texts to time a model or compare two with: small, so that every vocabulary has them.
+    """Random token ids (int64) for timing or comparing models: small ids, which every vocabulary has.
 
-    The largest is there once in each text: models that pool at the highest id find one place.
+    The largest id occurs once in each text, so that models that pool at the highest id find exactly one position.
     """
     tokens = rng.integers(0, _SMALLEST_VOCABULARY - 1, size=shape, dtype="int64")
     tokens[..., shape[-1] // 2] = _SMALLEST_VOCABULARY - 1
@@ -31,7 +31,7 @@ def made_up_tokens(rng: Any, shape: tuple[int, ...]) -> Any:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One graph input; `shape` is without the batch dimension, which is dynamic and comes first."""
+    """One graph input; `shape` excludes the batch dimension, which is dynamic and comes first."""
 
     name: str
     dtype: Literal["float16", "int64"]
@@ -39,14 +39,14 @@ class InputSpec:
 
 
 def text_inputs(context: int, *, masked: bool) -> tuple[InputSpec, ...]:
-    """Token ids, and for encoders that see padding unless it is masked, their mask: 1 for a token, 0 for padding."""
+    """The inputs of a text encoder: token ids and, if `masked`, their mask (1 for a token, 0 for padding)."""
     names = ("input_ids", MASK) if masked else ("input_ids",)
     return tuple(InputSpec(name, "int64", (context,)) for name in names)
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """One encoder of a checkpoint, read from its configuration alone."""
+    """One encoder of a checkpoint, described from its configuration only."""
 
     encoder: Encoder
     inputs: tuple[InputSpec, ...]
@@ -56,7 +56,7 @@ class EncoderSpec:
     heads: int
     embedding_dim: int
     prefixes: tuple[str, ...]
-    """State-dict prefixes of the encoder's weights, its projection included."""
+    """Prefixes of the encoder's weights in the state dict, including its projection."""
 
 
 Oracle = Literal["transformers", "golden files"]
@@ -69,28 +69,28 @@ ImageSize = tuple[int, int]
 class Piece:
     """Where a model parameter is stored: a tensor of the checkpoint's files, or some of its rows, or its transpose.
 
-    `shape` is the shape in which the stored values are read, where the file has another with as many values, such as a
-    leading axis of length 1; `rows` and `transposed` come after it. `scale` names a stored vector with one factor for
-    each of the tensor's rows, by which they are multiplied: a layer scale belongs to the projection before it.
-    `batch_norm` is the name, without its last part, of a batch norm in evaluation mode that follows a convolution and
-    becomes part of it: `stored` is the convolution's weight, or the norm's own bias, which becomes the convolution's.
+    `shape`, if given, is the shape to read the stored values in, for a file with another shape of as many values, such
+    as a leading axis of length 1; `rows` and `transposed` apply after it. `scale` names a stored vector with one factor
+    per row, which multiplies the rows: a layer scale becomes part of the projection before it. `batch_norm` is the
+    name, without its last part, of a batch norm (in evaluation mode) that follows a convolution and becomes part of it:
+    then `stored` is the convolution's weight, or the norm's bias, which becomes the convolution's bias.
     """
 
     stored: str
     rows: tuple[int, int] | None = None
     transposed: bool = False
     patch: int | None = None
-    """Stored rows are flat square patches of this side, (side, side, channels); the parameter's are (channels, side,
-    side)."""
+    """If set, stored rows are flat square patches of this side, (side, side, channels), and the parameter's rows are
+    (channels, side, side)."""
     grid: tuple[int, int] | None = None
-    """Stored rows are positions on a square grid; the parameter's are interpolated to this one (rows, columns)."""
+    """If set, stored rows are positions on a square grid, and are interpolated to this grid (rows, columns)."""
     shape: tuple[int, ...] | None = None
     scale: str | None = None
     batch_norm: str | None = None
 
 
 def stacked(name: str, shape: tuple[int, ...], parameters: Sequence[str]) -> dict[str, Piece]:
-    """The parameters whose rows lie one after the other in the stored tensor `name` of this shape, as many for each."""
+    """The pieces of `parameters` that are stacked in the stored tensor `name` of this shape, with equally many rows."""
     size = shape[0] // len(parameters)
     return {
         parameter: Piece(name, rows=(index * size, (index + 1) * size)) for index, parameter in enumerate(parameters)

@@ -1,4 +1,4 @@
-"""Values of the buffers that models make for themselves and checkpoints lack; on the meta device they have none."""
+"""Values of buffers that models create themselves: checkpoints do not have them, nor do models on the meta device."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def buffer_values(model: nn.Module, name: str) -> NDArray[Any]:
-    """What a buffer of `model` holds: indices, or what its module says in `constants()`, by the buffer's own name.
+    """The values of a buffer of `model`: from its module's `constants()` (by the buffer's own name), or indices.
 
     Raises:
-        ExportError: a buffer that is neither.
+        ExportError: the buffer is neither.
     """
     owner, _, own = name.rpartition(".")
     module: Any = model.get_submodule(owner)
@@ -38,10 +38,10 @@ def fill_buffers(model: nn.Module) -> None:
 
 
 def index_buffer(name: str, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The buffer that the family's model would have made: positions count from zero, token types are zero.
+    """The buffer that the model itself would have made: position ids count from zero, token types are zero.
 
     Raises:
-        ExportError: a buffer of another name.
+        ExportError: the buffer has another name.
     """
     if name.endswith("position_ids"):
         return np.arange(shape[-1], dtype=np.int64).reshape(shape)

@@ -11,7 +11,7 @@ from tasks.clip.base import InputSpec, text_inputs
 from tasks.clip.hugging_face import ClipFamily
 
 _CONTEXT = 52
-"""Tokens that the model was trained with (`context_length` of the authors' code); BERT has room for 512."""
+"""The context that the model was trained with (`context_length` in the authors' code); BERT itself takes 512 tokens."""
 
 
 class ChineseClip(ClipFamily):

@@ -27,11 +27,11 @@ class Clip(ClipFamily):
     architecture = "CLIP"
 
     def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
-        """Where `eos_token_id` is 2, as in old configurations: see `CLIPTextTransformer` in transformers."""
+        """True if `eos_token_id` is 2, as in old configurations: see `CLIPTextTransformer` in transformers."""
         return bool(self.full_config(config).text_config.eos_token_id == _OLD_END)
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
-        """`eos_token_id`; old configurations say 2 and mean the largest id, which is the tokenizer's own end token."""
+        """`eos_token_id`; in old configurations it is 2, and means the largest id, that of the tokenizer's end."""
         if self.pools_at_highest_id(config):
             return tokenizer.eos_token_id
         return stated_end(self.full_config(config))

@@ -40,8 +40,8 @@ _NOT_ARCHITECTURE = frozenset(
         "use_return_dict",
     )
 )
-"""Keys that say how and from where somebody ran a model, not what it computes; the fields of `PreTrainedConfig`, which
-all of transformers' configurations share, are others."""
+"""Keys that say how somebody ran a model, not what it computes, in addition to the fields of `PreTrainedConfig`, which
+all configurations of transformers share."""
 _ATTENTION = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
 _SWITCHES = _NOT_ARCHITECTURE | {
     "architectures",
@@ -53,7 +53,7 @@ _SWITCHES = _NOT_ARCHITECTURE | {
     "return_dict",
     "transformers_version",
 }
-"""Keys that are no part of what plain transformers is asked."""
+"""Keys that are left out before plain transformers reads a configuration."""
 
 
 class ClipFamily:
@@ -111,10 +111,9 @@ class ClipFamily:
         """What `<architecture>Config` makes of a stored configuration, complete, without what changes no embedding;
         `stored` is left as it is.
 
-        Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These overrule the
-        sections, with transformers' defaults for the keys they leave out (`CLIPConfig.__post_init__`); the result has
-        the sections alone. Runtime switches (`return_dict`, the attention's implementation, dtypes) and labels are
-        dropped.
+        Files of 2021 and 2022 repeat their sections as `text_config_dict` and `vision_config_dict`. These override the
+        sections, with transformers' defaults for missing keys (`CLIPConfig.__post_init__`); the result has only the
+        sections. Runtime switches (`return_dict`, the attention's implementation, dtypes) and labels are dropped.
 
         Raises:
             UnsupportedVariant: a configuration of this family that clipsmith has no graph for.
@@ -123,8 +122,8 @@ class ClipFamily:
         return _architecture(self.full_config(_architecture(stored)).to_dict())
 
     def full_config(self, config: dict[str, Any]) -> Any:
-        """`<architecture>Config` of a configuration; `config` is left as it is."""
-        # A copy: `CLIPConfig` writes into the sections that it is given.
+        """`<architecture>Config` of a configuration; `config` is not changed."""
+        # A copy: `CLIPConfig` writes into its argument's sections.
         return model_class(f"{self.architecture}Config").from_dict(copy.deepcopy(config))
 
     def refuse_foreign_code(self, stored: dict[str, Any], *, where: object) -> None:
@@ -182,11 +181,11 @@ class ClipFamily:
         )
 
     def image_inputs(self, vision: Any) -> tuple[InputSpec, ...]:
-        """Pixels at the size that the position embeddings are for; clipsmith only takes models of three channels."""
+        """Pixels at the size of the position embeddings; only models with three channels are accepted."""
         return (InputSpec("pixel_values", "float16", (vision.num_channels, vision.image_size, vision.image_size)),)
 
     def text_inputs(self, text: Any) -> tuple[InputSpec, ...]:
-        """Token ids alone: padding comes after the pooled token, where causal attention cannot see it."""
+        """Only token ids: padding comes after the pooled token, so causal attention does not see it."""
         return text_inputs(text.max_position_embeddings, masked=False)
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
@@ -307,7 +306,7 @@ class ClipFamily:
         folder is never run.
         """
         known = {} if config is None else {"config": self.full_config(config)}
-        # Given here, the side is saved too; set afterwards, it is not where the class's own default is the left.
+        # Given here, the side is saved too; set later, it would not be saved by classes whose default is the left.
         return load_tokenizer(folder, padding_side="right", **known)
 
     def image_processor(self, folder: Path) -> Any:
@@ -326,10 +325,10 @@ def encoder_prefixes(family: ClipFamily, config: dict[str, Any]) -> tuple[str, .
 
 
 def stated_end(full: Any) -> int:
-    """`eos_token_id` of the text encoder, at which it is pooled.
+    """The `eos_token_id` of the text encoder, at which it pools.
 
     Raises:
-        UnsupportedVariant: it is not one token.
+        UnsupportedVariant: it is not a single token id.
     """
     end = full.text_config.eos_token_id
     if not isinstance(end, int):
@@ -343,19 +342,19 @@ def stated_end(full: Any) -> int:
 
 
 def _without_prefix(folder: Path) -> dict[str, str]:
-    """The `key_mapping` by which transformers drops a prefix that all names of the weights have (`wrapper_prefix`)."""
+    """The `key_mapping` with which transformers drops a prefix that all names of weights have (`wrapper_prefix`)."""
     prefix = wrapper_prefix(stored_names(sorted(folder.glob("*.safetensors"))))
     return {f"^{re.escape(prefix)}": ""} if prefix else {}
 
 
 def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without the keys that say how and from where somebody ran the model."""
+    """A configuration without the keys that do not affect what the model computes."""
     shared = {field.name for field in dataclasses.fields(model_class("PreTrainedConfig"))}
     return _without(_NOT_ARCHITECTURE | shared, config)
 
 
 def _without(keys: frozenset[str] | set[str], config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without some keys, at the top and in its sections."""
+    """A configuration without these keys, at the top level and in its sections."""
     return {
         key: _without(keys, value) if isinstance(value, dict) else value
         for key, value in config.items()

@@ -1,7 +1,7 @@
-"""Import model classes of transformers without what they do not need: a second and a hundred megabytes less.
+"""Importing model classes of transformers without modules that they do not need, which saves a second and 100 MB.
 
-transformers imports scikit-learn (for assisted text generation) and SciPy (for the losses of object detectors) whenever
-they are installed, on the way to any model class.
+If scikit-learn (for assisted text generation) and SciPy (for losses of object detectors) are installed, transformers
+imports them on the way to any model class.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def model_class(name: str) -> Any:
 
 @contextmanager
 def _without_extras() -> Iterator[None]:
-    """transformers asks these functions what is installed; modules that are imported meanwhile go without."""
+    """Replace the functions that tell transformers what is installed, so that modules imported meanwhile skip these
+    packages."""
     from transformers import utils
 
     installed = {name: getattr(utils, name) for name in _NOT_NEEDED}

@@ -1,8 +1,8 @@
-"""How large the files and numbers of a checkpoint may be, each with its reason: told before anything is made of them.
+"""How large the files and numbers of a checkpoint may be, each with its reason: checked before they are used.
 
-Whoever publishes a checkpoint chooses its bytes. Largest are those of published models and of the tokenizers that
-are published with them; four times as much, or more, is taken. Weights have no limit of their own: they are read some
-megabytes at a time, and their tensors are those of a configuration within these limits.
+The publisher of a checkpoint may choose any bytes. Each limit is at least four times the largest value in published
+models and their tokenizers. Weights have no limit of their own: they are read some megabytes at a time, and their
+tensors are those of a configuration within these limits.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from artifacts.limits import Limits
 
 _MB = 1 << 20
 CONFIG = Limits(bytes=4 * _MB, values=400_000)
-"""`config.json` and the like: some kB; with the names of 21,000 classes, of ImageNet-21k, twice, 1.5 MB."""
+"""`config.json` and similar files: some kB, or 1.5 MB if they name the 21,000 classes of ImageNet-21k twice."""
 HEADER = Limits(bytes=16 * _MB, values=1_000_000)
-"""Of a safetensors file, or the index of its shards: 18 billion parameters are 1,600 tensors, 150 bytes and 6 values
-each."""
+"""The header of a safetensors file, or the index of its shards: 18 billion parameters are 1,600 tensors, with 150 bytes
+and 6 values each."""
 TOKENIZER = Limits(bytes=128 * _MB, values=4_000_000)
-"""`tokenizer.json`: that of XLM-V has 901,629 pieces, 60 MB and 2.7 million values."""
+"""A `tokenizer.json`: that of XLM-V has 901,629 pieces, 60 MB and 2.7 million values."""
 FILES: tuple[tuple[str, int], ...] = (
     ("tokenizer.json", TOKENIZER.bytes),
     ("tokenizer_config.json", 8 * _MB),  # 1.2 MB with the 6,400 added tokens of Gemma
@@ -40,24 +40,24 @@ FILES: tuple[tuple[str, int], ...] = (
     ("*.json", CONFIG.bytes),
     ("*.jinja", CONFIG.bytes),
 )
-"""Bytes of the files that model, tokenizer and image processor are made of, by the first pattern that fits."""
+"""Bytes of the files of model, tokenizer and image processor; the first pattern that matches counts."""
 
 ADDED_TOKENS = 30_000
-"""Beside a vocabulary: 6,400 are the most known, and transformers handles them one by one."""
+"""Added tokens beside a vocabulary: 6,400 are the most known, and transformers handles them one by one."""
 SPECIAL_TOKENS = 5_000
-"""Of those the ones with a name or a meaning, 1,600 at most: the time that they take grows with their square."""
+"""Special tokens among them: 1,600 are the most known, and the time that they take grows with their square."""
 SPARE_TOKENS = 5_000
-"""That a vocabulary may have beyond the model's: what is wrong with a few is told once it is loaded."""
+"""Tokens that a vocabulary may have beyond the model's; a few too many are refused only after loading."""
 MERGES = 8
-"""For each token of the model: two at most, as every way to put a token together is one."""
+"""Merges per token of the model: two at most in published tokenizers, as each way to build a token is one merge."""
 TOKENIZER_PARTS = 20_000
 """Values of `tokenizer.json` beside its vocabulary and added tokens: about 1,000 with OpenCLIP's cleaning."""
 WORD = 10_000
-"""Characters of one word that WordPiece looks at, in time that grows with their square: 100 in every published one."""
+"""The longest word in characters that WordPiece splits, in quadratic time: 100 in all published tokenizers."""
 GROWTH = 10_000
-"""How many times longer normalizers may make a text, by the bound that is counted: OpenCLIP's cleaning has 144."""
+"""How many times longer normalizers may make a text, as an upper bound: OpenCLIP's cleaning has 144."""
 REPEATS = 3
-"""Unlimited repeats in one branch of a pattern that a tokenizer searches for: two in those of published ones."""
+"""Unlimited repeats in one branch of a tokenizer's pattern: two in published ones."""
 
 _WIDTH, _HEADS, _LAYERS = (1, 20_480), (1, 512), (1, 256)
 _SIDE, _PLACES, _TOKENS = (1, 4096), (1, 65_536), (1, 4_000_000)
@@ -80,18 +80,18 @@ SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
         "vocab_size": _TOKENS,
     }
 )
-"""The least and the most of the settings that sizes are made of, by the names that transformers and OpenCLIP have."""
+"""The smallest and largest values of settings that determine sizes, by their names in transformers and OpenCLIP."""
 LARGEST = 100_000_000
-"""Of any other whole number in a configuration."""
+"""The largest magnitude of any other whole number in a configuration."""
 PICTURE_SIDE = 4096
-"""Pixels to which an image processor scales, pads or crops: 1,022 at most in published ones."""
+"""Pixels to which an image processor may scale, pad or crop: 1,022 at most in published ones."""
 PICTURE_LEAST = 1024
-"""Pixels that are taken for any model: small ones may keep the settings of larger."""
+"""Pixels that are accepted for any model: small models may keep the settings of larger ones."""
 PICTURE_GROWTH = 4
-"""Times the model's own side; to crop 224 of 256 is usual."""
+"""How many times the model's own side pictures may be scaled to; cropping 224 from 256 is usual."""
 
 _TEMPLATES = "additional_chat_templates"
-"""A folder whose files transformers reads along with a tokenizer."""
+"""A subfolder whose files transformers reads with a tokenizer."""
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -101,20 +101,20 @@ _KINDS = (
 
 
 def check_files(folder: Path) -> None:
-    """Look at what lies in a folder without opening any of it; links are followed, as those who read them do.
+    """Check the files in a folder without opening them; links are followed, as readers do.
 
     Raises:
-        UnsafeCheckpoint: a pipe, a device or a socket, which would keep its reader for ever, or never end; a link by
-            which a file from elsewhere would be published as part of a tokenizer.
-        CheckpointError: a file that is larger than any of its kind.
+        UnsafeCheckpoint: there is a pipe, device or socket, which would block its reader or never end; or a link
+            through which a file from elsewhere would be published as part of a tokenizer.
+        CheckpointError: a file is too large for its kind.
     """
     within = [folder.resolve()]
-    if within[0].parent.name == "snapshots":  # of the hub's cache, whose files lie beside it under their digests
+    if within[0].parent.name == "snapshots":  # in the hub's cache, links lead to blobs beside the snapshots
         within.append(within[0].parent.parent / "blobs")
     for path in _entries(folder):
         try:
             found = path.stat()
-        except OSError:  # a link to nothing: not there, for whoever looks for it
+        except OSError:  # a broken link counts as a missing file
             continue
         kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), None)
         if kind is not None:
@@ -148,10 +148,10 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def check_numbers(config: Any, *, where: object) -> None:
-    """Hold every number of a configuration to its limits, whatever section it stands in.
+    """Check every number of a configuration, in all sections, against its limits.
 
     Raises:
-        CheckpointError: names the setting.
+        CheckpointError: a number is out of range; the message names the setting.
     """
     todo: list[tuple[str, Any]] = [("", config)]
     while todo:

@@ -1,7 +1,7 @@
-"""SigLIP 2 NaFlex's patch and position embeddings at one image size: those of an ordinary vision transformer.
+"""SigLIP 2 NaFlex's patch and position embeddings at one image size, as in an ordinary vision transformer.
 
-transformers' module takes patches that the image processor has cut and flattened, and fits the positions to each
-picture. At one size the linear layer over a flat patch is a convolution, and the fitted positions are a table.
+transformers' module takes patches that the image processor has cut and flattened, and interpolates the positions for
+each picture. At a fixed size, the linear layer over flat patches is a convolution, and the positions are a table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.clip.positions import interpolated
 
 
 class PatchGrid(nn.Module):
-    """The same function as the `Siglip2VisionEmbeddings` that it is made of, for pictures of `grid` patches."""
+    """The same function as the given `Siglip2VisionEmbeddings`, for pictures of `grid` (rows, columns) patches."""
 
     position_ids: torch.Tensor
 
@@ -36,7 +36,7 @@ class PatchGrid(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, spatial_shapes: None = None) -> torch.Tensor:
         """Pictures (B, 3, H, W) to patches (B, rows * columns, hidden)."""
-        del spatial_shapes  # all the same
+        del spatial_shapes  # equal for all pictures
         patches: torch.Tensor = self.patch_embedding(pixel_values)  # (B, hidden, rows, columns)
         return patches.flatten(2).transpose(1, 2) + self.position_embedding(self.position_ids)
 
@@ -51,10 +51,10 @@ def _on_grid(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 def flat_patches(pixels: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (B, 3, H, W) as transformers' own model takes them, and their grids.
+    """Pictures (B, 3, H, W) in the form that transformers' own model takes: (flat patches, grids).
 
-    The first is (B, rows * columns, side * side * 3), patch by patch from the left and the top, pixel by pixel in the
-    same order, each with its channels; the second (B, 2), rows and columns.
+    Flat patches are (B, rows * columns, side * side * 3): patches row by row, in each the pixels row by row, in each
+    the channels. Grids are (B, 2): rows and columns.
     """
     batch, channels, height, width = pixels.shape
     rows, columns = height // side, width // side

@@ -1,7 +1,7 @@
 """SigLIP's attention pooling as `nn.Linear` layers and transformers' attention interface.
 
-`nn.MultiheadAttention` keeps q, k and v in one stacked weight and hides its products; written like transformers' own
-attention modules, ModelOpt finds this one by its name and module and gives it q, k, v and p quantizers.
+`nn.MultiheadAttention` keeps q, k and v in one stacked weight and hides its products. This module is written like
+transformers' own attention modules, so that ModelOpt finds it by its class and gives it q, k, v and p quantizers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers.models.siglip.modeling_siglip import eager_attention_forward
 
 
 class PoolingAttention(nn.Module):
-    """The same function as the `nn.MultiheadAttention` it is made of (batch first, no mask, no dropout)."""
+    """The same function as the given `nn.MultiheadAttention` (batch first, no mask, no dropout)."""
 
     def __init__(self, source: nn.MultiheadAttention, config: Any) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class PoolingAttention(nn.Module):
     def forward(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: None = None
     ) -> tuple[torch.Tensor, None]:
-        """query (B, 1, H), key and value (B, T, H) to (B, 1, H); as in the original, weights are not returned."""
+        """query (B, 1, H), key and value (B, T, H) to (B, 1, H); attention weights are not returned."""
         del attn_mask  # every picture fills its grid
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         q, k, v = (

@@ -1,7 +1,7 @@
-"""Position embeddings on another grid than the one they were trained on: bilinear, averaging where it gets coarser.
+"""Interpolating position embeddings to another grid: bilinear, with antialiasing when the new grid is coarser.
 
-The same as `torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False)`, by which
-transformers fits the positions of SigLIP 2 NaFlex to a picture, without PyTorch and in double precision.
+It computes the same as `torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False)`, which
+transformers uses for SigLIP 2 NaFlex, but without PyTorch and in double precision.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def interpolated(table: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float32]:
-    """A table (side * side, D) of positions on a square grid, row by row, as (rows * columns, D) of another grid."""
+    """Interpolate a table (side * side, D) of positions on a square grid, row by row, to (rows * columns, D)."""
     side = math.isqrt(len(table))
     values = table.astype(np.float64).reshape(side, side, -1)
     down, across = (_resampling(side, length) for length in grid)
@@ -24,10 +24,10 @@ def interpolated(table: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float
 
 
 def _resampling(source: int, target: int) -> NDArray[np.float64]:
-    """How much of each of `source` points goes into each of `target` points on the same line: (target, source).
+    """The weights with which `source` points on a line are averaged into `target` points: (target, source).
 
-    A triangle around the target's centre, one source point wide to either side, or one target point if that is more;
-    what of it lies beyond the ends is left out.
+    Weights form a triangle around the target's centre. Its half width is the distance of two source points, or of two
+    target points if that is larger; the part beyond the ends of the line is cut off.
     """
     step = source / target
     reach = max(step, 1.0)

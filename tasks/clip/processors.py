@@ -1,6 +1,6 @@
-"""A checkpoint's tokenizer and image processor, as plain transformers finds them, without torchvision.
+"""Loading a checkpoint's tokenizer and image processor as plain transformers does, but without torchvision.
 
-Without it `AutoImageProcessor` finds nothing: which image processor a checkpoint names is found here.
+`AutoImageProcessor` finds nothing without torchvision, so the image processor's class is looked up here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOKENIZER_FILES = (
     "*.model",
     "*.spm",
 )
-"""All files that a tokenizer of transformers' reads, as patterns."""
+"""Patterns of all files that transformers' tokenizers read."""
 _VOCABULARIES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -38,14 +38,14 @@ def vocabularies(folder: Path) -> list[str]:
 
 
 def load_tokenizer(folder: Path, **options: Any) -> Any:
-    """What `tokenizer_config.json` or the configuration names; never code from the folder.
+    """Load the tokenizer that `tokenizer_config.json` or the configuration names; never code from the folder.
 
-    Where the named class wants a vocabulary file that is not there (SigLIP's `spiece.model`), `tokenizer.json` alone
-    says everything, and transformers' class for such files reads it. `options` go to transformers.
+    If the named class needs a vocabulary file that is missing (SigLIP's `spiece.model`), transformers' generic class
+    reads `tokenizer.json`, which holds everything. `options` are passed to transformers.
 
     Raises:
-        ValueError: the tokenizer is code of the folder's own.
-        Exception: whatever transformers and its libraries raise for files that they cannot use.
+        ValueError: the tokenizer is code in the folder.
+        Exception: errors of transformers and its libraries about files that they cannot use.
     """
     import transformers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -63,7 +63,7 @@ def load_tokenizer(folder: Path, **options: Any) -> Any:
 
 
 def _own_code(folder: Path) -> str | None:
-    """The class that `tokenizer_config.json` names, if it also says where in the folder its code is."""
+    """The class that `tokenizer_config.json` names, if its code is in the folder; else None."""
     path = folder / "tokenizer_config.json"
     settings = strict_json(path.read_bytes()) if path.is_file() else {}
     code = settings.get("auto_map") if isinstance(settings, dict) else None
@@ -72,11 +72,11 @@ def _own_code(folder: Path) -> str | None:
 
 
 def load_image_processor(folder: Path, model_type: str) -> Any:
-    """The image processor of a folder, of the class that its files name, with that class's own defaults.
+    """Load the image processor of a folder: the class that its files name, with that class's defaults.
 
-    `preprocessor_config.json`, or `processor_config.json` as transformers 5 writes it, names the class as
-    `image_processor_type` or by the older `feature_extractor_type`; one with a name ending in `Fast` computes the same.
-    A file that names none means the class that transformers has for the model's type, or CLIP's if it has none.
+    `preprocessor_config.json`, or `processor_config.json` of transformers 5, names the class as `image_processor_type`,
+    or as the older `feature_extractor_type`; a class whose name ends in `Fast` computes the same. If no class is named,
+    it is transformers' class for the model's type, or CLIP's if there is none.
 
     Raises:
         OSError: there is no such file, or it is not JSON.
@@ -91,7 +91,7 @@ def load_image_processor(folder: Path, model_type: str) -> Any:
 
 
 def processor_class(settings: dict[str, Any], model_type: str) -> Any:
-    """The class that the settings of an image processor name, in its form for Pillow.
+    """The class that an image processor's settings name, in its Pillow version.
 
     Raises:
         ValueError: transformers has no such class, or it does not run on Pillow.

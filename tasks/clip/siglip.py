@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _STACKED = ("in_proj_weight", "in_proj_bias")
 POOLING = "vision_model.head.attention"
-"""The pooling attention, an `nn.MultiheadAttention`: its weights are one stack that quantizers cannot reach."""
+"""The pooling attention, an `nn.MultiheadAttention`, whose stacked weights quantizers cannot reach."""
 
 
 class Siglip(ClipFamily):
@@ -38,10 +38,10 @@ class Siglip(ClipFamily):
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
     def full_config(self, config: dict[str, Any]) -> Any:
-        """As for other families; without the pooling head there is no image embedding.
+        """As for other families.
 
         Raises:
-            UnsupportedVariant.
+            UnsupportedVariant: there is no pooling head, and so no image embedding.
         """
         full = super().full_config(config)
         if not getattr(full.vision_config, "vision_use_head", True):
@@ -54,20 +54,20 @@ class Siglip(ClipFamily):
         return full
 
     def embedding_dim(self, full: Any, encoder: Encoder) -> int:
-        """The vision encoder has no projection, the text encoder one to `projection_size`."""
+        """The image encoder has no projection, so it is its width; the text encoder's is `projection_size`."""
         if encoder == "image":
             return full.vision_config.hidden_size
         return full.text_config.projection_size or full.text_config.hidden_size
 
     def expose(self, model: nn.Module) -> None:
-        """Take the pooling attention apart into `nn.Linear` layers and two products."""
+        """Replace the pooling attention by `nn.Linear` layers and two plain matrix products."""
         from tasks.clip.pooling import PoolingAttention
 
         head: Any = model.get_submodule(POOLING.rpartition(".")[0])
         head.attention = PoolingAttention(head.attention, model.get_submodule("vision_model").config)
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """q, k and v of the pooling attention are thirds of one stored stack."""
+        """q, k and v of the pooling attention are thirds of one stored tensor."""
         pieces: dict[str, Piece | None] = {}
         for stack in _STACKED:
             name = f"{POOLING}.{stack}"

@@ -1,8 +1,8 @@
-"""SigLIP 2 NaFlex at one image size (`model_type: siglip2`): its encoder takes any grid of patches, a graph takes one.
+"""SigLIP 2 NaFlex at one image size (`model_type: siglip2`): the model takes any grid of patches, a graph only one.
 
-Tschannen et al., "SigLIP 2", 2025. The size is chosen when a checkpoint is resolved, and from then on it stands in its
-configuration, as `image_size: [height, width]` of `vision_config`; a checkpoint that says nothing of it has the square
-that its position embeddings are stored for. Checkpoints of a fixed resolution are `siglip`.
+Tschannen et al., "SigLIP 2", 2025. The size is chosen when a checkpoint is resolved, and is then kept in its
+configuration as `image_size: [height, width]` of `vision_config`. The default is the square that the position
+embeddings are stored for. Checkpoints with a fixed resolution belong to `siglip`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KEPT = ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_st
 
 
 class Siglip2(Siglip):
-    """Adapter for `transformers.Siglip2Model` whose pictures all have one size."""
+    """Adapter for `transformers.Siglip2Model`, with one size for all pictures."""
 
     name = "siglip2"
     covers = "SigLIP 2 NaFlex, at one image size"
@@ -38,10 +38,10 @@ class Siglip2(Siglip):
     unquantized = (_PATCHES,)
 
     def full_config(self, config: dict[str, Any]) -> Any:
-        """As for SigLIP; an image size must make a grid.
+        """As for SigLIP.
 
         Raises:
-            UnsupportedVariant.
+            UnsupportedVariant: as for SigLIP; or positions are not on a square grid, or the size is not whole patches.
         """
         full = super().full_config(config)
         vision = full.vision_config
@@ -63,11 +63,11 @@ class Siglip2(Siglip):
     def at_size(
         self, stored: dict[str, Any], size: ImageSize | None, *, where: object
     ) -> tuple[dict[str, Any], ImageSize | None]:
-        """The size goes into `vision_config`; one that stands there already, as in what was exported, is kept.
+        """Write the size into `vision_config`; a size that is there already, as in exported checkpoints, is kept.
 
         Raises:
-            ConfigError: not a multiple of the patch size, or another than the one that stands there.
-            UnsupportedVariant.
+            ConfigError: the size is not a multiple of the patch size, or differs from the one that is there already.
+            UnsupportedVariant: as `full_config`.
         """
         vision = self.full_config(stored).vision_config
         height, width = _size(vision)
@@ -102,7 +102,7 @@ class Siglip2(Siglip):
         return (InputSpec("pixel_values", "float16", (3, *_size(vision))),)
 
     def expose(self, model: nn.Module) -> None:
-        """As for SigLIP, and the embeddings of patches and positions become those of one size."""
+        """As for SigLIP, and also replace the patch and position embeddings by those of one size."""
         from tasks.clip.patch_grid import PatchGrid
 
         super().expose(model)
@@ -112,24 +112,24 @@ class Siglip2(Siglip):
         vision.embeddings = PatchGrid(vision.embeddings, (height // side, width // side))
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Positions of another grid than the configuration's would be interpolated all the same."""
+        """Report positions on another grid than the configuration's: they would silently be interpolated."""
         wanted = self.full_config(config).vision_config.num_patches
         found = stored.get(_POSITIONS, (wanted,))[0]
         return None if found == wanted else f"{_POSITIONS} is for {found} patches, and num_patches is {wanted}"
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """At the size that the position embeddings are stored for."""
+        """The pieces at the size that the position embeddings are stored for."""
         return self.pieces_at(stored, None)
 
     def pieces_at(self, stored: Mapping[str, tuple[int, ...]], size: ImageSize | None) -> Mapping[str, Piece | None]:
-        """As for SigLIP; the convolution over patches is stored as a linear layer, positions on another grid."""
+        """As for SigLIP; also, the patch convolution is stored as a linear layer, and positions on another grid."""
         pieces: dict[str, Piece | None] = dict(super().pieces(stored))
         weight = f"{_PATCHES}.weight"
         if len(stored.get(weight, ())) != 2 or len(stored.get(_POSITIONS, ())) != 2:
             return pieces
         side, patches = math.isqrt(stored[weight][-1] // 3), stored[_POSITIONS][0]
         if not side or 3 * side**2 != stored[weight][-1] or math.isqrt(patches) ** 2 != patches:
-            return pieces  # then the shapes are not the model's, and the check says so
+            return pieces  # the later check of shapes will report it
         pieces[weight] = Piece(weight, patch=side)
         if size is not None:
             rows, columns = size[0] // side, size[1] // side
@@ -138,7 +138,7 @@ class Siglip2(Siglip):
         return pieces
 
     def encode(self, model: nn.Module, encoder: Encoder, *inputs: Any) -> Any:
-        """As for SigLIP; pictures are cut into patches for a model that is as transformers has it."""
+        """As for SigLIP; for a model of transformers that is not `expose`d, pictures are cut into patches."""
         if encoder == "text":
             return super().encode(model, encoder, *inputs)
         from tasks.clip.patch_grid import PatchGrid, flat_patches
@@ -148,13 +148,13 @@ class Siglip2(Siglip):
         vision: Any = model.get_submodule("vision_model")
         if not isinstance(vision.embeddings, PatchGrid):
             pixels, shapes = flat_patches(pixels, vision.config.patch_size)
-        # No mask: every picture has all its patches.
+        # No mask: every picture fills the grid.
         return super().encode(model, encoder, pixels, None, shapes)
 
     def fixed_processor(self, images: Any, config: dict[str, Any]) -> Any:
-        """SigLIP's processor with the resampling and the normalisation of SigLIP 2's, which keeps a picture's shape.
+        """SigLIP's image processor with the resampling and normalisation of SigLIP 2's.
 
-        One size cannot keep it: pictures that have another shape are squashed.
+        SigLIP 2's own keeps a picture's aspect ratio; at one size that is impossible, so other pictures are squashed.
         """
         fixed = model_class(_FIXED_PROCESSOR)
         if isinstance(images, fixed):
@@ -165,9 +165,9 @@ class Siglip2(Siglip):
 
 
 def _size(vision: Any) -> list[Any]:
-    """The image size that stands in a configuration, or the square that its position embeddings are stored for.
+    """The image size in a configuration, or the square that its position embeddings are stored for.
 
-    transformers' own class has no such key; a single number under it is not ours.
+    transformers' own class has no such key; a single number there was not written by us, and is ignored.
     """
     size = getattr(vision, "image_size", None)
     if isinstance(size, list | tuple):
@@ -177,5 +177,5 @@ def _size(vision: Any) -> list[Any]:
 
 
 def _is_whole(size: Any, patch: int) -> bool:
-    """Whether a size is two lengths, each of whole patches."""
+    """Whether a size is two lengths, each a multiple of the patch size."""
     return len(size) == 2 and all(isinstance(each, int) and each > 0 and each % patch == 0 for each in size)

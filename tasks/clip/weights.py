@@ -1,7 +1,7 @@
-"""Read safetensors one tensor at a time, or a few rows of one.
+"""Reading safetensors files one tensor at a time, or a few rows of a tensor.
 
 Format: https://huggingface.co/docs/safetensors (8-byte little-endian header length, JSON header, raw tensors).
-The library validates each file when it is opened; reading goes by our own offsets because the library cannot give
+The library validates each file when it is opened. We read at our own offsets, because the library cannot convert
 bfloat16 to NumPy.
 """
 
@@ -25,12 +25,12 @@ from tasks.clip.positions import interpolated
 
 _DTYPES: dict[str, type] = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 _CHUNK_BYTES = 4 << 20
-"""Stored bytes that `chunks` reads at a time: small beside the interpreter, and still fast to read."""
+"""Bytes that `chunks` reads at a time: little memory, and still fast."""
 _INFINITY_BITS = 0x7C00
-"""FP16 bits, without the sign, of infinity; NaN lies above."""
+"""The bits of infinity in FP16, without the sign; NaNs have larger bits."""
 
 _BATCH_NORM_EPS = 1e-5
-"""PyTorch's; timm leaves it as it is."""
+"""The epsilon of batch norms: PyTorch's default, which timm does not change."""
 
 FindPieces = Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Piece | None]]
 
@@ -40,15 +40,15 @@ _MODELS = ("clip", "clip_model", "siglip", "siglip2", "chinese_clip", "altclip",
 _WRAPPED = re.compile(
     rf"((?:(?:{'|'.join((*_WRAPPERS, *_MODELS))})\.)+)(?:text_model|vision_model|visual|transformer)\."
 )
-"""An encoder's tensor under what trainers put before every name: PyTorch's wrappers, the attribute of the model, or
-what transformers calls a model within another."""
+"""An encoder's tensor with a prefix that training tools put before every name: PyTorch's wrappers, the name of the
+attribute that held the model, or transformers' prefix of a model inside another."""
 _PLAIN = ("text_model.", "vision_model.", "visual.", "transformer.")
 
 
 def wrapper_prefix(names: Iterable[str]) -> str:
-    """The one prefix of all tensors of the encoders, such as `module.` or `module._orig_mod.`; empty if there is none.
+    """The prefix that all tensors of the encoders share, such as `module.` or `module._orig_mod.`; empty if none.
 
-    What lies beside the wrapped model, such as a head, may be without it.
+    Tensors outside of the wrapped model, such as a head, need not have it.
     """
     listed = list(names)
     found = {match[1] for match in map(_WRAPPED.match, listed) if match}
@@ -58,7 +58,7 @@ def wrapper_prefix(names: Iterable[str]) -> str:
 
 
 def stored_names(files: Iterable[Path]) -> list[str]:
-    """The names of all tensors as the files have them.
+    """The names of all tensors in the files.
 
     Raises:
         BadWeights: a file is not valid safetensors.
@@ -69,10 +69,10 @@ def stored_names(files: Iterable[Path]) -> list[str]:
 class WeightReader:
     """The parameters in one or more safetensors files, by the model's names.
 
-    A wrapper's prefix before the names is dropped (`prefix` says which); `stored` has the shapes of all tensors.
+    A wrapper's prefix is dropped from the names (`prefix` holds it); `stored` has the shapes of all tensors.
 
     `find_pieces` says which parameters are stored under another name or as part of another tensor, and which tensors
-    are no parameters (see `ClipFamily.pieces`); all other tensors keep their names.
+    are not parameters (see `ClipFamily.pieces`); all other tensors keep their names.
 
     Raises (on opening):
         BadWeights: a file is not valid safetensors, two files hold the same tensor, or shapes do not fit together.
@@ -116,7 +116,7 @@ class WeightReader:
         self._pieces = {name: Piece(name) for name in shapes if name not in used} | named
 
     def _check_parts(self, piece: Piece) -> None:
-        """Refuse a piece without all values of its tensor, and a scale or batch norm without one value for each row.
+        """Refuse a piece with another number of values than its tensor, and a scale or norm without a value per row.
 
         Raises:
             BadWeights.
@@ -154,7 +154,7 @@ class WeightReader:
         return shape[::-1] if piece.transposed else shape
 
     def read(self, name: str) -> NDArray[Any]:
-        """A parameter in its stored float type; bfloat16, and what is interpolated, comes as float32.
+        """A parameter in its stored float type; bfloat16 and interpolated parameters are converted to float32.
 
         Raises:
             BadWeights: the tensor is not floating point.
@@ -175,13 +175,13 @@ class WeightReader:
         yield from ((first, _to_fp16(rows, name, path)) for first, rows in self.parts(name))
 
     def parts(self, name: str) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The same in the types of `read`."""
+        """As `chunks`, in the dtypes of `read`."""
         piece = self._pieces[name]
         start, end = self._range(piece)
         path, _, entry = self._where[piece.stored]
         row_bytes = _dtype(piece.stored, entry, path)().itemsize * math.prod(self._shape(piece)[1:])
         step = max(1, _CHUNK_BYTES // max(1, row_bytes))
-        if piece.grid is not None:  # made of all stored rows; a grid of positions is small
+        if piece.grid is not None:  # interpolation needs all stored rows; a table of positions is small
             step = end - start
         for first in range(start, end, step):
             yield first - start, _of_piece(self._rows(piece, first, min(first + step, end)), piece)
@@ -191,7 +191,7 @@ class WeightReader:
         return self._pieces[name].transposed
 
     def _shape(self, piece: Piece) -> tuple[int, ...]:
-        """The shape in which the whole stored tensor is read."""
+        """The shape in which the whole stored tensor is read, before rows and transposition."""
         return tuple(self._where[piece.stored][2]["shape"]) if piece.shape is None else piece.shape
 
     def _range(self, piece: Piece) -> tuple[int, int]:
@@ -220,7 +220,7 @@ class WeightReader:
         return values.astype(np.float32) * factors.reshape(-1, *(1,) * (values.ndim - 1))
 
     def _normed(self, values: NDArray[Any], piece: Piece, start: int, end: int) -> NDArray[np.float32]:
-        """Rows of a convolution with its batch norm: w becomes w f, and the bias b - mean f, with f = g / deviation."""
+        """Rows of a convolution merged with its batch norm: w becomes w f, the bias b - mean f; f = g / deviation."""
         named = _batch_norm(piece)
         norm = {key: self._rows(Piece(name), start, end).astype(np.float64) for key, name in named.items()}
         factors = norm["weight"] / np.sqrt(norm["running_var"] + _BATCH_NORM_EPS)
@@ -230,13 +230,13 @@ class WeightReader:
 
 
 def _batch_norm(piece: Piece) -> dict[str, str]:
-    """The tensors of the batch norm that becomes part of a piece."""
+    """The names of the tensors of a piece's batch norm, by their role."""
     parts = ("weight", "bias", "running_mean", "running_var")
     return {} if piece.batch_norm is None else {part: f"{piece.batch_norm}.{part}" for part in parts}
 
 
 def _of_piece(rows: NDArray[Any], piece: Piece) -> NDArray[Any]:
-    """Stored rows in the parameter's own layout."""
+    """Stored rows converted to the parameter's layout."""
     if piece.patch is not None:
         rows = rows.reshape(len(rows), piece.patch, piece.patch, -1).transpose(0, 3, 1, 2)
     if piece.grid is not None:
@@ -273,7 +273,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             data = stream.read(min(length, HEADER.bytes + 1))
-        refuse_large(data, HEADER)  # the library takes 100 MB, and makes a hundred times as much of it
+        refuse_large(data, HEADER)  # the library accepts 100 MB, and needs a hundred times as much memory for it
         with safe_open(path, framework="numpy"):
             pass
     except (SafetensorError, OSError, ValueError) as error:

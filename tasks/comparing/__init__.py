@@ -1,1 +1,1 @@
-"""Two releases measured again, side by side: accuracy on the same samples, latency in turns."""
+"""Measuring two releases again, side by side: accuracy on the same samples, and interleaved latency."""

@@ -19,7 +19,8 @@ from tasks.pipeline.checkpoint import calibration_samples, image_hashes, resolve
 
 @dataclass(frozen=True)
 class ReleaseSide:
-    """`snapshot` says what the model is; where `no_fp32` gives a reason it has no weights to make a reference from."""
+    """A release in one precision; `snapshot` describes its model. If there are no weights for an FP32 reference,
+    `no_fp32` gives the reason."""
 
     manifest: Manifest
     precision: Precision
@@ -28,40 +29,40 @@ class ReleaseSide:
 
     @property
     def name(self) -> str:
-        """The release and precision, as tables name them."""
+        """The release and precision, as tables show them."""
         return f"{self.manifest.ref} {self.precision}"
 
     @property
     def encoders(self) -> list[str]:
-        """The encoders that it has in this precision."""
+        """The encoders of the release in this precision."""
         files = self.manifest.files
         return [f.encoder for f in files if f.encoder and (f.kind, f.precision) == ("onnx", self.precision)]
 
     @property
     def profile(self) -> BatchProfile:
-        """The batch sizes that its engines were built for."""
+        """The batch profile that its engines were built for."""
         return release_profile(self.manifest)
 
     @property
     def preprocess(self) -> ArtifactRef:
-        """The object of its tokenizer and image processor."""
+        """The object with its tokenizer and image processor."""
         found = find_object(self.manifest, places.PREPROCESS)
         assert found is not None  # every release has it
         return found
 
     def onnx(self, encoder: Encoder) -> ArtifactRef | None:
-        """The object of its graph of an encoder."""
+        """The object with an encoder's ONNX graph, or None."""
         return find_object(self.manifest, "onnx", encoder, self.precision)
 
     def engine(self, encoder: Encoder, target: str) -> ArtifactRef | None:
-        """The object of its engine of an encoder for a target."""
+        """The object with an encoder's engine for a target, or None."""
         return find_object(self.manifest, "engine", encoder, self.precision, target)
 
 
 def find_object(
     manifest: Manifest, kind: str, encoder: str | None = None, precision: str | None = None, target: str | None = None
 ) -> ArtifactRef | None:
-    """The object of a release that holds such a file."""
+    """The object of a release that holds a file of this kind, encoder, precision and target; None if there is none."""
     wanted = (kind, encoder, precision, target)
     for file in manifest.files:
         if (file.kind, file.encoder, file.precision, file.target) == wanted:
@@ -70,11 +71,11 @@ def find_object(
 
 
 def release_side(store: Store, reference: str, precision: Precision) -> ReleaseSide:
-    """Look up a release and its checkpoint; without the checkpoint, the release's own says what the model is.
+    """Look up a release and its checkpoint; if the checkpoint is missing, the one in the release describes the model.
 
     Raises:
-        ReleaseNotFound, BadName, AmbiguousReference, DamagedManifest.
-        CheckpointNotFound: neither can be had.
+        ReleaseNotFound, BadName, AmbiguousReference, DamagedManifest: the release cannot be found or read.
+        CheckpointNotFound: there is neither of the two checkpoints.
     """
     manifest = store.find(reference)
     source = manifest.provenance.source
@@ -90,7 +91,7 @@ def release_side(store: Store, reference: str, precision: Precision) -> ReleaseS
 
 
 def _image_size(manifest: Manifest) -> ImageSize | None:
-    """The size that was chosen for a model that leaves it open."""
+    """The image size that was chosen for a model that leaves it open, else None."""
     recorded = manifest.provenance.parameters.get("image_size")
     return (recorded[0], recorded[1]) if isinstance(recorded, list) and len(recorded) == 2 else None
 

@@ -1,5 +1,5 @@
-"""Two sets of embeddings of the same samples: how close they are to FP32 and to each other, and what it does to the
-task, with intervals over pairs."""
+"""Comparing two sets of embeddings of the same samples: closeness to FP32 and to each other, and accuracy on the task,
+with intervals over pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one side's engines made of the evaluation set, and FP32 PyTorch, where it could be had, by encoder."""
+    """One side's embeddings of the evaluation set by encoder: those of its engines, and of FP32 PyTorch if possible."""
 
     made: Mapping[Encoder, Embeddings]
     fp32: Mapping[Encoder, Embeddings]
@@ -35,24 +35,24 @@ class _Side:
         self.fp32 = {encoder: load_embedded(e.outputs) for encoder, e in outputs.fp32.items()}
 
     def image_keys(self) -> list[list[int]]:
-        """The samples that each image runtime decoded."""
+        """The indices of the samples that each image runtime decoded."""
         return [keys for arrays in (self.made, self.fp32) for e, (keys, _) in arrays.items() if e == "image"]
 
     def rows(self, encoder: Encoder, kept: list[int], *, fp32: bool = False) -> _Array | None:
-        """Embeddings, of pictures those of the samples `kept`; FP32's stand in for an encoder that was not run."""
+        """An encoder's embeddings (for pictures, those of the samples `kept`); FP32's if the encoder was not run."""
         found = self.fp32.get(encoder) if fp32 else self.made.get(encoder) or self.fp32.get(encoder)
         if found is None or encoder == "text":
             return None if found is None else found[1]
         return rows_of(found, kept)
 
     def hits(self, task: Task, kept: list[int], *, fp32: bool = False) -> Hits:
-        """The task's outcome of each sample; nothing where an encoder is missing."""
+        """The outcome of each sample in the task; empty if an encoder is missing."""
         images, texts = (self.rows(encoder, kept, fp32=fp32) for encoder in ("image", "text"))
         return {} if images is None or texts is None else task.hits(images, texts)
 
 
 def accuracy_rows(dataset: Dataset, target: str, before: Outputs, after: Outputs) -> list[Row]:
-    """One row per metric: both sides, after minus before, and its 95 % interval where it is one of pairs."""
+    """One row per metric: both sides, the difference (after minus before), and its 95 % interval if pairs allow one."""
     sides = (_Side(before), _Side(after))
     decoded = [set(keys) for side in sides for keys in side.image_keys()]
     kept = sorted(set.intersection(*decoded)) if decoded else []

@@ -28,11 +28,11 @@ Pair = Mapping[str, tuple[Precision, ArtifactRef]]
 def latency_rows(
     spec: EncoderSpec, target: str, pair: Pair, batches: list[int], settings: LatencySettings
 ) -> list[Row]:
-    """Time both engines at these batch sizes; the ratio only where both times are what the hardware can do.
+    """Time both engines at these batch sizes; a ratio is given only if both times are valid and not emulated.
 
     Raises:
-        DeviceTurnError: nothing tells whether another benchmark uses the device.
-        EngineMismatch, ObjectDamaged: an engine was not built for this machine, or is not what was built.
+        DeviceTurnError: it cannot be known whether another benchmark uses the device.
+        EngineMismatch, ObjectDamaged: an engine was not built for this machine, or has changed since.
     """
     backend, store = backend_for(target), active_store()
     rows = []
@@ -66,7 +66,7 @@ def _timed(backend: Backend, pair: Pair, times: dict[str, NDArray[np.float64]], 
 
 
 def blank_row(encoder: str, target: str, batch: int | None, status: str = "", note: str | None = None) -> Row:
-    """A row without times, which `note` may give the reason for."""
+    """A row without times; `note` may say why."""
     about: Row = {"encoder": encoder, "target": target, "batch": batch, "status": status}
     numbers = dict.fromkeys(("before_ms", "after_ms", "speedup", "low", "high", "rounds", "device"))
     return about | numbers | {"note": note}

@@ -11,12 +11,14 @@ _SHOWN = 5
 
 
 def open_dataset(spec: str, role: Role, limit: int | None = None, columns: str | None = None) -> Source:
-    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, `wds:PLACE[:SPLIT]`, or a folder; `limit` keeps a
-    seeded draw. `columns` chooses those of a table, as `image=jpg,label=fine_label`; the digits have none.
+    """Open a source: `digits` (built in), `datasets:PLACE[:SPLIT]`, `wds:PLACE[:SPLIT]`, or a folder.
+
+    `limit` keeps a seeded draw of that many samples. `columns` chooses columns of a table, such as
+    `image=jpg,label=fine_label`.
 
     Raises:
         ConfigError: a limit below 1, a malformed `datasets:` or `wds:` source, or columns of a source without any.
-        DataNotFound: nothing of that name.
+        DataNotFound: there is no source of that name.
         DataError: the source is malformed.
     """
     from tasks.data import wds_source
@@ -111,7 +113,7 @@ def check_disjoint(calibration: Dataset, evaluation: Dataset) -> None:
 
 
 def check_unseen(calibrated: set[str], evaluation: Dataset, where: str) -> None:
-    """Raise DataOverlap when an image hash of the evaluation set is among those calibrated on, at `where`."""
+    """Raise DataOverlap when an image hash of the evaluation set is in `calibrated`; `where` is their origin."""
     shared = [sample.id for sample in evaluation.samples if sample.image_hash in calibrated]
     if shared:
         raise DataOverlap(

@@ -1,4 +1,4 @@
-"""What a data source gives: samples with stable ids and content hashes, decoded one at a time."""
+"""The interface of data sources: samples with stable ids and content hashes, decoded one at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sample:
     """One image with its caption and, where known, its class.
 
     `image_hash` is the sha256 of the stored image bytes (pixels for built-in sets): it finds overlap between sets.
-    `picture` is the same for samples that are several captions of one picture; empty where `id` says it.
+    `picture` is equal for samples that are captions of one picture; it is empty if each `id` is one picture.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Sample:
 
 
 class Encoded(NamedTuple):
-    """A picture as it is stored: the bytes of its file, their sha256 when the set was opened, and where they lie, for
+    """A picture as it is stored: the bytes of its file, their sha256 when the set was opened, and their origin, for
     messages."""
 
     data: bytes
@@ -50,7 +50,7 @@ class Encoded(NamedTuple):
 class Classes:
     """The classes of a labelled set: names and prompt templates with one `{}` for the name.
 
-    `published`: the names are a list that comes with the set, of which two may be alike; others are a user's labels.
+    `published` names are a list that comes with the set, in which two may be equal; others are a user's labels.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Classes:
     published: bool = False
 
     def __post_init__(self) -> None:
-        """Raise DataError when there would be more prompts than anybody embeds."""
+        """Raise DataError if names times templates are more prompts than the limit."""
         if len(self.names) * len(self.templates) > limits.PROMPTS:
             raise DataError(
                 f"{len(self.names):,} class names in {len(self.templates):,} templates",
@@ -68,8 +68,8 @@ class Classes:
 
 
 def numbered(names: Sequence[str]) -> Iterator[str]:
-    """Ids for captions by the names of their pictures: `name`, then `name#2`, `name#3`; a number is passed over when a
-    picture has that name."""
+    """Unique ids for captions, from the names of their pictures: `name`, then `name#2`, `name#3`; a number is skipped
+    if a picture has that name."""
     taken, seen = set(names), set()
     for name in names:
         free = name
@@ -81,7 +81,7 @@ def numbered(names: Sequence[str]) -> Iterator[str]:
 
 
 def hashed(keys: Sequence[Key], digest: Callable[[Key], str]) -> dict[Key, str]:
-    """The digest of each different key, several at once."""
+    """The digest of each different key; several are computed at once."""
     unique = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
         return dict(zip(unique, pool.map(digest, unique), strict=True))
@@ -99,7 +99,7 @@ class Dataset(Protocol):
         ...
 
     def encoded(self, index: int) -> Encoded | None:
-        """What `image` decodes, to be decoded elsewhere (`images.decode_unchanged`); None where the set draws its
+        """The file that `image` decodes, for decoding elsewhere (`images.decode_unchanged`); None if the set draws its
         pictures.
 
         Raises:
@@ -109,15 +109,14 @@ class Dataset(Protocol):
 
 
 class Source(Dataset, Protocol):
-    """A data set as it was opened. `files` are the files and folders of this machine that decide what is in it, by the
-    paths that they were found at; none where the hub decides. `notes` say what is odd about it without being wrong, a
-    sentence each."""
+    """An opened data set. `files` are the local files and folders that its content depends on; none for a set on the
+    hub. `notes` say what is unusual but not wrong about it, one sentence each."""
 
     files: Sequence[Path]
     notes: Sequence[str]
 
     def stored(self, index: int) -> bytes | Path | None:
-        """The file of sample `index`'s picture: its bytes, or where it lies; None where the source draws its pictures.
+        """The file of sample `index`'s picture: its bytes, or its path; None if the source draws its pictures.
 
         Raises:
             DataError: the file changed or went away after the set was opened.

@@ -1,4 +1,4 @@
-"""Samples as a stream of preprocessed batches: decoded in threads or processes, in order, in memory of a fixed size."""
+"""Samples as a stream of preprocessed batches: decoded in threads or processes, in order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ if TYPE_CHECKING:
     from tasks.data.picture_spool import PictureSpool
 
 MAX_BAD_SHARE = 0.01
-"""Of a set's samples that cannot be decoded."""
+"""The largest share of a set's samples that may be undecodable."""
 _CORES = len(os.sched_getaffinity(0))
 _THREADS = min(8, _CORES)
-"""More than there are cores would take time from the model, which runs on the same ones. More than eight wait for
-Python's lock: of 640 x 480 JPEGs a host of 16 cores prepared 478 in a second with 8 threads, 413 with 16."""
+"""Threads: more than there are cores would take time from the model, which runs on the same cores, and more than eight
+wait for Python's global lock: a host with 16 cores prepared 478 JPEGs (640 x 480) per second with 8 threads, 413 with
+16."""
 _PROCESSES = max(2, _CORES - 2) if _CORES > _THREADS else 0
-"""On such a host, for long sets: 16 processes prepared 1,430. The rest of the cores is the model's."""
+"""The most processes, for long sets: on that host 16 processes prepared 1,430 per second. Other cores are left to the
+model."""
 _LONG = 4096
-"""Pictures from which processes are worth the seconds that they take to begin."""
+"""The number of pictures from which processes are worth the seconds that they take to start."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive good samples; `indices` are their places in the data set. `faint` of their pictures have next to no
-    contrast."""
+    """Consecutive decodable samples; `indices` are their places in the data set, and `faint` counts their pictures with
+    next to no contrast."""
 
     indices: list[int]
     pixel_values: np.ndarray  # float32 [n, 3, H, W]
@@ -60,7 +62,7 @@ class Batch:
 
 
 class Pictures(NamedTuple):
-    """The same without the captions, for image encoders: no text is made tokens."""
+    """As `Batch`, without captions, for image encoders: no text is tokenized."""
 
     indices: list[int]
     pixel_values: np.ndarray  # float32 [n, 3, H, W]
@@ -68,11 +70,11 @@ class Pictures(NamedTuple):
 
 
 Outcomes = Generator[Loaded | BadSample, None, None]
-"""What became of each sample, in order."""
+"""The outcome of each sample, in order: its pixel values, or the error."""
 
 
 class Done(NamedTuple):
-    """How far a stream had come before: samples that are dealt with, and how many of them could not be decoded."""
+    """How far an earlier stream came: the number of samples done, and how many of them could not be decoded."""
 
     samples: int
     bad: int
@@ -84,11 +86,7 @@ NOTHING = Done(0, 0)
 def stream_batches(
     dataset: Dataset, preprocess: Preprocess, batch_size: int, prefetch: int = 2, max_bad_share: float = MAX_BAD_SHARE
 ) -> Generator[Batch, None, None]:
-    """Every good sample once, as `stream_pictures` gives them, with their captions.
-
-    Raises:
-        As `stream_pictures`.
-    """
+    """Every decodable sample once, as in `stream_pictures`, with captions. Raises as `stream_pictures`."""
     return _captioned(stream_pictures(dataset, preprocess, batch_size, prefetch, max_bad_share), dataset, preprocess)
 
 
@@ -111,10 +109,10 @@ def stream_pictures(
     done: Done = NOTHING,
     keeper: PictureSpool | None = None,
 ) -> Generator[Pictures, None, None]:
-    """Every good sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
+    """Every decodable sample once, in order, in batches of `batch_size` (the last may be smaller), after those `done`.
 
     At most `prefetch` batches of samples are decoded ahead of the consumer, unless `keeper` has them. Samples that
-    cannot be decoded are logged when that is found out, and left out. Closing the generator stops what decodes.
+    cannot be decoded are logged and left out. Closing the generator stops the decoding threads and processes.
 
     Raises:
         ConfigError: a size below 1 or a share outside 0..1.
@@ -146,7 +144,7 @@ def _batched(
 
 
 def _decoded(dataset: Dataset, loader: Loader, start: int, ahead: int) -> Outcomes:
-    """Load several at once, and log what cannot be loaded."""
+    """Load all samples from `start`, several at once, and log those that cannot be loaded."""
     with _loading(dataset, loader, len(dataset.samples) - start) as (load, count), _threads(min(count, ahead)) as pool:
         for index, future in _in_order(pool, load, range(start, len(dataset.samples)), ahead):
             outcome: Loaded | BadSample
@@ -154,13 +152,14 @@ def _decoded(dataset: Dataset, loader: Loader, start: int, ahead: int) -> Outcom
                 outcome = future.result()
             except BadSample as error:
                 _log.warning("sample %s is left out: %s", dataset.samples[index].id, error)
-                outcome = error.with_traceback(None)  # which would keep the picture in memory
+                outcome = error.with_traceback(None)  # a traceback would keep the picture in memory
             yield outcome
 
 
 @contextmanager
 def _loading(dataset: Dataset, loader: Loader, pictures: int) -> Iterator[tuple[Callable[[int], Loaded], int]]:
-    """What loads a sample, and in how many threads: with as many processes, or in the threads themselves."""
+    """The function that loads a sample, and the number of threads to call it in: it decodes in the calling thread, or
+    in one of as many processes."""
 
     def here(index: int) -> Loaded:
         return loader.load(dataset.image(index), dataset.samples[index].id)
@@ -180,7 +179,7 @@ def _loading(dataset: Dataset, loader: Loader, pictures: int) -> Iterator[tuple[
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that drops what is queued when left: a plain `with` would first decode all of it."""
+    """A pool that drops queued work at the end: a plain `with` would first finish all of it."""
     pool = ThreadPoolExecutor(count, thread_name_prefix="clipsmith-data")
     try:
         yield pool
@@ -191,7 +190,7 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 def _in_order(
     pool: ThreadPoolExecutor, load: Callable[[int], Loaded], places: range, ahead: int
 ) -> Iterator[tuple[int, Future[Loaded]]]:
-    """Samples in order while up to `ahead` later ones are loaded: memory does not grow with the data set."""
+    """The samples in order, while at most `ahead` later ones are loaded, so that memory does not grow with the set."""
     waiting: deque[tuple[int, Future[Loaded]]] = deque()
     for index in places:
         waiting.append((index, pool.submit(load, index)))
@@ -202,7 +201,7 @@ def _in_order(
 
 
 def _good(outcomes: Outcomes, dataset: Dataset, max_bad_share: float, done: Done) -> Iterator[tuple[int, Loaded]]:
-    """The samples that could be decoded; BadSample once there are more bad ones than the set may have."""
+    """The samples that could be decoded. Raises BadSample once more are bad than `max_bad_share` allows."""
     bad: list[str] = []
     total = len(dataset.samples)
     for index, outcome in enumerate(outcomes, done.samples):
@@ -225,7 +224,7 @@ def _too_many(bad: int, total: int, max_bad_share: float, first: str, source: st
 
 
 def stacked(pictures: list[np.ndarray]) -> np.ndarray:
-    """One or more pictures as one array. Raises: BadBatch, where they are of different sizes."""
+    """One or more pictures as one array. Raises: BadBatch: they have different sizes."""
     import numpy as np
 
     shapes = {pixels.shape for pixels in pictures}

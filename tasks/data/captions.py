@@ -8,7 +8,8 @@ from artifacts.errors import DataError
 from tasks.data import limits
 
 TEXT_KEYS = ("raw", "caption", "text", "sentence", "txt")
-"""Where a record has its text: Karpathy's splits of COCO and Flickr30k have `sentences: [{raw: ...}]`."""
+"""The keys under which records hold their text: Karpathy's splits of COCO and Flickr30k have
+`sentences: [{raw: ...}]`."""
 _MISSING_CAPTIONS = frozenset({"nan", "<na>", "none", "null"})
 _MISSING_LABELS = frozenset({"nan", "<na>"})
 
@@ -17,7 +18,7 @@ def captions_of(value: Any, column: str, where: str) -> list[str]:
     """The different captions of a cell, in order.
 
     Raises:
-        DataError: no caption, one that is empty, no Unicode text, or a missing value written as text.
+        DataError: there is no caption, or one is empty, not valid Unicode, or a missing value written as text.
     """
     texts = _texts(value)
     if not texts:
@@ -33,7 +34,7 @@ def label_text(value: Any, column: str, where: str) -> str:
     Raises:
         DataError: it is empty, neither a text nor a number, or a missing value written as text.
     """
-    if isinstance(value, float) and value.is_integer():  # whole numbers, beside which some were missing
+    if isinstance(value, float) and value.is_integer():  # whole numbers in a column with missing values
         value = int(value)
     if isinstance(value, int):
         return str(int(value))
@@ -41,12 +42,12 @@ def label_text(value: Any, column: str, where: str) -> str:
 
 
 def checked_text(value: Any, column: str, where: str, missing: frozenset[str] = frozenset()) -> str:
-    """A cell that has to be a text.
+    """A cell that must be a text, without outer white space.
 
     Raises:
-        DataError: it is empty, no Unicode text, or one of the `missing` words.
+        DataError: it is empty, not a text, not valid Unicode, or one of the `missing` words.
     """
-    if value is None or (isinstance(value, float) and value != value):  # NaN, as pandas writes what is missing
+    if value is None or (isinstance(value, float) and value != value):  # NaN, which pandas writes for missing values
         raise _empty(column, where)
     if not isinstance(value, str) or not _is_unicode(value):
         raise DataError(f"{column} is {value!r:.80}", where=where, expected="a Unicode string", fix="correct the value")
@@ -65,7 +66,7 @@ def checked_text(value: Any, column: str, where: str, missing: frozenset[str] = 
 
 
 def _texts(value: Any) -> list[Any]:
-    if isinstance(value, dict):  # a sequence of records, as older versions of `datasets` keep it: a record of lists
+    if isinstance(value, dict):  # older versions of `datasets` store a sequence of records as a record of lists
         key = next((key for key in TEXT_KEYS if key in value), None)
         return [value] if key is None else _texts(value[key])
     if isinstance(value, list | tuple):

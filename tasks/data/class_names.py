@@ -1,4 +1,4 @@
-"""The classes of a data set that labels its samples itself: by names, or by numbers that a list gives names to."""
+"""The classes of a data set whose labels are names, or numbers for which a list has the names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.data.name_list import CLASS_NAMES, read_class_names
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
 _DIGITS = 10
-"""So many classes may be called by numbers: they are handwritten digits, or those of house numbers."""
+"""The most classes that may be named by numbers without a list: they are handwritten digits or house numbers."""
 
 
 @dataclass(frozen=True)
 class Numbering:
-    """The names of classes, and which class a label is. `published`: they are a list that came with the set."""
+    """The names of classes, and the class of each label. `published`: the names are a list that came with the set."""
 
     names: tuple[str, ...]
     of: dict[str, int]
@@ -27,13 +27,15 @@ class Numbering:
 
 
 def numbering(labels: Collection[str], where: object, listed: Path | None, *, folders: bool = False) -> Numbering:
-    """The classes of the different labels: themselves, sorted; with a list of names (`classnames.txt`) its lines, which
-    the labels are, or number from 0. As many `folders` as it has lines may have other names: they are its classes in
-    their order, as ImageNet's are.
+    """The classes of the different labels.
+
+    Without a list, they are the labels, sorted. With a list of names (`classnames.txt`) they are its lines, and a label
+    is one of them or its number, counted from 0. Class `folders` with other names are taken as the list's classes in
+    order, if there are as many, as in ImageNet.
 
     Raises:
-        DataError: two labels read alike, numbers or WordNet's ids without a list of names, or a label that is not
-            among them.
+        DataError: two labels are hardly different; labels are numbers or WordNet ids and there is no list of names; or
+            a label is not in the list.
     """
     if listed is None:
         names = classes_of(labels, where)
@@ -58,10 +60,11 @@ def numbering(labels: Collection[str], where: object, listed: Path | None, *, fo
 
 
 def named(names: Sequence[str], where: object, listed: Path | None) -> tuple[str, ...]:
-    """The names of numbered classes as they were published, or those of a list of as many.
+    """The names of numbered classes: as published (`names`), or those of a list with as many lines.
 
     Raises:
-        DataError: the list has another length; or without one, they are WordNet's ids or more than ten numbers.
+        DataError: the list has another length; or there is no list, and the names are WordNet ids or more than ten
+            numbers.
     """
     if listed is not None:
         read = read_class_names(listed)
@@ -82,8 +85,8 @@ def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
     """The different labels, sorted.
 
     Raises:
-        DataError: two of them differ only in case, Unicode form or white space: hardly two classes, and for most
-            tokenizers one text.
+        DataError: two of them differ only in case, Unicode form or white space: they hardly mean two classes, and most
+            tokenizers see one text.
     """
     names = tuple(sorted(set(labels)))
     first: dict[str, str] = {}
@@ -100,7 +103,7 @@ def classes_of(labels: Iterable[str], where: object) -> tuple[str, ...]:
 
 
 def _refuse_codes(names: Sequence[str], where: object, *, folders: bool = False) -> None:
-    """A prompt needs a name: "a photo of a 7." is a number, and hardly a class."""
+    """Refuse codes as names of classes: the prompt "a photo of a 7." hardly describes a class."""
     for pattern, words in ((_NUMBER, "numbers"), (_WORDNET_ID, "WordNet's ids")):
         if names and all(pattern.fullmatch(name) for name in names):
             raise DataError(
@@ -118,6 +121,6 @@ def _refuse_codes(names: Sequence[str], where: object, *, folders: bool = False)
 
 
 def read_aloud(name: str) -> str:
-    """A name without what readers and most tokenizers pass over: case, Unicode form and white space."""
+    """A name without differences that most tokenizers ignore: case, Unicode form and white space."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())

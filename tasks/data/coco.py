@@ -20,7 +20,7 @@ _EXPECTED = "COCO's captions: images with id and file_name, annotations with ima
 
 
 def find_coco(folder: Path) -> Path | None:
-    """`captions_NAME.json` of a folder or of its `annotations/`, as COCO's archives have it, or None.
+    """The `captions_NAME.json` in a folder or in its `annotations/`, as in COCO's archives, or None.
 
     Raises:
         DataError: there are several.
@@ -38,11 +38,11 @@ def find_coco(folder: Path) -> Path | None:
 
 
 def read_coco(path: Path, folder: Path) -> tuple[Entry, ...]:
-    """Every annotation, in order; its file is the one of its image.
+    """Every annotation in order, with the file of its image.
 
     Raises:
-        DataError: not such a document, an annotation of an unknown image or without a caption, or a path that is not
-            plain and relative.
+        DataError: it is not such a document, an annotation has an unknown image or no caption, or a path is not plain
+            and relative.
     """
     try:
         text = read_utf8(path)

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the picture, its captions and its class: as asked for, or by their usual names."""
+"""Which columns of a table hold the picture, its captions and its class: chosen by the user, or by usual names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from artifacts.errors import ConfigError, DataError
 Key = Literal["image", "label", "caption"]
 _FORM = "image=COLUMN,label=COLUMN,caption=COLUMN, or some of the three"
 
-# The first name of each is the one that wins beside others.
+# If a table has several names of a list, only the list's first name wins over the others; else the user has to choose.
 IMAGES: tuple[str, ...] = ("image", "file", "file_name", "filename", "filepath", "file_path", "image_name")
 IMAGES += ("image_path", "image_file", "img", "img_path", "path", "jpg", "jpeg", "png", "webp", "picture", "photo")
 LABELS: tuple[str, ...] = ("label", "labels", "class", "class_name", "classname", "category", "category_name")
@@ -22,28 +22,28 @@ CAPTIONS = ("caption", "captions", "text", "texts", "txt", "title", "sentence", 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The columns that were asked for by name; None where the usual names decide."""
+    """The columns that the user chose; None where the usual names decide."""
 
     image: str | None = None
     label: str | None = None
     caption: str | None = None
 
     def option(self, key: Key, column: str) -> str:
-        """The option of the command line that chooses one column more."""
+        """The command-line option that chooses `column` for `key` in addition, for messages."""
         chosen = replace(self, **{key: column})
         pairs = ((field.name, getattr(chosen, field.name)) for field in fields(self))
         return "--columns " + shlex.quote(",".join(f"{name}={value}" for name, value in pairs if value is not None))
 
 
 BY_NAME = Chosen()
-"""Nothing was asked for."""
+"""No column is chosen."""
 
 
 def parse_columns(text: str | None) -> Chosen:
     """Read `image=jpg,label=fine_label`; None and an empty text choose nothing.
 
     Raises:
-        ConfigError: an unknown key, one that comes twice, or no column after it.
+        ConfigError: a key is unknown, occurs twice, or has no column.
     """
     chosen = Chosen()
     for part in (text or "").split(",") if text else ():
@@ -57,12 +57,13 @@ def parse_columns(text: str | None) -> Chosen:
 
 
 def pick(key: Key, usual: Sequence[str], columns: Sequence[str], chosen: Chosen, where: object) -> str | None:
-    """The column of a table for `key`: the chosen one; else of the `usual` names the first, or the only one; else None.
+    """The column for `key`: the chosen one; else the one with the first of the `usual` names; else the only one with
+    any of them; else None.
 
     Names are compared without case and outer white space.
 
     Raises:
-        DataError: the chosen column is not there, or several have usual names and none the first.
+        DataError: the chosen column does not exist, or several columns have usual names and none has the first.
     """
     named = {_plain(column): column for column in reversed(columns)}
     wanted: str | None = getattr(chosen, key)
@@ -82,7 +83,7 @@ def pick(key: Key, usual: Sequence[str], columns: Sequence[str], chosen: Chosen,
 
 
 def several(key: Key, found: Sequence[str], chosen: Chosen, where: object) -> DataError:
-    """The error about columns of which each could be meant."""
+    """The error about several columns that could be meant."""
     return DataError(
         f"several {key} columns: {', '.join(found)}",
         where=where,

@@ -1,7 +1,7 @@
-"""Processes that decode pictures for this one, which Python's lock keeps from using more than a few cores for that.
+"""Processes that decode pictures for this process, in which Python's global lock would limit decoding to a few cores.
 
-One process imports what is needed, then forks the others, which is quick and takes no more memory. Each has a
-connection of its own to the process that wants the pictures, and ends when that closes it or dies.
+The first process imports the modules and then forks the others, which is fast and shares memory. Each has a connection
+to the process that wants the pictures, and ends when that process closes the connection or dies.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tasks.data.loading import Loaded, Loader
 
 _ROOT = str(Path(__file__).parents[2])
 _CODE = "import sys; sys.path.append(sys.argv.pop(1)); from tasks.data.decoders import main; main()"
-"""Finds these modules also where they are not installed, and looks for none in the working directory."""
+"""Imports these modules also if they are not installed, and never from the working directory."""
 _END_S = 30.0
 _SHOWN = 1000
-"""Bytes of what a process printed before it died."""
+"""How many bytes of a dead process's last output are shown."""
 
 
 class Decoders:
-    """Processes that are at work; each call of `load` is answered by one of them, in any thread."""
+    """Running processes; each call of `load`, from any thread, is answered by one of them."""
 
     def __init__(self, connections: Sequence[Connection], log: IO[bytes]) -> None:
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
@@ -42,10 +42,10 @@ class Decoders:
             self._idle.put(connection)
 
     def load(self, encoded: Encoded) -> Loaded:
-        """What `Loader.load_encoded` makes of a picture's file, which it raises the errors of, too.
+        """Call `Loader.load_encoded` in one of the processes: it returns the result, or raises the same error.
 
         Raises:
-            DecoderCrash: the process died of this picture.
+            DecoderCrash: the process died on this picture.
         """
         connection = self._idle.get()
         try:
@@ -54,7 +54,7 @@ class Decoders:
         except (EOFError, OSError) as error:
             raise self._crash(encoded.where) from error
         finally:
-            self._idle.put(connection)  # also one that is of no use any more: nobody waits in vain
+            self._idle.put(connection)  # also after a crash, so that no other caller waits for ever
         if isinstance(answer, BaseException):
             raise answer
         assert isinstance(answer, Loaded)
@@ -73,7 +73,7 @@ class Decoders:
 
 @contextmanager
 def decoders(loader: Loader, count: int) -> Iterator[Decoders]:
-    """`count` processes that load pictures as `loader` does, until the block is left."""
+    """`count` processes that load pictures with `loader`; they end with the block."""
     pairs = [Pipe() for _ in range(count)]
     ours, theirs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     numbers = [connection.fileno() for connection in theirs]
@@ -93,7 +93,7 @@ def decoders(loader: Loader, count: int) -> Iterator[Decoders]:
             try:
                 with first.stdin:
                     pickle.dump(loader, first.stdin)
-            except BrokenPipeError:  # it died at once: whoever asks for a picture is told
+            except BrokenPipeError:  # it died at once: the first `load` will raise
                 pass
             yield Decoders(ours, log)
         finally:
@@ -107,9 +107,10 @@ def decoders(loader: Loader, count: int) -> Iterator[Decoders]:
 
 
 def main() -> None:
-    """Be the first process: read the loader, import what it needs, fork the others and wait for them.
+    """The first process: read the loader, import what it needs, fork the others and wait for them.
 
-    The arguments are the numbers of their connections. Ctrl-C is the business of the process that wants the pictures.
+    The command-line arguments are the file descriptors of the connections. Ctrl-C is ignored: the process that wants
+    the pictures handles it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connections = [Connection(int(number)) for number in sys.argv[1:]]
@@ -123,18 +124,18 @@ def main() -> None:
             _serve(loader, connection)
             os._exit(0)
     for connection in connections:
-        connection.close()  # so that one that dies is noticed
+        connection.close()  # so that the death of its process closes it
     for _ in connections:
         os.wait()
 
 
 def _warm_up(loader: Loader) -> None:
-    """Let libraries import now what they import with the first picture."""
+    """Process one picture, so that libraries import now what they import on first use."""
     from PIL import Image
 
     try:
         loader.load(Image.new("RGB", (96, 96)), "")
-    except Exception:  # noqa: BLE001 - the first real picture brings it where it is told
+    except Exception:  # noqa: BLE001 - the first real picture will raise it again
         return
 
 
@@ -145,8 +146,8 @@ def _serve(loader: Loader, connection: Connection) -> None:
             answer: Any
             try:
                 answer = loader.load_encoded(encoded)
-            except Exception as error:  # noqa: BLE001 - it is raised where the picture is wanted
+            except Exception as error:  # noqa: BLE001 - it is sent to the caller and raised there
                 answer = error.with_traceback(None)
             connection.send(answer)
-    except (EOFError, OSError):  # no more is wanted
+    except (EOFError, OSError):  # the other side has closed the connection
         return

@@ -44,8 +44,8 @@ _SPLIT_SEED = 20  # changing it puts training pictures of the shipped demo model
 class Digits:
     """Handwritten digits as 32x32 RGB pictures: 1,297 for calibration and training, 500 held out for evaluation.
 
-    The roles share no picture. The order is fixed and goes round the classes, so the first 10 * n samples hold
-    every class n times (as long as the smallest class lasts). `limit` keeps the first so many.
+    The roles share no picture. The order is fixed and cycles through the classes, so the first 10 * n samples hold
+    every class n times (up to the size of the smallest class). `limit` keeps the first `limit` samples.
 
     Raises:
         ConfigError: `limit` is below 1.
@@ -66,10 +66,10 @@ class Digits:
         self.samples: Sequence[Sample] = tuple(_sample(int(row), pixels[row], int(labels[row])) for row in rows)
 
     def stored(self, index: int) -> None:
-        """There are no files of single pictures."""
+        """None: there are no files of single pictures."""
 
     def encoded(self, index: int) -> None:
-        """There are none."""
+        """None: there are no files of single pictures."""
 
     def image(self, index: int) -> Image:
         """Sample `index` as a 32x32 RGB picture: 0..16 stretched to 0..255, then enlarged bilinearly."""
@@ -91,7 +91,7 @@ def _sample(row: int, pixels: NDArray[np.uint8], label: int) -> Sample:
 
 
 def _split(labels: NDArray[np.uint8]) -> dict[Role, NDArray[np.intp]]:
-    """The rows of each role, in order. `labels`: (1797,) uint8."""
+    """The row indices of each role, in order; `labels` are (1797,) uint8."""
     shuffled = np.random.default_rng(_SPLIT_SEED).permutation(len(labels))
     rank = np.empty(len(labels), dtype=np.intp)  # of each shuffled row within its class
     for label in range(len(CLASSES.names)):
@@ -105,7 +105,7 @@ def _split(labels: NDArray[np.uint8]) -> dict[Role, NDArray[np.intp]]:
 def _load() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """All pictures (1797, 64) uint8 with values 0..16, and their labels (1797,) uint8.
 
-    Reads the file inside the scikit-learn package: importing scikit-learn for it would take over a second.
+    It reads the file inside the scikit-learn package, as importing scikit-learn would take over a second.
 
     Raises:
         DataNotFound: the package or the file is missing, unreadable or of another shape.

@@ -39,8 +39,8 @@ class Folder(Stored):
 
         Raises:
             DataNotFound: no such folder, or it holds neither a table nor pictures in class folders.
-            DataError: a malformed table, an image that is not there, or a path that leaves the folder.
-            ConfigError: columns were chosen where there are none.
+            DataError: a malformed table, a missing image, or a path that leaves the folder.
+            ConfigError: columns were chosen, but the folder has no table.
         """
         self._located = Located(path)
         root = self._located.root
@@ -60,7 +60,7 @@ class Folder(Stored):
         self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
 
     def stored(self, index: int) -> Path:
-        """Where the picture of sample `index` lies."""
+        """The path of sample `index`'s picture."""
         return self._paths[index]
 
     def encoded(self, index: int) -> Encoded:
@@ -72,7 +72,7 @@ class Folder(Stored):
             raise unreadable(path, error) from error
 
     def _read(self, path: Path, chosen: Chosen) -> tuple[tuple[Entry, ...], Path | None, Loose | None]:
-        """The entries, and what they are of: a table, or pictures without one."""
+        """The entries, with the table that they come from, or the folder's content if there is no table."""
         root = self._located.root
         listing = find_listing(root) or find_coco(root)
         if listing is not None and listing.suffix != ".json":

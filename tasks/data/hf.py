@@ -32,7 +32,7 @@ class HfDataset(Stored):
     """A folder written by `save_to_disk` or of files that the library reads, or a set on the hub:
     `datasets:PLACE[:SPLIT]`.
 
-    A row with a list of captions gives one sample for each different one; `limit` counts samples. Rows without captions
+    A row with a list of captions gives one sample per different caption; `limit` counts samples. Rows without captions
     get the first template filled with their class name.
     """
 
@@ -40,14 +40,14 @@ class HfDataset(Stored):
         """Load the table and hash the images; nothing is decoded.
 
         Raises:
-            ConfigError: a malformed spec, or a split has to be named.
+            ConfigError: the spec is malformed, or must name a split.
             DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
             DataError: no usable columns, or a row without image, caption or label.
         """
         found = parse_source(spec)
         loaded = load_source(found)
         self.source: str = loaded.name
-        self._work = loaded.work  # removed with this object, which reads from it
+        self._work = loaded.work  # this object reads from the folder, which is removed with it
         self._located = None if found.folder is None else Located(found.folder)
         data = loaded.data.with_format(None)  # a saved set may come back as tensors
         columns = find_columns(data.features, chosen, self.source, loaded.unread)
@@ -71,7 +71,7 @@ class HfDataset(Stored):
         self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
 
     def stored(self, index: int) -> bytes:
-        """The bytes of sample `index`'s picture, in the table or in a file that it names.
+        """The bytes of sample `index`'s picture, from the table or from a file that the table names.
 
         Raises:
             DataError: the file went away after the set was opened.
@@ -83,7 +83,7 @@ class HfDataset(Stored):
         return Encoded(self.stored(index), self.samples[index].image_hash, self._where(self._rows[index]))
 
     def _labels(self, rows: Any, columns: HfColumns, features: dict[str, Any]) -> Numbering | None:
-        """The classes: those of the feature, or what the rows' texts or numbers are."""
+        """The classes: those of the feature, or the texts or numbers in the rows."""
         name = columns.label
         if name is None:
             return None
@@ -97,7 +97,7 @@ class HfDataset(Stored):
         return numbering(labels, self.source, listed) if labels else None
 
     def _bytes(self, row: int) -> bytes:
-        """The stored bytes of an image: in the table, or in a file that the table names."""
+        """The stored bytes of a row's image, from the table or from a file that the table names."""
         cell = self._images[row][self._column]
         if isinstance(cell, str):
             cell = {"bytes": _base64(cell), "path": cell}
@@ -124,7 +124,7 @@ class HfDataset(Stored):
         return data
 
     def _path(self, text: str, row: int) -> Path:
-        """A path as the library resolved it, or relative to the folder of the set."""
+        """A path that the library resolved, or one relative to the folder of the set."""
         path = Path(text)
         if path.is_absolute() or self._located is None:
             return path
@@ -135,14 +135,14 @@ class HfDataset(Stored):
 
 
 def _undecoded(images: Any, column: str) -> Any:
-    """The column of pictures as it is stored."""
+    """The column of pictures as stored, without decoding."""
     from datasets import Image as ImageFeature
 
     return images.cast_column(column, ImageFeature(decode=False)) if is_image(images.features[column]) else images
 
 
 def _base64(text: str) -> bytes | None:
-    """The bytes that a text stands for; None for a path, which has a dot before its suffix."""
+    """The bytes of a base64 text; None for a path, which has a dot before its suffix."""
     try:
         return base64.b64decode(text.partition(";base64,")[2] or text, validate=True)
     except ValueError:
@@ -175,14 +175,14 @@ def _drafts(table: Any, columns: HfColumns, labels: Numbering | None, source: st
         if columns.caption is not None:
             captions = captions_of(values[columns.caption], columns.caption, where)
         else:
-            assert labels is not None and label is not None  # find_columns wants captions or classes
+            assert labels is not None and label is not None  # `find_columns` requires captions or classes
             captions = [fill(DEFAULT_TEMPLATES[0], labels.names[label])]
         for number, caption in enumerate(captions, start=1):
             yield _Draft(str(row) if number == 1 else f"{row}#{number}", row, caption, label)
 
 
 def _label(value: int | None, classes: int, where: str) -> int:
-    if value is None or value < 0:  # -1 is how the library marks the hidden labels of test splits
+    if value is None or value < 0:  # the library marks hidden labels of test splits with -1
         raise DataError("the row has no label", where=where, expected="a class", fix="use a labelled split")
     if value >= classes:
         raise DataError(

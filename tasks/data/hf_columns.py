@@ -1,4 +1,4 @@
-"""Which columns of a set of the `datasets` library hold the picture, its captions and its class, by their features."""
+"""Which columns of a `datasets` table hold the picture, its captions and its class, by their features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BYTES = ("binary", "large_binary", "binary_view")
 
 @dataclass(frozen=True)
 class HfColumns:
-    """The columns in use. `typed`: the label's feature names its classes; else labels are texts, or numbers."""
+    """The columns in use. `typed`: the label is a ClassLabel feature, which names its classes; else text or numbers."""
 
     image: str
     caption: str | None
@@ -25,15 +25,15 @@ class HfColumns:
 
     @property
     def text(self) -> list[str]:
-        """Those that are not pictures."""
+        """The columns that are not pictures."""
         return list(dict.fromkeys(name for name in (self.caption, self.label) if name is not None))
 
 
 def find_columns(features: dict[str, Any], chosen: Chosen, source: str, unread: str | None = None) -> HfColumns:
-    """The columns that were chosen, or that their features and names tell; `unread` is a table that was left aside.
+    """The chosen columns, or those that features and names suggest; `unread` is a table that the library ignored.
 
     Raises:
-        DataError: a chosen column is not there or of the wrong kind, several could be meant, or none is.
+        DataError: a chosen column is missing or of the wrong kind, several could be meant, or there is none.
     """
     image = _image(features, chosen, source)
     caption = _of_kind("caption", CAPTIONS, is_text, features, chosen, source, "texts, or lists of them")
@@ -58,7 +58,7 @@ def find_columns(features: dict[str, Any], chosen: Chosen, source: str, unread: 
 
 
 def is_class(kind: Any) -> bool:
-    """Whether a feature is a class with a name."""
+    """Whether a feature is a ClassLabel."""
     from datasets import ClassLabel
 
     return isinstance(kind, ClassLabel)
@@ -85,10 +85,10 @@ def holds_bytes(kind: Any) -> bool:
 
 
 def _image(features: dict[str, Any], chosen: Chosen, source: str) -> str:
-    """A picture; else bytes; else, by a usual name, texts: paths or base64."""
+    """The column of pictures: an Image; else bytes; else texts (paths or base64) with a usual name."""
     if chosen.image is not None:
         name = pick("image", (), list(features), chosen, source)
-        assert name is not None  # it was chosen
+        assert name is not None  # the user chose it
         return _usable_image(name, features, source)
     for kind in (is_image, holds_bytes):
         found = [name for name, feature in features.items() if kind(feature)]
@@ -129,7 +129,7 @@ def _of_kind(
     source: str,
     words: str,
 ) -> str | None:
-    """The chosen column, or of those of a kind the one with a usual name."""
+    """The chosen column, or the column of this kind that has a usual name."""
     fitting = [name for name, feature in features.items() if kind(feature)]
     if getattr(chosen, key) is None:
         return pick(key, usual, fitting, chosen, source)
@@ -154,7 +154,7 @@ def _is_string(kind: Any) -> bool:
 
 
 def _inner(kind: Any) -> Any:
-    """What a list holds, whichever way the library writes one."""
+    """The feature inside a list, in any of the library's notations of lists."""
     if isinstance(kind, list):
         return kind[0] if kind else None
     return getattr(kind, "feature", kind)

@@ -1,7 +1,7 @@
 """Opening a `datasets:` source: a folder written by `save_to_disk` or downloaded from the hub, or a set on the hub.
 
-A folder of parquet, CSV or JSON lines files, or an imagefolder, is read by the library's own builders. Its Python code
-is never run, and what a builder writes goes to a temporary folder.
+A folder of parquet, CSV or JSON lines files, or an imagefolder, is read by the library's own builders. Python code in
+the folder is never run, and what a builder writes goes to a temporary folder.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class HfSource:
 
 
 class Loaded(NamedTuple):
-    """A `datasets.Dataset`, its resolved name, and the folder of what was made to read it, which goes with the set;
-    `unread` is a table of the folder that the library leaves aside for the pictures there."""
+    """A `datasets.Dataset`, its resolved name, and the temporary folder that it reads from, which is removed with it;
+    `unread` is a table in the folder that the library ignores because of pictures beside it."""
 
     data: Any
     name: str
@@ -72,7 +72,11 @@ def parse_source(spec: str) -> HfSource:
 
 
 def hub_name(place: str, form: str) -> tuple[str, str | None]:
-    """`ID[@REVISION]` of a data set on the hub. Raises DataNotFound: it is none; `form` is what a source looks like."""
+    """Parse `ID[@REVISION]` of a data set on the hub; `form` describes a source, for the message.
+
+    Raises:
+        DataNotFound: it is not of that form.
+    """
     match = _HUB.fullmatch(place)
     if match is None:
         raise DataNotFound(f"{place!r} is neither a folder nor a hub id", expected=form, fix="check the path or the id")
@@ -80,7 +84,7 @@ def hub_name(place: str, form: str) -> tuple[str, str | None]:
 
 
 def load_source(source: HfSource) -> Loaded:
-    """The data set of a source.
+    """Load the data set of a source.
 
     Raises:
         DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
@@ -116,7 +120,7 @@ def load_source(source: HfSource) -> Loaded:
 
 
 def _check_plain(folder: Path) -> None:
-    """The library opens what it finds: a pipe would keep it for ever, and a device never ends."""
+    """Refuse pipes, sockets and devices in the folder: the library would open them, and wait or read for ever."""
     for here, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(here, name)  # noqa: PTH118  (a Path each is slow)
@@ -151,12 +155,12 @@ def _load_saved(folder: Path, split: str | None) -> Loaded:
     else:
         split = _choose_split(split, list(data), str(folder))
         found, name = data[split], f"{folder}:{split}"
-    found.data.table.validate(full=True)  # where values lie is taken on trust otherwise, and the process crashes
+    found.data.table.validate(full=True)  # without this, bad offsets in a file crash the process
     return Loaded(found, name)
 
 
 def _load_files(folder: Path, split: str | None) -> Loaded:
-    """Read a folder of files by the builder that the library has for them; it converts them once."""
+    """Read a folder of files with the library's builder for them, which converts them once."""
     import datasets
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError
@@ -173,7 +177,7 @@ def _load_files(folder: Path, split: str | None) -> Loaded:
             expected="what save_to_disk writes; parquet, CSV or JSON lines files; or an imagefolder",
             fix="check the path; README.md may name files that were not downloaded" if card else "check the path",
         ) from error
-    kinds = [kind.__name__ for kind in type(builder).__mro__]  # the set's own class is made of one of the library
+    kinds = [kind.__name__ for kind in type(builder).__mro__]  # the builder's class derives from one of the library's
     if not set(kinds).intersection(_BUILDERS):
         raise DataError(
             f"the library would read the folder's files by its builder {kinds[1]}",
@@ -185,7 +189,7 @@ def _load_files(folder: Path, split: str | None) -> Loaded:
     _check_inside(folder, [path for each in files.values() for path in each])
     name = _choose_split(split, list(files), str(folder))
     _check_one_table(folder, files[name.partition("[")[0]])
-    with _quietly():  # and without checks: a card may count splits and rows that were not downloaded
+    with _quietly():  # without checks, as a card may list splits and rows that were not downloaded
         builder.download_and_prepare(verification_mode="no_checks")
     read = {path.resolve() for each in files.values() for path in each}
     tables = sorted(path for path in folder.iterdir() if path.suffix in _TABLES and path.resolve() not in read)
@@ -194,7 +198,7 @@ def _load_files(folder: Path, split: str | None) -> Loaded:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the library's bars of what it "downloads" from this disk, and its log of errors that are raised too."""
+    """Suppress the library's progress bars, and its log messages about errors that it raises too."""
     import datasets
 
     bars, level = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
@@ -209,7 +213,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _check_one_table(folder: Path, files: list[Path]) -> None:
-    """Without a card the library reads the folders of several configurations as one table."""
+    """Refuse a folder of several configurations: without a dataset card the library would read them as one table."""
     tables = [path for path in files if path.suffix in _TABLES and path.is_relative_to(folder)]
     names = {path.name for path in tables}
     if len(names) < len(tables):
@@ -223,7 +227,7 @@ def _check_one_table(folder: Path, files: list[Path]) -> None:
 
 
 def _check_inside(folder: Path, files: list[Path]) -> None:
-    """A card of a downloaded set may name any file, or an address."""
+    """Refuse files outside of the folder: a dataset card may name any file, or a URL."""
     located = Located(folder)
     outside = next((path for path in files if not located.holds(path)), None)
     if outside is not None:
@@ -240,7 +244,7 @@ def _load_hub(source: HfSource) -> Loaded:
 
     name, revision = hub_name(source.place, _FORM)
     split = source.split
-    if split is None:  # ask for the names first: loading every split could download far too much
+    if split is None:  # get the names first: loading every split could download far too much
         builder = datasets.load_dataset_builder(name, revision=revision)
         split = _choose_split(None, list(builder.info.splits or ()), source.place)
     data = datasets.load_dataset(name, revision=revision, split=split)
@@ -257,6 +261,6 @@ def _choose_split(split: str | None, names: list[str], where: str) -> str:
             expected=f"one of {', '.join(names) or 'its splits'}",
             fix=f"{PREFIX}{where}:{names[0] if names else 'SPLIT'}",
         )
-    if split.partition("[")[0] not in names:  # a slice is of a split
+    if split.partition("[")[0] not in names:  # without the slice
         raise DataNotFound(f"no split {split!r}", where=where, expected=f"one of {', '.join(names)}")
     return split

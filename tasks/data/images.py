@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 64_000_000
-# Preprocessing scales the short side to about 224 pixels, so a 1 x 1,000,000 strip would grow to gigabytes.
+# The largest aspect ratio: preprocessing scales the short side to about 224 pixels, so a 1 x 1,000,000 strip would grow
+# to gigabytes.
 MAX_ASPECT = 100
 # An allow-list because some Pillow formats run other programs (EPS: Ghostscript) or nest other images (ICO, PSD).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -35,10 +36,10 @@ _GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I", "F"})
 _ORIENTATION_TAG = 0x0112
 _HEAD = 4096  # bytes
 _NETPBM, _COMMENT, _NUMBERS = re.compile(rb"P[1-6fy0]\s"), re.compile(rb"#[^\r\n]*"), 3
-"""Of PPM and its like: how they begin, and the words of a header; Pillow reads a comment in time that grows with the
-square of its length."""
+"""The first bytes and the header fields of PPM and similar formats: Pillow needs quadratic time for a long comment in
+the header."""
 _SCAN = b"\xff\xda"
-"""Before each scan of a JPEG; what is compressed has a zero after each 0xff."""
+"""The marker before each scan of a JPEG; in compressed data each 0xff is followed by a zero."""
 _REPLACE = "replace the file or remove its row"
 _NO_PICTURES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the picture itself", "git lfs pull"),
@@ -49,7 +50,7 @@ _NO_PICTURES = (
     (b"<!doctype html", "a web page: what a server answered instead of the picture", _REPLACE),
     (b"%pdf", "a PDF document", _REPLACE),
 )
-"""What is in the first bytes of files that are often found in the place of pictures, what they are, and what to do."""
+"""Files that are often found in place of pictures: (bytes near the start, what they are, what to do)."""
 _LEAST_RANGE = 16
 _LOOKED_AT = 64
 
@@ -74,7 +75,7 @@ def _opened(data: bytes | Path, where: str) -> ImageFile:
     """The picture with its header read.
 
     Raises:
-        BadSample: of no known format; says what the first bytes tell.
+        BadSample: the format is not known; the message says what the first bytes suggest.
     """
     from PIL import Image as pil
     from PIL import UnidentifiedImageError
@@ -97,7 +98,7 @@ def _beginning(data: bytes | Path) -> bytes:
 
 
 def _told_by(beginning: bytes) -> tuple[str, str]:
-    """What a file is that is no picture of a known format, and what to do."""
+    """What a file of no known picture format is, and what to do, by its first bytes."""
     if not beginning:
         return "the file is empty", _REPLACE
     found = next((words for mark, *words in _NO_PICTURES if mark in beginning.lower()), None)
@@ -105,10 +106,10 @@ def _told_by(beginning: bytes) -> tuple[str, str]:
 
 
 def has_contrast(picture: Image) -> bool:
-    """Whether an RGB picture uses more than a sixteenth of the 256 levels: 12 bits that were stored as 16, or 0 to 255
-    as 32, do not, and are next to black to any model.
+    """Whether an RGB picture uses more than a sixteenth of the 256 levels. Pictures with 12 bits stored as 16, or 0 to
+    255 stored as 32 bits, do not: any model sees them as nearly black.
 
-    Decided by a few thousand pixels where they have contrast, which takes microseconds, and by all otherwise.
+    A few thousand pixels are checked first, which takes microseconds; all pixels only if those have no contrast.
     """
     from PIL import Image as pil
 
@@ -123,7 +124,7 @@ def _has_range(picture: Image) -> bool:
 
 
 def opened_rgb(image: Image, where: str) -> Image:
-    """The same for a picture that Pillow has opened or made already.
+    """As `decode_rgb`, for a picture that Pillow has opened or made already.
 
     Raises:
         BadSample: truncated or corrupt, or too large to decode safely.
@@ -166,7 +167,7 @@ def decode_unchanged(encoded: Encoded) -> Image:
     """`decode_rgb`, after checking that the bytes are still those that were hashed when the set was opened.
 
     Raises:
-        DataChanged: the bytes changed; the digest of the set would no longer describe what was used.
+        DataChanged: the bytes changed, so the digest of the set would not describe what was used.
         BadSample: as for `decode_rgb`.
     """
     data, image_hash, where = encoded
@@ -203,7 +204,7 @@ def formats() -> tuple[str, ...]:
     from PIL import Image as pil
 
     pil.init()
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # of a TIFF as many as it has broken tags
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # a TIFF gives one per broken tag
     return tuple(name for name in FORMATS if name in pil.OPEN)
 
 
@@ -217,7 +218,7 @@ def _bomb(what: str, where: str) -> BadSample:
 
 
 def _upright(image: Image) -> Image:
-    """Apply the EXIF orientation; `ImageOps.exif_transpose` is not used as it fails on EXIF it cannot write back."""
+    """Apply the EXIF orientation. (`ImageOps.exif_transpose` fails on EXIF data that it cannot write back.)"""
     from PIL.Image import Transpose
 
     turns = {
@@ -236,7 +237,7 @@ def _upright(image: Image) -> Image:
 def _to_rgb(image: Image) -> Image:
     if image.mode in _GREY_MODES:
         return _grey_to_8_bit(image).convert("RGB")
-    image.info.pop("transparency", None)  # of which Pillow warns when it is dropped
+    image.info.pop("transparency", None)  # else Pillow warns that it is dropped
     return image.convert("RGB")
 
 
@@ -259,5 +260,5 @@ def _grey_to_8_bit(image: Image) -> Image:
     if values.min() < low or values.max() > high:
         low, high = float(values.min()), float(values.max())
     for work, number in ((np.subtract, low), (np.divide, high - low or 1.0), (np.multiply, 255)):
-        work(values, number, out=values)  # half a gigabyte, of the largest picture
+        work(values, number, out=values)  # in place: the largest picture has half a gigabyte
     return pil.fromarray(np.rint(values, out=values).astype(np.uint8))

@@ -20,7 +20,7 @@ _ADDRESSES = ("url", "image_url", "urls")
 
 @dataclass(frozen=True)
 class Entry:
-    """A checked row: where it stands (for messages), the image's normalised relative path, its caption and class."""
+    """A checked row: its position (for messages), the image's normalised relative path, its caption and class."""
 
     where: str
     file: str
@@ -30,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The columns of one kind of table: its own name for the file, and which of the others it cannot lack."""
+    """The columns of one kind of table: its name for the column of files, and which others are required."""
 
     file: str
     one_of: tuple[str, ...]
@@ -43,9 +43,9 @@ _LAYOUTS = {
 }
 _STEMS = tuple(f"{stem}{suffix}" for stem in _LAYOUTS for suffix in SUFFIXES)
 TABLE_NAMES = (*_STEMS, "captions.txt", "captions.json")
-"""The two last are how Flickr8k's table and COCO's captions are called."""
+"""The last two are the names of Flickr8k's table and of COCO's captions."""
 TABLES = f"{', '.join(f'{stem}.*' for stem in _LAYOUTS)} ({', '.join(name[1:] for name in SUFFIXES)}) or captions.json"
-"""The same in words."""
+"""The same names in words."""
 
 
 def tables_in(folder: Path) -> list[str]:
@@ -74,7 +74,7 @@ def find_listing(folder: Path) -> Path | None:
 
 
 def read_listing(path: Path, chosen: Chosen = BY_NAME) -> tuple[Entry, ...]:
-    """Every row of a table, checked; of rows that say the same the first. White space around a label is no part of it.
+    """Every row of a table, checked, without repeated rows. White space around labels is removed.
 
     Raises:
         DataError: a missing column, an empty or malformed value, a path that is not plain and relative, a file with two
@@ -94,8 +94,8 @@ def read_listing(path: Path, chosen: Chosen = BY_NAME) -> tuple[Entry, ...]:
 
 
 def _columns(table: Table, layout: _Layout, path: Path, chosen: Chosen) -> tuple[str, str | None, str | None]:
-    """The columns of file, caption and label; beside captions only a column `label` is one unless it was chosen, and
-    beside the labels of a table of labels only a column `caption`."""
+    """The columns of file, caption and label. Unless chosen, the label in a table of captions must be called `label`,
+    and the caption in a table of labels `caption`."""
     files = (layout.file, *(name for name in IMAGES if name != layout.file))
     image = pick("image", files, table.columns, chosen, path)
     if image in table.pictures:
@@ -132,10 +132,10 @@ def _lacking(missing: Sequence[str], layout: _Layout, table: Table, path: Path) 
 
 
 def plain_path(text: str, where: str, folder: Path) -> str:
-    """The path of a picture relative to the folder, its letters composed (NFC).
+    """The path of a picture relative to the folder, in Unicode form NFC.
 
     Raises:
-        DataError: an address, a path that leaves the folder, or one that no file can have.
+        DataError: it is a URL, leaves the folder, or cannot be a path.
     """
     if _ADDRESS.match(text):
         raise DataError(
@@ -159,8 +159,8 @@ def plain_path(text: str, where: str, folder: Path) -> str:
 
 
 def without_repeats(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The entries, of those that say the same the first. A file may come again with another caption (COCO has five per
-    image), but always with the same label.
+    """The entries without repetitions. A file may occur again with another caption (COCO has five per image), but only
+    with the same label.
 
     Raises:
         DataError: a file with two labels.

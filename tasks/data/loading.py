@@ -1,4 +1,4 @@
-"""What becomes of one picture: a processor makes pixel values of it, which may be packed."""
+"""Loading one picture: a processor makes its pixel values, which may be packed."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ class Loader:
         return Loaded(self.packing.packed(pixels) if self.packing else pixels, not has_contrast(picture))
 
     def load_encoded(self, encoded: Encoded) -> Loaded:
-        """The same of a picture's file. Raises: BadSample, DataChanged, BadBatch."""
+        """The pixel values of a picture's file. Raises: BadSample, DataChanged, BadBatch."""
         return self.load(decode_unchanged(encoded), encoded.where)

@@ -1,4 +1,4 @@
-"""Finding the file that a table names: beside the table or in a folder of pictures, however its name is written."""
+"""Finding the file that a table names: beside the table or in a folder of pictures, in any spelling of its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _PICTURES = "images"
 
 
 class Located:
-    """The files of a folder. Links are followed, but not out of it; the hub's cache is one folder, links and blobs."""
+    """The files of a folder. Links are followed only inside the folder; for a snapshot in the hub's cache, its blobs
+    count as inside."""
 
     def __init__(self, folder: Path) -> None:
         self.root = Path(os.path.realpath(folder))
@@ -24,11 +25,12 @@ class Located:
         self._listed: dict[Path, dict[str, str]] = {}
 
     def file(self, name: str, where: str) -> Path:
-        """The real path of the file that is called `name`, a relative path: below the folder, or below one of its
-        folders where only one has it. Backslashes may stand for slashes, and letters may be composed or not.
+        """The real path of the file with the relative path `name`, below the folder or exactly one of its subfolders.
+
+        Backslashes may stand for slashes, and letters may be composed or decomposed (NFC or NFD).
 
         Raises:
-            DataError: there is none, there are several, or it is a link that leaves the folder.
+            DataError: there is no such file, there are several, or it is a link that leaves the folder.
         """
         found = self._found(self.root, name)
         if found is None:
@@ -76,7 +78,7 @@ class Located:
         return None
 
     def _spelt_otherwise(self, base: Path, name: str) -> Path | None:
-        """The file whose names are the same letters, composed or decomposed."""
+        """The file whose path differs only in Unicode form, or None."""
         path = base
         for part in Path(name).parts:
             spelt = self._names(path).get(unicodedata.normalize("NFC", part))
@@ -86,7 +88,7 @@ class Located:
         return path if path.is_file() else None
 
     def _names(self, folder: Path) -> dict[str, str]:
-        """The names in a folder by their composed form."""
+        """The names in a folder, by their composed form (NFC)."""
         if folder not in self._listed:
             names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208
             self._listed[folder] = {unicodedata.normalize("NFC", name): name for name in names}
@@ -94,7 +96,7 @@ class Located:
 
     @cached_property
     def _bases(self) -> list[Path]:
-        """The folders of the folder, and those of its `images`."""
+        """The subfolders, and those of `images`."""
         return [*_folders(self.root), *_folders(self.root / _PICTURES)]
 
 
@@ -104,7 +106,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _blobs(root: Path) -> Iterator[Path]:
-    """Where the links of a snapshot in the hub's cache lead: `NAME/snapshots/COMMIT/...` to `NAME/blobs/...`."""
+    """The folder of blobs of a snapshot in the hub's cache: `NAME/blobs/` for `NAME/snapshots/COMMIT/`."""
     for folder in (root, *root.parents):
         if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
             yield folder.parent.parent / "blobs"

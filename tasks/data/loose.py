@@ -26,8 +26,8 @@ _HIDDEN = (".", "__MACOSX")
 
 @dataclass(frozen=True)
 class Loose:
-    """What a folder without a table holds. `classes` are the names of its class folders, samples or none; None where
-    the pictures have captions. `folders` are those that were looked into."""
+    """The content of a folder without a table. `classes` are the names of its class folders, also of empty ones; None
+    if the pictures have captions instead. `folders` are those that were searched."""
 
     entries: tuple[Entry, ...]
     classes: tuple[str, ...] | None
@@ -35,12 +35,12 @@ class Loose:
 
 
 def read_loose(folder: Path) -> Loose:
-    """The pictures of a folder without a table, in the order of their names; hidden files and folders are ignored.
+    """The pictures of a folder without a table, sorted by name; hidden files and folders are ignored.
 
     Raises:
-        DataNotFound: the folder holds neither a table nor pictures in class folders nor pictures with texts.
-        DataError: splits where classes would be, pictures outside of the class folders or without a text, a class
-            folder without pictures.
+        DataNotFound: the folder holds no pictures in class folders and no pictures with texts.
+        DataError: there are splits instead of classes, pictures outside of the class folders or without a text, or a
+            class folder with other files only.
     """
     found = list(_walk(folder))
     pictures = [path for _, files in found for path in files if path.suffix.lower() in _PICTURES]
@@ -98,7 +98,7 @@ def _labelled(folder: Path, pictures: Sequence[Path], found: Sequence[tuple[Path
 
 
 def _refuse_without_pictures(folder: Path, pictures: Sequence[Path], found: Sequence[tuple[Path, list[Path]]]) -> None:
-    """A class may have no samples, but a folder of something else is no class."""
+    """Refuse a folder that holds files but no pictures: a class may be empty, but that is not a class."""
     shown = {path.relative_to(folder).parts[0] for path in pictures}
     for here, files in found:
         top = here.relative_to(folder).parts[:1]
@@ -117,7 +117,8 @@ def _entry(path: Path, folder: Path) -> Entry:
 
 
 def _refuse_splits(folder: Path) -> None:
-    """Splits are no classes. A class may have such a name (a train is a vehicle) where no split could be meant."""
+    """Refuse splits (train, test, ...) in place of classes, unless the names can only mean classes (a train is a
+    vehicle)."""
     top = _top(folder)
     splits = [path for path in top if path.name.lower() in _SPLITS]
     if splits and (len(splits) == len(top) or any(_top(path) or tables_in(path) for path in splits)):
@@ -170,7 +171,7 @@ def _nothing(folder: Path, found: Sequence[tuple[Path, list[Path]]]) -> DataNotF
 
 
 def _advice(folder: Path, found: Sequence[tuple[Path, list[Path]]]) -> str:
-    """What to do about a folder that has nothing we know, by what it may be instead."""
+    """What to do about a folder without known content, by what it may be instead."""
     files = [path for _, inside in found for path in inside]
     if any(path.suffix == ".parquet" for path in files):
         return f"name it as a set of the datasets library: {shlex.quote(f'datasets:{folder}')}"

@@ -17,11 +17,13 @@ _SHOWN = 5
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names of a list, one class a line, the first being class 0; a blank line is a class without a name, but at
-    the end of the file it is none. Two classes may have one name: ImageNet's are known for it.
+    """The names of a list, one class a line, the first being class 0.
+
+    A blank line is a class without a name; blank lines at the end of the file are ignored. Two classes may have the
+    same name, as in ImageNet.
 
     Raises:
-        DataError: another encoding than UTF-8, no names, or a file that is something else than names.
+        DataError: the encoding is not UTF-8, there are no names, or the file is not a plain list of names.
     """
     lines = [line.strip() for line in re.split(r"\r\n|\n|\r", read_utf8(path, limits.NAMES_BYTES))]
     while lines and not lines[-1]:
@@ -35,7 +37,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def nameless_notes(classes: Classes | None, labels: Mapping[int, int]) -> tuple[str, ...]:
-    """What a source says of classes without a name; `labels` counts the samples of each class."""
+    """Notes about classes without a name; `labels` counts the samples of each class."""
     nameless = () if classes is None else tuple(place for place, name in enumerate(classes.names) if not name)
     if classes is None or not nameless:
         return ()
@@ -58,7 +60,7 @@ def _are_numbered(lines: Sequence[str]) -> bool:
 
 
 def _are_double_spaced(lines: Sequence[str]) -> bool:
-    """One blank line is a class without a name; each second one is a file whose line ends were doubled."""
+    """Whether every second line is blank, as when line ends were doubled; a single blank line is a nameless class."""
     return len(lines) > 3 and all(bool(line) == (place % 2 == 0) for place, line in enumerate(lines))
 
 

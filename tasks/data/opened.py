@@ -1,4 +1,4 @@
-"""Opened data sets, kept while nobody touches their files: a run asks for one set a dozen times."""
+"""A cache of opened data sets, valid while their files do not change: a run opens one set a dozen times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tasks.data import open_dataset
 from tasks.data.base import Role, Source, dataset_digest
 
 _MOST = 4
-"""Sets that are kept: their samples are in memory."""
+"""The most sets in the cache: their samples are in memory."""
 _TICK_NS = 20_000_000
-"""Two writes within one tick of the kernel's clock leave the same times: a file that young tells nothing yet."""
+"""Two writes within one tick of the kernel's clock leave equal times, so the times of a younger file prove nothing."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A set, the digest of its content, and of how its files looked (None: they were being written)."""
+    """A set, the digest of its content, and a digest of its files' inodes, sizes and times (None: they were being
+    written)."""
 
     dataset: Source
     digest: str
@@ -34,9 +35,9 @@ _mutex = threading.Lock()
 
 
 def opened(spec: str, role: Role, limit: int | None, digest: str | None = None, columns: str | None = None) -> Opened:
-    """A set as `open_dataset` gives it; read and hashed again only when one of its files is not what it was.
+    """A set as from `open_dataset`, read and hashed again only if one of its files has changed.
 
-    What a name on the hub means is asked anew, unless it is the content of this `digest` that is wanted.
+    A set on the hub is looked up again, unless the cached one has the content of `digest`.
 
     Raises:
         As `open_dataset`.
@@ -50,7 +51,7 @@ def opened(spec: str, role: Role, limit: int | None, digest: str | None = None, 
             known = _open(*key)
         with _mutex:
             _kept.pop(key, None)
-            _kept[key] = known  # the latest is the last
+            _kept[key] = known  # the most recently used is the last
             while len(_kept) > _MOST:
                 del _kept[next(iter(_kept))]
     return known
@@ -68,7 +69,7 @@ def _open(spec: str, role: Role, limit: int | None, columns: str | None) -> Open
 
 
 def _stamp(files: Iterable[Path], before_ns: int | None = None) -> str | None:
-    """The digest of their inodes, sizes and times; None where one is gone or changed later than that."""
+    """The digest of the files' inodes, sizes and times; None if one is gone, or changed after `before_ns`."""
     try:
         stats = [path.stat() for path in files]
     except OSError:

@@ -1,4 +1,4 @@
-"""Pixel values as bytes, where these can be made the same pixel values again."""
+"""Packing float32 pixel values into bytes, if the same values can be restored from them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
 
 class Packing:
-    """Packs what a processor makes of pictures, in a quarter of the memory.
+    """Packs the pixel values of a processor into a quarter of the memory.
 
-    `table` (3, 256) is what it makes of each byte of each channel, if that is known.
+    `table` (3, 256) holds the pixel value of each byte in each channel, or is None if that is unknown.
     """
 
     def __init__(self, table: NDArray[np.float32] | None) -> None:
         import numpy as np
 
-        # without it, or where the bytes cannot be told from each other, pixel values stay as they are
+        # Without a table, or if its values do not differ, pixel values are not packed.
         usable = table is not None and np.isfinite(table).all() and (table[:, 0] != table[:, -1]).all()
         self._table = table if usable else None
 
     def packed(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
-        """The bytes, uint8, that the table makes these pixels (3, H, W) of, bit for bit; the pixels if there are
-        none."""
+        """The bytes (3, H, W) from which the table gives these pixels, bit for bit; the pixels themselves if there are
+        no such bytes."""
         import numpy as np
 
         if self._table is None:
@@ -35,7 +35,7 @@ class Packing:
         return guess if self.unpacked(guess).tobytes() == pixels.tobytes() else pixels
 
     def unpacked(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """The pixels (3, H, W) as they were."""
+        """The pixels (3, H, W) that were packed."""
         import numpy as np
 
         if self._table is None or pixels.dtype != np.uint8:

@@ -1,9 +1,9 @@
-"""The pictures of a set as a processor makes them, kept on disk while a run needs them: decoded once for all precisions
-and engines.
+"""Preprocessed pictures of a set, kept on disk during a run, so that they are decoded once for all precisions and
+engines.
 
-They lie in the store's cache as unfinished work does (`artifacts.store.unfinished`): a run that was killed goes on with
-what is whole, and the collector takes what nobody uses. A picture is kept as its bytes after resizing and cropping,
-where a table of 3 x 256 makes the processor's values of them, which is checked of each bit for bit; else as float32.
+They are in the store's cache, like unfinished work (`artifacts.store.unfinished`): a run after a kill goes on with the
+sound chunks, and the collector removes what nobody uses. A picture is kept as bytes after resizing and cropping, if a
+table of 3 x 256 values restores the processor's values (checked bit for bit for each picture); else as float32.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from tasks.data.pinned import DataRef
 from tasks.runs.steps import step_key
 
 CHUNK = 64
-"""Samples that are written at once: 10 MB where pictures have 224 x 224 pixels."""
+"""Samples per chunk: 10 MB for pictures of 224 x 224 pixels."""
 MARGIN = 2
-"""Times the room that the pictures take must be free: a run has more to write."""
+"""How many times the pictures' size must be free on the disk, as a run writes other things too."""
 _VERSION = 1
-"""Of how they are made, and of the form of a chunk."""
+"""The version of how pictures are made, and of the form of a chunk."""
 _PACKAGES = ("numpy", "pillow", "transformers")
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
-"""The spools of which it was said that there is no room for them."""
+"""The spools whose lack of room has been logged."""
 
 
 class PictureSpool:
     """Keeps what one processor makes of one set, packed, for those who stream the same set next.
 
-    Who finds it in use by another decodes for himself.
+    If another caller is using the spool, pictures are decoded without it.
     """
 
     def __init__(self, preprocess: ArtifactRef, data: DataRef, dataset: Dataset, processor: Preprocess) -> None:
-        """`dataset` has the pictures of `data` that are embedded, `processor` is what `preprocess` holds."""
+        """`dataset` holds the pictures of `data` that are embedded; `processor` is the one in `preprocess`."""
         from PIL import Image as pil
 
         self._partial = _partial(preprocess, data)
@@ -58,7 +58,7 @@ class PictureSpool:
         self._picture_bytes = self.packing.packed(processor.image(pil.new("RGB", (96, 96)))).nbytes
 
     def outcomes(self, start: int, decode: Callable[[int], Outcomes]) -> Outcomes:
-        """What is kept, and then what `decode` makes, which is kept from now on; all from sample `start` on."""
+        """The outcomes of all samples from `start`: the kept ones, then those of `decode`, which are kept as well."""
         with self._partial.alone() as mine:
             place, keep = 0, mine
             for data in self._partial.chunks() if mine else ():
@@ -71,7 +71,7 @@ class PictureSpool:
             keep = keep and self._has_room(self._picture_bytes, place)
             if mine and not keep:
                 self._partial.discard()
-            if not keep:  # what was not kept by now and is not asked for need not be decoded
+            if not keep:  # samples before `start` that are not kept need not be decoded
                 place = max(place, start)
             with closing(decode(place)) as fresh:
                 while part := list(islice(fresh, CHUNK)):
@@ -80,7 +80,7 @@ class PictureSpool:
                     place += len(part)
 
     def _has_room(self, each: float, place: int) -> bool:
-        """Whether the disk has room for the pictures from `place` on, at so many bytes each; else it is said once."""
+        """Whether the disk has room for the pictures from `place`, at `each` bytes; if not, it is logged once."""
         needed, free = each * (len(self._dataset.samples) - place), fs.free_bytes(self._partial.root)
         if MARGIN * needed <= free:
             return True
@@ -99,7 +99,7 @@ class PictureSpool:
     # --- chunks ------------------------------------------------------------------------------------------------------
 
     def _kept(self, part: list[Loaded | BadSample], place: int) -> bool:
-        """Write a chunk; where there is no room, remove all that there are."""
+        """Write a chunk; if there is no room, remove all chunks."""
         good = [outcome for outcome in part if isinstance(outcome, Loaded)]
         pixels = [loaded.pixels for loaded in good]
         if any(each.dtype != np.uint8 for each in pixels):
@@ -124,7 +124,7 @@ class PictureSpool:
         return False
 
     def _read(self, data: bytes, place: int) -> list[Loaded | BadSample] | None:
-        """A chunk that was written whole; None if it is not of the pictures that come next."""
+        """The content of a chunk; None if it does not belong to the next pictures."""
         end = data.index(b"\n")
         about = json.loads(data[:end])
         if about["pictures"] != self._pictures(place, about["count"]):
@@ -140,7 +140,7 @@ class PictureSpool:
 
 
 def discard_pictures(preprocess: ArtifactRef, data: DataRef) -> None:
-    """Remove what is kept of a set for a processor, unless another run is at it."""
+    """Remove the kept pictures of a set and a processor, unless another run is using them."""
     partial = _partial(preprocess, data)
     with partial.alone() as mine:
         if mine:

@@ -1,4 +1,4 @@
-"""The pictures of an evaluation set that an image encoder is run on."""
+"""The pictures of an evaluation set that an image encoder embeds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def picture_places(dataset: Dataset) -> list[int]:
-    """The samples whose pictures are embedded: each picture once, at the first of its captions.
+    """The indices of the samples whose pictures are embedded: each picture once, at its first caption.
 
-    Equal pictures of a set of captions are one; of a labelled set each is a sample of its own, with its label.
+    In a set with captions, equal pictures count as one. In a labelled set every sample counts, with its own label.
     """
     first: dict[tuple[str, int | None], int] = {}
     for place, sample in enumerate(dataset.samples):
@@ -26,7 +26,7 @@ def picture_places(dataset: Dataset) -> list[int]:
 
 @dataclass
 class Selected:
-    """Some samples of a data set, by their places and in that order, as a data set."""
+    """The samples of a data set at `places`, in that order, as a data set."""
 
     whole: Dataset
     places: Sequence[int]
@@ -37,9 +37,9 @@ class Selected:
         self.samples: Sequence[Sample] = [self.whole.samples[place] for place in self.places]
 
     def image(self, index: int) -> Image:
-        """Decode the picture of one of them. Raises: BadSample."""
+        """Decode the picture of a selected sample. Raises: BadSample."""
         return self.whole.image(self.places[index])
 
     def encoded(self, index: int) -> Encoded | None:
-        """The file of one of them; None where the set draws its pictures. Raises: DataError."""
+        """The picture's file of a selected sample; None if the set draws its pictures. Raises: DataError."""
         return self.whole.encoded(self.places[index])

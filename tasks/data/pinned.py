@@ -1,4 +1,4 @@
-"""A pinned data set: what a step is given instead of a path, and how it is opened again."""
+"""Pinned data sets, which steps get instead of paths."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from tasks.data.texts import evaluation_texts
 
 
 class DataRef(Frozen):
-    """A source, and the columns of it that were chosen, with the digest of its samples (ids, image hashes, captions,
-    labels).
+    """A source and its chosen columns, with the digest of its samples (ids, image hashes, captions, labels).
 
-    `seen` is the digest of the part that a step gets to see, where it does not see all. `notes` say what is odd about
-    the set, a sentence each.
+    `seen` is the digest of the part that a step sees, if it does not see everything. `notes` say what is unusual about
+    the set, one sentence each.
     """
 
     spec: str
@@ -33,19 +32,19 @@ class DataRef(Frozen):
     columns: str | None = None
 
     def cache_identity(self) -> str:
-        """The content; where it lies does not matter."""
+        """The digest of the content, for cache keys; the source's location does not matter."""
         return self.seen or self.digest
 
     def seen_by(self, encoder: Encoder) -> DataRef:
-        """This set as an encoder sees it: to the text encoder, sets with the same texts are one, so that the prompts of
-        a classifier are embedded once however many pictures it is tried on."""
+        """This set as an encoder sees it: for the text encoder, sets with equal texts are equal, so that a classifier's
+        prompts are embedded once for any number of pictures."""
         return self.model_copy(update={"seen": self.texts}) if encoder == "text" else self
 
     def open(self) -> Dataset:
         """Open the source again.
 
         Raises:
-            DataChanged: its content is not what it was when it was pinned.
+            DataChanged: its content has changed since it was pinned.
         """
         found = opened(self.spec, self.role, self.limit, self.digest, self.columns)
         if found.digest != self.digest:
@@ -59,7 +58,8 @@ class DataRef(Frozen):
 
 
 def pin_data(spec: str, role: Role, limit: int | None, columns: str | None = None) -> tuple[DataRef, Dataset]:
-    """Open a source, unless it is open as it is now; refuse one that is too small or degenerate, and pin its content.
+    """Open a source (or use the cached set if it has not changed), refuse a set that is too small or degenerate, and
+    pin its content.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData.
@@ -82,7 +82,7 @@ def pin_data(spec: str, role: Role, limit: int | None, columns: str | None = Non
 
 
 class PinnedData(Frozen):
-    """The data of a run; `calibration` is None where nothing is calibrated."""
+    """The data of a run; `calibration` is None if nothing is calibrated."""
 
     calibration: DataRef | None
     evaluation: DataRef
@@ -97,7 +97,7 @@ def pin_both(
     calibration_columns: str | None = None,
     evaluation_columns: str | None = None,
 ) -> PinnedData:
-    """Pin both sets and refuse overlap; `calibrated_before` are image hashes that a published model has seen.
+    """Pin both sets and refuse overlap; `calibrated_before` are hashes of images that the checkpoint was calibrated on.
 
     Raises:
         DataNotFound, DataError, TooFewSamples, DegenerateData, DataOverlap.

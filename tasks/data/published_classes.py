@@ -1,4 +1,4 @@
-"""What CLIP_benchmark's layout says of a set beside its shards: its type, the names of its classes, and templates."""
+"""The files beside a set's shards in CLIP_benchmark's layout: its type, the names of its classes, and templates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OTHER_NAMES = ("classnames.json", "class_names.txt", "class_names.json", "class
 
 
 def is_classification(root: Path) -> bool:
-    """What `dataset_type.txt` says; without it, whether there are names of classes or templates, in whatever form.
+    """Whether a set is for classification: by `dataset_type.txt`, or else by the presence of class names or templates.
 
     Raises:
-        DataError: a type that cannot be evaluated.
+        DataError: the set's type cannot be evaluated.
     """
     path = root / TYPE
     if not path.is_file():
@@ -43,11 +43,11 @@ def is_classification(root: Path) -> bool:
 
 
 def read_classes(root: Path) -> Classes:
-    """Names and templates; a class whose line is blank has no name, and keeps its number.
+    """The names and templates of the classes; a class whose line is blank has no name but keeps its number.
 
     Raises:
         DataNotFound: there is no `classnames.txt`.
-        DataError: a file that is not one name, or one template, a line.
+        DataError: a file does not have one name, or one template, per line.
     """
     path, templates = root / CLASS_NAMES, root / _TEMPLATES
     if not path.is_file():
@@ -66,23 +66,23 @@ def read_classes(root: Path) -> Classes:
 
 
 def no_names(root: Path) -> DataNotFound:
-    """The error about a set for classification without names."""
+    """The error about a classification set without class names."""
     other = next((name for name in _OTHER_NAMES if (root / name).is_file()), None)
     fix = "add it" if other is None else f"write the names of {other} into {CLASS_NAMES}, one a line"
-    if (root.parent / CLASS_NAMES).is_file():  # the folder of a split was named
+    if (root.parent / CLASS_NAMES).is_file():  # the user named the folder of a split
         fix = f"name the folder above, and the split: wds:{root.parent}:{root.name}"
     return DataNotFound("there are no class names", where=root / CLASS_NAMES, expected=ONE_A_LINE, fix=fix)
 
 
 def from_one_note(names: Sequence[str], labels: Counter[int]) -> Iterator[str]:
-    """What a run says of labels that may count from 1: nobody can tell while the last class has no samples."""
+    """A note if the labels may count from 1, which cannot be known while the last class has no samples."""
     used = [label for label, count in labels.items() if count]
     if used and min(used) == 1 and len(names) > 2:
         yield f"no sample is of class 0 ({names[0]!r}): if the labels count from 1, each of them is wrong"
 
 
 def out_of_range(label: int, where: str, classes: int, used: Counter[int]) -> DataError:
-    """The error about a class that `classnames.txt` does not have; `used` counts the samples of each class."""
+    """The error about a class number that is not in `classnames.txt`; `used` counts the samples of each class."""
     if (min(used), max(used)) == (1, classes):
         what, fix = ": no sample is of class 0, so that the labels count from 1", "subtract 1 from every class"
     elif label == -1:

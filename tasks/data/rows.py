@@ -1,6 +1,6 @@
 """Strict reading of small tables (CSV, JSON Lines, Parquet): every error names the file and the line or row.
 
-CSV is what spreadsheets and data frames write: cells are separated by commas, tabs, semicolons or pipes.
+CSV is read as spreadsheets and data frames write it: cells are separated by commas, tabs, semicolons or pipes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tasks.data import limits
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = (",", "\t", ";", "|")
-_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)  # what Excel writes above, or wants above, the header
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel may write this line above the header
 _SNIFFED = 4096  # bytes
 _PARQUET_END = 8  # bytes: the length of the footer and the magic
 _MOST_ROWS = 65_536
-"""Of a Parquet file, at a time."""
+"""Rows of a Parquet file per batch."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: where it stands (for messages) and its values; a column without a value is absent."""
+    """One row: its position (for messages) and its values; columns without a value are left out."""
 
     where: str
     values: dict[str, object]
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The columns found, in order, and the rows; `pictures` are columns that hold pictures and were not read."""
+    """The columns in order, and the rows; `pictures` are columns that hold pictures and were not read."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -49,11 +49,14 @@ class Table:
 
 
 def read_table(path: Path, wanted: Collection[str]) -> Table:
-    """Read a table by its suffix; the `wanted` names, in lower case, tell the header's separator, and of a Parquet file
-    only their columns are read, unless they hold pictures.
+    """Read a table, by its suffix.
+
+    `wanted` are column names in lower case. They help to detect the separator of a CSV file, and from a Parquet file
+    only these columns are read, except those that hold pictures.
 
     Raises:
-        DataError: another encoding than UTF-8 or a malformed row (names the line), or a file that cannot be read.
+        DataError: the encoding is not UTF-8, a row is malformed (the message names the line), or the file cannot be
+            read.
     """
     if path.suffix == ".parquet":
         return _read_parquet(path, wanted)
@@ -63,25 +66,25 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
 
 
 def check_rows(rows: int, where: object) -> None:
-    """Refuse a source of more rows than can be held. Raises: DataError."""
+    """Refuse a source with too many rows. Raises: DataError."""
     if rows > limits.ROWS:
         raise too_much(f"there are {rows:,} rows", where, f"at most {limits.ROWS:,}")
 
 
 def unreadable(path: Path, error: OSError) -> DataError:
-    """The error about a file that the system does not let us read."""
+    """The error about a file that the system cannot read."""
     return DataError(
         f"the file cannot be read: {error.strerror}", where=path, fix="check that it is there and its permissions"
     )
 
 
 def too_much(what: str, where: object, expected: str) -> DataError:
-    """The error about a source that holds more than is read."""
+    """The error about a source that is larger than our limits."""
     return DataError(what, where=where, expected=expected, fix="look at where it comes from, or give a part of it")
 
 
 def read_utf8(path: Path, most: int = limits.TABLE.bytes) -> str:
-    """The text of a UTF-8 file of at most so many bytes; a byte order mark is dropped.
+    """The text of a UTF-8 file of at most `most` bytes; a byte order mark is dropped.
 
     Raises:
         DataError: invalid UTF-8, with the line number; or the file cannot be read, or is too large.
@@ -99,7 +102,7 @@ def read_utf8(path: Path, most: int = limits.TABLE.bytes) -> str:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        # Windows' code page has letters and quotes where Latin-1 has control characters.
+        # CP1252 has letters and quotes where Latin-1 has control characters.
         encoding = "CP1252" if re.search(rb"[\x80-\x9f]", data) else "ISO-8859-1"
         words = "Windows' code page 1252" if encoding == "CP1252" else "Latin-1"
         raise _wrong_encoding(
@@ -111,9 +114,9 @@ def read_utf8(path: Path, most: int = limits.TABLE.bytes) -> str:
 
 
 def _wide_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 by the byte order mark, or UTF-16 without one by its zeros: most letters have one."""
+    """UTF-16 or UTF-32 by the byte order mark; UTF-16 without a mark by its zero bytes, which most letters have."""
     for mark, name in (
-        (codecs.BOM_UTF32_LE, "UTF-32"),  # begins with UTF-16's
+        (codecs.BOM_UTF32_LE, "UTF-32"),  # first, as it begins with UTF-16's mark
         (codecs.BOM_UTF32_BE, "UTF-32"),
         (codecs.BOM_UTF16_LE, "UTF-16"),
         (codecs.BOM_UTF16_BE, "UTF-16"),
@@ -143,11 +146,11 @@ def _wrong_encoding(what: str, path: Path, encoding: str, where: str) -> DataErr
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file separates cells; `padded` ones have white space around them, as their header has."""
+    """How a file separates cells; `padded`: cells have white space around them, as in the header."""
 
     separator: str
     padded: bool
-    marked: bool  # by a line of its own above the header
+    marked: bool  # a `sep=` line above the header
 
 
 def _read_csv(path: Path, text: str, wanted: Collection[str]) -> Table:
@@ -169,7 +172,7 @@ def _read_csv(path: Path, text: str, wanted: Collection[str]) -> Table:
 
 
 def _form(text: str, suffix: str, wanted: Collection[str]) -> _Form:
-    """The separator by which the header has most of the wanted names, and then most cells; of equal ones the first."""
+    """The separator with which the header has most wanted names, then most cells; the first of equal ones."""
     lines = (line for line in io.StringIO(text, newline="") if line.strip())
     header = next(lines, "").strip("\r\n")
     marked = _SEPARATOR_LINE.fullmatch(header)
@@ -190,7 +193,7 @@ def _form(text: str, suffix: str, wanted: Collection[str]) -> _Form:
 
 
 def _csv_lines(path: Path, text: str, form: _Form) -> Iterator[tuple[str, list[str]]]:
-    """Where each record starts, and its cells; a quoted cell may span lines. Blank lines are skipped."""
+    """The position and the cells of each record; a quoted cell may span lines. Blank lines are skipped."""
     stream = io.StringIO(text, newline="")
     reader = csv.reader(stream, strict=True, delimiter=form.separator, skipinitialspace=form.padded)
     while True:
@@ -262,7 +265,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
         pictures = tuple(field.name for field in schema if _holds_bytes(field.type))
         small = [name for name in columns if name not in pictures]
         table = _read_columns(file, [name for name in small if name.strip().casefold() in wanted], path)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:  # the last from names of columns, too
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError also for odd column names
         raise DataError(
             f"not a readable Parquet file: {error}",
             where=path,
@@ -275,7 +278,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Table:
 
 
 def _check_footer(path: Path) -> None:
-    """Raises ValueError: what describes the file is itself too large, or lies."""
+    """Check the footer. Raises ValueError: it is too large, or inconsistent."""
     with path.open("rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, size - _PARQUET_END))
@@ -285,11 +288,11 @@ def _check_footer(path: Path) -> None:
 
 
 def _read_columns(file: Any, names: list[str], path: Path) -> Any:
-    """Some columns as a table. The footer may lie, and a value that is repeated takes no room in the file: what comes
-    out is counted as it comes, a few rows at a time where they may be long.
+    """Read some columns as a table. The footer may be wrong, and repeated values take no room in the file, so the data
+    is counted while it is read, in small batches if rows may be long.
 
     Raises:
-        DataError: it is more than is read.
+        DataError: it is larger than our limit.
     """
     import pyarrow
 
@@ -325,7 +328,7 @@ def _parquet_row(where: str, cells: dict[str, Any], index: int) -> Row:
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column holds pictures: bytes, or records that have them."""
+    """Whether a column holds pictures: bytes, or records with bytes."""
     from pyarrow import types
 
     if types.is_struct(kind):

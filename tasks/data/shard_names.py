@@ -1,7 +1,7 @@
-"""What a member of a shard is, by its name: the key of its sample, and whether it is a picture, a class or captions.
+"""The meaning of a shard member's name: the key of its sample, and whether it is a picture, a class or captions.
 
-webdataset ends a key at the first dot of the base name; people also write keys with dots in them (`v1.5_s1.png`). Both
-are read: a name ends in one of the endings below, and what stands before that is the key.
+In webdataset a key ends at the first dot of the base name, but people also write keys with dots (`v1.5_s1.png`). Both
+are supported: if a name ends in one of the endings below, everything before it is the key.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ ENDINGS: dict[Kind, tuple[str, ...]] = {
     ),
     "captions": ("txt", "text", "caption", "captions", "caption.txt", "captions.txt", "text.txt", "output.txt"),
 }
-"""The endings of each kind, in lower case; of several in one sample the first is taken."""
+"""The endings of each kind, in lower case; if a sample has several, the first one is used."""
 _KIND: dict[str, Kind] = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
 _NAME = re.compile(r"(?P<folder>(?:.*/)?)(?P<base>[^./][^/]*\.[^/]+)", re.DOTALL)
 _ARRAYS = ("npy", "npz", "pyd", "pkl", "pickle", "pt", "pth", "ten", "tenbin")
 
 
 class MemberName(NamedTuple):
-    """A member's name taken apart: `first_key` and `first_ending` at the first dot; `key` and `ending` at the dot
-    before an ending that is known, where there is one."""
+    """The parts of a member's name: `first_key` and `first_ending` around the first dot; `key` and `ending` around the
+    dot before a known ending, if there is one."""
 
     first_key: str
     first_ending: str
@@ -39,12 +39,12 @@ class MemberName(NamedTuple):
 
     @property
     def kind(self) -> Kind | None:
-        """What the member is; None where no ending is known."""
+        """The kind of the member; None if its ending is not known."""
         return None if self.ending is None else _KIND[self.ending.lower()]
 
 
 def take_apart(name: str) -> MemberName | None:
-    """The parts of a name; None where the base name has no dot, or begins with one, as no sample's does."""
+    """The parts of a name; None if the base name has no dot or begins with one, so that it belongs to no sample."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -57,11 +57,11 @@ def take_apart(name: str) -> MemberName | None:
 
 
 def is_left_by_macos(name: str) -> bool:
-    """Whether macOS put this beside the files: AppleDouble (`._x`), `__MACOSX` or `.DS_Store`."""
+    """Whether macOS added this member: AppleDouble (`._x`), `__MACOSX` or `.DS_Store`."""
     *folders, base = name.split("/")
     return base.startswith("._") or base == ".DS_Store" or "__MACOSX" in folders
 
 
 def is_array(ending: str) -> bool:
-    """Whether a member holds an array or a pickle: what multi-label sets keep their labels in."""
+    """Whether a member holds an array or a pickle, in which multi-label sets keep their labels."""
     return ending.lower().rpartition(".")[2] in _ARRAYS

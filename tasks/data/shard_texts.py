@@ -16,8 +16,8 @@ _SEVERAL = re.compile(r"\[?\s*[0-9.]+(\s*[\s,;]\s*[0-9.]+)+\s*\]?")
 
 
 def places_of(names: Sequence[str]) -> dict[str, int | None]:
-    """The class of each name, in one Unicode form; None for a name of several classes. A class without a name has
-    none."""
+    """The class number of each name (in one Unicode form); None for a name of several classes. Classes without a name
+    are left out."""
     found: dict[str, int | None] = {}
     for place, name in enumerate(names):
         composed = unicodedata.normalize("NFC", name)
@@ -27,11 +27,12 @@ def places_of(names: Sequence[str]) -> dict[str, int | None]:
 
 
 def read_class(data: bytes, where: str, names: Mapping[str, int | None]) -> int:
-    """A class as a whole number, as a number with nothing behind the point (`3.0`), or by its name as `places_of` has
-    it. A number may be out of range.
+    """Parse a class: a whole number, a whole number written as a float (`3.0`), or a name in `names` (see `places_of`).
+
+    The range of numbers is not checked.
 
     Raises:
-        DataError: none of these, several classes, or a name of two classes.
+        DataError: it is none of these, several classes, or a name of two classes.
     """
     text = data.decode("utf-8-sig", errors="replace").strip()
     if _WHOLE.fullmatch(text):
@@ -52,10 +53,10 @@ def read_class(data: bytes, where: str, names: Mapping[str, int | None]) -> int:
 
 
 def read_captions(data: bytes, where: str) -> tuple[str, ...]:
-    """The captions, one a line, each once; blank lines at the end are none, so there may be no caption at all.
+    """The different captions, one a line. Blank lines at the end are ignored, so the result may be empty.
 
     Raises:
-        DataError: invalid UTF-8, or a blank line before a caption. Names the line.
+        DataError: invalid UTF-8, or a blank line before a caption; the message names the line.
     """
     lines = _utf8(data, where).splitlines()
     while lines and not lines[-1].strip():

@@ -1,6 +1,6 @@
-"""Tar files of samples, as the webdataset library writes them: found by their headers, read where they lie.
+"""Tar files of samples, as the webdataset library writes them; members are read in place, at their offsets.
 
-A sample is the members of one shard with one key, in any order: `s0000003.png` and `s0000003.cls` are two parts of
+A sample is all members of one shard with the same key, in any order: `s0000003.png` and `s0000003.cls` are two parts of
 `s0000003`. Nothing is extracted, so the members' paths, owners and modes have no effect.
 """
 
@@ -38,8 +38,8 @@ _NO_TAR = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One member: its name as key and ending, and its place in bytes in `plain`, which is the shard or, of one that is
-    compressed, a copy that is not."""
+    """One member: its name as key and ending, and its byte range in `plain`, which is the shard, or the uncompressed
+    copy of a compressed shard."""
 
     shard: Path
     key: str
@@ -50,16 +50,16 @@ class Part:
 
     @property
     def name(self) -> str:
-        """As the shard has it."""
+        """The member's name in the shard."""
         return f"{self.key}.{self.ending}"
 
     @property
     def where(self) -> str:
-        """The part as messages name it."""
+        """How messages name the part."""
         return f"{self.shard}, {self.name}"
 
     def read(self) -> bytes:
-        """The content, read again. Safe in several threads at once.
+        """Read the content. Threads may call it at the same time.
 
         Raises:
             DataError: the shard went away or became shorter.
@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(slots=True)
 class ShardSample:
-    """The members of one key: those of each kind by their endings in lower case, the content of the text that was asked
+    """The members of one key: those of each kind by their lower-case endings, the contents of the texts that were asked
     for, and the endings of all other members."""
 
     key: str
@@ -86,7 +86,7 @@ class ShardSample:
     others: list[str] = field(default_factory=list)
 
     def part(self, kind: Kind) -> Part | None:
-        """The member of a kind; of several the one whose ending comes first."""
+        """The member of a kind; if there are several, the one whose ending comes first."""
         return next((self.parts[ending] for ending in ENDINGS[kind] if ending in self.parts), None)
 
     def text(self, part: Part) -> bytes:
@@ -95,13 +95,13 @@ class ShardSample:
 
     @property
     def endings(self) -> list[str]:
-        """Those of all its members, as messages show them."""
+        """The endings of all members, for messages."""
         return [*(f".{part.ending}" for part in self.parts.values()), *(f".{other}" for other in self.others)]
 
 
 @dataclass(slots=True)
 class ReadShards:
-    """What was passed over while shards were read: files of macOS, and members of no sample by their endings."""
+    """What was skipped while shards were read: files of macOS, and by ending, members that belong to no sample."""
 
     left_by_macos: int = 0
     members: int = 0
@@ -109,19 +109,18 @@ class ReadShards:
 
 
 def read_shard(shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked) -> list[ShardSample]:
-    """Every sample, in the order of their first members. Content is read of members of the kind `text` alone. Parts of
-    a shard that is compressed with gzip are read from its copy, so that they live no longer than `unpacked`.
+    """Every sample of a shard, in the order of their first members.
 
-    A member as `s1.mask.png` belongs to `s1` where there is a sample of that key, and is passed over, as webdataset has
-    it; otherwise it is a part of `s1.mask`.
+    Only members of the kind `text` are read. Parts of a gzip-compressed shard are read from its uncompressed copy, so
+    they can be used only as long as `unpacked` exists. A member such as `s1.mask.png` belongs to `s1`, and is skipped,
+    if there is a sample with that key, as in webdataset; otherwise it is a part of `s1.mask`.
 
     Raises:
-        DataError: not a complete tar file, plain or compressed with gzip; a member that is a link, a device or too
-            large; a part that comes twice; a key with a dot that could be read as either of two samples. Names the
-            member.
+        DataError: not a complete tar file, plain or compressed with gzip; a member is a link, a device or too large; a
+            part occurs twice; or a key with a dot could mean either of two samples. The message names the member.
     """
     found: dict[str, ShardSample] = {}
-    first_keys: dict[str, str] = {}  # of keys with dots: what webdataset would have for key
+    first_keys: dict[str, str] = {}  # for keys with dots: the key that webdataset would use
     for name, part, content in _members(shard, text, passed, unpacked):
         key = sys.intern(name.key)
         sample = found.setdefault(key, ShardSample(key))
@@ -148,7 +147,7 @@ def read_shard(shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked) 
 
 
 def _settle(found: dict[str, ShardSample], key: str, first: str, text: Kind, shard: Path) -> None:
-    """Decide what a key with a dot is: a sample of its own, or more members of the sample that webdataset sees."""
+    """Decide whether a key with a dot is a sample of its own, or whether its members belong to webdataset's key."""
     sample, whole = found[key], found.get(first)
     if whole is None or not whole.parts:
         return
@@ -164,12 +163,12 @@ def _settle(found: dict[str, ShardSample], key: str, first: str, text: Kind, sha
 
 
 def damaged(what: str, where: object) -> DataError:
-    """The error about a shard that is not whole."""
+    """The error about a damaged or incomplete shard."""
     return DataError(what, where=where, expected="a complete tar file", fix="copy or write it again")
 
 
 def compressed(shard: Path) -> DataError:
-    """The error about a shard that is named as a compressed one: what packed it, and how to unpack it."""
+    """The error about a shard whose name ends as that of a compressed one; it says how to unpack or rename it."""
     try:
         with shard.open("rb") as stream:
             _check_format(stream.read(_BLOCK), shard)
@@ -184,13 +183,13 @@ def compressed(shard: Path) -> DataError:
 def _members(
     shard: Path, text: Kind, passed: ReadShards, unpacked: Unpacked
 ) -> Iterator[tuple[MemberName, Part, bytes | None]]:
-    """Every member whose name has an ending, and the content of those of the kind `text`."""
+    """Every member whose name has an ending, with its content if it is of the kind `text`."""
     try:
         plain = unpacked.plain(shard)
         with plain.open("rb") as stream:
             _check_format(stream.read(_BLOCK), shard)
             stream.seek(0)
-            source: Any = _Headers(stream)  # typeshed wants all of a file
+            source: Any = _Headers(stream)  # typeshed requires a complete file object
             with tarfile.open(fileobj=source, mode="r:") as tar:
                 while (member := tar.next()) is not None:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header, a kilobyte each
@@ -221,25 +220,25 @@ def _members(
 
 
 class _Headers:
-    """A stream of which nothing is read at once that is larger than a header, or the text of a sample."""
+    """A stream that refuses to read more at once than a header or a sample's text may have."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
-        """Raises ReadError: a header says that it is larger."""
+        """Read `size` bytes. Raises ReadError: they are more than the limit."""
         if not 0 <= size <= limits.HEADER_BYTES:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         return self._stream.read(size)
 
 
 def _check_format(beginning: bytes, shard: Path) -> None:
-    """Name what is no tar file, where its first bytes tell."""
+    """Refuse a file that is not a tar file, and say what it is if its first bytes show it."""
     for magic, (kind, program, suffix) in _COMPRESSED.items():
         if beginning.startswith(magic):
             unpack = f"{program} {shard.name}"
-            if shard.suffix.lower() == ".tar":  # which the program would not take
+            if shard.suffix.lower() == ".tar":  # unpacking programs do not accept this name
                 unpack = f"mv {shard.name} {shard.name}{suffix} && {unpack}{suffix}"
             raise DataError(
                 f"the shard is compressed with {kind}",
@@ -253,7 +252,7 @@ def _check_format(beginning: bytes, shard: Path) -> None:
 
 
 def _check_header(member: tarfile.TarInfo, shard: Path) -> None:
-    """Every member's: a negative size would lead tarfile back to where it has been, for ever (CVE-2025-8194)."""
+    """Refuse a negative size, on which tarfile would loop for ever (CVE-2025-8194), and a name that is not UTF-8."""
     if member.size < 0:
         raise damaged(f"a member of {member.size:,} bytes", shard)
     if any("\ud800" <= character <= "\udfff" for character in member.name):
@@ -285,12 +284,13 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> byte
     if member.size > MAX_TEXT_BYTES:
         raise _too_large(member, shard, MAX_TEXT_BYTES)
     stream = tar.extractfile(member)
-    assert stream is not None  # a plain file
+    assert stream is not None  # the member is a plain file
     return stream.read()
 
 
 def _check_end(stream: object, offset: int, shard: Path) -> None:
-    """tarfile takes a damaged header for the end, and so would lose all that follows without a word."""
+    """Check the end of the archive: tarfile takes a damaged header for the end, and would silently lose all members
+    after it."""
     assert hasattr(stream, "seek") and hasattr(stream, "read")
     stream.seek(offset)
     block = stream.read(_BLOCK)

@@ -1,4 +1,4 @@
-"""Which samples a limit keeps: a seeded draw, since files often list one class after the other."""
+"""Which samples a limit keeps: a seeded random draw, as files often list one class after the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SEED = 0
 
 
 def subset(total: int, limit: int | None, seed: int = _SEED) -> list[int]:
-    """`limit` of `total` places in ascending order, drawn at random but always the same; all without a limit."""
+    """`limit` of `total` indices, sorted, drawn at random with a fixed seed; all indices without a limit."""
     import numpy as np
 
     if limit is None or limit >= total:
@@ -17,9 +17,10 @@ def subset(total: int, limit: int | None, seed: int = _SEED) -> list[int]:
 
 
 def whole_subset(sizes: Sequence[int], limit: int | None) -> list[int]:
-    """Places of groups of samples in ascending order, `limit` samples at most: the same draw, until one does not fit.
+    """The indices of groups of samples, sorted, with at most `limit` samples in all: groups are drawn at random with a
+    fixed seed until one does not fit. `sizes` are the groups' numbers of samples.
 
-    To ask again for as many samples as were kept keeps the same groups.
+    A limit equal to the number of kept samples keeps the same groups.
     """
     import numpy as np
 

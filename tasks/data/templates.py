@@ -11,8 +11,8 @@ from artifacts.errors import DataError
 from tasks.data import limits
 from tasks.data.rows import read_utf8
 
-# The first is the caption of samples that have a label only. The others are the seven that OpenAI's CLIP
-# release found to be enough for ImageNet.
+# The first is used as the caption of samples that have only a label. The others are the seven that OpenAI's CLIP
+# release found sufficient for ImageNet.
 DEFAULT_TEMPLATES = (
     "a photo of a {}.",
     "itap of a {}.",
@@ -26,7 +26,7 @@ DEFAULT_TEMPLATES = (
 
 
 def fill(template: str, name: str) -> str:
-    """Put a class name into a template; `str.format` is not used, names and templates may hold braces."""
+    """Put a class name into a template. (Not `str.format`, as names and templates may hold braces.)"""
     return template.replace("{}", name)
 
 
@@ -34,18 +34,18 @@ def read_templates(path: Path) -> tuple[str, ...]:
     """The templates of a text file, one per line; blank lines are skipped.
 
     Raises:
-        DataError: invalid UTF-8, a line without exactly one `{}`, or no template at all; names the line.
+        DataError: invalid UTF-8, a line without exactly one `{}`, or no template at all; the message names the line.
     """
     return _read(path, "{}", lambda line: line.count("{}") == 1)
 
 
 def read_benchmark_templates(path: Path) -> tuple[str, ...]:
-    """The templates of CLIP_benchmark's layout, where the name goes in place of `{c}`, with `{}` instead.
+    """The templates of a file in CLIP_benchmark's layout, which has `{c}` for the name; `{c}` is replaced by `{}`.
 
-    A file that has `{}` in every line, as OpenAI's lists have, is read as it is.
+    A file that has `{}` in every line, such as OpenAI's lists, is read unchanged.
 
     Raises:
-        DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template at all; names the line.
+        DataError: invalid UTF-8, a line without `{c}` or with other braces, or no template; the message names the line.
     """
     lines = [line for line in read_utf8(path, limits.NAMES_BYTES).splitlines() if line.strip()]
     place = "{}" if lines and all(_has_one_brace(line, "{}") for line in lines) else "{c}"
@@ -59,12 +59,12 @@ def _has_one_brace(line: str, place: str) -> bool:
 
 
 _PYTHON = re.compile(r"""lambda\s+\w+\s*:|[\[(]?\s*f?(?P<quote>['"]).*(?P=quote)\s*[])]?\s*,?$""")
-"""How a line of Python's lists of templates looks, which CLIP's notebooks publish: taken by the letter, the quotes and
-commas would become part of every prompt."""
+"""A line of a Python list of templates, as in CLIP's notebooks: taken literally, quotes and commas would become part of
+every prompt."""
 
 
 def _read(path: Path, name: str, is_template: Callable[[str], bool]) -> tuple[str, ...]:
-    """The lines that are not blank; `name` is where the class goes, for messages."""
+    """The lines that are not blank; `name` is the placeholder of the class, for messages."""
     lines = {
         number: line.strip() for number, line in enumerate(read_utf8(path, limits.NAMES_BYTES).split("\n"), start=1)
     }

@@ -1,4 +1,4 @@
-"""The texts that an evaluation set asks a text encoder for, in the order of the rows of its embeddings."""
+"""The texts of an evaluation set that a text encoder embeds, in the order of the rows of the embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Plain copies, in a temporary folder, of shards that are compressed with gzip, where no member can be found."""
+"""Uncompressed copies of gzip-compressed shards in a temporary folder, as members of a compressed file cannot be read
+in place."""
 
 from __future__ import annotations
 
@@ -13,21 +14,21 @@ from tasks.data.rows import unreadable
 SUFFIXES = (".tar.gz", ".tgz")
 _MAGIC = b"\x1f\x8b"
 _MOST = 200
-"""How many times larger a copy may be. Zeros, of which small members are mostly made, shrink about a thousandfold;
-pictures of a kilobyte, each in three blocks of 512 bytes, about threefold."""
-_FREE = 64 << 20  # bytes that a copy may have in any case
+"""How many times larger than the shard a copy may be. Zeros, which fill most of a small member, shrink about a
+thousandfold; pictures of a kilobyte, each in three blocks of 512 bytes, about threefold."""
+_FREE = 64 << 20  # bytes that a copy may always have
 _CHUNK = 1 << 20
 
 
 class Unpacked:
-    """Makes the copies when they are asked for, and removes them when it goes itself."""
+    """Makes copies on demand; they are removed with this object."""
 
     def __init__(self) -> None:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._plain: dict[Path, Path] = {}
 
     def plain(self, shard: Path) -> Path:
-        """The shard itself, or its plain copy.
+        """The shard itself, or the uncompressed copy of a compressed shard.
 
         Raises:
             DataError: it cannot be read or unpacked, or becomes far too large.

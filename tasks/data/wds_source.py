@@ -4,7 +4,7 @@
     dataset_type.txt                                         "retrieval" for retrieval
     test/nshards.txt, test/0.tar, test/1.tar, ...            the samples of one split
 
-or in that of img2dataset and LAION, whose shards lie at the top: 00000.tar, 00000.parquet, 00000_stats.json, ...
+or in that of img2dataset and LAION, with shards at the top: 00000.tar, 00000.parquet, 00000_stats.json, ...
 
 https://github.com/LAION-AI/CLIP_benchmark, `clip_benchmark/datasets/builder.py`, `build_wds_dataset`
 """
@@ -31,14 +31,14 @@ T = TypeVar("T")
 PREFIX = "wds:"
 _DEFAULT_SPLIT = "test"
 _TOP = ""
-"""Stands for the split of shards that lie at the top."""
+"""The name of the split whose shards are at the top."""
 _SPLITS = ("test", "val", "valid", "validation", "dev", "eval", "train", "training")
 _FEW = 32
-"""Subfolders that are looked into: of a folder per class there can be thousands, with a thousand pictures each."""
+"""The most subfolders that are all searched; with more, as in a set with a folder per class, only usual names are."""
 _COUNT = "nshards.txt"
 _SHARDS = (".tar", *GZIPPED)
 _TABLES = ("captions.*", "labels.*", "metadata.csv", "metadata.jsonl")
-"""What makes a folder one of pictures, whatever shards lie beside them; LAION has a metadata.parquet."""
+"""Tables that make a folder one of pictures, even with shards beside them; LAION's shards have a metadata.parquet."""
 _SPEC = re.compile(r"(?P<place>.+?)(?::(?P<split>\w[\w-]*))?")
 _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 
@@ -47,7 +47,7 @@ _FORM = f"{PREFIX}FOLDER[:SPLIT] or {PREFIX}HUB_ID[@REVISION][:SPLIT]"
 class WdsSource:
     """A webdataset on this machine: its folder, its split, the shards in order, and its name for messages.
 
-    `files` are those that decide what is in it; none where the hub does.
+    `files` are the local files that its content depends on; none for a set on the hub.
     """
 
     root: Path
@@ -58,7 +58,7 @@ class WdsSource:
 
 
 def is_webdataset(folder: Path) -> bool:
-    """Whether a folder has shards where CLIP_benchmark or img2dataset have them, compressed ones included."""
+    """Whether a folder has shards, also compressed ones, in the layout of CLIP_benchmark or img2dataset."""
     if _holds_shards(folder / _DEFAULT_SPLIT):
         return True
     if any(next(folder.glob(name), None) for name in _TABLES):
@@ -68,13 +68,14 @@ def is_webdataset(folder: Path) -> bool:
 
 
 def find_webdataset(spec: str) -> WdsSource:
-    """Find `wds:PLACE[:SPLIT]`, or a folder; a hub data set is downloaded to the hub's own cache. Unless it is named,
-    the split is test, or the only one that there is.
+    """Find the webdataset `wds:PLACE[:SPLIT]`, or a folder; a hub data set is downloaded to the hub's own cache.
+
+    Without SPLIT it is test, or the only split.
 
     Raises:
-        ConfigError: the text is not of that form, or a split has to be named.
+        ConfigError: the text is not of that form, or must name a split.
         DataNotFound: no such folder, hub id, revision or split, or the hub cannot be reached.
-        DataError: shards are missing, compressed, or more than are counted.
+        DataError: shards are missing, compressed in an unsupported way, or more than `nshards.txt` says.
     """
     rest = spec.removeprefix(PREFIX)
     match = _SPEC.fullmatch(rest)
@@ -100,7 +101,7 @@ def find_webdataset(spec: str) -> WdsSource:
 
 
 def _is(kind: Callable[[Path], bool], place: str) -> bool:
-    """Whether a text names a file, or a folder; one that cannot be a path (too long) names nothing."""
+    """Whether `kind` holds for the path in a text; False for a text that cannot be a path (such as a too long one)."""
     try:
         return kind(Path(place))
     except OSError:
@@ -112,8 +113,8 @@ def _named(place: str, split: str) -> str:
 
 
 def _from_hub(place: str, split: str | None) -> tuple[Path, str]:
-    """The snapshot with the shards of the split, or of the one that there is; what it holds is asked only where the
-    usual split is not there, so that a snapshot in the cache needs no network."""
+    """The snapshot with the shards of the split, or of the only split. The hub is asked for the list of files only if
+    the usual split is not there, so that a cached snapshot needs no network."""
     from huggingface_hub import list_repo_files, snapshot_download
 
     def snapshot(*shards: str) -> Path:
@@ -124,11 +125,11 @@ def _from_hub(place: str, split: str | None) -> tuple[Path, str]:
         return root, split or _DEFAULT_SPLIT
     shards = [name for name in _asked(list_repo_files, place) if name.lower().endswith(_SHARDS)]
     split = _choose(sorted({name.rpartition("/")[0] for name in shards}), place)
-    return snapshot(*map(glob.escape, shards)), split  # all are of the one split that there is
+    return snapshot(*map(glob.escape, shards)), split  # all shards belong to the only split
 
 
 def _asked(request: Callable[..., T], place: str) -> T:
-    """What the hub answers about a data set."""
+    """Make a request about a data set to the hub, and turn its errors into ours."""
     import httpx
 
     name, revision = hub_name(place, _FORM)
@@ -147,7 +148,7 @@ def _asked(request: Callable[..., T], place: str) -> T:
 
 
 def _choose(found: Sequence[str], place: str) -> str:
-    """The split where none is named, of those that were found."""
+    """The split to use if none is named, from those that were found."""
     if _DEFAULT_SPLIT in found or not found:
         return _DEFAULT_SPLIT
     if len(found) > 1:
@@ -167,7 +168,7 @@ def _subfolders(root: Path) -> list[str]:
 
 
 def _splits(root: Path, names: Iterable[str]) -> list[str]:
-    """Those of `names`, and the top, that hold shards."""
+    """The splits that hold shards: subfolders of `names`, and the top."""
     return [split for split in (_TOP, *names) if _holds_shards(root / split)]
 
 
@@ -176,7 +177,7 @@ def _holds_shards(folder: Path) -> bool:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """The files of a folder without those that macOS leaves beside them (`._0.tar`); none where there is no folder."""
+    """The files of a folder, without those that macOS adds (`._0.tar`); none if there is no such folder."""
     if folder.is_dir():
         yield from (path for path in folder.glob("*.[tT]*") if not path.name.startswith("."))
 
@@ -188,7 +189,7 @@ def _shards_of(folder: Path) -> list[Path]:
     """The shards of a folder in order.
 
     Raises:
-        DataError: one is compressed otherwise than with gzip, or is there twice.
+        DataError: one is compressed with something else than gzip, or is there twice.
     """
     paths = list(_visible(folder))
     for path in sorted(paths):
@@ -207,7 +208,7 @@ def _shards_of(folder: Path) -> list[Path]:
 
 
 def _shards(root: Path, split: str, *, linked: bool) -> tuple[Path, ...]:
-    """The shards of a split in order; `linked`: they may be links to anywhere, as the hub's cache is made of."""
+    """The shards of a split in order; `linked`: they may be links out of the folder, as in the hub's cache."""
     folder = root / split
     found = _shards_of(folder)
     if not found:
@@ -249,14 +250,14 @@ def _no_shards(root: Path, split: str) -> DataNotFound:
 
 
 def _is_within(root: Path, path: Path) -> bool:
-    """Whether a file belongs to a folder: it lies in it, or, for a snapshot in the hub's cache, among its blobs."""
+    """Whether a file is inside a folder or, for a snapshot in the hub's cache, among its blobs."""
     return path.is_relative_to(root) or (
         root.parent.name == "snapshots" and path.is_relative_to(root.parent.parent / "blobs")
     )
 
 
 def _order(shard: Path) -> tuple[int, int, str]:
-    """10.tar after 9.tar, and names that are no numbers last."""
+    """The sort key of shards: by number (10.tar after 9.tar), and names without a number last."""
     number = _number(shard)
     return (1, 0, shard.name) if number is None else (0, number, shard.name)
 
@@ -271,7 +272,7 @@ def _stem(shard: Path) -> str:
 
 
 def _check_count(found: Sequence[Path], count: int, listed: Path) -> None:
-    """Hold the shards that are there to the number in `nshards.txt`; a name may be padded with zeros."""
+    """Check that the number of shards is that in `nshards.txt`; names may be padded with zeros."""
     numbers = [_number(shard) for shard in found]
     first = 1 if numbers == list(range(1, count + 1)) else 0
     missing = [] if None in numbers else [place for place in range(first, first + count) if place not in numbers]

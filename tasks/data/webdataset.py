@@ -1,4 +1,4 @@
-"""Shards of pictures as CLIP_benchmark, img2dataset and LAION write them, as a data source: zero-shot classification,
+"""Shards of pictures as CLIP_benchmark, img2dataset and LAION write them, as a data source for zero-shot classification
 or retrieval."""
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tasks.data.unpacked import Unpacked
 from tasks.data.wds_source import WdsSource, find_webdataset
 
 _MAX_WITHOUT_CAPTIONS = 0.01
-"""The share of samples without a picture or captions that is left out: web pages have such pictures."""
+"""The largest share of samples without a picture or captions, which are left out: sets from web pages have some."""
 _SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A sample that is not hashed yet: with its class, or with the place of its captions and how many they are."""
+    """A sample that is not hashed yet: with its class, or with the member that holds its captions and their number."""
 
     image: Part
     label: int | None
@@ -43,23 +43,23 @@ class WebDataset(Stored):
     A picture with several captions gives one sample for each. `limit` counts samples and keeps a seeded draw of whole
     pictures, with all of their captions.
 
-    `notes` say what is odd about the set without being wrong, a sentence each.
+    `notes` say what is unusual but not wrong about the set, one sentence each.
     """
 
     def __init__(self, spec: str, limit: int | None = None) -> None:
         """Read every header, class and caption, and hash the pictures that are kept; nothing is decoded.
 
         Raises:
-            ConfigError: a malformed spec, or a split has to be named.
+            ConfigError: the spec is malformed, or must name a split.
             DataNotFound: no such folder, hub id or split, or no class names.
-            DataError: a damaged shard; a sample without picture or class, or with a key that another has; more than
-                1 % of samples without captions; a class that is out of range. Names the sample or the line.
+            DataError: a damaged shard; a sample without a class, or with the key of another; more than 1 % of samples
+                without a picture or captions; or a class out of range. The message names the sample or the line.
         """
         found = find_webdataset(spec)
         self.source: str = found.name
         self.files: Sequence[Path] = found.files
         self.classes: Classes | None = read_classes(found.root) if is_classification(found.root) else None
-        self._unpacked = Unpacked()  # pictures are read from it
+        self._unpacked = Unpacked()  # must live as long as pictures are read
         index = _Index(found, self.classes, self._unpacked)
         every = list(index.entries())
         self.notes: Sequence[str] = tuple(index.notes())
@@ -80,7 +80,7 @@ class WebDataset(Stored):
         return Encoded(self.stored(index), self.samples[index].image_hash, self._parts[index].where)
 
     def _samples(self, entries: Sequence[_Entry]) -> Iterator[Sample]:
-        """In the order of the shards, which are so read from end to end."""
+        """The samples, in the order of the shards, so that each shard is read from start to end."""
         classes = self.classes
         prompts = [] if classes is None else [fill(classes.templates[0], name) for name in classes.names]
         names = numbered([entry.image.key for entry in entries for _ in range(entry.count)])
@@ -95,9 +95,9 @@ class WebDataset(Stored):
 
 @dataclass
 class _Index:
-    """Goes through the shards of a set once, and counts what there is to say of it.
+    """Goes through the shards of a set once, and counts what the notes report.
 
-    It keeps where pictures and captions lie, not what they are: some hundred bytes for each picture.
+    It keeps the positions of pictures and captions, not their contents: some hundred bytes per picture.
     """
 
     source: WdsSource
@@ -113,7 +113,7 @@ class _Index:
 
     @property
     def wanted(self) -> Kind:
-        """The kind of a sample's text."""
+        """The kind of text that a sample must have: a class or captions."""
         return "captions" if self.classes is None else "class"
 
     def entries(self) -> Iterator[_Entry]:
@@ -142,7 +142,7 @@ class _Index:
         self._check()
 
     def notes(self) -> Iterator[str]:
-        """What there is to say once all entries were taken."""
+        """The notes about the set; call it after `entries` has been read to its end."""
         if self.lacking:
             yield f"{self.lacking:,} of {self.total:,} samples have no picture or no captions, and are left out"
         if self._passed.left_by_macos:

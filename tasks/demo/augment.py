@@ -1,4 +1,4 @@
-"""Small random distortions of training pictures, in plain torch: the installation has no torchvision."""
+"""Small random distortions of training pictures, in plain torch, as torchvision is not installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _GAIN = 0.2
 
 
 def distort(pictures: Tensor) -> Tensor:
-    """Turn, zoom, shear, shift and dim or brighten each picture by its own draw from torch's global generator.
+    """Rotate, zoom, shear, shift, and dim or brighten each picture randomly, with torch's global generator.
 
-    `pictures`: (B, C, H, W) float in 0..1 on black; the result is alike. What moves in from outside is black.
+    `pictures` are (B, C, H, W) floats in 0..1 on black, and so is the result. Areas from outside the picture are black.
     """
     import torch
     from torch.nn.functional import affine_grid, grid_sample

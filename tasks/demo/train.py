@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 EPOCHS = 120
 BATCH = 64
-LEARNING_RATE = 5e-4  # at 2e-3 the prompts never separate
+LEARNING_RATE = 5e-4  # at 2e-3 training does not separate the prompts
 WEIGHT_DECAY = 0.1
 MAX_GRADIENT_NORM = 1.0
 BIAS_SPREAD = 0.1
 WARM_UP = 0.1  # share of the steps
 MAX_LOGIT_SCALE = 4.6052  # ln 100, CLIP's own limit
 SIDE = 32
-THREADS = 2  # fixed: another number of threads sums in another order and trains another model
+THREADS = 2  # fixed, as another number of threads sums in another order and gives another model
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
 def train(out: Path, seed: int) -> None:
     """Train a model from `seed` on the digits' training side and write it to `out` in the Hugging Face layout.
 
-    Sets torch's global seed and thread count and has it use deterministic algorithms only.
+    It sets torch's global seed and thread count, and allows only deterministic algorithms.
     """
     import torch
     from transformers import CLIPImageProcessorPil
@@ -55,7 +55,7 @@ def train(out: Path, seed: int) -> None:
     torch.use_deterministic_algorithms(True)
     texts = [[template.format(name) for name in CLASSES.names] for template in CLASSES.templates]
     tokenizer = learn_tokenizer(chain.from_iterable(texts))
-    tokenizer.save_pretrained(out)  # before its first use, whose padding and truncation it would keep
+    tokenizer.save_pretrained(out)  # before its first use, which would save its padding and truncation
     processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     processor.save_pretrained(out)
     model = _new_model(tokenizer)
@@ -81,7 +81,7 @@ def _new_model(tokenizer: Any) -> Any:
     vision = {"num_hidden_layers": 3, "image_size": SIDE, "patch_size": 8}
     model = CLIPModel(CLIPConfig(text_config=width | text, vision_config=width | vision, projection_dim=64))
     for name, parameter in model.named_parameters():
-        if name.endswith(".bias"):  # from zero they stay so small that no comparison would notice one going missing
+        if name.endswith(".bias"):  # starting at zero they stay so small that no test would notice a missing one
             normal_(parameter, std=BIAS_SPREAD)
     return model
 
@@ -136,7 +136,7 @@ def _loss(model: Any, images: Tensor, labels: Tensor, prompts: Tensor) -> Any:
 
 
 def _optimizer(model: Any) -> Any:
-    """AdamW that decays matrices only: decay would pull biases to nothing and norms below one."""
+    """AdamW with weight decay only for matrices: decay would pull biases to zero and norms below one."""
     import torch
 
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]

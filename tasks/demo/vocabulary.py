@@ -18,9 +18,9 @@ Pair = tuple[str, str]
 
 
 def learn_tokenizer(prompts: Iterable[str]) -> CLIPTokenizer:
-    """A tokenizer in which every word of `prompts` (lower-case ASCII) is one token and any other text still encodes.
+    """A tokenizer in which every word of `prompts` (lower-case ASCII) is one token; any other text can be encoded too.
 
-    The vocabulary holds each of the 256 bytes inside a word and at its end, so nothing becomes the unknown token.
+    The vocabulary holds each of the 256 bytes, inside a word and at its end, so nothing becomes the unknown token.
     """
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
@@ -36,8 +36,8 @@ def learn_tokenizer(prompts: Iterable[str]) -> CLIPTokenizer:
 def learn_merges(words: Counter[str]) -> list[Pair]:
     """The merges, most frequent first (ties by spelling), that turn every counted word into one token.
 
-    `tokenizers`' own trainer is not used: it leaves out bytes it has not seen at a word's end, and breaks ties
-    by an order that changes from run to run.
+    The trainer of `tokenizers` is not used: it leaves out bytes that it has not seen at a word's end, and breaks ties
+    in an order that changes from run to run.
     """
     split = {word: [*word[:-1], word[-1] + _WORD_END] for word in words}
     merges = []

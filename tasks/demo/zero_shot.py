@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of a checkpoint folder in plain transformers FP32: what the demo model promises, measured."""
+"""Zero-shot accuracy of a checkpoint folder in plain transformers in FP32, to check the demo model's accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.data.base import Dataset
 
 
 def zero_shot_accuracy(snapshot: Path, dataset: Dataset) -> float:
-    """Share of `dataset` whose nearest class, by cosine, is its label.
+    """The share of `dataset`'s samples whose nearest class, by cosine, is their label.
 
     A class is the mean of its normalised prompt embeddings over the templates. Pictures and prompts go through the
     snapshot's own image processor and tokenizer.

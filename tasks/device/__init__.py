@@ -1,1 +1,1 @@
-"""The GPU and whose turn it is: what the driver sees, whether the GPU is fit to be timed, one benchmark at a time."""
+"""The GPU: what the driver sees, whether it is fit to be timed, and the lock that admits one benchmark at a time."""

@@ -1,7 +1,7 @@
 """One device is used by one benchmark at a time, and then by nobody else of ours: two at once would measure each other.
 
-A turn is a lock of the host, always, and a global limit of the Prefect server where there is one, which also counts for
-containers that do not share the host's files.
+Holding the device is here called a turn. It is a lock file of the host and, if there is a Prefect server, a global
+concurrency limit of the server, which also covers containers that do not share the host's files.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from tasks.device.server_turn import SILENCE_S, server_slot
 from tasks.runs.run_log import say
 
 EMBEDDED_API = "CLIPSMITH_EMBEDDED_API"
-"""Environment variable: the address of an API that lives as long as one command, and so has nobody to share with."""
+"""Environment variable: the URL of an API that lives only as long as one command, and so is not shared."""
 CPU, GPU = "cpu", "gpu"
 _clock = time.monotonic
 _FOLDER = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-"""The same for every process of the host, whatever its user, HOME or TMPDIR."""
+"""The folder of lock files, the same for all processes of the host, whatever their user, HOME or TMPDIR."""
 _MODE = 0o644
-"""Reading is enough to lock a file."""
+"""Everybody may read the file, which is enough to lock it."""
 
 
 def device_key(device: str) -> str:
-    """The key of a device that a backend names: `gpu-<UUID>`, `gpu` where the driver does not tell, or `cpu`."""
+    """The key of a backend's device: `gpu-<UUID>`, `gpu` if the driver does not give the UUID, or `cpu`."""
     if device != gpu_name():
         return CPU
     uuid = gpu_uuid()
@@ -45,18 +45,19 @@ def device_key(device: str) -> str:
 
 @contextmanager
 def device_turn(key: str) -> Iterator[None]:
-    """Wait until nobody else benchmarks on the device `key`, and keep others from it for the block.
+    """Wait until nobody else benchmarks on the device `key`, and keep others from it inside the block.
 
-    A holder that is killed blocks nobody: the kernel frees the host's lock at once, and the next holder on this host
-    gives back the slot on the server. Other hosts miss its signs of life (see `tasks.device.server_turn`).
+    A killed holder does not block others: the kernel frees the host's lock at once, and the next holder on this host
+    returns the slot on the server. Other hosts notice missing heartbeats (see `tasks.device.server_turn`).
 
-    A server that goes away during the block costs nothing: what is measured is kept, Prefect warns that the slot is
-    lost, and on this host the lock still holds.
+    If the server goes away during the block, the measurements are still valid: Prefect warns that the slot is lost, and
+    the lock on this host still holds.
 
-    No deadlock: a latency step takes its step lock, then this; nobody who has a turn waits for a step or another turn.
+    There is no deadlock: a latency step takes its step lock first, and a holder of a turn never waits for a step or for
+    another turn.
 
     Raises:
-        DeviceTurnError: the lock's file or the server's limit cannot be used; nothing has been measured yet.
+        DeviceTurnError: the lock file or the server's limit cannot be used; nothing has been measured yet.
     """
     with _in_line(key, _turn(key), fcntl.LOCK_EX) as file:
         api = _server()
@@ -99,7 +100,7 @@ def _device(key: str) -> str:
 
 
 class _Waiting:
-    """Says once, after two seconds, that we wait for another host or container: of those only the server knows."""
+    """Reports once, after two seconds, that we wait for another host or container, which only the server can see."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -107,7 +108,7 @@ class _Waiting:
         self._said = False
 
     def say(self) -> None:
-        """Call this again and again."""
+        """Report the wait if it is time; call this repeatedly."""
         self._since = _clock() if self._since is None else self._since
         if not self._said and _clock() - self._since >= SAY_AFTER_S:
             self._said = True
@@ -156,20 +157,21 @@ def _open(path: Path) -> int:
 
 
 def _open_as_we_may(path: Path) -> int:
-    """To write where it is ours: who can only read it takes turns as well, and leaves no note for the next."""
-    # Not O_CREAT: in /tmp the kernel may refuse that for a file of another user.
+    """Open the lock file for writing if it is ours, else for reading, which suffices to lock it; then no note about the
+    server's slot can be left in it for the next holder."""
+    # Without O_CREAT, which the kernel may refuse in /tmp for another user's file.
     flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         file = os.open(path, os.O_RDWR | flags)
     except PermissionError:
         return os.open(path, os.O_RDONLY | flags)
-    with suppress(PermissionError):  # one of before, which anybody may write
+    with suppress(PermissionError):  # a file of an older version, which anybody may write
         os.fchmod(file, _MODE)
     return file
 
 
 def _create(path: Path) -> None:
-    """For all users to read, from the first moment that it has its name."""
+    """Create the lock file so that all users can read it from the moment it appears."""
     file, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     try:
         os.fchmod(file, _MODE)
@@ -184,7 +186,7 @@ def _create(path: Path) -> None:
 
 
 def _server() -> str | None:
-    """The address of a server that others use as well; None without one."""
+    """The URL of a Prefect server that others use too; None if there is none."""
     url = get_current_settings().api.url
     return None if url == os.environ.get(EMBEDDED_API) else url
 

@@ -1,4 +1,4 @@
-"""The CUDA devices that the driver sees, by its own API: no package of NVIDIA's is needed."""
+"""The CUDA devices that the driver sees, by the driver's own API, without any NVIDIA package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 @cache
 def gpu_count() -> int:
-    """CUDA devices that the driver sees; 0 without a driver."""
+    """The number of CUDA devices that the driver sees; 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a GPU was fit to be timed: free of other work before, not slowed down under load. Read from NVML."""
+"""Whether a GPU was fit to be timed, read from NVML: idle before the timing, and not throttled under load."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from tasks.runs.run_log import say
 
 _BUSY_PERCENT = 5
 _PATIENCE_S = 2.0
-"""NVML's utilization is that of the last second or less: our own work before the timing must have time to leave it."""
+"""Seconds during which a busy reading is repeated: NVML's utilization covers the last second or less, and so may show
+our own earlier work."""
 _PAUSE_S = 0.1
 _ATTEMPTS = 4
 _BACK_OFF_S = 5.0
-"""Other work ends some time: looked at again after so long, then twice as long, and so on; 35 s in all."""
+"""Seconds until a busy GPU is read again, doubled each time; 35 s in all."""
 _SLOWDOWNS = {0x08: "hardware slowdown", 0x20: "too hot", 0x40: "too hot (hardware)", 0x80: "power brake"}
-"""Bits of NVML's clock event reasons. A software power cap (0x04) is how a GPU runs at full load: not a fault."""
+"""Bits of NVML's clock event reasons. A software power cap (0x04) is normal at full load, so it is not a fault."""
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class GpuState:
 
 
 def when_idle(read: Callable[[], GpuState | None]) -> GpuState | None:
-    """The first reading that shows an idle device; of one that others keep busy, the last one before patience ended."""
+    """The first reading that shows an idle device, or the last reading if it stays busy for too long."""
     from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
     retrying = Retrying(
@@ -49,7 +50,7 @@ def when_idle(read: Callable[[], GpuState | None]) -> GpuState | None:
 
 
 def settled(read: Callable[[], GpuState | None]) -> GpuState | None:
-    """The first reading that shows an idle device, or the last one once our own work must have left NVML's window."""
+    """The first reading that shows an idle device, or the last one after our own work must have left NVML's window."""
     deadline = time.monotonic() + _PATIENCE_S
     state = read()
     while _is_busy(state) and time.monotonic() < deadline:
@@ -63,9 +64,9 @@ def _is_busy(state: GpuState | None) -> bool:
 
 
 def why_invalid(idle: GpuState | None, loaded: GpuState | None) -> str | None:
-    """Why times are not valid, from a reading before any work and one under load; None when they are.
+    """Why times are not valid, from a reading before any work and one under load; None if they are valid.
 
-    A device that nothing can be read of is not doubted.
+    Without readings, times count as valid.
     """
     if idle is not None and _is_busy(idle):
         return f"the GPU was busy with other work: {idle.utilization} % before timing began"
@@ -77,7 +78,7 @@ def why_invalid(idle: GpuState | None, loaded: GpuState | None) -> str | None:
 
 
 def read_gpu_state() -> GpuState | None:
-    """A reading of the first CUDA device, or None where there is no driver or NVML does not tell."""
+    """A reading of the first CUDA device; None without a driver, or if NVML does not give one."""
     return _ask(
         lambda nvml, device: GpuState(
             utilization=nvml.nvmlDeviceGetUtilizationRates(device).gpu,
@@ -88,23 +89,23 @@ def read_gpu_state() -> GpuState | None:
 
 
 def gpu_uuid() -> str | None:
-    """The first CUDA device's UUID (`GPU-...`), or None where there is no driver or NVML does not tell."""
+    """The first CUDA device's UUID (`GPU-...`); None without a driver, or if NVML does not give it."""
     return _ask(lambda nvml, device: str(nvml.nvmlDeviceGetUUID(device)))
 
 
 def driver_version() -> str | None:
-    """The NVIDIA driver's version, or None as above."""
+    """The NVIDIA driver's version; None without a driver, or if NVML does not give it."""
     return _ask(lambda nvml, _: str(nvml.nvmlSystemGetDriverVersion()))
 
 
 def _ask(read: Callable[[Any, Any], T]) -> T | None:
-    """What `read(nvml, device)` finds about the first CUDA device."""
+    """The result of `read(nvml, device)` for the first CUDA device; None if NVML cannot be used."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
         try:
-            # NVML numbers devices in another order than CUDA: the bus tells which is CUDA's first.
+            # NVML numbers devices in another order than CUDA, so CUDA's first one is found by its PCI bus id.
             driver, bus_id = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(32)
             driver.cuInit(0)
             driver.cuDeviceGetPCIBusId(bus_id, len(bus_id), 0)

@@ -1,4 +1,4 @@
-"""Timing several engines against each other: the same random input, round by round, in alternating order."""
+"""Timing several engines against each other, with the same random input, round by round in alternating order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LatencySettings(FormModel):
 
 
 def random_feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
-    """Random pixels and random token ids: latency does not depend on the values, but zeros would flatter caches."""
+    """Random pixels and token ids for a batch. Latency hardly depends on the values, but zeros would be too easy."""
     rng = np.random.default_rng(_SEED)
     feed: dict[str, NDArray[Any]] = {}
     for item in spec.inputs:
@@ -52,7 +52,7 @@ def random_feed(spec: EncoderSpec, batch: int) -> dict[str, NDArray[Any]]:
 def interleaved(
     runners: Mapping[Name, Any], feed: dict[str, NDArray[Any]], settings: LatencySettings
 ) -> dict[Name, NDArray[np.float64]]:
-    """Milliseconds per round and runner, after one call each to warm up; the order within a round alternates."""
+    """Milliseconds per round (rounds,), by runner, after one warm-up call each; the order of runners alternates."""
     for runner in runners.values():
         runner.infer(feed)
     times: dict[Name, list[float]] = {name: [] for name in runners}

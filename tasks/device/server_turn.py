@@ -1,8 +1,8 @@
-"""The one slot of a global limit of the Prefect server, and finding out that its holder is dead.
+"""The single slot of a global concurrency limit of the Prefect server, and detecting that its holder is dead.
 
-Prefect gives a slot for a lease of 60 s at least, so a killed holder would keep others waiting for that long after its
-last renewal. Holders therefore give signs of life in a variable of the server; who waits and sees none for SILENCE_S,
-by its own clock, ends the lease that the variable names. No clocks are compared.
+Prefect gives a slot for a lease of at least 60 s, so after a killed holder's last renewal others would wait that long.
+So holders write heartbeats into a variable of the server. A waiting process that sees no change for SILENCE_S, by its
+own clock, ends the lease that the variable names. Clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from artifacts.errors import DeviceTurnError
 from tasks.runs.run_log import say
 
 LEASE_S = 60
-"""The shortest that Prefect has."""
+"""The length of a lease in seconds: the shortest that Prefect allows."""
 BEAT_S = 8.0
 SILENCE_S = 40.0
-"""A few signs may be late or lost. A holder that is wrongly taken for dead shares the device, and is not stopped."""
+"""Seconds without a heartbeat after which a holder counts as dead: a few may be late or lost. A holder that is wrongly
+taken for dead is not stopped; it shares the device."""
 _ASK_S = 2.0
 
 
 @contextmanager
 def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the one slot of the limit `name` for the block.
+    """Hold the single slot of the limit `name` inside the block.
 
-    Its lease is noted in `file`, the lock of the host that the caller holds, for whoever takes that next and so knows
-    at once that we are gone. `waiting` is called when another has the slot.
+    Its lease is noted in `file`, the host's lock file, which the caller holds: the next process that gets that lock
+    knows that we are gone, and can end the lease. `waiting` is called repeatedly while another holds the slot.
 
     Raises:
         DeviceTurnError: the server does not answer, or the limit cannot be used.
@@ -49,7 +50,7 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
         try:
             with get_client(sync_client=True) as client:
                 _give_back_what_was_left(client, api, file)
-                with suppress(ObjectAlreadyExists):  # another made it just now
+                with suppress(ObjectAlreadyExists):  # another process has just created it
                     client.upsert_global_concurrency_limit_by_name(name, 1)
                 _take(client, name, slot, waiting)
         except (httpx.HTTPError, ConcurrencySlotAcquisitionError) as error:
@@ -60,7 +61,7 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
                 fix="see to the server and start the run again: what was computed is found in the cache",
             ) from error
         lease = held.cleanup_lease_ids[-1]
-        with suppress(OSError):  # not in a file of another user: the server finds out by itself that we are gone
+        with suppress(OSError):  # fails for another user's file; then missing heartbeats tell that we are gone
             os.ftruncate(file, 0)
             os.pwrite(file, f"{api} {lease}".encode(), 0)
         try:
@@ -69,13 +70,13 @@ def server_slot(name: str, api: str, file: int, waiting: Callable[[], None]) -> 
         finally:
             try:
                 slot.close()
-            except httpx.HTTPError:  # the block is done, and its result counts
+            except httpx.HTTPError:  # the block is done, and its result is valid
                 held.cleanup_lease_ids.clear()
                 say(f"the server does not answer: the device is free for other hosts in {LEASE_S} s")
 
 
 def _take(client: SyncPrefectClient, name: str, slot: ExitStack, waiting: Callable[[], None]) -> None:
-    """Ask until we have it: whoever lets Prefect wait cannot look after the holder meanwhile."""
+    """Ask repeatedly until we have the slot. (Prefect could wait for us, but then we could not watch the holder.)"""
     watch = HolderWatch(name)
     while client.read_global_concurrency_limit_by_name(name).active_slots or not _taken(name, slot):
         waiting()
@@ -84,7 +85,8 @@ def _take(client: SyncPrefectClient, name: str, slot: ExitStack, waiting: Callab
 
 
 def _taken(name: str, slot: ExitStack) -> bool:
-    """Whether we have it now; another may have been quicker. Prefect logs every refusal as an error."""
+    """Try to take the slot; False if another process was faster. As Prefect logs each refusal as an error, call it only
+    if the slot looks free."""
     held = concurrency(name, max_retries=0, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
     try:
         slot.enter_context(held)
@@ -100,13 +102,13 @@ def _taken(name: str, slot: ExitStack) -> bool:
 
 
 def variable_name(limit: str) -> str:
-    """The variable with the signs of life of who has the slot of `limit`."""
+    """The name of the variable with the heartbeats of the holder of `limit`."""
     return re.sub(r"[^a-z0-9_]", "_", limit.lower())
 
 
 @contextmanager
 def _signs_of_life(name: str, lease: UUID) -> Iterator[None]:
-    """Give them from a thread of their own, which ends before the slot is given back."""
+    """Write heartbeats from a thread, which ends before the slot is returned."""
     end = threading.Event()
     beats = threading.Thread(target=copy_context().run, args=(_beat, variable_name(name), lease, end), daemon=True)
     beats.start()
@@ -114,7 +116,7 @@ def _signs_of_life(name: str, lease: UUID) -> Iterator[None]:
         yield
     finally:
         end.set()
-        beats.join(BEAT_S)  # a server that does not answer keeps nobody
+        beats.join(BEAT_S)  # do not wait longer for a server that does not answer
 
 
 def _beat(variable: str, lease: UUID, end: threading.Event) -> None:
@@ -140,7 +142,7 @@ def _write(client: SyncPrefectClient, variable: str, value: str) -> None:
 
 
 class HolderWatch:
-    """Ends the lease of a holder of the limit `name` that has given no sign of life for SILENCE_S."""
+    """Ends the lease of a holder of the limit `name` that has written no heartbeat for SILENCE_S."""
 
     def __init__(self, name: str) -> None:
         self._variable = variable_name(name)
@@ -148,7 +150,7 @@ class HolderWatch:
         self._since = time.monotonic()
 
     def look(self, client: SyncPrefectClient) -> None:
-        """Call this again and again."""
+        """Check the holder; call this repeatedly."""
         variable = client.read_variable_by_name(self._variable)
         sign = None if variable is None else variable.value
         now = time.monotonic()
@@ -164,7 +166,8 @@ class HolderWatch:
 
 
 def _give_back_what_was_left(client: SyncPrefectClient, api: str, file: int) -> None:
-    """End the lease of the last holder on this host, which is dead: we have its lock. An orderly end left no lease."""
+    """End the lease noted by the last holder on this host, which is dead, as we have its lock. A holder that ended
+    normally leaves no note."""
     where, _, lease = os.pread(file, 1024, 0).decode(errors="replace").partition(" ")
     with suppress(ValueError):
         if where == api:

@@ -1,6 +1,6 @@
-"""A turn on the device that threads of this process have together: builders that time kernels, side by side.
+"""A turn on the device that threads of this process share: builders that time kernels may run side by side.
 
-They disturb each other little: a builder times kernels for seconds of the minute that it compiles for.
+They hardly disturb each other: a builder compiles for a minute and times kernels for seconds of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _held: dict[str, _Held] = {}
 
 @contextmanager
 def shared_turn(key: str) -> Iterator[None]:
-    """As `device_turn`, but whoever asks in this process while another thread has the turn has it too.
+    """As `device_turn`, but shared: if another thread of this process has the turn, the caller has it too.
 
     Raises:
         DeviceTurnError: as `device_turn`, in every thread that waits for it.
@@ -43,19 +43,19 @@ def shared_turn(key: str) -> Iterator[None]:
 
 
 class _Held:
-    """A thread that has the turn until told to give it back: Prefect's slot belongs to the thread that took it."""
+    """A thread that holds the turn until `release`, because Prefect's slot belongs to the thread that took it."""
 
     def __init__(self, key: str) -> None:
         self.users = 0
         self.taken: Future[None] = Future()
         self._key = key
         self._ended = threading.Event()
-        # A daemon: one that still waits for the turn keeps no process from ending.
+        # A daemon, so that a thread that still waits for the turn does not keep the process from ending.
         self._thread = threading.Thread(target=copy_context().run, args=(self._hold,), daemon=True)
         self._thread.start()
 
     def release(self) -> None:
-        """Give the turn back, and return when others can have it; do not wait for one that was never ours."""
+        """Return the turn, and wait until others can have it, unless it was never ours."""
         self._ended.set()
         if self.taken.done():
             self._thread.join()

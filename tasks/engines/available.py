@@ -11,7 +11,7 @@ from tasks.engines import backend_for, known_targets
 
 @dataclass(frozen=True)
 class Standing:
-    """How a target stands here; None in place of a reason says that there is none."""
+    """Whether a target can be built and run here, or the reasons why not; a reason is None if there is none."""
 
     target: str
     about: str
@@ -21,17 +21,17 @@ class Standing:
 
     @property
     def builds(self) -> bool:
-        """Whether this installation builds engines of it."""
+        """Whether this installation can build its engines."""
         return self.why_not_build is None
 
     @property
     def runs(self) -> bool:
-        """Whether this machine runs them."""
+        """Whether this machine can run its engines."""
         return self.why_not_run is None
 
 
 def standings() -> list[Standing]:
-    """How every target stands here."""
+    """The standing of every target here."""
     return [
         Standing(
             target,
@@ -50,7 +50,7 @@ def require_target(target: str, *precisions: Precision) -> None:
 
     Raises:
         UnknownTarget, EngineUnavailable.
-        Fp8Unavailable: FP8 is asked of a GPU generation that has none; it would fail in the builder, late and darkly.
+        Fp8Unavailable: the target's GPU generation has no FP8; the builder would fail late and with an obscure message.
     """
     backend = backend_for(target)
     reason = backend.why_no_fp8(target) if "fp8" in precisions else None

@@ -1,4 +1,4 @@
-"""What an engine backend must do: build an ONNX file for a target, and run what it built."""
+"""The interface of engine backends: build an ONNX file for a target, and run the engine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _IN_FORMS: dict[str, JsonValue] = {"minimum": 1, "maximum": 4096}
 
 
 class BatchProfile(FormModel):
-    """The batch sizes of an optimization profile: smallest, the one to tune for, largest."""
+    """The batch sizes of an optimization profile: the smallest, the one to optimize for, the largest."""
 
-    # The schema's bounds are for forms: in Python the order of the three is checked, with an error of its own.
+    # The schema's bounds are for forms; in Python the validator below checks the order, with its own error.
     min: int = Field(default=1, title="Smallest batch", json_schema_extra=_IN_FORMS)
     opt: int = Field(default=8, title="Batch to tune for", json_schema_extra=_IN_FORMS)
     max: int = Field(default=32, title="Largest batch", json_schema_extra=_IN_FORMS)
@@ -39,9 +39,9 @@ class BatchProfile(FormModel):
 
 
 class Platform(Strict):
-    """What an engine needs to run, or what a machine has: the runtime's distribution and version, and the GPU.
+    """What an engine needs, or what a machine has: the runtime's distribution and version, and the GPU.
 
-    In what an engine needs, None means that any will do.
+    For an engine, None means that any value will do.
     """
 
     runtime: str
@@ -58,23 +58,23 @@ class Platform(Strict):
 class Backend(Protocol):
     """One runtime. Backends are stateless; a target is a string such as `trtrtx-sm89`.
 
-    What has a body here is how it is for most of them.
+    Methods with a body are the defaults.
     """
 
     name: str
     times_kernels: bool
-    """Whether its builder chooses kernels by timing them on the device, which is a benchmark."""
+    """Whether its builder chooses kernels by timing them on the device, so that it must not be disturbed."""
 
     def accepts(self, target: str) -> bool:
         """Whether `target` is one of this backend's."""
         return target in self.targets()
 
     def targets(self) -> tuple[str, ...]:
-        """The targets, for messages and forms."""
+        """The backend's targets, for messages and forms."""
         return (self.name,)
 
     def about(self, target: str) -> str:
-        """What runs an engine of `target`, and on what, in words."""
+        """A description of `target` in words: the runtime and the hardware."""
         ...
 
     def why_not_build(self, target: str) -> str | None:
@@ -88,19 +88,19 @@ class Backend(Protocol):
         return None
 
     def why_no_fp8(self, target: str) -> str | None:
-        """Why a GPU of `target` has no FP8 arithmetic; None when it has, or when FP8 is openly emulated."""
+        """Why FP8 cannot run on a GPU of `target`; None if it can, or is emulated and reported as such."""
         del target
         return None
 
     def environment(self) -> dict[str, str]:
-        """Environment variables that a building or running process needs from its start."""
+        """Environment variables that a process that builds or runs engines needs from its start."""
         return {}
 
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
         """Build in this process; called in a child process (see `tasks.engines.child`).
 
         Raises:
-            BuildError: the builder refused; the message carries its words.
+            BuildError: the builder refused; the message quotes it.
         """
         ...
 
@@ -109,36 +109,36 @@ class Backend(Protocol):
 
         Raises:
             EngineMismatch: it is native code that was not built for this machine; it was not deserialized.
-            ObjectDamaged: its bytes are not those that were built.
+            ObjectDamaged: its bytes have changed since it was built.
         """
         ...
 
     def platform(self, target: str) -> Platform:
-        """What an engine of `target` that is built now needs to run."""
+        """The platform that an engine of `target` needs if it is built now."""
         ...
 
     def state(self) -> GpuState | None:
-        """What the device is doing at this moment; None where nothing can tell."""
+        """The state of the device at this moment; None if it is not known."""
         return None
 
     def device(self) -> str:
-        """What an engine runs on here; part of the cache key of everything that is measured."""
+        """The device that engines run on here; part of the cache key of everything that is measured."""
         ...
 
     def built_for(self, target: str) -> str:
-        """The device that an engine of `target` is good for; part of the cache key of the build."""
+        """The device that an engine of `target` is built for; part of the cache key of the build."""
         del target
         return self.device()
 
     def emulation(self, precision: str) -> str | None:
-        """How `precision` is emulated where the device has no arithmetic for it, so that its latency says nothing
-        about the precision; None where it is native."""
+        """How `precision` is emulated if the device has no arithmetic for it, so that latency says nothing about the
+        precision; None if it is native."""
         del precision
         return None
 
 
 class GpuBackend(Backend, Protocol):
-    """A runtime of this machine's GPU."""
+    """A runtime for this machine's GPU."""
 
     def state(self) -> GpuState | None:
         return read_gpu_state()

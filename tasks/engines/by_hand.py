@@ -1,8 +1,8 @@
-"""The commands that build and time an engine by hand, with NVIDIA's own tools or a package's command.
+"""The commands that build and time an engine by hand, with NVIDIA's own tools or a Python package's command.
 
-Flags as in NVIDIA's documentation; `tests/tasks/engines/public_flags.json` lists them with their addresses. TensorRT 11
-still takes `--stronglyTyped`, `--useCudaGraph`, `--noDataTransfers` and `--useSpinWait`, which version 10 needs, and
-does all four without.
+Flags are those of NVIDIA's documentation; `tests/tasks/engines/public_flags.json` lists them with URLs. TensorRT 10
+needs `--stronglyTyped`, `--useCudaGraph`, `--noDataTransfers` and `--useSpinWait`; version 11 still accepts them, and
+does all four by default.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.engines.base import BatchProfile
 from tasks.engines.tensorrt import BUILDER_LEVEL
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The inputs of a graph: their sizes by name, without the batch."""
+"""The inputs of a graph: their shapes by name, without the batch dimension."""
 
 _ONNX_RUNTIME = """\
 import pathlib, sys, onnxruntime as ort
@@ -33,7 +33,7 @@ _POLYGRAPHY_RTX = ("env", "POLYGRAPHY_USE_TENSORRT_RTX=1", "polygraphy", "conver
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine: `onnx` and `path` are files as the commands are to name them; `kept` begins the names of caches."""
+    """One engine: `onnx` and `path` are the file names used in commands; `kept` is the prefix of cache files' names."""
 
     target: str
     onnx: str
@@ -44,7 +44,7 @@ class Engine:
 
 
 def build_command(engine: Engine) -> list[str]:
-    """What builds the engine: `trtexec`, or `tensorrt_rtx`, or Python for ONNX Runtime and PyTorch.
+    """The command that builds the engine: `trtexec`, `tensorrt_rtx`, or Python for ONNX Runtime and PyTorch.
 
     Raises:
         UnknownTarget: there is no such command for the target.
@@ -67,7 +67,7 @@ def build_command(engine: Engine) -> list[str]:
 
 
 def package_command(engine: Engine) -> list[str] | None:
-    """The same build for TensorRT for RTX with the command of a Python package; None for other targets."""
+    """For TensorRT for RTX, the same build with the command of a Python package; None for other targets."""
     if not engine.target.startswith("trtrtx"):
         return None
     capability = _capability(engine.target)
@@ -82,7 +82,7 @@ def package_command(engine: Engine) -> list[str] | None:
 
 
 def run_command(engine: Engine, batch: int) -> list[str]:
-    """What times the engine with one batch size.
+    """The command that times the engine with one batch size.
 
     Raises:
         UnknownTarget: there is no such command for the target.
@@ -103,16 +103,16 @@ def run_command(engine: Engine, batch: int) -> list[str]:
 
 
 def shell_line(command: list[str]) -> str:
-    """A command as one is typed, a flag a line."""
+    """A command as a shell line, with one flag per line."""
     first, *rest = (shlex.quote(part) for part in command)
     return first + "".join(f" \\\n    {part}" if part.startswith("--") else f" {part}" for part in rest)
 
 
 def _capability(target: str) -> str | None:
-    """`89` of `trtrtx-sm89`; None of `trtrtx`, which is for the GPU that is there.
+    """`89` for `trtrtx-sm89`; None for `trtrtx`, which means this machine's GPU.
 
     Raises:
-        UnknownTarget.
+        UnknownTarget: it is neither.
     """
     name, _, capability = target.partition("-sm")
     if name != "trtrtx":

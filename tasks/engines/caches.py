@@ -1,7 +1,7 @@
-"""What TensorRT found out on one GPU, kept for the next time: timings of its builder, kernels compiled while it ran.
+"""Caches of TensorRT for one GPU: its builder's timings, and kernels compiled at run time.
 
-Whoever adds to a file works on a copy and swaps it in whole: of two that end at once the later one's additions stay,
-and no reader sees half a file. TensorRT itself refuses what another GPU or version has made.
+A process that adds to a file works on a copy, which atomically replaces the file: of two processes that end at once the
+later one's additions stay, and no reader sees half a file. TensorRT itself refuses files of another GPU or version.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from artifacts.errors import StoreError
 from artifacts.store.store import active_store
 
 FOLDER_VARIABLE = "CLIPSMITH_ENGINE_CACHE"
-"""Names the folder to a process that has no store; without either nothing is kept."""
+"""Environment variable that names the folder to a process without a store; without both nothing is cached."""
 
 
 def cache_folder() -> Path | None:
-    """Where such files lie: the folder that the environment names, else the active store's cache if writable."""
+    """The folder of cache files: the one in the environment variable, else in the active store if it is writable."""
     named = os.environ.get(FOLDER_VARIABLE)
     if named:
         return Path(named)
@@ -37,7 +37,7 @@ def cache_folder() -> Path | None:
 
 
 def kept_file(kind: Literal["timings", "kernels"], gpu: str, version: str) -> Path | None:
-    """The file of one GPU and version; None when nothing is to be kept."""
+    """The cache file of one GPU and version; None if nothing is to be cached."""
     folder = cache_folder()
     name = re.sub(r"[^a-z0-9.]+", "-", f"{gpu}-{version}".lower())
     return None if folder is None else folder / f"{kind}-{name}.cache"
@@ -45,9 +45,9 @@ def kept_file(kind: Literal["timings", "kernels"], gpu: str, version: str) -> Pa
 
 @contextmanager
 def own_copy(kept: Path | None) -> Iterator[Path | None]:
-    """A copy of what is kept, or a path where there is no file yet, for one build to read and write.
+    """The path of a copy of the cache file (missing if there is none yet), for one build to read and write.
 
-    When the block ends well, the copy takes the place of what is kept.
+    If the block ends without an error, the copy replaces the cache file.
     """
     if kept is None:
         yield None
@@ -62,7 +62,7 @@ def own_copy(kept: Path | None) -> Iterator[Path | None]:
 
 
 class KernelCache:
-    """The kernels that TensorRT for RTX compiles for the GPU it runs on, kept over processes."""
+    """A cache, over processes, of the kernels that TensorRT for RTX compiles for the GPU it runs on."""
 
     def __init__(self, kept: Path | None) -> None:
         self._kept = kept
@@ -70,9 +70,9 @@ class KernelCache:
         self._config: Any = None
 
     def context(self, engine: Any) -> Any:
-        """An execution context that uses what is kept, and shares what is compiled with the engine's other contexts.
+        """An execution context that uses the cache, and shares compiled kernels with the engine's other contexts.
 
-        Kernels for a shape are compiled before its first run: with others running meanwhile, nothing could be timed.
+        Kernels for a shape are compiled before its first run, not in the background, which would disturb timings.
         """
         import tensorrt_rtx as trt
 
@@ -82,12 +82,12 @@ class KernelCache:
             self._config.dynamic_shapes_kernel_specialization_strategy = strategy
             self._cache = self._config.create_runtime_cache()
             if self._kept is not None and self._kept.exists():
-                self._cache.deserialize(self._kept.read_bytes())  # False, and nothing else, where it does not fit
+                self._cache.deserialize(self._kept.read_bytes())  # only returns False if the file does not fit
             self._config.set_runtime_cache(self._cache)
         return engine.create_execution_context(self._config)
 
     def keep(self) -> None:
-        """Write what is known by now."""
+        """Write the kernels to the cache file."""
         if self._cache is not None and self._kept is not None:
             _write_whole(self._kept, bytes(self._cache.serialize()))
 

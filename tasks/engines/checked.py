@@ -1,4 +1,4 @@
-"""A runner that looks at its inputs before native code does."""
+"""A runner that checks its inputs before native code reads them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from artifacts.errors import BatchOutsideProfile, WrongInput
 from tasks.engines.base import BatchProfile
 
 Form = tuple[np.dtype[Any], tuple[int | None, ...]]
-"""Type and shape of an input; None stands for a size that may vary."""
+"""Dtype and shape of an input; None is a size that may vary."""
 
 
 class CheckedRunner:
-    """A Polygraphy runner whose inputs are checked: names, types, layout, and the batch against the profile.
+    """A Polygraphy runner that checks its inputs: names, dtypes, layout, and the batch size against the profile.
 
-    `profile` is None for runtimes that take any batch; `before_close` is called at a good end.
+    `profile` is None for runtimes that take any batch size; `before_close` is called if the runner ends without an
+    error.
     """
 
     def __init__(
@@ -52,12 +53,12 @@ class CheckedRunner:
 
     @property
     def forms(self) -> Mapping[str, Form]:
-        """Types and shapes of the inputs by name, once the runner is entered."""
+        """Dtypes and shapes of the inputs by name; available once the runner is entered."""
         return self._forms
 
     @property
     def smallest(self) -> int:
-        """The smallest batch that it takes."""
+        """The smallest batch size that it takes."""
         return 1 if self._profile is None else self._profile.min
 
     def infer(self, feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -71,7 +72,7 @@ class CheckedRunner:
         return self._runner.infer(feed, check_inputs=False)
 
     def last_inference_time(self) -> float:
-        """Seconds that the last batch took, the check not included."""
+        """Seconds that the last batch took, without the check of inputs."""
         return self._runner.last_inference_time()
 
 
@@ -86,7 +87,7 @@ def halved(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
-    """The batch, its last row repeated up to the smallest size that an engine takes."""
+    """The batch, filled up by repeating its last row to the smallest size that an engine takes."""
     missing = smallest - len(batch)
     return batch if missing <= 0 else np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
 
@@ -94,10 +95,10 @@ def filled(batch: NDArray[Any], smallest: int) -> NDArray[Any]:
 def check_inputs(
     feed: Mapping[str, NDArray[Any]], forms: Mapping[str, Form], profile: BatchProfile | None, where: str
 ) -> None:
-    """Hold a batch to the inputs of an engine.
+    """Check a batch against the inputs of an engine; `where` names the engine in messages.
 
     Raises:
-        WrongInput, BatchOutsideProfile.
+        WrongInput, BatchOutsideProfile: as `CheckedRunner.infer`.
     """
     if feed.keys() != forms.keys():
         raise WrongInput(

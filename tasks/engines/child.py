@@ -1,8 +1,8 @@
-"""Build one engine in a child process.
+"""Building one engine in a child process.
 
-A builder that crashes in native code or is killed for memory takes only the child down; `build_in_child` turns that
-into a typed error. A child whose parent is killed ends too: its standard input is a pipe that only the parent can write
-to, and never does.
+If a builder crashes in native code or is killed for lack of memory, only the child dies, and `build_in_child` raises a
+typed error. If the parent is killed, the child ends too: its standard input is a pipe from the parent, which never
+writes to it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from tasks.runs.step_limit import step_limit_s
 _REFUSED = 3
 _ROOT = str(Path(__file__).parents[2])
 _CODE = "import sys; sys.path.append(sys.argv.pop(1)); from tasks.engines.child import main; main()"
-"""Finds these modules also where they are not installed, and looks for none in the working directory."""
+"""Imports these modules also if they are not installed, and never from the working directory."""
 _RESULT = "clipsmith-child: "
-"""What the child's own line starts with: native libraries print before it, and at exit after it."""
+"""The prefix of the child's result line: native libraries print before it, and at exit after it."""
 _lock = threading.Lock()
 _running: set[subprocess.Popen[str]] = set()
 _stopping = False
 
 
 class Job(BaseModel):
-    """What the child is told: absolute paths, the target and the batch profile."""
+    """The child's input: absolute paths, the target and the batch profile."""
 
     onnx: Path
     engine: Path
@@ -85,7 +85,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
 
 @contextmanager
 def builders_stopped() -> Iterator[None]:
-    """Kill all builders and begin none in the block, in any thread: a run that is told to end does not wait."""
+    """Inside the block, kill all builders and start no new ones, in all threads, so that a cancelled run ends soon."""
     global _stopping
     with _lock:
         _stopping = True
@@ -98,7 +98,7 @@ def builders_stopped() -> Iterator[None]:
 
 
 def _run(job: Job, job_file: Path, stdin: int) -> tuple[str, int]:
-    """What the child printed, and its exit code."""
+    """Run the child; return its output and its exit code."""
     with _lock:
         if _stopping:
             raise _stopped(job)
@@ -132,7 +132,7 @@ def _stopped(job: Job) -> StepStopped:
 
 @contextmanager
 def _lifeline() -> Iterator[int]:
-    """The reading end of a pipe; it ends when this process does."""
+    """The reading end of a pipe that is closed when this process ends."""
     theirs, ours = os.pipe()
     try:
         yield theirs
@@ -142,7 +142,7 @@ def _lifeline() -> Iterator[int]:
 
 
 def _split(output: str) -> tuple[str, str | None]:
-    """What the builder printed, and the child's own result."""
+    """Split the child's output into the builder's output and the child's result (None if there is none)."""
     results = [line.removeprefix(_RESULT) for line in output.splitlines() if line.startswith(_RESULT)]
     log = "\n".join(line for line in output.splitlines() if not line.startswith(_RESULT))
     return log.strip(), results[-1] if results else None
@@ -157,7 +157,7 @@ def _death(code: int) -> str:
 
 
 def main() -> None:
-    """The child: build, then print its own peak memory in MiB, or why the builder refused."""
+    """The child process: build, then print its peak memory in MiB, or why the builder refused."""
     _end_with_parent()
     job = Job.model_validate_json(Path(sys.argv[1]).read_text())
     try:
@@ -169,12 +169,12 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this process (SIGIO) when the pipe ends: a builder deep in native code runs no Python."""
+    """Let the kernel end this process (by SIGIO) when the pipe is closed: a builder in native code runs no Python."""
     pipe = sys.stdin.fileno()
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([pipe], [], [], 0)[0]:  # it ended before
+    if select.select([pipe], [], [], 0)[0]:  # it is closed already
         sys.exit("the parent is gone")
 
 

@@ -1,6 +1,6 @@
-"""An exported ONNX graph executed by PyTorch, node by node: what evaluates FP16 and FP8 graphs on a GPU.
+"""Executing an exported ONNX graph with PyTorch, node by node, to evaluate FP16 and FP8 graphs on a GPU.
 
-`tasks.evaluation.judge` holds it to ONNX Runtime.
+`tasks.evaluation.judge` compares it with ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tasks.torch_fp8.torch_graph import Loaded, load_literal
 
 
 class GraphExecutor(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type hints
-    """A Polygraphy runner for one of our ONNX files on `device` ("cuda" or "cpu"); takes any batch.
+    """A Polygraphy runner for one of our ONNX files on `device` ("cuda" or "cpu"); it takes any batch size.
 
-    On a GPU products are accumulated in FP32.
+    On a GPU, products are accumulated in FP32.
     """
 
     def __init__(self, path: Path, name: str, device: str) -> None:
@@ -36,12 +36,12 @@ class GraphExecutor(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type
         """Load the graph.
 
         Raises:
-            UnknownOperator: clipsmith's export does not write such a graph.
+            UnknownOperator: it has an operator that clipsmith's export does not write.
         """
         self._loaded = load_literal(self._path, self._device)
 
     def deactivate_impl(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._loaded = None
 
     def get_input_metadata_impl(self) -> TensorMetadata:
@@ -73,7 +73,7 @@ def graph_inputs(loaded: Loaded, feed: dict[str, NDArray[Any]], device: str) -> 
 
 @contextmanager
 def accumulated_in_fp32() -> Iterator[None]:
-    """For the block, FP16 products on a GPU are accumulated in FP32 alone: PyTorch lets partial sums be FP16."""
+    """Inside the block, accumulate FP16 products on a GPU only in FP32; by default PyTorch allows FP16 partial sums."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_fp16_reduced_precision_reduction
     matmul.allow_fp16_reduced_precision_reduction = False

@@ -1,8 +1,8 @@
-"""Did FP8 run? Read from what TensorRT's engine inspector says of every layer of a built engine.
+"""Did FP8 run? The answer is read from the report of TensorRT's engine inspector on every layer of a built engine.
 
-The report is that of `IEngineInspector.get_engine_information(JSON)` or `trtexec --exportLayerInfo`, of an engine that
-was built with detailed profiling verbosity. Its words differ between versions; `tests/tasks/engines/inspector/` holds
-public reports, and says of which forms none was found.
+The report is that of `IEngineInspector.get_engine_information(JSON)` or `trtexec --exportLayerInfo`, for an engine that
+was built with detailed profiling verbosity. Its terms differ between versions; `tests/tasks/engines/inspector/` holds
+public reports, and says for which forms none was found.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORDS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
     (re.compile(r"int8", re.IGNORECASE), "int8"),
     (re.compile(r"float|fp32", re.IGNORECASE), "fp32"),
 )
-"""What a tensor's type is called; the more special names first, as `float` is in most of them."""
+"""The names of tensors' types, the more specific ones first, as most contain `float`."""
 _KERNELS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
     # The first type in a kernel's name is that of both operands: github.com/NVIDIA/TransformerEngine/issues/1391.
     (re.compile(r"gemm_(e4m3|e5m2)|nvjet_sm\d+_qq"), "fp8"),
@@ -43,7 +43,7 @@ _KERNELS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
 class Layer:
     """One layer of an engine.
 
-    `modules` are the model's modules whose nodes it computes, as our graphs name them: `<module>/MatMul`.
+    `modules` are the model's modules that it computes, from the names of nodes in our graphs: `<module>/MatMul`.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class FallBack:
-    """A module that the graph quantizes and the engine computes in another precision, by which kernel."""
+    """A module that the graph quantizes but the engine computes in another precision, and the kernel."""
 
     module: str
     precision: LayerPrecision
@@ -66,7 +66,7 @@ def read_layers(report: str) -> tuple[Layer, ...]:
     """The layers of an engine, in its order.
 
     Raises:
-        NotDetailed: not such a report, or one that only names the layers.
+        NotDetailed: it is not such a report, or only names the layers.
     """
     try:
         document = strict_json(report)
@@ -83,9 +83,9 @@ def read_layers(report: str) -> tuple[Layer, ...]:
 
 
 def fp8_share(layers: Iterable[Layer], kind: Kind, milliseconds: Mapping[str, float] | None = None) -> float | None:
-    """The share of the layers of a kind that compute in FP8: of their number or, given each one's time, of their time.
+    """The share of layers of a kind that compute in FP8: of their number, or with `milliseconds` of their time.
 
-    None where there is no such layer, or no time was measured.
+    None if there is no such layer, or no time was measured.
     """
     mine = [layer for layer in layers if layer.kind == kind]
     weights = [1.0 if milliseconds is None else milliseconds.get(layer.name, 0.0) for layer in mine]
@@ -101,7 +101,7 @@ def fused_attention(layers: Iterable[Layer]) -> dict[str, LayerPrecision]:
 
 
 def fall_backs(layers: Sequence[Layer], quantized: Iterable[str]) -> list[FallBack]:
-    """The modules that the graph quantizes and a GEMM or attention layer computes in another precision."""
+    """The modules that the graph quantizes but a GEMM or attention layer computes in another precision."""
     wanted = set(quantized)
     return [
         FallBack(module, layer.precision, layer.tactic)
@@ -129,7 +129,7 @@ def _kind(document: Mapping[str, Any], tactic: str) -> Kind:
     about = f"{document.get('LayerType', '')} {tactic}"
     if _FUSED.search(f"{about} {document['Name']}"):
         return "attention"
-    # Convolutions are called implicit GEMMs; the pointwise kernels of a matrix product's neighbours bear no such name.
+    # Convolutions are called implicit GEMMs; pointwise kernels next to a matrix product do not have GEMM in their name.
     if "conv" in about.lower() or not _GEMM.search(about):
         return "other"
     return "gemm"
@@ -147,7 +147,7 @@ def _precision(document: Mapping[str, Any], kind: Kind, tactic: str) -> LayerPre
 
 
 def _types(tensors: Any) -> list[LayerPrecision]:
-    """The types of a layer's tensors; a mask or a scale that comes after the operands is left to the caller."""
+    """The types of a layer's tensors, in order; the caller ignores a mask or scale after the operands."""
     listed = tensors if isinstance(tensors, list) else []
     words = (str(t.get("Datatype") or t.get("Format/Datatype") or "") for t in listed if isinstance(t, dict))
     return [next((p for pattern, p in _WORDS if pattern.search(word)), "unknown") for word in words]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the target that runs anywhere; its engine is the optimized model."""
+"""ONNX Runtime on the CPU: the target that runs everywhere; its engine is the optimized model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from tasks.runs.versions import package_version
 
 _EXTERNAL_KEY = "session.optimized_model_external_initializers_file_name"
 _FIRST_FP8 = (1, 32)
-"""The first version that loads our FP8 graphs as they are. Those before, from 1.19 on, make a Transpose of float8 of
-them, which opset 20 has not, unless their handling of Q/DQ pairs is off."""
+"""The first version that loads our FP8 graphs unchanged. Older ones, from 1.19 on, insert a Transpose of float8, which
+opset 20 does not have, unless their handling of Q/DQ pairs is switched off."""
 _SAME_COSINE = 0.995
-"""FP8 rounding flips are chaotic: a reordered sum can move one sample this far (0.999 was seen)."""
+"""The least cosine of a sample's two embeddings: FP8 rounding is chaotic, so a reordered sum can move one sample far
+(0.999 was measured)."""
 
 
 class OnnxRuntime(Backend):
@@ -36,7 +37,7 @@ class OnnxRuntime(Backend):
         return "ONNX Runtime on the processor, FP16 and FP8 emulated"
 
     def build(self, onnx: Path, engine: Path, target: str, profile: BatchProfile) -> None:
-        """Save the model as ONNX Runtime optimizes it; level "extended" is portable between CPUs."""
+        """Save the model as optimized by ONNX Runtime, at level "extended", which is portable between CPUs."""
         import onnxruntime as ort
 
         del target, profile
@@ -52,7 +53,7 @@ class OnnxRuntime(Backend):
         _check_same(onnx, engine)
 
     def runner(self, engine: Path, name: str) -> Any:
-        """An ONNX file is data: it needs no record, and the library refuses what it cannot read."""
+        """A runner for an ONNX file, which is data, not native code: it needs no record of its platform."""
         import onnxruntime as ort
         from polygraphy.backend.onnxrt import OnnxrtRunner
 
@@ -80,20 +81,20 @@ class OnnxRuntime(Backend):
 
 
 def version() -> tuple[int, ...]:
-    """The version of ONNX Runtime, whichever distribution it came in: major and minor."""
+    """(major, minor) of the installed ONNX Runtime, of whichever distribution."""
     import onnxruntime as ort
 
     return parsed(ort.__version__)
 
 
 def parsed(text: str) -> tuple[int, ...]:
-    """Major and minor of a version of ONNX Runtime; empty where it is none."""
+    """(major, minor) of a version of ONNX Runtime; empty if the text is not a version."""
     match = re.match(r"(\d+)\.(\d+)", text)
     return tuple(map(int, match.groups())) if match else ()
 
 
 def session_options() -> Any:
-    """Options with which this version of ONNX Runtime loads every graph of ours; it prints errors only."""
+    """Options with which this version of ONNX Runtime loads all our graphs, printing only errors."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -104,10 +105,10 @@ def session_options() -> Any:
 
 
 def _check_same(onnx: Path, engine: Path) -> None:
-    """Run both files once: accuracy is measured on the ONNX file, so the engine must compute the same.
+    """Run both files once and compare: accuracy is measured on the ONNX file, so the engine must compute the same.
 
     Raises:
-        BuildError: their outputs differ by more than reordered FP16 arithmetic explains.
+        BuildError: their outputs differ by more than reordered arithmetic explains.
     """
     import onnxruntime as ort
 
@@ -134,7 +135,7 @@ def _random_input(item: Any) -> NDArray[Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name as the kernel gives it."""
+    """The CPU's name, from the kernel."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -1,6 +1,7 @@
-"""What an engine was built for: kept in a file beside it, and held against the machine before it is deserialized.
+"""An engine's record: what it was built for, in a file beside it, which is checked before it is deserialized.
 
-Engines are native code. Whether one fits is decided from this record and the engine's digest alone, never by trying.
+Engines are native code. Whether one fits this machine is decided only from the record and the engine's digest, never by
+trying.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class EngineRecord(Frozen):
 
 
 def record_path(engine: Path) -> Path:
-    """Where an engine's record lies: beside it, in the store and in an exported release."""
+    """The path of an engine's record: beside it, in the store and in exported releases."""
     return engine.with_name(f"{engine.name}{_SUFFIX}")
 
 
@@ -47,11 +48,11 @@ def write_record(engine: Path, target: str, platform: Platform, profile: BatchPr
 
 
 def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
-    """The bytes of an engine that this machine may deserialize, and its record.
+    """Check that the platform `here` may deserialize an engine, and return its bytes and its record.
 
     Raises:
         EngineMismatch: the record is missing or malformed, or names another GPU, runtime or version.
-        ObjectDamaged: the bytes are not those that were built.
+        ObjectDamaged: the bytes have changed since it was built.
     """
     record = read_record(engine)
     for name, wanted in record.platform.model_dump().items():
@@ -75,12 +76,12 @@ def read_engine(engine: Path, here: Platform) -> tuple[bytes, EngineRecord]:
 
 
 def release_profile(manifest: Manifest) -> BatchProfile:
-    """The batches that the engines of a release were built for."""
+    """The batch profile that the engines of a release were built for."""
     return BatchProfile.model_validate(manifest.provenance.parameters.get("profile", {}))
 
 
 def read_record(engine: Path) -> EngineRecord:
-    """The record of an engine.
+    """Read the record of an engine.
 
     Raises:
         EngineMismatch: there is none, or it is malformed.

@@ -1,6 +1,6 @@
-"""An engine run by its runtime's own API on tensors that lie on the device: what is timed, nothing around it.
+"""Running an engine with its runtime's own API on tensors on the device, to time the engine without copies.
 
-TensorRT and TensorRT for RTX have the same API; `runtime` stands for either module.
+TensorRT and TensorRT for RTX have the same API; `runtime` is either module.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 _TYPES = {"HALF": "float16", "FLOAT": "float32", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
-"""What TensorRT and PyTorch call the types of our encoders' inputs and outputs."""
+"""The dtypes of our encoders' inputs and outputs, by their names in TensorRT and PyTorch."""
 
 
 class DeviceEngine:
-    """A deserialized engine with one output; `make_context` makes execution contexts."""
+    """A deserialized engine with one output; `make_context` creates execution contexts."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class DeviceEngine:
         self._inputs = [name for name in names if engine.get_tensor_mode(name).name == "INPUT"]
 
     def bind(self, inputs: Mapping[str, torch.Tensor]) -> Bound:
-        """A context of its own for inputs that stay where they are on the device.
+        """Create a context for inputs that stay at their addresses on the device.
 
-        One for each set of inputs: a captured graph is good as long as nobody changes the context that it came from.
+        Each set of inputs needs its own: a captured CUDA graph is valid only while its context is not changed.
 
         Raises:
-            WrongInput: names, types or layout are not the engine's.
+            WrongInput: names, dtypes or layout differ from the engine's.
             BatchOutsideProfile: the engine was not built for this batch size.
             EngineFailed: the runtime has no memory for it.
         """
@@ -86,15 +86,15 @@ class DeviceEngine:
         return dtype
 
     def layers(self, bound: Bound) -> str:
-        """What the inspector says of every layer at the bound shapes, as JSON (see `tasks.engines.inspector`)."""
+        """The inspector's report on every layer at the bound shapes, as JSON (see `tasks.engines.inspector`)."""
         inspector = self._engine.create_engine_inspector()
         inspector.execution_context = bound.context
         return str(inspector.get_engine_information(self._runtime.LayerInformationFormat.JSON))
 
     def layer_times(self, bound: Bound, stream: int, runs: int) -> dict[str, float]:
-        """Milliseconds of each layer by its name, the mean over runs; the context reports them from now on.
+        """Milliseconds of each layer by its name, the mean over `runs`; the context keeps reporting from now on.
 
-        Nothing where the runtime reports no layers.
+        Empty if the runtime does not report layers.
         """
         spent: dict[str, float] = {}
 
@@ -109,23 +109,23 @@ class DeviceEngine:
         return spent
 
     def close(self) -> None:
-        """Keep what the runtime has found out."""
+        """Write the runtime's caches."""
         self._before_close()
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A context whose inputs and output lie where these tensors are."""
+    """A context whose inputs and output are bound to these tensors' addresses."""
 
     context: Any
     inputs: tuple[torch.Tensor, ...]
     output: torch.Tensor
 
     def enqueue(self, stream: int) -> torch.Tensor:
-        """Run once on a CUDA stream (its handle), without waiting; gives the output's tensor.
+        """Run once on a CUDA stream (its handle), asynchronously; return the output's tensor.
 
         Raises:
-            EngineFailed.
+            EngineFailed: the runtime refused.
         """
         if not self.context.execute_async_v3(stream):
             raise EngineFailed("the runtime refuses to run the engine", fix="its own words are on stderr")

@@ -1,8 +1,8 @@
 """TensorRT and TensorRT for RTX through Polygraphy: strongly typed networks, one batch profile.
 
-TensorRT for RTX builds ahead of time for a named compute capability, with no GPU in the machine; TensorRT builds for
-the GPU it runs on. Polygraphy chooses between them by `POLYGRAPHY_USE_TENSORRT_RTX`, read when it is imported, so a
-process serves one of them.
+TensorRT for RTX builds ahead of time for a given compute capability, also without a GPU; TensorRT builds for this
+machine's GPU. Polygraphy chooses between them by `POLYGRAPHY_USE_TENSORRT_RTX`, which it reads when it is imported, so
+a process can use only one of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from tasks.runs.stdout_to_log import quiet_polygraphy
 from tasks.runs.versions import package_version
 
 _RTX_SM = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-"""Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time; it loads engines on no others."""
+"""Compute capabilities that tensorrt-rtx 1.7 builds for ahead of time; it loads engines only on these."""
 _FIRST_FP8_SM = 89
 BUILDER_LEVEL = 3
-"""How hard TensorRT searches, 0 to 5: its own default, said aloud. Nobody has measured these graphs at another."""
+"""TensorRT's optimization level, 0 to 5: its default, set explicitly. Other levels have not been measured."""
 
 
 class _Polygraphy(GpuBackend, Protocol):
-    """What both runtimes share."""
+    """The base of both runtimes."""
 
     module: str
 
@@ -61,7 +61,7 @@ class _Polygraphy(GpuBackend, Protocol):
 
         with own_copy(self._timings()) as cache:
             kept = {} if cache is None else {"save_timing_cache": str(cache)}
-            # From version 11 on there is nothing else, and the flag may be gone.
+            # From version 11 on all networks are strongly typed, and the flag may not exist.
             flags = importlib.import_module(self.module).NetworkDefinitionCreationFlag
             network = NetworkFromOnnxPath(str(onnx), strongly_typed=hasattr(flags, "STRONGLY_TYPED"))
             try:
@@ -73,12 +73,11 @@ class _Polygraphy(GpuBackend, Protocol):
         engine.write_bytes(data)
 
     def _timings(self) -> Path | None:
-        """Where the builder's measurements are kept; None where there are none."""
+        """The file of the builder's timing cache; None if it has none."""
         return None
 
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
-        """What makes the builder's configuration of a builder and a network; Polygraphy asks for detailed layer
-        information."""
+        """A function from a builder and a network to the builder's configuration, with detailed layer information."""
         raise NotImplementedError
 
     def runner(self, engine: Path, name: str) -> Any:
@@ -91,13 +90,13 @@ class _Polygraphy(GpuBackend, Protocol):
         return CheckedRunner(TrtRunner(loaded, name=name), record.profile, close)
 
     def resident(self, engine: Path) -> DeviceEngine:
-        """A built engine for inputs that lie on the device, by the runtime itself.
+        """A built engine for inputs on the device, run by the runtime's own API.
 
-        Polygraphy serves one of the two runtimes in a process; here both are timed side by side.
+        Polygraphy can use only one of the two runtimes in a process; with this, both can be timed side by side.
 
         Raises:
             EngineMismatch, EngineUnavailable, ObjectDamaged: as for `runner`.
-            EngineFailed: the runtime does not take it.
+            EngineFailed: the runtime refused to load it.
         """
         data, record = self._read(engine)
         trt = importlib.import_module(self.module)
@@ -109,18 +108,18 @@ class _Polygraphy(GpuBackend, Protocol):
         return DeviceEngine(trt, loaded, *self._contexts(loaded), record.profile)
 
     def _contexts(self, engine: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
-        """What makes execution contexts, and what is to be done after the last one's work."""
+        """A function that creates execution contexts, and one to call at the end."""
         return engine.create_execution_context, lambda: None
 
     def unserved(self) -> str | None:
-        """Why the runtime loads no engine on this machine's GPU, whatever it was built for; None mostly."""
+        """Why the runtime loads no engine at all on this machine's GPU; usually None."""
         return None
 
     def _read(self, engine: Path) -> tuple[bytes, EngineRecord]:
         """The bytes and the record of an engine that this machine may deserialize.
 
         Raises:
-            EngineUnavailable: no engine of this runtime loads here.
+            EngineUnavailable: this runtime loads no engine at all here.
             EngineMismatch, ObjectDamaged: see `read_engine`.
         """
         reason = self.unserved()
@@ -129,11 +128,11 @@ class _Polygraphy(GpuBackend, Protocol):
         return read_engine(engine, self._here())
 
     def _loaded(self, engine: Any) -> tuple[Any, Callable[[], None]]:
-        """What gives the runner its engine or context, and what is to be done before it is closed."""
+        """What Polygraphy's runner is created from, and a function to call before it is closed."""
         return engine, lambda: None
 
     def _here(self) -> Platform:
-        """This machine."""
+        """The platform of this machine."""
         return Platform(
             runtime=self.module, version=package_version(self.module), capability=gpu_capability(), gpu=gpu_name()
         )
@@ -167,7 +166,7 @@ class TensorRt(_Polygraphy):
     why_not_run = why_not_build
 
     def environment(self) -> dict[str, str]:
-        """Say where builds keep what they measured."""
+        """The variable with the folder of timing caches."""
         folder = cache_folder()
         return {} if folder is None else {FOLDER_VARIABLE: str(folder)}
 
@@ -196,7 +195,7 @@ class TensorRtRtx(_Polygraphy):
         return (self.name, *(f"{self.name}-{sm}" for sm in _RTX_SM))
 
     def why_not_build(self, target: str) -> str | None:
-        """Ahead of time for a named GPU, any machine can; for its own, one that could run what it builds."""
+        """Any machine can build for a named GPU; `trtrtx` needs a GPU that could run the engine."""
         return self._missing() or (self._no_gpu() if target == self.name else None)
 
     def why_not_run(self, target: str) -> str | None:
@@ -213,7 +212,7 @@ class TensorRtRtx(_Polygraphy):
         return self.device() if target == self.name else target
 
     def platform(self, target: str) -> Platform:
-        """Any GPU of the capability: kernels are compiled for one capability, and finished where they run."""
+        """Any GPU of the compute capability: kernels are compiled for it, and specialised where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
 
     def unserved(self) -> str | None:
@@ -225,7 +224,7 @@ class TensorRtRtx(_Polygraphy):
         return f"{why}: where that was tried (9.0), it builds engines and refuses to load them"
 
     def _no_gpu(self) -> str | None:
-        """Why this machine has no GPU for it."""
+        """Why this machine has no usable GPU; None if it has."""
         return self.unserved() if gpu_count() else NO_GPU
 
     def _contexts(self, engine: Any) -> tuple[Callable[[], Any], Callable[[], None]]:
@@ -242,7 +241,7 @@ class TensorRtRtx(_Polygraphy):
     def _config(self, target: str, shapes: Any, cache: str | None) -> Any:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
-        del cache  # kernels are chosen where they run
+        del cache  # kernels are chosen at run time, so there are no timings
         capability = _named(target)
         if capability is None:
             return CreateConfigRTX(profiles=[shapes], use_gpu=True)
@@ -251,22 +250,22 @@ class TensorRtRtx(_Polygraphy):
 
 
 def _dotted(capability: str) -> str:
-    """`12.0` of `sm120`."""
+    """`12.0` for `sm120`."""
     digits = capability.removeprefix("sm")
     return f"{digits[:-1]}.{digits[-1]}"
 
 
 def _named(target: str) -> str | None:
-    """The compute capability that a target names."""
+    """The compute capability in a target's name, or None."""
     match = re.fullmatch(r"trtrtx-(sm\d+)", target)
     return match[1] if match else None
 
 
 def _choose_flavour(*, rtx: bool) -> None:
-    """Point Polygraphy at one TensorRT flavour; it can be chosen once per process.
+    """Make Polygraphy use TensorRT or TensorRT for RTX; it can be chosen once per process.
 
     Raises:
-        EngineConflict: this process uses the other flavour already.
+        EngineConflict: this process uses the other one already.
     """
     from polygraphy import config
 

@@ -1,8 +1,8 @@
-"""PyTorch's own FP8 products, compiled ahead of time: an AOTInductor package for this machine's GPU and PyTorch.
+"""PyTorch's FP8 products, compiled ahead of time into an AOTInductor package for this machine's GPU and PyTorch.
 
-For GPUs that TensorRT does not serve or where it is not installed. The calibrated scales are those of the ONNX file. A
-package with our own Triton kernels (Hopper and later) calls back into Python for them, so it runs where clipsmith is
-installed, and Triton compiles them once when they are first used.
+It is for GPUs that TensorRT does not support, or machines without TensorRT. The scales are those in the ONNX file. A
+package with our own Triton kernels (Hopper and later) calls back into Python for them, so it needs clipsmith installed,
+and Triton compiles them on first use.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _DEVICE = "cuda"
 
 
 class TorchFp8(GpuBackend):
-    """Target `torch-fp8`; a GPU without FP8 is not served at all.
+    """Target `torch-fp8`; GPUs without FP8 are not supported at all.
 
-    An FP16 engine of it is compiled in the same way, to compare with.
+    FP16 engines are compiled in the same way, for comparison.
     """
 
     name = "torch-fp8"
     times_kernels = True
-    """Inductor chooses the tiles of its kernels by timing them."""
+    """True: Inductor chooses the tiles of its kernels by timing them."""
 
     def about(self, target: str) -> str:
         del target
@@ -51,7 +51,7 @@ class TorchFp8(GpuBackend):
         del target
         if importlib.util.find_spec("torch") is None:
             return "the package torch is not installed"
-        if gpu_name() is None:  # PyTorch would take seconds to say the same
+        if gpu_name() is None:  # faster than asking PyTorch, which takes seconds to import
             return f"no CUDA device is visible to PyTorch {package_version('torch')}"
         import torch
 
@@ -64,7 +64,7 @@ class TorchFp8(GpuBackend):
         return why_no_fp8()
 
     def environment(self) -> dict[str, str]:
-        """Say where PyTorch and the linker find CUDA."""
+        """Variables with which PyTorch and the linker find CUDA."""
         from tasks.torch_fp8.cuda_toolkit import cuda_environment
 
         return cuda_environment()
@@ -73,7 +73,7 @@ class TorchFp8(GpuBackend):
         """Compile, link and write one package.
 
         Raises:
-            BuildError: the graph has an operator that is not known here, or PyTorch or the C++ compiler refused it.
+            BuildError: the graph has an unknown operator, or PyTorch or the C++ compiler refused it.
         """
         from tasks.torch_fp8.aot import build_package
 
@@ -91,7 +91,7 @@ class TorchFp8(GpuBackend):
         return PackageRunner(data, name, record.profile, _DEVICE)
 
     def platform(self, target: str) -> Platform:
-        """Any GPU of the capability: kernels are compiled for it."""
+        """Any GPU of the compute capability: kernels are compiled for it."""
         del target
         return self._here().model_copy(update={"gpu": None})
 
@@ -99,16 +99,16 @@ class TorchFp8(GpuBackend):
         return Platform(runtime=self.name, version=_version(), capability=gpu_capability(), gpu=gpu_name())
 
     def built_for(self, target: str) -> str:
-        """The device and PyTorch's version: a package is for that version alone."""
+        """The device and PyTorch's version, as a package works only with that version."""
         del target
         return f"{self.device()}, {_version()}"
 
 
 class PackageRunner:
-    """What `CheckedRunner` is for Polygraphy's runners, which packages do without."""
+    """A runner for packages, with the interface of `CheckedRunner`, without Polygraphy."""
 
     def __init__(self, data: bytes, name: str, profile: BatchProfile, device: str) -> None:
-        """`data` are the checked bytes of a package: they are loaded, whatever becomes of the file meanwhile."""
+        """`data` are the verified bytes of a package; they are loaded, not the file, which may have changed."""
         self.name = name
         self._data = data
         self._profile = profile
@@ -136,12 +136,12 @@ class PackageRunner:
 
     @property
     def forms(self) -> Mapping[str, Form]:
-        """Types and shapes of the inputs by name, once the runner is entered."""
+        """Dtypes and shapes of the inputs by name; available once the runner is entered."""
         return self._forms
 
     @property
     def smallest(self) -> int:
-        """The smallest batch that it takes."""
+        """The smallest batch size that it takes."""
         return self._profile.min
 
     def infer(self, feed: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -162,12 +162,12 @@ class PackageRunner:
         return {self._output: output.numpy()}
 
     def last_inference_time(self) -> float:
-        """Seconds that the last batch took with its way to the device and back, as Polygraphy counts for TensorRT."""
+        """Seconds that the last batch took, including copies to and from the device, as in Polygraphy for TensorRT."""
         return self._seconds
 
 
 def _version() -> str:
-    """PyTorch's version and that of the CUDA it was built with; packages are for both."""
+    """PyTorch's version and that of its CUDA: packages depend on both."""
     import torch
 
     return f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}"

@@ -1,4 +1,4 @@
-"""The rows of an embedding run as they are made: kept in chunks, so that memory stays fixed and a kill costs little."""
+"""The rows of an embedding run, written to disk in chunks: memory does not grow, and a kill loses little work."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from artifacts.store.unfinished import Partial
 
 CHUNK_ROWS = 256
-"""Rows after which a chunk is kept: under a second of work of a GPU, and minutes of a large model on a CPU."""
+"""Rows per chunk: under a second of work on a GPU, and minutes for a large model on a CPU."""
 
 
 class Chunk(NamedTuple):
-    """Rows (n, d) with the keys they are kept under; `done`: how many inputs are dealt with once it is, and `faint`:
-    how many of them were pictures with next to no contrast."""
+    """Rows (n, d) and their keys. `done` is the number of inputs processed after this chunk, `faint` the number of them
+    that are pictures with next to no contrast."""
 
     keys: list[Any]
     rows: NDArray[np.float32]
@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
 
 
 class EmbeddingChunks:
-    """Chunks on disk, those of an earlier run that was killed included, and the last one, which is not full yet."""
+    """Chunks on disk, including those of an earlier killed run, and in memory the last one, which is not full yet."""
 
     def __init__(self, partial: Partial) -> None:
         self._partial = partial
@@ -39,7 +39,7 @@ class EmbeddingChunks:
             self.done, self.count, self.faint = chunk.done, self.count + len(chunk.keys), chunk.faint
 
     def add(self, keys: list[Any], rows: NDArray[np.float32], done: int, faint: int = 0) -> None:
-        """Take one batch; `done` as for `Chunk`, `faint` of this batch."""
+        """Add one batch; `done` as in `Chunk`, `faint` for this batch only."""
         self._keys += keys
         self._rows.append(rows)
         self.done, self.count, self.faint = done, self.count + len(keys), self.faint + faint
@@ -47,7 +47,7 @@ class EmbeddingChunks:
             self.flush()
 
     def flush(self) -> None:
-        """Keep what there is so far."""
+        """Write the rows in memory as a chunk."""
         if self._keys:
             stream = io.BytesIO()
             about = json.dumps({"keys": self._keys, "done": self.done, "faint": self.faint})
@@ -56,16 +56,16 @@ class EmbeddingChunks:
             self._keys, self._rows = [], []
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Yield all chunks, after `flush`, with one at a time in memory."""
+        """Yield all chunks, one at a time in memory; call `flush` first."""
         for number in range(len(self._partial)):
             yield _unpack(self._partial.read(number))
 
     def discard(self) -> None:
-        """Remove them."""
+        """Remove all chunks."""
         self._partial.discard()
 
     def write(self, rows_file: Path, keys_file: Path) -> None:
-        """The rows of all as one .npy file, the bytes that `numpy.save` would write, and their keys as JSON."""
+        """Write all rows as one .npy file, with the bytes that `numpy.save` would write, and their keys as JSON."""
         keys: list[Any] = []
         with rows_file.open("wb") as stream:
             for chunk in self:

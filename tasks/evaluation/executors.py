@@ -1,4 +1,4 @@
-"""Who computes the embeddings that accuracy is judged on: PyTorch or ONNX Runtime, and on what."""
+"""The executor of an evaluation: whether PyTorch or ONNX Runtime computes the embeddings, and on which device."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from artifacts.refs import ArtifactRef
 from tasks.device.gpu import torch_gpu
 
 Executor = Literal["onnxruntime", "torch"]
-"""What executes an exported graph: ONNX Runtime on the processor, or PyTorch, on a GPU where there is one."""
+"""What executes an exported graph: ONNX Runtime on the CPU, or PyTorch, on a GPU if there is one."""
 GPU_BATCH = 128
-"""The least batch that a GPU is given: ViT-L/14 fills one with it."""
+"""The smallest batch for a GPU: ViT-L/14 keeps a GPU busy with it."""
 GPU_BATCH_BYTES = 20 * 10**9
-"""Of a GPU's memory, for that: attention of 729 tokens in 16 heads takes 13 GB in FP32."""
+"""The GPU memory in bytes that such a batch needs: attention of 729 tokens in 16 heads takes 13 GB in FP32."""
 PAYS_FROM = 256
-"""Samples. On a processor PyTorch takes less time for an FP8 graph than ONNX Runtime does, but 64 samples go through
-ONNX Runtime in any case (`tasks.pipeline.executor_check`)."""
+"""The number of samples from which PyTorch pays on a CPU: it runs FP8 graphs faster than ONNX Runtime, but the check
+against ONNX Runtime (`tasks.pipeline.executor_check`) computes 64 samples there in any case."""
 PAYS_FROM_BYTES = 50_000_000
-"""Of a graph: a smaller one is evaluated in seconds by either."""
+"""The size of a graph from which PyTorch pays on a CPU: either evaluates a smaller one in seconds."""
 
 
 def gpu_batch(batch: int) -> int:
-    """A batch for what runs on the GPU where there is one: at least `GPU_BATCH` if that has the memory."""
+    """The batch size for PyTorch: at least `GPU_BATCH` if there is a GPU with enough memory, else `batch`."""
     return max(batch, GPU_BATCH) if _gpu_memory() >= GPU_BATCH_BYTES else batch
 
 
 def _gpu_memory() -> int:
-    """In bytes; 0 without a GPU."""
+    """The GPU's memory in bytes; 0 without a GPU."""
     if torch_gpu() is None:
         return 0
     import torch
@@ -37,10 +37,10 @@ def _gpu_memory() -> int:
 def choose_executor(
     asked: Literal["auto", "onnxruntime", "torch"], precision: str, samples: int, graph: ArtifactRef | None
 ) -> Executor:
-    """What executes `graph`, or FP32 where there is none, on this machine.
+    """The executor of `graph` (None: of the FP32 model) on this machine.
 
-    "auto" is PyTorch for everything where it sees a GPU. Without one it is PyTorch for FP8 graphs alone, of at least
-    `PAYS_FROM_BYTES` and for at least `PAYS_FROM` samples: ONNX Runtime converts FP8 values one by one there.
+    "auto" means PyTorch for everything if it sees a GPU. Without a GPU it means PyTorch only for FP8 graphs of at least
+    `PAYS_FROM_BYTES` and at least `PAYS_FROM` samples, because ONNX Runtime converts FP8 values one by one on CPUs.
     """
     if asked != "auto":
         return asked

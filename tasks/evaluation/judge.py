@@ -1,8 +1,8 @@
-"""ONNX Runtime as the judge of the graph executor: the same graph, the same samples, layer by layer.
+"""Judging our graph executor (PyTorch) by ONNX Runtime: the same graph and samples, layer by layer.
 
-Rounding to FP8 is chaotic: another order of one sum moves a value to the next step, and after a dozen layers two right
-executions of one graph agree only so far. So the executor is given ONNX Runtime's own values in front of each layer,
-and what the layer makes of them is compared; how far the ends agree is told.
+Rounding to FP8 is chaotic: another order of one sum moves a value to the next step, so after a dozen layers two correct
+executions of one graph agree only roughly. So each layer of the executor gets ONNX Runtime's own values as input, and
+its outputs are compared. The agreement of the final embeddings is reported too.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from tasks.torch_fp8.onnx_graph import OnnxGraph
 from tasks.torch_fp8.torch_graph import Loaded, load_literal
 
 LEAST_DB = {"fp16": 55.0, "fp8": 45.0}
-"""Signal to noise that a layer must have at least, over all samples together."""
+"""The least signal-to-noise ratio of a layer over all samples, in dB, by precision."""
 LEAST_COSINE = 0.9999
-"""Of an FP16 graph's embeddings, for each sample."""
+"""The least cosine of an FP16 graph's embeddings, for each sample."""
 _BATCH = 2
-"""Samples at once: the values between the layers of ViT-L/14 take half a gigabyte."""
+"""Samples per batch: the values between the layers of ViT-L/14 then take half a gigabyte."""
 _MOST = 4
-"""Batches that ONNX Runtime computes side by side. What it does in FP8 on a processor is mostly done by one thread."""
+"""Batches that ONNX Runtime computes in parallel: its FP8 operators on CPUs mostly use one thread."""
 _TINY = 1e-300
 _SAME_DB = 200.0
-"""Stands for tensors that are the same, bit for bit."""
+"""The ratio in dB for tensors that are equal bit for bit."""
 _PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 Feed = dict[str, NDArray[Any]]
 
 
 class Verdict(NamedTuple):
-    """How far two executions of a graph agree: signal to noise (dB) by the tensor behind a layer, each given the same
-    input, and the cosine of the embeddings of each sample, end to end."""
+    """How far two executions of a graph agree: the signal-to-noise ratio (dB) of each layer's output tensor, given the
+    same input, and the cosine of each sample's embeddings, end to end."""
 
     layers: dict[str, float]
     cosines: NDArray[np.float64]
 
     @property
     def worst_layer(self) -> tuple[str, float]:
-        """Where they agree least, or where there is NaN."""
+        """The tensor where they agree least (or that holds NaN), and its ratio in dB."""
         return min(self.layers.items(), key=lambda item: -np.inf if np.isnan(item[1]) else item[1])
 
 
@@ -62,7 +62,7 @@ def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Ver
     """Run samples through ONNX Runtime and through the graph executor on `device`.
 
     Args:
-        path: The ONNX file; its external data lies beside it.
+        path: The ONNX file, with its external data beside it.
         precision: "fp16" or "fp8".
         feeds: Batches of the graph's inputs.
         device: "cuda" or "cpu".
@@ -121,9 +121,9 @@ def _require_agreement(verdict: Verdict, precision: str, path: Path, device: str
 
 
 def _layers(graph: OnnxGraph) -> list[str]:
-    """Tensors between layers, in the graph's order: each product, what is normalised or rounded to FP8, and the output.
+    """The tensors to compare, in the graph's order: each matrix product, normalised or FP8-rounded tensor, the output.
 
-    Residuals alone would not do: a wrong product can be small beside what it is added to.
+    Comparing only residual sums would not suffice: a wrong product can be small compared with what it is added to.
     """
     read = {node.input[0] for node in graph.nodes if node.op_type in ("LayerNormalization", "QuantizeLinear")}
     last = graph.outputs[0].name
@@ -132,7 +132,7 @@ def _layers(graph: OnnxGraph) -> list[str]:
 
 
 def _session(path: Path, layers: Sequence[str]) -> Any:
-    """ONNX Runtime with the tensors between layers as outputs, too."""
+    """An ONNX Runtime session that also outputs the tensors between layers."""
     import onnxruntime as ort
 
     model = onnx.load(str(path), load_external_data=False)
@@ -192,7 +192,8 @@ def _small(feeds: Sequence[Feed]) -> Iterator[Feed]:
 
 
 def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> dict[str, tuple[float, float]]:
-    """The power of the tensors `given`, and of what the executor makes of the ones before them, less those."""
+    """For each tensor of `given` (ONNX Runtime's values): its power, and the power of the executor's deviation from it,
+    when the executor gets the given tensors before it."""
     found: dict[str, torch.Tensor] = {}
     names = {node: name for node, name in loaded.tensors.items() if name in given}
 
@@ -205,7 +206,7 @@ def _by_layer(loaded: Loaded, feed: Feed, given: Feed, device: str) -> dict[str,
             expected = torch.from_numpy(given[name]).to(value.device).to(value.dtype)
             wide = expected.float()
             powers = [tensor.square().sum(dtype=torch.float64) for tensor in (wide, value.float() - wide)]
-            found[name] = torch.stack(powers)  # on the device, which is not waited for
+            found[name] = torch.stack(powers)  # stays on the device, without waiting for it
             return expected
 
     with torch.inference_mode(), accumulated_in_fp32():

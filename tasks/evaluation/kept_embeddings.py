@@ -1,4 +1,4 @@
-"""What the embedding step keeps, by name, and how it is read back."""
+"""The names of the embedding step's files, and reading them back."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
 
 REFERENCE = "pytorch"
-"""What stands for a target where FP32 PyTorch ran."""
+"""The name used as target for FP32 in PyTorch."""
 EMBEDDINGS_FILE = places.EMBEDDINGS
 KEYS_FILE = places.KEYS
 
 Embedded = tuple[list[Any], NDArray[np.float32]]
-"""The sample indices (image) or texts (text) of the rows, and the rows."""
+"""The sample indices (image) or texts (text) of the rows, and the rows (n, d)."""
 
 
 def load_embedded(outputs: ArtifactRef) -> Embedded:

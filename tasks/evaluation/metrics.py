@@ -15,8 +15,8 @@ Array = NDArray[np.float32]
 _Float = TypeVar("_Float", np.float32, np.float64)
 _RESAMPLES = 10_000
 _SEED = 20_240_229
-_QUERIES = 512  # whose similarities are held at a time,
-_SIMILARITIES = 1 << 24  # but no more of them than these: 64 MB
+_QUERIES = 512  # queries per batch of similarities, or fewer:
+_SIMILARITIES = 1 << 24  # similarities per batch at most: 64 MB
 
 
 def normalise(rows: NDArray[_Float]) -> NDArray[_Float]:
@@ -37,7 +37,7 @@ def snr_db(reference: Array, other: Array) -> float | None:
 
 
 def distinct(rows: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[np.int64]]:
-    """The different ones of `rows` (n, d) as they appear, (m, d), and the place of each row among them, (n,)."""
+    """The different rows of `rows` (n, d) in order of appearance, (m, d), and each row's index among them, (n,)."""
     whole = np.ascontiguousarray(rows)
     keys = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1])))[:, 0]
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
@@ -46,9 +46,9 @@ def distinct(rows: NDArray[_Float]) -> tuple[NDArray[_Float], NDArray[np.int64]]
 
 
 def similarity_to(items: NDArray[_Float]) -> Callable[[NDArray[_Float]], NDArray[_Float]]:
-    """The function of queries (q, d) that gives their dot products with `items` (n, d), (q, n).
+    """A function that maps queries (q, d) to their dot products with `items` (n, d), (q, n).
 
-    Equal items have equal products to the bit. A matrix product alone does not promise that: it may add up its last
+    Equal items get equal products, bit for bit. A plain matrix product does not guarantee that: it may sum its last
     columns in another order, and rounding would decide which of two equal answers comes first.
     """
     different, place = distinct(items)
@@ -69,7 +69,7 @@ def class_embeddings(prompts: Array, classes: int) -> Array:
 def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Whether the right class is among the k most similar, per image, (n,).
 
-    Of classes that are equally similar the first comes first, as argmax takes it.
+    Among equally similar classes the first wins, as in argmax.
     """
     similarity, places = similarity_to(classes), np.arange(len(classes))
     hits = []
@@ -83,10 +83,10 @@ def top_k_hits(images: Array, classes: Array, labels: NDArray[np.int64], k: int)
 
 
 def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArray[np.int64]:
-    """How many items come before the first relevant one, per query, (n,); each query has one or more.
+    """How many items rank before the first relevant one, per query, (n,); each query has at least one relevant item.
 
-    A rank below k is a hit of recall@k: a query counts as soon as one of its items is found, as CLIP_benchmark does it.
-    Of items that are equally similar the first comes first, as in a stable sort.
+    A rank below k is a hit of recall@k: one found item is enough, as in CLIP_benchmark. Equally similar items keep
+    their order, as in a stable sort.
     """
     similarity, places = similarity_to(normalise(items)), np.arange(len(items))
     ranks = []
@@ -100,14 +100,14 @@ def retrieval_ranks(queries: Array, items: Array, relevant: Relevance) -> NDArra
 
 
 def predicted_classes(images: Array, classes: Array) -> NDArray[np.int64]:
-    """The most similar class of each image, (n,); of equally similar ones the first."""
+    """The most similar class of each image, (n,); the first of equally similar ones."""
     similarity = similarity_to(classes)
     parts = [images[start : start + _QUERIES] for start in range(0, len(images), _QUERIES)]
     return np.concatenate([similarity(normalise(part)).argmax(axis=1) for part in parts]).astype(np.int64)
 
 
 def alike_classes(classes: Array) -> list[list[int]]:
-    """The classes that have one embedding with others, in groups; no answer tells those of a group apart."""
+    """Groups of classes whose embeddings are equal: no answer can distinguish the classes of a group."""
     place = distinct(classes)[1]
     return [np.flatnonzero(place == shared).tolist() for shared in np.flatnonzero(np.bincount(place) > 1)]
 
@@ -126,14 +126,15 @@ def paired_difference(
     *,
     identical: bool = False,
 ) -> tuple[float, float, float]:
-    """mean(first) - mean(second) over the same samples with its 95 % percentile bootstrap interval (Efron 1979).
+    """mean(first) - mean(second) over the same samples, and its 95 % percentile bootstrap interval (Efron 1979).
 
-    Resampling pairs of 0/1 outcomes with replacement is drawing counts of the differences -1, 0, +1. They are drawn
-    with half a sample more in each cell of the 2 x 2 table (Agresti and Min 2005): where few samples differ, or none,
-    the plain bootstrap is far too sure. Only `identical` embeddings leave nothing open: they agree on any sample.
+    Returns (difference, low, high). Resampling pairs of 0/1 outcomes with replacement is the same as drawing counts of
+    the differences -1, 0, +1. They are drawn with half a sample added to each cell of the 2 x 2 table (Agresti and Min
+    2005), because with few or no differing samples the plain bootstrap gives far too narrow intervals. Only `identical`
+    embeddings, which agree on any sample, give an interval of 0 to 0.
 
-    Samples of one group, `groups` (n,), stand or fall with what they share, and are drawn together (a cluster
-    bootstrap, Davison and Hinkley 1997, section 3.8); what is added to the table is groups of the usual size.
+    Samples of one group in `groups` (n,) depend on each other, and are drawn together (a cluster bootstrap, Davison and
+    Hinkley 1997, section 3.8); then groups of average size are added to the table instead of samples.
     """
     if identical:
         return 0.0, 0.0, 0.0
@@ -152,9 +153,10 @@ def paired_difference(
 def class_recall_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_], labels: NDArray[np.int64], *, identical: bool = False
 ) -> tuple[float, float, float]:
-    """The difference of two mean per-class recalls with its interval, as `paired_difference`.
+    """The difference of two mean per-class recalls, and its interval: see `paired_difference`.
 
-    Samples are drawn within their class, so that no class is ever empty, and share what is added to the table.
+    Samples are drawn within their class, so that no class is ever empty; the half samples that are added to the table
+    are divided among the classes.
     """
     if identical:
         return 0.0, 0.0, 0.0
@@ -169,10 +171,10 @@ def class_recall_difference(
 
 
 def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> float:
-    """McNemar's exact test (1947): how likely pairs that differ are split this unevenly where neither is better.
+    """The p-value of McNemar's exact test (1947): how likely differing pairs split so unevenly if neither is better.
 
-    Samples of one group, `groups` (n,), change sides together: the same question of the groups' net changes, whose
-    signs are all equally likely then (the exact permutation test of clustered pairs); of groups of one it is McNemar's.
+    Samples of one group in `groups` (n,) change together: then it is the exact permutation test of clustered pairs, in
+    which each group's net change is equally likely to have either sign. For groups of one sample both tests are equal.
     """
     if groups is not None:
         return _sign_flip_p(_by_group(first, second, groups)[1])
@@ -188,10 +190,10 @@ def mcnemar_p(first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArr
 def over_chance(
     hits: NDArray[np.bool_], predicted: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> tuple[float, float, float]:
-    """How far top-1 is above chance, with its exact 95 % interval (Clopper and Pearson 1934), chance taken as known.
+    """How far top-1 is above chance: (value, low, high), with the exact 95 % interval (Clopper and Pearson 1934).
 
-    Chance is what the same predictions score on shuffled labels, on average: the sum over classes of the share of
-    labels times the share of predictions, as in Cohen's kappa.
+    Chance is taken as known. It is the average score of the same predictions on shuffled labels: the sum over classes
+    of the share of labels times the share of predictions, as in Cohen's kappa.
     """
     n, classes = len(labels), int(max(labels.max(), predicted.max())) + 1
     chance = float(np.bincount(labels, minlength=classes) @ np.bincount(predicted, minlength=classes)) / n**2
@@ -199,10 +201,10 @@ def over_chance(
 
 
 def retrieval_over_chance(hits: NDArray[np.bool_], relevant: Relevance) -> tuple[float, float, float]:
-    """How far recall@1 is above chance, with the exact 95 % interval of the recall itself.
+    """How far recall@1 is above chance: (value, low, high), with the exact 95 % interval of the recall.
 
-    Chance is what any ranking scores on average once the pairs are shuffled: the mean share of items that are
-    relevant. Queries count as independent, as pictures do that have captions of their own.
+    Chance is the average score of any ranking after shuffling the pairs: the mean share of relevant items. Queries are
+    treated as independent, which holds for pictures that have captions of their own.
     """
     return _share_over(hits, relevant.share)
 
@@ -217,16 +219,17 @@ def _share_over(hits: NDArray[np.bool_], chance: float) -> tuple[float, float, f
 def _by_group(
     first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each group's size, and how many more of it are right in `first`."""
+    """Each group's size, and how many more of its samples are right in `first` than in `second`."""
     _, place = np.unique(groups, return_inverse=True)
     changes = np.bincount(place, weights=first.astype(np.int64) - second.astype(np.int64))
     return np.bincount(place), np.rint(changes).astype(np.int64)
 
 
 def _sign_flip_p(changes: NDArray[np.int64]) -> float:
-    """The probability that the sum of `changes` with random signs is as far from 0 as the sum itself, or farther.
+    """The probability that the sum of `changes` with random signs is at least as far from 0 as the sum itself.
 
-    Changes of one size s sum to s (2 B - k) for k of them, B binomial; sizes are few, and their sums are independent.
+    The sum of k changes of size s is s (2 B - k) with B binomial. There are few sizes, and their sums are independent,
+    so the distribution of the total is computed exactly.
     """
     ways = np.ones(1)
     for size, number in zip(*np.unique(np.abs(changes[changes != 0]), return_counts=True), strict=True):
@@ -245,12 +248,12 @@ _HALF_EACH = np.array([0.5, 1.0, 0.5])  # two of the four cells of the table are
 
 
 def _counts(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many samples differ by -1, 0 and +1."""
+    """The number of samples whose outcomes differ by -1, 0 and +1."""
     return np.bincount(first.astype(np.int64) - second.astype(np.int64) + 1, minlength=3)
 
 
 def _smoothed(first: NDArray[np.bool_], second: NDArray[np.bool_], part: float = 1.0) -> NDArray[np.float64]:
-    """The shares of -1, 0 and +1 with `part` of half a sample more in each cell."""
+    """The shares of -1, 0 and +1, after adding `part` times half a sample to each cell of the 2 x 2 table."""
     counts = _counts(first, second) + part * _HALF_EACH
     return np.asarray(counts / counts.sum())
 
@@ -261,7 +264,7 @@ def _with_interval(value: float, means: NDArray[np.float64]) -> tuple[float, flo
 
 
 def ratio_interval(slow: NDArray[np.float64], fast: NDArray[np.float64]) -> tuple[float, float, float]:
-    """median(slow) / median(fast) of measurements taken in pairs, with a 95 % bootstrap interval over the pairs."""
+    """median(slow) / median(fast) of paired measurements (n,), and its 95 % bootstrap interval over the pairs."""
     rng = np.random.default_rng(_SEED)
     picks = rng.integers(0, len(slow), size=(_RESAMPLES, len(slow)))
     ratios = np.median(slow[picks], axis=1) / np.median(fast[picks], axis=1)

@@ -1,4 +1,4 @@
-"""What a data set asks of a pair of encoders: zero-shot classification where there are labels, else retrieval."""
+"""The task of a data set: zero-shot classification if it has labels, else retrieval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.evaluation.scoring import Classification, Retrieval, Task
 
 
 def task_of(dataset: Dataset, indices: list[int]) -> Task:
-    """The task that a data set sets, for pictures that are of the samples `indices` and texts that are
+    """The task of a data set, for the pictures of the samples `indices` and the texts of
     `tasks.pipeline.embedding.evaluation_texts`."""
     row_of = {text: row for row, text in enumerate(evaluation_texts(dataset))}
     if dataset.classes is None:
@@ -21,8 +21,8 @@ def task_of(dataset: Dataset, indices: list[int]) -> Task:
 
 
 def _retrieval(dataset: Dataset, indices: list[int], row_of: dict[str, int]) -> Retrieval:
-    """Equal pictures count as one, and so do equal captions. A picture has the captions of all samples that show it:
-    the others of its captions need not be among `indices`."""
+    """Equal pictures count as one picture, equal captions as one caption. A picture has the captions of all samples
+    that show it, also of samples that are not in `indices`."""
     first: dict[str, int] = {}
     for row, index in enumerate(indices):
         first.setdefault(dataset.samples[index].image_hash, row)

@@ -1,4 +1,4 @@
-"""What rounding does to single classes and samples: too much for the tables, kept as evidence for the report."""
+"""The effect of rounding on single classes and samples: too much for the tables, so it is kept as evidence."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tasks.evaluation.scoring import Classification, Task
 from tasks.evaluation.thumbnails import thumbnail
 
 NAMELESS = "(no name)"
-"""What is shown of a class whose line in a published list is blank."""
+"""The name shown for a class whose line in a published list is blank."""
 _SHOWN_SAMPLES = 10
 _SHOWN_RANKS = 3
-_CHUNK = 1024  # pictures whose similarities are held at a time
+_CHUNK = 1024  # pictures per batch of similarities
 
 
 def class_rows(table: EmbeddingTable) -> Iterator[Row]:
-    """A row for each class and each target: how many samples, and the recall in each precision; None where it is not
-    measured, or the class has no samples."""
+    """A row for each class and target: its number of samples, and its recall in each precision (None if it was not
+    measured, or the class has no samples)."""
     task = table.task
     if not isinstance(task, Classification) or table.dataset.classes is None:
         return
@@ -41,7 +41,7 @@ def class_rows(table: EmbeddingTable) -> Iterator[Row]:
 
 
 def alike_names(table: EmbeddingTable) -> list[list[str]]:
-    """The names of classes that FP32's text encoder cannot tell apart, in groups."""
+    """Groups of names of classes whose FP32 text embeddings are equal."""
     task, classes = table.task, table.dataset.classes
     if not isinstance(task, Classification) or classes is None or not len(task.labels):
         return []
@@ -55,8 +55,8 @@ def _shown_names(classes: Classes) -> list[str]:
 
 
 class _Standing(NamedTuple):
-    """Of each picture: by how much the best right answer beats the best wrong one in cosine, (n,), the best answers in
-    order, (n, k), and whether the first of these is right, (n,)."""
+    """For each picture: the margin in cosine of the best right answer over the best wrong one, (n,); the best answers
+    in order, (n, k); and whether the first of them is right, (n,)."""
 
     margin: NDArray[np.float64]
     best: NDArray[np.int64]
@@ -64,9 +64,9 @@ class _Standing(NamedTuple):
 
 
 def changed_rows(table: EmbeddingTable) -> Iterator[Row]:
-    """The samples that FP8 changes most against FP32, on every target, with the best answers in both.
+    """For every target, the samples that FP8 changes most compared with FP32, with the best answers of both.
 
-    First those that become right or wrong, then by how far the margin of the right answer moves.
+    Samples that become right or wrong come first; then they are ordered by the change of the margin.
     """
     task = table.task
     names, truths, places = _answers(table, task)
@@ -94,7 +94,7 @@ def _ranking(names: Sequence[str], best: NDArray[np.int64]) -> str:
 
 
 def _answers(table: EmbeddingTable, task: Task) -> tuple[Sequence[str], Sequence[str], list[int]]:
-    """All possible answers, and of each picture the right ones and its place in the data set."""
+    """All possible answers; and for each picture, its right answers and its index in the data set."""
     if isinstance(task, Classification):
         assert table.dataset.classes is not None
         names = _shown_names(table.dataset.classes)
@@ -122,7 +122,7 @@ def _standing(task: Task, side: Side) -> _Standing:
 
 
 def _right(task: Task, start: int, count: int) -> NDArray[np.bool_]:
-    """Which answers are right for `count` pictures from `start` on: (count, answers)."""
+    """Which answers are right, for `count` pictures from index `start`: (count, answers)."""
     if isinstance(task, Classification):
         labels = task.labels[start : start + count]
         return np.asarray(labels[:, None] == np.arange(task.classes))

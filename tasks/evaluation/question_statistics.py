@@ -1,4 +1,4 @@
-"""What FP32, FP16 and FP8 make of one task, sample by sample: rates, paired differences with intervals, and tests."""
+"""Statistics of FP32, FP16 and FP8 on one task: rates, paired differences with intervals, and tests."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class Side(NamedTuple):
     texts: NDArray[np.float32]
 
     def is_same(self, other: Side) -> bool:
-        """Whether both are the same numbers: then so is every outcome, on these samples and on any."""
+        """Whether both are equal bit for bit: then every outcome is equal too, on any samples."""
         return all(np.array_equal(mine, its) for mine, its in zip(self, other, strict=True))
 
 
 def task_statistics(
     task: Task, target: str, reference_target: str, sides: Mapping[str, Side], *, chance: bool = True
 ) -> Iterator[Row]:
-    """Rows of the accuracy table; `sides` by precision, FP32's of `reference_target` and all others of `target`.
+    """Rows of the accuracy table on the task; `sides` by precision: FP32 ran on `reference_target`, others on `target`.
 
-    Only `chance`, how far above it FP32 is, needs SciPy.
+    `chance` adds how far FP32 is above chance, which needs SciPy (nothing else here does).
     """
     hits = {precision: task.hits(*side) for precision, side in sides.items()}
     rankings = {precision: task.rankings(*side) for precision, side in sides.items()}
@@ -71,14 +71,14 @@ def task_statistics(
 
 
 def _recall_row(task: Classification, target: str, precision: str, hits: Hits) -> Row:
-    """The mean of the classes' own recalls: of those that have samples, each counts the same."""
+    """The mean of the classes' recalls, over classes that have samples, each with the same weight."""
     recalls = class_recall(hits["top1"], task.labels, task.classes)
-    recall = float(recalls[~np.isnan(recalls)].mean())  # summed up as scikit-learn does, to the last digit
+    recall = float(recalls[~np.isnan(recalls)].mean())  # summed as in scikit-learn, for equal digits
     return accuracy_row("both", target, precision, task.reference, "mean_class_recall", recall, len(task.labels))
 
 
 def _alike_rows(task: Classification, target: str, side: Side) -> Iterator[Row]:
-    """How many classes share their embedding with another; nothing where none does."""
+    """A row with the number of classes whose embedding equals another's; no row if there are none."""
     alike = sum(map(len, alike_classes(class_embeddings(side.texts[task.prompts], task.classes))))
     if alike:
         yield accuracy_row("text", target, "fp32", task.reference, ALIKE, alike, task.classes)
@@ -91,20 +91,21 @@ def _chance_row(task: Classification, target: str, side: Side, hits: Hits) -> Ro
 
 
 def _retrieval_chance_row(task: Retrieval, target: str, hits: Hits) -> Row:
-    """Pictures count, not captions: those of one picture are found together, and would count as more than they are."""
+    """How far image-to-text recall@1 is above chance. Captions are not used as queries: those of one picture are not
+    independent."""
     value, low, high = retrieval_over_chance(hits[_IMAGE_TO_TEXT], task.relevant)
     return accuracy_row("both", target, "fp32", "chance", OVER_CHANCE[1], value, len(task.pictures), low, high)
 
 
 def _rank_rows(which: tuple[str, str, str], side: Rankings, baseline: Rankings) -> Iterator[Row]:
-    """`which` is target, precision and what it is compared with."""
+    """Rows on the agreement of rankings; `which` is (target, precision, reference)."""
     for metric, ranked in side.items():
         value = rank_agreement(ranked, baseline[metric])
         yield accuracy_row("both", *which, metric, value, len(ranked.queries))
 
 
 def _paired_rows(task: Task, which: tuple[str, str, str], hits: Hits, baseline: Hits, identical: bool) -> Iterator[Row]:
-    """`which` is target, precision and what it is compared with."""
+    """Rows of paired differences and McNemar's p; `which` is (target, precision, reference)."""
     for metric, outcome in hits.items():
         groups = task.groups(metric)
         value, low, high = paired_difference(outcome, baseline[metric], groups, identical=identical)

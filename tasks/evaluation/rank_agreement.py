@@ -1,6 +1,6 @@
-"""Whether two sets of embeddings put the same things in the same order (Spearman 1904), which is what a search shows.
+"""Whether two sets of embeddings rank things in the same order (Spearman 1904), which is what search results show.
 
-Of a large set evenly spaced members stand for all: memory and time stay the same however many there are.
+From a large set, evenly spaced members are taken, so that memory and time do not grow with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _AT_A_TIME = 128  # queries: 4 MB of similarities
 
 
 class Ranked(NamedTuple):
-    """What is ranked: for each of the queries (q, d) the items (i, d) by their cosine similarity."""
+    """A ranking: each query (q, d) ranks the items (i, d) by cosine similarity."""
 
     queries: Array
     items: Array
@@ -29,36 +29,36 @@ class Ranked(NamedTuple):
         return Ranked(self.queries[spaced(len(self.queries), QUERIES)], self.items[spaced(len(self.items), ITEMS)])
 
     def scores(self) -> Callable[[slice], NDArray[np.float64]]:
-        """The function of a slice of the queries that gives their cosine similarities (q, i).
+        """A function that maps a slice of the queries to their cosine similarities (q, i).
 
-        In FP64, so that no sum of FP32 decides a rank.
+        They are computed in FP64, so that rounding of FP32 sums does not decide ranks.
         """
         similarity = similarity_to(normalise(self.items.astype(np.float64)))
         return lambda part: similarity(normalise(self.queries[part].astype(np.float64)))
 
 
 def rank_agreement(first: Ranked, second: Ranked) -> float | None:
-    """The mean over the queries of Spearman's correlation between the two orders of the items; None of one item.
+    """The mean over the queries of Spearman's correlation between the two orders of the items; None for one item.
 
-    1 is the same order for every query, 0 what shuffling gives. Equal similarities stay in the items' order.
+    1 means the same order for every query; 0 is the average of random orders. Equal similarities keep the items' order.
     """
     return _mean_spearman(first, second, np.ones((len(first.queries), len(first.items)), dtype=bool))
 
 
 def neighbour_agreement(first: Array, second: Array) -> float | None:
-    """As `rank_agreement`, with samples (n, d) that each rank all the others; None for two samples."""
+    """As `rank_agreement`, where each of the samples (n, d) ranks all the others; None for two samples."""
     queries, items = spaced(len(first), QUERIES), spaced(len(first), ITEMS)
     one, other = (Ranked(rows[queries], rows[items]) for rows in (first, second))
     return _mean_spearman(one, other, queries[:, None] != items)
 
 
 def spaced(count: int, most: int) -> NDArray[np.int64]:
-    """The places of at most `most` of `count`, evenly spaced, the first and the last among them."""
+    """The indices of at most `most` of `count` things, evenly spaced, including the first and the last."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def _mean_spearman(first: Ranked, second: Ranked, counted: NDArray[np.bool_]) -> float | None:
-    """`counted` (q, i) says which items a query ranks."""
+    """The mean of Spearman's correlation over queries; `counted` (q, i) says which items a query ranks."""
     if counted.sum(axis=1).min() < 2:
         return None
     values: list[float] = []
@@ -77,7 +77,7 @@ def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """0 for the most similar."""
+    """The ranks of scores (n,); 0 for the largest."""
     ranks = np.empty(len(scores), dtype=np.int64)
     ranks[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
     return ranks

@@ -1,4 +1,4 @@
-"""Which items answer which queries, as pairs: of 50,000 pictures and their captions a whole table would be 12 GB."""
+"""Which items answer which queries, stored as pairs: for 50,000 pictures and their captions a dense table has 12 GB."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Relevance:
 
     @property
     def share(self) -> float:
-        """How much of the whole table is relevant."""
+        """The share of all (query, item) pairs that are relevant."""
         return len(self.pairs) / (self.shape[0] * self.shape[1])
 
     @property
     def swapped(self) -> Relevance:
-        """The same with items as queries."""
+        """The same relation with items as queries."""
         pairs = self.pairs[:, ::-1]
         return Relevance(pairs[np.argsort(pairs[:, 0], kind="stable")], self.shape[::-1])
 
     def rows(self, start: int, count: int) -> NDArray[np.bool_]:
-        """The table's rows of `count` queries from `start` on, or up to the last: (count, items)."""
+        """Rows of the dense table for up to `count` queries from `start`: (count, items)."""
         stop = min(start + count, self.shape[0])
         first, last = np.searchsorted(self.pairs[:, 0], (start, stop))
         found = np.zeros((stop - start, self.shape[1]), dtype=bool)
@@ -35,6 +35,6 @@ class Relevance:
         return found
 
     def items(self, query: int) -> NDArray[np.int64]:
-        """The relevant ones, in order."""
+        """The relevant items of a query, sorted."""
         first, last = np.searchsorted(self.pairs[:, 0], (query, query + 1))
         return np.sort(self.pairs[first:last, 1])

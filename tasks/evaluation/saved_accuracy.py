@@ -1,4 +1,4 @@
-"""The accuracy table of a release made anew from the embeddings that it keeps: no model runs."""
+"""Computing a release's accuracy table again from its saved embeddings, without running a model."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class _KeptSet:
         raise BadSample(f"a release does not keep its pictures: {self.samples[index].id}", where=self.source)
 
     def encoded(self, index: int) -> None:
-        """There are none."""
+        """Nothing: a release does not keep its pictures."""
 
 
 def saved_accuracy(store: Store, manifest: Manifest) -> list[Row] | None:
-    """The rows of the accuracy table: how close embeddings are as it was measured, the task scored again as today.
+    """The rows of the accuracy table: closeness of embeddings as recorded, and the task scored again by today's code.
 
-    None where the release keeps too little for that: no evaluation set, or no FP32 embeddings of both encoders.
+    None if the release does not keep enough: no evaluation set, or no FP32 embeddings of both encoders.
 
     Raises:
         ObjectMissing, ObjectDamaged.

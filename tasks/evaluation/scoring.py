@@ -1,6 +1,6 @@
-"""Rows of the accuracy table from embeddings: how close they are, and what it does to the task.
+"""Rows of the accuracy table from embeddings: how close they are, and the accuracy on the task.
 
-NumPy alone, so that a GPU machine that has little more than PyTorch fills the same table.
+It needs only NumPy, so that a GPU machine with little more than PyTorch can fill the same table.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TO_IMAGE = "_text_to_image"
 Hits = dict[str, NDArray[np.bool_]]
 """Hit or miss per sample, by metric."""
 Rankings = dict[str, Ranked]
-"""What ranks what, by metric."""
+"""Rankings by metric."""
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Zero-shot classification: the class of every picture (n,), and of every prompt, class by class, its row among the
-    texts (classes * templates,)."""
+    """Zero-shot classification: the class of every picture, (n,), and the row of every prompt among the texts, class by
+    class, (classes * templates,)."""
 
     classes: int
     prompts: NDArray[np.int64]
@@ -46,18 +46,18 @@ class Classification:
         return {f"top{k}": top_k_hits(images, classes, self.labels, k) for k in _TOP_K if k < self.classes}
 
     def groups(self, metric: str) -> None:
-        """No groups: every picture is drawn by itself."""
+        """None: pictures are independent, so each is drawn by itself."""
         del metric
 
     def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
-        """Pictures rank the classes; thinned."""
+        """Pictures rank the classes; a part of a large set (see `Ranked.thinned`)."""
         return {"rank_agreement": Ranked(images, class_embeddings(texts[self.prompts], self.classes)).thinned()}
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval among pictures and captions, each different one once, by their rows (p,) and (c,); `pairs` (n, 2) are
-    those that belong together, by their places among these, sorted by picture."""
+    """Retrieval among different pictures and different captions, given by their rows (p,) and (c,). `pairs` (n, 2) are
+    the indices of a picture and a caption that belong together, sorted by picture."""
 
     pictures: NDArray[np.int64]
     captions: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Retrieval:
 
     @property
     def relevant(self) -> Relevance:
-        """The captions that answer a picture."""
+        """The relevance with pictures as queries and captions as items."""
         return Relevance(self.pairs, (len(self.pictures), len(self.captions)))
 
     def hits(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
@@ -75,8 +75,8 @@ class Retrieval:
         return _recalls(images[self.pictures], texts[self.captions], self.relevant)
 
     def hits_of_each_caption(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Hits:
-        """The same as CLIP_benchmark counts (`clip_benchmark/metrics/zeroshot_retrieval.py`): a caption of several
-        pictures is an answer of its own for each of them, right for that picture alone. Empty if there is none."""
+        """Hits as CLIP_benchmark counts them (`clip_benchmark/metrics/zeroshot_retrieval.py`): a caption of several
+        pictures counts as several captions, each right for one picture. Empty if there is no such caption."""
         if len(self.pairs) == len(self.captions):
             return {}
         own = np.stack([self.pairs[:, 0], np.arange(len(self.pairs))], axis=1)
@@ -85,9 +85,9 @@ class Retrieval:
         return {f"{metric}{EACH_CAPTION}": hits for metric, hits in found.items()}
 
     def groups(self, metric: str) -> NDArray[np.int64] | None:
-        """Which of a metric's samples are drawn together: the captions of one picture, whose embedding they share.
+        """The group of each of a metric's samples: captions of one picture form a group, as they share its embedding.
 
-        None where each stands alone.
+        None if all samples are independent.
         """
         if not metric.endswith(_TO_IMAGE):
             return None
@@ -96,7 +96,7 @@ class Retrieval:
         return None if len(np.unique(found)) == len(found) else found
 
     def rankings(self, images: NDArray[np.float32], texts: NDArray[np.float32]) -> Rankings:
-        """Pictures rank the captions, and captions the pictures; thinned."""
+        """Pictures rank the captions, and captions the pictures; a part of a large set (see `Ranked.thinned`)."""
         pictures, words = images[self.pictures], texts[self.captions]
         return {
             "rank_agreement_image_to_text": Ranked(pictures, words).thinned(),
@@ -105,7 +105,7 @@ class Retrieval:
 
 
 def _recalls(pictures: NDArray[np.float32], words: NDArray[np.float32], relevant: Relevance) -> Hits:
-    """Recalls of embeddings (p, d) and (c, d), both ways."""
+    """Hits of recall@k for embeddings (p, d) and (c, d), in both directions."""
     to_text = retrieval_ranks(pictures, words, relevant)
     to_image = retrieval_ranks(words, pictures, relevant.swapped)
     found: Hits = {}
@@ -121,7 +121,7 @@ Task = Classification | Retrieval
 def _fidelity_rows(
     pair: tuple[str, str, str], reference: str, first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> Iterator[Row]:
-    """How close `second`, embeddings (n, d) of `pair` (encoder, target, precision), is to `first` of `reference`."""
+    """How close `second` (n, d), embeddings of `pair` (encoder, target, precision), is to `first` of `reference`."""
     similarity = cosine(first, second)
     values = {
         "cosine_mean": float(similarity.mean()),
@@ -139,7 +139,7 @@ def _fidelity_rows(
 def all_fidelity_rows(
     arrays: Mapping[tuple[str, str, str], NDArray[np.float32]], fp32: Mapping[str, NDArray[np.float32]]
 ) -> Iterator[Row]:
-    """Every one of `arrays`, by encoder, target and precision, against `fp32`, by encoder; FP8 against FP16 too."""
+    """Compare each of `arrays` (by encoder, target, precision) with `fp32` (by encoder), and FP8 also with FP16."""
     for (encoder, target, precision), array in arrays.items():
         yield from _fidelity_rows((encoder, target, precision), "fp32", fp32[encoder], array)
         fp16 = arrays.get((encoder, target, "fp16"))
@@ -148,7 +148,7 @@ def all_fidelity_rows(
 
 
 def hit_rows(target: str, precision: str, reference: str, hits: Hits) -> Iterator[Row]:
-    """The share of hits of both encoders together."""
+    """A row per metric: the share of hits, of both encoders together."""
     for metric, outcome in hits.items():
         yield accuracy_row("both", target, precision, reference, metric, float(outcome.mean()), len(outcome))
 
@@ -164,7 +164,7 @@ def accuracy_row(
     low: float | None = None,
     high: float | None = None,
 ) -> Row:
-    """A row as `artifacts.schema` describes it."""
+    """A row of the accuracy table (see `artifacts.schema`)."""
     return {
         "encoder": encoder,
         "target": target,

@@ -12,9 +12,9 @@ _QUALITY = 80
 
 
 def thumbnail(dataset: Dataset, index: int) -> str:
-    """Sample `index` as the data URI of a JPEG of a few kilobytes.
+    """The picture of sample `index` as the data URI of a JPEG of a few kilobytes.
 
-    It is encoded anew, so nothing of the file but its pixels gets into the page.
+    It is encoded anew, so that only the pixels of the file get into the page.
 
     Raises:
         BadSample, DataError: the picture is not what it was when it was embedded.

@@ -19,22 +19,22 @@ FAMILIES: tuple[ClipFamily, ...] = (Clip(), MetaClip2(), Siglip(), Siglip2(), Ch
 
 _SECTIONS = ("text_config", "vision_config")
 _ONE_TOWER = re.compile(r"\w+(?:For[A-Z]\w+|SafetyChecker)")
-"""Classes that keep one encoder of a model and its type: classifiers, detectors, safety checkers."""
+"""Names of classes that have a family's model type but only one encoder: classifiers, detectors, safety checkers."""
 _HALVES = {"text_model": "image", "vision_model": "text"}
 
 
 def family_named(name: str) -> ClipFamily:
-    """The adapter called `name`; KeyError when there is none."""
+    """The family called `name`; KeyError if there is none."""
     return {family.name: family for family in FAMILIES}[name]
 
 
 def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
-    """The adapter for a checkpoint's `config.json`.
+    """The family of a checkpoint's `config.json`.
 
     Raises:
         MissingEncoder: a text-only or vision-only model; the message names the missing encoder.
-        UnsupportedVariant: it has a family's type, and describes something else than the family's model.
-        NotClip: anything else that no adapter knows.
+        UnsupportedVariant: it has a family's model type, but describes another kind of model.
+        NotClip: anything else that no family accepts.
     """
     model_type = config.get("model_type")
     for family in FAMILIES:
@@ -61,10 +61,10 @@ def family_for(config: dict[str, Any], *, where: object) -> ClipFamily:
 
 
 def _refuse_other_classes(config: dict[str, Any], where: object) -> None:
-    """Refuse a file that says a family's type and describes something else.
+    """Refuse a file that has a family's model type but describes another kind of model.
 
     Raises:
-        UnsupportedVariant.
+        UnsupportedVariant: it does.
     """
     named = config.get("architectures")
     names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []

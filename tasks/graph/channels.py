@@ -1,4 +1,4 @@
-"""The amax of each output channel of the weights that a recipe quantizes by channel, read off the weights."""
+"""The amax of each output channel, computed from the weights, for weights that a recipe quantizes by channel."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Amax = float | NDArray[np.float32]
 def with_channels(
     amax: Mapping[str, float], skeleton: Skeleton, recipe: Recipe, reader: WeightReader
 ) -> Mapping[str, Amax]:
-    """The calibrated amax by quantizer; where the recipe says `axis: 0`, max |row| instead (float32, one a channel).
+    """The calibrated amax by quantizer; for those with `axis: 0` in the recipe, max |row| (float32, (channels,)).
 
-    It is what ModelOpt takes of the same weights; `amax` has the largest of the channels. Of a weight of zeros, all
-    have the one that `amax` has.
+    ModelOpt computes the same from these weights; the table `amax` has the largest of the channels. If a weight is all
+    zero, all channels get the value in `amax`.
 
     Raises:
-        BadAmax: the largest is another one, so the table is not that of these weights.
+        BadAmax: the largest is not the one in the table, so the table belongs to other weights.
     """
     found = {name: _of_channels(weight, reader) for name, weight in _by_channel(skeleton, recipe)}
     for name, channels in found.items():
@@ -36,7 +36,7 @@ def with_channels(
 
 
 def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:
-    """Quantizers that the recipe wants by channel, with their weights."""
+    """The quantizers with one scale per channel in the recipe, and their weights."""
     linears = {module.name for module in skeleton.inventory.modules if module.kind == "linear"}
     for node in skeleton.model.graph.node:
         module = module_of(node.name)
@@ -48,7 +48,7 @@ def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weigh
 
 
 def _of_channels(weight: Weight, reader: WeightReader) -> NDArray[np.float32]:
-    """Over a weight that the graph has as (in, out); in FP32, as ModelOpt sees it, and without a copy of the weight."""
+    """max |row| of a weight, which is (in, out) in the graph; in FP32, as in ModelOpt, without copying the weight."""
     values, inputs = reader.read(weight.key), 1 if weight.transposed else 0
     largest: NDArray[np.float32] = np.maximum(values.max(axis=inputs), -values.min(axis=inputs)).astype(np.float32)
     return largest

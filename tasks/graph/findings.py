@@ -1,4 +1,4 @@
-"""What a graph holds, read from the file alone with onnx-graphsurgeon: products, their operands, Q/DQ placement."""
+"""What a graph holds, read only from the file with onnx-graphsurgeon: products, their operands, Q/DQ placement."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tasks.graph.skeleton import module_of
 _FP8 = onnx.TensorProto.FLOAT8E4M3FN
 _WEIGHT_SUFFIXES = (".weight.T", ".weight")
 _Scales = dict[str, NDArray[np.float16]]
-"""The scales of Q and DQ nodes by name: arrays of no axes, or of one."""
+"""The scales of Q and DQ nodes by name: scalars or 1-D arrays."""
 _BYTES = {_FP8: ("fp8", 1), onnx.TensorProto.FLOAT16: ("fp16", 2)}
 
 
 @dataclass(frozen=True)
 class Found:
-    """One product (or plain weight): its node, precision, the scales of its two operands, its weight's bytes.
+    """One product (or plain weight): its node, precision, the scales of its two operands, its weight's size in bytes.
 
-    `by_channel` says that the second operand has a scale for each of its columns; `second_scale` is the largest.
+    `by_channel`: the second operand has one scale per column, and `second_scale` is the largest.
     """
 
     node: str
@@ -39,7 +39,7 @@ class Found:
 
 @dataclass
 class GraphFindings:
-    """Everything the audit looks at; `products` maps (module, kind) to what was found under that name."""
+    """Everything that the audit checks; `products` maps (module, kind) to what was found under that name."""
 
     inputs: str
     outputs: str
@@ -49,7 +49,7 @@ class GraphFindings:
 
 
 def read_findings(model: onnx.ModelProto) -> GraphFindings:
-    """Read a model whose external data need not be loaded."""
+    """Collect the findings of a model; its external data need not be loaded."""
     sizes = _initializer_bytes(model)
     used = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
     scales: _Scales = {
@@ -108,7 +108,8 @@ def _weight_module(tensor: gs.Tensor) -> str:
 
 
 def _identify(node: gs.Node) -> tuple[str, str]:
-    """Linear layers by the weight they multiply with; attention products by where their first operand comes from."""
+    """(module, kind) of a product: a linear layer is identified by its weight, an attention product by the origin of
+    its first operand."""
     for tensor in node.inputs[:2]:
         if isinstance(_source(tensor), gs.Constant):
             return _weight_module(tensor), "linear"
@@ -136,26 +137,27 @@ def _plain(node: gs.Node, weight: gs.Tensor, sizes: dict[str, tuple[str, int]]) 
 
 
 def _looks_up(gather: gs.Node, dequantize: gs.Node) -> bool:
-    """Whether `gather` reads rows of the constant table that `dequantize` widens."""
+    """Whether `gather` reads rows of the constant table that `dequantize` dequantizes."""
     table = dequantize.outputs[0]
     return gather.op == "Gather" and gather.inputs[0] is table and isinstance(dequantize.inputs[0], gs.Constant)
 
 
 def _not_fp8(node: gs.Node, types: dict[str, int]) -> str | None:
-    """The zero point says what a Q or DQ node works in; without one it is UINT8."""
+    """What a Q or DQ node works in, if not FP8, by the type of its zero point (UINT8 without one); else None."""
     if len(node.inputs) > 2 and types.get(node.inputs[2].name) == _FP8:
         return None
     return f"{node.name} is not FP8 E4M3"
 
 
 def _listed(node: gs.Node, scales: _Scales) -> list[float] | float | None:
-    """What a Q or DQ node scales with, in a form that compares as a whole."""
+    """The scales of a Q or DQ node, in a form that can be compared with ==."""
     scale = scales.get(node.inputs[1].name)
     return None if scale is None else scale.tolist()
 
 
 def _odd_channels(node: gs.Node, scales: _Scales) -> str | None:
-    """A scale for each channel is for constants alone: for each column of what stands on the right of a MatMul."""
+    """The error if a Q or DQ node has several scales that are not one per column of a constant right operand of a
+    MatMul; else None."""
     scale = scales.get(node.inputs[1].name)
     if scale is None or not scale.ndim:
         return None
@@ -168,7 +170,7 @@ def _odd_channels(node: gs.Node, scales: _Scales) -> str | None:
 
 
 def _misplaced(node: gs.Node, scales: _Scales) -> str | None:
-    """What is wrong with where a Q or DQ node stands, if anything."""
+    """What is wrong with the placement of a Q or DQ node; None if nothing is."""
     consumers = [consumer for tensor in node.outputs for consumer in tensor.outputs]
     if not consumers:
         return f"{node.name} feeds nothing"

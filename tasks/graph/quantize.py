@@ -1,9 +1,9 @@
-"""Rewrite a skeleton for FP8: Q/DQ pairs where TensorRT's FP8 kernels want them.
+"""Rewriting a skeleton for FP8: inserts Q/DQ pairs where TensorRT's FP8 kernels need them.
 
-Weights become FP8 initializers behind one DequantizeLinear, with one scale or one for each output channel; each
-activation gets QuantizeLinear + DequantizeLinear right in front of its MatMul, with nothing between DQ and MatMul
-(TensorRT documentation, "Working with Quantized Types", explicit quantization). Activations that several modules share
-(q, k and v read one LayerNorm output) share one pair when their scales agree. An embedding table may be FP8 too, behind
+Weights become FP8 initializers followed by a DequantizeLinear, with one scale or one per output channel; each
+activation gets QuantizeLinear + DequantizeLinear directly before its MatMul, with nothing between DQ and MatMul
+(TensorRT documentation, "Working with Quantized Types", explicit quantization). Modules that share an activation (q, k
+and v read one LayerNorm output) share one pair if their scales are equal. An embedding table may be FP8 too, with
 a DequantizeLinear before its Gather.
 """
 
@@ -26,10 +26,10 @@ _ZERO = "fp8_zero_point"
 
 
 def quantize(skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, Amax]) -> Skeleton:
-    """A new skeleton with the recipe's quantizers in place; the given one is not changed.
+    """A new skeleton with the recipe's quantizers; the given one is not changed.
 
     `amax` maps quantizer names (`<module>.input_quantizer`, `.weight_quantizer`, `.{q,k,v}_bmm_quantizer`) to the
-    calibrated per-tensor amax; of weights that have one for each output channel, to those (see `tasks.graph.channels`).
+    calibrated amax: one per tensor, or an array with one per output channel (see `tasks.graph.channels`).
 
     Raises:
         BadAmax: the recipe enables a quantizer that has no positive, finite amax.
@@ -77,7 +77,7 @@ class _Rewriter:
             self._operands(node, module, names, "attention")
 
     def _gather(self, node: onnx.NodeProto) -> None:
-        """An embedding table in FP8: DQ before Gather, so that the table itself is what shrinks."""
+        """Quantize an embedding table: DQ comes before Gather, so that the stored table is FP8."""
         module, table = module_of(node.name), node.input[0]
         name = f"{module}.weight_quantizer"
         if self.kinds.get(module) == "embedding" and table in self.weights:
@@ -119,14 +119,14 @@ class _Rewriter:
         scale_name = self._constant(f"{weight}.scale", scale)
         self.weights[weight] = self.weights[weight].model_copy(update={"precision": "fp8", "scale": scale_name})
         name = f"{quantizer}/DequantizeLinear"
-        # Output channels are the last axis of a weight that stands on the right of its MatMul.
+        # Output channels are the last axis of a MatMul's right operand.
         axis = {"axis": 1} if np.ndim(scale) else {}
         inputs = [weight, scale_name, self._zero(scale)]
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=name, **axis))
         return name
 
     def _zero(self, scale: Scale) -> str:
-        """The zero point of a scale, or as many as there are scales: ONNX wants the same shape."""
+        """The name of the zero point for a scale; ONNX requires the same shape as the scale's."""
         if not np.ndim(scale):
             return _ZERO
         name = f"{_ZERO}.{np.size(scale)}"
@@ -150,6 +150,6 @@ class _Rewriter:
 
 
 def _zero_point(name: str = _ZERO, channels: int | None = None) -> onnx.TensorProto:
-    """The FP8 zero point, whose type tells QuantizeLinear what to produce: a scalar, or one a channel."""
+    """The FP8 zero point, a scalar or one per channel; its type tells QuantizeLinear what to produce."""
     dims, count = ([], 1) if channels is None else ([channels], channels)
     return helper.make_tensor(name, TensorProto.FLOAT8E4M3FN, dims, bytes(count), raw=True)

@@ -1,7 +1,7 @@
-"""All blocks of an encoder are alike: trace a model with one block and repeat it.
+"""Tracing a model with one block and repeating the block, as all blocks of an encoder are alike.
 
-Tracing time then hardly depends on depth. The result is the graph that tracing all blocks gives, node for node and
-byte for byte, which the tests check; a graph that does not have the expected form is traced in full instead.
+So tracing time hardly depends on depth. The result equals the graph from tracing all blocks, node for node and byte for
+byte, which the tests check; if a graph does not have the expected form, all blocks are traced instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIRST = re.compile(r"(?:(?<=\.layers\.)|(?<=\.layer\.))0(?=[./])")
 
 
 def trace_by_block(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skeleton:
-    """Like `tasks.graph.tracing.trace`, at the cost of one block.
+    """As `tasks.graph.tracing.trace`, at the cost of one block.
 
     Raises:
         ExportError: as `trace`.
@@ -40,9 +40,9 @@ def trace_by_block(family: ClipFamily, config: dict[str, Any], encoder: Encoder)
 
 
 def _block(skeleton: Skeleton) -> tuple[int, int, str, str] | None:
-    """The block's first and last+1 node, its input and its output; None unless there is one of each.
+    """The block's first node, last node + 1, input tensor and output tensor; None if the form is not the expected one.
 
-    A block may also read what all blocks share, such as a mask; its own input is what its first node reads.
+    A block may also read tensors that all blocks share, such as a mask; its input is what its first node reads.
     """
     nodes = list(skeleton.model.graph.node)
     places = [place for place, node in enumerate(nodes) if _FIRST.search(node.name)]
@@ -80,7 +80,7 @@ def _repeat(skeleton: Skeleton, start: int, end: int, taken: str, given: str, la
 
 
 def _repeat_weights(weights: dict[str, Weight], layers: int) -> dict[str, Weight]:
-    """Every block's weights in place of the first one's."""
+    """The weights of all blocks, made from those of the first block."""
     first = {name: weight for name, weight in weights.items() if _FIRST.search(name)}
     result: dict[str, Weight] = {}
     for name, weight in weights.items():

@@ -1,4 +1,4 @@
-"""A skeleton: one encoder's ONNX graph with every weight named but absent.
+"""A skeleton: one encoder's ONNX graph without weights, in which every weight is only named.
 
 It is traced once per architecture (see `tasks.graph.tracing`) and serves FP16 and every FP8 recipe.
 """
@@ -30,19 +30,18 @@ class Weight(Frozen):
     transposed: bool = False
     precision: Precision = "fp16"
     scale: str | None = None
-    """Name of the FP16 initializer that an FP8 weight is quantized with: a scalar, or (in the graph's layout) one a
-    column."""
+    """The name of the FP16 initializer with the scale of an FP8 weight: a scalar, or one per column in the graph."""
 
 
 class Module(Frozen):
-    """One module of the PyTorch model that can hold quantizers, or whose weights take space."""
+    """One module of the PyTorch model that can have quantizers, or has large weights."""
 
     name: str
     kind: ModuleKind
 
 
 class Inventory(Frozen):
-    """What the PyTorch model says about an encoder: the expectation that the graph is audited against."""
+    """The modules of an encoder in the PyTorch model: the expectation that the audit compares the graph with."""
 
     family: str
     encoder: Encoder

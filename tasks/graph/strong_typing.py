@@ -1,4 +1,4 @@
-"""Strong typing: would a builder that inserts no casts accept the graph?"""
+"""Strong typing: checks whether a builder that inserts no casts would accept the graph."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from onnx import TensorProto, defs
 
 
 def type_conflicts(model: onnx.ModelProto) -> list[str]:
-    """Nodes whose operands break their operator's type constraints, as `node: T is FLOAT and FLOAT16`.
+    """Nodes whose operands violate their operator's type constraints, such as `node: T is FLOAT and FLOAT16`.
 
-    ONNX's operator schemas name one type variable for operands that must agree; `model` must have inferred shapes,
-    so that every tensor's type is known. Scales must have the type of what they scale, which TensorRT asks for and
-    ONNX leaves open.
+    ONNX's operator schemas use one type variable for operands that must agree; `model` must have inferred shapes,
+    so that every tensor's type is known. Scales must also have the type of the values that they scale, which TensorRT
+    requires and ONNX does not.
     """
     graph = model.graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}

@@ -1,4 +1,4 @@
-"""Trace an encoder on the meta device: a graph without weights, in seconds and a few hundred megabytes.
+"""Tracing an encoder on the meta device: gives a graph without weights, in seconds and a few hundred megabytes.
 
 The exporter is `torch.onnx.export(dynamo=True)`; the weights are turned into graph inputs before its optimizer runs,
 because its constant folding cannot read tensors that have no data.
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 _ROOT = "model"
 _TRACE_BATCH = 2
-"""Any batch but 0 and 1, which `torch.export` specialises on."""
+"""The batch size for tracing: any but 0 and 1, for which `torch.export` specialises the graph."""
 _MAX_BATCH = 65536
 _ATTENTION_CHILDREN = ({"q_proj", "k_proj", "v_proj"}, {"query", "key", "value"})
-"""What the modules that compute attention products have: CLIP's and BERT's names."""
+"""Names of attributes by which modules that compute attention products are recognised, in CLIP and BERT."""
 
 
 def trace(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skeleton:
-    """Trace one encoder in FP16 from its configuration alone.
+    """Trace one encoder in FP16 from its configuration only.
 
     Raises:
-        ExportError: the traced graph breaks a promise (batch not symbolic, foreign domain, ...).
+        ExportError: the traced graph violates a requirement (batch not symbolic, foreign domain, ...).
     """
     spec = family.encoder_spec(config, encoder)
     model = _meta_model(family, config)
@@ -52,7 +52,7 @@ def trace(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Skele
 
 
 def inventory_of(family: ClipFamily, config: dict[str, Any], encoder: Encoder) -> Inventory:
-    """The modules of one encoder, from the PyTorch model alone."""
+    """The modules of one encoder, from the PyTorch model only."""
     return _inventory(_meta_model(family, config), family, family.encoder_spec(config, encoder))
 
 
@@ -153,7 +153,7 @@ def _detach_weights(program: Any, model: torch.nn.Module) -> onnx.ModelProto:
 
 
 def _weights(proto: onnx.ModelProto) -> dict[str, Weight]:
-    """Take the weights out of the graph's inputs, and the wrapper's attribute off their names: state-dict keys."""
+    """Remove the weights from the graph's inputs; their names, without the wrapper's attribute, are state-dict keys."""
     keys: dict[str, str] = {}
     weights = {}
     for value in list(proto.graph.input):
@@ -171,7 +171,7 @@ def _scope(node: onnx.NodeProto) -> str:
     """The deepest module that a node was traced from, without the wrapper's attribute."""
     for prop in node.metadata_props:
         if prop.key == "pkg.torch.onnx.name_scopes":
-            # The last entry is the exporter's own node name; nodes it adds itself carry a marker for a scope.
+            # The last entry is the exporter's node name; nodes that the exporter adds have a marker instead of a scope.
             scopes = [s.removeprefix(f"{_ROOT}.") for s in ast.literal_eval(prop.value)[:-1]]
             scopes = [s for s in scopes if s not in ("", _ROOT) and not s.startswith("_")]
             return scopes[-1] if scopes else ""
@@ -238,7 +238,7 @@ def _transpose_weight(skeleton: Skeleton, name: str) -> str:
 
 
 def _fold_weight_transposes(skeleton: Skeleton) -> None:
-    """Let the writer transpose 2-D weights instead of Transpose nodes at run time."""
+    """Remove Transpose nodes of 2-D weights, and let the writer transpose the weights instead."""
     graph = skeleton.model.graph
     renamed: dict[str, str] = {}
     nodes = []
@@ -254,9 +254,9 @@ def _fold_weight_transposes(skeleton: Skeleton) -> None:
 
 
 def order_constants(skeleton: Skeleton) -> None:
-    """Name constants and put them, and the weights, in the order of their first use: equal graphs get equal bytes.
+    """Name constants, and sort them and the weights by first use, so that equal graphs have equal bytes.
 
-    Those that no node uses are dropped.
+    Constants and weights that no node uses are dropped.
     """
     graph = skeleton.model.graph
     uses = list(dict.fromkeys(name for node in graph.node for name in node.input))
@@ -279,7 +279,7 @@ def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def _check(skeleton: Skeleton, spec: EncoderSpec) -> None:
-    """Hold the traced graph to what every later step relies on."""
+    """Check the properties of the traced graph that later steps rely on."""
     model, graph = skeleton.model, skeleton.model.graph
     model.ir_version = IR_VERSION
     model.producer_name = "clipsmith"

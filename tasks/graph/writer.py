@@ -1,8 +1,8 @@
-"""Write a skeleton with its weights, streamed from safetensors: at most one tensor a thread in memory.
+"""Writing a skeleton with its weights, streamed from safetensors, with at most one tensor per thread in memory.
 
-All sizes are known beforehand, so every weight has its place in a single protobuf file before any is read
+All sizes are known beforehand, so the position of every weight in the protobuf file is known before any is read
 (protobuf encoding guide: length-delimited fields; onnx.proto: ModelProto.graph = 7, GraphProto.initializer = 5,
-TensorProto.raw_data = 9). From 2 GB on, where protobuf ends, the weights go to `<name>.data` as external data.
+TensorProto.raw_data = 9). Above protobuf's limit of 2 GB, the weights are written to `<name>.data` as external data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DTYPE = {"fp16": TensorProto.FLOAT16, "fp8": TensorProto.FLOAT8E4M3FN}
 _ITEM_SIZE = {"fp16": 2, "fp8": 1}
 _STRIP = 64
 _THREADS = 8
-"""Threads at most: each holds a weight, so memory would grow with the cores of a large machine."""
+"""The most threads: each holds a weight, so memory would grow with the number of cores."""
 
 
 def write_onnx(skeleton: Skeleton, reader: WeightReader, path: Path, metadata: Mapping[str, str]) -> None:
@@ -123,9 +123,9 @@ def _write_external(model: onnx.ModelProto, skeleton: Skeleton, reader: WeightRe
 
 
 def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: WeightReader) -> None:
-    """Write every weight to its place in the file; threads do, as every place is known beforehand."""
+    """Write every weight to its position in the file, in several threads."""
     used = {weight.scale for weight in skeleton.weights.values()}
-    # By the name of the constant: of no axes, or of one, the graph's last.
+    # By the name of the constant: scalars, or one scale per column in the graph.
     scales: dict[str | None, NDArray[np.float16]] = {
         constant.name: numpy_helper.to_array(constant)
         for constant in skeleton.model.graph.initializer
@@ -148,7 +148,7 @@ def _fill(path: Path, places: Mapping[str, int], skeleton: Skeleton, reader: Wei
 
 
 def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale: NDArray[np.float16] | None) -> None:
-    """One weight in the graph's layout and type, a few rows at a time; only a transposed one is held whole."""
+    """Write one weight in the graph's layout and dtype, a few rows at a time; only a transposed one is held whole."""
     turned = weight.transposed != reader.is_transposed(weight.key)
     cast = _cast(scale, turned)
     if not turned:
@@ -162,7 +162,7 @@ def _write_values(stream: BinaryIO, weight: Weight, reader: WeightReader, scale:
 
 
 def _cast(scale: NDArray[np.float16] | None, turned: bool) -> Callable[[int, NDArray[np.float16]], NDArray]:
-    """What makes stored values of (index of the first row, rows); `turned` rows are the graph's columns."""
+    """A function from (index of the first row, rows) to stored values; `turned`: rows are the graph's columns."""
     if scale is None:
         return lambda _, rows: rows
     if not scale.ndim:
@@ -174,7 +174,7 @@ def _cast(scale: NDArray[np.float16] | None, turned: bool) -> Callable[[int, NDA
 
 
 def _put_columns(whole: NDArray, first: int, rows: NDArray) -> None:
-    """`whole[:, first:first + n] = rows.T` in strips that stay in the cache: ten times as fast."""
+    """`whole[:, first:first + n] = rows.T`, in strips that fit into the CPU cache, which is ten times faster."""
     for start in range(0, len(rows), _STRIP):
         strip = rows[start : start + _STRIP]
         whole[:, first + start : first + start + len(strip)] = strip.T

@@ -1,4 +1,4 @@
-"""Counts over the samples of an opened source: classes, captions, copies of a picture, what another source has too."""
+"""Counts over the samples of an opened source: classes, captions, copies of pictures, overlap with another source."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tasks.data.base import Dataset, label_counts
 from tasks.data.class_names import read_aloud
 from tasks.inspection.holdings import SHOWN, ClassCount, ClassFacts, Copy, Overlap, Repeated, Spread
 
-_COPIES = 6  # of one picture that are named
+_COPIES = 6  # copies of one picture that are named
 
 
 def spread(numbers: Sequence[int]) -> Spread | None:
-    """Smallest, middle and largest; None of nothing."""
+    """The smallest, the median and the largest number; None if there are no numbers."""
     return Spread(min(numbers), float(median(numbers)), max(numbers)) if numbers else None
 
 
 def by_picture(dataset: Dataset) -> dict[str, list[int]]:
-    """The samples of each picture by their places: several captions of one picture are one entry."""
+    """The indices of each picture's samples: several captions of one picture are one entry."""
     found: dict[str, list[int]] = {}
     for place, sample in enumerate(dataset.samples):
         found.setdefault(sample.picture or sample.id, []).append(place)
@@ -38,7 +38,7 @@ def class_facts(dataset: Dataset) -> ClassFacts | None:
 
 
 def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-    """Groups of names that differ in nothing but case, Unicode form or white space, or not at all."""
+    """Groups of names that are equal, or differ only in case, Unicode form or white space."""
     groups = defaultdict(list)
     for name in names:
         groups[read_aloud(name)].append(name)
@@ -46,7 +46,7 @@ def alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def repeated(dataset: Dataset, pictures: Iterable[Sequence[int]]) -> tuple[Repeated, Repeated]:
-    """Pictures whose bytes are the same, of `by_picture`'s; and those of them that have not all the same class."""
+    """Groups of `by_picture`'s pictures with equal bytes, and those of the groups with different classes."""
     groups: dict[str, list[int]] = {}
     for places in pictures:
         groups.setdefault(dataset.samples[places[0]].image_hash, []).append(places[0])
@@ -67,7 +67,7 @@ def _told(dataset: Dataset, groups: Sequence[Sequence[int]]) -> Repeated:
 
 
 def overlap(dataset: Dataset, other: Dataset) -> Overlap:
-    """Samples of `dataset` whose picture `other` has too, by the bytes of the files."""
+    """Samples of `dataset` whose picture is also in `other`, compared by the bytes of the files."""
     there: dict[str, str] = {}
     for sample in other.samples:
         there.setdefault(sample.image_hash, sample.id)

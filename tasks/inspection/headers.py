@@ -14,7 +14,7 @@ from tasks.data.base import Source
 from tasks.data.images import UNREADABLE, decode_rgb, formats, is_too_large
 
 NO_FILE = "none"
-"""The format of a picture that a source makes itself."""
+"""The name of the format of pictures that a source draws itself."""
 _THREADS = 4
 _AT_ONCE = 512  # pictures that are queued: memory does not grow with the set
 _UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on with an address in memory, or a path
@@ -22,7 +22,7 @@ _UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on wi
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Width and height in pixels before any turn that EXIF asks for, Pillow's name of the mode, and of the format."""
+    """Width and height in pixels, before EXIF's rotation, and Pillow's names of the mode and the format."""
 
     width: int
     height: int
@@ -40,7 +40,7 @@ class Unreadable:
 def read_headers(
     dataset: Source, places: Sequence[int], advance: Callable[[int], None]
 ) -> Iterator[Header | Unreadable]:
-    """What the files of the pictures at `places` say of themselves, in that order; `advance` is told how many are done.
+    """The headers of the pictures at `places`, in that order; `advance` is called with the number of finished ones.
 
     Raises:
         DataError: a source changed or went away since it was opened.

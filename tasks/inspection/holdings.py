@@ -1,4 +1,4 @@
-"""What a source of data holds, as facts: what `clipsmith data --json` prints."""
+"""The facts about a source of data, as `clipsmith data --json` prints them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from artifacts.errors import ClipsmithError
 from tasks.data.base import Role
 
 SHOWN = 5
-"""Examples that are kept of anything of which there may be thousands."""
+"""The number of examples that are kept if there may be thousands."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The smallest, the middle and the largest of some numbers."""
+    """The smallest, the median and the largest of some numbers."""
 
     min: int
     median: float
@@ -30,7 +30,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """The classes in their order. `alike`: names of which the differences are case, Unicode form or white space."""
+    """The classes in order. `alike`: groups of names that differ at most in case, Unicode form or white space."""
 
     published: bool
     templates: int
@@ -40,7 +40,7 @@ class ClassFacts:
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """Of pictures whose headers could be read: sides in pixels; how many there are of each mode and format."""
+    """Facts about pictures with readable headers: sides in pixels, and how many there are of each mode and format."""
 
     width: Spread
     height: Spread
@@ -50,7 +50,7 @@ class PictureFacts:
 
 @dataclass(frozen=True)
 class Copy:
-    """A sample whose picture another sample has too, and its class."""
+    """A sample whose picture is also another sample's, and its class."""
 
     sample: str
     label: str | None
@@ -58,7 +58,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Repeated:
-    """Groups of pictures with the same bytes, how many pictures are in them, and the first few groups."""
+    """The number of groups of pictures with equal bytes, the number of pictures in them, and the first few groups."""
 
     groups: int
     pictures: int
@@ -75,7 +75,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Samples that a run leaves out and goes on, and the first few."""
+    """The number of samples that a run leaves out without failing, and the first few."""
 
     samples: int
     first: tuple[LeftOut, ...]
@@ -83,7 +83,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Unlisted:
-    """Picture files that lie in the folder and are in no sample, and the first few."""
+    """The number of picture files in the folder that belong to no sample, and the first few."""
 
     files: int
     first: tuple[str, ...]
@@ -91,7 +91,7 @@ class Unlisted:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Samples whose picture another source has too; the first few by their names here and there."""
+    """The number of samples whose picture is also in another source, and the first few, by their names in both."""
 
     source: str
     samples: int
@@ -101,7 +101,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a run would end before it computes anything: the source, the error's class, and its message in parts."""
+    """Why a run would fail before it computes anything: the source, the error's class, and the parts of its message."""
 
     source: str
     error: str
@@ -112,15 +112,15 @@ class Refusal:
 
     @classmethod
     def of(cls, source: str, error: ClipsmithError) -> Refusal:
-        """The refusal that an error stands for."""
+        """Make a refusal from an error."""
         return cls(source, type(error).__name__, error.what, error.where, error.expected, error.fix)
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """All of it. What could not be found out, because the source is refused when it is opened, is None.
+    """All facts about a source. Facts that are unknown, because opening the source was refused, are None.
 
-    `notes` are what a source says of itself that is odd without being wrong; most have nothing to say.
+    `notes` say what is unusual but not wrong about the source; most sources have none.
     """
 
     source: str

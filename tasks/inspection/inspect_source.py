@@ -1,4 +1,4 @@
-"""Look at a source as a run would, without computing anything: open it, count, read headers, ask what a run asks."""
+"""Inspecting a source as a run would, without computing anything: open it, count, read headers, make a run's checks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tasks.inspection.headers import Header, Unreadable, read_headers
 from tasks.inspection.holdings import SHOWN, Holdings, LeftOut, Overlap, PictureFacts, Refusal, Skipped, Unlisted
 
 Watch = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""`with watch("reading headers", 500) as advance: advance(20)`: how whoever asks is told how far it is."""
-_BUILT_IN = "digits"  # never a folder, even where there is one of that name
+"""Reports progress to the caller: `with watch("reading headers", 500) as advance: advance(20)`."""
+_BUILT_IN = "digits"  # never a folder, even if there is one of that name
 _PICTURES = frozenset({".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Suffixes, in small letters."""
+"""Suffixes, in lower case."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to look at: a source in its role, at most `limit` samples of it, and another source to hold it against;
-    `columns` as `open_dataset` takes them, for both."""
+    """What to inspect: a source in its role, at most `limit` samples of it, and another source to compare it with;
+    `columns`, as for `open_dataset`, apply to both."""
 
     source: str
     role: Role = "evaluation"
@@ -41,17 +41,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found, and the opened source; None where opening it is refused."""
+    """The facts, and the opened source (None if opening it was refused)."""
 
     holdings: Holdings
     dataset: Source | None
 
 
 def inspect_source(asked: Question, watch: Watch) -> Inspection:
-    """Facts about a source, and every reason for which a run would refuse it.
+    """The facts about a source, and every reason why a run would refuse it.
 
     Raises:
-        ConfigError: a malformed source or limit.
+        ConfigError: the source or a limit is malformed.
         DataUnreachable: the hub does not answer.
         DataError: the source changed while it was read.
     """
@@ -91,12 +91,12 @@ def inspect_source(asked: Question, watch: Watch) -> Inspection:
 def _opened(
     asked: Question, source: str, role: Role, limit: int | None, watch: Watch, refusals: list[Refusal]
 ) -> Source | None:
-    """The source, or None and one refusal more."""
+    """Open a source; if it is refused, append to `refusals` and return None."""
     try:
         with watch(f"reading and hashing {source}", None):
             return open_dataset(source, role, limit, asked.columns)
     except DataError as error:
-        if error.exit_code != ExitCode.WRONG_INPUT:  # the hub does not answer, which says nothing about the source
+        if error.exit_code != ExitCode.WRONG_INPUT:  # the hub does not answer, say, so nothing is known of the source
             raise
         refusals.append(Refusal.of(source, error))
         return None
@@ -136,7 +136,7 @@ def _headers(dataset: Source, pictures: Sequence[Sequence[int]], watch: Watch) -
 
 
 def _asked_of(dataset: Dataset, asked: Question, skipped: Skipped) -> Iterator[Refusal]:
-    """The refusals of a run that has opened a set, all of them: a run ends at the first."""
+    """All refusals of an opened set; a run would stop at the first."""
     checks = [check_enough, check_distinct, *([check_classes] if asked.role == "evaluation" else [])]
     for check in checks:
         try:
@@ -156,7 +156,7 @@ def _asked_of(dataset: Dataset, asked: Question, skipped: Skipped) -> Iterator[R
 
 
 def _shared(dataset: Source, asked: Question, watch: Watch, refusals: list[Refusal]) -> Overlap | None:
-    """What the other source, in the other role, has too."""
+    """The overlap with the other source, which is opened in the other role."""
     if asked.against is None:
         return None
     other_role: Role = "calibration" if asked.role == "evaluation" else "evaluation"
@@ -175,7 +175,7 @@ def _shared(dataset: Source, asked: Question, watch: Watch, refusals: list[Refus
 
 
 def _files_of(spec: str) -> Iterator[str]:
-    """Paths of all files below the folder that a source names; nothing where it names none."""
+    """The paths of all files below the folder that a source names; none if it does not name a folder."""
     with suppress(OSError, ValueError):  # a text that cannot be a path
         if spec in ("", _BUILT_IN) or not Path(spec).is_dir():
             return
@@ -185,16 +185,16 @@ def _files_of(spec: str) -> Iterator[str]:
 
 
 def _by_suffix(names: Sequence[str]) -> dict[str, int] | None:
-    """How many files of each suffix, the most first; None where there is no folder."""
+    """The number of files of each suffix, the most frequent first; None if there is no folder."""
     counts = Counter(PurePath(name).suffix.lower() or "no suffix" for name in names)
     return dict(counts.most_common()) if names else None
 
 
 def _unlisted(asked: Question, dataset: Source, names: Sequence[str]) -> Unlisted | None:
-    """Picture files of the folder that the source does not read; not known of a draw, or of a hub's set."""
+    """Picture files in the folder that the source does not use; None for a limited draw, or a set on the hub."""
     if asked.limit is not None or not names or not dataset.files:
         return None
-    real = cache(os.path.realpath)  # of folders, which are few
+    real = cache(os.path.realpath)  # only for folders, of which there are few
 
     def place(path: str | Path) -> str:
         folder, name = os.path.split(path)

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures of every class, or with their captions, as one self-contained HTML page."""
+"""A contact sheet: pictures of every class, or pictures with captions, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tasks.inspection.inspect_source import Watch
 _TEMPLATE = Path(__file__).with_name("sheet.html")
 _SUFFIXES = (".html", ".htm")
 _PER_CLASS = 12
-_CAPTIONED = 100  # pictures of a set without classes
-_MOST = 1200  # pictures of a page: a few megabytes
-_CAPTIONS = 5  # of one picture
+_CAPTIONED = 100  # pictures for a set without classes
+_MOST = 1200  # pictures on a page: a few megabytes
+_CAPTIONS = 5  # captions per picture
 _LONGEST = 300  # characters of a caption, a label or an id
 _short = partial(words.plain, longest=_LONGEST)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One picture of the sheet; `source` is the data URI of a JPEG, or None where the picture cannot be decoded."""
+    """One picture of the sheet; `source` is the data URI of a JPEG, or None if the picture cannot be decoded."""
 
     id: str
     source: str | None
@@ -40,7 +40,7 @@ class _Picture:
 
 @dataclass(frozen=True)
 class _Group:
-    """A class or, without a name, the pictures of a set of captions."""
+    """A class or, without a name, the pictures of a set with captions."""
 
     name: str | None
     count: str
@@ -48,7 +48,7 @@ class _Group:
 
 
 def check_place(page: Path) -> None:
-    """Raise ConfigError where no page can be written: told before anything is read, and no picture is written over."""
+    """Raise ConfigError if the page cannot be written there, or would overwrite another kind of file; called first."""
     if page.suffix.lower() not in _SUFFIXES or page.is_dir() or not page.absolute().parent.is_dir():
         raise ConfigError(
             f"no page can be written to {str(page)!r}",
@@ -60,7 +60,7 @@ def check_place(page: Path) -> None:
 def write_sheet(dataset: Dataset, found: Holdings, page: Path, watch: Watch) -> None:
     """Write the sheet of an opened source: up to 12 pictures of each class, or 100 pictures with their captions.
 
-    Which pictures is drawn, and always the same. With very many classes it is fewer of each, and then fewer classes.
+    Pictures are drawn at random with a fixed seed. With very many classes there are fewer of each, then fewer classes.
 
     Raises:
         ConfigError: the page cannot be written.
@@ -86,7 +86,7 @@ def write_sheet(dataset: Dataset, found: Holdings, page: Path, watch: Watch) -> 
 
 
 def render_sheet(found: Holdings, groups: Sequence[_Group]) -> str:
-    """The page."""
+    """The sheet as HTML."""
     empty = [each.name for each in found.classes.counts if not each.samples] if found.classes else []
     return html_page(
         _TEMPLATE,
@@ -104,7 +104,7 @@ def render_sheet(found: Holdings, groups: Sequence[_Group]) -> str:
 
 
 def _drawn(dataset: Dataset) -> list[tuple[str | None, str, list[list[int]]]]:
-    """Per class its name, how many samples it has, and the pictures that are shown of it, as their samples' places."""
+    """For each class its name, its number of samples in words, and the pictures to show (indices of their samples)."""
     pictures = list(by_picture(dataset).values())
     if dataset.classes is None:
         shown = [pictures[place] for place in subset(len(pictures), _CAPTIONED)]
@@ -140,7 +140,7 @@ def _pictures(
 
 
 def _paragraphs(told: Iterator[words.Line]) -> list[tuple[str, list[str]]]:
-    """Lines of one subject together."""
+    """The lines, grouped by subject."""
     found: list[tuple[str, list[str]]] = []
     for name, text in told:
         if name or not found:

@@ -1,4 +1,4 @@
-"""What a source holds, in words: the lines that the terminal and the contact sheet both show."""
+"""The facts about a source in words: the lines that both the terminal and the contact sheet show."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tasks.inspection.holdings import (
 )
 
 Line = tuple[str, str]
-"""What a line is about, and what it says; a line that goes on with the one above is about nothing."""
+"""A line's subject and text; the subject is empty if the line continues the one above."""
 _LONGEST = 48  # characters of a name
 _MOST_KINDS = 6  # modes, formats, suffixes
 
 
 def plain(text: str, longest: int = _LONGEST) -> str:
-    """A name out of somebody's data on one line: without what moves a cursor or turns the reading direction."""
+    """A name from untrusted data on one line, shortened, with control and direction characters made harmless."""
     shown = visible(text)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."
 
@@ -44,7 +44,7 @@ def headline(found: Holdings) -> str:
 
 
 def lines(found: Holdings) -> Iterator[Line]:
-    """Every fact that is known, what is usual in few words and what is not in more."""
+    """Every known fact; unusual facts are described in more detail than usual ones."""
     if found.classes is not None:
         yield from _classes(found.classes)
     elif found.captions is not None:
@@ -65,7 +65,7 @@ def lines(found: Holdings) -> Iterator[Line]:
 
 
 def refusal(told: Refusal, found: Holdings) -> list[Line]:
-    """Why a run refuses, and what to do; what was asked about is not named again."""
+    """Why a run refuses, and what to do; the source itself is not named again."""
     whose = "" if told.source == found.source else f"{plain(told.source)}: "
     answer = [("refused", f"{whose}{_flat(told.what)} ({told.error})")]
     if told.where not in (None, found.source, found.place):

@@ -1,4 +1,4 @@
-"""Checkpoints in OpenCLIP's layout: which kind of model a document describes; a kind is one module and one line here.
+"""Checkpoints in OpenCLIP's layout: finds the kind of model in a document. A kind is one module and one line here.
 
 The first of `KINDS` that takes a document is used. What none takes is refused here for one reason, which is found in
 the document alone. A kind is a family that is derived from `OpenClipKind`.
@@ -18,7 +18,7 @@ from tasks.openclip.siglip import OpenClipSiglip
 from tasks.openclip.towers import OpenClipTowers
 
 KINDS: tuple[OpenClipKind, ...] = (OpenClip(), OpenClipSiglip(), OpenClipMetaClip2(), OpenClipTowers())
-"""In the order in which they are asked: kinds that are one of transformers' models come before towers of our own."""
+"""In the order in which they are tried: kinds that run as one of transformers' models, then our own towers."""
 
 
 def kind_for(document: Document) -> OpenClipKind:
@@ -26,8 +26,8 @@ def kind_for(document: Document) -> OpenClipKind:
 
     Raises:
         MissingEncoder: it has one tower only.
-        UnsupportedVariant: no kind takes it. Of their reasons, the message has that of the last kind that the document
-            looks like, or else the first.
+        UnsupportedVariant: no kind accepts it. The message has the reason of the last kind that the document looks
+            like, or else the first reason.
     """
     refuse_others(document)
     odd = odd_preprocess(document)

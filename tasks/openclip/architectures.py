@@ -1,4 +1,4 @@
-"""What the names of architectures stand for that OpenCLIP's files mention and do not describe.
+"""Architectures that OpenCLIP's files only name and do not describe.
 
 Facts of timm's models (https://github.com/huggingface/pytorch-image-models, `timm/models/eva.py`,
 `vision_transformer.py`, `vision_transformer_hybrid.py`) and of encoders on the Hugging Face hub.
@@ -21,7 +21,7 @@ class Rotary:
 
 @dataclass(frozen=True)
 class Architecture:
-    """An image tower of timm's. The MLP is `int(width * mlp_ratio)` wide."""
+    """An image tower of timm. The width of the MLP is `int(width * mlp_ratio)`."""
 
     width: int
     layers: int
@@ -31,7 +31,7 @@ class Architecture:
     eps: float = 1e-6
     patch_bias: bool = True
     stem: tuple[tuple[int, int], ...] = ()
-    """Channels and stride of each convolution that makes the patches; none: one convolution."""
+    """Channels and stride of each convolution of the stem; empty means one convolution makes the patches."""
     pre_norm: bool = False
     class_token: bool = True
     class_position: bool = True
@@ -47,18 +47,18 @@ class Architecture:
     pool_mlp_ratio: float = 4.0
     activation: str = "gelu"
     image_size: int | None = None
-    """Of SigLIP's towers, the one that their name stands for; others are built for any."""
+    """The image size that a SigLIP tower's name stands for; None for towers that are built for any size."""
     projected_outside: bool = False
-    """Whether OpenCLIP's own projection may stand in place of timm's, with the same pooling and norms."""
+    """Whether OpenCLIP's own projection may replace timm's, with the same pooling and norms."""
 
     @property
     def mlp_width(self) -> int:
-        """Rounded down, as timm does."""
+        """The width of the MLP, rounded down as in timm."""
         return int(self.width * self.mlp_ratio)
 
     @property
     def pool_mlp_width(self) -> int:
-        """The same, of the MLP behind attention pooling."""
+        """The width of the MLP after attention pooling, rounded down."""
         return int(self.width * self.pool_mlp_ratio)
 
 
@@ -158,7 +158,7 @@ TIMM: dict[str, Architecture] = {
     ),
     "vit_base_patch16_224": Architecture(768, 12, 12, 16, projected_outside=True),
 }
-"""Image towers by timm's name (timm 1.0). Which of SigLIP's have the exact GELU follows no rule but the list itself."""
+"""Image towers by timm's name (timm 1.0). Which SigLIP towers use the exact GELU follows no rule, only timm's list."""
 
 _BERT = {
     "encoder": "bert",
@@ -195,4 +195,4 @@ TEXT_ENCODERS: dict[str, dict[str, Any]] = {
     "BiomedNLP-BiomedBERT-base-uncased-abstract": _BERT,
     "BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext": _BERT,
 }
-"""Text encoders by their name on the hub, without their owner's."""
+"""Text encoders by their name on the hub, without the owner."""

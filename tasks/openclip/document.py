@@ -1,7 +1,7 @@
-"""What OpenCLIP writes about a model, as a document: its towers' settings over OpenCLIP's defaults, and preprocessing.
+"""OpenCLIP's description of a model, here called a document: the settings of its towers, and its preprocessing.
 
 Layout: https://github.com/mlfoundations/open_clip (`model.py`: `CLIPVisionCfg`, `CLIPTextCfg`; `transform.py`:
-`PreprocessCfg`). The document lies in `open_clip_config.json`; some repositories have it, or its architecture alone,
+`PreprocessCfg`). The file is `open_clip_config.json`; some repositories have the document, or only its architecture,
 in `config.json`.
 """
 
@@ -20,7 +20,7 @@ from tasks.clip.limits import CONFIG, check_numbers
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_FILES = (WEIGHTS_FILE, "open_clip_pytorch_model.safetensors")
-"""Both towers' weights under the names that OpenCLIP gives them, the first that is there; see `weights_file`."""
+"""OpenCLIP's names for the file with both towers' weights; the first that exists is used (see `weights_file`)."""
 
 _PICKLE = "open_clip_pytorch_model.bin"
 _PLAIN_CONFIG = "config.json"
@@ -88,21 +88,21 @@ TEXT_DEFAULTS: Mapping[str, Any] = _BLOCK | {
 _TRAINING = frozenset(
     ("patch_dropout", "output_tokens", "timm_model_pretrained", "timm_drop", "timm_drop_path", "hf_model_pretrained")
 )
-"""Settings of training and of what else a tower returns: no embedding depends on them."""
+"""Settings of training and of additional outputs: embeddings do not depend on them."""
 _MEANS_SOMETHING = frozenset(("timm_proj", "timm_pool"))
-"""Settings for which null is another choice than the default; elsewhere OpenCLIP's files write null for a default."""
+"""Settings for which null differs from the default; in all others OpenCLIP's files use null for the default."""
 _EMPTY = frozenset(("act_kwargs", "norm_kwargs", "timm_model_name", "hf_model_name", "hf_tokenizer_name"))
-"""Settings for which nothing, `{}` or an empty text, is the same as null."""
+"""Settings for which an empty value, `{}` or "", means the same as null."""
 _OLD_NAMES = {"proj": "hf_proj_type", "pooler_type": "hf_pooler_type"}
-"""Names of OpenCLIP 2.0 to 2.16 for settings of Hugging Face text towers."""
+"""Names that OpenCLIP 2.0 to 2.16 used for settings of Hugging Face text towers."""
 _UNUSED_WITHOUT = {
     "timm_model_name": ("timm_pool", "timm_proj", "timm_proj_bias"),
     "attentional_pool": ("attn_pooler_queries", "attn_pooler_heads"),
     "hf_model_name": ("hf_proj_type", "hf_pooler_type"),
     "embed_cls": ("pad_id",),
 }
-"""Settings that change nothing unless another is on; a text tower of OpenCLIP's own knows padding only with a token of
-its own for the whole text (`embed_cls`), and Hugging Face's have a padding token of their own."""
+"""Settings that have an effect only if another setting is on. OpenCLIP's own text tower uses the padding token only
+with a class token for the whole text (`embed_cls`), and Hugging Face towers have their own padding token."""
 _MODERN = frozenset(
     (
         "bos_id",
@@ -121,7 +121,7 @@ _MODERN = frozenset(
         "value_residual",
     )
 )
-"""Settings of OpenCLIP 4's other text transformer (`text_arch: modern`), which its first one does not look at."""
+"""Settings of OpenCLIP 4's second text transformer (`text_arch: modern`), which the first one ignores."""
 _TOWER_NAMES = ("timm_model_name", "hf_model_name")
 _MODEL_KEYS = frozenset(
     (
@@ -142,10 +142,10 @@ _MODEL_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Document:
-    """One model as OpenCLIP describes it; `path` is for messages.
+    """OpenCLIP's description of one model; `path` is for messages.
 
-    `model` is `model_cfg` as it was read. `vision` and `text` are its sections over OpenCLIP's defaults; null stands
-    for the default wherever OpenCLIP has no other meaning for it.
+    `model` is `model_cfg` as read. `vision` and `text` are its sections completed with OpenCLIP's defaults; null means
+    the default unless OpenCLIP gives it another meaning.
     """
 
     model: Mapping[str, Any]
@@ -154,7 +154,7 @@ class Document:
 
     @classmethod
     def of(cls, content: Any, path: Path) -> Document:
-        """The document that a file's JSON is: `model_cfg` and `preprocess_cfg`, or what belongs into `model_cfg`.
+        """Make a document from a file's JSON: `model_cfg` and `preprocess_cfg`, or only the content of `model_cfg`.
 
         Raises:
             NotClip: it is neither.
@@ -179,7 +179,7 @@ class Document:
 
     @cached_property
     def text(self) -> dict[str, Any]:
-        """The text tower's settings, complete; `proj` and `pooler_type` under the names that they have now."""
+        """The text tower's settings, complete; the old `proj` and `pooler_type` have their new names."""
         section = self.model.get("text_cfg")
         if not isinstance(section, dict):
             return dict(TEXT_DEFAULTS)
@@ -193,7 +193,7 @@ class Document:
 
     @property
     def activation(self) -> str:
-        """transformers' name of the activation in OpenCLIP's own towers: exact GELU unless `quick_gelu`."""
+        """transformers' name for the activation of OpenCLIP's own towers: exact GELU unless `quick_gelu`."""
         return "quick_gelu" if self.model.get("quick_gelu") else "gelu"
 
     @property
@@ -205,10 +205,11 @@ class Document:
         return int(size), int(size)
 
     def strange(self, *, model: Iterable[str] = (), vision: Iterable[str] = (), text: Iterable[str] = ()) -> str | None:
-        """The first setting away from its default that is not among the named ones, as `text_cfg.embed_cls true`.
+        """The first setting that differs from its default and is not among the given names, such as
+        `text_cfg.embed_cls true`; None if there is none.
 
-        At the top, `embed_dim`, the sections, `quick_gelu`, the logit's settings and `custom_text` (under which names
-        the text tower is stored) need not be named. A setting that is not known is strange unless null or false.
+        At the top level `embed_dim`, the sections, `quick_gelu`, the settings of the logit, and `custom_text` (which
+        only affects names of stored tensors) are always allowed. An unknown setting is strange unless null or false.
         """
         top = {key: value for key, value in self.model.items() if key not in _MODEL_KEYS or key == "multimodal_cfg"}
         for section, values, defaults, known in (
@@ -250,7 +251,7 @@ def _settings(section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def document_file(folder: Path) -> Path | None:
-    """Where the folder's OpenCLIP configuration is: its own file, or a `config.json` that is one."""
+    """The path of the folder's OpenCLIP configuration: its own file, or a `config.json` that holds one; else None."""
     if (folder / CONFIG_FILE).is_file():
         return folder / CONFIG_FILE
     content = _config_json(folder)
@@ -261,10 +262,10 @@ def document_file(folder: Path) -> Path | None:
 
 
 def in_openclip_layout(folder: Path, *, weights: bool = True) -> bool:
-    """Whether the folder is in OpenCLIP's layout, and not in transformers' too.
+    """Whether the folder is in OpenCLIP's layout, and not also in transformers'.
 
-    timm keeps the image tower beside OpenCLIP's files, with a `config.json` of its own, which has no `model_type`.
-    Where `weights` have not been fetched, a `config.json` of transformers' is taken to come with some.
+    timm stores the image tower beside OpenCLIP's files, with its own `config.json`, which has no `model_type`.
+    Without `weights` (not downloaded yet), a `config.json` of transformers is assumed to come with weights.
     """
     if document_file(folder) is None:
         return False
@@ -272,11 +273,11 @@ def in_openclip_layout(folder: Path, *, weights: bool = True) -> bool:
 
 
 def weights_file(folder: Path) -> Path:
-    """The file that holds both towers; `model.safetensors` is one where timm's `config.json` does not claim it.
+    """The file with both towers' weights; `model.safetensors` counts unless it belongs to timm's `config.json`.
 
     Raises:
         UnsafeCheckpoint: OpenCLIP's weights are a pickle.
-        BadWeights: there are none.
+        BadWeights: there are no weights.
     """
     names = WEIGHTS_FILES if "architecture" in _config_json(folder) else (*WEIGHTS_FILES, "model.safetensors")
     for name in names:
@@ -293,7 +294,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
-    """The folder's `config.json`; empty if there is none that can be read, which is reported by whoever needs it."""
+    """The folder's `config.json`; empty if it cannot be read, which is reported where it is needed."""
     try:
         content = _read(folder / _PLAIN_CONFIG)
     except NotClip:
@@ -302,11 +303,11 @@ def _config_json(folder: Path) -> dict[str, Any]:
 
 
 def read_document(folder: Path) -> Document:
-    """The folder's document.
+    """Read the folder's document.
 
     Raises:
-        NotClip: there is none, or it is no OpenCLIP configuration.
-        CheckpointError: a number is out of all proportion.
+        NotClip: there is none, or it is not an OpenCLIP configuration.
+        CheckpointError: a number is out of range.
     """
     path = document_file(folder) or folder / CONFIG_FILE
     content = _read(path)
@@ -334,11 +335,11 @@ _GENERATIVE = ("genlip_cfg", "genlap_cfg")
 
 
 def refuse_others(document: Document) -> None:
-    """Refuse what is no image-text model of two transformers, whatever else its settings say.
+    """Refuse a model that is not an image and a text transformer.
 
     Raises:
-        MissingEncoder: one tower only.
-        UnsupportedVariant: audio, generative, or an image tower that is no plain transformer; the message says which.
+        MissingEncoder: it has only one tower.
+        UnsupportedVariant: it is for audio, generative, or not made of plain transformers; the message says which.
     """
     model, vision, text = document.model, document.vision, document.text
     if any(key in model for key in _GENERATIVE):
@@ -364,7 +365,7 @@ def refuse_others(document: Document) -> None:
 
 
 def refusal(document: Document, what: str) -> UnsupportedVariant:
-    """The error that refuses a document; `what` goes on after "this OpenCLIP model"."""
+    """The error that refuses a document; `what` continues the sentence "this OpenCLIP model"."""
     return UnsupportedVariant(
         f"this OpenCLIP model {what}",
         where=document.path,

@@ -1,4 +1,4 @@
-"""What a kind of model in OpenCLIP's layout has beyond its family, and what all such kinds share."""
+"""The interface of kinds of models in OpenCLIP's layout, and their common base."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 LAYER_SCALE = "layer_scale"
-"""In a section of a configuration, true where the tower's blocks have a layer scale."""
+"""The key in a section of a configuration that is true if the tower's blocks have a layer scale."""
 _LOSS = ("logit_scale", "logit_bias")
 
 
@@ -34,9 +34,9 @@ class OpenClipKind(ClipFamily):
         raise NotImplementedError
 
     def why_not(self, document: Document) -> str | None:
-        """What this kind cannot do about a document ("vision_cfg.qk_norm true"); None when it takes the model.
+        """What this kind does not support in a document ("vision_cfg.qk_norm true"); None if it accepts the model.
 
-        Nothing but the document is needed: no weights, no network.
+        It needs only the document: no weights, no network.
         """
         raise NotImplementedError
 
@@ -45,7 +45,7 @@ class OpenClipKind(ClipFamily):
         raise NotImplementedError
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:
-        """The class with the folder's weights under its names; a folder in Hugging Face layout loads as such."""
+        """The model with the folder's weights renamed; a folder in Hugging Face layout is loaded by transformers."""
         if document_file(folder) is None:
             return super().load(folder, config, attention)
         import torch
@@ -56,7 +56,7 @@ class OpenClipKind(ClipFamily):
         state = {name: torch.from_numpy(reader.read(name).astype("float32")) for name in reader}
         with torch.device("meta"):
             model: nn.Module = self._model_class()._from_config(self.full_config(config), attn_implementation=attention)
-        for name in _LOSS:  # no embedding uses them, and files may lack them
+        for name in _LOSS:  # embeddings do not use them, and files may lack them
             if name in model.state_dict():
                 state.setdefault(name, torch.zeros(model.state_dict()[name].shape))
         missing, _ = model.load_state_dict(self.as_built(state), assign=True, strict=False)
@@ -66,12 +66,13 @@ class OpenClipKind(ClipFamily):
         return model.eval()
 
     def ignores(self, name: str, modules: Collection[str]) -> bool:
-        """No: `pieces` says which tensors have no use, and any other may be part of an encoder."""
+        """False: `pieces` names the tensors that are not used; any other one may be part of an encoder."""
         del name, modules
         return False
 
     def odd_tensors(self, config: dict[str, Any], stored: Mapping[str, tuple[int, ...]]) -> str | None:
-        """Layer scales become part of other parameters: all are there, or none, as the configuration says."""
+        """Report layer scales that do not match the configuration: all must be there, or none. They are merged into
+        other parameters, so that shapes do not show it."""
         scales = {(name.partition(".")[0], piece.scale) for name, piece in self.pieces(stored).items() if piece}
         for section, tower in (("vision_config", "vision_model"), ("text_config", "text_model")):
             wanted = 2 * config[section]["num_hidden_layers"] if config[section].get(LAYER_SCALE) else 0
@@ -81,11 +82,11 @@ class OpenClipKind(ClipFamily):
         return None
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The parameters of the `expose`d model under the names of the class as transformers has it."""
+        """The parameters of the `expose`d model, renamed for transformers' original class."""
         return state
 
     def tokenizer(self, folder: Path, config: dict[str, Any] | None) -> Any:
-        """What the document says; in a folder without one, what transformers finds."""
+        """The tokenizer of the document; in a folder without one, the tokenizer that transformers finds."""
         if document_file(folder) is None:
             return super().tokenizer(folder, None)
         return cleaning_tokenizer(folder, read_document(folder), config)

@@ -22,12 +22,12 @@ class OpenClipMetaClip2(OpenClipKind, MetaClip2):
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
-        """Both towers are OpenCLIP's own, and the text is pooled at an end token."""
+        """True if both towers are OpenCLIP's own, and the text is pooled at an end token."""
         own = not document.vision["timm_model_name"] and not document.text["hf_model_name"]
         return own and document.text["pool_type"] == "eos"
 
     def why_not(self, document: Document) -> str | None:
-        """Another pooling of the text, or any setting beyond sizes."""
+        """Another pooling of the text, or any setting other than sizes."""
         strange = document.strange(vision=VISION_KEYS, text=(*TEXT_KEYS, *TOKENIZER_KEYS, "pool_type", "eos_id"))
         if strange is None and document.text["pool_type"] != "eos":
             strange = f"text_cfg.pool_type {document.text['pool_type']!r}"
@@ -40,5 +40,5 @@ class OpenClipMetaClip2(OpenClipKind, MetaClip2):
         return config | {"model_type": "metaclip_2", "text_config": text}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under MetaCLIP 2's name, which is CLIP's."""
+        """Every parameter by MetaCLIP 2's names, which are CLIP's."""
         return plain_pieces(stored)

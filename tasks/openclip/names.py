@@ -1,8 +1,8 @@
-"""Which tensors of OpenCLIP's and timm's files the parameters of a model are.
+"""Mapping a model's parameters to the tensors of OpenCLIP's and timm's files.
 
 Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.py`, `transformer.py`) and timm
 (`vision_transformer.py`, `eva.py`, `attention_pool.py`). Parameters have the names of our own towers (`tasks.towers`);
-for one of transformers' classes they are renamed.
+for transformers' classes they are renamed.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ _CLIPS_BLOCK = {"norm1": "layer_norm1", "norm2": "layer_norm2", "attention": "se
 
 
 def find_pieces(stored: Shapes) -> dict[str, Piece]:
-    """Every parameter that the stored tensors hold, by the name that it has in our towers; unknown tensors hold none.
+    """The parameters in the stored tensors, by their names in our towers; unknown tensors are skipped.
 
-    `stored` has the tensors' shapes by name.
+    `stored` maps the tensors' names to shapes.
     """
     found: dict[str, Piece] = {}
     for name in stored:
@@ -106,10 +106,10 @@ def find_pieces(stored: Shapes) -> dict[str, Piece]:
 
 
 def as_transformers(pieces: Mapping[str, Piece], outside: Mapping[str, str]) -> dict[str, Piece | None]:
-    """The pieces by the names of one of transformers' classes, whose blocks are named as CLIP's are.
+    """The pieces by the names of one of transformers' classes, whose blocks are named as in CLIP.
 
-    `outside` has the names of its parameters and modules outside the blocks, by ours. A parameter that it does not have
-    keeps our name, and so is refused later as no part of the model.
+    `outside` maps our names to those of its parameters and modules outside the blocks. A parameter that the class does
+    not have keeps our name, and so is refused later as not part of the model.
     """
     renamed: dict[str, Piece | None] = {}
     for name, piece in pieces.items():
@@ -122,7 +122,7 @@ def as_transformers(pieces: Mapping[str, Piece], outside: Mapping[str, str]) -> 
 
 
 def _moved(name: str, names: Mapping[str, str]) -> str | None:
-    """The name with its beginning replaced, the longest that `names` has, in whole parts; None if it has none."""
+    """The name with its longest prefix (of whole parts) that is in `names` replaced; None if no prefix is."""
     beginning = name
     while beginning:
         if beginning in names:
@@ -132,15 +132,15 @@ def _moved(name: str, names: Mapping[str, str]) -> str | None:
 
 
 def _pieces(tower: str, name: str, plain: str, outside: Mapping[str, str], stored: Shapes) -> _Found:
-    """What one tensor holds; `plain` is its name inside the tower."""
+    """The parameters in one tensor; `plain` is its name inside the tower."""
     shape = stored[name]
     if plain in _TRANSPOSED:
         yield f"{tower}.projection.weight", Piece(name, transposed=True)
     elif target := _moved(plain, outside):
         yield f"{tower}.{target}", Piece(name)
-    elif target := _BATCHED.get(plain):  # timm keeps the axis of the batch in what is the same for all pictures
+    elif target := _BATCHED.get(plain):  # timm stores these with a batch axis of length 1
         yield f"{tower}.{target}", Piece(name, shape=shape[2:] if plain == "cls_token" else shape[1:])
-    elif plain == "attn_pool.query":  # the image's embedding is what the first query finds
+    elif plain == "attn_pool.query":  # only the first query gives the image's embedding
         yield f"{tower}.pool.latent", Piece(name, rows=(0, 1))
     elif match := _BLOCK.fullmatch(plain):
         yield from _in_block(f"{tower}.layers.{match[1]}", match[2], name, stored)
@@ -152,7 +152,8 @@ def _pieces(tower: str, name: str, plain: str, outside: Mapping[str, str], store
 
 
 def _in_block(block: str, plain: str, name: str, stored: Shapes) -> _Found:
-    """A layer scale multiplies what a projection gives: it becomes part of that projection."""
+    """The parameters in a block's tensor. A layer scale multiplies a projection's output, so it is merged into the
+    projection."""
     if plain in _BIASES:
         yield f"{block}.attention.{_BIASES[plain]}.bias", Piece(name)
     elif match := _STACK.fullmatch(plain):
@@ -164,7 +165,8 @@ def _in_block(block: str, plain: str, name: str, stored: Shapes) -> _Found:
 
 
 def _in_stem(convolution: str, part: str, kind: str, name: str, stored: Shapes) -> _Found:
-    """A batch norm behind a convolution becomes part of it: its scale of the weight, what is left the bias."""
+    """The parameters in a stem's tensor. A batch norm after a convolution is merged into it: its scale into the weight,
+    the rest into the bias."""
     norm = f"{name.removesuffix(f'.{part}.{kind}')}.bn"
     normed = norm if f"{norm}.weight" in stored else None
     if part == "conv":

@@ -1,7 +1,7 @@
-"""Models in OpenCLIP's layout that are CLIP: a plain vision transformer with class token, causal text.
+"""Plain CLIP models in OpenCLIP's layout: a plain vision transformer with class token, and a causal text transformer.
 
-The architecture is CLIP's, so the settings are translated and the state dict is read under CLIP's names, piece by
-piece. Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.py`, `transformer.py`).
+The architecture is CLIP's, so the settings are translated, and the tensors are read under CLIP's names.
+Layout: https://github.com/mlfoundations/open_clip (`src/open_clip/model.py`, `transformer.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tasks.openclip.tokenizer import odd_tokenizer
 VISION_KEYS = ("image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value")
 TEXT_KEYS = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value")
 _EPS = 1e-5
-"""Of a layer norm, PyTorch's default, which OpenCLIP leaves as it is."""
+"""The epsilon of layer norms: PyTorch's default, which OpenCLIP does not change."""
 _LARGEST_ID = 2
 """With this `eos_token_id` transformers' CLIP pools the text at its largest id, as OpenCLIP does."""
 
@@ -35,7 +35,7 @@ CLIP_NAMES = {
     "text_model.norm": "text_model.final_layer_norm",
     "text_model.projection": "text_projection",
 }
-"""What transformers' CLIP calls the parameters of our towers outside their blocks."""
+"""The names of our towers' parameters outside the blocks, in transformers' CLIP."""
 
 
 class OpenClip(OpenClipKind, Clip):
@@ -47,11 +47,11 @@ class OpenClip(OpenClipKind, Clip):
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
-        """Both towers are OpenCLIP's own."""
+        """True if both towers are OpenCLIP's own."""
         return not document.vision["timm_model_name"] and not document.text["hf_model_name"]
 
     def why_not(self, document: Document) -> str | None:
-        """Any setting beyond sizes."""
+        """Any setting other than sizes."""
         return (
             document.strange(vision=VISION_KEYS, text=(*TEXT_KEYS, "tokenizer_kwargs"))
             or odd_size(document)
@@ -63,24 +63,24 @@ class OpenClip(OpenClipKind, Clip):
         return plain_config(document) | {"model_type": "clip"}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under CLIP's name; there is no `logit_bias`."""
+        """Every parameter by CLIP's names; `logit_bias` is not used."""
         return plain_pieces(stored)
 
 
 def plain_pieces(stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-    """Where the parameters of CLIP's class are; `logit_scale` may have an axis of its own, `logit_bias` has no use."""
+    """The pieces of CLIP's parameters; `logit_scale` may have an axis of length 1 in files; `logit_bias` is unused."""
     loss = {"logit_scale": Piece("logit_scale", shape=()), "logit_bias": None}
     return as_transformers(find_pieces(stored), CLIP_NAMES) | {name: loss[name] for name in loss.keys() & stored.keys()}
 
 
 def odd_size(document: Document) -> str | None:
-    """An image that is no square, for which no tower is made; None for a square."""
+    """The image size if it is not square, which no tower supports; None for a square."""
     height, width = document.image_size
     return None if height == width else f"vision_cfg.image_size {[height, width]}, which is no square"
 
 
 def plain_config(document: Document) -> dict[str, Any]:
-    """The sizes of two towers of OpenCLIP's own, under CLIP's names."""
+    """The configuration of OpenCLIP's own two towers, with CLIP's names."""
     vision, text = document.vision, document.text
     shared = {"hidden_act": document.activation, "projection_dim": document.embed_dim}
     return {
@@ -94,18 +94,18 @@ def plain_config(document: Document) -> dict[str, Any]:
 
 
 def text_sizes(text: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a text tower of OpenCLIP's own, in the words of transformers' configurations."""
+    """The sizes of OpenCLIP's own text tower, with transformers' names."""
     sizes = layer_scaled(text) | transformer_sizes(text, text["heads"])
     return sizes | {"max_position_embeddings": text["context_length"], "vocab_size": text["vocab_size"]}
 
 
 def layer_scaled(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether the blocks of one of OpenCLIP's own towers have a layer scale, if they do."""
+    """`{LAYER_SCALE: True}` for one of OpenCLIP's own towers whose blocks have a layer scale; else empty."""
     return {LAYER_SCALE: True} if part["ls_init_value"] is not None else {}
 
 
 def transformer_sizes(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
-    """The sizes of a transformer of OpenCLIP's own, in the words of transformers' configurations."""
+    """The sizes of one of OpenCLIP's own transformers, with transformers' names."""
     return {
         "hidden_size": part["width"],
         "intermediate_size": int(part["width"] * part["mlp_ratio"]),
@@ -115,7 +115,7 @@ def transformer_sizes(part: Mapping[str, Any], heads: int) -> dict[str, Any]:
 
 
 def activation_and_eps(document: Document, part: Mapping[str, Any]) -> dict[str, Any]:
-    """The activation and the norms' epsilon of a transformer of OpenCLIP's own, in the same words."""
+    """The activation and the norms' epsilon of one of OpenCLIP's own transformers, with transformers' names."""
     approximate = (part["act_kwargs"] or {}).get("approximate") == "tanh"
     return {
         "hidden_act": "gelu_pytorch_tanh" if approximate else document.activation,

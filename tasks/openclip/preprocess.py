@@ -1,4 +1,4 @@
-"""How OpenCLIP prepares pictures, in the words of transformers' image processors."""
+"""OpenCLIP's preprocessing of pictures, expressed as settings of transformers' image processors."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tasks.openclip.document import Document
 _OPENAI_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _OPENAI_STD = [0.26862954, 0.26130258, 0.27577711]
 _RESAMPLE = {"bicubic": 3, "bilinear": 2, "random": 3}
-"""Pillow's numbers; what is random in training is bicubic afterwards."""
+"""Pillow's numbers of resampling filters; `random`, for training, is bicubic in evaluation."""
 _KNOWN = frozenset(
     ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color", "hf_hub", "url", "tag")
 )
-"""OpenCLIP's settings of pictures, and what files of its own list of weights have beside them."""
+"""OpenCLIP's settings of preprocessing, and keys that some of its published files have in addition."""
 _MODES = ("shortest", "squash")
 
 
 def odd_preprocess(document: Document) -> str | None:
-    """The first setting of how pictures are prepared that transformers' image processor does not have; None if none is.
+    """The first preprocessing setting that transformers' image processor does not support; None if it supports all.
 
-    `longest` is one: it pads around the picture, in a colour, before the pixels are normalised.
+    For example `longest`, which pads the picture with a colour before normalisation.
     """
     settings = document.preprocess
     for key in sorted(settings.keys() - _KNOWN):
@@ -36,7 +36,7 @@ def odd_preprocess(document: Document) -> str | None:
 def image_settings(document: Document) -> dict[str, Any]:
     """The arguments of CLIP's image processor for a document's `preprocess_cfg`; OpenCLIP's defaults are OpenAI's.
 
-    Pictures have the size of the image tower, whatever `preprocess_cfg` says.
+    Pictures get the size of the image tower; the size in `preprocess_cfg` is ignored.
     """
     settings = document.preprocess
     height, width = document.image_size

@@ -1,6 +1,6 @@
-"""SigLIP and SigLIP 2 in OpenCLIP's layout: timm's vision transformer with attention pooling, and OpenCLIP's text.
+"""SigLIP and SigLIP 2 in OpenCLIP's layout: timm's vision transformer with attention pooling, OpenCLIP's text tower.
 
-It is the arithmetic of transformers' `SiglipModel`; names, stacked weights and some shapes differ. Layout: timm
+They compute the same as transformers' `SiglipModel`; names, stacked weights and some shapes differ. Layout: timm
 (`vision_transformer.py`, `attention_pool.py`) and https://github.com/mlfoundations/open_clip (`transformer.py`).
 """
 
@@ -20,7 +20,7 @@ from tasks.openclip.plain import CLIP_NAMES, TEXT_KEYS, activation_and_eps, text
 from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 _TEXT_SETTINGS = {"no_causal_mask": True, "pool_type": "last", "proj_bias": True}
-"""What SigLIP's text tower has: every token sees every other, and the last place is projected, with a bias."""
+"""The settings of SigLIP's text tower: bidirectional attention, pooling at the last position, projection with bias."""
 _NAMES = CLIP_NAMES | {
     "vision_model.pool.latent": "vision_model.head.probe",
     "vision_model.pool.attention": POOLING,
@@ -40,11 +40,11 @@ class OpenClipSiglip(OpenClipKind, Siglip):
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
-        """timm's name says so."""
+        """True if timm's name of the image tower says so."""
         return "siglip" in str(document.vision["timm_model_name"])
 
     def why_not(self, document: Document) -> str | None:
-        """Another image tower, another pooling or projection, or any setting beyond sizes and activation."""
+        """Another image tower, pooling or projection, or any setting other than sizes and activation."""
         strange = document.strange(
             vision=("timm_model_name", "timm_pool", "timm_proj", "image_size"),
             text=(*TEXT_KEYS, *TOKENIZER_KEYS, *_TEXT_SETTINGS, "act_kwargs", "norm_kwargs"),
@@ -73,7 +73,7 @@ class OpenClipSiglip(OpenClipKind, Siglip):
         }
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter under SigLIP's name; unlike our tower, it keeps the axis of the batch in its probe."""
+        """Every parameter by SigLIP's names; unlike in our tower, its probe keeps a batch axis of length 1."""
         found = {
             name: dataclasses.replace(piece, shape=None) if name == _PROBE else piece
             for name, piece in find_pieces(stored).items()
@@ -82,7 +82,7 @@ class OpenClipSiglip(OpenClipKind, Siglip):
         return as_transformers(found, _NAMES) | {name: Piece(name, shape=(1,)) for name in loss if name in stored}
 
     def as_built(self, state: dict[str, Any]) -> dict[str, Any]:
-        """`SiglipModel` itself has q, k and v of the pooling in one stack (see `expose`)."""
+        """Stack q, k and v of the pooling, as in the original `SiglipModel` (see `expose`)."""
         import torch
 
         state = dict(state)

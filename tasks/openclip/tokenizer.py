@@ -1,9 +1,9 @@
-"""How OpenCLIP prepares texts, in the words of transformers' tokenizers.
+"""OpenCLIP's preprocessing of texts, expressed as tokenizers of transformers.
 
-OpenCLIP cleans a text before its tokenizer sees it (`src/open_clip/tokenizer.py`): it repairs characters with ftfy and
-entities of HTML, then collapses white space, and for some models lowers letters and removes punctuation. Here that is
-part of the tokenizer itself, so that what is exported needs nothing but transformers. Of ftfy's repairs it has those of
-single characters; text that was decoded wrongly stays as it is.
+OpenCLIP cleans a text before tokenizing it (`src/open_clip/tokenizer.py`): it repairs characters with ftfy and HTML
+entities, then collapses white space, and for some models lowers letters and removes punctuation. Here the cleaning is
+part of the tokenizer itself, so that exported checkpoints need only transformers. From ftfy it has only the repairs of
+single characters; wrongly decoded text is not repaired.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.openclip.document import TEXT_DEFAULTS, Document
 
 TOKENIZER_KEYS = ("hf_tokenizer_name", "tokenizer_kwargs")
 TOKENIZER_SOURCE = "openclip_tokenizer"
-"""In a stored `text_config`: the repository and the commit of a tokenizer that does not lie beside the weights."""
+"""Keys in a stored `text_config`: the repository and the commit of a tokenizer that is not beside the weights."""
 _CLIPS = "openai/clip-vit-base-patch32"
 _CLEANINGS = ("canonicalize", "lower", "whitespace")
 _KWARGS = {"clean", "strip_sep_token"}
@@ -34,7 +34,7 @@ _ENTITIES = re.findall(
     "frac12 euro pound agrave aacute auml ccedil egrave eacute iacute ntilde oacute ouml szlig uacute uuml "
     "#34 #034 #38 #39 #039 #x27 #60 #62 #160 #8211 #8212 #8216 #8217 #8220 #8221 #8230",
 )
-"""Of HTML's 2,231 entities those that captions have: each is one pass over every text."""
+"""Those of HTML's 2,231 entities that occur in captions; each costs one pass over every text."""
 _LIGATURES = (
     ("\ufb00", "ff"),
     ("\ufb01", "fi"),
@@ -49,7 +49,7 @@ _PUNCTUATION = r"[!-/:-@\[-`{-~]"
 
 
 def odd_tokenizer(document: Document) -> str | None:
-    """The first setting of the tokenizer that is not known; None if all are."""
+    """The first unknown setting of the tokenizer; None if all are known."""
     settings = document.text["tokenizer_kwargs"] or {}
     for key, value in sorted(settings.items()):
         known = value in _CLEANINGS if key == "clean" else isinstance(value, bool) and key in _KWARGS
@@ -59,9 +59,9 @@ def odd_tokenizer(document: Document) -> str | None:
 
 
 def tokenizer_repository(document: Document) -> str | None:
-    """Where a document's tokenizer is published: what it names, or CLIP's, which OpenCLIP brings along.
+    """The hub repository of a document's tokenizer: the named one, or CLIP's, which is OpenCLIP's default.
 
-    None for a vocabulary of another size whose tokenizer is not named.
+    None if no tokenizer is named and the vocabulary has another size than CLIP's.
     """
     name: str | None = document.text["hf_tokenizer_name"]
     if name is None and document.text["vocab_size"] == TEXT_DEFAULTS["vocab_size"]:
@@ -70,13 +70,13 @@ def tokenizer_repository(document: Document) -> str | None:
 
 
 def cleaning_tokenizer(folder: Path, document: Document, config: dict[str, Any] | None) -> Any:
-    """The tokenizer of a model in OpenCLIP's layout, which pads on the right and cleans as OpenCLIP does.
+    """The tokenizer of a model in OpenCLIP's layout; it pads on the right and cleans texts as OpenCLIP does.
 
-    `config` is the model's, whose `text_config` says where a tokenizer of another repository is.
+    `config` is the model's; its `text_config` names the repository of a tokenizer that is not in the folder.
 
     Raises:
-        OSError, ValueError: there is none, or it cannot be loaded.
-        CheckpointError: it was pinned, and is no longer in the hub's cache.
+        OSError, ValueError: there is no tokenizer, or it cannot be loaded.
+        CheckpointError: it was pinned, but is no longer in the hub's cache.
     """
     from transformers import CLIPTokenizerFast
 
@@ -120,7 +120,7 @@ def tokenizer_place(folder: Path, config: dict[str, Any] | None) -> Path:
 
 
 def _prepared(given: Any, cleaning: str, *, strip_separator: bool) -> Any:
-    """A tokenizer of transformers' generic class: only that one keeps a normalizer that is not its own."""
+    """The tokenizer as transformers' generic class, which is the only one that keeps a custom normalizer."""
     from tokenizers import normalizers
     from transformers import PreTrainedTokenizerFast
 
@@ -139,7 +139,7 @@ def _prepared(given: Any, cleaning: str, *, strip_separator: bool) -> Any:
         clean_up_tokenization_spaces=False,
         **given.special_tokens_map,
     )
-    made.vocab_files_names = {}  # it has read none: see `vocabularies`
+    made.vocab_files_names = {}  # so that `vocabularies` does not look for files
     return made
 
 
@@ -160,10 +160,10 @@ def _normalizers(cleaning: str) -> Iterable[Any]:
 
 
 def _replace_separator(backend: Any, given: Any) -> None:
-    """Let the token with id 0 stand where the separator would end a text (`strip_sep_token`).
+    """Replace the separator at a text's end by the token with id 0 (`strip_sep_token`).
 
     Raises:
-        ValueError: texts do not begin with one token and end with the separator.
+        ValueError: the tokenizer does not put one token before a text and the separator after it.
     """
     from tokenizers.processors import TemplateProcessing
 

@@ -1,7 +1,7 @@
-"""Models in OpenCLIP's layout that transformers has no class for, put together from towers of our own.
+"""Models in OpenCLIP's layout that transformers has no class for, composed of our own towers.
 
-An image tower (OpenCLIP's with its options, EVA, Perception Encoder, MobileCLIP's and timm's plain vision transformer)
-beside a text tower (OpenCLIP's with its options, BERT, RoBERTa, XLM-RoBERTa), in any combination.
+Any image tower (OpenCLIP's with its options, EVA, Perception Encoder, MobileCLIP's and timm's plain vision transformer)
+can be combined with any text tower (OpenCLIP's with its options, BERT, RoBERTa, XLM-RoBERTa).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.towers import MODEL_TYPE
 
 _KEYS = ("projection_dim", "vision_config", "text_config")
 _NO_PARAMETERS = re.compile(r"logit_scale|logit_bias|text_decoder\..*|.*\.(?:position_ids|num_batches_tracked)")
-"""The loss's, CoCa's decoder of captions, and buffers that are made anew."""
+"""Tensors that are not used: those of the loss and of CoCa's caption decoder, and buffers that are computed again."""
 
 
 class OpenClipTowers(OpenClipKind):
@@ -42,11 +42,11 @@ class OpenClipTowers(OpenClipKind):
     prefixes: ClassVar[Mapping[Encoder, tuple[str, ...]]] = {"image": ("vision_model.",), "text": ("text_model.",)}
 
     def looks_like(self, document: Document) -> bool:
-        """Whatever does not look like SigLIP, whose kind knows better what is wrong with it."""
+        """True unless the document looks like SigLIP, whose own kind gives better reasons."""
         return "siglip" not in str(document.vision["timm_model_name"])
 
     def why_not(self, document: Document) -> str | None:
-        """A setting or a name that the towers do not know."""
+        """A setting, or a name of an architecture, that the towers do not support."""
         return why_not(document)
 
     def read(self, document: Document) -> dict[str, Any]:
@@ -54,11 +54,11 @@ class OpenClipTowers(OpenClipKind):
         return towers_config(document) | {"model_type": MODEL_TYPE}
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """The sections as they are; what transformers adds when it saves is left out."""
+        """The sections unchanged, without keys that transformers adds when saving."""
         return {"model_type": MODEL_TYPE} | {key: copy.deepcopy(stored[key]) for key in _KEYS}
 
     def full_config(self, config: dict[str, Any]) -> Any:
-        """The configuration as one of transformers'."""
+        """The configuration as an `OpenClipTowersConfig`."""
         from tasks.towers.model import OpenClipTowersConfig
 
         return OpenClipTowersConfig(**{key: copy.deepcopy(config[key]) for key in _KEYS})
@@ -69,7 +69,7 @@ class OpenClipTowers(OpenClipKind):
         return OpenClipTowersModel
 
     def encoder_spec(self, config: dict[str, Any], encoder: Encoder) -> EncoderSpec:
-        """Encoders of transformers' take the mask of their padding beside the ids."""
+        """As for other families; text encoders that are transformers' own also take a padding mask."""
         part = config["vision_config" if encoder == "image" else "text_config"]
         if encoder == "image":
             side = part["image_size"]
@@ -93,7 +93,7 @@ class OpenClipTowers(OpenClipKind):
         return size
 
     def end_token(self, config: dict[str, Any], tokenizer: Any) -> int | None:
-        """The token that OpenCLIP's text tower pools at: the one with the largest id, or `eos_token_id`."""
+        """The token at which OpenCLIP's text tower pools: the one with the largest id, or `eos_token_id`."""
         part = config["text_config"]
         if part["pool"] == "highest":
             end: int = tokenizer.eos_token_id
@@ -101,11 +101,11 @@ class OpenClipTowers(OpenClipKind):
         return part["eos_token_id"] if part["pool"] == "end" else None
 
     def pools_at_highest_id(self, config: dict[str, Any]) -> bool:
-        """As OpenCLIP's text tower does unless its configuration says otherwise."""
+        """True for OpenCLIP's text tower, unless its configuration sets another pooling."""
         return bool(config["text_config"]["pool"] == "highest")
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:
-        """Every parameter, from OpenCLIP's and timm's names; of a folder that transformers wrote, none is renamed."""
+        """Every parameter, by OpenCLIP's and timm's names; none is renamed in a folder that transformers wrote."""
         if any(name.startswith("vision_model.") for name in stored):
             return {}
         unused = {name: None for name in stored if _NO_PARAMETERS.fullmatch(name)}

@@ -1,4 +1,4 @@
-"""The complete configuration of our towers for a document, and what in a document they cannot do."""
+"""The complete configuration of our towers for a document, and the settings in a document that they do not support."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OWN_VISION = (
     "attn_pooler_heads",
 )
 _UNUSED = ("layers", "width", "mlp_ratio", "patch_size", "head_width", "heads", "vocab_size")
-"""Sizes of OpenCLIP's own towers, which change nothing where a name stands for others."""
+"""Sizes of OpenCLIP's own towers, which have no effect if a named architecture determines the sizes."""
 _TIMM_VISION = (*_UNUSED, "image_size", "timm_model_name", "timm_pool", "timm_proj", "timm_proj_bias")
 _OWN_TEXT = (
     *_SIZES,
@@ -47,11 +47,11 @@ _TEXT_POOLS = {"argmax": "highest", "last": "last", "first": "first", "eos": "en
 _HF_POOLS = {"mean_pooler": "mean", "cls_pooler": "pooler", "cls_last_hidden_state_pooler": "first"}
 _TANH = {"approximate": "tanh"}
 _OWNERS = ("", "FacebookAI", "google-bert", "microsoft")
-"""Who publishes the encoders whose sizes are known; another's of the same name may be anything."""
+"""Publishers of the encoders whose sizes are known; an encoder of the same name by others may differ."""
 
 
 def why_not(document: Document) -> str | None:
-    """The first setting that the towers do not have; None if they take the model."""
+    """The first setting that the towers do not support; None if they accept the model."""
     return next(_obstacles(document), None)
 
 
@@ -126,7 +126,7 @@ def _encoder_obstacles(document: Document) -> Iterator[str]:
         yield f"text_cfg.hf_model_name {text['hf_model_name']!r}"
         return
     encoder = TEXT_ENCODERS[name]
-    before = 0 if encoder["encoder"] == "bert" else encoder["pad_token_id"] + 1  # positions that no token has
+    before = 0 if encoder["encoder"] == "bert" else encoder["pad_token_id"] + 1  # positions that are not used by tokens
     if text["context_length"] > encoder["max_position_embeddings"] - before:
         yield f"text_cfg.context_length {text['context_length']}, which {name} has no positions for"
     if text["hf_pooler_type"] not in _HF_POOLS:
@@ -139,7 +139,7 @@ def _encoder_obstacles(document: Document) -> Iterator[str]:
 
 
 def towers_config(document: Document) -> dict[str, Any]:
-    """The configuration for a document that the towers take (`why_not` gives None)."""
+    """The configuration for a document that the towers accept (`why_not` gives None)."""
     vision, text = document.vision, document.text
     return {
         "projection_dim": document.embed_dim,

@@ -1,4 +1,4 @@
-"""Step 7b: FP32, FP16 and FP8 on the same samples: how close, and what it does to the task."""
+"""Step 7b: compare FP32, FP16 and FP8 on the same samples: closeness of embeddings, and accuracy on the task."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 
 
 class Accuracy(StepOutput):
-    """Rows of the accuracy table; `cosines` are per sample, keyed "<encoder> <precision> <target>"; `details` is one
-    file, `task_details.json`: what becomes of each class, which classes have one embedding, and what becomes of the
-    samples that change most.
+    """Rows of the accuracy table, and the samples behind them.
 
-    `evaluation` says what was evaluated: `samples.parquet` (id, image_hash, caption, label; a row's place is the
-    index that image embeddings are keyed by) and `classes.json` (names and prompt templates, or null).
+    `cosines` are per sample, keyed "<encoder> <precision> <target>". `details` holds `task_details.json`: each class's
+    recall, classes with equal embeddings, and the samples that change most. `evaluation` holds `samples.parquet` (id,
+    image_hash, caption, label; image embeddings are keyed by the row number) and `classes.json` (names and prompt
+    templates, or null).
     """
 
     rows: tuple[Row, ...]
@@ -58,7 +58,7 @@ def score(data: DataRef, embeddings: list[Embeddings]) -> Accuracy:
 
 
 def _refuse_same(embeddings: list[Embeddings]) -> None:
-    """FP8 rounds: a candidate that gives its baseline's very bits is its baseline, under another name."""
+    """Refuse FP8 embeddings that equal FP16's bit for bit: as FP8 rounds, such an engine is not an FP8 engine."""
     outputs = {(e.encoder, e.target, e.precision): e.outputs.digest for e in embeddings}
     for (encoder, target, precision), digest in outputs.items():
         if precision == "fp8" and digest == outputs.get((encoder, target, "fp16")):
@@ -85,10 +85,10 @@ def _keep_evaluation(dataset: Dataset) -> ArtifactRef:
 
 
 def _cosines(table: EmbeddingTable) -> dict[str, list[float]]:
-    """The cosine of each sample's embedding with FP32's, as `Accuracy.cosines` keeps them.
+    """The cosine of each sample's embedding with FP32's, keyed as `Accuracy.cosines`.
 
     Raises:
-        NumericError: those of an FP16 baseline are below 0.99 on average.
+        NumericError: the cosines of an FP16 baseline are below 0.99 on average.
     """
     found: dict[str, list[float]] = {}
     for (encoder, target, precision), (_, array) in table.arrays.items():

@@ -1,4 +1,4 @@
-"""Step 2: calibration data -> per-quantizer amax, with the evidence that the data sufficed."""
+"""Step 2: calibration data -> the amax of each quantizer, with evidence of whether the data sufficed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from tasks.quantizing.observers import Observer
 
 MIN_BATCHES = 4
-"""Small sets are split into at least this many batches, so that there is a convergence curve to look at."""
+"""Small sets are split into at least this many batches, so that there is a convergence curve."""
 _BARE_RUNS = 3
 MAX_POINTS = 32
-"""Points of a convergence curve, at even distances: its size does not depend on the number of samples."""
+"""The most points of a convergence curve, evenly spaced, so that its size does not grow with the samples."""
 FEW_POINTS = 8
-"""The same where each point is chosen from histograms, which takes milliseconds for each quantizer."""
+"""The same for algorithms that choose each point from histograms, which takes milliseconds per quantizer."""
 
 
 class Calibration(StepOutput):
@@ -48,12 +48,11 @@ class Calibration(StepOutput):
 
     `table` holds `amax.parquet` (quantizer, amax), `convergence.parquet` (quantizer, samples, amax: the running
     amax, after at most `MAX_POINTS` of the batches and always after the last), `saturation.parquet` (quantizer,
-    share: of the last batch's values beyond the amax of all batches before it, an estimate of what unseen data will
-    saturate) and `samples.parquet` (id, image_hash, caption). `device` is what it ran on, as `calibration_device` says.
-    `throughput` counts samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
-    model's forward loop alone, without quantizers or data to wait for, where it is a GPU that runs it. `zeros` are
-    quantizers that see nothing but zeros, because weights are zeros: they have scale 1. `faint` counts pictures with
-    next to no contrast.
+    share: the share of the last batch's values beyond the amax of all earlier batches, an estimate of what unseen data
+    will saturate) and `samples.parquet` (id, image_hash, caption). `device` is the result of `calibration_device`.
+    `throughput` is in samples per second, from the first batch to the last amax read; `bare_throughput` is that of the
+    model's forward pass alone, without quantizers and data loading (only on a GPU). `zeros` are quantizers that see
+    only zeros, because weights are zero: they get scale 1. `faint` counts pictures with next to no contrast.
     """
 
     encoder: Encoder
@@ -69,7 +68,7 @@ class Calibration(StepOutput):
     faint: int = 0
 
     def speed(self) -> str:
-        """The throughput, and its share of the bare forward loop's, in words."""
+        """The throughput in words, and as a share of the bare forward pass's."""
         made = f"{self.throughput:,.1f} samples/s on {self.device}"
         if self.bare_throughput is None:
             return made
@@ -80,9 +79,10 @@ class Calibration(StepOutput):
 def calibrate(
     snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, recipe: Recipe, encoder: Encoder, batch_size: int
 ) -> Calibration:
-    """Run the encoder over the samples once, in FP32, on a GPU if there is one; the amax is as the recipe's algorithm.
+    """Run the encoder over the samples once, in FP32, on a GPU if there is one, and choose each quantizer's amax.
 
-    An algorithm other than max lets values saturate: the share of the last batch's that do is in the evidence.
+    The recipe names the algorithm. Algorithms other than max let values saturate: the evidence holds the share of the
+    last batch's values that do.
 
     Raises:
         BadAmax: a quantizer's amax is zero, NaN, infinite or missing.
@@ -105,7 +105,7 @@ def calibrate(
             model, _ = load_exposed(snapshot)
             model.to(device)
             bare = None
-            if device.type == "cuda":  # which does it in passing; on a CPU it would be a good part of the step
+            if device.type == "cuda":  # takes no time on a GPU, but a good part of the step on a CPU
                 first = next(inputs)
                 bare = _bare_throughput(model, family, encoder, first)
                 inputs = chain([first], inputs)
@@ -142,11 +142,11 @@ def calibrate(
 
 
 def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: Inputs) -> float:
-    """Samples per second of the model as it is, on one batch that is on the device."""
+    """Samples per second of the model without quantizers, on one batch that is on the device already."""
     import torch
 
     with torch.no_grad():
-        family.encode(model, encoder, *batch.tensors)  # libraries load
+        family.encode(model, encoder, *batch.tensors)  # warm-up: libraries load
         start = _settled_time(batch)
         for _ in range(_BARE_RUNS):
             family.encode(model, encoder, *batch.tensors)
@@ -154,7 +154,7 @@ def _bare_throughput(model: nn.Module, family: ClipFamily, encoder: Encoder, bat
 
 
 def _settled_time(batch: Inputs) -> float:
-    """The clock in seconds, once the device has done what it was given."""
+    """The clock in seconds, after the device has finished its work."""
     import torch
 
     if batch.tensors[0].is_cuda:
@@ -184,7 +184,7 @@ class _Watch:
         from tasks.quantizing.activation_histogram import counted
 
         encoder, key = self.spec.encoder, f"clipsmith-progress-calibrate-{self.spec.encoder}"
-        # The observers know the maximum; other algorithms choose from a histogram.
+        # The observers keep the maximum; other algorithms need histograms.
         counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(observers)
         start = time.perf_counter()
         with counting as self.histograms, progress(key, self.total, "sample", f"calibrate {encoder}") as advance:
@@ -209,16 +209,16 @@ class _Watch:
             self._kept.append((self.seen, self._running_amax(observers)))
 
     def _read_points(self) -> None:
-        """At the end: a device that is asked after a batch has nothing to do until the next one comes."""
+        """Read all points from the device at the end: reading after each batch would leave the device idle."""
         for samples, kept in self._kept:
             self.curve += [{"quantizer": name, "samples": samples, "amax": amax} for name, amax in _read(kept).items()]
 
     def _points(self) -> int:
-        """How many points a curve has by now if every batch is small enough to end at each."""
+        """How many points the curve should have by now, if the batches are small enough for that."""
         return self.seen * self.points // self.total
 
     def _running_amax(self, observers: dict[str, Observer]) -> dict[str, torch.Tensor]:
-        """The amax so far of every quantizer that data has reached."""
+        """The amax so far of every quantizer that has seen data."""
         import torch
 
         if self.algorithm != "max":
@@ -227,7 +227,7 @@ class _Watch:
         return {name: amax for name, amax in found.items() if amax is not None}
 
     def chosen(self) -> dict[str, float]:
-        """The amax that the algorithm takes instead of the maximum, by quantizer."""
+        """The amax that the algorithm chooses instead of the maximum, by quantizer."""
         if self.algorithm == "max":
             return {}
         found = {name: histogram.amax(self.algorithm) for name, histogram in self.histograms.items()}
@@ -235,7 +235,7 @@ class _Watch:
 
 
 def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Read these values from the device all at once."""
+    """Copy the values from the device in one transfer."""
     import torch
 
     values = torch.stack([scalar.reshape(()) for scalar in scalars.values()]).tolist() if scalars else []
@@ -246,11 +246,11 @@ def _read(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
 def _count_saturation(
     observers: dict[str, Observer], limits: dict[str, torch.Tensor], result: dict[str, float]
 ) -> Iterator[None]:
-    """Record the share of a quantizer's inputs beyond its limit; those without one are left alone."""
+    """Record in `result` the share of each quantizer's inputs beyond its limit; those without a limit are skipped."""
     shares: dict[str, torch.Tensor] = {}
 
     def count(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
-        # An observer replaces its maximum and does not write into it: limits stay what they are.
+        # Observers replace their maximum tensor and never write into it, so `limits` do not change.
         shares[name] = (inputs[0].abs() > limits[name]).float().mean()
 
     with ExitStack() as hooks:

@@ -1,7 +1,8 @@
-"""Before calibrating: which method keeps an encoder closest to FP32 on held-out samples, and when more data is no help.
+"""Before calibration: which method keeps an encoder closest to FP32 on held-out samples, and when more data stops
+helping.
 
-One pass over the samples. Those that are held out are calibrated on by none of the candidates; every candidate's scales
-are then put into the fake-quantized encoder and judged by the embeddings of the held-out samples.
+The study makes one pass over the samples. No candidate is calibrated on the held-out samples; then each candidate's
+scales are put into the fake-quantized encoder, which is judged by its embeddings of the held-out samples.
 """
 
 from __future__ import annotations
@@ -50,18 +51,18 @@ if TYPE_CHECKING:
 _SEED = 20_261_128
 _HELD_OUT_SHARE = 0.2
 _MOST_HELD_OUT = 64
-"""Held-out inputs stay in memory, and are embedded once for every point of the study."""
+"""The most held-out inputs: they stay in memory, and are embedded once for every point of the study."""
 _FEWEST_INPUTS = 10
 _SMALLEST_POINT = 4
 SIGNIFICANCE = 0.025
 SETTLED = 1 / 8
-"""One step of E4M3's three bits of mantissa: an amax that moves by less moves no value by more than a rounding step."""
+"""One step of E4M3's three mantissa bits: a smaller change of the amax moves no value by more than a rounding step."""
 
 Amax = dict[str, float]
 
 
 class CalibrationStudy(StepOutput):
-    """What was found for one encoder.
+    """The result of the study for one encoder.
 
     `comparison` and `sufficiency` are rows of the tables `calibration` and `sufficiency`; `table` keeps both as
     Parquet, with `held_out.parquet` (id of the sample, method, samples calibrated on, cosine).
@@ -76,14 +77,14 @@ class CalibrationStudy(StepOutput):
 
 @dataclass(frozen=True)
 class Split:
-    """Places of samples: `held_out` ones have different inputs, which no sample of `fit` has. Both in random order."""
+    """Indices of samples, in random order: the inputs of `held_out` are all different, and none occurs in `fit`."""
 
     held_out: tuple[int, ...]
     fit: tuple[int, ...]
 
 
 def split(inputs: Sequence[str]) -> Split:
-    """A fifth of the different inputs, 64 at most, is held out; the same ones for the same inputs.
+    """Hold out a fifth of the different inputs, 64 at most; deterministic for given inputs.
 
     Raises:
         TooFewSamples: fewer than ten different inputs.
@@ -104,7 +105,7 @@ def split(inputs: Sequence[str]) -> Split:
 
 
 def points(samples: int) -> list[int]:
-    """Where the study looks: all samples, half of them, a quarter and so on; the fewest first."""
+    """The numbers of samples at which the study judges: all, half, a quarter and so on; the fewest first."""
     found = [samples]
     while found[-1] // 2 >= _SMALLEST_POINT:
         found.append(found[-1] // 2)
@@ -112,9 +113,9 @@ def points(samples: int) -> list[int]:
 
 
 def p_lower(errors: NDArray[np.float64], than: NDArray[np.float64]) -> float | None:
-    """How likely errors on the same samples are this much lower on average by chance: a paired one-sided t-test.
+    """The p-value of a paired one-sided t-test: how likely `errors` are this much lower than `than` by chance.
 
-    None where there is nothing to test: a single sample, or no difference.
+    Both are (n,), on the same samples. None if there is nothing to test: a single sample, or no difference.
     """
     from scipy.stats import ttest_rel
 
@@ -124,13 +125,13 @@ def p_lower(errors: NDArray[np.float64], than: NDArray[np.float64]) -> float | N
 
 
 def is_lower(errors: NDArray[np.float64], than: NDArray[np.float64]) -> bool:
-    """Whether errors are lower by more than chance: E4M3's rounding flips alone would make one method the luckiest."""
+    """Whether errors are significantly lower: by rounding alone, one of the methods would always look best."""
     p = p_lower(errors, than)
     return p is not None and p < SIGNIFICANCE
 
 
 def best_of(errors: Mapping[str, NDArray[np.float64]]) -> str:
-    """The first method, unless others have lower errors than it; then the lowest of these."""
+    """The first method, unless others have significantly lower errors; then the one with the lowest."""
     first, *others = errors
     better = [name for name in others if is_lower(errors[name], errors[first])]
     return min(better, key=lambda name: float(errors[name].mean())) if better else first
@@ -145,7 +146,7 @@ def study(
     batch_size: int,
     algorithms: tuple[Algorithm, ...],
 ) -> CalibrationStudy:
-    """Compare `algorithms`, of which the first wins ties, and follow the best over the number of samples.
+    """Compare `algorithms` (the first wins ties), and judge the best one at several numbers of samples.
 
     Raises:
         TooFewSamples: nothing can be held out.
@@ -201,7 +202,7 @@ def study(
 
 
 def _taken(batches: Iterator[Inputs], count: int) -> tuple[list[Inputs], Iterator[Inputs]]:
-    """The batches of the first `count` places, and the others; the batch that has both is cut in two."""
+    """The batches of the first `count` samples, and the remaining batches; a batch with both is cut in two."""
     taken: list[Inputs] = []
     for batch in batches:
         own = sum(place < count for place in batch.indices)
@@ -227,7 +228,7 @@ def _embedded(model: nn.Module, family: ClipFamily, encoder: Encoder, batch: Inp
 
 @dataclass(frozen=True)
 class _Found:
-    """Held-out embeddings against FP32's."""
+    """Held-out embeddings compared with FP32's."""
 
     cosines: NDArray[np.float64]
     snr: float | None
@@ -239,7 +240,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Judge:
-    """The held-out samples on the device, and what FP32 makes of them."""
+    """The held-out samples on the device, and their FP32 embeddings."""
 
     family: ClipFamily
     encoder: Encoder
@@ -247,7 +248,7 @@ class _Judge:
     reference: list[NDArray[np.float32]]
 
     def judge(self, model: nn.Module, amax: Amax) -> _Found:
-        """The model with these scales."""
+        """Judge the model with these scales."""
         import torch
 
         for name, quantizer in activation_quantizers(model).items():
@@ -290,7 +291,7 @@ class _Scales:
                 self._note(observers, histograms)
 
     def _parts(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
-        """The batches, cut where a point is."""
+        """The batches, cut at the points of the study."""
         done = 0
         for batch in batches:
             size = len(batch.indices)
@@ -316,7 +317,7 @@ class _Scales:
 
 
 def _judged(model: nn.Module, scales: _Scales, judge: _Judge) -> dict[tuple[str, int], _Found]:
-    """Every algorithm after all samples, and the best one of them, named last, at every point."""
+    """Judge every algorithm after all samples, and the best one at every point; the best one's results come last."""
     found = {name: judge.judge(model, scales.amax[name, scales.seen]) for name in scales.algorithms}
     best = best_of({name: result.errors for name, result in found.items()})
     counts = [samples for name, samples in scales.amax if name == best]
@@ -348,7 +349,7 @@ def _comparison(encoder: Encoder, scales: _Scales, found: dict[tuple[str, int], 
 
 
 def _sufficiency(encoder: Encoder, scales: _Scales, found: dict[tuple[str, int], _Found], best: str) -> list[Row]:
-    """A row for each point of the best algorithm."""
+    """The rows of the table `sufficiency`: one for each point of the best algorithm."""
     curve = sorted((samples, one) for (name, samples), one in found.items() if name == best)
     final, last = scales.amax[best, scales.seen], curve[-1][1]
     rows: list[Row] = []
@@ -371,7 +372,7 @@ def _sufficiency(encoder: Encoder, scales: _Scales, found: dict[tuple[str, int],
 
 
 def largest_change(amax: Amax, final: Amax) -> tuple[float, str]:
-    """How far the amax that is furthest from its final value is from it, relative to the smaller, and whose it is."""
+    """The largest change between an amax and its final value, relative to the smaller of the two, and its quantizer."""
     changes = {name: max(value / final[name], final[name] / value) - 1 for name, value in amax.items()}
     name = max(changes, key=lambda key: changes[key])
     return changes[name], name

@@ -13,10 +13,10 @@ _SHOWN = 80
 
 
 def require_whole_captions(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
-    """Refuse a data set with texts longer than the model's context; without this they are cut, counted and reported.
+    """Refuse a data set with texts longer than the model's context. (Without strict mode they are cut and counted.)
 
     Raises:
-        CaptionTooLong: how many there are, and which is the first.
+        CaptionTooLong: there are such texts; the message counts them and quotes the first.
     """
     dataset = data.open()
     evaluation = data.role == "evaluation"

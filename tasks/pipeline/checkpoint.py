@@ -60,7 +60,7 @@ _UNSAFE_SWITCH = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 class CheckedCheckpoint(StepOutput):
     """A snapshot whose tensors are complete and finite; `preprocess` is its tokenizer and image processor.
 
-    `notes` say what was found in the files and left out or changed, one line each.
+    `notes` say what in the files was left out or changed, one line each.
     """
 
     preprocess: ArtifactRef
@@ -77,8 +77,8 @@ def resolve(
 ) -> Snapshot:
     """Find `model` (`demo`, a folder, or a Hugging Face id at `revision`) and pin its content.
 
-    `name` is what the store is to call it; by default that follows from where it was found. `image_size` is for models
-    that leave it open; None: the one that they were trained around.
+    `name` is the model's name in the store; by default it follows from `model`. `image_size` is for models that leave
+    it open; None means the size that their position embeddings are stored for.
 
     Raises:
         ConfigError: `image_size` for a model that has its own, or one that is not made of whole patches.
@@ -90,7 +90,7 @@ def resolve(
         raise UnsafeCheckpoint(f"{_UNSAFE_SWITCH} is set: torch would unpickle anything", fix=f"unset {_UNSAFE_SWITCH}")
     model = typed_name(model)
     folder, kind, commit = locate(model, revision, weights=False)
-    if kind == "hub":  # what is refused is refused before gigabytes are fetched
+    if kind == "hub":  # refuse it before gigabytes of weights are fetched
         describe(folder, image_size, weights=False)
         if (names := names_at_hub(model, commit)) is not None:
             refuse_pickles(names, f"{model} at {commit}")
@@ -138,9 +138,9 @@ def _pinned(path: Path, digest: str) -> PinnedFile:
 def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tuple[Manifest, bool]:
     """The release that recorded exactly this checkpoint, and whether this store vouches for it.
 
-    `modelopt_state.pth` is a pickle. It is passed on only when a release that was made or signed in this store records
-    its digest. Others could have been written by anyone, as the manifest beside an exported checkpoint: they say which
-    release this is, and the state is made anew from the weights and the recorded amax.
+    `modelopt_state.pth` is a pickle. It is passed on only if a release that was made or signed in this store records
+    its digest. Anyone could have written other records, such as the manifest beside an exported checkpoint: those only
+    say which release this is, and the state is made again from the weights and the recorded amax.
     """
     digests = {places.within(places.CHECKPOINT, file.path): file.sha256 for file in files}
 
@@ -163,7 +163,8 @@ def _publisher(folder: Path, files: tuple[PinnedFile, ...], store: Store) -> tup
 
 
 def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
-    """Image hashes that a published checkpoint was calibrated on, as far as its release can still be found."""
+    """The hashes of the images that a published checkpoint was calibrated on, from the lists in its release, in this
+    store or beside the checkpoint; empty if there are none."""
     ours = [manifest for manifest in store.readable() if manifest.identity in snapshot.parents]
     paths = [store.read(manifest, path) for manifest in ours for path in calibration_samples(manifest)]
     for manifest in _exported_manifest(snapshot.root):
@@ -173,14 +174,14 @@ def calibrated_on(snapshot: Snapshot, store: Store) -> set[str]:
 
 
 def image_hashes(paths: Iterable[Path]) -> set[str]:
-    """The hashes of the pictures that these `samples.parquet` list."""
+    """The hashes of the pictures in these `samples.parquet` files."""
     import pandas as pd
 
     return {digest for path in paths for digest in pd.read_parquet(path)["image_hash"]}
 
 
 def calibration_samples(manifest: Manifest) -> list[str]:
-    """Where a release keeps the lists of what it was calibrated on."""
+    """The paths of a release's files that list its calibration samples."""
     files = manifest.files
     return [file.path for file in files if file.kind == "calibration" and file.member == places.SAMPLES]
 
@@ -195,7 +196,7 @@ def _exported_manifest(folder: Path) -> Iterator[Manifest]:
 
 
 def check(snapshot: Snapshot) -> CheckedCheckpoint:
-    """Prove that the tensors are the configured model's and finite, and keep its preprocessing.
+    """Check that the tensors match the configuration and are finite, and keep tokenizer and image processor.
 
     Raises:
         BadWeights: missing, extra, misshapen, NaN or Inf tensors; the message names the first and counts them.
@@ -223,7 +224,9 @@ def check(snapshot: Snapshot) -> CheckedCheckpoint:
 
 
 def check_names(snapshot: Snapshot, reader: WeightReader) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    """The shapes of the model's tensors by name, all of them there, and what to say of the others. No values are read.
+    """Check that all of the model's tensors are there; return their shapes by name, and notes on the others.
+
+    No values are read.
 
     Raises:
         BadWeights: tensors are missing, of another shape, or would change embeddings and are not part of the model.
@@ -251,10 +254,10 @@ def _weight_notes(reader: WeightReader, unused: list[str]) -> Iterator[str]:
 
 
 def check_json(snapshot: Snapshot) -> None:
-    """Of a key that a file has twice, libraries take one without a word, and not all the same one.
+    """Check the JSON files strictly: libraries silently use one of two equal keys, and not all of them the same one.
 
     Raises:
-        CheckpointError: a file that model, tokenizer or image processor read is not sound JSON, or would cost too much.
+        CheckpointError: a file of the model, tokenizer or image processor is not sound JSON, or is too large.
     """
     size = family_named(snapshot.family).vocabulary(snapshot.config)
     folders = {snapshot.root, tokenizer_place(snapshot.root, snapshot.stored_config)}
@@ -276,7 +279,8 @@ def _empty_model(snapshot: Snapshot) -> nn.Module:
 
 
 def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader) -> dict[str, tuple[int, ...]]:
-    """What embeddings are made of, and of the rest of the model what is there: the loss's scale may be missing."""
+    """The shapes of tensors that embeddings need, and of the model's other tensors that are there (such as the loss's
+    scale, which may be missing)."""
     family = family_named(snapshot.family)
     with sound_config(snapshot.family, snapshot.root):
         used = encoder_prefixes(family, snapshot.config)
@@ -285,7 +289,7 @@ def _expected_tensors(snapshot: Snapshot, model: nn.Module, reader: WeightReader
 
 
 def _unused_by(family: ClipFamily, model: nn.Module) -> Callable[[str], bool]:
-    """Whether a tensor that is not expected may be left out."""
+    """A function that says whether an unexpected tensor may be left out."""
     modules = {name for name, _ in model.named_modules()}
     return lambda name: _harmless(name) or family.ignores(name, modules)
 
@@ -293,7 +297,7 @@ def _unused_by(family: ClipFamily, model: nn.Module) -> Callable[[str], bool]:
 def _check_names(
     reader: WeightReader, expected: dict[str, tuple[int, ...]], unused: Callable[[str], bool], folder: Path
 ) -> list[str]:
-    """The tensors that are left out; index buffers and quantizers are not counted."""
+    """Check the tensors' names; return those that are left out, except index buffers and quantizers."""
     adapters = [name for name in reader if _ADAPTER.search(name)]
     if adapters:
         raise adapter_found(f"{len(adapters)} tensors belong to a PEFT adapter, the first is {adapters[0]}", folder)
@@ -321,7 +325,7 @@ def _check_names(
 
 
 def _harmless(name: str) -> bool:
-    """Index buffers that old checkpoints carry, and the amax buffers of a ModelOpt checkpoint."""
+    """Whether a tensor is an index buffer of an old checkpoint, or an amax buffer of a ModelOpt checkpoint."""
     return name.endswith(("position_ids", "token_type_ids")) or "_quantizer." in name
 
 
@@ -337,7 +341,7 @@ def _check_finite(name: str, reader: WeightReader, folder: Path) -> None:
 
 
 def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
-    """Refuse a recipe that leaves off what a published checkpoint quantizes.
+    """Refuse a recipe that does not quantize everything that a published checkpoint quantizes.
 
     Raises:
         ConfigError.
@@ -355,7 +359,7 @@ def check_recipe(snapshot: Snapshot, recipe: Recipe) -> None:
 
 
 def keep_published(snapshot: Snapshot) -> ArtifactRef:
-    """Take a published checkpoint folder into the store as it is."""
+    """Copy a published checkpoint folder into the store unchanged."""
     store = active_store()
     entries = [FileEntry(path=file.path, sha256=file.sha256, size=file.size) for file in snapshot.files]
     ref = ArtifactRef.of(places.CHECKPOINT, entries)
@@ -365,7 +369,7 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
         with store.staging() as staging:
             for file in snapshot.files:
                 shutil.copyfile(snapshot.root / file.path, staging / file.path)
-            if store.add(places.CHECKPOINT, staging) != ref:  # whatever size and times say
+            if store.add(places.CHECKPOINT, staging) != ref:  # compared by digest, not by size and times
                 raise CheckpointChanged(
                     "the checkpoint changed while it was being used",
                     where=snapshot.root,
@@ -379,7 +383,7 @@ def keep_published(snapshot: Snapshot) -> ArtifactRef:
 
 @task(name="resolve", persist_result=False)
 def resolve_task(model: str, revision: str | None, name: str | None, image_size: ImageSize | None) -> Snapshot:
-    """Uncached: what a name means can change."""
+    """Not cached: a name can mean another content tomorrow."""
     return resolve(model, revision, active_store(), name, image_size)
 
 

@@ -1,4 +1,4 @@
-"""Classes have to be told apart by their prompts as the model reads them, or accuracy says nothing of them."""
+"""Checks that the prompts of different classes are different tokens, without which their accuracy means nothing."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tasks.data.templates import fill
 
 
 def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef) -> None:
-    """Refuse labels of a user's own of which the tokenizer makes the same tokens under every template.
+    """Refuse a user's labels if two of them become the same tokens under every template.
 
-    Sets that are published with a list of their classes keep them: the report says which are alike.
+    Published sets with a list of classes are accepted all the same: the report names classes that are alike.
 
     Raises:
-        DataError: names the first two.
+        DataError: there are two such labels; the message names the first two.
     """
     dataset = data.open()
     if dataset.classes is None or dataset.classes.published:
@@ -35,7 +35,8 @@ def require_classes_apart(snapshot: Snapshot, preprocess: ArtifactRef, data: Dat
 
 
 def _alike(classes: Classes, processor: Preprocess) -> tuple[str, str] | None:
-    """Two classes with the same tokens; the next template is looked at only for classes that are alike so far."""
+    """Two classes with the same tokens under all templates, or None. Each template is applied only to classes that are
+    still alike."""
     groups = [list(classes.names)]
     for template in classes.templates:
         groups = [part for group in groups for part in _split(group, template, processor)]
@@ -45,7 +46,7 @@ def _alike(classes: Classes, processor: Preprocess) -> tuple[str, str] | None:
 
 
 def _split(names: list[str], template: str, processor: Preprocess) -> list[list[str]]:
-    """Those of `names` that are alike under a template, in groups of two or more."""
+    """The groups of two or more `names` that become the same tokens under a template."""
     first = processor.first_alike([fill(template, name) for name in names])
     together: dict[int, list[str]] = {}
     for name, place in zip(names, first.tolist(), strict=True):

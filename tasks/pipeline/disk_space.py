@@ -1,4 +1,4 @@
-"""Whether the disk has room for a run, asked before any work is done."""
+"""Whether the disk has room for a run, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.weights import WeightReader
 
 MARGIN = 2
-"""Work in progress lies beside what is kept, and an estimate is an estimate."""
+"""A factor on the estimate: temporary files need room too, and the estimate is rough."""
 _CHECKPOINT_BYTES = 4.0
-"""Per parameter: the ModelOpt checkpoint holds FP32."""
+"""Bytes per parameter: the ModelOpt checkpoint holds FP32."""
 _GRAPH_BYTES: dict[Precision, float] = {"fp16": 2.0, "fp8": 1.4}
-"""Per parameter: FP8 keeps embeddings and norms in FP16 (1.0 for a large image encoder, 1.3 for text was seen)."""
+"""Bytes per parameter: FP8 graphs keep embeddings and norms in FP16 (measured: 1.0 for a large image encoder, 1.3 for
+a text encoder)."""
 _KERNEL_BYTES = 4_000_000
-"""Per engine of a GPU: what is not weights."""
+"""Bytes of a GPU engine besides its weights."""
 _EVIDENCE_BYTES = 16_000_000
-"""Tables, embeddings, preprocessing, cached results."""
+"""Bytes of tables, embeddings, preprocessing and cached results."""
 
 
 def estimate_bytes(parameters: int, precisions: Sequence[Precision], targets: Sequence[str]) -> int:
-    """What a run keeps of a model with so many parameters, both encoders."""
+    """Estimate the bytes that a run keeps; `parameters` counts the weights of both encoders."""
     checkpoint = _CHECKPOINT_BYTES * parameters if "fp8" in precisions else 0
     graphs = sum(_GRAPH_BYTES[precision] for precision in precisions) * parameters * (1 + len(targets))
     kernels = 2 * len(precisions) * sum(target != "onnxruntime" for target in targets) * _KERNEL_BYTES
@@ -51,7 +52,7 @@ def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precisio
     """Make sure that the disk of `store` has `MARGIN` times the room that the run is estimated to need.
 
     Raises:
-        NotEnoughSpace.
+        NotEnoughSpace: it has less.
         BadWeights: the checkpoint's files cannot be read.
     """
     needed = needed_bytes(snapshot, precisions, targets)

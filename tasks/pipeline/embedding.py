@@ -1,6 +1,6 @@
-"""Step 7a: the evaluation set through one runtime: FP32 PyTorch, an ONNX file or an engine, by a Polygraphy runner.
+"""Step 7a: embed the evaluation set with one runtime: FP32 PyTorch, an ONNX file or an engine, as a Polygraphy runner.
 
-Outputs are kept, so that accuracy can be judged again without running anything.
+The embeddings are kept, so that accuracy can be judged again without running anything.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pillow", "onnxrunt
 
 
 class Embeddings(StepOutput):
-    """What one runtime made of the evaluation set.
+    """One runtime's embeddings of the evaluation set.
 
     `outputs` holds `embeddings.npy` (float32, (n, embedding_dim), not normalised) and `keys.json`: the sample indices
     (image) or the texts (text) of its rows. A picture with several captions has one row, that of its first sample;
-    texts that are the same tokens have the same row.
+    texts that become the same tokens have equal rows.
     `skipped` counts pictures that could not be decoded, `truncated` texts longer than the context, and `faint` pictures
     with next to no contrast.
     """
@@ -69,10 +69,10 @@ class Embeddings(StepOutput):
 def batch_and_device(
     target: str, batch: int, largest: int, executor: Executor = "onnxruntime"
 ) -> tuple[int, str, Executor]:
-    """How `embed` runs: the batch size, the device and the executor, all of them part of the step's cache key.
+    """How `embed` runs: (batch size, device, executor), all part of the step's cache key.
 
-    An engine takes a batch of `largest` at most and is its own executor. FP32 and the graphs run on the processor,
-    unless `executor` is "torch" and there is a GPU, which is given large batches.
+    An engine takes batches of at most `largest` and needs no executor. FP32 and graphs run on the CPU, unless
+    `executor` is "torch" and there is a GPU, which then gets larger batches.
     """
     if target not in (REFERENCE, "onnxruntime"):
         return min(batch, largest), backend_for(target).device(), "onnxruntime"
@@ -94,11 +94,11 @@ def embed(
 ) -> Embeddings:
     """Run the evaluation set through `engine` on `target`, or through FP32 PyTorch when `target` is "pytorch".
 
-    With `executor` "torch", PyTorch also computes what is not an engine but a graph (`target` "onnxruntime"), and a GPU
-    is used for both where there is one.
+    With `executor` "torch", PyTorch also executes ONNX graphs (`target` "onnxruntime"), and both use a GPU if there is
+    one.
 
-    Rows are kept as they are made: a run that was killed is gone on with, and memory does not grow with the set.
-    Pictures are kept as the processor makes them, for the calls to come; whoever wired these discards them.
+    Rows are written to disk as they are made: a killed run can be continued, and memory does not grow with the set.
+    Preprocessed pictures are kept on disk for later calls; the wiring discards them at the end.
 
     Raises:
         NumericError: an output is NaN or Inf.
@@ -146,8 +146,8 @@ def embed(
 
 
 class _Feed(NamedTuple):
-    """One batch: what its rows are kept under, the model's inputs, how many samples or texts are dealt with once it is,
-    and how many of its pictures have next to no contrast."""
+    """One batch: the keys of its rows, the model's inputs, how many samples or texts are done after it, and how many of
+    its pictures have next to no contrast."""
 
     keys: list[Any]
     inputs: dict[str, NDArray[Any]]
@@ -156,7 +156,7 @@ class _Feed(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What is run, for messages and for how far it is; `smallest` is the smallest batch that the engine takes."""
+    """What is run, for messages and progress; `smallest` is the smallest batch that the engine takes."""
 
     encoder: Encoder
     precision: str
@@ -175,11 +175,10 @@ def _image_feeds(
 
 
 class _Texts:
-    """The texts of a set, tokenized once, while they are embedded; of those that become the same tokens the first
-    stands for all.
+    """The texts of a set, tokenized once, while they are embedded; texts that become the same tokens are embedded once.
 
-    After the last feed, `row_of` says which of the different ones each text is, and `truncated` how many were longer
-    than the context.
+    After the last feed, `row_of` maps each text to the row of its tokens, and `truncated` is the number of texts that
+    were longer than the context.
     """
 
     def __init__(self, texts: list[str], processor: Preprocess) -> None:
@@ -197,7 +196,7 @@ class _Texts:
             yield _Feed([text for text, _ in part], inputs, done)
 
     def _different(self) -> Iterator[tuple[str, dict[str, NDArray[np.int64]]]]:
-        """Each text that becomes other tokens than those before, with its row of each input."""
+        """Each text whose tokens differ from those of all earlier texts, with its row of each input."""
         row_of: dict[bytes, int] = {}
         for start in range(0, len(self.all), TEXTS_AT_A_TIME):
             part = self.all[start : start + TEXTS_AT_A_TIME]
@@ -227,21 +226,21 @@ def _run(runner: Any, feeds: Generator[_Feed], work: _Work, chunks: EmbeddingChu
             before = chunks.done
             chunks.add(feed.keys, np.array(output[: len(feed.keys)], dtype=np.float32), feed.done, feed.faint)
             advance(feed.done - before)
-        if chunks.done < work.total:  # bad pictures at the end, texts of the same tokens
+        if chunks.done < work.total:  # the last samples were bad pictures, or texts of equal tokens
             advance(work.total - chunks.done)
     chunks.flush()
 
 
 def _as_the_graph_takes_them(feeds: Iterator[_Feed], precision: str) -> Generator[_Feed]:
-    """The batches with inputs in the type of the graph; made in a thread, ahead of the device that they are for."""
+    """The batches with inputs in the graph's dtype, prepared in a thread ahead of the device."""
     for feed in feeds:
         yield feed if precision == "fp32" else feed._replace(inputs=halved(feed.inputs))
 
 
 def _keep(chunks: EmbeddingChunks, runner: str, encoder: Encoder, texts: _Texts) -> ArtifactRef:
-    """Add all rows as one object, and remove what was kept on the way.
+    """Add all rows to the store as one object, and remove the chunks.
 
-    Chunks have one row for all texts of the same tokens, which each of them gets.
+    In chunks, texts of equal tokens share one row; in the object each text has its own copy.
 
     Raises:
         NumericError: a row is NaN or Inf.
@@ -263,7 +262,7 @@ def _require_finite(chunks: EmbeddingChunks, runner: str, encoder: Encoder) -> N
         key for chunk in chunks for key, row in zip(chunk.keys, chunk.rows, strict=True) if not np.isfinite(row).all()
     ]
     if bad:
-        chunks.discard()  # or a second run would find them again, whatever was the cause
+        chunks.discard()  # or the next run would reuse them although the cause may be gone
         raise NumericError(
             f"{len(bad)} of {chunks.count} {encoder} embeddings of {runner} are NaN or Inf",
             where=f"first sample: {bad[0]!r}",
@@ -282,7 +281,7 @@ def _torch_runner(snapshot: Snapshot, encoder: Encoder, device: str) -> BaseRunn
 
 
 def _graph_executor(graph: Path, name: str, device: str) -> Any:
-    """A graph in PyTorch as a runner that checks its inputs."""
+    """A graph in PyTorch as a Polygraphy runner that checks its inputs."""
     from tasks.engines.graph_executor import GraphExecutor
 
     return CheckedRunner(GraphExecutor(graph, name, device), None)

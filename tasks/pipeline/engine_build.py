@@ -22,13 +22,13 @@ from tasks.runs.steps import StepOutput, cached_step
 
 _MEMORY_PER_BYTE = 6
 _MEMORY_OF_A_BUILDER = 500_000_000
-"""What a builder was seen to take at its peak, in bytes: at most so much, and so many times the graph's file."""
+"""Peak memory of a builder as measured: at most a fixed number of bytes plus a multiple of the graph file's size."""
 
 
 class BuiltEngine(StepOutput):
-    """An engine object and what its builder printed (`build.log`).
+    """An engine object and its builder's output (`build.log`).
 
-    The object holds `<precision>.<target>.engine` and, beside it, the record of what it was built for.
+    The object holds `<precision>.<target>.engine` and, beside it, the record of the hardware and versions it is for.
     """
 
     encoder: Encoder
@@ -49,7 +49,8 @@ def build(
     """Build one engine.
 
     Raises:
-        UnknownTarget, EngineUnavailable, BuildError, BuilderCrash.
+        UnknownTarget, EngineUnavailable: there is no such target, or it cannot be built here.
+        BuildError, BuilderCrash: the builder refused the graph, or died.
     """
     require_target(target, precision)
     store = active_store()
@@ -69,19 +70,19 @@ def build(
 
 
 def _turn(target: str) -> AbstractContextManager[None]:
-    """Take the device's turn, with the run's other builders, for one that times kernels: a benchmark itself."""
+    """Take the device's lock, shared with this run's other builders, if the builder times kernels: a benchmark, too."""
     backend = backend_for(target)
     return shared_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
 
 
 def builds_at_once(sizes: Sequence[int]) -> int:
-    """How many builds of graphs of these sizes (bytes) this machine has cores and free memory for; at least one."""
+    """How many builds of graphs of these sizes (bytes) fit this machine's cores and free memory; at least one."""
     largest = max(sizes, default=0) * _MEMORY_PER_BYTE + _MEMORY_OF_A_BUILDER
     return max(1, min(len(os.sched_getaffinity(0)), _free_memory() // largest))
 
 
 def _free_memory() -> int:
-    """Bytes that programs can have without swapping (proc(5): MemAvailable)."""
+    """Bytes available to programs without swapping (proc(5): MemAvailable)."""
     info = Path("/proc/meminfo")
     for line in info.read_text().splitlines() if info.exists() else []:
         if line.startswith("MemAvailable:"):
@@ -93,6 +94,6 @@ def _free_memory() -> int:
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:
-    """`device` is what the engine is good for: part of the cache key."""
+    """`device` is the hardware that the engine is for; it is part of the cache key."""
     del device
     return build(onnx_ref, encoder, precision, target, profile)

@@ -1,4 +1,4 @@
-"""Step 7a': ONNX Runtime computes a sample of what PyTorch executes in its place, and judges it."""
+"""Step 7a': compare PyTorch with ONNX Runtime on samples, for graphs that PyTorch executes in ONNX Runtime's place."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _BATCH = 8
 class JudgedExecutor(StepOutput):
     """How far PyTorch and ONNX Runtime agree on one graph.
 
-    `table` holds `layers.parquet` (tensor, snr_db), in the graph's order; `layer` and `snr_db` are the worst of them,
-    `cosine_min` is that of the embeddings of the sample which differ most, end to end.
+    `table` holds `layers.parquet` (tensor, snr_db), in the graph's order; `layer` and `snr_db` are the worst row.
+    `cosine_min` is the smallest cosine of a sample's two embeddings, end to end.
     """
 
     encoder: Encoder
@@ -49,7 +49,7 @@ def check_executor(
     """Run `SAMPLES` pictures or texts, drawn by seed, through ONNX Runtime and through PyTorch.
 
     Raises:
-        ExecutorsDisagree: by more than `tasks.evaluation.judge` allows.
+        ExecutorsDisagree: they differ by more than `tasks.evaluation.judge` allows.
     """
     import pandas as pd
 

@@ -1,8 +1,8 @@
-"""Step 2b: would an encoder overflow FP16? A baseline that does would flatter FP8.
+"""Step 2b: would an encoder overflow FP16? An FP16 baseline that overflows would make FP8 look good.
 
-The model is run in FP32 with the arithmetic of the exported graph (see `tasks.clip.attention`), and the largest
-magnitude of every intermediate result is held against FP16's largest value. Runtimes that compute FP16 graphs in
-FP32, as ONNX Runtime does on CPUs, would not show an overflow.
+The model runs in FP32 with the arithmetic of the exported graph (see `tasks.clip.attention`), and the largest
+magnitude of every intermediate result is compared with FP16's largest value. Runtimes that compute FP16 graphs in
+FP32, such as ONNX Runtime on CPUs, would not show an overflow.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LOOKED_AT = 8 * SAMPLES
 
 
 _SCORES = 1000.0
-"""Masked scores lie this close to the mask's value."""
+"""Masked attention scores are this close to the mask's value."""
 
 
 class Fp16Range(StepOutput):
-    """`table` holds `range.parquet` (module, operation, largest magnitude); the largest but the mask is named here."""
+    """`table` holds `range.parquet` (module, operation, largest magnitude); the other fields are its largest row."""
 
     encoder: Encoder
     table: ArtifactRef
@@ -62,13 +62,13 @@ def check_range(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, enco
         frame = _magnitudes(snapshot, preprocess, data, encoder)
         refuse_overflow(frame, encoder)
         table = keep("range", {"range.parquet": frame})
-    # The attention mask and what it is added to say nothing about the model.
+    # The attention mask, and scores with the mask added, say nothing about the model.
     first = frame[(frame["largest"] + attention.MASKED).abs() > _SCORES].iloc[0]
     return Fp16Range(encoder=encoder, table=table, largest=first["largest"], module=first["module"], stats=meter.stats)
 
 
 def _magnitudes(snapshot: Snapshot, preprocess: ArtifactRef, data: DataRef, encoder: Encoder) -> pd.DataFrame:
-    """Columns module, operation, largest; the largest first."""
+    """A frame with columns module, operation, largest; the largest first."""
     import pandas as pd
     import torch
 
@@ -110,7 +110,7 @@ def refuse_overflow(frame: pd.DataFrame, encoder: Encoder) -> None:
     """Raise for the first row beyond FP16.
 
     Raises:
-        HalfOverflow.
+        HalfOverflow: there is one.
     """
     beyond = frame[~(frame["largest"] <= FP16_MAX)]
     if len(beyond):

@@ -1,7 +1,7 @@
-"""Step 5: what an exported graph really holds, against what the recipe and the PyTorch model say it should.
+"""Step 5: compare what an exported graph holds with what the recipe and the PyTorch model say it should hold.
 
-A gate: any mismatch is an `AuditError` that names the module. Expectations come from the module inventory and the
-recipe alone; findings come from the ONNX file alone, read with onnx-graphsurgeon.
+Any mismatch raises an `AuditError` that names the module. Expectations come only from the module inventory and the
+recipe; findings come only from the ONNX file, read with onnx-graphsurgeon.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def audit(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, re
     """Audit one exported graph.
 
     Raises:
-        AuditError: the first kind of mismatch found, with the modules or nodes concerned.
+        AuditError: the first kind of mismatch that was found, with the modules or nodes concerned.
     """
     with measured() as meter:
         store = active_store()
@@ -69,10 +69,10 @@ def audit(onnx_ref: ArtifactRef, skeleton: ArtifactRef, precision: Precision, re
 
 
 def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> GraphFindings:
-    """Hold an ONNX file to its inventory and recipe (None: nothing may be quantized).
+    """Compare an ONNX file with its inventory and recipe (None: nothing may be quantized).
 
     Raises:
-        AuditError.
+        AuditError: as `audit`.
     """
     model = _load(path)
     _check_form(model, path)
@@ -96,14 +96,14 @@ def audit_file(path: Path, inventory: Inventory, recipe: Recipe | None) -> Graph
 
 
 def _load(path: Path) -> onnx.ModelProto:
-    """Parse the file, make sure that every byte of its weights is there, and drop the bytes of the large ones."""
+    """Parse the file, make sure that every byte of its weights is there, and drop the data of large weights."""
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
         raise AuditError(
             f"not an ONNX file: {error}", where=path.name, expected="a complete ONNX file", fix=_AGAIN
         ) from error
-    # Protobuf gives bytes where a name is not text; the libraries that come next expect text.
+    # Protobuf gives bytes for a name that is not valid UTF-8; the libraries used below expect text.
     odd = next((text for text in _texts(model) if isinstance(text, bytes)), None)
     if odd is not None:
         raise AuditError(f"the name {odd[:80]!r} is not text", where=path.name, expected="UTF-8", fix=_AGAIN)
@@ -136,7 +136,7 @@ def _texts(message: Message) -> Iterator[str | bytes]:
 
 
 def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Check the graph and infer every type and shape, strictly; large weights stand as inputs, without their data."""
+    """Check the graph and infer every type and shape, strictly; large weights become inputs, without their data."""
     light = deepcopy(model)
     large = [tensor for tensor in light.graph.initializer if _is_large(tensor)]
     for tensor in large:
@@ -150,7 +150,7 @@ def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def _is_large(tensor: onnx.TensorProto) -> bool:
-    """Weights; scales, indices and masks are small, and shape inference may need their values."""
+    """Whether a tensor is a large weight; scales, indices and masks are small, and shape inference may need them."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL or _nbytes(tensor) > _LARGE
 
 
@@ -205,7 +205,7 @@ def _check_form(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _check_label(model: onnx.ModelProto, recipe: Recipe | None, path: Path) -> None:
-    """The graph must name the recipe that it is held to, so that an engine can be traced back to it."""
+    """Check that the graph names the recipe it was made with, so that an engine can be traced back to it."""
     digest = {entry.key: entry.value for entry in model.metadata_props}.get(RECIPE_KEY)
     wanted = None if recipe is None else recipe.digest
     if digest != wanted:
@@ -242,7 +242,7 @@ def _check_coverage(findings: GraphFindings, inventory: Inventory, recipe: Recip
 
 
 def _check_channels(module: str, found: Found, recipe: Recipe | None, path: Path) -> None:
-    """A weight has a scale for each output channel where the recipe says so, and nowhere else."""
+    """Check that a weight has one scale per output channel if the recipe says so, and one scale in all otherwise."""
     rule = None if recipe is None else recipe.rule_for(f"{module}.weight_quantizer", "nn.Linear")
     expected = found.precision == "fp8" and rule is not None and rule.axis is not None
     if found.by_channel != expected:
@@ -256,7 +256,7 @@ def _check_channels(module: str, found: Found, recipe: Recipe | None, path: Path
 
 
 def expected_precisions(inventory: Inventory, recipe: Recipe | None) -> dict[tuple[str, str], Precision]:
-    """(module, kind) -> precision for every product and weight that the PyTorch model has."""
+    """(module, kind) -> expected precision, for every matrix product and weight of the PyTorch model."""
     expected: dict[tuple[str, str], Precision] = {}
 
     def wanted(owner: Owner, *quantizers: str) -> Precision:

@@ -1,4 +1,4 @@
-"""What a step keeps of small files, as one object of the store."""
+"""Keeping a step's small files as one object of the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def keep(kind: str, files: Mapping[str, pd.DataFrame | str | Path]) -> ArtifactRef:
-    """Add an object of these files by name: a frame becomes Parquet, a text UTF-8, a path is copied."""
+    """Add an object with these files, by name: a frame is written as Parquet, a text as UTF-8, a path is copied."""
     store = active_store()
     with store.staging() as folder:
         for name, content in files.items():

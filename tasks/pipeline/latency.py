@@ -1,6 +1,6 @@
-"""Step 8: latency of the engines that can run here, FP8 and FP16 interleaved round by round.
+"""Step 8: latency of the engines that can run here, with FP8 and FP16 interleaved round by round.
 
-Interleaving makes the comparison hold when the machine's speed drifts; the ratio is bootstrapped over rounds.
+Interleaving keeps the comparison valid when the machine's speed drifts; the ratio is bootstrapped over rounds.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 
 
 class Latency(StepOutput):
-    """Rows of the latency table; `samples` holds `latencies.json`, ms per round keyed
+    """Rows of the latency table; `samples` holds `latencies.json`: ms per round, by
     "<encoder> <precision> <target> batch <n>"."""
 
     rows: tuple[Row, ...]
@@ -50,11 +50,11 @@ def measure(
 ) -> Latency:
     """Time the engines of one encoder on one target, or say why they cannot run on this machine.
 
-    What the step costs does not include waiting for the device.
+    The step's recorded cost does not include waiting for the device.
 
     Raises:
-        DeviceTurnError: nothing tells whether another benchmark uses the device.
-        EngineMismatch, ObjectDamaged: an engine was not built for this machine, or is not what was built.
+        DeviceTurnError: it cannot be known whether another benchmark uses the device.
+        EngineMismatch, ObjectDamaged: an engine was not built for this machine, or has changed since.
     """
     backend = backend_for(target)
     reason = backend.why_not_run(target)
@@ -86,7 +86,7 @@ def _time_all(
     settings: LatencySettings,
     idle: GpuState | None,
 ) -> tuple[list[Row], dict[str, list[float]]]:
-    """Table rows and milliseconds per round; `idle` is what the device was like before any work."""
+    """Table rows, and milliseconds per round; `idle` is the device's state before any work."""
     backend, store = backend_for(target), active_store()
     rows: list[Row] = []
     raw: dict[str, list[float]] = {}
@@ -117,7 +117,7 @@ def _rows(
     state: Row,
     doubt: str | None,
 ) -> list[Row]:
-    """Table rows; `state` is what the machine was like, `doubt` why its times are not valid, if they are not."""
+    """Table rows; `state` is the machine's state, and `doubt` why the times are not valid (None: they are)."""
     emulated = {precision: backend.emulation(precision) for precision in times}
     rows = []
     for precision, values in times.items():
@@ -145,7 +145,7 @@ def _rows(
 
 
 def _clock_mhz(loaded: GpuState | None) -> float | None:
-    """The GPU's clock under load, or else the processor's mean current clock, where the kernel tells."""
+    """The GPU's clock under load, else the CPU's mean current clock, in MHz; None if the kernel does not tell."""
     if loaded is not None:
         return float(loaded.clock_mhz)
     info = Path("/proc/cpuinfo")
@@ -163,6 +163,6 @@ def latency_task(
     settings: LatencySettings,
     device: str,
 ) -> Latency:
-    """`device` is what the engines run on: part of the cache key."""
+    """`device` is what the engines run on; it is part of the cache key."""
     del device
     return measure(snapshot, encoder, target, engines, settings)

@@ -1,4 +1,4 @@
-"""Step 4: one ONNX file per encoder and precision, from one weightless trace."""
+"""Step 4: one ONNX file per encoder and precision, from one trace without weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 
 
 class TracedEncoder(StepOutput):
-    """A skeleton, good for every precision and recipe of this architecture."""
+    """The skeleton of a graph, which serves all precisions and recipes of this architecture."""
 
     encoder: Encoder
     skeleton: ArtifactRef
@@ -35,10 +35,10 @@ class ExportedOnnx(StepOutput):
 
 
 def trace_encoder(family: str, stored_config: dict[str, Any], encoder: Encoder) -> TracedEncoder:
-    """Trace one encoder from the configuration that a checkpoint has; no weights are read.
+    """Trace one encoder from a checkpoint's configuration; no weights are read.
 
     Raises:
-        ExportError: the model cannot be expressed as promised (see `tasks.graph.tracing`).
+        ExportError: the model cannot be expressed in ONNX as required (see `tasks.graph.tracing`).
     """
     with measured() as meter:
         adapter = family_named(family)
@@ -64,7 +64,8 @@ def export_fp8(
     """Quantize the skeleton with the calibrated amax (`amax.parquet` of `table`) and stream the weights into it.
 
     Raises:
-        BadAmax, BadWeights, ExportError.
+        BadAmax: an amax is missing or unusable.
+        BadWeights, ExportError: the weights do not fit the skeleton, or cannot be written.
     """
     with measured() as meter:
         store = active_store()

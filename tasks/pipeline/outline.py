@@ -1,6 +1,6 @@
-"""What a checkpoint is, told in seconds: its towers, preprocessing and what would be FP8, from the small files alone.
+"""A description of a checkpoint in seconds: its encoders, preprocessing and what would be FP8, from its small files.
 
-Weights are neither downloaded nor read; of those that lie in a folder the names and shapes are compared.
+Weights are neither downloaded nor read; for a local folder, only names and shapes of tensors are compared.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 class Tower(Frozen):
-    """One encoder: its input without the batch, depth, width, and how many of its products the recipe makes FP8."""
+    """One encoder: its input (without the batch dimension), depth, width, and how many matrix products become FP8."""
 
     encoder: Encoder
     inputs: dict[str, tuple[int, ...]]
@@ -47,12 +47,12 @@ class Tower(Frozen):
 
 
 class Outline(Frozen):
-    """What `clipsmith check` tells of a checkpoint.
+    """What `clipsmith check` says about a checkpoint.
 
-    `weights` are the names of the files that hold them, here or at the hub; none where there are none, or the hub does
-    not answer. `tensors` counts those that the model needs and has; None where the weights are not here.
+    `weights` are the names of the weight files, local or on the hub; empty if there are none, or the hub does not
+    answer. `tensors` is the number of tensors, all of them present; None if the weights are not local.
 
-    `oracle` is what parity is held to in a run: transformers, or golden files.
+    `oracle` is what a run's parity check compares with: transformers, or golden files.
     """
 
     model: str
@@ -71,15 +71,15 @@ class Outline(Frozen):
 
 
 def outline(model: str, revision: str | None, image_size: ImageSize | None, recipe: Recipe) -> Outline:
-    """Look at a checkpoint without reading its weights.
+    """Describe a checkpoint without reading its weights.
 
     Raises:
-        What `resolve` and `check` raise for configuration, tokenizer, image processor and the names of weights and of
-            their files.
+        The errors of `resolve` and `check` about configuration, tokenizer, image processor, and the names of tensors
+            and weight files.
     """
     model = typed_name(model)
     folder, kind, commit = locate(model, revision, weights=False)
-    # What the hub's cache happens to hold of the weights must not decide.
+    # For a hub model, weights that happen to be in the hub's cache must not change the result.
     weights = kind != "hub" and any(path.suffix in _WEIGHTS for path in folder.iterdir())
     family, stored, chosen = describe(folder, image_size, weights=weights)
     names = [path.name for path in weight_files(folder)] if weights else []

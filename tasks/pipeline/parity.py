@@ -1,8 +1,8 @@
-"""Step 1b: a checkpoint embeds what plain transformers embeds, before anything else is made of it.
+"""Step 1b: check that our model of a checkpoint embeds as plain transformers does, before anything is made from it.
 
-transformers is given the checkpoint's own files: its configuration but for switches, the tokenizer and the image
-processor that they name, one text at a time and unpadded, pictures in the modes that files have. Which class the image
-processor's name means is found by us (`tasks.clip.processors`): `AutoImageProcessor` wants torchvision.
+transformers gets the checkpoint's own files: its configuration (except switches), and the tokenizer and image processor
+that it names. Texts are given one at a time and unpadded, pictures in the modes that files have. We look up the image
+processor's class ourselves (`tasks.clip.processors`), as `AutoImageProcessor` needs torchvision.
 
 Our side is what every later step works with: the exported preprocessing, the resolved configuration, weights by the
 names and rows of the exporter, and the arithmetic of the exported graph, in FP32.
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 MIN_COSINE = 0.9999
 _SIDES = {"image": "image processor", "text": "tokenizer"}
 _SAME_PIXELS = 1e-4
-"""Normalised pixels that differ by less than this are the same: half a step of 8 bits is 0.007."""
+"""Normalised pixels that differ by less than this count as equal: half a step of 8 bits is 0.007."""
 
 
 class Parity(StepOutput):
     """`table` holds `parity.json`: the oracle, and the cosine of each sample by encoder; `rows` is the release's table.
 
-    The oracle is transformers; or, for a layout that transformers does not read, golden files that the model's own
-    library made, to which this version of clipsmith is held by its tests. Then there are no cosines.
+    The oracle is transformers. For layouts that transformers does not read, it is golden files made by the model's own
+    library, with which clipsmith's tests compare; then there are no cosines.
     """
 
     oracle: Oracle
@@ -55,7 +55,7 @@ class Parity(StepOutput):
     rows: tuple[Row, ...]
 
     def words(self) -> str:
-        """One line for people."""
+        """The result in one line."""
         if self.oracle != "transformers":
             return (
                 "transformers does not read this layout: the tests hold it to golden files of the model's own library"
@@ -65,7 +65,7 @@ class Parity(StepOutput):
 
 
 class Reference(NamedTuple):
-    """What transformers makes of one sample: the encoder's input (tokens without padding, or pixels), its embedding."""
+    """One sample in transformers: the encoder's input (tokens without padding, or pixels), and its embedding."""
 
     name: str
     input: NDArray[Any]
@@ -75,11 +75,11 @@ class Reference(NamedTuple):
 def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
     """Embed a few texts and pictures with transformers and with our FP32 path, and compare.
 
-    One model is in memory: transformers embeds first, then its weights are held to those that the exporter reads, and
-    the same model runs as it is exported.
+    Only one model is in memory: transformers embeds first; then its weights are compared with those that the exporter
+    reads, and the same model runs with the arithmetic of the exported graph.
 
     Raises:
-        ParityError: a cosine is below `MIN_COSINE`, or configuration or weights differ; the message names the side.
+        ParityError: a cosine is below `MIN_COSINE`, or configuration or weights differ; the message names the part.
         CheckpointError: transformers cannot make the model, or cannot run it.
     """
     import torch
@@ -90,7 +90,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
         if family.oracle == "transformers":
             with sound_config(family.name, snapshot.root), plain_folder(snapshot) as folder:
                 model = family.plain_model(folder)
-            if snapshot.image_size is not None:  # chosen, and so in none of the files
+            if snapshot.image_size is not None:  # chosen by the user, so it is in none of the files
                 vision: Any = model.get_submodule("vision_model")
                 vision.config.image_size = list(snapshot.image_size)
             processor = Preprocess.of(snapshot, preprocess)
@@ -121,7 +121,7 @@ def check_parity(snapshot: Snapshot, preprocess: ArtifactRef) -> Parity:
 
 
 def text_samples(processor: Preprocess) -> dict[str, str]:
-    """Texts by what they are for: a word, a sentence, one that fills the context, one that is cut."""
+    """Texts by purpose: a word, a sentence, one that fills the context, one that is cut."""
     words = 1
     while words < processor.context and not processor.too_long(["a " * (words + 1)]):
         words += 1
@@ -134,7 +134,7 @@ def text_samples(processor: Preprocess) -> dict[str, str]:
 
 
 def picture_samples() -> dict[str, Image]:
-    """Small pictures by what they are for: wide, tall, grey, with a palette, with transparency."""
+    """Small pictures by purpose: wide, tall, grey, with a palette, with transparency."""
     from PIL import Image
 
     ramp = np.linspace(0, 255, 96 * 64).reshape(64, 96)
@@ -157,7 +157,7 @@ def picture_samples() -> dict[str, Image]:
 def _reference_texts(
     family: ClipFamily, snapshot: Snapshot, model: Any, texts: dict[str, str], context: int
 ) -> Iterator[Reference]:
-    """Each text alone; padded by hand only where the model was trained to attend to its padding."""
+    """Each text alone, padded by hand only if the model was trained to attend to padding."""
     import torch
 
     tokenizer = load_tokenizer(snapshot.root, config=model.config)
@@ -171,7 +171,7 @@ def _reference_texts(
 def _reference_images(
     family: ClipFamily, snapshot: Snapshot, model: Any, pictures: dict[str, Image]
 ) -> Iterator[Reference]:
-    """Each picture as it is, turned to RGB only for a processor that would leave that to its caller."""
+    """Each picture unchanged, or converted to RGB if the processor leaves that to its caller."""
     images = family.fixed_processor(family.image_processor(snapshot.root), snapshot.config)
     for name, picture in pictures.items():
         given = picture if getattr(images, "do_convert_rgb", None) else picture.convert("RGB")
@@ -183,7 +183,7 @@ def _reference_images(
 
 
 def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> None:
-    """The model that is traced is built from `snapshot.config`: it must say what transformers read in the files."""
+    """Check that `snapshot.config`, from which the traced model is built, says the same as what transformers read."""
     theirs, ours = family.resolve_config(model.config.to_dict()), snapshot.config
     for section in ("text_config", "vision_config"):
         for key in sorted(theirs[section].keys() | ours[section].keys()):
@@ -193,13 +193,13 @@ def _require_same_config(family: ClipFamily, snapshot: Snapshot, model: Any) -> 
 
 
 def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> None:
-    """Turn the model into what is traced, once its parameters are those that the exporter reads."""
+    """Check that the model's parameters are those that the exporter reads, and turn it into the traced model."""
     from torch import nn
 
     family.expose(model)
     reader = snapshot.weights()
     used = encoder_prefixes(family, snapshot.config)
-    # transformers sets an embedding's row for padding to zero, whatever was stored; no text sees it.
+    # transformers sets an embedding's padding row to zero, whatever was stored; no text uses that row.
     padding = {
         f"{name}.weight": module.padding_idx
         for name, module in model.named_modules()
@@ -211,7 +211,7 @@ def _as_exported(family: ClipFamily, snapshot: Snapshot, model: nn.Module) -> No
         ours, theirs = reader.read(name), parameter.numpy()
         if name in padding:
             ours, theirs = (np.delete(values, padding[name], axis=0) for values in (ours, theirs))
-        # Equal to the bit, but for positions that both sides interpolate.
+        # Equal bit for bit, except for position embeddings, which both sides interpolate.
         if not np.allclose(ours, theirs, rtol=1e-5, atol=1e-6):
             raise _differ("model", f"the exporter reads other values of {name}", snapshot)
     attention.use_in(model)
@@ -225,10 +225,10 @@ def _compare(
     inputs: dict[str, NDArray[Any]],
     snapshot: Snapshot,
 ) -> dict[str, float]:
-    """The cosine of each sample.
+    """Embed the samples with our model, and return each sample's cosine with transformers' embedding.
 
     Raises:
-        ParityError.
+        ParityError: inputs differ, or a cosine is too low.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Step 9: everything that was made becomes one immutable release; the only caller of `Store.publish`."""
+"""Step 9: publish everything that was made as one immutable release; the only caller of `Store.publish`."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Piece(Frozen):
 
 
 class Draft(Frozen):
-    """A release before it has a version: what the flow hands over.
+    """A release before it has a version, as the flow hands it over.
 
-    `timings` are stage rows of steps that run every time.
+    `timings` are rows of the table `stages` for work that runs every time.
     """
 
     snapshot: Snapshot
@@ -82,7 +82,7 @@ class Draft(Frozen):
         return self.manifest(1, 1).identity
 
     def manifest(self, version: int, sequence: int) -> Manifest:
-        """The release under a version, without what is derived."""
+        """The manifest for a version, without derived files."""
         manifest = Manifest(
             model=self.snapshot.model,
             version=version,
@@ -99,7 +99,7 @@ class Draft(Frozen):
 
 
 class Published(Frozen):
-    """Where a release can be found; `new` is False when the same work had been published before."""
+    """A reference to a published release; `new` is False if the same work had been published before."""
 
     ref: str
     identity: str
@@ -108,7 +108,7 @@ class Published(Frozen):
 
 
 def publish(draft: Draft) -> Published:
-    """Publish the draft, or find the release that it already is, and make again what of it is derived and damaged."""
+    """Publish the draft, or find the equal release that exists already and make its damaged derived files again."""
     store = active_store()
     identity = draft.identity()
 
@@ -123,7 +123,7 @@ def publish(draft: Draft) -> Published:
 
 
 def _render(manifest: Manifest) -> list[Piece]:
-    """Tables, report and scripts: derived from the manifest and the evidence it lists, the same bytes every time."""
+    """Make tables, report and scripts from the manifest and the evidence that it lists: the same bytes every time."""
     store = active_store()
     pieces = []
     for kind, place in ((render.TABLES, places.TABLES), (render.REPORT, "")):

@@ -1,4 +1,4 @@
-"""Step 3: recipe + calibrated amax -> a ModelOpt checkpoint in Hugging Face layout that restores to the same amax."""
+"""Step 3: recipe and calibrated amax -> a ModelOpt checkpoint in Hugging Face layout that restores to the same amax."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from tasks.runs.steps import StepOutput, cached_step, measured
 class QuantizedCheckpoint(StepOutput):
     """A ModelOpt checkpoint: FP32 weights, quantizer state, `amax.parquet`, tokenizer and image processor.
 
-    `amax.parquet` is complete; of a quantizer with an amax for each channel it has the largest, and the weights say the
-    others. ModelOpt's state lacks the quantizers of what an `nn.MultiheadAttention` hides (SigLIP's pooling attention):
-    the checkpoint keeps the layout that transformers loads.
+    `amax.parquet` is complete; for a quantizer with one amax per channel it has the largest, and the others follow from
+    the weights. ModelOpt's state lacks the quantizers inside an `nn.MultiheadAttention` (SigLIP's pooling attention),
+    because the checkpoint keeps the layout that transformers loads.
     """
 
     checkpoint: ArtifactRef
     quantizers: int
     beyond: tuple[str, ...]
-    """Modules whose scales are in `amax.parquet` alone."""
+    """Modules whose scales are only in `amax.parquet`."""
 
 
 def quantize(
     snapshot: Snapshot, preprocess: ArtifactRef, recipe: Recipe, tables: Mapping[Encoder, ArtifactRef]
 ) -> QuantizedCheckpoint:
-    """Write the checkpoint, restore it once, and compare every amax.
+    """Write the checkpoint, restore it, and compare every amax.
 
     Raises:
         RoundTripError: the restored checkpoint is not what was written.
@@ -101,7 +101,7 @@ def _check_round_trip(
 
 
 def keep_amax(snapshot: Snapshot) -> ArtifactRef:
-    """The amax that a published checkpoint brings, as an object of its own."""
+    """Keep the `amax.parquet` of a published checkpoint as an object of its own."""
     return keep("amax", {AMAX_FILE: snapshot.root / AMAX_FILE})
 
 

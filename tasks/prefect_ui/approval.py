@@ -1,4 +1,4 @@
-"""Promotion from the UI: what a person who approves must see, the move itself, and a record of it."""
+"""Promotion from the UI: the information for the person who approves, the promotion itself, and a record of it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tasks.prefect_ui.pages import show_page
 
 
 class Proposal(Frozen):
-    """A promotion before it is made.
+    """A promotion that is proposed.
 
-    `release` is pinned (`model@version`); `seen` is the number of the alias's entry that counted (0: none), and `now`
-    the release it pointed to. `text` says in markdown what speaks for and against it.
+    `release` is pinned (`model@version`); `seen` is the number of the alias's current entry (0: none), and `now` the
+    release that it points to. `text` describes in markdown what speaks for and against the promotion.
     """
 
     release: str
@@ -36,7 +36,7 @@ class Proposal(Frozen):
 
 
 class Promoted(Frozen):
-    """What a promotion did; `moved` is False when the alias pointed there already."""
+    """What a promotion did; `moved` is False if the alias pointed there already."""
 
     release: str
     alias: str
@@ -45,11 +45,11 @@ class Promoted(Frozen):
 
 
 def propose(store: Store, reference: str, alias: str) -> Proposal:
-    """Look at what is to be promoted, and at what `alias` points to.
+    """Look up the release to promote, and the one that `alias` points to.
 
     Raises:
-        ReleaseNotFound, BadName, DamagedManifest: there is no such release.
-        ReleaseRejected: it failed a gate; nobody need be asked.
+        ReleaseNotFound, BadName, DamagedManifest: there is no such release, or it cannot be read.
+        ReleaseRejected: it failed a gate, so nobody needs to be asked.
     """
     with store.reading():
         manifest = store.find(reference)
@@ -83,7 +83,8 @@ def propose(store: Store, reference: str, alias: str) -> Proposal:
 
 
 def _behind(store: Store, model: str, alias: str) -> tuple[Manifest | None, str | None]:
-    """What the alias points to, or why that cannot be read: which must not keep anybody from pointing it elsewhere."""
+    """The release that the alias points to (or None), and the reason if it cannot be read, which is not an error: the
+    alias can still be moved."""
     try:
         return store.find(f"{model}:{alias}"), None
     except (DamagedAlias, DamagedManifest, ReleaseNotFound) as error:
@@ -91,7 +92,7 @@ def _behind(store: Store, model: str, alias: str) -> tuple[Manifest | None, str 
 
 
 def _gates(manifest: Manifest) -> list[str]:
-    """The tally of the gates, and a line for each that is not passed."""
+    """The tally of the gates, and a line for each gate that is not passed."""
     if not manifest.gates:
         return ["No gates were judged."]
     missed = (sentence(result) for result in manifest.gates if result.status != "passed")
@@ -99,7 +100,7 @@ def _gates(manifest: Manifest) -> list[str]:
 
 
 def _figures(now: Manifest | None, new: Manifest) -> Iterator[str]:
-    """A table of the main figures of both."""
+    """A table of the main figures of both releases."""
     figures = [point.figures for point in (history.points([m])[0] for m in (now, new) if m is not None)]
     names = list(dict.fromkeys(name for found in figures for name in found))
     if names:
@@ -120,7 +121,7 @@ def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:
     """Move the alias, unless somebody has moved it since the proposal was made.
 
     Raises:
-        AliasMoved, ReleaseNotFound, ObjectMissing, SignatureRequired.
+        AliasMoved, ReleaseNotFound, ObjectMissing, SignatureRequired: as `artifacts.keeping.promotion.promote`.
     """
     before, after, moved = promote(store, proposal.release, proposal.alias, why=why, seen=proposal.seen)
     return Promoted(release=after.ref, alias=after.alias, before=None if before is None else before.ref, moved=moved)
@@ -128,7 +129,7 @@ def carry_out(store: Store, proposal: Proposal, why: str | None) -> Promoted:
 
 @task(name="promote", persist_result=False)
 def promote_task(store: str, proposal: Proposal, why: str | None) -> Promoted:
-    """Uncached: aliases move. What was done stays visible in the UI."""
+    """Not cached, as aliases move. The result stays visible in the UI."""
     promoted = carry_out(open_store(store), proposal, why)
     done = f"from {promoted.before or 'nothing'} to" if promoted.moved else "had pointed already to"
     head = markdown(f"{promoted.alias}: {done} {promoted.release}")

@@ -1,4 +1,4 @@
-"""A re-measured pair of releases as Prefect artifacts."""
+"""The comparison of two re-measured releases as Prefect artifacts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _difference(row: Row) -> str:
 
 @task(name="show-comparison", persist_result=False)
 def show_comparison_task(before: str, after: str, accuracy: list[Row], latency: list[Row], notes: list[str]) -> None:
-    """Tables and a summary."""
+    """Show the comparison as tables and a summary."""
     pair = f"{after} against {before}"
     for name, rows in (("accuracy", accuracy), ("latency", latency)):
         if rows:

@@ -1,4 +1,4 @@
-"""What became of the variants of a night: a table that a manager can read, and events that people are told of."""
+"""The outcomes of a nightly run: a table for people, and events from which automations make notifications."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _LONGEST = 300  # characters of an error in the table
 
 
 class Outcome(Frozen):
-    """What became of one variant; figures are those of its release, and of the one in production before.
+    """The outcome of one variant, with the figures of its release and of the one that was in production before.
 
-    `why` says why it was made in this night, and is empty where it was not; `held` why its alias was not moved to it.
+    `why` says why it was made in this run (empty if it was not made); `held` says why its alias was not moved to it.
     """
 
     variant: str
@@ -39,7 +39,7 @@ class Outcome(Frozen):
 
     @classmethod
     def failed(cls, variant: str, error: str) -> Outcome:
-        """There is no release."""
+        """The outcome of a variant without a release."""
         return cls(variant=variant, result="failed", error=error)
 
     @classmethod
@@ -53,7 +53,7 @@ class Outcome(Frozen):
         promoted: bool,
         alarms: list[str],
     ) -> Outcome:
-        """There is a release, made now (`changed`) or before."""
+        """The outcome of a variant with a release, made now (`changed`) or before."""
         made: Literal["released", "unchanged"] = "released" if changed else "unchanged"
         return cls(
             variant=variant,
@@ -67,11 +67,11 @@ class Outcome(Frozen):
 
     @property
     def bad(self) -> bool:
-        """Whether the night failed because of it."""
+        """Whether the nightly run fails because of this variant."""
         return self.result in ("failed", "rejected")
 
     def sentence(self) -> str:
-        """In words."""
+        """The outcome in words."""
         if self.error is not None:
             return self.error
         words = f"{self.release} {self.result}" + (f"; why it was made: {self.why}" if self.why else "")
@@ -110,7 +110,7 @@ def _difference(now: dict[str, float], before: dict[str, float], name: str) -> f
 
 @task(name="show-summary", persist_result=False)
 def show_summary_task(outcomes: list[Outcome]) -> None:
-    """The night as one table and one page."""
+    """Show the nightly run as one table and one page."""
     counts = {name: sum(outcome.result == name for outcome in outcomes) for name in ("failed", "rejected")}
     rows = [_row(outcome) for outcome in outcomes]
     if rows:

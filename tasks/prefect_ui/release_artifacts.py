@@ -18,13 +18,13 @@ from tasks.prefect_ui.pages import show_page, show_table
 
 
 def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
-    """Without the columns that are empty in every row: the UI's page is narrow."""
+    """The rows without columns that are empty everywhere, as the UI's page is narrow."""
     columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
     return [{name: row[name] for name in columns} for row in rows]
 
 
 def _verdict(draft: Draft) -> str:
-    """One line on the gates, and one for each that is not passed."""
+    """One line on all gates, and one for each gate that is not passed."""
     if not draft.gates:
         return "No gates were judged."
     state = "**Rejected**" if any(result.rejects for result in draft.gates) else "Accepted"
@@ -35,11 +35,11 @@ def _verdict(draft: Draft) -> str:
 
 @task(name="show-tables", persist_result=False)
 def show_tables_task(draft: Draft) -> None:
-    """One table artifact per table, before publishing: nothing may fail after it."""
+    """Show one artifact per table. This is done before publishing, after which nothing may fail."""
     release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
     for name, rows in draft.tables.items():
         if not rows:
-            continue  # the UI has nothing to show for an empty table
+            continue  # the UI cannot show an empty table
         show_table(_shown(rows), f"clipsmith-{name}", f"{name} of {release}")
     if draft.gates:
         gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
@@ -54,7 +54,7 @@ def show_tables_task(draft: Draft) -> None:
 
 
 def _where(manifest: Manifest) -> str:
-    """Where the release's files are, and the commands that get at them."""
+    """The page's section on where the release's files are, and the commands for them."""
     store = active_store()
     options = f"--store {shlex.quote(str(store.root))}"
     commands = [f"clipsmith {what} {options}" for what in (f"report {manifest.ref}", f"show {manifest.ref}")]
@@ -70,7 +70,7 @@ def _where(manifest: Manifest) -> str:
 
 @task(name="show-release", persist_result=False)
 def show_release_task(ref: str) -> None:
-    """The report and the precision map of a published release as pages of the UI."""
+    """Show the report and the precision map of a published release as pages of the UI."""
     store = active_store()
     manifest = store.find(ref)
     html = store.read(manifest, places.REPORT).read_text(encoding="utf-8")

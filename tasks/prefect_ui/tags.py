@@ -1,4 +1,4 @@
-"""By what people find a run in the UI: its name, and the tags of its variant and its targets."""
+"""Names and tags by which people find a run in the UI: tags are the variant and the targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIANT, TARGET = "variant:", "target:"
 
 
 def tag_run(variant: str, targets: Sequence[str]) -> None:
-    """Tag the flow run this is called in, besides the tags it has; the variant that it was started with stays."""
+    """Add tags to the current flow run; if it was started with a variant's tag, that one is kept."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
@@ -25,7 +25,7 @@ def tag_run(variant: str, targets: Sequence[str]) -> None:
 
 
 def name_run(name: str) -> None:
-    """Name the flow run this is called in."""
+    """Set the name of the current flow run."""
     name = visible(name)
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow_run.name == name:

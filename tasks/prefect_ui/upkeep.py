@@ -1,4 +1,4 @@
-"""Verification, repair and garbage collection of the store, with tables of what was found and freed for the UI."""
+"""Verification, repair and garbage collection of the store, with tables of the results for the UI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from artifacts.store.verification import Problem, Verification, tally, verify
 from tasks.prefect_ui.pages import show_page, show_table
 
 _SHOWN = 1000
-"""More rows than that nobody reads, and a page gets slow; the sentence tells how many there are."""
+"""The most rows of a table: more would be slow and nobody reads them; the text says how many there are."""
 
 
 @task(name="verify", persist_result=False)
@@ -28,7 +28,7 @@ def verify_task(store: str) -> Verification:
 
 @task(name="repair", persist_result=False)
 def repair_task(store: str) -> Repaired:
-    """Restore what can be restored, set the rest aside."""
+    """Restore what can be restored, and move the rest aside."""
     done = repair(open_store(store))
     rows = [{"what": "restored", "where": f"object {digest}"} for digest in done.restored]
     rows += [{"what": "set aside in quarantine/", "where": where} for where in done.quarantined]
@@ -49,10 +49,10 @@ def collect_task(store: str, keep: int | None, dry_run: bool) -> Collected:
 
 
 def require_sound(found: Verification, root: object) -> None:
-    """Fail when something is damaged.
+    """Raise an error if something is damaged.
 
     Raises:
-        StoreDamaged: names the first problems.
+        StoreDamaged: something is; the message names the first problems.
     """
     if found.problems:
         named = [f"  {problem.kind} {problem.where}: {advice(problem)}" for problem in found.problems[:5]]
@@ -66,7 +66,7 @@ def require_sound(found: Verification, root: object) -> None:
 
 
 def summary(found: Verification) -> str:
-    """The outcome in a line."""
+    """The outcome in one line."""
     looked = (
         f"{found.releases} releases, {found.objects} objects, {words.megabytes(found.bytes)} in {found.seconds:.1f} s"
     )
@@ -76,7 +76,7 @@ def summary(found: Verification) -> str:
 
 
 def problem_row(problem: Problem) -> dict[str, str]:
-    """A problem as people read it."""
+    """The row of a table for one problem."""
     return {
         "problem": problem.kind,
         "where": problem.where,
@@ -87,20 +87,20 @@ def problem_row(problem: Problem) -> dict[str, str]:
 
 
 def collected_rows(found: Collected) -> list[dict[str, str]]:
-    """Everything that went, or would go."""
+    """Rows for everything that was removed, or would be."""
     rows = [{"what": "release, retired", "which": ref} for ref in found.releases]
     rows += [{"what": "object", "which": digest} for digest in found.objects]
     return rows + [{"what": "leftover", "which": where} for where in found.leftovers]
 
 
 def freed(found: Collected, dry_run: bool) -> str:
-    """What was freed, in a line."""
+    """What was freed, in one line."""
     counts = f"{len(found.releases)} releases, {len(found.objects)} objects, {len(found.leftovers)} leftovers"
     return f"{'would remove' if dry_run else 'removed'} {counts}: {words.megabytes(found.bytes)}"
 
 
 def _table(key: str, rows: list[dict[str, str]], text: str) -> None:
-    """A table for the UI, or where there is nothing to list, the sentence alone."""
+    """Show a table in the UI, or only the text if there are no rows."""
     if rows:
         more = f"; the first {_SHOWN} are shown" if len(rows) > _SHOWN else ""
         show_table(rows[:_SHOWN], key, text + more)

@@ -1,1 +1,1 @@
-"""FP8 recipes, the amax of activations and weights, and what is asked of ModelOpt."""
+"""FP8 recipes, the amax of activations and weights, and our use of ModelOpt."""

@@ -1,14 +1,14 @@
-"""How large an encoder's activations are, counted in one pass, and ModelOpt's choices of an amax from the counts.
+"""Histograms of an encoder's activations, collected in one pass, and ModelOpt's choices of an amax from them.
 
-ModelOpt's `HistogramCalibrator` collects linear bins. They do not serve here: a value beyond the first batch's maximum
-adds bins without end, counts are float32 (a bin stops at 2^24), and E4M3 has a floating point. So the counts are
-collected here, and only what ModelOpt computes from them is ModelOpt's.
+ModelOpt's `HistogramCalibrator` collects linear bins, which do not work here: values beyond the first batch's maximum
+add bins without limit, counts are float32 (a bin stops at 2^24), and E4M3 is a floating-point format. So we collect the
+counts, and let ModelOpt compute the amax from them.
 
-ModelOpt 0.47 offers three methods for activations in FP8: max; percentile (`HistogramCalibrator`); and MSE, through its
-`MseCalibrator`: `HistogramCalibrator`'s own MSE calls its E4M3 operator with too few arguments. Entropy is computed
-over integer levels and fails for E4M3.
+ModelOpt 0.47 offers three methods for activations in FP8: max; percentile (`HistogramCalibrator`); and MSE, by its
+`MseCalibrator` (the MSE of `HistogramCalibrator` calls its E4M3 operator with too few arguments). Entropy works on
+integer levels and fails for E4M3.
 
-Imported inside functions only: it subclasses ModelOpt's classes.
+Import this module inside functions only: it subclasses ModelOpt's classes.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _SHIFT = 16
 _BINS = 1 << (31 - _SHIFT)
 _INFINITY = 0x7F80_0000 >> _SHIFT
 _PIECE = 1 << 22
-"""Values counted at a time: their bin numbers take four bytes each."""
+"""Values that are counted at a time: their bin numbers take four bytes each."""
 _OCTAVES = 4
 _PER_OCTAVE = 16
 
 
 class ActivationHistogram:
-    """Counts of |x| by the upper half of its float32 bits: 128 bins to every power of two, each below 0.8 % wide.
+    """Counts of |x| by the upper half of its float32 bits: 128 bins per power of two, each less than 0.8 % wide.
 
-    The memory is fixed (256 KiB), zeros have a bin of their own, and the order of the values does not matter.
+    It has a fixed size (256 KiB), a bin for zeros, and does not depend on the order of the values.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class ActivationHistogram:
             self._largest = torch.maximum(self._largest, piece.max())
 
     def amax(self, algorithm: Percentile | Mse) -> float | None:
-        """ModelOpt's choice, never above the largest value; None before the first value."""
+        """The amax that ModelOpt's algorithm chooses, at most the largest value; None before the first value."""
         if self._counts is None:
             return None
         counts = self._counts[:_INFINITY].cpu().numpy()
@@ -72,14 +72,14 @@ class ActivationHistogram:
         # The lower edges of the bins, and the upper edge of the last.
         edges = (np.arange(len(counts) + 1, dtype=np.uint32) << _SHIFT).view(np.float32)
         if isinstance(algorithm, Percentile):
-            # The lower edge of the bin that holds the percentile: a value just above it saturates by less than 0.8 %.
+            # The lower edge of the percentile's bin: other values in this bin saturate by less than 0.8 %.
             return float(_Counted(counts, edges).compute_amax("percentile", percentile=algorithm.percentile))
         return _mse(counts, edges, self._largest.cpu())
 
 
 @contextmanager
 def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHistogram]]:
-    """Histograms of what reaches each quantizer inside the block, by its name."""
+    """Histograms of the inputs of each quantizer inside the block, by its name."""
     histograms = {name: ActivationHistogram() for name in quantizers}
 
     def count(name: str, _: Any, inputs: tuple[Any, ...]) -> None:
@@ -93,7 +93,7 @@ def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHisto
 
 def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.Tensor) -> float:
     centres = torch.from_numpy((edges[1:].astype(np.float64) + edges[:-1]) / 2).float()
-    centres[-1] = largest  # an outlier alone in its bin decides: no rounding of it
+    centres[-1] = largest  # exact, as an outlier alone in its bin decides the result
     weights = torch.from_numpy(counts.astype(np.float64))
     found = np.flatnonzero(counts)
     calibrator = _OctaveSearch(
@@ -107,7 +107,7 @@ def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.T
 
 
 class _Counted(HistogramCalibrator):  # type: ignore[misc]
-    """ModelOpt's calibrator, given its histogram. As NumPy arrays: tensors it would turn into int32."""
+    """ModelOpt's calibrator with a given histogram, as NumPy arrays, because it would convert tensors to int32."""
 
     def __init__(self, counts: NDArray[np.int64], edges: NDArray[np.float32]) -> None:
         super().__init__(num_bits=E4M3, axis=None)
@@ -115,10 +115,10 @@ class _Counted(HistogramCalibrator):  # type: ignore[misc]
 
 
 class _OctaveSearch(MseCalibrator):  # type: ignore[misc]
-    """ModelOpt's search with candidates at even ratios, from the maximum down to a sixteenth of it.
+    """ModelOpt's search with candidates at equal ratios, from the maximum down to a sixteenth of it.
 
-    A sixteenth is where ModelOpt's histogram search starts. E4M3's error repeats with every power of two until values
-    saturate, so what matters is where in its octave the amax lies.
+    ModelOpt's own histogram search starts at a sixteenth. Until values saturate, E4M3's error repeats with every power
+    of two, so the position of the amax within its octave matters.
     """
 
     def _generate_candidates(self, device: torch.device) -> torch.Tensor:

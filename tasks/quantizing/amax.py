@@ -6,9 +6,10 @@ from artifacts.errors import BadAmax
 
 
 def require_largest(quantizer: str, found: float, recorded: float | None) -> None:
-    """
+    """Check that the largest amax of a weight's channels is the one in the table.
+
     Raises:
-        BadAmax: the largest amax of a weight's channels is another one than the table has.
+        BadAmax: it is not.
     """
     if found != recorded:
         raise BadAmax(

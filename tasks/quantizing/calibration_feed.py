@@ -1,4 +1,4 @@
-"""The samples of a calibration as an encoder's inputs: read, preprocessed and put on the device ahead of their use."""
+"""Calibration samples as an encoder's inputs: read, preprocessed and copied to the device ahead of their use."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _Item = TypeVar("_Item")
 
 
 def torch_device() -> torch.device:
-    """A GPU where PyTorch can use one."""
+    """A GPU if PyTorch can use one, else the CPU."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def calibration_device() -> str:
-    """What calibration runs on here: the GPU's name where PyTorch can use one, otherwise `cpu`.
+    """The device of calibration on this machine: the GPU's name if PyTorch can use one, else `cpu`.
 
-    For the cache key: a GPU sums in another order, so an amax may differ in its last digits.
+    It is part of the cache key: a GPU sums in another order, so an amax may differ in its last digits.
     """
     import torch
 
@@ -42,7 +42,7 @@ def calibration_device() -> str:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """No TF32, which has 10 bits of mantissa: PyTorch allows it in convolutions by default, and users in products."""
+    """Switch off TF32, which has 10 mantissa bits: PyTorch allows it in convolutions by default, users in products."""
     import torch
 
     matmul = torch.backends.cuda.matmul
@@ -56,8 +56,8 @@ def full_precision() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch on the device: tensors in the order of the encoder's inputs, and the places of its samples; `faint` of
-    their pictures have next to no contrast."""
+    """One batch on the device: tensors in the order of the encoder's inputs, and the indices of its samples; `faint`
+    counts pictures with next to no contrast."""
 
     indices: list[int]
     tensors: list[torch.Tensor]
@@ -68,7 +68,7 @@ class Inputs:
 def feed(
     dataset: Dataset, processor: Preprocess, spec: EncoderSpec, size: int, device: torch.device
 ) -> Iterator[Iterator[Inputs]]:
-    """Batches of `size` good samples on `device`, in order; decoding starts at once, and nothing outlives the block."""
+    """Batches of `size` decodable samples on `device`, in order; decoding starts at once and ends with the block."""
     captions = [sample.caption for sample in dataset.samples]
     images = spec.encoder == "image"
     batches = stream_batches(dataset, processor, size) if images else _captions(captions, processor, size)
@@ -85,7 +85,7 @@ def _on_device(
 
 
 def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Move values to `device` as a tensor; a copy to a GPU only begins here: what uses it there waits for it."""
+    """Move values to `device` as a tensor; a copy to a GPU is asynchronous, and kernels that use it wait for it."""
     import torch
 
     tensor = torch.from_numpy(values)
@@ -94,9 +94,9 @@ def _moved(values: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def made_ahead(items: Generator[_Item, None, None]) -> Iterator[Iterator[_Item]]:
-    """The same items, each made by a thread while the one before it is used, the first one at once.
+    """The same items, each made in a thread while the previous one is used; the first is started at once.
 
-    Stacking, tokenizing and copying to the device overlap the model's work like decoding does.
+    So stacking, tokenizing and copying to the device overlap with the model's work, as decoding does.
     """
     with closing(items), ThreadPoolExecutor(1, thread_name_prefix="clipsmith-feed") as pool:
         yield _as_made(pool, items, pool.submit(next, items, None))
@@ -109,7 +109,7 @@ def _as_made(pool: ThreadPoolExecutor, items: Iterator[_Item], coming: Future[_I
 
 
 def _captions(captions: list[str], processor: Preprocess, size: int) -> Generator[Batch, None, None]:
-    """Token batches alone: a text encoder is calibrated without decoding a single picture."""
+    """Batches of tokens only, so that a text encoder is calibrated without decoding pictures."""
     done = 0
     for part in parts(captions, size):
         tokens, mask = processor.text(part)
@@ -118,6 +118,6 @@ def _captions(captions: list[str], processor: Preprocess, size: int) -> Generato
 
 
 def parts(captions: list[str], size: int) -> Iterator[list[str]]:
-    """The captions batch by batch."""
+    """The captions in parts of `size`."""
     for start in range(0, len(captions), size):
         yield captions[start : start + size]

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def largest_magnitudes(model: nn.Module, run: Callable[[], object]) -> dict[tuple[str, str], float]:
-    """(module, operation) -> largest absolute value that it gave while `run` used the model; NaN is infinite.
+    """(module, operation) -> the largest absolute value of its results while `run` used the model; NaN is infinity.
 
-    Operations are ATen's, such as `addmm` or `softmax`; those that only look at memory differently are left out.
+    Operations are ATen's, such as `addmm` or `softmax`; those that only make views are left out.
     """
     recorder = _Recorder()
     with ExitStack() as hooks:
@@ -47,7 +47,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in outputs:
             if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
                 continue
-            if value.untyped_storage().data_ptr() not in seen:  # else it is only another view of an input
+            if value.untyped_storage().data_ptr() not in seen:  # if seen, it is only a view of an input
                 low, high = (float(bound) for bound in torch.aminmax(value))
                 largest = math.inf if math.isnan(low) else max(-low, high)  # aminmax passes NaN on
                 self.largest[key] = max(largest, self.largest.get(key, 0.0))

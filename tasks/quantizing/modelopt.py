@@ -1,4 +1,4 @@
-"""The few things we ask of ModelOpt, through its public API (`modelopt.torch.quantization`, `modelopt.torch.opt`)."""
+"""Our use of ModelOpt, through its public API (`modelopt.torch.quantization`, `modelopt.torch.opt`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "tokenizers", "nvidia-modelopt", "numpy", "pillow")
 _CONFIG_FILES = ("config.json", "open_clip_config.json")
 EAGER = "eager"
-"""The attention that ModelOpt's Hugging Face plugin can quantize: with fused kernels the softmax is out of reach."""
+"""The attention that ModelOpt's Hugging Face plugin can quantize: fused kernels hide the softmax from it."""
 
 
 def insert_quantizers(
@@ -36,15 +36,15 @@ def insert_quantizers(
     encoders: tuple[Encoder, ...],
     forward_loop: Callable[[Any, dict[str, Observer]], None] | None,
 ) -> list[str]:
-    """Quantize `model` in place for the recipe, leaving the encoders that were not asked for alone.
+    """Quantize `model` in place by the recipe; encoders that are not in `encoders` are not changed.
 
-    `forward_loop` is given the model and the observers of the quantizers that data decides, by name; None where nothing
-    is calibrated.
+    `forward_loop` gets the model and the observers of all quantizers that need calibration data, by name; it is None if
+    nothing is calibrated.
 
-    What sees nothing but zeros because weights are zeros gets scale 1 (`tasks.quantizing.zero_weights`); the result
-    names these quantizers.
+    Quantizers that see only zeros because weights are zero get scale 1 (`tasks.quantizing.zero_weights`); their names
+    are returned.
 
-    What an `nn.MultiheadAttention` hides stays unquantized: a model that is to be saved is not `expose`d.
+    Products inside an `nn.MultiheadAttention` are not quantized, as a model that will be saved is not `expose`d.
     """
     import modelopt.torch.quantization as mtq
     import torch
@@ -68,7 +68,7 @@ def insert_quantizers(
                 forward_loop(quantized, observers)
             for name, observer in observers.items():
                 if observer.amax is not None and not observer.amax.isfinite():
-                    require_usable(name, float(observer.amax))  # ModelOpt would say less
+                    require_usable(name, float(observer.amax))  # gives a better message than ModelOpt's
 
     with torch.no_grad(), prints_to_log():
         mtq.quantize(model, config, None if forward_loop is None else loop)
@@ -78,7 +78,7 @@ def insert_quantizers(
 
 
 def _check_scope(model: nn.Module, recipe: Recipe) -> None:
-    """Refuse quantizers that the exported graph has no place for: the checkpoint and the graph would differ.
+    """Refuse quantizers that the exported graph cannot have, as checkpoint and graph would differ.
 
     Raises:
         ConfigError: the recipe enables something other than linear inputs and weights and attention operands.
@@ -121,7 +121,7 @@ def enabled_quantizers(model: nn.Module) -> dict[str, Any]:
 
 
 def activation_quantizers(model: nn.Module) -> dict[str, Any]:
-    """The enabled quantizers that data decides: neither weights nor the softmax, whose amax is known."""
+    """The enabled quantizers whose amax depends on data, so not those of weights and of the softmax (amax known)."""
     return {
         name: quantizer
         for name, quantizer in enabled_quantizers(model).items()
@@ -130,10 +130,10 @@ def activation_quantizers(model: nn.Module) -> dict[str, Any]:
 
 
 def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
-    """The amax of every enabled quantizer; of one with an amax for each channel, the largest.
+    """The amax of every enabled quantizer; the largest for a quantizer with one amax per channel.
 
     Raises:
-        BadAmax: zero, NaN, infinite, or never reached by the calibration data; the message names the layer.
+        BadAmax: an amax is zero, NaN or infinite, or the quantizer has seen no data; the message names the layer.
     """
     import torch
 
@@ -147,19 +147,19 @@ def read_amax(model: nn.Module, recipe: Recipe) -> dict[str, float]:
 
 
 def read_channels(model: nn.Module) -> dict[str, list[float]]:
-    """The amax of each output channel, of the enabled quantizers that have one for each.
+    """The amax of each output channel, for the enabled quantizers that have one per channel.
 
-    The weights alone decide it: ModelOpt takes max |row|, which may be 0.
+    It depends only on the weights: ModelOpt uses max |row|, which may be 0.
     """
     found = {name: quantizer for name, quantizer in enabled_quantizers(model).items() if quantizer.axis is not None}
     return {name: quantizer.amax.flatten().tolist() for name, quantizer in found.items()}
 
 
 def require_usable(name: str, amax: float | None) -> float:
-    """The amax of a quantizer.
+    """Return the amax of a quantizer if it is usable.
 
     Raises:
-        BadAmax: zero, NaN, infinite or missing.
+        BadAmax: it is zero, NaN, infinite or missing.
     """
     if amax is None or not 0 < amax < float("inf"):
         raise BadAmax(
@@ -172,10 +172,10 @@ def require_usable(name: str, amax: float | None) -> float:
 
 
 def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
-    """Set calibrated amax values; those by channel are the weights' and stay, with the table's as their largest.
+    """Set calibrated amax values. Values per channel follow from the weights and are kept; the table has their largest.
 
     Raises:
-        BadAmax: the enabled quantizers are not those of the table, or the weights of one are others.
+        BadAmax: the enabled quantizers are not those of the table, or a weight does not match it.
     """
     import torch
 
@@ -193,7 +193,7 @@ def write_amax(model: nn.Module, table: Mapping[str, float]) -> None:
 
 
 def enable_checkpointing() -> None:
-    """Let `save_pretrained` and `from_pretrained` carry quantizers; without it they are dropped silently."""
+    """Let `save_pretrained` and `from_pretrained` keep quantizers; without this call they are dropped silently."""
     import modelopt.torch.opt as mto
 
     with prints_to_log():
@@ -202,7 +202,7 @@ def enable_checkpointing() -> None:
 
 @contextmanager
 def plain_folder(snapshot: Snapshot) -> Iterator[Path]:
-    """The snapshot's configuration and weights alone, so that no ModelOpt state can be restored from it."""
+    """A folder with only the snapshot's configuration and weights, so that no ModelOpt state is restored from it."""
     source = snapshot.open_folder()
     with tempfile.TemporaryDirectory(prefix="clipsmith-") as name:
         for file in snapshot.files:
@@ -212,14 +212,14 @@ def plain_folder(snapshot: Snapshot) -> Iterator[Path]:
 
 
 def load_plain(snapshot: Snapshot, attention: str) -> tuple[nn.Module, ClipFamily]:
-    """The unquantized FP32 model, as its own library runs it, and its adapter."""
+    """The unquantized FP32 model of its own library, and its family."""
     family = family_named(snapshot.family)
     with plain_folder(snapshot) as folder:
         return family.load(folder, snapshot.config, attention), family
 
 
 def load_exposed(snapshot: Snapshot) -> tuple[nn.Module, ClipFamily]:
-    """The unquantized FP32 model in the form that the graphs have, with all its products within quantizers' reach."""
+    """The unquantized FP32 model, `expose`d so that quantizers reach all its products, and its family."""
     model, family = load_plain(snapshot, EAGER)
     family.expose(model)
     return model, family

@@ -1,9 +1,9 @@
-"""How large the activations are that reach each quantizer, observed with next to no cost.
+"""Observing the largest input of each quantizer at almost no cost.
 
-ModelOpt's quantizers look at all weights again with each batch, and ask of each tensor whether its largest value is
-finite, for which a GPU has to finish first: a text encoder was calibrated at 14 % of the speed of its forward loop.
+ModelOpt's quantizers process all weights again for each batch, and check for each tensor whether its largest value is
+finite, for which they wait for the GPU: a text encoder was calibrated at 14 % of the speed of its forward pass.
 
-Imported inside functions only: it subclasses PyTorch's module.
+Import this module inside functions only: it subclasses PyTorch's module.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import nn
 
 
 class Observer(nn.Module):
-    """Stands in a quantizer's place, and keeps the largest magnitude that has reached it: `amax`, a scalar on the
-    device, NaN once anything was NaN; None before anything has."""
+    """Replaces a quantizer and keeps the largest magnitude of its inputs: `amax`, a scalar tensor on the device; NaN if
+    any input was NaN; None before the first input."""
 
     def __init__(self, quantizer: TensorQuantizer) -> None:
         super().__init__()
         self.amax: torch.Tensor | None = None
-        self.__dict__["_quantizer"] = quantizer  # not a child: it is asked for its settings only
+        self.__dict__["_quantizer"] = quantizer  # not a submodule: it is used only for its settings
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -33,7 +33,7 @@ class Observer(nn.Module):
             return getattr(self.__dict__["_quantizer"], name)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The values as they are."""
+        """Return the values unchanged."""
         if values.numel():
             least, most = torch.aminmax(values.detach())
             largest = torch.maximum(most, -least)
@@ -42,7 +42,7 @@ class Observer(nn.Module):
 
 
 class _Passed(Observer):
-    """Stands in the place of a quantizer that nothing is to be observed of."""
+    """Replaces a quantizer whose inputs need not be observed."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return values
@@ -50,10 +50,10 @@ class _Passed(Observer):
 
 @contextmanager
 def observed(model: nn.Module, activations: dict[str, Any]) -> Iterator[dict[str, Observer]]:
-    """Let observers stand in the places of all quantizers; those of the `activations`, by name.
+    """Replace all quantizers by observers inside the block; yields the observers of the `activations`, by name.
 
-    `activations` are quantizers of `model` by name, with one amax each. Afterwards their calibrators know what was
-    observed. A weight's quantizer that has seen its weight needs no second look.
+    `activations` are quantizers of `model` by name, with one amax each; after the block their calibrators have the
+    observed values. Quantizers of weights are only bypassed, as they have seen their weight already.
     """
     found: dict[str, Observer] = {}
     replaced: list[tuple[nn.Module, str, TensorQuantizer]] = []

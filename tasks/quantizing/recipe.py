@@ -1,6 +1,6 @@
 """Quantization recipes: ModelOpt's `quant_cfg` as data, checked strictly and matched without ModelOpt.
 
-The rules are ModelOpt's own: read top to bottom, the last one that matches a quantizer decides
+The rules work as in ModelOpt: they are read from top to bottom, and the last one that matches a quantizer decides
 (`modelopt.torch.quantization.config`, "quant_cfg" as a list).
 """
 
@@ -26,7 +26,7 @@ Owner = Literal["nn.Linear", "nn.Embedding", "nn.Conv2d", "attention"]
 class Fp8(Strict):
     """FP8 E4M3 with static scales; `constant_amax` fixes the amax instead of calibrating it.
 
-    One scale per tensor or, with `axis: 0`, one for each output channel of a linear layer's weight.
+    There is one scale per tensor or, with `axis: 0`, one per output channel of a linear layer's weight.
     """
 
     num_bits: Literal["e4m3"]
@@ -35,7 +35,7 @@ class Fp8(Strict):
 
 
 class Rule(Strict):
-    """One line of `quant_cfg`: which quantizers, and what they become (`cfg`) or that they are off (`enable`)."""
+    """One entry of `quant_cfg`: the quantizers it is for, and their format (`cfg`) or that they are off (`enable`)."""
 
     quantizer_name: str = Field(min_length=1)
     parent_class: Literal["nn.Linear", "nn.Embedding"] | None = None
@@ -63,20 +63,20 @@ class Rule(Strict):
 
 
 class Percentile(Strict):
-    """An amax that this share of an activation's values, in percent, do not exceed; the others saturate."""
+    """The amax is the percentile of an activation's values: this many percent do not exceed it; the others saturate."""
 
     method: Literal["percentile"] = "percentile"
     percentile: float = Field(gt=0, lt=100)
 
 
 class Mse(Strict):
-    """The amax with the least mean squared error of an activation's values in E4M3."""
+    """The amax minimises the mean squared error of an activation's values in E4M3."""
 
     method: Literal["mse"] = "mse"
 
 
 Algorithm = Literal["max"] | Percentile | Mse
-"""How the amax of activations is chosen. Weights are all there, and keep their maximum."""
+"""How the amax of activations is chosen. Weights always use their maximum."""
 
 
 def name_of(algorithm: Algorithm) -> str:
@@ -111,15 +111,15 @@ class Recipe(Strict):
         return digest_json(self.quantize.model_dump(mode="json"))
 
     def cache_identity(self) -> str:
-        """What a cache key sees: what the recipe does."""
+        """What cache keys contain: the digest of what the recipe does."""
         return self.digest
 
     def calibrated_by(self, algorithm: Algorithm) -> Recipe:
-        """The same rules, calibrated by `algorithm`."""
+        """A recipe with the same rules and another calibration algorithm."""
         return self.model_copy(update={"quantize": self.quantize.model_copy(update={"algorithm": algorithm})})
 
     def rule_for(self, quantizer: str, owner: Owner) -> Fp8 | None:
-        """What `quantizer` (its dotted name in the model) of a module of class `owner` becomes; None when it is off."""
+        """The format of `quantizer` (its dotted name in the model) in a module of class `owner`; None if it is off."""
         effect: Fp8 | None = None
         for rule in self.quantize.quant_cfg:
             if rule.parent_class not in (None, owner):
@@ -142,12 +142,12 @@ class Recipe(Strict):
                 if rule.cfg.constant_amax is not None:
                     entry["cfg"]["constant_amax"] = rule.cfg.constant_amax
             rules.append(entry)
-        # ModelOpt's configuration has no name for other choices of an activation's amax (`activation_histogram`).
+        # Always max: ModelOpt's configuration has no names for the other algorithms (see `activation_histogram`).
         return {"quant_cfg": rules, "algorithm": "max"}
 
 
 def owner_of(quantizer: str) -> Owner:
-    """The class of the module that an enabled quantizer belongs to, by the names that all families use."""
+    """The class of the module that an enabled quantizer belongs to, derived from the names that all families use."""
     module, _, own = quantizer.rpartition(".")
     if own not in ("weight_quantizer", "input_quantizer"):
         return "attention"
@@ -160,7 +160,7 @@ def builtin_names() -> list[str]:
 
 
 def load_recipe(name_or_file: str) -> Recipe:
-    """A built-in recipe by name, or one from a YAML file.
+    """Load a built-in recipe by name, or a recipe from a YAML file.
 
     Raises:
         UnknownRecipe: neither a built-in name nor a file.

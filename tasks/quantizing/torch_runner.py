@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type hints
-    """Runs `family.encode` in FP32, TF32 off, on `device`: "cpu" or "cuda"."""
+    """Runs `family.encode` in FP32, with TF32 off, on `device`: "cpu" or "cuda"."""
 
     def __init__(self, model: torch.nn.Module, family: ClipFamily, spec: EncoderSpec, device: str = "cpu") -> None:
         super().__init__(name="fp32 pytorch")
@@ -28,7 +28,7 @@ class TorchRunner(BaseRunner):  # type: ignore[misc]  # Polygraphy has no type h
         self._spec = spec
 
     def activate_impl(self) -> None:
-        """Nothing to do: the model is given ready."""
+        """Nothing to do: the model is loaded already."""
 
     def get_input_metadata_impl(self) -> TensorMetadata:
         metadata = TensorMetadata()

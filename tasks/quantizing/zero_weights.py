@@ -1,4 +1,4 @@
-"""Weights of zeros, as pruning leaves them: what sees nothing but zeros has no amax, and is exported with scale 1."""
+"""Weights that are all zero, as after pruning: quantizers that see only zeros have no amax, and get scale 1."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INPUT_COMES_FROM = (
     (".attention.output.dense", ".attention.self.value"),
     (".output.dense", ".intermediate.dense"),
 )
-"""Linear layers that give zeros when another one does: attention mixes zeros, activation functions keep them."""
+"""Layers whose outputs are zero if the outputs of another layer are: attention mixes zeros, activations keep them."""
 
 
 def settle_zeros(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
-    """Give the enabled `quantizers` whose amax is 0 because of weights of zeros the amax of scale 1; their names.
+    """Set the amax for scale 1 in the enabled `quantizers` whose amax is 0 because of zero weights; return their names.
 
-    An amax of 0 that no weight explains is left: calibration refuses it.
+    An amax of 0 that zero weights do not explain is not changed: calibration refuses it.
     """
     import torch
 
@@ -39,12 +39,12 @@ def settle_zeros(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
 
 
 def _is_zero(amax: torch.Tensor | None) -> bool:
-    """Whether there is an amax, and it is 0: a norm or a bias in between gives more than zeros."""
+    """Whether there is an amax and it is 0; after a norm or bias, inputs are not zero in spite of zero weights."""
     return amax is not None and not bool(amax.any())
 
 
 def zero_quantizers(model: nn.Module, quantizers: Mapping[str, Any]) -> list[str]:
-    """The `quantizers` that may see nothing but zeros because of weights: the weights' own, and those after them."""
+    """The `quantizers` that may see only zeros because of zero weights: the weights' own, and those after them."""
     from torch import nn
 
     weights, silent = set(), set()

@@ -1,4 +1,4 @@
-"""How far a long step is: a bar in the terminal and, inside a Prefect run, a progress artifact in the UI."""
+"""The progress of a long step: a bar in the terminal and, inside a Prefect run, a progress artifact in the UI."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from artifacts.number_words import about
 
 _INTERVAL_S = 1.0
 _LINE_S = 30.0
-"""Between two lines where there is no terminal to draw a bar in."""
+"""Seconds between two lines of the log if there is no terminal for a bar."""
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress(key: str, total: int, unit: str, what: str, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A function to call with how many more of `total` are done; `done` are from before.
+    """Yields a function to call with the number of newly done items of `total`; `done` were finished before.
 
     `key` names the artifact (lower case, digits and dashes); `what` is what people read. The UI hears of it at most
     once a second, and of the end. Where standard error is no terminal, the log has a line every 30 seconds. What ends
@@ -59,7 +59,7 @@ def _in_a_run() -> bool:
 
 
 class _Pace:
-    """How much is done, how fast, and how long the rest will take."""
+    """How much is done, the speed, and the remaining time."""
 
     def __init__(self, total: int, unit: str, done: int) -> None:
         self.total = total
@@ -74,7 +74,7 @@ class _Pace:
         return min(100.0, 100.0 * self.done / self.total) if self.total else 100.0
 
     def words(self) -> str:
-        """As `96 of 512 samples, 12.3/s, about 2 min left`; without a speed where nothing was done yet."""
+        """`96 of 512 samples, 12.3/s, about 2 min left`; without a speed if nothing was done yet."""
         text = f"{self.done:,} of {self.total:,} {self.unit}s"
         took, made = time.monotonic() - self._start, self.done - self._before
         if not made or took <= 0:
@@ -84,7 +84,7 @@ class _Pace:
 
 
 class _Lines:
-    """The same in the log, for whoever reads a pipe."""
+    """Progress as lines of the log, if standard error is not a terminal."""
 
     def __init__(self, what: str, pace: _Pace) -> None:
         self._what = what
@@ -100,7 +100,7 @@ class _Lines:
 
 
 class _Shown:
-    """The artifact. A server that is away costs the progress, not the step."""
+    """The progress artifact. If the server cannot be reached, progress is lost, but the step goes on."""
 
     def __init__(self, key: str, what: str, pace: _Pace) -> None:
         self._key, self._what, self._pace = key, what, pace
@@ -112,7 +112,7 @@ class _Shown:
             return
         with self._tolerant():
             made = create_progress_artifact(self._pace.percent, key=self._key, description=self._description())
-            assert isinstance(made, UUID)  # a coroutine only in async code
+            assert isinstance(made, UUID)  # in async code it would be a coroutine
             self._artifact = made
 
     def update(self) -> None:

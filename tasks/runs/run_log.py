@@ -1,10 +1,10 @@
-"""What a step tells whoever watches the run: in the run's log in the UI, and in the terminal."""
+"""Messages of a step for people who watch the run: in the run's log in the UI, and in the terminal."""
 
 from __future__ import annotations
 
 
 def say(message: str) -> None:
-    """Log it with the flow run; outside of one nobody watches."""
+    """Log a message with the flow run; outside of a flow run it is dropped."""
     from prefect.context import FlowRunContext
     from prefect.logging.loggers import flow_run_logger
 

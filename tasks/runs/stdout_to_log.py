@@ -1,4 +1,4 @@
-"""Libraries that print to stdout, which belongs to `--json`: their words go to the log instead."""
+"""Redirecting what libraries print to stdout into the log, as stdout is for the result of `--json`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def prints_to_log() -> Iterator[None]:
 
 
 def quiet_polygraphy() -> None:
-    """Let Polygraphy and onnx-graphsurgeon print errors only; their loggers write to stdout."""
+    """Let Polygraphy and onnx-graphsurgeon print only errors, as their loggers write to stdout."""
     from onnx_graphsurgeon.logger import G_LOGGER as graphsurgeon
     from polygraphy.logger import G_LOGGER as polygraphy
 

@@ -1,4 +1,4 @@
-"""What a step costs: seconds and peak memory. Knows no Prefect, so that a builder's process can tell it without."""
+"""What a step costs: seconds and peak memory. Without Prefect, so that a builder's process need not import it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from artifacts.models import Frozen
 class StepStats(Frozen):
     """What a step cost when it ran: wall time in seconds and peak resident memory in MiB.
 
-    `device` is what computed, a GPU's name or `cpu`; None of builders, which use what they find. Of a step that samples
-    go through, `samples_per_s` counts them from the first that was asked for to the last that was worked on, and
-    `waited` is the share of that time in which it waited for them.
+    `device` is what computed, a GPU's name or `cpu`; None for builders, which choose themselves. For a step that
+    processes samples, `samples_per_s` is measured from the first request for a sample to the end of the last one's
+    processing, and `waited` is the share of that time spent waiting for samples.
     """
 
     wall_s: float
@@ -25,9 +25,9 @@ class StepStats(Frozen):
 
 
 def peak_rss_mb() -> float:
-    """The largest resident memory of this process in MiB, since its start or the last reset.
+    """The peak resident memory of this process in MiB, since its start or the last reset.
 
-    Not `ru_maxrss`: a child inherits its parent's across fork and exec.
+    It is not `ru_maxrss`, which a child inherits from its parent across fork and exec.
     """
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""Carries the step limit of the run that is going on here to steps that work in a process of their own."""
+"""The time limit of steps in the current run, for steps that work in their own process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _limit: ContextVar[float | None] = ContextVar("step_limit", default=None)
 
 @contextmanager
 def step_limit(seconds: float) -> Iterator[None]:
-    """Let each step within the block take so many seconds."""
+    """Limit each step inside the block to `seconds`."""
     token = _limit.set(seconds)
     try:
         yield
@@ -20,5 +20,5 @@ def step_limit(seconds: float) -> Iterator[None]:
 
 
 def step_limit_s() -> float | None:
-    """The seconds that a step may take; None where nobody has set a limit."""
+    """The seconds that a step may take; None if no limit is set."""
     return _limit.get()

@@ -1,6 +1,6 @@
-"""One run at a time per cache key, over all processes of a host: a lock that the kernel frees when its holder dies.
+"""A lock per cache key for all processes of a host, which the kernel frees when its holder dies.
 
-Prefect takes the lock before it looks for a cached result and frees it once the result is stored: whoever comes second
+Prefect takes the lock before it looks for a cached result and frees it once the result is stored, so that a second run
 waits, and then finds the first one's result. Prefect's own lock is a file that outlives a killed holder.
 """
 
@@ -24,25 +24,25 @@ _WHAT = "the result of the next step, at which another run is"
 
 @dataclass(frozen=True)
 class _Held:
-    """A lock that this process holds through an open file; `thread` is None where no one thread is its owner."""
+    """A lock that this process holds through an open file; `thread` is None if no single thread owns it."""
 
     file: int
     path: Path
     thread: int | None
 
 
-# By key and holder. Of the process, not of a `StepLock`: cache policies are copied and pickled, open files cannot be.
+# By key and holder. Global, not in a `StepLock`: cache policies are copied and pickled, which open files cannot be.
 _held: dict[tuple[str, str], _Held] = {}
 
 
 class StepLock(LockManager):
-    """Locks the file `<key>` in the `locks/` folder of the active store; the file goes when the lock is released."""
+    """Locks the file `<key>` in the `locks/` folder of the active store; the file is removed when it is released."""
 
     def acquire_lock(
         self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
     ) -> bool:
         """Take the lock; False when it is not free within `acquire_timeout` seconds (None waits for ever)."""
-        del hold_timeout  # nothing is taken from a holder that lives
+        del hold_timeout  # a living holder never loses its lock
         _drop_left_over(key)
         return _acquire(key, holder, acquire_timeout, threading.get_ident())
 
@@ -101,7 +101,7 @@ def _mine(key: str, path: Path) -> list[str]:
 
 
 def _drop_left_over(key: str) -> None:
-    """Free what this thread still holds: Prefect forgets to when it cannot read a result that it has just found."""
+    """Free a lock that this thread still holds: Prefect forgets it if it cannot read the result it has just found."""
     for holder in _mine(key, _path(key)):
         _release(key, holder)
 
@@ -114,12 +114,12 @@ def _acquire(key: str, holder: str, timeout: float | None, thread: int | None) -
         if is_at(file, path):
             _held[key, holder] = _Held(file, path, thread)
             return True
-        os.close(file)  # its last holder, or gc, removed it while we waited
+        os.close(file)  # the last holder, or the collector, removed it while we waited
     return False
 
 
 def _release(key: str, holder: str) -> None:
-    """Remove the file, so that none pile up, and only then let go of it: who waits for it sees that it is gone."""
+    """Remove the file, so that files do not pile up, and then unlock it: waiting processes see that it is gone."""
     held = _held.pop((key, holder))
     try:
         with suppress(OSError):
@@ -129,7 +129,7 @@ def _release(key: str, holder: str) -> None:
 
 
 def _lock(path: Path, deadline: float | None) -> int | None:
-    """The file, open and locked; None when the deadline passed. A process that dies closes it, which frees the lock."""
+    """The file, open and locked; None if the deadline passed. The kernel frees the lock when the process dies."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         if wait(file, path, _WHAT, timeout_s=None if deadline is None else deadline - time.monotonic(), say=say):

@@ -1,4 +1,4 @@
-"""What all steps share: cached Prefect tasks keyed by content, and the measure of their time and memory."""
+"""What all steps share: cached Prefect tasks keyed by content, and the measurement of their time and memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Item = TypeVar("_Item")
 
 
 class StepOutput(Frozen):
-    """Base of what steps return: plain values and references, never paths.
+    """The base of all results of steps: plain values and references, never paths.
 
     Validation checks that every referenced object is in the active store with the right bytes. Prefect validates a
     cached result when it reads it back, so a record whose object is missing or damaged is a cache miss.
@@ -48,12 +48,12 @@ class StepOutput(Frozen):
         return self
 
     def references(self) -> list[ArtifactRef]:
-        """The objects this output refers to."""
+        """The objects that this output refers to."""
         return [value for _, value in self if isinstance(value, ArtifactRef)]
 
 
 class Meter:
-    """Wall time and peak memory of a block; `stats` is there once the block has ended."""
+    """Measures wall time and peak memory of a block."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -63,13 +63,13 @@ class Meter:
         self._fed_s = self._waited_s = 0.0
 
     def on(self, device: str) -> None:
-        """Say that `device` computes, and not the processor."""
+        """Record that `device` computes; by default it is the CPU."""
         self._device = device
 
     def fed(self, items: Iterator[_Item], samples: Callable[[_Item], int]) -> Iterator[_Item]:
-        """The same items, while it is measured how fast they are worked on and for how long they are waited for.
+        """The same items, while measuring how fast they are processed and how long they are waited for.
 
-        `samples` says how many an item has.
+        `samples` gives the number of samples in an item.
         """
         begun = time.perf_counter()
         while True:
@@ -101,8 +101,8 @@ class Meter:
 
 @contextmanager
 def measured() -> Iterator[Meter]:
-    """Measure a block of this process; the kernel's peak counter is reset first where it allows that."""
-    # proc(5): writing 5 resets VmHWM. Where that fails, the peak of the whole process so far is an upper bound.
+    """Measure a block of this process; the kernel's counter of peak memory is reset first if possible."""
+    # proc(5): writing 5 resets VmHWM. If that fails, the peak of the whole process is an upper bound.
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     meter = Meter()
@@ -113,12 +113,12 @@ def measured() -> Iterator[Meter]:
 
 
 def identity(value: Any) -> Any:
-    """The JSON form of a step input that its cache key is made of: contents, never paths.
+    """The JSON form of a step's input for its cache key: contents, never paths.
 
-    A model with a `cache_identity` method speaks for itself; an `ArtifactRef` is its digest.
+    A model with a `cache_identity` method gives it itself; an `ArtifactRef` is its digest.
 
     Raises:
-        TypeError: a value that has no such form; it would silently run uncached.
+        TypeError: the value has no such form; else the step would silently run uncached.
     """
     if isinstance(value, ArtifactRef):
         return value.digest
@@ -139,10 +139,10 @@ def identity(value: Any) -> Any:
 
 @dataclass
 class StepCache(CachePolicy):
-    """Cache key: step name and version, the class of the result, the store, the packages that matter, and the inputs'
-    contents.
+    """The cache key of a step: its name and version, the class of its result, the store, the packages that matter, and
+    the inputs' contents.
 
-    Of runs that need the same step at once, one computes it and the others wait for its result.
+    If several runs need the same step at once, one computes it and the others wait for its result.
     """
 
     isolation_level: Literal["SERIALIZABLE"] = "SERIALIZABLE"
@@ -158,15 +158,15 @@ class StepCache(CachePolicy):
 
 
 def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[str, Any], result: str = "") -> str:
-    """A digest of all that decides what a step makes.
+    """A digest of everything that a step's result depends on.
 
     Args:
         step: The step's name.
-        version: Of the step's work.
+        version: The version of the step's work.
         packages: Names of the packages that the work depends on.
-        inputs: What the step is given, by parameter.
+        inputs: The step's inputs, by parameter.
         result: The dotted path of the class that the step returns. Prefect's JSON names the class by that path: a
-            result that was kept under another path would come back as a plain dict.
+            result that was stored under another path would be read as a plain dict.
     """
     return digest_json(
         {
@@ -185,7 +185,7 @@ STEPS: dict[str, tuple[int, tuple[str, ...], str]] = {}
 
 
 def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """A Prefect task whose result is kept as JSON and found again by content. Raise `version` when its work changes."""
+    """A Prefect task whose result is stored as JSON under a key of contents. Raise `version` when its work changes."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         result = _result_path(function)
@@ -216,10 +216,10 @@ def kept(step: Any, arguments: Sequence[Any]) -> StepOutput | None:
 
 
 def _result_path(function: Callable[..., Any]) -> str:
-    """The dotted path of the class that a step's function says it returns.
+    """The dotted path of the class in a step function's return annotation.
 
     Raises:
-        TypeError: it says nothing, or something that its module does not know by a plain name.
+        TypeError: there is no annotation, or it is not a plain name that the module knows.
     """
     said = function.__annotations__.get("return")
     found = function.__globals__.get(said, getattr(builtins, said, None)) if isinstance(said, str) else said

@@ -1,4 +1,4 @@
-"""What is installed here."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Run an exported release: `load_encoder(folder)` gives the embeddings of pictures and texts.
+"""Running an exported release: `load_encoder(folder)` gives an encoder that embeds pictures and texts.
 
-Needs neither Prefect nor ModelOpt, and PyTorch for its own target alone: the runtime of the target, Polygraphy, NumPy,
-Pillow, and transformers for the checkpoint's own tokenizer and image processor.
+It needs the target's runtime, Polygraphy, NumPy, Pillow, and transformers for the checkpoint's tokenizer and image
+processor. It does not need Prefect or ModelOpt, and PyTorch only for target `torch-fp8`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ __all__ = ["ClipEncoder", "load_encoder"]
 def load_encoder(path: Path | str, *, target: str | None = None, precision: Precision | None = None) -> ClipEncoder:
     """Load the encoders of a release that `clipsmith export` wrote to `path`.
 
-    Without `target`, what runs on this machine's GPU comes before ONNX Runtime. Without `precision`, it is the one that
-    the release measured as fastest there, and FP8 where it measured nothing; `choice` of the encoder, and the log, tell
-    which and why.
+    Without `target`, a target that runs on this machine's GPU is preferred to ONNX Runtime. Without `precision`, the
+    one that the release measured as fastest for the target is used, or FP8 if nothing was measured. The encoder's
+    `choice`, and the log, say which one and why.
 
     Raises:
-        NotARelease: `path` is no exported release.
+        NotARelease: `path` is not an exported release.
         UnknownTarget: no backend knows `target`.
-        EngineUnavailable: the release has no such engine, or this machine has not what it needs.
+        EngineUnavailable: the release has no such engine, or this machine lacks what it needs.
         EngineMismatch: the engine was built for another machine.
-        ObjectMissing, ObjectDamaged: a file of the release is gone, or not what was published.
+        ObjectMissing, ObjectDamaged: a file of the release is missing, or has changed.
     """
-    # Set before it is imported: ONNX Runtime reports its use to its maker's servers unless told not to.
+    # Must be set before the import: ONNX Runtime sends telemetry by default.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     folder = ReleaseFolder(Path(path))
     return ClipEncoder(folder, folder.choose(target, precision))

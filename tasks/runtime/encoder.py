@@ -1,4 +1,4 @@
-"""Pictures and texts to embeddings, with one release's engines."""
+"""Embedding pictures and texts with a release's engines."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class ClipEncoder:
-    """The encoders of one release, ready to run; for one thread at a time.
+    """The encoders of one release, ready to run. Only one thread at a time may use it.
 
-    `choice` says what it runs in, and why. Close it, or use it in a `with` statement, to give back the memory that its
-    engines hold.
+    `choice` is the target and precision, and the reason for them. Close it, or use it in a `with` statement, to free
+    the memory of its engines.
     """
 
     def __init__(self, folder: ReleaseFolder, choice: Choice) -> None:
@@ -64,7 +64,7 @@ class ClipEncoder:
         Raises:
             MissingEncoder: the release has no image encoder.
             BadSample: a picture cannot be decoded; the message names it.
-            WrongInput: not a list of pictures.
+            WrongInput: `pictures` is not a list of pictures.
             NumericError: an embedding is NaN or Inf.
         """
         if isinstance(pictures, (str, Path)):
@@ -74,11 +74,11 @@ class ClipEncoder:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings (n, width) of length 1, in the order of `texts`.
 
-        A text longer than the model's context loses its end, as in evaluation, and the log says how many did.
+        Texts longer than the model's context are cut off, as in evaluation; the log says how many.
 
         Raises:
             MissingEncoder: the release has no text encoder.
-            WrongInput: not a list of texts.
+            WrongInput: `texts` is not a list of texts.
             NumericError: an embedding is NaN or Inf.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -86,7 +86,7 @@ class ClipEncoder:
         return self._embed("text", texts, self._tokens)
 
     def close(self) -> None:
-        """Give back what the engines hold; the encoder cannot be used after it."""
+        """Free the engines' memory; the encoder cannot be used afterwards."""
         self._open.close()
         self._runners.clear()
 
@@ -110,7 +110,7 @@ class ClipEncoder:
         rows = [np.empty((0, self._widths[encoder]), np.float32)]
         for start in range(0, len(items), profile.max):
             chunk = items[start : start + profile.max]
-            # In the types that the engine takes: pixels are FP16 there, as in evaluation.
+            # Convert to the engine's dtypes: pixels are FP16, as in evaluation.
             feed = {
                 name: filled(array.astype(runner.forms[name][0], copy=False), profile.min)
                 for name, array in prepare(chunk, start).items()
@@ -132,7 +132,7 @@ class ClipEncoder:
 
 
 def _processor(folder: ReleaseFolder, own: Path, text: CheckedRunner | None) -> Processor:
-    """The release's processor, with the context that its text encoder takes."""
+    """The release's processor, with the context of its text encoder."""
     forms: Mapping[str, Any] = {} if text is None else text.forms
     context = forms["input_ids"][1][1] if forms else 0
     return Processor(folder.preprocess(own), folder.family, context=context, masked=MASK in forms)
@@ -157,10 +157,10 @@ def _rgb(picture: Any, place: int) -> Image:
 
 
 def _normalised(rows: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    """Rows of length 1.
+    """The rows scaled to length 1; `where` names the encoder in messages.
 
     Raises:
-        NumericError: NaN, Inf or a row of zeros.
+        NumericError: a row has NaN or Inf, or is all zero.
     """
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))

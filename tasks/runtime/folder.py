@@ -1,4 +1,4 @@
-"""The files of an exported release: which engines it has, and that they are what was published."""
+"""The files of an exported release: finding its engines, and verifying them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CHUNK = 1 << 20
 
 
 class ReleaseFolder:
-    """A release as `clipsmith export` writes it."""
+    """A folder that `clipsmith export` wrote."""
 
     def __init__(self, root: Path) -> None:
         """Read the manifest.
 
         Raises:
-            NotARelease: there is none.
-            DamagedManifest: it is not what was published.
+            NotARelease: there is no manifest.
+            DamagedManifest: the manifest is damaged.
         """
         self.root = root.expanduser().absolute()
         path = self.root / places.MANIFEST
@@ -50,7 +50,7 @@ class ReleaseFolder:
 
     @property
     def family(self) -> ClipFamily:
-        """The adapter of the model's family."""
+        """The model's family."""
         return family_named(self.manifest.provenance.source.family)
 
     def encoders(self, precision: Precision) -> tuple[Encoder, ...]:
@@ -58,17 +58,17 @@ class ReleaseFolder:
         return tuple(encoder for encoder in ENCODERS if self._find(encoder, onnx_name(precision)) is not None)
 
     def width(self, encoder: Encoder) -> int:
-        """The length of an embedding."""
+        """The length of an encoder's embeddings."""
         (row,) = (row for row in self.manifest.tables["encoders"] if row["encoder"] == encoder)
         return int(row["embedding_dim"] or 0)
 
     def targets(self, precision: Precision) -> tuple[str, ...]:
-        """What the release can run on in a precision; its ONNX files run on ONNX Runtime without being built."""
+        """The targets of the release in a precision; ONNX Runtime is one, as it runs the ONNX files directly."""
         built = {file.target for file in self.manifest.files if file.kind == "engine" and file.precision == precision}
         return tuple(target for target in known_targets() if target in built or target == ONNX_RUNTIME)
 
     def choose(self, target: str | None, precision: Precision | None) -> Choice:
-        """The target and the precision to run.
+        """Choose the target and the precision to run.
 
         Raises:
             UnknownTarget: no backend knows `target`.
@@ -97,13 +97,13 @@ class ReleaseFolder:
         return fastest(self.manifest, target, found) if precision is None else Choice(target, precision, "as asked for")
 
     def engine(self, encoder: Encoder, target: str, precision: Precision, own: Path) -> tuple[Path, BatchProfile]:
-        """What to run for an encoder, copied into the folder `own` and checked, and the batches it takes.
+        """Copy an encoder's engine into the folder `own` and verify it; return its path and its batch profile.
 
-        An older ONNX Runtime than the one that optimized its engine gets the ONNX file itself.
+        If ONNX Runtime is older than the one that optimized the engine, the ONNX file itself is used instead.
 
         Raises:
-            ObjectMissing, ObjectDamaged.
-            EngineMismatch: its record is missing or malformed.
+            ObjectMissing, ObjectDamaged: a file is missing, or has changed.
+            EngineMismatch: the engine's record is missing or malformed.
         """
         built = self._find(encoder, engine_name(precision, target))
         if built is not None:
@@ -118,22 +118,22 @@ class ReleaseFolder:
         return own / file.path, BatchProfile()
 
     def preprocess(self, own: Path) -> Path:
-        """The folder of the tokenizer and the image processor, copied into the folder `own` and checked.
+        """Copy tokenizer and image processor into the folder `own` and verify them; return their folder.
 
         Raises:
-            ObjectMissing, ObjectDamaged.
+            ObjectMissing, ObjectDamaged: a file is missing, or has changed.
         """
         file = next(file for file in self.manifest.files if file.kind == places.PREPROCESS)
         self.copy(file.object, own)
         return own / file.path.removesuffix(f"/{file.member}")
 
     def copy(self, digest: str, own: Path) -> None:
-        """Copy the files of one object into the folder `own`, which is ours alone, and hash what is copied.
+        """Copy the files of one object into the folder `own`, which only we can write, and hash the copies.
 
-        So what is loaded is what was hashed, whoever may write in the release's folder meanwhile.
+        So what is loaded is what was hashed, even if others write in the release's folder meanwhile.
 
         Raises:
-            ObjectMissing, ObjectDamaged.
+            ObjectMissing, ObjectDamaged: a file is missing, or has changed.
             DiskFull: there is no room for the copy.
         """
         for file in (file for file in self.manifest.files if file.object == digest):
@@ -166,7 +166,7 @@ class ReleaseFolder:
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copy a file; the hex sha256 of the bytes that were copied."""
+    """Copy a file; return the hex sha256 of the copied bytes."""
     digest = hashlib.sha256()
     with source.open("rb") as reader, target.open("xb") as writer:
         while chunk := reader.read(_CHUNK):

@@ -1,9 +1,9 @@
-"""ModelOpt's own search, `auto_quantize`, for comparison: what it chooses at so many bits a weight.
+"""ModelOpt's own search, `auto_quantize`, for comparison: its choices at given mean bits per weight.
 
-It scores linear layers (q, k and v as one) by the gradients of a loss, and takes the formats with the least sum of
-scores that keep the mean bits of a weight within a bound (`modelopt.torch.quantization.auto_quantize`, "gradient"): FP8
-with one scale for a weight, FP8 with a scale for each output channel, or none. Gates are none of its business: the
-bound is bisected until they hold. Attention products and embedding tables are not its choice either, and stay in FP8.
+It scores linear layers (q, k and v as one) by the gradients of a loss, and chooses the formats with the least sum of
+scores that keep the mean bits per weight within a bound (`modelopt.torch.quantization.auto_quantize`, "gradient"): FP8
+with one scale per weight, FP8 with one scale per output channel, or none. It does not know gates, so the bound is
+bisected until they hold. It does not choose for attention products and embedding tables, which stay in FP8.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 _KIND = "auto_quantize"
 _STEPS = 512
-"""Bounds between 8 bits, where everything is in FP8, and 16: each is solved for when it is asked for."""
+"""The number of bounds between 8 bits, where everything is FP8, and 16; each is solved on demand."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A batch: FP32 pixels (batch, 3, height, width), the inputs of its distinct texts, and each picture's text."""
+    """A batch: FP32 pixels (batch, 3, H, W), the inputs of its distinct texts, and the index of each picture's text."""
 
     pixels: torch.Tensor
     texts: Sequence[torch.Tensor]
@@ -42,7 +42,8 @@ class Pairs:
 
 
 class AutoQuantize:
-    """`load` gives the unquantized model, `pairs` what to score it on; neither is asked if the journal has it all."""
+    """ModelOpt's search on one model. `load` gives the unquantized model, and `pairs` the samples to score it on; they
+    are not called if the journal has all results."""
 
     def __init__(
         self,
@@ -57,10 +58,10 @@ class AutoQuantize:
         self._journal = journal
 
     def choice(self, bits: float) -> Choice:
-        """What it makes of the linear layers at this mean of bits a weight, 8 to 16.
+        """Its choice for the linear layers at this mean number of bits per weight, 8 to 16.
 
         Raises:
-            ConfigError: the samples have a single caption, so there is no loss to take the gradients of.
+            ConfigError: the samples have a single caption, so there is no loss, and no gradients.
         """
         names = self._journal.get(_KIND, f"{bits:g}")
         if names is None:
@@ -69,10 +70,10 @@ class AutoQuantize:
         return Choice(*(frozenset(self._linear[name] for name in part) for part in names))
 
     def _solve(self, bits: float) -> list[list[str]]:
-        """The names of those that are not quantized, and of those with scales by channel."""
+        """The names of layers that are not quantized, and of layers with scales by channel."""
         import modelopt.torch.quantization as mtq
 
-        # With everything in FP8 that may be; other layers count as 16 bits a weight.
+        # The cost if everything possible is FP8; other layers count as 16 bits per weight.
         costs = [min(found["costs"]) for found in self._state["candidate_stats"].values()]
         bound = max(bits, 16 * sum(costs) / self._state["cost_denominator"])
         with prints_to_log(), warnings.catch_warnings():
@@ -85,7 +86,7 @@ class AutoQuantize:
 
     @cached_property
     def _state(self) -> dict[str, Any]:
-        """Calibrated and scored once."""
+        """The search's state after calibration and scoring, which are done once."""
         import modelopt.torch.quantization as mtq
         import torch
         from torch import nn
@@ -118,7 +119,7 @@ class AutoQuantize:
 
 
 def _format(axis: int | None) -> dict[str, Any]:
-    """FP8 E4M3, the weight with one scale or one for each output channel."""
+    """The configuration for FP8 E4M3, with one scale per weight, or one per output channel if `axis` is 0."""
     e4m3 = {"num_bits": (4, 3)}
     rules = [
         {"quantizer_name": "*weight_quantizer", "cfg": e4m3 | {"axis": axis}},
@@ -128,7 +129,7 @@ def _format(axis: int | None) -> dict[str, Any]:
 
 
 def _logits(model: Any, family: ClipFamily, batch: Pairs) -> torch.Tensor:
-    """(pictures, texts): CLIP's, of which the loss is that of its training, with equal captions taken as one."""
+    """CLIP's logits (pictures, texts) for the loss of its training, in which equal captions count as one text."""
     import torch
 
     normalize = torch.nn.functional.normalize
@@ -139,9 +140,9 @@ def _logits(model: Any, family: ClipFamily, batch: Pairs) -> torch.Tensor:
 
 
 def bisect(choice: Callable[[float], Choice], evaluate: Callable[[Choice], Trial], budget: int) -> list[Trial]:
-    """The choices tried, at most `budget`, on the way to the fewest bits a weight with which the gates hold."""
+    """Bisect for the fewest bits per weight with which the gates hold; return the trials, at most `budget`."""
     trials: dict[Choice, Trial] = {}
-    low, high, step = -1, _STEPS, 0  # low fails, high is taken to hold
+    low, high, step = -1, _STEPS, 0  # low fails, and high is assumed to hold
     while high - low > 1:
         made = choice(8 + 8 * step / _STEPS)
         if made not in trials:

@@ -1,6 +1,6 @@
-"""A whole recipe held to the gates: the graphs that `optimize` would export, in ONNX Runtime, on the evaluation set.
+"""Evaluating a whole recipe: the graphs that `optimize` would export, run by ONNX Runtime on the evaluation set.
 
-The rows are those of a release's accuracy table, so a recipe that passes here passes there.
+The rows are those of a release's accuracy table, so a recipe that passes the gates here also passes in `optimize`.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ if TYPE_CHECKING:
 
 TARGET = "onnxruntime"
 _KNOWN = 8
-"""Embeddings of the whole set that are kept: the FP16 ones of both encoders, and those of the last choices."""
+"""How many embeddings of the whole set are kept: those of FP16 for both encoders, and those of the last choices."""
 
 
 @dataclass(frozen=True)
 class EncoderGraph:
-    """What an encoder's FP16 graph and all its FP8 graphs are made of: one trace, the weights, the calibrated amax."""
+    """What an encoder's FP16 and FP8 graphs are made from: one trace, the weights, and the calibrated amax."""
 
     skeleton: Skeleton
     weights: WeightReader
     amax: Mapping[str, float]
 
     def amax_of(self, recipe: Recipe) -> Mapping[str, Amax]:
-        """The amax by quantizer in the recipe's form: one of a tensor, or one of each output channel."""
+        """The amax by quantizer as the recipe needs it: one per tensor, or one per output channel."""
         return with_channels(self.amax, self.skeleton, recipe, self.weights)
 
     def write(self, recipe: Recipe | None, path: Path) -> None:
-        """The ONNX file of this recipe; FP16 without one."""
+        """Write the ONNX file for a recipe; for FP16 if it is None."""
         skeleton = self.skeleton if recipe is None else quantize(self.skeleton, recipe, self.amax_of(recipe))
         write_onnx(skeleton, self.weights, path, {})
 
 
 @dataclass
 class Evaluator:
-    """Accuracy of a recipe with other choices for some units; `fp32` are PyTorch's embeddings, the reference.
+    """Computes the accuracy of choices; `fp32` are PyTorch's embeddings, the reference.
 
-    The feeds are gone through again for every choice that is new to an encoder.
+    An encoder's feeds are run once for each choice that is new to that encoder.
     """
 
     graphs: Mapping[Encoder, EncoderGraph]
@@ -73,7 +73,7 @@ class Evaluator:
     _known: dict[tuple[Encoder, Precision, Choice], Embedded] = field(default_factory=dict)
 
     def rows(self, choice: Choice) -> list[Row]:
-        """The accuracy table with this choice; an encoder for which it is as before is not run again."""
+        """The rows of the accuracy table for a choice; an encoder whose part of it is known is not run again."""
         arrays: dict[Key, Embedded] = {}
         for encoder in self.graphs:
             arrays[encoder, TARGET, "fp16"] = self._embedded(encoder, "fp16", Choice())
@@ -92,14 +92,14 @@ class Evaluator:
                 path = Path(folder) / onnx_name(precision)
                 self.graphs[encoder].write(None if precision == "fp16" else chosen(self.recipe, choice), path)
                 made = embed_onnx(path, self.feeds[encoder])
-        self._known[key] = made  # the latest is the last
+        self._known[key] = made  # the most recently used is the last
         while len(self._known) > _KNOWN:
             del self._known[next(iter(self._known))]
         return made
 
 
 def embed_onnx(path: Path, feeds: Iterable[Feed]) -> Embedded:
-    """The embeddings that ONNX Runtime makes of the feeds with this file; FP32 inputs are given as FP16."""
+    """The embeddings that ONNX Runtime computes from the feeds with this file; FP32 inputs are converted to FP16."""
     keys: list[Any] = []
     rows: list[NDArray[np.float32]] = []
     with backend_for(TARGET).runner(path, path.stem) as runner:

@@ -1,4 +1,4 @@
-"""An encoder's inputs, batch by batch, for one recipe after the other: in memory of a fixed size."""
+"""An encoder's inputs, batch by batch, for many recipes one after the other, with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 Feed = tuple[list[Any], Mapping[str, NDArray[Any]]]
-"""A batch of inputs with what its rows are: sample indices (image) or texts (text)."""
+"""The keys of a batch's rows, sample indices (image) or texts (text), and its inputs."""
 KEPT_BYTES = 512 * 2**20
-"""What all batches may take to be kept for the next time: 890 pictures of 224 x 224."""
+"""The most bytes of batches that are kept in memory for the next pass: 890 pictures of 224 x 224."""
 
 
 class Feeds:
-    """Batches that `make` brings, to be gone through again and again.
+    """The batches of `make`, which can be iterated repeatedly.
 
-    A set that is small enough is kept from its first whole pass on; every pass over a larger one makes it again.
+    A set that is small enough is kept in memory after its first complete pass; a larger one is made again in each pass.
     """
 
     def __init__(self, make: Callable[[], Iterator[Feed]]) -> None:

@@ -1,4 +1,4 @@
-"""What a search has measured, a line of JSON each, so that one that was killed goes on where it was."""
+"""The journal of a search: its measurements, one line of JSON each, so that a killed search can be continued."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from artifacts.errors import ConfigError
 
 
 class Journal:
-    """A file of records by kind and key; `search` is the digest of everything that decides what they are.
+    """A file of records by kind and key; `search` is the digest of everything that the records depend on.
 
     Raises (on opening):
-        ConfigError: the file is another search's, or no journal.
+        ConfigError: the file belongs to another search, or is not a journal.
     """
 
     def __init__(self, path: Path, search: str) -> None:
@@ -23,18 +23,18 @@ class Journal:
         whole = b""
         if path.exists():
             whole = self._read(path.read_bytes(), search)
-        # A line that a kill has cut short is taken back before more is written behind it.
+        # A line that a kill has cut off is removed before more is appended.
         with path.open("wb" if not whole else "r+b") as stream:
             stream.truncate(len(whole))
         if not whole:
             self._append({"search": search})
 
     def get(self, kind: str, key: str) -> Any:
-        """What was recorded, or None."""
+        """The recorded value, or None."""
         return self._found.get((kind, key))
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Record a value, on the disk when this returns."""
+        """Record a value durably."""
         self._append({"kind": kind, "key": key, "value": value})
         self._found[kind, key] = value
 
@@ -45,7 +45,7 @@ class Journal:
             os.fsync(stream.fileno())
 
     def _read(self, content: bytes, search: str) -> bytes:
-        """Take in the whole lines, and return them."""
+        """Read the complete lines, and return their bytes."""
         whole = content[: content.rfind(b"\n") + 1]
         try:
             records = [json.loads(line) for line in whole.splitlines()]

@@ -1,15 +1,17 @@
 """Which recipes to evaluate: from everything in FP8 to the smallest set of exclusions that meets the gates.
 
-1. Where everything in FP8 does not meet them, give all linear layers of the encoders concerned weight scales by
-   channel: that costs no FP8 work.
-2. Exclude units by what each gains for the FP8 work it loses, twice as many at each step, until the gates hold.
+1. If everything in FP8 does not meet the gates, give all linear layers of the encoders concerned weight scales by
+   channel, which costs no FP8 work.
+2. Exclude units in the order of what each gains per lost FP8 operation, twice as many in each step, until the gates
+   hold.
 3. Bisect the last step.
-4. Put units back, the most work first, as long as the gates hold: what then is left out, each alone, has to be.
-5. Take scales by channel back where the gates hold without.
-6. With what is left of the budget, evaluate more points of the curve of fidelity against FP8's share of the work.
-7. Where one of these passes with more of the work in FP8, put its units back as well.
+4. Put units back into FP8, those with the most work first, as long as the gates hold: then each remaining exclusion is
+   necessary.
+5. Remove scales by channel as long as the gates hold.
+6. With the rest of the budget, evaluate more points on the curve of fidelity against the share of work in FP8.
+7. If one of them passes with more work in FP8, also put its units back.
 
-Steps 3 to 5 and 7 assume that fidelity does not rise when a unit goes to FP8, or has one scale in place of many.
+Steps 3 to 5 and 7 assume that fidelity does not rise when a unit becomes FP8, or gets one scale instead of many.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ from tasks.search.sensitivity import Sensitivity
 from tasks.search.units import Unit
 
 _CURVE = (0.1, 0.25, 0.5, 0.75)
-"""Shares of FP8's work that points of the curve leave in FP16."""
+"""The points of the curve: shares of the work that they leave in FP16."""
 
 _NOT_OURS = ("max_fp16_change", "above_chance")
-"""Gates on FP16 and FP32 themselves: no recipe changes what they find."""
+"""Gates on FP16 and FP32 themselves, whose results do not depend on the recipe."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluated recipe: what it does otherwise, its share of the work in FP8, and what the gates found."""
+    """One evaluated recipe: its choice, its share of the work in FP8, and the gates' results."""
 
     choice: Choice
     share: float
     fidelity: float
-    """The least mean cosine with FP32 of the encoders."""
+    """The smaller of the encoders' mean cosines with FP32."""
     gates: tuple[GateResult, ...]
 
     @property
@@ -57,14 +59,14 @@ class Trial:
 
 
 def fidelity_of(rows: Sequence[Row]) -> float:
-    """The least mean cosine of FP8 with FP32; 0 where an embedding has no direction."""
+    """The smaller of the encoders' mean cosines of FP8 with FP32; 0 if an embedding is all zero."""
     wanted = {"precision": "fp8", "reference": "fp32", "metric": "cosine_mean"}
     values = [number(row, "value") for row in rows if all(row.get(k) == v for k, v in wanted.items())]
     return min(0.0 if math.isnan(value) else value for value in values if value is not None)
 
 
 def pareto(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials that no other beats in share and fidelity, by falling share."""
+    """The trials that no other one beats in both share and fidelity, by descending share."""
     front: list[Trial] = []
     for trial in sorted(trials, key=lambda trial: (-trial.share, -trial.fidelity)):
         if not front or trial.fidelity > front[-1].fidelity:
@@ -80,7 +82,7 @@ class Planner:
     """Calls `evaluate` for at most `budget` choices; `trials` are what it returned, in order."""
 
     def __init__(self, sensitivities: Sequence[Sensitivity], evaluate: Callable[[Choice], Trial], budget: int) -> None:
-        # The name makes the order that of every run, where two are worth the same.
+        # The name makes the order deterministic for equal values.
         ranked = sorted(sensitivities, key=lambda s: (-s.loss_per_flop, -s.loss, s.unit.module))
         self._ranked = [found.unit for found in ranked]
         self._evaluate = evaluate
@@ -88,7 +90,7 @@ class Planner:
         self.trials: list[Trial] = []
 
     def run(self) -> None:
-        """Evaluate until the plan is done or the budget spent."""
+        """Evaluate until the plan is done or the budget is spent."""
         try:
             found = self._try(Choice())
             if not found.passed:
@@ -105,10 +107,10 @@ class Planner:
             pass
 
     def best(self) -> Trial:
-        """The trial that passes with the most work in FP8, and of those the one with the fewest choices.
+        """The passing trial with the most work in FP8, and among equal ones that with the fewest choices.
 
         Raises:
-            NoRecipe: none does within the budget; the message says what the closest one fails.
+            NoRecipe: no trial within the budget passes; the message says which gates the closest one fails.
         """
         passed = [trial for trial in self.trials if trial.passed]
         if passed:
@@ -136,7 +138,7 @@ class Planner:
         return trial
 
     def _bisect(self, before: Trial, added: Sequence[Unit], passed: Trial) -> Trial:
-        """The fewest of `added`, from the first on, that pass."""
+        """The trial with the fewest of `added`, from the first on, that passes."""
         low, high = 0, len(added)
         while high - low > 1:
             middle = (low + high) // 2
@@ -145,7 +147,7 @@ class Planner:
         return passed
 
     def _reduce(self, trial: Trial) -> Trial:
-        """Put back what can go back, by channel where that is a choice; then by one scale what can."""
+        """Put units back into FP8, by channel if possible; then replace scales by channel by one scale if possible."""
         work = sorted(trial.excluded, key=lambda unit: (-unit.flops, -self._ranked.index(unit)))
         trial = self._take_back(trial, work, _put_back)
         least = sorted(trial.by_channel, key=lambda unit: -self._ranked.index(unit))
@@ -154,7 +156,8 @@ class Planner:
     def _take_back(
         self, trial: Trial, units: Sequence[Unit], change: Callable[[Trial, Sequence[Unit]], Choice]
     ) -> Trial:
-        """Halves at a time: of many that `change` can do without, most go together. What is left then has to be."""
+        """Apply `change` to as many of `units` as possible, trying halves first, as usually many can go together; then
+        each remaining unit is necessary."""
         waiting = [units]
         while waiting:
             group = waiting.pop(0)
@@ -183,7 +186,7 @@ class Planner:
     # --- helpers -------------------------------------------------------------------------------------------
 
     def _next(self, trial: Trial, count: int) -> list[Unit]:
-        """The best `count` more exclusions, of the encoders that the failed gates speak of; the last stays in FP8."""
+        """The best `count` further exclusions in the encoders that failed gates concern; each keeps one unit in FP8."""
         wanted = self._blamed(trial)
         left = [unit for unit in self._ranked if unit not in trial.excluded]
         found: list[Unit] = []
@@ -194,7 +197,7 @@ class Planner:
         return found
 
     def _blamed(self, trial: Trial) -> set[Encoder]:
-        """The encoders that the failed gates speak of; none where no recipe changes what they find."""
+        """The encoders that failed gates concern; none if one of these gates does not depend on the recipe."""
         missed = [result for result in trial.gates if result.rejects]
         if any(result.name in _NOT_OURS or result.status == "not measured" for result in missed):
             return set()
@@ -202,7 +205,7 @@ class Planner:
         return {encoder for encoder in everyone if encoder in {result.encoder for result in missed}} or everyone
 
     def _works(self, encoder: Encoder, excluded: frozenset[Unit]) -> bool:
-        """Whether the encoder has work in FP8 yet: without any it would be FP16 under another name."""
+        """Whether the encoder still has work in FP8; without any, it would really be FP16."""
         return any(unit.flops and unit.encoder == encoder and unit not in excluded for unit in self._ranked)
 
     def _try(self, choice: Choice) -> Trial:

@@ -1,4 +1,4 @@
-"""The plot of a search: fidelity against the share of the work that is in FP8, and what each unit costs."""
+"""The plot of a search: fidelity against the share of work in FP8, and the loss of each unit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tasks.search.sensitivity import Sensitivity
 
 _WORST = 12
 _LEAST = 1e-12
-"""The least loss that the logarithmic scale shows: below it lie rounding errors of FP32."""
+"""The least loss on the logarithmic scale: smaller ones are rounding errors of FP32."""
 
 
 def front_plot(
     trials: Sequence[Trial], best: Trial | None, sensitivities: Sequence[Sensitivity], rival: Sequence[Trial] = ()
 ) -> str:
-    """One SVG: every evaluated recipe with the Pareto front, those of `rival`, and the most sensitive units."""
+    """The plot as SVG: every evaluated recipe with the Pareto front, those of `rival`, and the most sensitive units."""
     with drawing(3.6, 1, 2) as (grid, finish):
         (curve, bars) = grid[0]
         _draw_trials(curve, trials, best)
@@ -60,6 +60,6 @@ def _draw_units(axes: Axes, sensitivities: Sequence[Sensitivity]) -> None:
     axes.set_title("1 - cosine with this module alone in FP8")
     axes.barh([visible(s.unit.module) for s in worst], [max(s.loss, _LEAST) for s in worst], color=OTHER, height=0.6)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:.0e}")  # powers of ten would be math, which the page shows as it is written
+    axes.xaxis.set_major_formatter("{x:.0e}")  # powers of ten would be in math notation, which the page does not render
     axes.xaxis.set_minor_formatter("")
     axes.tick_params(axis="y", labelsize=6.5, labelcolor=QUIET)

@@ -1,4 +1,4 @@
-"""One search on prepared encoders: measure every unit, then evaluate the recipes that the planner asks for."""
+"""One search on prepared encoders: measure every unit, then evaluate the recipes that the planner chooses."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 _KIND = "evaluation"
 Batches = Sequence[Sequence["torch.Tensor"]]
-"""Inputs of an encoder in the order of its graph, pixels in FP32, batch by batch."""
+"""An encoder's inputs, batch by batch, in the order of its graph, with pixels in FP32."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What each unit costs by itself, and the operations of one picture and one text through both encoders."""
+    """The sensitivity of each unit, and the number of operations for one picture and one text in both encoders."""
 
     sensitivities: tuple[Sensitivity, ...]
     flops: int
@@ -46,14 +46,14 @@ class Measured:
         return tuple(found.unit for found in self.sensitivities)
 
     def share(self, excluded: frozenset[Unit]) -> float:
-        """How much of the operations is in FP8; products that no recipe quantizes count as not."""
+        """The share of operations in FP8; products that no recipe can quantize count as not in FP8."""
         return sum(unit.flops for unit in self.units if unit not in excluded) / self.flops
 
 
 def measure_all(
     graphs: Mapping[Encoder, EncoderGraph], recipe: Recipe, batches: Callable[[Encoder], Batches], journal: Journal
 ) -> Measured:
-    """The sensitivity of every unit of the recipe, an encoder after the other."""
+    """Measure the sensitivity of every unit of the recipe, one encoder after the other."""
     found: list[Sensitivity] = []
     flops = 0
     for encoder, graph in graphs.items():
@@ -77,7 +77,7 @@ Evaluate = Callable[[Choice], Trial]
 def evaluator(measured: Measured, rows_of: Callable[[Choice], list[Row]], gates: Gates, journal: Journal) -> Evaluate:
     """Holds a recipe to the gates; `rows_of` gives the accuracy table of a choice.
 
-    What the journal has is not run again.
+    Evaluations in the journal are not run again.
     """
     wanted = gates.gates()
 
@@ -95,7 +95,7 @@ def evaluator(measured: Measured, rows_of: Callable[[Choice], list[Row]], gates:
 
 @contextmanager
 def _counted(evaluate: Evaluate, budget: int, what: str) -> Iterator[Evaluate]:
-    """The same with progress shown."""
+    """The same function, showing progress."""
     with progress("clipsmith-progress-search", budget, "recipe", what) as advance:
 
         def counted(choice: Choice) -> Trial:
@@ -107,10 +107,10 @@ def _counted(evaluate: Evaluate, budget: int, what: str) -> Iterator[Evaluate]:
 
 
 def find(measured: Measured, evaluate: Evaluate, budget: int) -> Planner:
-    """A planner that has run.
+    """Run a planner and return it.
 
-    Evaluations that the journal has count against the budget all the same: a search that was killed takes the way that
-    it would have taken.
+    Evaluations in the journal count against the budget too, so that a continued search takes the same steps as one that
+    was not killed.
     """
     with _counted(evaluate, budget, "evaluate recipes") as counted:
         planner = Planner(measured.sensitivities, counted, budget)
@@ -119,6 +119,6 @@ def find(measured: Measured, evaluate: Evaluate, budget: int) -> Planner:
 
 
 def compare(auto_quantize: AutoQuantize, evaluate: Evaluate, budget: int) -> list[Trial]:
-    """What `auto_quantize` gets to with the same gates and budget, in the order of its trials."""
+    """The trials of `auto_quantize` with the same gates and budget, in order."""
     with _counted(evaluate, budget, "evaluate auto_quantize") as counted:
         return bisect(auto_quantize.choice, counted, budget)

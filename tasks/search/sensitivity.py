@@ -1,4 +1,4 @@
-"""What each unit costs by itself: the encoder with it alone in FP8, against the same encoder without."""
+"""The sensitivity of each unit: the encoder with only this unit in FP8, compared with the encoder without FP8."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _KIND = "sensitivity"
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """`loss` is the mean of 1 - cosine over the samples, `snr_db` the embeddings' signal to noise ratio.
+    """`loss` is the mean of 1 - cosine over the samples, `snr_db` the signal-to-noise ratio of the embeddings.
 
-    An embedding of zeros, which has no direction, counts as one at right angles.
+    The cosine of an all-zero embedding counts as 0.
     """
 
     unit: Unit
@@ -33,7 +33,7 @@ class Sensitivity:
 
     @property
     def loss_per_flop(self) -> float:
-        """What leaving the unit in FP16 gains for each operation that FP8 loses; infinite where it loses none."""
+        """The gain of leaving the unit in FP16 per operation that is then not in FP8; infinite if there are none."""
         return self.loss / self.unit.flops if self.unit.flops else math.inf
 
 
@@ -44,9 +44,9 @@ def measure(
     journal: Journal,
     advance: Callable[[int], None],
 ) -> list[Sensitivity]:
-    """Every unit on every batch of the encoder's inputs; what the journal has is not run again.
+    """Measure every unit on every batch of the encoder's inputs; results in the journal are not computed again.
 
-    `advance` is told of each unit and batch that is done.
+    `advance` is called with the number of finished (unit, batch) pairs.
     """
     sums = {unit.module: np.zeros(3) for unit in units}
     rows = sum(len(inputs[0]) for inputs in batches)
@@ -64,7 +64,7 @@ def _batch(
     journal: Journal,
     advance: Callable[[int], None],
 ) -> Mapping[str, Sequence[float]]:
-    """Sums over the batch by module: of 1 - cosine, of the squared signal and of the squared noise."""
+    """By module, sums over the batch: of 1 - cosine, of the squared signal, and of the squared noise."""
     keys = {unit.module: f"{unit.encoder} {number} {unit.module}" for unit in units}
     known = {module: journal.get(_KIND, key) for module, key in keys.items()}
     advance(sum(value is not None for value in known.values()))

@@ -1,4 +1,4 @@
-"""What a search decides about: linear layers, attention products, embedding tables; and what each is worth."""
+"""The units of a search: linear layers, attention products and embedding tables, with the work of each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tasks.quantizing.recipe import Recipe
 from tasks.torch_fp8.onnx_graph import Scale
 
 Scales = tuple[Scale | None, ...]
-"""What each operand of a node that is in FP8 is scaled with; None where an operand is not."""
+"""The scale of each FP8 operand of a node; None for operands that are not FP8."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A module that the recipe has in FP8.
+    """A module that is FP8 in the recipe.
 
-    `products` are its nodes, by the tensor that each makes, with the scales of their operands. `flops` counts what its
-    matrix products do for one sample: none for an embedding table, which is looked up.
+    `products` are its nodes, by the tensor that each makes, with the scales of their operands. `flops` is the number of
+    operations of its matrix products for one sample: 0 for an embedding table, which is only looked up.
     """
 
     encoder: Encoder
@@ -36,18 +36,18 @@ class Unit:
 
     @property
     def weight_quantizer(self) -> str:
-        """The name of a linear layer's or a table's."""
+        """The name of the weight quantizer of a linear layer or embedding table."""
         return f"{self.module}.weight_quantizer"
 
     @property
     def can_go_by_channel(self) -> bool:
-        """Whether the weight could have a scale for each output channel, and has one scale."""
+        """Whether the weight has one scale and could have one per output channel."""
         scales = [scale for operands in self.products.values() for scale in operands]
         return self.kind == "linear" and not any(isinstance(scale, tuple) for scale in scales)
 
     @property
     def quantizers(self) -> tuple[str, ...]:
-        """Patterns of its quantizers' names. A module below it (`self_attn.q_proj`) is another unit, and not meant."""
+        """Patterns of its quantizers' names, which do not match modules below it (`self_attn.q_proj`): other units."""
         if self.kind == "attention":
             return (f"{self.module}.[qkvp]_bmm_quantizer",)
         inputs = () if self.kind == "embedding" else (f"{self.module}.input_quantizer",)
@@ -57,7 +57,7 @@ class Unit:
 def units_of(
     skeleton: Skeleton, recipe: Recipe, amax: Mapping[str, Amax], products: Iterable[Product]
 ) -> tuple[Unit, ...]:
-    """The units of one encoder in the order of the graph, read off the graph that the recipe gives.
+    """The units of one encoder in the order of the graph, found in the graph that the recipe gives.
 
     `products` counts the work of the FP16 graph for one sample (`tasks.bench.roofline.count_products`).
 

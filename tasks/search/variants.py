@@ -1,8 +1,8 @@
-"""An encoder in PyTorch, and its variants: some nodes with FP8 operands, run from the first changed node on.
+"""Variants of an encoder in PyTorch: some nodes get FP8 operands, and the graph is run from the first changed node on.
 
-What comes before that node does not change, so the reference's values are taken up there: exact, and at the cost of
-what follows. Arithmetic is FP32 on the FP16 graph's weights; FP8 operands are quantized as the exported graph's
-QuantizeLinear and DequantizeLinear do it.
+Values before that node do not change, so they are taken from the reference: this is exact, and costs only the rest of
+the graph. Arithmetic is FP32 with the FP16 graph's weights; FP8 operands are quantized as by the exported graph's
+QuantizeLinear and DequantizeLinear.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 _Values = dict[Any, Any]
-"""What graph nodes have computed."""
+"""The values of graph nodes."""
 
 
 class Variants:
-    """One encoder, loaded with a node for itself (`load(path, "cpu", fused=False)`); its buffers become FP32."""
+    """One encoder, loaded without fusion (`load(path, "cpu", fused=False)`); its buffers are converted to FP32."""
 
     def __init__(self, loaded: Loaded) -> None:
         module: Any = loaded.module.float()
@@ -35,7 +35,7 @@ class Variants:
         self._last = _last_uses(self._nodes)
 
     def one_by_one(self, inputs: Sequence[torch.Tensor], units: Sequence[Unit]) -> Iterator[tuple[Unit, torch.Tensor]]:
-        """The embeddings (batch, dim) with each unit alone in FP8, in the order of the graph."""
+        """Each unit with the embeddings (batch, dim) when only that unit is FP8, in the order of the graph."""
         import torch
 
         starting: dict[int, list[Unit]] = defaultdict(list)
@@ -66,7 +66,7 @@ class Variants:
         return result
 
     def _step(self, place: int, values: _Values, scales: Scales | None, given: Iterator[torch.Tensor]) -> None:
-        """Compute one node, and let go of what nothing after it reads."""
+        """Compute one node, and free values that no later node reads."""
         node = self._nodes[place]
         if node.op == "placeholder":
             values[node] = next(given)
@@ -91,9 +91,9 @@ class Variants:
 
 
 def fake_quantize(x: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """FP32 values as the graph's QuantizeLinear and DequantizeLinear leave them: E4M3 times the scale, in FP16.
+    """Quantize and dequantize FP32 values as in the graph: E4M3 times the scale, rounded to FP16.
 
-    Scales by channel are those of the last axis.
+    Several scales belong to the last axis.
     """
     import torch
 
@@ -104,7 +104,7 @@ def fake_quantize(x: torch.Tensor, scale: Scale) -> torch.Tensor:
 
 
 def _last_uses(nodes: Sequence[Any]) -> dict[int, list[Any]]:
-    """The nodes whose values are read for the last time at a place, by place."""
+    """For each position in the graph, the nodes whose values are read for the last time there."""
     places = {node: place for place, node in enumerate(nodes)}
     last: dict[int, list[Any]] = defaultdict(list)
     for node in nodes:

@@ -1,1 +1,1 @@
-"""What others are given to run a release: Triton repositories, scripts by hand, and the bench's evaluation set."""
+"""Files with which others run a release: Triton repositories, scripts, README.md, and the bench's evaluation set."""

@@ -1,4 +1,4 @@
-"""The evaluation set of an exported release as the bench reads it: `evaluation.npz`, from the data it was scored on."""
+"""Writing the bench's evaluation set of an exported release, `evaluation.npz`, from the data that it was scored on."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tasks.torch_fp8.onnx_graph import OnnxGraph
 
 
 def write_evaluation(folder: Path) -> Path:
-    """Write it to `folder`, a release as `clipsmith export` writes it, which has the FP32 embeddings already.
+    """Write the file to `folder`, an exported release, which has the FP32 embeddings already; return its path.
 
     Raises:
-        NotARelease, DamagedManifest: `folder` is no release.
-        DataError: the data is not what the release was measured on, or the release has no FP32 embeddings.
+        NotARelease, DamagedManifest: `folder` is not a release.
+        DataError: the data has changed since the release was measured, or the release has no FP32 embeddings.
         DataNotFound: the data is gone.
     """
     release = ReleaseFolder(folder)

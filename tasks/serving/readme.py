@@ -1,4 +1,4 @@
-"""README.md of an exported folder: what is in it, which file is for which runtime, and how to load it there."""
+"""The README.md of an exported folder: its files, their runtimes, and how to load them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ In Triton Inference Server, which has no such option, level "basic" is `optimiza
 
 
 def readme(manifest: Manifest) -> str:
-    """The text, made of the manifest alone, in plain markdown."""
+    """The text in plain markdown, made only from the manifest."""
     lines = [
         f"# {markdown(manifest.ref)}",
         "",
@@ -58,7 +58,7 @@ def readme(manifest: Manifest) -> str:
 
 
 def _rows(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
-    """Files, what they are, and what runs them."""
+    """(files, what they are, what runs them) for each row of the table."""
     for precision in reversed(PRECISIONS):
         if found := _graphs(manifest, precision):
             beside = [file.path for file in manifest.files if file.path in [f"{path}.data" for path in found]]

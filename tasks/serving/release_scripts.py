@@ -1,6 +1,6 @@
 """Short scripts inside a release that repeat its steps by hand, from the folder that `clipsmith export` writes.
 
-What they make goes to `rebuilt/` beside them, so that the exported files stay those that were signed.
+Their results go to `rebuilt/` beside them, so that the exported, signed files do not change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.engines.record import is_record, release_profile
 
 _PARAMETERS = "parameters.yaml"
 _TENSOR = re.compile(r"(\w+) \[batch, ([\d, ]+)\]")
-"""An input as the encoders' table has it: `pixel_values [batch, 3, 224, 224] float16`."""
+"""An input in the table of encoders: `pixel_values [batch, 3, 224, 224] float16`."""
 
 
 def write_scripts(manifest: Manifest, folder: Path) -> None:
@@ -28,7 +28,7 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
     import yaml
 
     source = manifest.provenance.source
-    pinned = {"revision": source.revision} if source.kind == "hub" else {}  # at the commit that was taken
+    pinned = {"revision": source.revision} if source.kind == "hub" else {}  # the resolved commit
     parameters = yaml.safe_dump(manifest.provenance.parameters | pinned, allow_unicode=True)
     (folder / _PARAMETERS).write_text(parameters, encoding="utf-8")
     line = ["clipsmith", "optimize", "--config", places.within(places.SCRIPTS, _PARAMETERS), "--store", "rebuilt/store"]
@@ -44,7 +44,7 @@ def write_scripts(manifest: Manifest, folder: Path) -> None:
 
 
 def derive(store: Store, manifest: Manifest, folder: Path) -> None:
-    """Write everything that is derived of a release into an exported folder: tables, report and scripts.
+    """Write all derived files of a release into an exported folder: tables, report and scripts.
 
     Raises:
         ObjectMissing, ObjectDamaged, TableError, NumericError: see `artifacts.keeping.render.render`.
@@ -71,7 +71,7 @@ def _engines(manifest: Manifest) -> Iterator[tuple[ReleaseFile, Engine]]:
 
 
 def _build(engine: Engine) -> str:
-    """The build; TensorRT for RTX can do it with a Python package where NVIDIA's own tool is not installed."""
+    """The build commands; for TensorRT for RTX also with a Python package, if NVIDIA's own tool is not installed."""
     package = package_command(engine)
     tool = build_command(engine)
     if package is None:

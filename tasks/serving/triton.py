@@ -2,9 +2,9 @@
 
     DIR/<model>-image/config.pbtxt           DIR/<model>-text/...
     DIR/<model>-image/1/model.plan           an engine of target `tensorrt`; model.onnx for ONNX Runtime
-    DIR/<model>-image/preprocess/            what makes its inputs; the server ignores it
+    DIR/<model>-image/preprocess/            tokenizer and image processor for clients; the server ignores them
 
-`config.pbtxt` keeps to `ModelConfig` of triton-inference-server/common, protobuf/model_config.proto.
+`config.pbtxt` follows `ModelConfig` of triton-inference-server/common, protobuf/model_config.proto.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tasks.file_names import onnx_name
 
 _TENSORRT = "tensorrt"
 _TYPES = {"FLOAT16": "TYPE_FP16", "FLOAT": "TYPE_FP32", "INT64": "TYPE_INT64", "INT32": "TYPE_INT32"}
-"""Triton's names of ONNX's tensor types."""
+"""Triton's names for ONNX's tensor types."""
 
 
 @dataclass(frozen=True)
 class _Model:
-    """One model of the repository; `graph` is the ONNX file, `files` are what goes into its version's folder."""
+    """One model of the repository; `graph` is its ONNX file, `files` are the files for its version's folder."""
 
     encoder: Encoder
     graph: ReleaseFile
@@ -44,14 +44,14 @@ class _Model:
 def export_triton(
     store: Store, manifest: Manifest, destination: Path, target: str | None, precision: str | None
 ) -> tuple[list[str], Choice]:
-    """Write the repository; the paths of its files and what was chosen. On any failure there is no folder.
+    """Write the repository; return the paths of its files and the choice. On any failure there is no folder.
 
-    Without `target`, a TensorRT engine is taken where the release has one; without `precision`, the one that the
-    release measured as fastest there, and FP8 where it measured nothing.
+    Without `target`, a TensorRT engine is chosen if the release has one. Without `precision`, the one that the release
+    measured as fastest for the target is chosen, or FP8 if nothing was measured.
 
     Raises:
         EngineUnavailable: the release has no such engine, or Triton has no backend for it.
-        ProfileError: the engine refuses single requests, which the server may send.
+        ProfileError: the engine does not accept a batch of 1, which the server may send.
         ExportTargetExists, ExportFailed, ObjectMissing, ObjectDamaged, ReleaseDiffers: as for a plain folder.
     """
     check_release(store, manifest)
@@ -69,10 +69,10 @@ def export_triton(
 
 
 def _choose(manifest: Manifest, target: str | None, precision: str | None) -> Choice:
-    """A target and a precision that the release has.
+    """Choose a target and a precision that the release has.
 
     Raises:
-        EngineUnavailable.
+        EngineUnavailable: it has none that Triton can run.
     """
     for name in [target] if target else [_TENSORRT, ONNX_RUNTIME]:
         had = [each for each in PRECISIONS if precision in (None, each) and _models(manifest, name, each)]
@@ -87,7 +87,7 @@ def _choose(manifest: Manifest, target: str | None, precision: str | None) -> Ch
 
 
 def _models(manifest: Manifest, target: str, precision: Precision) -> list[_Model]:
-    """One model per encoder that the release has in these."""
+    """One model per encoder that the release has for this target and precision."""
     return [model for encoder in ENCODERS for model in _model(manifest, encoder, target, precision)]
 
 
@@ -102,7 +102,7 @@ def _model(manifest: Manifest, encoder: Encoder, target: str, precision: Precisi
 
 
 def _served_name(file: ReleaseFile) -> str:
-    """The name that the server looks for; external data keeps the name that its graph knows."""
+    """The name that the server expects; external data keeps its name, to which the graph refers."""
     if file.kind == "engine":
         return "model.plan"
     return "model.onnx" if file.member.endswith(".onnx") else file.member
@@ -118,7 +118,7 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
     group = 'kind: KIND_GPU, count: 1, profile: [ "0" ]' if engine else "kind: KIND_CPU, count: 1"
     preferred = ", ".join(str(size) for size in dict.fromkeys((profile.opt, profile.max)))
     traced = {"release": manifest.ref, "identity": manifest.identity, "precision": str(model.graph.precision)}
-    # Basic optimization: at its own level an ONNX Runtime before 1.32 does not load FP8, and a server's may be older.
+    # Basic optimization: at the default level ONNX Runtime before 1.32, which a server may have, does not load FP8.
     basic = not engine and model.graph.precision == "fp8"
     lines = [
         f"name: {json.dumps(f'{manifest.model}-{model.encoder}')}",
@@ -139,7 +139,7 @@ def _config(store: Store, manifest: Manifest, model: _Model, target: str) -> str
 
 
 def _described(field: str, tensors: Iterable[Any]) -> Iterator[str]:
-    """The inputs or outputs of an ONNX graph as Triton writes them, without the batch."""
+    """The inputs or outputs of an ONNX graph in Triton's notation, without the batch dimension."""
     import onnx
 
     for tensor in tensors:
@@ -149,10 +149,10 @@ def _described(field: str, tensors: Iterable[Any]) -> Iterator[str]:
 
 
 def _profile(store: Store, manifest: Manifest, model: _Model, target: str) -> BatchProfile:
-    """The batches that the model takes: an engine's own, else those that the release was made for.
+    """The batch sizes that the model accepts: an engine's own profile, else the release's.
 
     Raises:
-        ProfileError: not a single one.
+        ProfileError: a batch of 1 is not among them.
     """
     if target == ONNX_RUNTIME:
         return release_profile(manifest)

@@ -1,1 +1,1 @@
-"""The compiler of target `torch-fp8`: ONNX graphs as PyTorch modules, fused, with our kernels, packed."""
+"""The compiler of target `torch-fp8`: turns ONNX graphs into PyTorch modules, fused with our kernels, packed."""

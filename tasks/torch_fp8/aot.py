@@ -30,7 +30,7 @@ _ROUNDS = 100
 
 
 def build_package(onnx: Path, path: Path, batches: tuple[int, int, int], device: str = DEVICE) -> None:
-    """Compile an exported ONNX file for the smallest, the usual and the largest batch, and write it as `path`.
+    """Compile an exported ONNX file for the smallest, the usual and the largest batch size, and write it to `path`.
 
     Raises:
         UnknownOperator: the graph has a node that clipsmith's export does not write.
@@ -44,13 +44,13 @@ def build_package(onnx: Path, path: Path, batches: tuple[int, int, int], device:
     loaded = load(onnx, device, kernels=own_kernels(device))
     example = [torch.from_numpy(values).to(device) for values in random_inputs(loaded.graph, 1, seed=0).values()]
     ports = [asdict(port) for port in (*loaded.graph.inputs, loaded.graph.outputs[0])]
-    made = path.with_name(path.name + _SUFFIX)  # PyTorch writes no package of another name
+    made = path.with_name(path.name + _SUFFIX)  # PyTorch requires this suffix
     package(loaded.module, example, made, batches=batches, metadata={_PORTS: json.dumps(ports)})
     made.rename(path)
 
 
 def own_kernels(device: str) -> bool:
-    """Whether our Triton kernels are used: on Hopper and later; elsewhere PyTorch's own operators alone."""
+    """Whether our Triton kernels are used: on Hopper and later; elsewhere only PyTorch's own operators are."""
     import torch
 
     return device != "cpu" and torch.cuda.get_device_capability(device) >= _HOPPER
@@ -65,7 +65,7 @@ def ports(package: Any) -> tuple[tuple[Port, ...], Port]:
 
 
 def why_no_fp8() -> str | None:
-    """Why this machine's GPU cannot compute in FP8; None when it can. PyTorch must see a CUDA device."""
+    """Why this machine's GPU cannot compute in FP8; None if it can. PyTorch must see a CUDA device."""
     import torch
 
     capability = torch.cuda.get_device_capability()
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _median_ms(path: Path, batch: int) -> float:
-    """Time the device alone: inputs are there, and each batch lies between two CUDA events."""
+    """The median time of a batch on the device in ms, by CUDA events; inputs are on the device already."""
     import torch
 
     from tasks.torch_fp8.compiled import load_package
@@ -92,7 +92,7 @@ def _median_ms(path: Path, batch: int) -> float:
     feed = [_random(port, batch) for port in ports(package)[0]]
     for _ in range(10):
         package(*feed)
-    event: Any = torch.cuda.Event  # PyTorch does not type it
+    event: Any = torch.cuda.Event  # PyTorch has no type hints for it
     pairs = [[event(enable_timing=True) for _ in range(2)] for _ in range(_ROUNDS)]
     for start, end in pairs:
         start.record()

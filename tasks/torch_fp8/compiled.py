@@ -1,4 +1,4 @@
-"""Encoders as they are timed and shipped: compiled by Inductor for any batch, or packed ahead of time (AOTInductor)."""
+"""Compiling encoders: with Inductor for any batch size, or ahead of time into a package (AOTInductor)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAX_BATCH = 4096
 
 
 def compile_encoder(module: torch.nn.Module) -> Callable[..., Any]:
-    """Compile an encoder for any batch size, at its first call, and once more for a batch of one.
+    """Compile an encoder at its first call for any batch size, and separately for a batch of one.
 
-    Without `max-autotune`: on an H100 with PyTorch 2.11 cuBLAS won for FP16 products with a wide side, and the search
-    took half a minute a shape. CUDA graphs are captured by the caller, who knows when inputs stay in place.
+    `max-autotune` is not used: on an H100 with PyTorch 2.11, cuBLAS won for FP16 products with a wide side, and the
+    search took half a minute per shape. The caller captures CUDA graphs, as it knows when inputs keep their addresses.
     """
     import torch
 
@@ -41,10 +41,10 @@ def package(
     batches: tuple[int, int, int] = (1, _TRACE_BATCH, _MAX_BATCH),
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write an AOTInductor package (`.pt2`) for the smallest, the usual and the largest batch: what torch-fp8 ships.
+    """Write an AOTInductor package (`.pt2`), the engine of torch-fp8, for the smallest, usual and largest batch size.
 
-    The package is native code for this GPU, PyTorch and CUDA version. Packages with kernels of ours call back into
-    `tasks.torch_fp8.fused_ops`, which `load_package` imports. `metadata` can be read back with `get_metadata()`.
+    The package is native code for this GPU, PyTorch and CUDA version. Packages with our kernels call back into
+    `tasks.torch_fp8.fused_ops`, which `load_package` imports. `metadata` can be read with `get_metadata()`.
     """
     import torch
     from torch._inductor.utils import fresh_cache
@@ -52,17 +52,17 @@ def package(
     from tasks.torch_fp8.cuda_toolkit import CXX_LIBRARY, linkable_libraries
 
     smallest, usual, largest = batches
-    traced = max(usual, min(2, largest))  # a batch of one would be traced as a constant
+    traced = max(usual, min(2, largest))  # a batch size of one would become a constant
     example = tuple(tensor[:1].expand(traced, *tensor.shape[1:]).contiguous() for tensor in inputs)
     batch = torch.export.Dim("batch", min=smallest, max=largest) if smallest < largest else None
     shapes = tuple({} if batch is None else {0: batch} for _ in example)
     options = {
         "aot_inductor.metadata": dict(metadata or {}),
-        "aot_inductor.custom_op_libs": [f":{CXX_LIBRARY}"],  # named before the one that the compiler adds at the end
-        "aot_inductor.precompile_headers": False,  # for one package they take longer than they save
+        "aot_inductor.custom_op_libs": [f":{CXX_LIBRARY}"],  # before the one that the compiler adds at the end
+        "aot_inductor.precompile_headers": False,  # for a single package they cost more time than they save
     }
     probes = no_vector_probes() if inputs[0].is_cuda else nullcontext()
-    # Without a fresh cache what is compiled stays in a folder, weights included.
+    # Without a fresh cache, compiled code and weights would stay in the cache folder.
     with torch.no_grad(), probes, linkable_libraries(), fresh_cache():
         program = torch.export.export(module, example, dynamic_shapes=shapes)
         made = torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
@@ -70,7 +70,7 @@ def package(
 
 
 def load_package(path: Path) -> Any:
-    """A package that `package` wrote, ready to be called with tensors on the device."""
+    """Load a package that `package` wrote; it can be called with tensors on the device."""
     import torch
 
     from tasks.torch_fp8 import fused_ops  # registers the operators that a package calls
@@ -78,23 +78,23 @@ def load_package(path: Path) -> Any:
     del fused_ops
     if not torch.cuda.is_available():
         return torch._inductor.aoti_load_package(str(path))
-    torch.cuda.current_device()  # sets CUDA up, before native code takes it to be
+    torch.cuda.current_device()  # initialises CUDA, which native code assumes
     with no_vector_probes():
         return torch._inductor.aoti_load_package(str(path))
 
 
 @contextmanager
 def no_vector_probes() -> Iterator[None]:
-    """Compile code for the processor without vector instructions in the block: a package for a GPU needs none.
+    """Inside the block, compile CPU code without vector instructions, which a package for a GPU does not need.
 
-    Else PyTorch tries each kind that the processor has, once in a process: it compiles a program, and starts a Python
-    that imports PyTorch to load it. With them, loading a package took 45 s beside an H200.
+    Otherwise PyTorch tests each kind of the CPU's vector instructions once per process: it compiles a program, and
+    starts a Python that imports PyTorch and loads it. With these tests, loading a package took 45 s on an H200 machine.
     """
     from torch._inductor import config, cpu_vec_isa
 
-    found: Any = cpu_vec_isa.valid_vec_isa_list  # keeps what it finds
+    found: Any = cpu_vec_isa.valid_vec_isa_list  # it caches its result
     found.cache_clear()
-    # Not only the setting: a processor with AMX keeps what the setting said when it was first asked.
+    # Changing the setting is not enough: on CPUs with AMX, PyTorch keeps the result of the first query.
     kinds, cpu_vec_isa.supported_vec_isa_list = cpu_vec_isa.supported_vec_isa_list, []
     try:
         with config.patch({"cpp.vec_isa_ok": False}):

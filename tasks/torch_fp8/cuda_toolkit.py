@@ -1,7 +1,7 @@
-"""Where AOTInductor finds CUDA's headers, the driver's library and C++'s when it compiles and links a package.
+"""Lets AOTInductor find CUDA's headers, the driver's library and the C++ library when it compiles and links a package.
 
 PyTorch looks for the headers two folders above the `nvcc` on the PATH, which may be a wrapper far away from its
-toolkit, and never in the packages that its own wheels bring; what it misses is said here in variables that it and the
+toolkit, and never in the packages that come with its own wheels. So this module sets variables that PyTorch and the
 linker read.
 """
 
@@ -19,12 +19,12 @@ _HEADERS = ("cuda.h", "cuda_runtime.h", "cuda_fp8.h", "crt/host_defines.h")
 _NAMED = ("CUDA_HOME", "CUDA_PATH")
 _USUAL = (Path("/usr/local/cuda"), Path("/usr"))
 CXX_LIBRARY = "libstdc++.so.6"
-"""The shared one that PyTorch runs with. A compiler that has only the static one gives a package its own copy, and the
-two share some symbols and not others: the package's first regular expression then crashes the process that loads it."""
+"""The shared C++ library that PyTorch uses. If a compiler has only the static one, a package gets its own copy, which
+shares some symbols with PyTorch's and not others: then the package's first regular expression crashes the process."""
 
 
 def why_no_toolkit() -> str | None:
-    """Why packages cannot be compiled for a GPU here; None when they can."""
+    """Why packages cannot be compiled for a GPU here; None if they can."""
     if cuda_home() is None:
         return "CUDA's headers are not found: install CUDA's toolkit, or set CUDA_HOME to where it is"
     compiler = os.environ.get("CXX", "g++")
@@ -34,16 +34,16 @@ def why_no_toolkit() -> str | None:
 
 
 def cuda_environment() -> dict[str, str]:
-    """Variables for a process that compiles packages; they must be there before it imports torch."""
+    """Variables for a process that compiles packages; they must be set before it imports torch."""
     home = cuda_home()
     return {} if home is None else {"CUDA_HOME": str(home)}
 
 
 @contextmanager
 def linkable_libraries() -> Iterator[None]:
-    """Let the linker find libraries that this process has loaded in the block, where it finds no others.
+    """Inside the block, let the linker also find libraries that this process has loaded, after its own ones.
 
-    They are the driver's, for which there may be no `libcuda.so` without a toolkit's stubs, and `CXX_LIBRARY`.
+    They are the driver's (without a toolkit's stubs there may be no `libcuda.so`) and `CXX_LIBRARY`.
     """
     before = os.environ.get("LIBRARY_PATH")
     with tempfile.TemporaryDirectory(prefix="clipsmith-link-") as folder:
@@ -66,7 +66,7 @@ def _loaded(name: str) -> str | None:
 
 
 def cuda_home() -> Path | None:
-    """The folder of CUDA whose `include` has what a package needs; the one that the environment names comes first."""
+    """The CUDA folder whose `include` has what a package needs; the one in the environment comes first."""
     return next((home for home in _candidates() if all((home / "include" / name).exists() for name in _HEADERS)), None)
 
 

@@ -1,6 +1,6 @@
-"""Our kernels as operators that `torch.compile` and `torch.export` know; elsewhere than on CUDA, the same written out.
+"""Our kernels as operators that `torch.compile` and `torch.export` know, with plain PyTorch versions for other devices.
 
-Imported only where torch is needed: it loads torch and registers the operators.
+Import this module only if torch is needed: it loads torch and registers the operators.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _attention_tokens_form(
 linear_activated = torch.ops.clipsmith.linear_activated.default
 """FP8 (..., out) = quantized(activation(scale * x @ weight^T + bias)); x (..., in) and weight (out, in) are FP8."""
 attention_tokens = torch.ops.clipsmith.attention_tokens.default
-"""(batch, length, heads * size) of softmax(scale * q @ kT) @ v; FP8 when `out_scale` is given, else FP16.
+"""softmax(scale * q @ kT) @ v as (batch, length, heads * size); FP8 if `out_scale` is given, else FP16.
 
-Operands are FP16 (batch, heads, length, size), kT with its last axes swapped.
+Operands are FP16 (batch, heads, length, size), kT with its last two axes swapped.
 """

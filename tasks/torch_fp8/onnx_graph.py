@@ -1,4 +1,4 @@
-"""An exported encoder read from its ONNX file: nodes, constants, and who makes and uses each tensor."""
+"""An exported encoder read from its ONNX file: nodes, constants, and the producers and consumers of tensors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FP8 = TensorProto.FLOAT8E4M3FN
 
 
 Scale = float | tuple[float, ...]
-"""One for a tensor, or one for each element of its last axis: each output channel of a weight that a MatMul reads."""
+"""One scale per tensor, or one per element of its last axis, which are the output channels of a MatMul's weight."""
 
 
 class Scaled(NamedTuple):
-    """FP8 values by the tensor that holds them, and the scale to multiply them with."""
+    """The name of an FP8 tensor, and the scale to multiply its values with."""
 
     tensor: str
     scale: Scale
@@ -30,7 +30,7 @@ class Scaled(NamedTuple):
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: its name, element type as NumPy calls it, and the shape after the batch."""
+    """An input or output: its name, NumPy's name of its dtype, and its shape without the batch dimension."""
 
     name: str
     dtype: str
@@ -63,22 +63,22 @@ class OnnxGraph:
         return numpy_helper.to_array(self.constants[name])
 
     def scalar(self, name: str) -> float | None:
-        """A constant's value if it is one number."""
+        """A constant's value if it is a single number, else None."""
         tensor = self.constants.get(name)
         return float(self.array(name)) if tensor is not None and not tensor.dims else None
 
     def made_by(self, name: str, op: str) -> NodeProto | None:
-        """The node that makes a tensor, if it is of this kind."""
+        """The node that makes a tensor, if its operator is `op`, else None."""
         node = self.producer.get(name)
         return node if node is not None and node.op_type == op else None
 
     def only_consumer(self, name: str) -> NodeProto | None:
-        """The one node that uses a tensor; None when several do, or when it leaves the graph."""
+        """The only node that uses a tensor; None if several do, or if it is an output of the graph."""
         users = self.consumers[name]
         return users[0] if len(users) == 1 and name not in {port.name for port in self.outputs} else None
 
     def dequantized(self, name: str) -> Scaled | None:
-        """The FP8 tensor and scale behind a DequantizeLinear; None when the tensor is not one's output."""
+        """The FP8 tensor and scale of the DequantizeLinear that makes a tensor; None if another node makes it."""
         node = self.made_by(name, "DequantizeLinear")
         return None if node is None else Scaled(node.input[0], self.scale_of(node))
 
@@ -89,10 +89,10 @@ class OnnxGraph:
         return name if quantize is None else quantize.input[0]
 
     def scale_of(self, dequantize: NodeProto) -> Scale:
-        """What a DequantizeLinear multiplies with.
+        """The scale or scales of a DequantizeLinear.
 
         Raises:
-            UnknownOperator: several scales, and they are not those of a constant matrix's columns.
+            UnknownOperator: there are several scales, and they are not one per column of a constant matrix.
         """
         scale = self.array(dequantize.input[1])
         weight = self.constants.get(dequantize.input[0])
@@ -120,7 +120,7 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def random_inputs(graph: OnnxGraph, batch: int, seed: int) -> dict[str, NDArray[Any]]:
-    """Normal pixels, token ids over the whole vocabulary, and masks that hide nothing; never zeros."""
+    """Random inputs: normal pixels, token ids over the whole vocabulary, and masks that hide nothing; never zeros."""
     rng = np.random.default_rng(seed)
     feed: dict[str, NDArray[Any]] = {}
     for port in graph.inputs:
@@ -135,7 +135,7 @@ def random_inputs(graph: OnnxGraph, batch: int, seed: int) -> dict[str, NDArray[
 
 
 def _vocabulary(graph: OnnxGraph, ids: str) -> int:
-    """Rows of the table that token ids look up, whatever gives them another form before."""
+    """The number of rows of the embedding table that `ids` are looked up in, also after reshaping or casting."""
     names = [ids]
     while names:
         name = names.pop()

@@ -1,6 +1,6 @@
-"""What a GPU runs as one kernel, recognised in the graph: linear layers, attention, q/k/v that share an input.
+"""Recognising patterns in the graph that a GPU can run as one kernel: linear layers, attention, shared q/k/v inputs.
 
-Recognition only: nothing here computes. A pattern that is not found leaves its nodes as they are.
+This module only recognises; nothing is computed here. Nodes that belong to no pattern stay as they are.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from tasks.torch_fp8.onnx_graph import FP8, OnnxGraph, Scale, attribute, module_
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 _KERNEL_SIZES = (64, 128)
-"""Head sizes that our attention kernel is written for."""
+"""Head sizes that our attention kernel supports."""
 _QUICK = 1.702
 """x * sigmoid(1.702 x) is QuickGELU (Hendrycks and Gimpel 2016)."""
 FP8_ALIGNMENT = 16
-"""`torch._scaled_mm` wants both sides of a weight to be a multiple of this."""
+"""`torch._scaled_mm` requires both sides of a weight to be multiples of this."""
 _MASKED = -10_000.0
-"""What an additive mask holds where attention is forbidden: this or less."""
+"""Values of an additive mask at or below this forbid attention."""
 _FOLDABLE = 64.0
-"""Scales that differ by more than this factor are not folded into one: q or k could leave FP16's range."""
+"""Scales that differ by more than this factor are not merged: q or k could leave FP16's range."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """`output = x @ weight + bias`; in FP8 when the input and the weight both are.
+    """`output = x @ weight + bias`; in FP8 if both the input and the weight are FP8.
 
-    `x` is the FP8 tensor itself when `x_scale` is set. The weight has one scale, or one for each output channel.
+    If `x_scale` is set, `x` is the FP8 tensor itself. The weight has one scale, or one per output channel.
     """
 
     module: str
@@ -54,7 +54,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ActivatedLinear:
-    """An FP8 linear layer, its activation function and the quantization behind it, as one kernel does them."""
+    """An FP8 linear layer with its activation function and the quantization of the result, for one kernel."""
 
     linear: Linear
     activation: Activation
@@ -65,11 +65,11 @@ class ActivatedLinear:
 
 @dataclass(frozen=True)
 class LinearGroup:
-    """Linear layers that read one input, run as one product whose output is split.
+    """Linear layers with the same input, run as one product whose output is split.
 
-    Where FP8 products have one scale per weight, a kernel takes one: `factor` of a member is (scale used) / (its own),
-    so its output comes `factor` times too large, which the attention's scale takes back (see `Attention.scale`). With
-    scales by channel each output has its own, and factors are 1.
+    If FP8 weights have one scale each, the kernel uses one scale for all: a member's `factor` is (scale used) / (own
+    scale), so its output is `factor` times too large, which the attention's scale corrects (see `Attention.scale`).
+    With scales by channel each output has its own scale, and factors are 1.
     """
 
     members: tuple[Linear, ...]
@@ -78,7 +78,7 @@ class LinearGroup:
 
 @dataclass(frozen=True)
 class Attention:
-    """`softmax(scale * q @ kT + mask) @ v`, all (batch, heads, length, size) but kT: its last two axes are swapped."""
+    """`softmax(scale * q @ kT + mask) @ v`, all (batch, heads, length, size), kT with its last two axes swapped."""
 
     module: str
     q: str
@@ -89,9 +89,9 @@ class Attention:
     mask: str | None = None
     causal: bool = False
     was_fp8: bool = False
-    """Whether the graph quantizes its operands, which this form leaves out."""
+    """Whether the graph quantizes its operands, which this step does not do."""
     tokens: bool = False
-    """Whether the output is (batch, length, heads * size), as a kernel of ours writes it, and not as `v` is."""
+    """Whether the output is (batch, length, heads * size), as our kernel writes it, instead of the form of `v`."""
     out_scale: float | None = None
     """The scale that quantizes the output to FP8; only with `tokens`."""
 
@@ -101,12 +101,12 @@ Step: TypeAlias = NodeProto | Linear | ActivatedLinear | LinearGroup | Attention
 
 @dataclass
 class Plan:
-    """Steps in an order that can be computed; nodes that patterns swallowed are gone or feed nothing."""
+    """Steps in an executable order; nodes that became part of patterns are removed or have no consumers."""
 
     steps: list[Step] = field(default_factory=list)
 
     def linears(self) -> Iterator[Linear]:
-        """Every linear layer, those in groups too."""
+        """Every linear layer, also those in groups."""
         for step in self.steps:
             if isinstance(step, Linear):
                 yield step
@@ -121,15 +121,15 @@ class Plan:
 
 
 def literal_plan(graph: OnnxGraph) -> Plan:
-    """Every node for itself: dequantized operands, products in FP16."""
+    """The plan with every node by itself: dequantized operands, products in FP16."""
     return Plan(list(graph.nodes))
 
 
 def fused_plan(graph: OnnxGraph, *, kernels: bool = False) -> Plan:
-    """Linear layers, attention and shared q/k/v as one step each.
+    """The plan with linear layers, attention and shared q/k/v as one step each.
 
-    With `kernels`, also what only our own kernels do in one: activations quantized in the epilogue of the product in
-    front of them, attention that writes the tokens its output projection reads.
+    With `kernels`, also steps that only our own kernels can do: activations that are quantized in the epilogue of the
+    product before them, and attention that writes tokens in the form that its output projection reads.
     """
     return Plan(list(_Planner(graph, kernels).steps()))
 
@@ -212,7 +212,7 @@ def _linear(graph: OnnxGraph, node: NodeProto) -> Linear | None:
 
 
 def _bias(graph: OnnxGraph, product: str) -> tuple[str | None, str]:
-    """The constant vector added to a product, and the name of the sum; or nothing and the product's own name."""
+    """The constant vector that is added to a product, and the sum's name; or None and the product's own name."""
     add = graph.only_consumer(product)
     if add is not None and add.op_type == "Add":
         (other,) = [name for name in add.input if name != product] or [product]
@@ -222,7 +222,7 @@ def _bias(graph: OnnxGraph, product: str) -> tuple[str | None, str]:
 
 
 def _activated(graph: OnnxGraph, linear: Linear) -> tuple[ActivatedLinear, set[str]] | None:
-    """The layer with its activation and quantization, and the tensors that then are never made."""
+    """The layer with its activation and quantization, and the names of tensors that are then never computed."""
     if not linear.fp8 or linear.bias is None or linear.by_channel:
         return None
     found = _gelu(graph, linear.output) or _quick_gelu(graph, linear.output)
@@ -244,7 +244,7 @@ def _gelu(graph: OnnxGraph, name: str) -> tuple[Activation, list[str]] | None:
 
 
 def _quick_gelu(graph: OnnxGraph, name: str) -> tuple[Activation, list[str]] | None:
-    """x * sigmoid(1.702 x), written out."""
+    """Recognise x * sigmoid(1.702 x) written out as nodes."""
     users = graph.consumers[name]
     for inner in users:
         factor = next((graph.scalar(other) for other in inner.input if other != name), None)
@@ -261,7 +261,7 @@ def _quick_gelu(graph: OnnxGraph, name: str) -> tuple[Activation, list[str]] | N
 
 
 def _attention(graph: OnnxGraph, node: NodeProto) -> Attention | None:
-    """Walk back from the product with V."""
+    """Recognise attention, going back from the product with V; None if the form is not the expected one."""
     if node.op_type != "MatMul":
         return None
     softmax = _sole(graph, graph.behind(node.input[0]), "Softmax")
@@ -288,7 +288,7 @@ def _attention(graph: OnnxGraph, node: NodeProto) -> Attention | None:
 
 
 def _with_tokens(graph: OnnxGraph, attention: Attention) -> tuple[Attention, set[str]] | None:
-    """The attention with the transposition, reshaping and quantization behind it, and the tensors never made."""
+    """The attention with the transposition, reshaping and quantization after it, and the tensors never computed."""
     if attention.mask is not None or _head_size(graph, attention.q) not in _KERNEL_SIZES:
         return None
     transpose = graph.only_consumer(attention.output)
@@ -309,7 +309,7 @@ def _with_tokens(graph: OnnxGraph, attention: Attention) -> tuple[Attention, set
 
 
 def _head_size(graph: OnnxGraph, q: str) -> int | None:
-    """The last number of the constant shape (batch, length, heads, size) in front of a transposition."""
+    """The last number of the constant shape (batch, length, heads, size) before a transposition."""
     transpose = graph.made_by(q, "Transpose")
     reshape = None if transpose is None else graph.made_by(transpose.input[0], "Reshape")
     if reshape is None or reshape.input[1] not in graph.constants:
@@ -318,12 +318,12 @@ def _head_size(graph: OnnxGraph, q: str) -> int | None:
 
 
 def _sole(graph: OnnxGraph, name: str, op: str) -> NodeProto | None:
-    """The node of this kind that makes `name` for one user."""
+    """The node with operator `op` that makes `name`, if `name` has only one consumer."""
     return graph.made_by(name, op) if graph.only_consumer(name) is not None else None
 
 
 def _plus_mask(graph: OnnxGraph, name: str) -> tuple[str, str | None]:
-    """Scores and mask of a sum, whichever operand comes first; a mask is what no product leads to at once."""
+    """The scores and the mask of a sum, in any order of operands; the mask is the one that is not made by a product."""
     add = _sole(graph, name, "Add")
     if add is None:
         return name, None
@@ -342,7 +342,7 @@ def _times_scale(graph: OnnxGraph, name: str) -> tuple[str, float]:
 
 
 def _is_causal(graph: OnnxGraph, mask: str) -> bool:
-    """Whether a constant mask forbids exactly what comes later."""
+    """Whether a constant mask forbids exactly the later positions."""
     if mask not in graph.constants:
         return False
     values = graph.array(mask).astype(np.float32)
@@ -369,14 +369,14 @@ def _group(graph: OnnxGraph, attention: Attention, linears: dict[str, Linear]) -
     own = [m.weight_scale or 1.0 for m in members if not isinstance(m.weight_scale, tuple)]
     if len(own) != 3:
         return None
-    factors = tuple(own[2] / scale for scale in own)  # V's output is used as it is, so its scale serves all three
+    factors = tuple(own[2] / scale for scale in own)  # V's output is not rescaled later, so its scale serves all three
     if any(not 1 / _FOLDABLE < factor < _FOLDABLE for factor in factors):
         return None
     return LinearGroup(members, factors)
 
 
 def _linear_before(graph: OnnxGraph, name: str, linears: dict[str, Linear]) -> Linear | None:
-    """The linear layer whose output, only reshaped and transposed, is `name`."""
+    """The linear layer whose output becomes `name` by reshaping and transposing only."""
     while name not in linears:
         node = graph.producer.get(name)
         if node is None or node.op_type not in ("Reshape", "Transpose") or graph.only_consumer(node.input[0]) is None:

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-"""FP16 values rounded to FP8 and back in one pass, for graphs that are evaluated; imported only where Triton is."""
+"""Rounding FP16 values to FP8 and back in one pass, for evaluating graphs; import it only where Triton is installed."""
 
 from __future__ import annotations
 

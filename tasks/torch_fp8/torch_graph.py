@@ -1,8 +1,8 @@
-"""One of our ONNX encoders as a `torch.nn.Module`: weights as buffers, one call a step.
+"""One of our ONNX encoders as a `torch.nn.Module`: weights are buffers, and each step is one call.
 
-`load(path, device)` gives what a GPU should run: FP8 products through `torch._scaled_mm`, attention through
-scaled_dot_product_attention, the rest plain PyTorch that a compiler fuses. `fused=False` gives every node for itself,
-dequantized, to compare with.
+`load(path, device)` gives the form that a GPU should run: FP8 products by `torch._scaled_mm`, attention by
+scaled_dot_product_attention, and the rest in plain PyTorch, which a compiler fuses. With `fused=False` every node is
+computed by itself, dequantized, for comparison.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     import torch
 
 _ALIGNMENT = 8
-"""FP16 elements that rows of a product's operands should be a multiple of, for 16-byte loads."""
+"""Rows of a product's operands should be a multiple of this many FP16 elements, for 16-byte loads."""
 _SHAPE_SIZE = 8
-"""A constant of at most so many integers counts as a shape or a list of axes where one is asked for."""
+"""A 1-D constant of at most this many integers counts as a shape or a list of axes."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An encoder ready to run, with the graph and the plan that it came from."""
+    """An encoder that is ready to run, with its graph and its plan."""
 
     module: torch.nn.Module
     graph: OnnxGraph
     plan: Plan
     tensors: dict[str, str]
-    """ONNX tensor names by the names of the module's graph nodes (`torch.fx`)."""
+    """The names of ONNX tensors, by the names of the module's `torch.fx` nodes."""
 
 
 def load(path: Path, device: str, *, fused: bool = True, kernels: bool = False) -> Loaded:
-    """Read an ONNX file and put it on a device; `kernels` says whether our own Triton kernels may be used.
+    """Load an ONNX file onto a device; `kernels` says whether our own Triton kernels may be used.
 
     Raises:
         UnknownOperator: the graph has a node that clipsmith's export does not write.
@@ -50,10 +50,10 @@ def load(path: Path, device: str, *, fused: bool = True, kernels: bool = False) 
 
 
 def load_literal(path: Path, device: str) -> Loaded:
-    """Read an ONNX file to be evaluated: every node for itself, but weights are dequantized once, while loading.
+    """Load an ONNX file for evaluation: every node by itself, but weights are dequantized once, while loading.
 
-    A GPU computes in FP16 and accumulates products in FP32. A processor computes in FP32 between the graph's inputs and
-    outputs, as ONNX Runtime's kernels do, and rounds where the graph has a QuantizeLinear and a DequantizeLinear.
+    A GPU computes in FP16 and accumulates products in FP32. A CPU computes in FP32 between the graph's inputs and
+    outputs, like ONNX Runtime's kernels, and rounds where the graph has a QuantizeLinear and a DequantizeLinear.
 
     Raises:
         UnknownOperator: the graph has a node that clipsmith's export does not write.
@@ -68,7 +68,7 @@ def _emitted(emitter: _Emitter, plan: Plan) -> Loaded:
 
 
 class _Emitter:
-    """Writes a `torch.fx` graph, a call a step; values are graph nodes, or Python lists and numbers of sizes."""
+    """Writes a `torch.fx` graph, one call per step; values are graph nodes, or Python lists and numbers for sizes."""
 
     def __init__(self, graph: OnnxGraph, device: str) -> None:
         import torch
@@ -80,7 +80,7 @@ class _Emitter:
         self.source = graph
         self.device = device
         self.half = torch.float16
-        """What FP16 is computed in."""
+        """The dtype in which FP16 values are computed."""
         self.root = torch.nn.Module()
         self.fx = torch.fx.Graph()
         self.values: dict[str, Any] = {}
@@ -113,13 +113,13 @@ class _Emitter:
         return module.eval()
 
     def tensor_names(self) -> dict[str, str]:
-        """ONNX tensor names by graph node names."""
+        """The names of ONNX tensors, by the names of graph nodes."""
         return {value.name: name for name, value in self.values.items() if hasattr(value, "name")}
 
     # --- values
 
     def _widened(self, value: Any, dtype: str) -> Any:
-        """An input in the type that FP16 is computed in."""
+        """An input converted to the dtype in which FP16 values are computed."""
         import torch
 
         if dtype != "float16" or self.half == torch.float16:
@@ -127,7 +127,7 @@ class _Emitter:
         return self.fx.call_method("to", (value, self.half))
 
     def _tensor(self, name: str) -> Any:
-        """A tensor value; a constant becomes a buffer when it is first asked for."""
+        """A tensor value; a constant becomes a buffer on first use."""
         if name not in self.values:
             self.values[name] = self._buffer(name, self._torch_constant(name))
         return self.values[name]
@@ -148,7 +148,7 @@ class _Emitter:
         return self.buffers[key]
 
     def _operand(self, name: str) -> Any:
-        """A tensor, or the plain number that a scalar constant is."""
+        """A tensor, or a plain number for a scalar constant."""
         scalar = self.source.scalar(name)
         if scalar is None:
             return self._tensor(name)
@@ -183,7 +183,7 @@ class _Emitter:
             start = end
 
     def _product(self, members: Sequence[Linear], scale: Scale | None, factors: tuple[float, ...] = (1.0,)) -> Any:
-        """One product for all members; `scale` is that of the weights as the kernel shall take them."""
+        """One product for all members; `scale` is the weights' scale that the kernel uses."""
         weight, bias = self._weights(members, factors)
         first = members[0]
         if not first.fp8:
@@ -193,12 +193,12 @@ class _Emitter:
         return self._call(product, self._tensor(first.x), weight, *scales, bias)
 
     def _weights(self, members: Sequence[Linear], factors: tuple[float, ...]) -> tuple[Any, Any]:
-        """Buffers of (all out, in) weights and of the biases, those `factor` times as large."""
+        """Buffers of the weights, (all out, in), and of the biases, which are multiplied by `factor`."""
         import torch
 
         first = members[0]
         dtype = torch.float8_e4m3fn if first.fp8 else torch.float16
-        # FP8 is moved about as bytes: few operations know it.
+        # FP8 is handled as bytes, as few operations support it.
         parts = [self._torch_constant(m.weight).view(torch.uint8 if first.fp8 else torch.float16).t() for m in members]
         weight = self._buffer(first.weight, torch.cat(parts).contiguous().view(dtype))
         named = [(self._torch_constant(m.bias), f) for m, f in zip(members, factors, strict=True) if m.bias is not None]
@@ -212,7 +212,7 @@ class _Emitter:
         return self._buffer(name, torch.tensor(value, dtype=torch.float32))
 
     def _multiplier(self, name: str, scale: Scale) -> Any:
-        """A plain number where one scale will do."""
+        """A plain number for a single scale, else a buffer."""
         return self._scale(name, scale) if isinstance(scale, tuple) else scale
 
     def _activated(self, step: ActivatedLinear) -> None:
@@ -220,7 +220,7 @@ class _Emitter:
 
         linear = step.linear
         weight, bias = self._weights([linear], (1.0,))
-        assert linear.x_scale is not None and isinstance(linear.weight_scale, float)  # or it would not be this step
+        assert linear.x_scale is not None and isinstance(linear.weight_scale, float)  # so `ActivatedLinear` is made
         scale = linear.x_scale * linear.weight_scale
         x = self._tensor(linear.x)
         self.values[step.output] = self._call(linear_activated, x, weight, bias, scale, step.out_scale, step.activation)
@@ -368,7 +368,7 @@ class _Emitter:
 
 
 class _LiteralEmitter(_Emitter):
-    """As `load_literal` says."""
+    """The emitter of `load_literal`."""
 
     def __init__(self, graph: OnnxGraph, device: str) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""What each node of our graphs is in PyTorch. Imported only where torch is needed: it loads torch."""
+"""The nodes of our graphs as PyTorch functions. Import this module only if torch is needed: it loads torch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ E4M3_MAX = 448.0
 _CONVERTS = (8, 9)
 """The first compute capability with instructions that convert to E4M3 and back."""
 _E4M3_TO_FP16 = 7
-"""Bits of mantissa that FP16 has more than E4M3."""
+"""How many more mantissa bits FP16 has than E4M3."""
 _NO_COPY_OF_SIGN = ~0x4000
-"""A byte made 16 bits wide carries copies of its sign: the one below FP16's own is taken out."""
+"""A mask: a byte that is sign-extended to 16 bits has copies of its sign; the one below FP16's sign is removed."""
 ONNX_DTYPES = {
     1: torch.float32,
     6: torch.int32,
@@ -38,18 +38,18 @@ def quantize(x: Tensor, scale: float | Tensor) -> Tensor:
 def dequantize(x: Tensor, scale: float | Tensor) -> Tensor:
     """DequantizeLinear to FP16; the product of an FP8 value and an FP16 scale is rounded once.
 
-    Scales by channel are those of the last axis.
+    Several scales belong to the last axis.
     """
     return (x.float() * scale).half()
 
 
 def round_trip(x: Tensor, scale: float, back: float) -> Tensor:
-    """QuantizeLinear to FP8 E4M3 with `scale`, then DequantizeLinear to FP16 with `back`; the result is of `x`'s type.
+    """QuantizeLinear to FP8 E4M3 with `scale`, then DequantizeLinear to FP16 with `back`; the result has `x`'s dtype.
 
-    QuantizeLinear's input is FP16 in the graph, whatever type it is computed in.
-    One kernel on a GPU that converts (Ada and later). PyTorch's processor code converts from FP8 an element at a time,
-    so there the bits are moved to where FP16 has them: E4M3's bias is 7 and FP16's 15, which makes the values 256 times
-    too small, subnormal ones included.
+    In the graph QuantizeLinear's input is FP16, whatever dtype `x` has. On GPUs that convert FP8 (Ada and later) this
+    is one kernel. On CPUs PyTorch converts from FP8 one element at a time, so the bits are moved to their positions in
+    FP16 instead: E4M3's exponent bias is 7 and FP16's 15, which makes the values, also subnormal ones, 256 times too
+    small.
     """
     if x.is_cuda and torch.cuda.get_device_capability(x.device) >= _CONVERTS:
         from tasks.torch_fp8.rounding_kernel import round_trip_on_gpu
@@ -63,11 +63,12 @@ def round_trip(x: Tensor, scale: float, back: float) -> Tensor:
 
 
 def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
-    """FP8 operands, FP16 result; `weight` is (out, in), which makes its transpose column-major as the kernel wants.
+    """A linear layer with FP8 operands and an FP16 result; `weight` is (out, in), so that its transpose is
+    column-major, as the kernel requires.
 
-    Fast accumulation is on: the tensor cores keep partial sums in fewer bits (about 14 of mantissa) and never leave
-    them for FP32 registers. That is what TensorRT and ModelOpt's kernels do for inference; with E4M3 operands (3 bits)
-    its error is far below their rounding.
+    Fast accumulation is on: the tensor cores keep partial sums with about 14 mantissa bits, and do not promote them to
+    FP32 registers. TensorRT's and ModelOpt's kernels do the same for inference; with E4M3 operands (3 mantissa bits)
+    the error is far below that of their rounding.
     """
     flat = x.reshape(-1, x.shape[-1])
     product = torch._scaled_mm(
@@ -79,9 +80,9 @@ def linear_fp8(x: Tensor, weight: Tensor, x_scale: Tensor, weight_scale: Tensor,
 def linear_fp8_by_channel(
     x: Tensor, weight: Tensor, x_scale: Tensor, weight_scales: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """As `linear_fp8`, with a scale (FP32) for each output channel: the product in FP32, scaled, rounded once to FP16.
+    """As `linear_fp8`, with one FP32 scale per output channel: the FP32 product is scaled and rounded once to FP16.
 
-    `torch._scaled_mm` takes such scales itself only beside a scale for each row of `x`, and not on every card.
+    `torch._scaled_mm` itself accepts such scales only together with one scale per row of `x`, and not on every GPU.
     """
     flat = x.reshape(-1, x.shape[-1])
     one = torch.ones_like(x_scale)
@@ -91,7 +92,7 @@ def linear_fp8_by_channel(
 
 
 def look_up_fp8(table: Tensor, ids: Tensor, scale: float) -> Tensor:
-    """Rows of an FP8 table, dequantized after the look-up; as bytes, which every device can gather."""
+    """Rows of an FP8 table, dequantized after the look-up, which works on bytes, as every device can gather them."""
     rows = F.embedding(ids, table.view(torch.uint8))
     return dequantize(rows.view(torch.float8_e4m3fn), scale)
 
@@ -107,9 +108,9 @@ def attention(q: Tensor, k_transposed: Tensor, v: Tensor, mask: Tensor | None, s
 
 
 def patches(x: Tensor, weight: Tensor, bias: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """A convolution whose stride is its kernel, as one product of patches; `weight` is (out, in * height * width).
+    """A convolution whose stride equals its kernel size, as one product; `weight` is (out, in * height * width).
 
-    `weight` may have more columns than a patch has pixels (zeros, so that rows are aligned).
+    `weight` may have more columns than a patch has values: zeros that align its rows.
     """
     high, wide = size
     batch, channels, rows, columns = x.shape
@@ -129,7 +130,7 @@ def expand(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def gather(table: Tensor, indices: Tensor, axis: int) -> Tensor:
-    """ONNX Gather with non-negative indices, not a single one."""
+    """ONNX Gather with non-negative indices; not for a scalar index."""
     if axis == 0 and table.ndim == 2:
         return F.embedding(indices.long(), table)
     flat = table.index_select(axis, indices.reshape(-1))
@@ -147,12 +148,12 @@ def unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
-    """Over the last axis; statistics in FP32, as ONNX's `stash_type` 1 says."""
+    """Layer normalisation over the last axis; statistics in FP32, as in ONNX with `stash_type` 1."""
     return F.layer_norm(x, (x.shape[-1],), weight, bias, epsilon)
 
 
 def softmax(x: Tensor, axis: int) -> Tensor:
-    """Computed in FP32 and rounded once."""
+    """Softmax, computed in FP32 and rounded once."""
     return torch.softmax(x.float(), axis).to(x.dtype)
 
 

@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
-"""Two kernels that PyTorch lacks, for Hopper and later; imported only where Triton is.
+"""Two kernels that PyTorch lacks, for Hopper and later; import this module only where Triton is installed.
 
-`linear_activated` quantizes in the epilogue of the product in front of it: the wide hidden layer of an MLP never
-reaches memory in FP16. `attention_tokens` is FP16 attention for lengths that are just above a multiple of a block (257
-tokens of ViT-L/14), and writes tokens, quantized when FP8 is asked for. `fused_ops` makes both operators.
+`linear_activated` quantizes in the epilogue of the product, so that the wide hidden layer of an MLP is never written to
+memory in FP16. `attention_tokens` is FP16 attention for lengths just above a multiple of a block (257 tokens of
+ViT-L/14), and writes tokens, in FP8 if asked for. `fused_ops` makes operators of both.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _LOG2E = 1.4426950408889634
 _ACTIVATIONS = {"quick_gelu": 0, "gelu": 1, "gelu_tanh": 2}
 _LARGE = (128, 256, 128, 8, 3)
 _SMALL = (64, 128, 128, 4, 4)
-"""Tile rows, columns and depth, warps and stages; measured on an H100 at 32,896 rows. Small: more, smaller tiles."""
+"""Tile rows, columns and depth, warps and stages, measured on an H100 with 32,896 rows; `_SMALL` is for few rows."""
 _GROUP = 8
 _ATTENTION = (64, 32, 4, 3)
-"""Tile of queries, block of keys, warps and stages; the fastest of fourteen on an H100 at 257 tokens, size 64."""
+"""Tile of queries, block of keys, warps and stages: the fastest of fourteen on an H100 with 257 tokens of size 64."""
 _SMALLEST_DOT = 16
 
 
@@ -200,7 +200,7 @@ def _attention_kernel(
 def attention_tokens(
     q: Tensor, k_transposed: Tensor, v: Tensor, scale: float, causal: bool, out_scale: float | None
 ) -> Tensor:
-    """See `fused_ops.attention_tokens`; size is 64 or 128, and the last axis of each operand (kT: the third) dense."""
+    """See `fused_ops.attention_tokens`; size is 64 or 128, and each operand's last axis (kT: the third) is dense."""
     k = k_transposed.transpose(-2, -1)
     batch, heads, length, size = q.shape
     bm, bn, warps, stages = _ATTENTION

@@ -1,4 +1,4 @@
-"""The image tower: a vision transformer whose settings cover what OpenCLIP's and timm's differ in."""
+"""The image tower: a vision transformer whose settings cover the variants of OpenCLIP and timm."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ImageTower(nn.Module):
         self.projection = nn.Linear(pooled, dim, bias=bias) if part["projection"] else nn.Identity()
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """The values of the buffers: cosines and sines of rotary positions, once for all blocks."""
+        """The values of the buffers: cosines and sines of rotary positions, shared by all blocks."""
         part = self.part
         if part["rotary"] is None:
             return {}
@@ -54,7 +54,7 @@ class ImageTower(nn.Module):
         return {"cosines": cosines, "sines": sines}
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Not normalised."""
+        """Embeddings (B, dim), not normalised."""
         hidden = self.pre_norm(self._embedded(pixels))
         rotary = None if self.part["rotary"] is None else (self.cosines, self.sines)
         for layer in self.layers:
@@ -65,7 +65,7 @@ class ImageTower(nn.Module):
         return self.projection(self.norm(pooled) if self.part["norm"] == "pooled" else pooled)
 
     def _embedded(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(B, 3, side, side) to (B, T, W): the class token, where there is one, and the patches row by row."""
+        """(B, 3, side, side) to (B, T, W): the class token, if there is one, then the patches row by row."""
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, grid^2, W)
         if self.class_embedding is None:
             return patches + self.positions
@@ -84,9 +84,10 @@ class ImageTower(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """One learned query that attends to all tokens.
+    """Attention pooling: one learned query attends to all tokens.
 
-    timm's adds an MLP; OpenCLIP's for CoCa normalises query and tokens first, and may have another width than they.
+    timm's version adds an MLP. OpenCLIP's version for CoCa first normalises query and tokens, and may have another
+    width than the tokens.
     """
 
     def __init__(self, config: Any, part: dict[str, Any]) -> None:
@@ -112,9 +113,9 @@ class AttentionPooling(nn.Module):
 
 
 class Stem(nn.Module):
-    """Convolutions without overlap, one after the other, with the activation between them.
+    """A sequence of convolutions without overlap, with the activation between them.
 
-    Each but the last had a batch norm behind it, which is part of its weights.
+    Each except the last had a batch norm after it, which is merged into its weights.
     """
 
     def __init__(self, channels: list[int], strides: list[int], activation: str) -> None:

@@ -1,7 +1,7 @@
-"""What both towers are made of: attention, MLP and residual block, with what differs between models as settings.
+"""The layers of both towers: attention, MLP and residual block, with settings for the differences between models.
 
-Written like transformers' own modules, so that ModelOpt finds each attention by its name and module and gives it q, k,
-v and p quantizers, and so that tracing puts two plain products in its place. All other products are `nn.Linear`.
+They are written like transformers' own modules, so that ModelOpt finds each attention by its class and gives it q, k, v
+and p quantizers, and so that tracing replaces it by two plain products. All other products are `nn.Linear`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class BlockShape:
     activation: str
     eps: float
     norm_after: bool = False
-    """Each branch is normalised after its last product instead of before its first one."""
+    """If true, each branch is normalised after its last product instead of before its first one."""
     key_bias: bool = True
     inner_norm: bool = False
-    """What attention gives is normalised before its last projection."""
+    """If true, attention's output is normalised before its last projection."""
     gated: bool = False
-    """The MLP multiplies its activation with a second projection (SwiGLU)."""
+    """If true, the MLP multiplies its activation by a second projection (SwiGLU)."""
     mlp_norm: bool = False
-    """The MLP's activations are normalised before its last projection."""
+    """If true, the MLP's activations are normalised before its last projection."""
 
     @classmethod
     def of(cls, part: dict[str, Any]) -> BlockShape:
@@ -51,7 +51,7 @@ class BlockShape:
 
 
 class TowerAttention(nn.Module):
-    """Attention of `query` tokens over `values` tokens; both the same for a block, one learned query for pooling."""
+    """Attention of `query` tokens over `values` tokens: the same tokens in a block, one learned query in pooling."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TowerAttention(nn.Module):
         self.config = config
         self.heads = heads
         self.scaling = (width // heads) ** -0.5
-        self.is_causal = False  # a causal mask comes as any other
+        self.is_causal = False  # causal masks are passed like any other mask
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(values_width or width, width, bias=key_bias)
         self.v_proj = nn.Linear(values_width or width, width)
@@ -91,7 +91,7 @@ class TowerAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two products with an activation between them, gated by a third product where the model is."""
+    """Two products with an activation between them, and a third product as gate if the model has one."""
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()

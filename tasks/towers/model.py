@@ -1,4 +1,4 @@
-"""The two towers as one of transformers' models: saved and loaded by it, and known to ModelOpt."""
+"""The two towers as a model of transformers, so that transformers saves and loads it, and ModelOpt knows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class OpenClipTowersConfig(PretrainedConfig):  # type: ignore[misc]
 
 
 class OpenClipTowersModel(PreTrainedModel):  # type: ignore[misc]
-    """An image tower and a text tower, which need have nothing in common but the width of their embeddings."""
+    """An image tower and a text tower, which share only the width of their embeddings."""
 
     config_class = OpenClipTowersConfig
     base_model_prefix: ClassVar[str] = "towers"
@@ -51,7 +51,7 @@ class OpenClipTowersModel(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing is trained from scratch; buffers that are not stored get their values."""
+        """Give buffers that are not stored their values; weights are never initialised for training."""
         made: dict[str, Any] = module.constants() if isinstance(module, (ImageTower, TextTower)) else {}
         for name, values in made.items():
             module.get_buffer(name).copy_(torch.from_numpy(values))
@@ -61,5 +61,5 @@ class OpenClipTowersModel(PreTrainedModel):  # type: ignore[misc]
         return self.vision_model(pixels)
 
     def get_text_features(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Ids (B, T), and for encoders of transformers' their mask, to (B, dim), not normalised."""
+        """Ids (B, T), and their mask for encoders that are transformers' own, to (B, dim), not normalised."""
         return self.text_model(*inputs)

@@ -1,7 +1,7 @@
-"""Rotary positions on a grid of patches, as EVA-02 and Perception Encoder have them.
+"""Rotary positions on a grid of patches, as in EVA-02 and Perception Encoder.
 
-Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, with half of the channels for each of
-the two axes. Half of the heads' channel pairs turn with the row, half with the column.
+Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, on two axes: half of a head's channel
+pairs are rotated by the row, half by the column.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
-"""Cosines and signed sines, each (T, head_dim): what `tables` gives."""
+"""Cosines and signed sines, each (T, head_dim), from `tables`."""
 _TEMPERATURE = 10000.0
 
 
 def tables(rotary: dict[str, Any], grid: int, head_dim: int, prefix: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Cosines and sines, (prefix + grid * grid, head_dim) in FP32; the first of each channel pair's sines is negative.
+    """Cosines and sines, (prefix + grid * grid, head_dim) in FP32; the first sine of each channel pair is negated.
 
-    `rotary` has `reference`, the grid that the model was first trained on, to which places are scaled; `offset`, where
-    counting starts; and `order`: `yx` if the first half of the pairs turns with the row, `xy` if with the column.
-    The `prefix` tokens in front of the patches are not turned.
+    `rotary` has `reference`, the grid of the first training, to which positions are scaled; `offset`, where counting
+    starts; and `order`: `yx` if the first half of the pairs is rotated by the row, `xy` if by the column.
+    The `prefix` tokens before the patches are not rotated.
     """
     places = (np.arange(grid) + rotary["offset"]) / grid * rotary["reference"]
     bands = _TEMPERATURE ** -(np.arange(head_dim // 4) / (head_dim // 4))
@@ -39,7 +39,7 @@ def tables(rotary: dict[str, Any], grid: int, head_dim: int, prefix: int) -> tup
 
 
 def turned(values: torch.Tensor, rotary: Rotary) -> torch.Tensor:
-    """Turn each pair of neighbouring channels of (B, heads, T, head_dim) by the token's angle.
+    """Rotate each pair of neighbouring channels of (B, heads, T, head_dim) by the token's angle.
 
     The pair (a, b) becomes (a cos - b sin, b cos + a sin); the sines already have the signs.
     """

@@ -1,4 +1,4 @@
-"""The text towers: OpenCLIP's transformer, and encoders that are transformers' own classes."""
+"""The text towers: OpenCLIP's transformer, and encoders that are classes of transformers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ARCHITECTURE = (
 
 
 class TextTower(nn.Module):
-    """OpenCLIP's own: token ids (B, T) to embeddings (B, dim). `part` is the configuration's `text_config`."""
+    """OpenCLIP's text tower: token ids (B, T) to embeddings (B, dim). `part` is the configuration's `text_config`."""
 
     causal_mask: torch.Tensor
 
@@ -49,13 +49,13 @@ class TextTower(nn.Module):
         self.projection = nn.Linear(shape.width, dim, bias=bias) if part["projection"] else nn.Identity()
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """The value of the buffer: what is added to the scores of tokens that come later, (1, 1, T, T)."""
+        """The value of the buffer: the causal mask that is added to the scores, (1, 1, T, T)."""
         if not self.part["causal"]:
             return {}
         return {"causal_mask": np.triu(np.full((1, 1, self.tokens, self.tokens), MASKED, np.float32), k=1)}
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Not normalised. The last norm works token by token, so that only the pooled token needs it."""
+        """Embeddings (B, dim), not normalised. The last norm works per token, so only the pooled token gets it."""
         ids = _blanked(ids) if self.part["blank_padding"] else ids
         hidden = self.token_embedding(ids)
         if self.class_embedding is not None:
@@ -67,9 +67,9 @@ class TextTower(nn.Module):
         return self.projection(self.norm(self._pooled(hidden, ids)))
 
     def _mask(self, ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-        """What is added to the scores, broadcastable to (B, heads, T, T).
+        """The mask that is added to the scores, broadcastable to (B, heads, T, T); None if there is none.
 
-        With a class token, padding is masked one place further on than it stands, as OpenCLIP's CoCa was trained.
+        With a class token, the padding mask is shifted by one position to the right, as OpenCLIP's CoCa was trained.
         """
         mask = self.causal_mask if self.part["causal"] else None
         if self.class_embedding is None:
@@ -94,14 +94,14 @@ class TextTower(nn.Module):
 def _blanked(ids: torch.Tensor) -> torch.Tensor:
     """Ids (B, T) with 0 after the end token, which has the largest id: OpenCLIP pads with 0, other tokenizers do not.
 
-    It matters where tokens see what comes after them.
+    It matters for bidirectional attention, which sees the padding.
     """
     end = ids.to(torch.int).argmax(dim=-1, keepdim=True)  # (B, 1)
     return ids * (torch.arange(ids.shape[1], device=ids.device) <= end).to(ids.dtype)
 
 
 class EncoderTower(nn.Module):
-    """An encoder of transformers' with OpenCLIP's pooling and projection.
+    """An encoder class of transformers with OpenCLIP's pooling and projection.
 
     Token ids (B, T) and their mask (B, T), 1 for tokens and 0 for padding, to embeddings (B, dim).
     """
@@ -123,20 +123,20 @@ class EncoderTower(nn.Module):
             self.projection = nn.Linear(width, dim, bias=False) if part["projection"] else nn.Identity()
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Not normalised."""
+        """Embeddings (B, dim), not normalised."""
         given = self.encoder(input_ids=ids, attention_mask=mask)
         return self.projection(given.pooler_output if self.pool == "pooler" else self._pooled(given[0], mask))
 
     def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """(B, T, W) to (B, W): the first token, or the mean of those that are no padding."""
+        """(B, T, W) to (B, W): the first token, or the mean of all tokens except padding."""
         if self.pool == "first":
             return hidden[:, 0]
-        kept = mask.to(hidden.dtype)  # sums would be exported with a detour through FP32; means are not
+        kept = mask.to(hidden.dtype)  # sums would be exported with casts to FP32; means are not
         return (hidden * kept[..., None]).mean(dim=1) / kept.mean(dim=-1, keepdim=True)
 
 
 class Projection(nn.Module):
-    """Two products without bias, with exact GELU between them; the inner width is the mean of the outer two."""
+    """Two products without bias, with exact GELU between them; the inner width is the mean of the two outer ones."""
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
