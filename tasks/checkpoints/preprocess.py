@@ -231,7 +231,7 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
             ) from error
         if not np.isfinite(pixels).all():
             raise CheckpointError(
-                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes NaN or Inf",
+                f"{_name(images)} makes NaN or Inf of a picture of {size[0]} x {size[1]} pixels",
                 where=folder / "preprocessor_config.json",
                 expected="finite pixels: no zero in image_std",
                 fix=_GIVE_PROCESSOR,
@@ -239,8 +239,8 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
         made = pixels.shape
         if made != (1, *wanted):
             raise CheckpointError(
-                f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes {_as_text(made[1:])}, the model "
-                f"takes {_as_text(wanted)}",
+                f"{_name(images)} makes {_as_text(made[1:])} of a picture of {size[0]} x {size[1]} pixels, and "
+                f"the model takes {_as_text(wanted)}",
                 where=folder / "preprocessor_config.json",
                 expected="the size that config.json gives the image encoder, for every picture",
                 fix=_GIVE_PROCESSOR,
