@@ -97,7 +97,7 @@ def _loader() -> Any:
         def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
             value: float = super().construct_yaml_float(node)
             if not math.isfinite(value):
-                raise ValueError(f"{value} is no number that can be set, line {node.start_mark.line + 1}")
+                raise ValueError(f"{value} is not a number that can be set, line {node.start_mark.line + 1}")
             return value
 
     Strict.add_constructor("tag:yaml.org,2002:float", Strict.construct_yaml_float)

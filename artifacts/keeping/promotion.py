@@ -113,7 +113,7 @@ def _move(
     before = _before(store, manifest.model, alias, last)
     if last == LARGEST_NUMBER:
         raise DamagedAlias(
-            f"{manifest.model}:{alias} has an entry with the last number that there is",
+            f"{manifest.model}:{alias} has an entry with the largest possible number",
             where=folder / f"{last}.json",
             fix="find out who put it there (`clipsmith aliases --history`), and use another alias",
         )

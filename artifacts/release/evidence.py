@@ -114,7 +114,9 @@ class Evidence:
                 _check_finite(f"{name}, {key}", values)
         for row in self.changed:
             if not re.fullmatch(_PICTURE, str(row.get("thumbnail") or "")):
-                raise TableError("a thumbnail is no picture of its own", where=row["sample"], expected="a data URI")
+                raise TableError(
+                    "a thumbnail is not a picture in the page itself", where=row["sample"], expected="a data URI"
+                )
         _check_finite("convergence", [number(row, "amax") or 0.0 for row in self.convergence])
 
 

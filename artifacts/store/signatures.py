@@ -70,7 +70,9 @@ def sign(store: Store, manifest: Manifest, private_key: Path, password: str | No
 def _free_number(folder: Path, manifest: Manifest) -> int:
     number = layout.free_number(layout.numbers(folder))
     if number > limits.SIGNATURES:
-        raise StoreError(f"{manifest.ref} has {limits.SIGNATURES:,} signatures, as many as are kept", where=folder)
+        raise StoreError(
+            f"{manifest.ref} has {limits.SIGNATURES:,} signatures already, the most that are kept", where=folder
+        )
     return number
 
 

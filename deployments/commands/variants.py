@@ -44,7 +44,9 @@ def init(
         with file.open("x", encoding="utf-8") as stream:
             stream.write(source.read_text(encoding="utf-8"))
     except FileExistsError as error:
-        raise ConfigError("there is such a file, and it stays", where=file, fix="give another name") from error
+        raise ConfigError(
+            "the file exists already, and is not overwritten", where=file, fix="give another name"
+        ) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError("there is no folder for the file", where=file.parent, fix="make it, or correct it") from error
     if as_json:

@@ -177,7 +177,9 @@ def compressed(shard: Path) -> DataError:
     except DataError as error:
         return error
     plain = f"{shard.name.partition('.')[0]}.tar"
-    return DataError("the shard is named as a compressed one, and is none", where=shard, fix=f"mv {shard.name} {plain}")
+    return DataError(
+        "the shard has the name of a compressed one, and is not compressed", where=shard, fix=f"mv {shard.name} {plain}"
+    )
 
 
 def _members(

@@ -308,7 +308,7 @@ def _check_names(
     elsewhere = next((name for name in others if missing and name.endswith(f".{missing[0]}")), None)
     if elsewhere is not None:
         raise BadWeights(
-            f"{len(missing)} tensors are missing, the first is {missing[0]}, of which there is only {elsewhere}",
+            f"{len(missing)} tensors are missing, the first is {missing[0]}; there is only {elsewhere}",
             where=folder,
             expected="the names that transformers' model has, or one of the usual prefixes before all of them",
             fix=f"save the model without what wraps it, or drop {elsewhere.removesuffix(missing[0])} from the names",

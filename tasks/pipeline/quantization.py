@@ -97,7 +97,7 @@ def _check_round_trip(
             where=folder,
         )
     if read_channels(model) != channels:
-        raise RoundTripError("the amax of channels restore to others than were written", where=folder)
+        raise RoundTripError("the amax of channels restore to other values than were written", where=folder)
 
 
 def keep_amax(snapshot: Snapshot) -> ArtifactRef:

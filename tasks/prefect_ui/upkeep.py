@@ -61,7 +61,7 @@ def require_sound(found: Verification, root: object) -> None:
             "\n".join([f"the store is {summary(found)}", *named, *([f"  and {more} more"] if more else [])]),
             where=root,
             expected="what was written",
-            fix="run maintain with `repair`; what is left then, bring back as the table of problems says",
+            fix="run maintain with `repair`; for what is left then, do what the table of problems says",
         )
 
 

@@ -777,10 +777,10 @@ REFUSED_WEIGHTS = [
     refused(
         "a prefix on one tower",
         state(lambda s: {n.replace("text_model.", "module.text_model.", 1): v for n, v in s.items()}),
-        r"of which there is only module\.text_model",
+        r"there is only module\.text_model",
         BadWeights,
     ),
-    refused("a prefix that nobody knows", prefixed("mine."), r"of which there is only mine\.", BadWeights),
+    refused("a prefix that nobody knows", prefixed("mine."), r"there is only mine\.", BadWeights),
     refused("an adapter of another kind", extra(f"{Q}.ia3_l"), "adapter"),
     refused("FP8 already", in_fp8, "F8_E4M3", BadWeights),
     refused(

@@ -61,5 +61,5 @@ TOLERANCES = ["0", "-0.1", "1.5", ".nan", ".inf", '"0.5"', "true"]
 @pytest.mark.parametrize("value", TOLERANCES)
 def test_34_tolerance_that_is_no_share(value: str, shop: Workshop, refuse: Refuse) -> None:
     config = shop.config(f"gates: {{max_top1_drop: {value}}}\n")
-    what = "is no number that can be set, line 1" if value in (".nan", ".inf") else "gates.max_top1_drop"
+    what = "is not a number that can be set, line 1" if value in (".nan", ".inf") else "gates.max_top1_drop"
     refuse(Bad(["demo", "--config", config], "ConfigError", [what, str(config)]))

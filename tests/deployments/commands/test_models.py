@@ -123,7 +123,7 @@ def test_a_refusal_has_one_line_for_its_reason(call: Call, model: Path) -> None:
     change(model / "preprocessor_config.json", do_center_crop=False)
     code, out, err = call("check", model)
     assert (code, out) == (ExitCode.WRONG_INPUT, "")
-    assert err.startswith("CheckpointError: of a picture of 128 x 64 pixels CLIPImageProcessor makes 3 x 32 x 64")
+    assert err.startswith("CheckpointError: CLIPImageProcessor makes 3 x 32 x 64 of a picture of 128 x 64 pixels")
 
 
 def test_names_and_shapes_of_weights_are_compared(call: Call, model: Path) -> None:

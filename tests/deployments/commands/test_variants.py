@@ -69,7 +69,7 @@ def test_the_variants_that_come_with_the_package_are_sound(call: Call, monkeypat
 @pytest.mark.parametrize(
     ("name", "like", "words"),
     [
-        ("there.yaml", "variant", "there is such a file, and it stays"),
+        ("there.yaml", "variant", "the file exists already, and is not overwritten"),
         ("mine.json", "variant", "a variant's file ends in .yaml or .yml"),
         ("none/mine.yaml", "variant", "there is no folder for the file"),
         ("mine.yaml", "sigli", "did you mean siglip?"),
