@@ -4,6 +4,8 @@ Objects go into the bucket when they are added here, and come from it when they 
 alias's entry, a tombstone, a signature) is created in the bucket first: there it is decided who has a version or moves
 an alias, and a process that is killed before has done nothing that anybody can see. Then it is put into this store.
 
+The cache of steps is in the bucket alone, and each entry is verified when it is read.
+
 The step lock is a host's own: two hosts that need one step at once both compute it, and add equal objects.
 """
 
@@ -169,6 +171,16 @@ class SharedStore(Store):
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+    # --- the cache of steps --------------------------------------------------------------------------------
+
+    def read_result(self, name: str) -> bytes | None:
+        """As in any store, from the bucket. Raises: ReplicaError."""
+        return self.bucket.read_result(name)
+
+    def write_result(self, name: str, data: bytes) -> None:
+        """As in any store, into the bucket. Raises: ReplicaError."""
+        self.bucket.write_result(name, data)
 
     # --- objects -------------------------------------------------------------------------------------------
 

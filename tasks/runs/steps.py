@@ -20,6 +20,7 @@ from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from tasks.runs.step_cost import StepStats, peak_rss_mb
 from tasks.runs.step_lock import StepLock
+from tasks.runs.step_results import StepResults, StepSerializer
 from tasks.runs.versions import package_version
 
 _Item = TypeVar("_Item")
@@ -136,7 +137,8 @@ class StepCache(CachePolicy):
     """Cache key: step name and version, the class of the result, the store, the packages that matter, and the inputs'
     contents.
 
-    Of runs that need the same step at once, one computes it and the others wait for its result.
+    Results are kept with the active store. Of runs that need the same step at once, one computes it and the others wait
+    for its result.
     """
 
     isolation_level: Literal["SERIALIZABLE"] = "SERIALIZABLE"
@@ -147,7 +149,11 @@ class StepCache(CachePolicy):
     result: str = ""
 
     def compute_key(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: Any, **_: Any) -> str:
-        del task_ctx, flow_parameters
+        del flow_parameters
+        if task_ctx is not None:  # the task's own; a storage among its options would have to be known to the server
+            task_ctx.result_store.result_storage = StepResults(
+                step=self.step, version=self.version, serializer=StepSerializer(result=self.result)
+            )
         return step_key(self.step, self.version, self.packages, inputs, self.result)
 
 
@@ -159,8 +165,7 @@ def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[st
         version: Of the step's work.
         packages: Names of the packages that the work depends on.
         inputs: What the step is given, by parameter.
-        result: The dotted path of the class that the step returns. Prefect's JSON names the class by that path: a
-            result that was kept under another path would come back as a plain dict.
+        result: The dotted path of the class that the step returns, by which what was kept is read.
     """
     return digest_json(
         {
@@ -185,7 +190,8 @@ def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Call
         result = _result_path(function)
         STEPS[name] = (version, packages, result)
         policy = StepCache(step=name, version=version, packages=packages, result=result)
-        return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")(function)
+        serializer = StepSerializer(result=result)
+        return task(name=name, cache_policy=policy, persist_result=True, result_serializer=serializer)(function)
 
     return decorate
 

@@ -1,11 +1,12 @@
 """A store and Prefect's results, as the version before the rooms left them: what it kept of steps names their classes
-by modules that are gone, and must neither be believed nor be in the way.
+by modules that are gone, and must neither be believed nor be in the way. It also kept it outside of the store.
 
 `make_run.py` made it. When this test fails, the code is wrong, not what was recorded.
 """
 
 from __future__ import annotations
 
+import logging
 import tarfile
 from pathlib import Path
 
@@ -42,17 +43,22 @@ def test_its_release_is_sound_and_can_be_exported(recorded: Path, tmp_path: Path
     assert (tmp_path / "out" / "text" / "fp8.onnx").stat().st_size == 91_124
 
 
-def test_every_step_runs_once_more_and_then_comes_from_the_cache(recorded: Path) -> None:
+def test_every_step_runs_once_more_and_then_comes_from_the_cache(
+    recorded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
 
     before = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     values = PARAMETERS | {"model": str(recorded / "model"), "store": str(recorded / "store")}
+    caplog.set_level(logging.INFO)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: recorded / "results"}):
         for expected in (STEPS, []):
+            caplog.clear()
             with spied() as calls:
                 published = optimize(OptimizeParameters.model_validate(values))
             assert sorted(calls) == expected
+            assert ("so that every step is done once" in caplog.text) == bool(expected), "it is said why"
     after = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     assert before.items() <= after.items(), "what the version before has kept is still there for it"
     store = Store.open(recorded / "store")

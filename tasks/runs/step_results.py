@@ -1,0 +1,100 @@
+"""Where Prefect keeps what a step returned: in the active store's cache, as JSON of the class that the step returns.
+
+Prefect's own records say how they are to be read: a forged one could name pickle, or any class of any module. Of them
+only the result's JSON is kept, and how it is read is said here.
+"""
+
+from __future__ import annotations
+
+import json
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
+
+from prefect.filesystems import WritableFileSystem
+from prefect.serializers import Serializer
+from pydantic import Field, ValidationError
+
+from artifacts.errors import ClipsmithError
+from artifacts.records import in_a_line
+from artifacts.store import results
+from artifacts.store.store import active_store
+from tasks.runs.run_log import say
+
+if TYPE_CHECKING:
+    from tasks.runs.steps import StepOutput
+
+
+class StepSerializer(Serializer):  # without parameters: Prefect would take those for another type
+    """JSON of one class of ours; `result` is its dotted path."""
+
+    type: str = Field(default="clipsmith-step", frozen=True)
+    result: str
+
+    def dumps(self, obj: StepOutput) -> bytes:
+        """The JSON of what a step returned."""
+        return obj.model_dump_json().encode()
+
+    def loads(self, blob: bytes | str) -> StepOutput:
+        """What a step returned; its objects are in the active store.
+
+        Raises:
+            ValidationError: this is no such JSON.
+            ObjectMissing, ObjectDamaged, ReplicaError: one of its objects cannot be used.
+        """
+        output: StepOutput = resolve_name(self.result).model_validate_json(blob)
+        return output
+
+
+class StepResults(WritableFileSystem):
+    """The results of one step in the active store, by cache key."""
+
+    _block_type_name = "clipsmith's store"
+
+    step: str
+    version: int
+    serializer: StepSerializer
+
+    # Prefect calls both with `_sync=True` where it does not wait for them.
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
+        """The record of a result, as Prefect reads it.
+
+        Raises:
+            FileNotFoundError: there is none that can be used; why one cannot is said in the run's log.
+        """
+        text = results.read(active_store(), self._name(path))
+        if text is None:
+            raise FileNotFoundError(path)
+        try:
+            self.serializer.loads(text)
+        except (ValidationError, ClipsmithError, OSError) as error:
+            say(f"{self.step} is done again, what is kept of it cannot be used: {in_a_line(error)}")
+            raise FileNotFoundError(path) from error
+        about = {"storage_key": path, "serializer": self.serializer.model_dump()}
+        return json.dumps({"metadata": about, "result": text}).encode()
+
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
+        """Keep the result that a record of Prefect's holds.
+
+        Raises:
+            DiskFull, ReplicaError: it cannot be kept.
+        """
+        text = json.loads(content)["result"]
+        output = self.serializer.loads(text)
+        digests = [ref.digest for ref in output.references()]
+        results.write(active_store(), self._name(path), text, step=(self.step, self.version), objects=digests)
+
+    def _name(self, key: str) -> str:
+        return f"{self.step}-{self.version}-{key}"
+
+    def _resolve_path(self, _path: str) -> None:
+        """Keys are names, not paths: Prefect leaves them as they are."""
+
+
+def say_if_new() -> None:
+    """Say why every step of a run is done on a store that has releases and no cache."""
+    if results.begin(active_store()):
+        say(
+            "nothing is kept of the steps that made this store's releases, so that every step is done once: "
+            "versions before kept it in Prefect's home, and copies of releases leave it behind"
+        )
