@@ -6,7 +6,6 @@ by modules that are gone, and must neither be believed nor be in the way. It als
 
 from __future__ import annotations
 
-import logging
 import tarfile
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from artifacts.copies.exporting import export
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
+from tasks.runs import step_results
 from tests.flows.conftest import spied
 from tests.golden.make_run import PARAMETERS
 
@@ -44,21 +44,22 @@ def test_its_release_is_sound_and_can_be_exported(recorded: Path, tmp_path: Path
 
 
 def test_every_step_runs_once_more_and_then_comes_from_the_cache(
-    recorded: Path, caplog: pytest.LogCaptureFixture
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
 
     before = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     values = PARAMETERS | {"model": str(recorded / "model"), "store": str(recorded / "store")}
-    caplog.set_level(logging.INFO)
+    said: list[str] = []
+    monkeypatch.setattr(step_results, "say", said.append)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: recorded / "results"}):
         for expected in (STEPS, []):
-            caplog.clear()
+            said.clear()
             with spied() as calls:
                 published = optimize(OptimizeParameters.model_validate(values))
             assert sorted(calls) == expected
-            assert ("so that every step is done once" in caplog.text) == bool(expected), "it is said why"
+            assert ["so that every step is done once" in message for message in said] == [True] * bool(expected)
     after = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     assert before.items() <= after.items(), "what the version before has kept is still there for it"
     store = Store.open(recorded / "store")
