@@ -25,6 +25,7 @@ from artifacts.store.store import Store
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]|\.(?!\.)){0,199}")
+_OF_STEP = re.compile(r"-[0-9]+-[0-9a-f]{64}")
 _BEGUN = "begun"
 
 
@@ -88,6 +89,16 @@ def write(
         _log.warning("not kept: the entry %s of the store's cache: %s", name, error.what)
     else:
         store.write_result(name, data)
+
+
+def name_of(step: str, version: int, key: str) -> str:
+    """The name of what a step returned; `key` is a digest."""
+    return f"{step}-{version}-{key}"
+
+
+def is_of_step(name: str) -> bool:
+    """Whether a name is one that `name_of` makes."""
+    return _OF_STEP.search(name) is not None
 
 
 def begin(store: Store) -> bool:

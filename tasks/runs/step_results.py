@@ -85,7 +85,7 @@ class StepResults(WritableFileSystem):
         results.write(active_store(), self._name(path), text, step=(self.step, self.version), objects=digests)
 
     def _name(self, key: str) -> str:
-        return f"{self.step}-{self.version}-{key}"
+        return results.name_of(self.step, self.version, key)
 
     def _resolve_path(self, _path: str) -> None:
         """Keys are names, not paths: Prefect leaves them as they are."""

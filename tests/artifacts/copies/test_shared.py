@@ -23,6 +23,7 @@ from artifacts.errors import AliasMoved, ConfigError, ObjectMissing, ReleaseConf
 from artifacts.keeping.promotion import promote, rollback
 from artifacts.store import aliases, layout, results
 from artifacts.store.garbage import collect
+from artifacts.store.signatures import vouched
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.verification import verify
 from tests.artifacts.places import Place, in_bucket, in_folder
@@ -353,10 +354,29 @@ def test_what_a_step_returned_is_every_hosts(hosts: tuple[Store, Store], shared:
     results.write(one, "trace-1-a", "text", step=("trace", 1))
     assert results.read(two, "trace-1-a") == results.read(one, "trace-1-a") == "text"
     assert [name for name in shared.files() if name.startswith("cache")] == ["cache/results/trace-1-a.json"]
-    assert not (one.root / layout.RESULTS).exists()
     results.write(two, "trace-1-a", "newer")
     assert results.read(one, "trace-1-a") == "newer"
     assert collect(one).leftovers == ()
+
+
+@pytest.mark.usefixtures("shared")
+def test_of_what_another_host_computed_no_release_is_made_that_this_one_vouches_for(tmp_path: Path) -> None:
+    """Whoever may write in the bucket could have put it there, a pickle among its objects."""
+    name = results.name_of("quantize", 2, digest("key"))
+
+    def published(host: str, what: str, *, computes: bool) -> bool:
+        store = open_store(tmp_path / host)  # a run of its own
+        results.begin(store)
+        if results.read(store, name) is None or computes:
+            results.write(store, name, what, step=("quantize", 2))
+        made, _ = make_release(store, "m", digest(what), add(store, what.encode()))
+        return vouched(store, made)
+
+    assert published("a", "one", computes=True)
+    assert published("a", "two", computes=False), "this host did it"
+    assert not published("b", "three", computes=False)
+    assert published("b", "four", computes=True)
+    assert not published("a", "five", computes=False), "what the other has put in its place"
 
 
 @pytest.mark.parametrize("damage", ["one bit", "torn", "empty", "another's", "too large"])
