@@ -25,34 +25,30 @@ if TYPE_CHECKING:
 
 
 class StepSerializer(Serializer):  # without parameters: Prefect would take those for another type
-    """JSON of one class of ours; `result` is its dotted path."""
+    """JSON of what a step returned, beside the dotted path of its class.
+
+    It has no fields, as Prefect's server would drop them; what it reads comes from `StepResults`, which says the class.
+    """
 
     type: str = Field(default="clipsmith-step", frozen=True)
-    result: str
 
     def dumps(self, obj: StepOutput) -> bytes:
-        """The JSON of what a step returned."""
-        return obj.model_dump_json().encode()
+        """What a step returned, and its class."""
+        return _blob(f"{type(obj).__module__}.{type(obj).__qualname__}", obj.model_dump_json())
 
-    def loads(self, blob: bytes | str) -> StepOutput:
-        """What a step returned; its objects are in the active store.
-
-        Raises:
-            ValidationError: this is no such JSON.
-            ObjectMissing, ObjectDamaged, ReplicaError: one of its objects cannot be used.
-        """
-        output: StepOutput = resolve_name(self.result).model_validate_json(blob)
-        return output
+    def loads(self, blob: bytes) -> StepOutput:
+        """What a step returned. Raises: as `_output`."""
+        return _output(*json.loads(blob))
 
 
 class StepResults(WritableFileSystem):
-    """The results of one step in the active store, by cache key."""
+    """The results of one step in the active store, by cache key; `result` is the dotted path of their class."""
 
     _block_type_name = "clipsmith's store"
 
     step: str
     version: int
-    serializer: StepSerializer
+    result: str
 
     # Prefect calls both with `_sync=True` where it does not wait for them.
 
@@ -66,12 +62,12 @@ class StepResults(WritableFileSystem):
         if text is None:
             raise FileNotFoundError(path)
         try:
-            self.serializer.loads(text)
+            _output(self.result, text)
         except (ValidationError, ClipsmithError, OSError) as error:
             say(f"{self.step} is done again, what is kept of it cannot be used: {in_a_line(error)}")
             raise FileNotFoundError(path) from error
-        about = {"storage_key": path, "serializer": self.serializer.model_dump()}
-        return json.dumps({"metadata": about, "result": text}).encode()
+        about = {"storage_key": path, "serializer": StepSerializer().model_dump()}
+        return json.dumps({"metadata": about, "result": _blob(self.result, text).decode()}).encode()
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
         """Keep the result that a record of Prefect's holds.
@@ -79,9 +75,8 @@ class StepResults(WritableFileSystem):
         Raises:
             DiskFull, ReplicaError: it cannot be kept.
         """
-        text = json.loads(content)["result"]
-        output = self.serializer.loads(text)
-        digests = [ref.digest for ref in output.references()]
+        _, text = json.loads(json.loads(content)["result"])
+        digests = [ref.digest for ref in _output(self.result, text).references()]
         results.write(active_store(), self._name(path), text, step=(self.step, self.version), objects=digests)
 
     def _name(self, key: str) -> str:
@@ -89,6 +84,21 @@ class StepResults(WritableFileSystem):
 
     def _resolve_path(self, _path: str) -> None:
         """Keys are names, not paths: Prefect leaves them as they are."""
+
+
+def _blob(result: str, text: str) -> bytes:
+    return json.dumps([result, text]).encode()
+
+
+def _output(result: str, text: str) -> StepOutput:
+    """What a step returned, of the class with this dotted path; its objects are in the active store.
+
+    Raises:
+        ValidationError: the text is no JSON of that class.
+        ObjectMissing, ObjectDamaged, ReplicaError: one of its objects cannot be used.
+    """
+    output: StepOutput = resolve_name(result).model_validate_json(text)
+    return output
 
 
 def say_if_new() -> None:

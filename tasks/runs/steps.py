@@ -151,9 +151,8 @@ class StepCache(CachePolicy):
     def compute_key(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: Any, **_: Any) -> str:
         del flow_parameters
         if task_ctx is not None:  # the task's own; a storage among its options would have to be known to the server
-            task_ctx.result_store.result_storage = StepResults(
-                step=self.step, version=self.version, serializer=StepSerializer(result=self.result)
-            )
+            storage = StepResults(step=self.step, version=self.version, result=self.result)
+            task_ctx.result_store.result_storage = storage
         return step_key(self.step, self.version, self.packages, inputs, self.result)
 
 
@@ -190,8 +189,7 @@ def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Call
         result = _result_path(function)
         STEPS[name] = (version, packages, result)
         policy = StepCache(step=name, version=version, packages=packages, result=result)
-        serializer = StepSerializer(result=result)
-        return task(name=name, cache_policy=policy, persist_result=True, result_serializer=serializer)(function)
+        return task(name=name, cache_policy=policy, persist_result=True, result_serializer=StepSerializer())(function)
 
     return decorate
 

@@ -69,7 +69,7 @@ def replaced(make: Callable[[Path], object]) -> Damage:
     """Something else than a file in its place."""
 
     def change(path: Path) -> None:
-        path.rename(path.with_name("moved"))
+        path.rename(path.parents[1] / "moved")
         make(path)
 
     return change
@@ -83,7 +83,7 @@ DAMAGE: dict[str, Damage] = {
     "a record of Prefect's": replaced(lambda path: path.write_text('{"metadata":{},"result":"1"}')),
     "another's": made_of(name=f"embed-3-{digest('another key')}"),
     "another store's": made_of(store="0" * 32),
-    "a link": replaced(lambda path: path.symlink_to(path.with_name("moved"))),
+    "a link": replaced(lambda path: path.symlink_to(path.parents[1] / "moved")),
     "a folder": replaced(lambda path: (path / "deep").mkdir(parents=True)),
     "a pipe": replaced(os.mkfifo),
     "too large": replaced(lambda path: path.write_bytes(b" " * (limits.RESULT.bytes + 1))),
@@ -100,7 +100,6 @@ def test_what_cannot_be_used_is_not_there_is_named_and_gives_way(
     assert results.read(store, NAME) is None
     assert f"not used: the entry {NAME} of the store's cache" in caplog.text
     assert verify(store.root).problems == ()
-    kept(store).with_name("moved").unlink(missing_ok=True)
     assert collect(store, dry_run=True).leftovers == (f"cache/results/{NAME}.json",)
     results.write(store, NAME, "made again")
     assert results.read(store, NAME) == "made again"
@@ -114,6 +113,13 @@ def test_no_name_leads_elsewhere(store: Store, name: str) -> None:
         with pytest.raises(ConfigError, match="cannot be the name"):
             use(store, name)
     assert not kept(store).parent.exists()
+
+
+def test_a_result_may_be_as_large_as_a_manifest(store: Store) -> None:
+    text = "x" * (limits.RESULT.bytes - 1000)
+    results.write(store, NAME, text)
+    assert results.read(store, NAME) == text
+    assert collect(store).leftovers == ()
 
 
 def test_what_could_not_be_read_again_is_not_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:

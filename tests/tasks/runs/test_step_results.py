@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from artifacts.errors import ConfigError
 from artifacts.refs import ArtifactRef
 from artifacts.store import results
+from artifacts.store.garbage import collect
 from artifacts.store.store import Store, activate, active_store
 from tasks.runs.step_cost import StepStats
 from tasks.runs.step_results import StepResults, StepSerializer
@@ -86,6 +87,15 @@ def test_what_lost_its_object_is_done_again_and_it_is_said(store: Store, caplog:
     assert calls == ["x", "x"]
 
 
+def test_the_collector_takes_a_result_with_its_object(store: Store) -> None:
+    _, made = run("x")
+    store.close()
+    found = collect(store)
+    assert found.objects == (made.thing.digest,)
+    assert [Path(path).name.rpartition("-")[0] for path in found.leftovers] == ["write-a-thing-4"]
+    assert run("x")[0] == "Completed"
+
+
 class Attack:
     """What a pickle may run."""
 
@@ -123,15 +133,13 @@ def test_what_a_dictionary_holds_names_no_class(store: Store) -> None:
         rows=({"__class__": "antigravity.fly", "data": 1},),
         stats=StepStats(wall_s=1.0, peak_rss_mb=2.0),
     )
-    serializer = StepSerializer(result=f"{__name__}.Made")
-    assert serializer.loads(serializer.dumps(made)) == made
+    assert StepSerializer().loads(StepSerializer().dumps(made)) == made
 
 
 def test_a_record_is_what_prefect_reads(store: Store) -> None:
     made = Made(thing=add(store), rows=(), stats=StepStats(wall_s=1.0, peak_rss_mb=2.0))
-    serializer = StepSerializer(result=f"{__name__}.Made")
-    storage = StepResults(step="s", version=1, serializer=serializer)
-    ResultStore(result_storage=storage, serializer=serializer).write(made, key="k")
+    storage = StepResults(step="s", version=1, result=f"{__name__}.Made")
+    ResultStore(result_storage=storage, serializer=StepSerializer()).write(made, key="k")
     assert results.read(store, "s-1-k") == made.model_dump_json()
     assert ResultStore(result_storage=storage).read("k").result == made
     with pytest.raises(FileNotFoundError):
@@ -140,9 +148,9 @@ def test_a_record_is_what_prefect_reads(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["../../store", "/etc/passwd", "a/../../b"])
 def test_a_key_leads_nowhere_else(store: Store, key: str) -> None:
-    storage = StepResults(step="s", version=1, serializer=StepSerializer(result=f"{__name__}.Made"))
+    storage = StepResults(step="s", version=1, result=f"{__name__}.Made")
     made = Made(thing=add(store), rows=(), stats=StepStats(wall_s=1.0, peak_rss_mb=2.0))
-    record = json.dumps({"metadata": {}, "result": made.model_dump_json()}).encode()
+    record = json.dumps({"metadata": {}, "result": StepSerializer().dumps(made).decode()}).encode()
     before = (store.root / "store.json").read_bytes()
     for use in (lambda: storage.write_path(key, record), lambda: storage.read_path(key)):
         with pytest.raises(ConfigError, match="cannot be the name"):
