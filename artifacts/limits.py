@@ -69,6 +69,8 @@ RECORD = Limits(bytes=1 << 20, values=100_000)
 MANIFEST = Limits(bytes=8 << 20, values=400_000)
 SIGNATURE = Limits(bytes=8 << 20, values=400_000)
 """A signature's bundle is one text that names every file of a release, 300 bytes each."""
+RESULT = MANIFEST
+"""What a step returned: rows of tables, which a manifest has to hold."""
 EVIDENCE = Limits(bytes=128 << 20, values=8_000_000)
 """Samples behind the tables as JSON: a cosine per sample and engine, an index or a text per embedding."""
 INDEX = Limits(bytes=256 << 20, values=40_000_000)

@@ -19,6 +19,7 @@ from tasks.pipeline.publish import Draft, Published, publish_task
 from tasks.prefect_ui.release_artifacts import show_release_task, show_tables_task
 from tasks.prefect_ui.tags import tag_run
 from tasks.runs.step_limit import step_limit
+from tasks.runs.step_results import say_if_new
 
 _MINUTE_S = 60
 
@@ -43,6 +44,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         require_target(target, *parameters.precisions)
     recipe = recipe_of(parameters)
     with activate(open_store(parameters.store)), step_limit(parameters.step_minutes * _MINUTE_S):
+        say_if_new()
         plans = KnownPlans(active_store())
         made = Wiring(parameters, recipe, PrefectRunner(parameters.step_minutes), plans.check_ahead).run()
         show_tables_task(made.draft)
@@ -50,6 +52,8 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         plans.remember(made.plan, flow_run.id, published)
         # Not a reason to fail: the release is published.
         show_release_task(published.ref, return_state=True)
+        if not published.new:
+            get_run_logger().info("nothing new: this run's work is %s, published before", published.ref)
         _require_accepted(made.draft, published)
         return published
 

@@ -1,8 +1,9 @@
 """A bucket that several hosts share, on S3 or in a folder that all of them see: what their stores have in common.
 
 It has a store's layout, without what belongs to one host: bucket.json (format and identity), objects/, releases/,
-signatures/, aliases/. A record is created only where there is none, and only one host can succeed: that is how hosts
-agree on versions and on what an alias points to. Clipsmith never changes or removes anything in a bucket.
+signatures/, aliases/, and cache/results/. A record is created where there is none, which only one host can do: that is
+how hosts agree on versions and on what an alias points to. Nothing in a bucket is ever changed or removed by clipsmith
+but entries of the cache, which give way to newer ones.
 """
 
 from __future__ import annotations
@@ -122,6 +123,16 @@ class Bucket:
     def claim(self, path: str, data: bytes) -> bool:
         """Create a record; False when another one is there, True also when the very same is."""
         return self._remote.create(path, data) or self._remote.read(path) == data
+
+    # --- the cache of steps ----------------------------------------------------------------------------------
+
+    def read_result(self, name: str) -> bytes | None:
+        """What is kept under a name, unverified; None where nothing is. Raises: ReplicaError."""
+        return self._remote.read(layout.result_path(_HERE, name).as_posix())
+
+    def write_result(self, name: str, data: bytes) -> None:
+        """Keep `data` under a name, in the place of what is there. Raises: ReplicaError."""
+        self._remote.upload(layout.result_path(_HERE, name).as_posix(), len(data), lambda: [data])
 
     def where(self, path: str) -> str:
         """How messages name a file in the bucket."""

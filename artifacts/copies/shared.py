@@ -4,7 +4,10 @@ Objects are sent to the bucket when they are added to the store, and fetched fro
 manifest, an alias's entry, a tombstone, a signature) is created in the bucket first, which decides who gets a version
 or moves an alias; a process that is killed before that has changed nothing visible. Then it is put into this store.
 
-Step locks are local to a host: two hosts that need the same step at once both compute it, and add equal objects.
+The cache of steps is read from the bucket, and each entry is verified. What other hosts have put there is believed as
+their releases are: a release that is made of it is not vouched for (`artifacts.store.signatures.vouched`).
+
+The step lock is a host's own: two hosts that need one step at once both compute it, and add equal objects.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from artifacts.errors import ConfigError, DamagedHeader, ObjectDamaged, ObjectMi
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.records import dump, parse
 from artifacts.refs import ArtifactRef
-from artifacts.store import layout
+from artifacts.store import layout, results
 from artifacts.store.store import BUCKET_VARIABLE, Store
 
 _log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ class SharedStore(Store):
         self._sent: set[str] = set()
         self._suspect: set[str] = set()
         self._unusable: dict[str, ReplicaError] = {}
+        self._foreign: set[str] = set()
 
     @classmethod
     def join(cls, root: Path, url: str) -> SharedStore:
@@ -164,6 +168,23 @@ class SharedStore(Store):
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 
+    # --- the cache of steps --------------------------------------------------------------------------------
+
+    def read_result(self, name: str) -> bytes | None:
+        """As in any store, from the bucket; it is noted what this host has not put there. Raises: ReplicaError."""
+        data, mine = self.bucket.read_result(name), None
+        with suppress(OSError):
+            mine = super().read_result(name)
+        if data is not None and data != mine:
+            self._foreign.add(name)
+        return data
+
+    def write_result(self, name: str, data: bytes) -> None:
+        """As in any store, and in the bucket. Raises: ReplicaError."""
+        super().write_result(name, data)
+        self.bucket.write_result(name, data)
+        self._foreign.discard(name)
+
     # --- objects -------------------------------------------------------------------------------------------
 
     def add(self, kind: str, folder: Path) -> ArtifactRef:
@@ -184,7 +205,8 @@ class SharedStore(Store):
     def _commit(self, manifest: Manifest, *, came: bool = False, vouched: bool = False) -> None:
         self.require_objects(manifest)
         self._send_objects(manifest)
-        super()._commit(manifest, came=came, vouched=vouched)
+        ours = not any(map(results.is_of_step, self._foreign))
+        super()._commit(manifest, came=came, vouched=vouched and ours)
 
     def check(self, ref: ArtifactRef) -> None:
         """As in any store; an object that is missing or damaged here is fetched from the bucket if it is there.

@@ -14,7 +14,7 @@ from artifacts.errors import ConfigError
 from artifacts.manifest import Manifest
 from artifacts.records import dump
 from artifacts.refs import digest_file
-from artifacts.store import aliases, layout
+from artifacts.store import aliases, layout, results
 from artifacts.store.store import Store
 from artifacts.store.tombstones import Tombstone
 
@@ -50,8 +50,11 @@ def collect(store: Store, *, keep: int | None = None, dry_run: bool = False, wai
         retired = [] if keep is None else _to_retire(store, releases, keep, holds)
         gone = {manifest.ref for manifest in retired}
         used = {ref.digest for manifest in releases if manifest.ref not in gone for ref in manifest.objects()}
-        objects = [path for path in sorted((store.root / "objects").glob("*/*")) if path.name not in used | holds]
-        leftovers = list(_leftovers(store.root, living.keys(), holds))
+        present = sorted((store.root / "objects").glob("*/*"))
+        objects = [path for path in present if path.name not in used | holds]
+        left = {path.name for path in present} - {path.name for path in objects}
+        identities = {manifest.identity for manifest in releases if manifest.ref not in gone}
+        leftovers = [*_leftovers(store.root, living.keys(), holds), *results.unneeded(store, left, identities)]
         found = Collected(
             releases=tuple(manifest.ref for manifest in retired),
             objects=tuple(path.name for path in objects),

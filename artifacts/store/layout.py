@@ -15,6 +15,7 @@ FOLDERS = (
     *("staging", "leases", "quarantine", "locks", "cache"),
 )
 PARTIAL = "cache/partial"
+RESULTS = "cache/results"
 REPORTS = "cache/reports"
 """Reports of releases from elsewhere, made here."""
 PUBLISH_LOCK = "publish.lock"
@@ -72,6 +73,11 @@ def alias_folder(root: Path, model: str, alias: str) -> Path:
 def signature_folder(root: Path, model: str, version: int) -> Path:
     """The signatures of a release, numbered from 1."""
     return root / "signatures" / model / str(version)
+
+
+def result_path(root: Path, name: str) -> Path:
+    """What the store's cache keeps under a name."""
+    return root / RESULTS / f"{name}.json"
 
 
 def manifests(root: Path, model: str | None = None) -> Iterator[Path]:

@@ -8,9 +8,10 @@ store/signatures/<model>/<version>/    signatures of a release
 store/ledger/<k>/<n>.json              one entry per record above, so that lost records are noticed
 store/policy.yaml                      the signatures that promotions and imports require; written by people
 store/bucket.json                      the bucket that this store is the working copy of (see artifacts.copies.shared)
-store/staging/ leases/ locks/          work in progress, what living processes hold, which step is being computed
-store/quarantine/ cache/               damaged things that were moved aside; what can be derived again, and the
-                                       unfinished work of killed steps (see artifacts.store.unfinished)
+store/staging/ leases/ locks/          work in progress, who is alive, which step is being computed
+store/quarantine/ cache/               damaged things that were moved out of the way; what can be derived again: what
+                                       steps returned (see artifacts.store.results), and what one had done when it was
+                                       killed (see artifacts.store.unfinished)
 """
 
 from __future__ import annotations
@@ -409,6 +410,30 @@ class Store:
         """Make an existing record durable and enter it in the ledger: its writer may have been killed before that."""
         fs.keep(path, self.root)
         ledger.ensure(self.root, path)
+
+    # --- the cache of steps (artifacts.store.results) ------------------------------------------------------
+
+    def read_result(self, name: str) -> bytes | None:
+        """What is kept under a name, unverified; None where nothing is. Raises: OSError: it is no plain file."""
+        path = layout.result_path(self.root, name)
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link", str(path))
+        try:
+            return read_bytes(path, limits.RESULT)
+        except FileNotFoundError:
+            return None
+
+    def write_result(self, name: str, data: bytes) -> None:
+        """Keep `data` under a name, durably and whole, in the place of what is there. Raises: DiskFull."""
+        path = layout.result_path(self.root, name)
+        with room(self.root), self.reading():
+            fs.durable_folder(path.parent, self.root)
+            while True:
+                try:
+                    fs.write_exclusive(path, data, self.root / "staging")
+                    return
+                except FileExistsError:
+                    fs.discard_tree(path)  # a run that is killed here has lost an entry of a cache
 
     # --- releases ------------------------------------------------------------------------------------------
 

@@ -105,6 +105,8 @@ def print_release(
         console.say(f"report: {render.report_path(store, manifest)}")
     if new is not None and not manifest.rejected:
         _print_next(console, manifest, store)
+    if new is False and not manifest.rejected:
+        console.say(f"nothing new: this run's work is {manifest.ref}, published before")
 
 
 def _print_next(console: Terminal, manifest: Manifest, store: Store) -> None:

@@ -65,7 +65,7 @@ def require_home(settings: Settings) -> None:
         raise PrefectMisconfigured(
             f"Prefect's home cannot be written: {error.strerror}",
             where=settings.home,
-            expected="a folder that this user may write: its database, results of steps and locks are there",
+            expected="a folder that this user may write: its database is there",
             fix="set PREFECT_HOME to one, or correct HOME",
         ) from error
 

@@ -13,19 +13,15 @@ from typing import Any, Literal, TypeVar
 
 from prefect import task
 from prefect.cache_policies import CachePolicy
-from prefect.filesystems import LocalFileSystem
 from prefect.locking.protocol import LockManager
-from prefect.results import ResultStore
-from prefect.serializers import JSONSerializer
-from prefect.settings import get_current_settings
 from pydantic import BaseModel, model_validator
 
-from artifacts.errors import ClipsmithError
 from artifacts.models import Frozen
 from artifacts.refs import ArtifactRef, digest_json
 from artifacts.store.store import active_store
 from tasks.runs.step_cost import StepStats, peak_rss_mb
 from tasks.runs.step_lock import StepLock
+from tasks.runs.step_results import StepResults, StepSerializer
 from tasks.runs.versions import package_version
 
 _Item = TypeVar("_Item")
@@ -142,7 +138,8 @@ class StepCache(CachePolicy):
     """The cache key of a step: its name and version, the class of its result, the store, the packages that matter, and
     the inputs' contents.
 
-    If several runs need the same step at once, one computes it and the others wait for its result.
+    Results are kept with the active store. If several runs need the same step at once, one computes it and the others
+    wait for its result.
     """
 
     isolation_level: Literal["SERIALIZABLE"] = "SERIALIZABLE"
@@ -153,8 +150,14 @@ class StepCache(CachePolicy):
     result: str = ""
 
     def compute_key(self, task_ctx: Any, inputs: dict[str, Any], flow_parameters: Any, **_: Any) -> str:
-        del task_ctx, flow_parameters
+        del flow_parameters
+        if task_ctx is not None:  # the task's own; a storage among its options would have to be known to the server
+            task_ctx.result_store.result_storage = self.results()
         return step_key(self.step, self.version, self.packages, inputs, self.result)
+
+    def results(self) -> StepResults:
+        """Where the step's results are kept."""
+        return StepResults(step=self.step, version=self.version, result=self.result)
 
 
 def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[str, Any], result: str = "") -> str:
@@ -165,8 +168,7 @@ def step_key(step: str, version: int, packages: tuple[str, ...], inputs: dict[st
         version: The version of the step's work.
         packages: Names of the packages that the work depends on.
         inputs: The step's inputs, by parameter.
-        result: The dotted path of the class that the step returns. Prefect's JSON names the class by that path: a
-            result that was stored under another path would be read as a plain dict.
+        result: The dotted path of the class that the step returns, by which what was kept is read.
     """
     return digest_json(
         {
@@ -191,7 +193,7 @@ def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Call
         result = _result_path(function)
         STEPS[name] = (version, packages, result)
         policy = StepCache(step=name, version=version, packages=packages, result=result)
-        return task(name=name, cache_policy=policy, persist_result=True, result_serializer="json")(function)
+        return task(name=name, cache_policy=policy, persist_result=True, result_serializer=StepSerializer())(function)
 
     return decorate
 
@@ -199,20 +201,12 @@ def cached_step(name: str, version: int, packages: tuple[str, ...] = ()) -> Call
 def kept(step: Any, arguments: Sequence[Any]) -> StepOutput | None:
     """What a cached step returned for these arguments before, in the active store; None where it is not in the cache.
 
-    Everybody who asks whether a step is cached asks here. No server is needed: where one keeps results in a bucket that
-    hosts share, nothing is found.
+    Everybody who asks whether a step is cached asks here; no server is needed.
     """
     bound = inspect.signature(step.fn).bind(*arguments)
     bound.apply_defaults()
-    key = step.cache_policy.compute_key(None, dict(bound.arguments), {})
-    folder = get_current_settings().results.local_storage_path
-    storage = LocalFileSystem(basepath=str(folder))
-    results = ResultStore(result_storage=storage, serializer=JSONSerializer(), cache_result_in_memory=False)
-    try:
-        found = results.read(key).result if results.exists(key) else None
-    except (ClipsmithError, OSError, ValueError):  # damaged, or what it refers to is: Prefect computes it again, too
-        return None
-    return found if isinstance(found, StepOutput) else None
+    policy: StepCache = step.cache_policy
+    return policy.results().find(policy.compute_key(None, dict(bound.arguments), {}))
 
 
 def _result_path(function: Callable[..., Any]) -> str:

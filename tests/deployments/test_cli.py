@@ -107,11 +107,12 @@ def test_after_a_run_the_next_commands_are_told(
 
     def last_lines(of: Manifest, new: bool | None) -> list[str]:
         show.print_release(of, store, new=new)
-        return capsys.readouterr().out.splitlines()[-2:]
+        return capsys.readouterr().out.splitlines()[-3 if new is False else -2 :]
 
     place = f" --store {shlex.quote(str(demo_store))}"
     told = ["next: clipsmith promote demo@1 --alias production", "      clipsmith export demo@1 DIR"]
-    assert last_lines(manifest, new=False) == [f"{line}{place}" for line in told]
+    known = "nothing new: this run's work is demo@1, published before"
+    assert last_lines(manifest, new=False) == [*(f"{line}{place}" for line in told), known]
     monkeypatch.setenv("CLIPSMITH_STORE", str(demo_store))
     assert last_lines(manifest, new=True) == told
     failed = GateResult(name="min_cosine_mean", status="failed", min=0.9, value=0.1)

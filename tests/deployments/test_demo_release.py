@@ -15,7 +15,7 @@ from artifacts.release.measurements import measurements
 from artifacts.store.store import Store
 from artifacts.store.summary import summary
 from tests.artifacts.support import sealed
-from tests.conftest import CommandResult
+from tests.conftest import CommandResult, run_clipsmith
 from tests.deployments.conftest import Call
 
 Clipsmith = Callable[..., CommandResult]
@@ -83,3 +83,14 @@ def test_export_for_triton(clipsmith: Clipsmith, demo_store: Path, tmp_path: Pat
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert (done.code, set(done.document["files"])) == (0, found)
     assert {"demo-image/config.pbtxt", "demo-image/1/model.onnx", "demo-text/1/model.onnx"} <= found
+
+
+@pytest.mark.heavy
+def test_whoever_has_the_store_has_its_cache(demo_store: Path, tmp_path: Path) -> None:
+    """A copy of it, with the settings and the database of another user."""
+    store = shutil.copytree(demo_store, tmp_path / "store")
+    done = run_clipsmith("optimize", "demo", "--store", store, PREFECT_HOME=str(tmp_path / "another"))
+    assert done.code == 0, done.err
+    assert done.err.count("(cached)") == done.err.count(" MiB") > 30
+    assert done.out.splitlines()[-1] == "nothing new: this run's work is demo@1, published before"
+    assert [release.ref for release in Store.open(store, writable=False).releases()] == ["demo@1"]

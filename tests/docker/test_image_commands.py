@@ -190,5 +190,5 @@ def test_server_deploy_and_worker(image: Image, objects: dict[str, str], databas
         assert not server_is_healthy()
     assert list((image.folder / "worker" / "store" / "releases" / "demo").glob("*.json")), "in the worker's volume"
     folders = {name.split("/")[0] for name in in_bucket(objects)}
-    assert {"releases", "objects", "results"} <= folders, "and for other hosts in the bucket"
+    assert {"releases", "objects", "cache"} <= folders, "and for other hosts in the bucket"
     assert "Read-only file system" not in (tmp_path / "server").read_text() + (tmp_path / "worker").read_text()

@@ -488,7 +488,7 @@ _COLLECTED = Part(
             {
                 "releases": "releases that were retired",
                 "objects": "digests of objects that went",
-                "leftovers": "paths of what dead processes had left",
+                "leftovers": "paths of what dead processes had left, and of cached results that no run can use",
                 "bytes": ("what that freed", "bytes"),
             },
         ),

@@ -13,7 +13,7 @@ from artifacts.keeping.promotion import promote, rollback
 from artifacts.keeping.repair import repair
 from artifacts.manifest import Manifest
 from artifacts.schema import new_row
-from artifacts.store import aliases, layout, signatures
+from artifacts.store import aliases, layout, results, signatures
 from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import collect
 from artifacts.store.store import Store
@@ -25,6 +25,8 @@ from tests.faults.support import SHARED, Acknowledged, publish
 Promise = Callable[[], None]
 Damage = Callable[[Path, bytes], None]
 Step = Callable[[], object]
+
+CACHED = ("what a step returned", "what it returned another time")
 
 
 class Life:
@@ -57,6 +59,7 @@ class Life:
         return {
             "open": self.open,
             "add": self.add,
+            "cache": self.cache,
             "publish 1": lambda: self.publish("1"),
             "publish 1 again": lambda: self.publish("1"),
             "promote 1": lambda: self.promote("1"),
@@ -90,6 +93,13 @@ class Life:
 
     def add(self) -> None:
         self.done.objects.append(add(self.store, b"lone"))
+        self._promise()
+
+    def cache(self) -> None:
+        """What a step returned is kept, and then what another run of it did."""
+        for text in CACHED:
+            results.write(self.store, "trace-1-a", text)
+            assert results.read(self.store, "trace-1-a") == text
         self._promise()
 
     def publish(self, what: str) -> Manifest:
@@ -186,6 +196,7 @@ def _sha(store: Store, digest: str, member: str) -> str:
 def go_on(root: Path, done: Acknowledged) -> None:
     """The store can be used as before: publish, promote, collect, and all of it is sound."""
     store = Store.open(root)
+    assert results.read(store, "trace-1-a") in (None, *CACHED), "all of it or nothing"
     manifest = publish(store, "after", "the fault")
     done.published(manifest)
     done.moved(promote(store, manifest.ref, "production").after)

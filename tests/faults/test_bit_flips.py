@@ -22,10 +22,10 @@ from artifacts.errors import (
     NotAStore,
     ObjectDamaged,
 )
-from artifacts.store import aliases, index, layout, ledger, signatures, tombstones
+from artifacts.store import aliases, index, layout, ledger, results, signatures, tombstones
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
-from tests.faults.scenarios import lived_in
+from tests.faults.scenarios import CACHED, lived_in
 from tests.faults.support import scratch
 
 SAMPLE = 20_000 if "CLIPSMITH_FAULT_TRIALS" in os.environ else 300
@@ -106,6 +106,18 @@ def test_every_bit_is_seen_by_who_reads_the_file(root: Path, pattern: str) -> No
                     raise AssertionError(f"bit {bit} of {path} was accepted")
         read(root, path)
     print(f"\n{pattern}: {bits} bits of {len(paths)} files")
+
+
+def test_a_result_in_the_cache_that_has_another_bit_is_not_used(root: Path) -> None:
+    store = Store.open(root, writable=False)
+    path = layout.result_path(root, "trace-1-a")
+    path.chmod(0o600)
+    for bit in range(8 * path.stat().st_size):
+        with flipped(path, bit):
+            assert results.read(store, "trace-1-a") is None, f"bit {bit} was accepted"
+    with flipped(path, 0):
+        assert verify(root).problems == (), "it is no part of a release"
+    assert results.read(store, "trace-1-a") == CACHED[-1]
 
 
 def test_verify_names_the_file_of_a_flipped_bit(root: Path) -> None:

@@ -38,7 +38,6 @@ class Worker:
         self._out, self._err = folder / f"{self.name}.out", folder / f"{self.name}.err"
         environment = own_environment(
             PREFECT_HOME=str(folder / f"home-{self.name}"),
-            PREFECT_RESULTS_LOCAL_STORAGE_PATH=str(folder / "results"),
             PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=str(LONG_S),
             OMP_NUM_THREADS="1",
             OMP_WAIT_POLICY="PASSIVE",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +24,20 @@ from tests.flows.expected_steps import EVERYTHING, TEXT_FP16
 Run = Callable[..., tuple[Manifest, list[str]]]
 
 
-@contextmanager
-def records_in(store: Path) -> Iterator[None]:
-    """Keep Prefect's task records in a store's own folder, so that copies of one store do not share them."""
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-
-    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: store / "cache"}):
-        yield
-
-
 @pytest.fixture(scope="session")
 def base_store(run: Run, small_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one release of the small CLIP; tests add to it and never rely on what others add."""
     store = tmp_path_factory.mktemp("caching") / "store"
-    with records_in(store):
-        manifest, calls = run(small_clip, store)
+    manifest, calls = run(small_clip, store)
     assert manifest.ref == "small@1"
     assert calls == sorted(EVERYTHING)
     return store
 
 
 @pytest.fixture
-def mine(base_store: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of `base_store` for one test: the same identity, objects and task records, elsewhere."""
-    store = Path(shutil.copytree(base_store, tmp_path / "store"))
-    with records_in(store):
-        yield store
+def mine(base_store: Path, tmp_path: Path) -> Path:
+    """A copy of `base_store` for one test: the same identity, objects and cache, elsewhere."""
+    return Path(shutil.copytree(base_store, tmp_path / "store"))
 
 
 def test_the_same_content_elsewhere_is_the_same_model(run: Run, small_clip: Path, mine: Path, tmp_path: Path) -> None:
@@ -62,8 +49,7 @@ def test_the_same_content_elsewhere_is_the_same_model(run: Run, small_clip: Path
 
 def test_a_moved_store_keeps_its_cache(run: Run, small_clip: Path, mine: Path, tmp_path: Path) -> None:
     mine.rename(tmp_path / "moved")
-    with records_in(tmp_path / "moved"):
-        manifest, calls = run(small_clip, tmp_path / "moved")
+    manifest, calls = run(small_clip, tmp_path / "moved")
     assert (calls, manifest.ref) == ([], "small@1")
 
 

@@ -1,7 +1,8 @@
-"""Records a run of this version: `python -m tests.golden.make_run FOLDER` writes FOLDER/{model,store,results}.
+"""Records a run of this version: `python -m tests.golden.make_run FOLDER` writes FOLDER/{model,store}.
 
 It is run once for each version whose cache later versions must get along with: a tiny random CLIP, the store that one
-`optimize` of it made, and what Prefect kept of the steps. `tests/golden/run-<n>.tar.xz` is that folder.
+`optimize` of it made, and in its cache what it kept of the steps; of the first run that is in FOLDER/results, as
+Prefect's home had it. `tests/golden/run-<n>.tar.xz` is that folder.
 """
 
 from __future__ import annotations
@@ -43,19 +44,16 @@ def make_model(folder: Path) -> Path:
 
 
 def make(folder: Path) -> None:
-    """Write model, store and results."""
+    """Write model and store."""
     from tasks.engines import onnx_runtime
 
     onnx_runtime.cpu_name = lambda: "a processor"  # type: ignore[assignment]  # whose name is nobody's business later
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
 
     model = make_model(folder / "model")
     values = PARAMETERS | {"model": str(model), "store": str(folder / "store")}
-    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: folder / "results"}):
-        print(optimize(OptimizeParameters.model_validate(values)))
+    print(optimize(OptimizeParameters.model_validate(values)))
 
 
 if __name__ == "__main__":

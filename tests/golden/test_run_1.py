@@ -1,5 +1,5 @@
 """A store and Prefect's results, as the version before the rooms left them: what it kept of steps names their classes
-by modules that are gone, and must neither be believed nor be in the way.
+by modules that are gone, and must neither be believed nor be in the way. It also kept it outside of the store.
 
 `make_run.py` made it. When this test fails, the code is wrong, not what was recorded.
 """
@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from artifacts.copies.exporting import export
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
+from tasks.runs import step_results
 from tests.flows.conftest import spied
 from tests.golden.make_run import PARAMETERS
 
@@ -42,17 +43,23 @@ def test_its_release_is_sound_and_can_be_exported(recorded: Path, tmp_path: Path
     assert (tmp_path / "out" / "text" / "fp8.onnx").stat().st_size == 91_124
 
 
-def test_every_step_runs_once_more_and_then_comes_from_the_cache(recorded: Path) -> None:
+def test_every_step_runs_once_more_and_then_comes_from_the_cache(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flows.optimize import optimize
     from flows.parameters import OptimizeParameters
 
     before = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     values = PARAMETERS | {"model": str(recorded / "model"), "store": str(recorded / "store")}
+    said: list[str] = []
+    monkeypatch.setattr(step_results, "say", said.append)
     with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: recorded / "results"}):
         for expected in (STEPS, []):
+            said.clear()
             with spied() as calls:
                 published = optimize(OptimizeParameters.model_validate(values))
             assert sorted(calls) == expected
+            assert ["so that every step is done once" in message for message in said] == [True] * bool(expected)
     after = {path.name: path.read_bytes() for path in (recorded / "results").iterdir()}
     assert before.items() <= after.items(), "what the version before has kept is still there for it"
     store = Store.open(recorded / "store")

@@ -14,14 +14,16 @@ from typing import Any
 
 import pytest
 
+from artifacts import limits
 from artifacts.copies import remote
 from artifacts.copies.bucket import Bucket
 from artifacts.copies.opening import open_store
 from artifacts.copies.shared import SharedStore
 from artifacts.errors import AliasMoved, ConfigError, ObjectMissing, ReleaseConflict, ReleaseNotFound, ReplicaError
 from artifacts.keeping.promotion import promote, rollback
-from artifacts.store import aliases, layout
+from artifacts.store import aliases, layout, results
 from artifacts.store.garbage import collect
+from artifacts.store.signatures import vouched
 from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.verification import verify
 from tests.artifacts.places import Place, in_bucket, in_folder
@@ -339,8 +341,67 @@ def test_a_bucket_that_goes_away(hosts: tuple[Store, Store], monkeypatch: pytest
     for action in (lambda: make_release(one, "m", digest("one"), ref), lambda: add(one, b"2"), lambda: one.find("m")):
         with pytest.raises(ReplicaError, match="of the bucket cannot be used: ConnectionError: gone"):
             action()
+    with pytest.raises(ReplicaError):
+        results.write(one, "trace-1-a", "text")
+    assert results.read(one, "trace-1-a") is None
     monkeypatch.undo()
     assert list(layout.manifests(one.root)) == []
+
+
+def test_what_a_step_returned_is_every_hosts(hosts: tuple[Store, Store], shared: Place) -> None:
+    one, two = hosts
+    assert results.read(two, "trace-1-a") is None
+    results.write(one, "trace-1-a", "text", step=("trace", 1))
+    assert results.read(two, "trace-1-a") == results.read(one, "trace-1-a") == "text"
+    assert [name for name in shared.files() if name.startswith("cache")] == ["cache/results/trace-1-a.json"]
+    results.write(two, "trace-1-a", "newer")
+    assert results.read(one, "trace-1-a") == "newer"
+    assert collect(one).leftovers == ()
+
+
+@pytest.mark.usefixtures("shared")
+def test_of_what_another_host_computed_no_release_is_made_that_this_one_vouches_for(tmp_path: Path) -> None:
+    """Whoever may write in the bucket could have put it there, a pickle among its objects."""
+    name = results.name_of("quantize", 2, digest("key"))
+
+    def published(host: str, what: str, *, computes: bool) -> bool:
+        store = open_store(tmp_path / host)  # a run of its own
+        results.begin(store)
+        if results.read(store, name) is None or computes:
+            results.write(store, name, what, step=("quantize", 2))
+        made, _ = make_release(store, "m", digest(what), add(store, what.encode()))
+        return vouched(store, made)
+
+    assert published("a", "one", computes=True)
+    assert published("a", "two", computes=False), "this host did it"
+    assert not published("b", "three", computes=False)
+    assert published("b", "four", computes=True)
+    assert not published("a", "five", computes=False), "what the other has put in its place"
+
+
+@pytest.mark.parametrize("damage", ["one bit", "torn", "empty", "another's", "too large"])
+def test_what_is_forged_or_damaged_in_the_bucket_is_named_and_gives_way(
+    hosts: tuple[Store, Store], shared: Place, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = hosts
+    path = "cache/results/trace-1-a.json"
+    results.write(one, "trace-1-a", "text", step=("trace", 1))
+    results.write(one, "trace-1-b", "passed", step=("trace", 1))
+    whole = shared.files()[path]
+    shared.write(
+        path,
+        {
+            "one bit": whole.replace(b"text", b"tezt"),
+            "torn": whole[: len(whole) // 2],
+            "empty": b"",
+            "another's": shared.files()["cache/results/trace-1-b.json"],
+            "too large": b" " * (limits.RESULT.bytes + 1),
+        }[damage],
+    )
+    assert results.read(two, "trace-1-a") is None
+    assert "not used: the entry trace-1-a of the store's cache" in caplog.text
+    results.write(two, "trace-1-a", "made again", step=("trace", 1))
+    assert results.read(one, "trace-1-a") == "made again"
 
 
 @pytest.mark.parametrize(

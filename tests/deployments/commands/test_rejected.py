@@ -50,4 +50,5 @@ def test_a_rejected_release_is_printed_and_the_command_exits_with_3(
     show.print_release(opened.find("demo@2"), opened, new=False)
     printed = capsys.readouterr().out
     assert "demo@2 (unchanged: published before)" in printed
+    assert "nothing new" not in printed, "that is the error's to say"
     assert "Gates: rejected" in printed and "at least 0.9999" in printed

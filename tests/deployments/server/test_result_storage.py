@@ -1,4 +1,4 @@
-"""Which storage the server is told to use; a real server is told in tests/system/test_two_hosts.py."""
+"""What the server is told of a bucket; a real server and two hosts are in tests/system/test_two_hosts.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 
 from artifacts.errors import ConfigError
 from deployments.server import result_storage
@@ -25,34 +24,22 @@ def client_of(name: str | None) -> Any:
     return client
 
 
+@pytest.mark.parametrize("bucket", [True, False])
 @pytest.mark.parametrize(("name", "cleared"), [(None, False), ("clipsmith-results", True), ("somebody-elses", False)])
-def test_without_a_bucket_only_what_is_ours_is_undone(
-    monkeypatch: pytest.MonkeyPatch, name: str | None, cleared: bool
+def test_only_what_versions_before_have_told_is_undone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str | None, cleared: bool, bucket: bool
 ) -> None:
     monkeypatch.delenv("CLIPSMITH_BUCKET", raising=False)
+    expected = {"CLIPSMITH_BUCKET": str(tmp_path)} if bucket else {}
+    for variable, url in expected.items():
+        monkeypatch.setenv(variable, url)
     client = client_of(name)
-    assert result_storage.apply(client) == {}
+    assert result_storage.apply(client) == expected
     assert client.clear_server_default_result_storage.called == cleared
     assert not client.update_server_default_result_storage.called
 
 
-def test_a_url_with_a_password_is_refused_before_the_server_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPSMITH_BUCKET", "s3://key:secret@bucket/team")
-    client = client_of(None)
     with pytest.raises(ConfigError):
-        result_storage.apply(client)
-    assert not client.update_server_default_result_storage.called
-
-
-@pytest.mark.parametrize("url", ["{}", "file://{}"])
-def test_a_folder(tmp_path: Path, url: str) -> None:
-    block = result_storage._block(url.format(tmp_path))
-    assert isinstance(block, LocalFileSystem)
-    assert block.basepath == str(tmp_path / "results")
-
-
-def test_a_bucket() -> None:
-    block = result_storage._block("s3://bucket/team/")
-    assert isinstance(block, RemoteFileSystem)
-    assert block.basepath == "s3://bucket/team/results"
-    assert block.settings == {"use_listings_cache": False}
+        result_storage.apply(client_of(None))
