@@ -50,7 +50,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         show_tables_task(made.draft)
         published: Published = publish_task(made.draft)
         plans.remember(made.plan, flow_run.id, published)
-        # Not a reason to fail: the release is published.
+        # A failure here must not fail the run: the release is published.
         show_release_task(published.ref, return_state=True)
         if not published.new:
             get_run_logger().info("nothing new: this run's work is %s, published before", published.ref)

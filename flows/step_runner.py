@@ -155,7 +155,7 @@ class StepRunner(ABC):
 
 
 def _speed(stats: StepStats) -> str:
-    """In words, of a step that samples go through."""
+    """The speed in words, for a step that processes samples; empty for others."""
     return "" if stats.samples_per_s is None else f"  {stats.samples_per_s:,.0f}/s"
 
 

@@ -319,7 +319,7 @@ class Wiring:
         exports: list[ExportedOnnx],
         engines: list[BuiltEngine],
     ) -> Accuracy:
-        """FP32 PyTorch, then the ONNX files in ONNX Runtime, then every other engine that this machine can run."""
+        """Embed with FP32 in PyTorch, the ONNX files in ONNX Runtime, and every other engine that this machine runs."""
         asked: list[tuple[Encoder, str, str, ArtifactRef | None]] = [(e, "fp32", REFERENCE, None) for e in ENCODERS]
         asked += [(e.encoder, e.precision, "onnxruntime", e.onnx) for e in exports]
         asked += [

@@ -29,8 +29,8 @@ from artifacts.errors import ClipsmithError
 from artifacts.inert import visible
 
 Part = str | tuple[str, str]
-"""Of a line: text, or text and its style."""
-_WIDTH = 150  # where there is no terminal to ask, and COLUMNS says nothing
+"""A part of a line: a text, or (text, style)."""
+_WIDTH = 150  # columns, if standard output is not a terminal, and COLUMNS says nothing
 _ROOMY = 130
 _PARAGRAPH = 98  # characters per line of sentences
 _WHAT = TextColumn("{task.description}", markup=False)
@@ -141,7 +141,7 @@ def wrapped(text: str, indent: int, columns: int = _PARAGRAPH) -> list[str]:
 
 
 def paragraph(console: Terminal, text: str, indent: int = 4) -> None:
-    """Sentences over several lines."""
+    """Print sentences, wrapped over several lines."""
     for each in wrapped(text, indent, console.width):
         console.say(" " * indent + each)
 

@@ -60,7 +60,8 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 
 def kill_descendants() -> None:
-    """Kill everything below this process, again for what was started meanwhile. Needs `adopt_orphans` before."""
+    """Kill all descendants of this process, repeatedly, as they may start new ones, for at most `_KILLING_S` seconds.
+    Call `adopt_orphans` first."""
     deadline = time.monotonic() + _KILLING_S
     while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)

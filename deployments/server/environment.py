@@ -106,7 +106,7 @@ def quiet_libraries() -> None:
 
     setup_logging()
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, PrefectConsoleHandler):  # what the API records for the UI stays whole
+        if isinstance(handler, PrefectConsoleHandler):  # the logs that the API records for the UI stay complete
             handler.addFilter(_worth_a_line)
             handler.setFormatter(_Plain(datefmt="%H:%M:%S"))
     for name in ("prefect.task_runs", "prefect"):

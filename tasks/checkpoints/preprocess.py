@@ -35,7 +35,7 @@ TEXTS_AT_A_TIME = 4096
 _CHUNK = 1 << 16
 _stderr = threading.Lock()
 _PANIC = "PanicException"
-"""How PyO3 calls the class of its panics, which it keeps to itself."""
+"""The name of PyO3's class of panics, which cannot be imported."""
 _SAVED_TOKENIZER = "tokenizer files as save_pretrained wrote them"
 _SAVE_PROCESSOR = "save the model's processor into the folder: AutoProcessor(...).save_pretrained(folder)"
 
@@ -297,7 +297,7 @@ def _tokens(tokenizer: Any, text: str, context: int, folder: Path) -> list[int]:
             ids: list[int] = tokenizer(text, truncation=True, max_length=context)["input_ids"]
     except CheckpointError:
         raise
-    except Exception as error:  # libraries raise of every kind
+    except Exception as error:  # libraries raise errors of any kind
         what = f"{type(tokenizer).__name__} fails on a text: {one_line(error)}"
         raise _odd_tokenizer(what, _SAVED_TOKENIZER, folder) from error
     return ids

@@ -18,7 +18,7 @@ _STORED_BLOCK = re.compile(r"(?<=\.)layer(?=\.\d)")
 
 
 class AltClip(ClipFamily):
-    """Adapter for `transformers.AltCLIPModel`. Bidirectional text attention, so padding must be masked."""
+    """Adapter for `transformers.AltCLIPModel`: its text attention is bidirectional, so padding must be masked."""
 
     name = "altclip"
     covers = "AltCLIP"

@@ -15,7 +15,7 @@ _CONTEXT = 52
 
 
 class ChineseClip(ClipFamily):
-    """Adapter for `transformers.ChineseCLIPModel`. Bidirectional text attention, so padding must be masked."""
+    """Adapter for `transformers.ChineseCLIPModel`: its text attention is bidirectional, so padding must be masked."""
 
     name = "chinese_clip"
     covers = "ChineseCLIP"

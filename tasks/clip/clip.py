@@ -13,7 +13,7 @@ _OLD_END = 2
 
 
 class Clip(ClipFamily):
-    """Adapter for `transformers.CLIPModel`. Causal text attention, end-token pooling, no attention mask needed."""
+    """Adapter for `transformers.CLIPModel`: causal text attention with end-token pooling, so no mask is needed."""
 
     name = "clip"
     covers = "OpenAI, LAION, DataComp, DFN, MetaCLIP and other CLIPModel checkpoints"

@@ -11,7 +11,7 @@ from tasks.clip.hugging_face import ClipFamily, stated_end
 
 
 class MetaClip2(ClipFamily):
-    """Adapter for `transformers.MetaClip2Model`. As CLIP; the text is pooled at its first end token."""
+    """Adapter for `transformers.MetaClip2Model`: as CLIP, but the text is always pooled at its first end token."""
 
     name = "metaclip_2"
     covers = "MetaCLIP 2"

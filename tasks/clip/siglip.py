@@ -22,7 +22,7 @@ POOLING = "vision_model.head.attention"
 
 
 class Siglip(ClipFamily):
-    """Adapter for `transformers.SiglipModel`. Attention pooling for images; text attends to its padding as trained."""
+    """Adapter for `transformers.SiglipModel`: images use attention pooling, and texts attend to padding, as trained."""
 
     name = "siglip"
     covers = "SigLIP, and SigLIP 2 at a fixed resolution"

@@ -26,8 +26,8 @@ _TEMPLATES = "templates.txt"
 
 
 class Folder(Stored):
-    """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions;
-    or without one, with a folder for each class or a text beside each picture. `templates.txt` and `classnames.txt`
+    """A folder with a table: `captions.*`, `labels.*` or `metadata.*` (csv, tsv, jsonl or parquet), or COCO's captions.
+    Without a table, it has a folder for each class, or a text beside each picture. `templates.txt` and `classnames.txt`
     are optional.
 
     Every row of the table is checked; `limit` keeps a seeded draw of rows, and only their files are opened. The classes

@@ -200,7 +200,7 @@ class Stored:
 
 @cache
 def formats() -> tuple[str, ...]:
-    """The formats of the allow-list that this build of Pillow reads; naming one that it lacks is a KeyError there."""
+    """The formats of the allow-list that this build of Pillow supports; for others Pillow raises KeyError."""
     from PIL import Image as pil
 
     pil.init()

@@ -133,7 +133,7 @@ def host_lock(name: str, what: str, kind: int = fcntl.LOCK_EX) -> Iterator[int]:
         file = _open(path)
         try:
             wait(file, path, what, kind=kind, say=say)
-            if is_at(file, path):  # else somebody cleaned up while we waited, and others lock another file
+            if is_at(file, path):  # else the file was removed while we waited, and others lock a new one
                 yield file
                 return
         finally:

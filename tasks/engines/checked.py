@@ -77,7 +77,7 @@ class CheckedRunner:
 
 
 def halved(feed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """A batch's inputs as FP16 graphs take them: FP32 arrays in FP16, all else as it is."""
+    """A batch's inputs for an FP16 graph: FP32 arrays converted to FP16, others unchanged."""
     import torch  # which rounds as NumPy does, in a third of the time
 
     return {

@@ -68,7 +68,7 @@ def judge(path: Path, precision: str, feeds: Sequence[Feed], device: str) -> Ver
         device: "cuda" or "cpu".
 
     Raises:
-        ExecutorsDisagree: by more than `LEAST_DB` in a layer, or FP16 embeddings by more than `LEAST_COSINE`.
+        ExecutorsDisagree: a layer's ratio is below `LEAST_DB`, or a cosine of FP16 embeddings below `LEAST_COSINE`.
         StepStopped: the run was told to end.
         StepTimedOut: ONNX Runtime was not done within the limit for a step.
     """

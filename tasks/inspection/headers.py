@@ -16,8 +16,8 @@ from tasks.data.images import UNREADABLE, decode_rgb, formats, is_too_large
 NO_FILE = "none"
 """The name of the format of pictures that a source draws itself."""
 _THREADS = 4
-_AT_ONCE = 512  # pictures that are queued: memory does not grow with the set
-_UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # goes on with an address in memory, or a path
+_AT_ONCE = 512  # queued pictures, so that memory does not grow with the set
+_UNKNOWN = re.compile(r"cannot identify image file .*", re.DOTALL)  # continues with a memory address or a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _header(dataset: Source, index: int) -> Header | Unreadable:
             return Header(*picture.size, picture.mode, NO_FILE)
         found = _of_file(stored)
         if found is None or is_too_large(found.width, found.height):
-            decode_rgb(stored, dataset.samples[index].id)  # says why, in a run's own words
+            decode_rgb(stored, dataset.samples[index].id)  # raises the error that a run would raise
     except BadSample as error:
         return Unreadable(_UNKNOWN.sub("not an image file of a known format", error.what))
     return found or Unreadable("the header cannot be read")

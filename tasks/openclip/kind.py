@@ -24,13 +24,14 @@ _LOSS = ("logit_scale", "logit_bias")
 
 
 class OpenClipKind(ClipFamily):
-    """A family whose checkpoints are OpenCLIP's files; `tasks.openclip.KINDS` lists them."""
+    """A family whose checkpoints are in OpenCLIP's layout; `tasks.openclip.KINDS` lists them."""
 
     oracle: ClassVar[Oracle] = "golden files"
     model_types: ClassVar[tuple[str, ...]] = ()
 
     def looks_like(self, document: Document) -> bool:
-        """Whether a refusal of the document may give this kind's reason; of several, the last kind's is given."""
+        """Whether a refusal of the document may give this kind's reason; if several kinds apply, the last one's is
+        given."""
         raise NotImplementedError
 
     def why_not(self, document: Document) -> str | None:
@@ -41,7 +42,7 @@ class OpenClipKind(ClipFamily):
         raise NotImplementedError
 
     def read(self, document: Document) -> dict[str, Any]:
-        """The stored configuration, in the form of a `config.json`, of a document that this kind takes."""
+        """The stored configuration, in the form of a `config.json`, for a document that this kind accepts."""
         raise NotImplementedError
 
     def load(self, folder: Path, config: dict[str, Any], attention: str) -> nn.Module:

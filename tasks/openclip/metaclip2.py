@@ -14,7 +14,7 @@ from tasks.openclip.tokenizer import TOKENIZER_KEYS, odd_tokenizer
 
 
 class OpenClipMetaClip2(OpenClipKind, MetaClip2):
-    """Adapter for OpenCLIP's own files of MetaCLIP 2; run by `transformers.MetaClip2Model`."""
+    """Adapter for OpenCLIP's files of MetaCLIP 2, which run as `transformers.MetaClip2Model`."""
 
     name = "openclip_metaclip2"
     covers = "OpenCLIP layout: MetaCLIP 2"
@@ -34,7 +34,7 @@ class OpenClipMetaClip2(OpenClipKind, MetaClip2):
         return strange or odd_size(document) or odd_tokenizer(document)
 
     def read(self, document: Document) -> dict[str, Any]:
-        """In the form of MetaCLIP 2's `config.json`."""
+        """The configuration in the form of MetaCLIP 2's `config.json`."""
         config = plain_config(document)
         text = config["text_config"] | {"eos_token_id": document.text["eos_id"]}
         return config | {"model_type": "metaclip_2", "text_config": text}

@@ -39,7 +39,7 @@ CLIP_NAMES = {
 
 
 class OpenClip(OpenClipKind, Clip):
-    """Adapter for OpenCLIP's own files of models that are CLIP: plain vision transformer, causal text."""
+    """Adapter for OpenCLIP's files of plain CLIP models: plain vision transformer, causal text."""
 
     name = "openclip"
     covers = "OpenCLIP layout: plain CLIP"
@@ -59,7 +59,7 @@ class OpenClip(OpenClipKind, Clip):
         )
 
     def read(self, document: Document) -> dict[str, Any]:
-        """In the form of CLIP's `config.json`."""
+        """The configuration in the form of CLIP's `config.json`."""
         return plain_config(document) | {"model_type": "clip"}
 
     def pieces(self, stored: Mapping[str, tuple[int, ...]]) -> Mapping[str, Piece | None]:

@@ -32,7 +32,7 @@ _PROBE = "vision_model.pool.latent"
 
 
 class OpenClipSiglip(OpenClipKind, Siglip):
-    """Adapter for OpenCLIP's own files of SigLIP models; run by `transformers.SiglipModel`."""
+    """Adapter for OpenCLIP's files of SigLIP models, which run as `transformers.SiglipModel`."""
 
     name = "openclip_siglip"
     covers = "OpenCLIP layout: SigLIP and SigLIP 2 with a timm tower"
@@ -52,7 +52,7 @@ class OpenClipSiglip(OpenClipKind, Siglip):
         return strange or _odd_vision(document) or _odd_text(document) or odd_tokenizer(document)
 
     def read(self, document: Document) -> dict[str, Any]:
-        """In the form of SigLIP's `config.json`."""
+        """The configuration in the form of SigLIP's `config.json`."""
         text = document.text
         tower = TIMM[document.vision["timm_model_name"]]
         return {

@@ -50,7 +50,7 @@ class OpenClipTowers(OpenClipKind):
         return why_not(document)
 
     def read(self, document: Document) -> dict[str, Any]:
-        """Both sections complete, so that nothing need be looked up again."""
+        """The configuration with both sections complete, so that no name has to be looked up again."""
         return towers_config(document) | {"model_type": MODEL_TYPE}
 
     def resolve_config(self, stored: dict[str, Any]) -> dict[str, Any]:

@@ -188,7 +188,7 @@ class _Watch:
         counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(observers)
         start = time.perf_counter()
         with counting as self.histograms, progress(key, self.total, "sample", f"calibrate {encoder}") as advance:
-            # Each with the one after it: samples that are left out may be those at the end.
+            # Each batch with the next one: which batch is the last is unknown before, as samples may be skipped.
             for batch, following in pairwise(chain(batches, [None])):
                 assert batch is not None
                 last = following is None

@@ -389,6 +389,6 @@ def study_task(
     algorithms: tuple[Algorithm, ...],
     device: str,
 ) -> CalibrationStudy:
-    """`device` is that of calibration: part of the cache key."""
+    """`device` is the device of calibration; it is part of the cache key."""
     with gpu_room(snapshot, encoder, batch_size, device):
         return study(snapshot, preprocess, data, recipe, encoder, batch_size, algorithms)

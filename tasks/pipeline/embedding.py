@@ -188,7 +188,7 @@ class _Texts:
         self._processor = processor
 
     def feeds(self, size: int, done: int) -> Generator[_Feed]:
-        """The different ones in batches of `size`, after those `done`."""
+        """The different token sequences in batches of `size`, after the first `done` of them."""
         different = islice(self._different(), done, None)
         while part := list(islice(different, size)):
             done += len(part)
@@ -211,7 +211,7 @@ class _Texts:
 
 
 def _run(runner: Any, feeds: Generator[_Feed], work: _Work, chunks: EmbeddingChunks, meter: Meter) -> None:
-    """What `feeds` bring after what `chunks` hold already, which they then hold too."""
+    """Run the batches of `feeds` (those that `chunks` do not hold yet), and add their rows to `chunks`."""
     label = f"{work.encoder} {work.precision} {work.target}"
     key = "clipsmith-progress-embed-" + label.replace(" ", "-")
     with (
@@ -300,6 +300,6 @@ def embed_task(
     device: str,
     executor: Executor,
 ) -> Embeddings:
-    """`device` is what runs the engine: part of the cache key."""
+    """`device` is what runs the engine; it is part of the cache key."""
     with gpu_room(snapshot, encoder, batch_size, device):
         return embed(snapshot, preprocess, data, encoder, precision, target, engine, batch_size, executor)

@@ -105,6 +105,6 @@ def judge_task(
     onnx: ArtifactRef,
     device: str,
 ) -> JudgedExecutor:
-    """`device` is what PyTorch runs on: part of the cache key."""
+    """`device` is what PyTorch runs on; it is part of the cache key."""
     with gpu_room(snapshot, encoder, _BATCH, device):
         return check_executor(snapshot, preprocess, data, encoder, precision, onnx)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FP16_MAX = 65504.0
 SAMPLES = 16
-"""Activations that come near the limit are large for every picture and text, so that a few show them."""
+"""Few samples suffice: activations near the limit are large for every picture and text."""
 _LOOKED_AT = 8 * SAMPLES
 """Samples that are looked at for good ones."""
 

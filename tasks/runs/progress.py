@@ -70,7 +70,7 @@ class _Pace:
 
     @property
     def percent(self) -> float:
-        """Of the total that is done."""
+        """The percentage that is done."""
         return min(100.0, 100.0 * self.done / self.total) if self.total else 100.0
 
     def words(self) -> str:
