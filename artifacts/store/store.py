@@ -643,8 +643,7 @@ def _prepare(root: Path) -> None:
     """Make an empty store if there is none, and check by writing that the store can be written."""
     try:
         # In this order: another process may be making the store, and put the header there, and more after it.
-        strange = root.exists() and any(path.name not in layout.FOLDERS for path in root.iterdir())
-        if strange and not (root / layout.HEADER).exists():
+        if _strangers(root) and not (root / layout.HEADER).exists():
             raise NotAStore("the folder holds something else", where=root, fix="give an empty or new folder")
         _refuse_read_only(root)
         refuse_network(root)
@@ -675,6 +674,11 @@ def _prepare(root: Path) -> None:
             where=root,
             fix="change the folder's permissions, or give another --store",
         ) from error
+
+
+def _strangers(root: Path) -> bool:
+    """Whether there is a folder with names in it that a store without a header does not have."""
+    return root.exists() and any(path.name not in layout.FOLDERS for path in root.iterdir())
 
 
 def _write_header(root: Path) -> None:

@@ -229,11 +229,12 @@ def _check_pictures(images: Any, wanted: tuple[int, ...], folder: Path) -> None:
         except Exception as error:
             what = f"{_name(images)} fails on a picture of {size[0]} x {size[1]} pixels: {one_line(error)}"
             raise _odd_images(what, "settings with which transformers' image processor works", folder) from error
-        makes = f"of a picture of {size[0]} x {size[1]} pixels {_name(images)} makes"
+        of = f"of a picture of {size[0]} x {size[1]} pixels"
         if not np.isfinite(pixels).all():
-            raise _odd_images(f"{makes} NaN or Inf", "finite pixels: no zero in image_std", folder)
+            raise _odd_images(f"{_name(images)} makes NaN or Inf {of}", "finite pixels: no zero in image_std", folder)
         if pixels.shape != (1, *wanted):
-            what = f"{makes} {_as_text(pixels.shape[1:])}, the model takes {_as_text(wanted)}"
+            made = _as_text(pixels.shape[1:])
+            what = f"{_name(images)} makes {made} {of}, and the model takes {_as_text(wanted)}"
             raise _odd_images(what, "the size that config.json gives the image encoder, for every picture", folder)
 
 

@@ -22,8 +22,8 @@ def read(path: Path) -> dict[str, Any]:
     [
         ("a.yaml", b"a: 1\nb: {c: 1, c: 2}\n", "'c' is given twice, line 2"),
         ("a.yaml", b"a: &a {b: 1}\nc: {<<: *a, <<: *a}\n", "'<<' is given twice, line 2"),
-        ("a.yaml", b"a: .nan\n", "nan is no number"),
-        ("a.yaml", b"a: [1, -.inf]\n", "-inf is no number"),
+        ("a.yaml", b"a: .nan\n", "nan is not a number"),
+        ("a.yaml", b"a: [1, -.inf]\n", "-inf is not a number"),
         ("a.yaml", b"a: [1\n", "expected ',' or"),
         ("a.yaml", b"- a\n", "not a mapping"),
         ("a.yaml", b"", "not a mapping"),

@@ -59,7 +59,6 @@ def test_the_objects_of_a_plans_release_are_checked_ahead(store: Store, monkeypa
     assert checked == [manifest.objects()]
 
 
-@pytest.mark.usefixtures("results")
 def test_another_store_has_not_what_this_one_has(store: Store, tmp_path: Path) -> None:
     KnownPlans(store).remember("plan", uuid4(), published(store))
     assert KnownPlans(Store.open(tmp_path / "other")).known("plan") is None

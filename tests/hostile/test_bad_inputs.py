@@ -61,7 +61,7 @@ def image_size_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),
     )
-    return Bad(digits(folder), "CheckpointError", ["makes 3 x 64 x 64, the model takes 3 x 32 x 32"])
+    return Bad(digits(folder), "CheckpointError", ["makes 3 x 64 x 64", "the model takes 3 x 32 x 32"])
 
 
 def image_width_unlike_the_processor(shop: Workshop) -> Bad:
@@ -69,7 +69,7 @@ def image_width_unlike_the_processor(shop: Workshop) -> Bad:
         "preprocessor_config.json",
         lambda c: c.update(crop_size={"height": 32, "width": 48}, size={"shortest_edge": 48}),
     )
-    return Bad(digits(folder), "CheckpointError", ["makes 3 x 32 x 48, the model takes"])
+    return Bad(digits(folder), "CheckpointError", ["makes 3 x 32 x 48", "the model takes"])
 
 
 def no_tokenizer(shop: Workshop) -> Bad:
@@ -243,7 +243,7 @@ def gate_above_one(shop: Workshop) -> Bad:
 
 def gate_that_is_not_a_number(shop: Workshop) -> Bad:
     config = shop.config("gates: {max_top1_drop: .nan}\n")
-    return Bad(["demo", "--config", config], "ConfigError", ["nan is no number", "line 1"])
+    return Bad(["demo", "--config", config], "ConfigError", ["nan is not a number", "line 1"])
 
 
 def empty_list_of_encoders(shop: Workshop) -> Bad:
@@ -299,7 +299,7 @@ def folder_that_is_no_store(shop: Workshop) -> Bad:
 
 def store_that_is_a_file(shop: Workshop) -> Bad:
     path = shop.config("not a store")
-    return Bad(["demo"], "StoreReadOnly", [str(path), "Not a directory"], store=path)
+    return Bad(["demo"], "NotAStore", [str(path), "a file is in its place"], store=path)
 
 
 def unknown_target(shop: Workshop) -> Bad:

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect.filesystems import LocalFileSystem
-from prefect.results import ResultStore
-from prefect.serializers import JSONSerializer
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from pydantic import BaseModel
 
 from artifacts.errors import ObjectDamaged, ObjectMissing
 from artifacts.refs import ArtifactRef
+from artifacts.store import results
 from artifacts.store.store import Store, activate, active_store
 from tasks.runs.step_cost import StepStats, peak_rss_mb
 from tasks.runs.steps import STEPS, StepCache, StepOutput, cached_step, identity, kept, measured
@@ -80,22 +77,19 @@ def make_output(content: str, times: int = 2) -> Output:
     return Output(thing=thing(active_store(), content.encode() * times), count=times, stats=STATS)
 
 
-def test_what_is_kept_is_found_without_a_server(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "results"}):
-        assert kept(make_output, ["a"]) is None
-        made = Output(thing=thing(store, b"aa"), count=2, stats=STATS)
-        storage = LocalFileSystem(basepath=str(tmp_path / "results"))
-        results = ResultStore(result_storage=storage, serializer=JSONSerializer())
-        key_of = make_output.cache_policy.compute_key(None, {"content": "a", "times": 2}, {})
-        results.write(made, key=key_of)
-        monkeypatch.setattr("prefect.client.orchestration.get_client", lambda *_, **__: pytest.fail("it is asked"))
-        assert kept(make_output, ["a"]) == kept(make_output, ["a", 2]) == made
-        assert kept(make_output, ["b"]) is None and kept(make_output, ["a", 3]) is None
-        store.path(made.thing, "f").chmod(0o644)
-        store.path(made.thing, "f").write_bytes(b"xx")
-        assert kept(make_output, ["a"]) is None, "what it refers to is damaged"
-        (tmp_path / "results" / key_of).write_text("{")
-        assert kept(make_output, ["a"]) is None
+def test_what_is_kept_is_found_without_a_server(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda *_, **__: pytest.fail("it is asked"))
+    assert kept(make_output, ["a"]) is None
+    made = Output(thing=thing(store, b"aa"), count=2, stats=STATS)
+    key_of = make_output.cache_policy.compute_key(None, {"content": "a", "times": 2}, {})
+    results.write(store, results.name_of("test-kept", 1, key_of), made.model_dump_json())
+    assert kept(make_output, ["a"]) == kept(make_output, ["a", 2]) == made
+    assert kept(make_output, ["b"]) is None and kept(make_output, ["a", 3]) is None
+    store.path(made.thing, "f").chmod(0o644)
+    store.path(made.thing, "f").write_bytes(b"xx")
+    assert kept(make_output, ["a"]) is None, "what it refers to is damaged"
+    results.write(store, results.name_of("test-kept", 1, key_of), "{")
+    assert kept(make_output, ["a"]) is None
 
 
 @pytest.mark.parametrize("value", [Path("/x"), {1, 2}, object(), b"x", np.zeros(2), [Path("/x")], {"a": object()}])
