@@ -16,6 +16,8 @@ from tasks.runs.run_log import say
 _POLL_S = 0.2
 _SHARE = 0.9
 """Of the GPU's memory: what asks for more than this gets this, alone."""
+_PATIENCE_S = 600.0
+"""Then the block begins without: what is asked for is rather too much, and another program may never end."""
 _clock = time.monotonic
 _mutex = threading.Lock()
 _kept = 0
@@ -27,8 +29,8 @@ def gpu_work(need: int) -> Iterator[None]:
     """Run the block once `need` bytes of the GPU's memory are free, and nobody benchmarks on it.
 
     The memory is taken from the GPU at once, so that no other process gets it, and stays in PyTorch's pool for the
-    block. Without a GPU that PyTorch sees, the block just runs. Blocks must not be nested: whoever waits for a
-    benchmark keeps out the inner one, and waits for the outer one.
+    block. After ten minutes the block begins with what is free. Without a GPU that PyTorch sees, the block just runs.
+    Blocks must not be nested: whoever waits for a benchmark keeps out the inner one, and waits for the outer one.
 
     Raises:
         DeviceTurnError: a lock's file cannot be used.
@@ -48,6 +50,10 @@ def _memory(key: str, need: int) -> Iterator[None]:
     need = min(need, int(_SHARE * _total()))
     since, said = _clock(), False
     while not _taken(key, need):
+        if _clock() - since >= _PATIENCE_S:
+            say(f"{megabytes(need, 0)} of the GPU's memory are still not free: going on with what there is")
+            need = 0
+            break
         if not said and _clock() - since >= SAY_AFTER_S:
             said = True
             say(

@@ -124,6 +124,17 @@ def test_another_programs_memory_is_waited_for(gpu: Gpu) -> None:
     one.end()
 
 
+def test_a_program_that_never_ends_is_not_waited_for_for_ever(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    gpu.elsewhere = 800
+    with worker(500) as one:
+        assert one.has.wait(20) and gpu.pooled == 0
+    assert gpu.said[-1].endswith("going on with what there is")
+    with worker(150) as one:
+        assert one.has.wait(20) and gpu.pooled == 150
+    assert gpu.pooled == 0  # what was not taken is not given back either
+
+
 def test_who_needs_more_than_there_is_gets_most_of_it_alone(gpu: Gpu) -> None:
     with worker(10**6) as one:
         assert one.has.wait(20) and gpu.pooled == 900
