@@ -223,7 +223,7 @@ def test_a_run_whose_worker_died_is_crashed_and_the_next_goes_on_from_the_cache(
             run = trigger(running.api_url, "optimize/optimize", parameters)
             wait_for(running.api_url, run, 60, "Running")
             # A step logs its line before its result is saved; once the next step has ended, calibration's is.
-            wait_until_logged(running, run, r"^quantize ", 120)
+            wait_until_logged(running, run, r"^step +\d+ of \d+: quantize ", 120)
             kill_all(mark)
             killed = time.monotonic()
         deploy(running, OTHER_POOL)  # the server goes on counting for how long nobody has heard of the run
