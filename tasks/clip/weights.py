@@ -141,6 +141,10 @@ class WeightReader:
     def __contains__(self, name: object) -> bool:
         return name in self._pieces
 
+    def parameters(self) -> int:
+        """The number of values of all tensors together."""
+        return sum(math.prod(self.shape(name)) for name in self)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """The parameter's shape."""
         piece = self._pieces[name]

@@ -44,8 +44,7 @@ def needed_bytes(snapshot: Snapshot, precisions: Sequence[Precision], targets: S
 
 
 def _parameters(snapshot: Snapshot) -> int:
-    weights = WeightReader(snapshot.weight_files())
-    return sum(math.prod(weights.shape(name)) for name in weights)
+    return WeightReader(snapshot.weight_files()).parameters()
 
 
 def require_space(store: Path, snapshot: Snapshot, precisions: Sequence[Precision], targets: Sequence[str]) -> None:

@@ -25,8 +25,7 @@ def gpu_room(snapshot: Snapshot, encoder: Encoder, batch: int, device: str) -> A
     """Wait until the GPU, if `device` is one, has room for the checkpoint's model and a batch through one encoder."""
     if device != gpu_name():
         return nullcontext()
-    weights = WeightReader(snapshot.weight_files())
-    parameters = sum(math.prod(weights.shape(name)) for name in weights)
+    parameters = WeightReader(snapshot.weight_files()).parameters()
     spec = family_named(snapshot.family).encoder_spec(snapshot.config, encoder)
     return gpu_work(4 * parameters + batch_bytes(spec, batch))
 
