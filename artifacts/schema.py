@@ -117,6 +117,26 @@ _COVERAGE = Table(
         Column("node", "str", "node of the ONNX graph", nullable=True),
     ),
 )
+_MADE = Table(
+    "engines",
+    "One row per engine that tells, without being run, what its builder made of the graph.",
+    (
+        _ENCODER,
+        _TARGET,
+        _PRECISION,
+        Column("launches", "int", "kernels that one inference launches", nullable=True),
+        Column("attention", "int", "attention blocks of the graph", nullable=True),
+        Column("attention_fused", "int", "of them, those that became one kernel", nullable=True),
+        Column("fused_share", "float", "the same as a share; null if a block is unknown", "fraction", nullable=True),
+        Column("apart", "str", "blocks whose attention fell apart into several kernels", nullable=True),
+        Column("products", "int", "matrix products of the graph", nullable=True),
+        Column("products_fp8", "int", "of them, those computed in FP8", nullable=True),
+        Column("fp8_share", "float", "the same as a share; null if a product is unknown", "fraction", nullable=True),
+        Column("not_fp8", "str", "products of an FP8 graph that are computed in something else", nullable=True),
+        Column("unknown", "int", "products of which the engine does not tell", nullable=True),
+    ),
+    optional=True,
+)
 _ACCURACY = Table(
     "accuracy",
     "One row per metric: a precision against a reference, with a 95 % interval where there is one.",
@@ -219,7 +239,19 @@ _STAGES = Table(
     ),
 )
 
-_TABLES = (_PARITY, _ENCODERS, _SIZES, _COVERAGE, _ACCURACY, _EXECUTORS, _LATENCY, _CALIBRATION, _SUFFICIENCY, _STAGES)
+_TABLES = (
+    _PARITY,
+    _ENCODERS,
+    _SIZES,
+    _COVERAGE,
+    _MADE,
+    _ACCURACY,
+    _EXECUTORS,
+    _LATENCY,
+    _CALIBRATION,
+    _SUFFICIENCY,
+    _STAGES,
+)
 SCHEMAS: Mapping[str, Table] = MappingProxyType({table.name: table for table in _TABLES})
 
 _TYPES: Mapping[Kind, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}

@@ -20,7 +20,7 @@ from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
 from flows.planned_steps import encoders_of, last_times, planned_steps, precisions_of
 from flows.step_runner import Job, StepRunner
-from flows.tables import size_rows
+from flows.tables import engine_rows, size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import ENCODERS
@@ -408,6 +408,7 @@ class Wiring:
             "encoders": list({audit.encoder: audit.encoder_row for audit in audits}.values()),
             "sizes": size_rows(audits, engines),
             "coverage": [row for audit in audits for row in audit.coverage],
+            "engines": engine_rows(audits, engines),
             "accuracy": list(accuracy.rows),
             "executors": self.executors,
             "latency": [row for latency in latencies for row in latency.rows],

@@ -30,7 +30,7 @@ class Gate(Strict):
     """
 
     name: str
-    table: Literal["accuracy", "sizes"]
+    table: Literal["accuracy", "sizes", "engines"]
     column: str
     where: dict[str, tuple[str, ...]]
     drop: bool = False
@@ -93,6 +93,18 @@ class Gates(FormModel):
     max_size_ratio: Bound = Field(
         default=0.98, title="Largest size ratio", description="Size: the largest FP8 ONNX file as a fraction of FP16's."
     )
+    min_attention_fused: Bound = Field(
+        default=None,
+        title="Least attention in one kernel",
+        description="Engines: the least share of an FP8 engine's attention blocks that the builder made one kernel of. "
+        "Only engines of TensorRT for RTX tell.",
+    )
+    min_products_fp8: Bound = Field(
+        default=None,
+        title="Least products in FP8",
+        description="Engines: the least share of an FP8 engine's matrix products, those of attention included, that "
+        "are computed in FP8. Only engines of TensorRT for RTX tell.",
+    )
 
     def gates(self) -> tuple[Gate, ...]:
         """The gates that are on. A bound that differs from its default must be measured."""
@@ -118,6 +130,7 @@ _COSINES: dict[str, Any] = {"table": "accuracy", "column": "value"}
 _DROPS: dict[str, Any] = {"table": "accuracy", "column": "value", "drop": True}
 _FP8 = {"precision": ("fp8",)}
 _BASELINES = {"reference": ("fp32", "fp16")}
+_ENGINES: dict[str, Any] = {"table": "engines", "where": _FP8}
 _RECALLS = ("recall@1_image_to_text_difference", "recall@1_text_to_image_difference")
 _ROWS: Mapping[str, dict[str, Any]] = {
     "min_cosine_mean": _COSINES | {"where": _FP8 | {"metric": ("cosine_mean",), "reference": ("fp32",)}},
@@ -133,6 +146,8 @@ _ROWS: Mapping[str, dict[str, Any]] = {
     },
     # Engines are left out: a small one is mostly kernels, and FP8's may be the larger.
     "max_size_ratio": {"table": "sizes", "column": "vs_fp16", "where": _FP8 | {"target": ("onnx",)}},
+    "min_attention_fused": _ENGINES | {"column": "fused_share"},
+    "min_products_fp8": _ENGINES | {"column": "fp8_share"},
 }
 
 

@@ -25,6 +25,8 @@ _LABELS = {
     "above_chance": "FP32's zero-shot top-1 above chance",
     OVER_CHANCE[1]: "FP32's image-to-text recall@1 above chance",
     "max_size_ratio": "FP8 ONNX file as a share of FP16's",
+    "min_attention_fused": "FP8 attention blocks in one kernel",
+    "min_products_fp8": "matrix products in FP8",
 }
 _POINTS = " points"
 _SIDES: dict[str, Literal["at least", "at most"]] = {"min": "at least", "max": "at most"}
@@ -42,7 +44,10 @@ _NEEDS = {
     "max_fp16_change": "an evaluation set with labels or captions, and FP16",
     "above_chance": "an evaluation set with labels or captions",
     "max_size_ratio": "both FP16 and FP8",
+    "min_attention_fused": "an FP8 engine of TensorRT for RTX",
+    "min_products_fp8": "an FP8 engine of TensorRT for RTX",
 }
+_RATIOS = ("max_size_ratio", "min_attention_fused", "min_products_fp8")
 
 
 class GateKind(NamedTuple):
@@ -82,7 +87,7 @@ def kinds() -> list[GateKind]:
 def _unit(name: str) -> str:
     if name.endswith(_IN_POINTS):
         return "fraction of 1 (0.01 is a point)"
-    return "ratio" if name == "max_size_ratio" else "cosine"
+    return "ratio" if name in _RATIOS else "cosine"
 
 
 def words(result: GateResult) -> GateWords:
@@ -145,7 +150,7 @@ def _bound(name: str, value: float | None) -> str:
         return show.NONE
     if name.endswith(_IN_POINTS):
         return f"{value * 100:.6g}{_POINTS}"
-    return f"{value * 100:.6g} %" if name == "max_size_ratio" else f"{value:.6g}"
+    return f"{value * 100:.6g} %" if name in _RATIOS else f"{value:.6g}"
 
 
 def _number(name: str, value: float | None) -> str:
@@ -153,4 +158,4 @@ def _number(name: str, value: float | None) -> str:
         return show.NONE
     if name.endswith(_IN_POINTS):
         return show.loss(value)
-    return show.percent(value) if name == "max_size_ratio" else show.metric(name.partition("_")[2], value)
+    return show.percent(value) if name in _RATIOS else show.metric(name.partition("_")[2], value)

@@ -43,6 +43,7 @@ def findings(tables: Tables, gates: Sequence[GateResult] = (), notes: Sequence[s
         *_alike(tables),
         *_data(notes),
         *_executors(tables),
+        *_made(tables),
         *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
     ]
 
@@ -271,6 +272,24 @@ def _engines(tables: Tables) -> Finding:
     else:
         clause = "the engine is built" if built == 1 else f"all {built} engines are built"
     return Finding("Engines built", f"{built}/{len(rows)}", clause, detail, "attention" if missing else "good")
+
+
+def _made(tables: Tables) -> list[Finding]:
+    """The finding on what builders made of attention in FP8; none if no engine tells."""
+    rows = [row for row in tables.get("engines", ()) if row["precision"] == "fp8" and row["attention"]]
+    if not rows:
+        return []
+    fused, blocks = (sum(int(row[name] or 0) for row in rows) for name in ("attention_fused", "attention"))
+    unknown = any(row["fused_share"] is None for row in rows)
+    parts = [f"{r['encoder']} {r['target']} {r['attention_fused']}/{r['attention']}" for r in rows]
+    detail = f"Attention blocks of FP8 engines that are one kernel: {', '.join(parts)}."
+    if any(row["apart"] for row in rows):
+        detail += " The others fell apart into several kernels, as short contexts do in FP8; FP16 may be as fast there."
+    if unknown:
+        detail += " Some engines do not tell of all blocks."
+    clause = f"{fused} of {blocks} attention blocks of FP8 engines are one kernel"
+    level: Level = "good" if fused == blocks else "attention"
+    return [Finding("FP8 attention in one kernel", f"{fused}/{blocks}", clause, detail, level)]
 
 
 def _speed(tables: Tables) -> Finding:

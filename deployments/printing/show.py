@@ -33,6 +33,8 @@ _FIDELITY = {
     "rank_agreement": ("rank agreement", "{:.6f}"),
 }
 """Per metric its heading, and its number."""
+_PARTS = (("attention_fused", "attention"), ("products_fp8", "products"))
+"""Of the table `engines`: how many, of how many."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def print_release(
         print_gates(console, manifest.gates)
     print_task(console, task_lines(manifest.tables, with_p=everything), everything=everything)
     _print_sizes(console, manifest.tables)
+    _print_engines(console, manifest.tables)
     _print_speed(console, manifest.tables, everything)
     _print_fidelity(console, manifest.tables, everything)
     if everything:
@@ -180,6 +183,19 @@ def _print_sizes(console: Terminal, tables: Tables) -> None:
         share = number(rows[1], "vs_fp16")
         table.add_row(str(encoder), str(target), *cells, "-" if share is None else percent(share))
     console.print(table)
+
+
+def _print_engines(console: Terminal, tables: Tables) -> None:
+    """What the builders made: attention blocks that are one kernel, products in FP8, launches."""
+    rows = tables.get("engines", ())
+    heads = ("encoder", "target", "precision", ">attention fused", ">products in FP8", ">unknown", ">launches")
+    table = plain_table("engines, as their builders made them", *heads, whole=heads[:2])
+    for row in rows:
+        cells = [str(row[name]) for name in ("encoder", "target", "precision")]
+        cells += [f"{row[of]}/{row[all_]}" for of, all_ in _PARTS]
+        table.add_row(*cells, str(row["unknown"]), str(row["launches"]))
+    if rows:
+        console.print(table)
 
 
 def _print_speed(console: Terminal, tables: Tables, everything: bool) -> None:

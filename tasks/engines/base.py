@@ -12,6 +12,7 @@ from artifacts.models import Strict
 from artifacts.prefect_forms import FormModel
 from tasks.device.gpu import gpu_name
 from tasks.device.gpu_state import GpuState, read_gpu_state
+from tasks.engines.plan import Made
 
 NO_GPU = "this machine has no CUDA GPU"
 
@@ -103,6 +104,11 @@ class Backend(Protocol):
             BuildError: the builder refused; the message quotes it.
         """
         ...
+
+    def made(self, engine: Path) -> Made | None:
+        """What the builder made of the graph, read from a built engine; None if its engines do not tell."""
+        del engine
+        return None
 
     def runner(self, engine: Path, name: str) -> Any:
         """A runner for a built engine (see `tasks.engines.checked`).

@@ -20,6 +20,7 @@ from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
 from tasks.engines.base import NO_GPU, BatchProfile, GpuBackend, Platform
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
+from tasks.engines.plan import Made, read_made
 from tasks.engines.record import EngineRecord, read_engine
 from tasks.engines.resident import DeviceEngine
 from tasks.runs.stdout_to_log import quiet_polygraphy
@@ -214,6 +215,9 @@ class TensorRtRtx(_Polygraphy):
     def platform(self, target: str) -> Platform:
         """Any GPU of the compute capability: kernels are compiled for it, and specialised where they run."""
         return self._here().model_copy(update={"capability": _named(target) or gpu_capability(), "gpu": None})
+
+    def made(self, engine: Path) -> Made | None:
+        return read_made(engine)
 
     def unserved(self) -> str | None:
         here = gpu_capability()

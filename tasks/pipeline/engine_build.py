@@ -15,6 +15,7 @@ from tasks.device.shared_turn import shared_turn
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.available import require_target
 from tasks.engines.child import Job, build_in_child
+from tasks.engines.plan import Made
 from tasks.engines.record import is_record, write_record
 from tasks.file_names import BUILD_LOG, engine_name, onnx_name
 from tasks.pipeline.kept import keep
@@ -36,6 +37,8 @@ class BuiltEngine(StepOutput):
     target: str
     engine: ArtifactRef
     log: ArtifactRef
+    made: Made | None = None
+    """What the builder made; None where the target's engines do not tell."""
 
     @property
     def size(self) -> int:
@@ -63,10 +66,13 @@ def build(
         )
         with _turn(target):
             stats, log = build_in_child(job)
+        made = backend_for(target).made(job.engine)
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     kept_log = keep(BUILD_LOG, {"build.log": log + "\n"})
-    return BuiltEngine(encoder=encoder, precision=precision, target=target, engine=engine, log=kept_log, stats=stats)
+    return BuiltEngine(
+        encoder=encoder, precision=precision, target=target, engine=engine, log=kept_log, made=made, stats=stats
+    )
 
 
 def _turn(target: str) -> AbstractContextManager[None]:
@@ -90,7 +96,7 @@ def _free_memory() -> int:
     return 0
 
 
-@cached_step("build", version=6, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=7, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:

@@ -1,0 +1,78 @@
+"""What the builder made of a graph, read without a GPU from the plan that an engine of TensorRT for RTX holds as text.
+
+An engine holds one plan per part of the graph, and one for each kernel that is put together where the engine runs. A
+plan describes tensors and lists, in their order, what is launched: the kernel, its inputs, and the nodes of the ONNX
+graph that it computes. The text is not documented: what it does not say is unknown. Read in tensorrt-rtx 1.7.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from artifacts.models import Frozen
+
+_PLAN = re.compile(rb"header \{\n[^\0]*")
+_TYPE = re.compile(r'^  (?:sub_)?tensor=\{.* name="([^"]+)".* type=(\w+)', re.MULTILINE)
+_MAIN = re.compile(r"^main \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+_OPERATION = re.compile(r"^  (\w+)=\{(.*)$", re.MULTILINE)
+_INPUTS = re.compile(r" input(?:_args)?=\{([^}]*)\}")
+_LAYERS = re.compile(r' layers="([^"]*)"')
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_LAUNCHES_NOTHING = ("shape_call", "signal", "wait")
+_PRECISIONS = {"fp8_e4m3": "fp8", "half": "fp16", "bfloat16": "bf16", "float": "fp32"}
+
+
+class Made(Frozen):
+    """What an engine launches for one inference, and how it computes the nodes of its graph.
+
+    `products` are precisions of matrix products by node; `fused` are the nodes of each attention that is one kernel,
+    which `products` holds, too. A node that is in neither is computed in a way that the engine does not tell.
+    """
+
+    launches: int
+    products: dict[str, str]
+    fused: tuple[tuple[str, ...], ...]
+
+
+def read_made(engine: Path) -> Made | None:
+    """What the builder made, or None if the engine holds no plan that can be read."""
+    with engine.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        plans = [match[0].decode(errors="replace") for match in _PLAN.finditer(data)]
+    launches = 0
+    products: dict[str, str] = {}
+    fused: list[tuple[str, ...]] = []
+    for plan in plans:
+        types = dict(_TYPE.findall(plan))
+        whole = "accelerators={*}" not in plan  # else: one kernel, which another plan launches
+        for kind, text in _operations(plan):
+            launches += whole and kind not in _LAUNCHES_NOTHING
+            attention = kind == "function" and "name=_gemm_mha" in text
+            if attention or kind == "fully_connected":
+                nodes, precision = _nodes(text), _precision(text, types, operands=3 if attention else 2)
+                products |= dict.fromkeys(nodes, precision)
+                fused += [nodes] * attention
+    return Made(launches=launches, products=products, fused=tuple(fused)) if launches else None
+
+
+def _operations(plan: str) -> Iterator[tuple[str, str]]:
+    """The operations of a plan in their order: kind, and text."""
+    main = _MAIN.search(plan)
+    return ((found[1], found[2]) for found in _OPERATION.finditer(main[1] if main else ""))
+
+
+def _nodes(text: str) -> tuple[str, ...]:
+    """The matrix products of the graph that an operation computes."""
+    layers = _LAYERS.search(text)
+    found = _NODE.findall(layers[1]) if layers else ()
+    return tuple(node for node in found if re.fullmatch(r"MatMul(_\d+)?|Gemm(_\d+)?", node.rpartition("/")[2]))
+
+
+def _precision(text: str, types: dict[str, str], operands: int) -> str:
+    """The precision of an operation's first inputs: `unknown` if one's type is not told, `mixed` if they differ."""
+    inputs = _INPUTS.search(text)
+    names = re.findall(r'"([^"]+)"', inputs[1])[:operands] if inputs else []
+    found = {_PRECISIONS.get(types.get(name, ""), "unknown") for name in names} or {"unknown"}
+    return "unknown" if "unknown" in found else found.pop() if len(found) == 1 else "mixed"

@@ -1,0 +1,90 @@
+"""What the builder of TensorRT for RTX made, read from real engines of graphs that differ in one thing each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tasks.clip.weights import WeightReader
+from tasks.engines import BatchProfile, backend_for
+from tasks.engines.child import Job, build_in_child
+from tasks.engines.plan import Made
+from tasks.graph.quantize import quantize
+from tasks.graph.writer import write_onnx
+from tasks.quantizing.recipe import load_recipe
+
+pytest.importorskip("tensorrt_rtx")
+
+BLOCK = "vision_model.encoder.layers.0.self_attn"
+
+
+@pytest.fixture(scope="module")
+def graph(make_clip: Any, skeleton_of: Any, tmp_path_factory: Any) -> Callable[..., Path]:
+    """`graph(recipe or None, pixels)`: an image encoder of one block, 17 tokens for 32 pixels and 37 for 48."""
+
+    def write(recipe: str | None, pixels: int) -> Path:
+        folder = tmp_path_factory.mktemp("graph")
+        make_clip(folder, vision={"num_hidden_layers": 1, "image_size": pixels})
+        skeleton = skeleton_of(folder, "image")
+        if recipe is not None:
+            suffixes = ("input_quantizer", "weight_quantizer", *(f"{operand}_bmm_quantizer" for operand in "qkv"))
+            amax = {f"{module.name}.{suffix}": 4.0 for module in skeleton.inventory.modules for suffix in suffixes}
+            skeleton = quantize(skeleton, load_recipe(recipe), amax)
+        write_onnx(skeleton, WeightReader([folder / "model.safetensors"]), folder / "made.onnx", {})
+        return folder / "made.onnx"
+
+    return write
+
+
+def made(model: Path, target: str) -> Made | None:
+    engine = model.with_name(f"{target}.engine")
+    build_in_child(Job(onnx=model, engine=engine, target=target, profile=BatchProfile()))
+    return backend_for(target).made(engine)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("target", ["trtrtx-sm89", "trtrtx-sm120"])
+@pytest.mark.parametrize(
+    ("recipe", "pixels", "precisions", "fused"),
+    [
+        (None, 32, {"fp16": 9}, 1),
+        ("fp8", 48, {"fp8": 9}, 1),
+        ("fp8", 32, {"fp8": 9}, 0),
+        ("fp8-no-attention", 32, {"fp8": 7, "fp16": 2}, 1),
+    ],
+)
+def test_engines_tell(
+    recipe: str | None, pixels: int, precisions: dict[str, int], fused: int, target: str, graph: Any
+) -> None:
+    """Six linear layers of the block, the projection, and the two products of attention."""
+    found = made(graph(recipe, pixels), target)
+    assert found is not None
+    assert Counter(found.products.values()) == precisions
+    assert [set(nodes) for nodes in found.fused] == [{f"{BLOCK}/MatMul", f"{BLOCK}/MatMul_2"}] * fused
+    assert found.launches > len(found.products) - 2
+
+
+@pytest.mark.heavy
+def test_a_spoilt_graph_is_seen(graph: Any) -> None:
+    """The softmax in FP32: attention falls apart, and nothing else does."""
+    path = graph(None, 48)
+    model = onnx.load(path)
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    place = list(model.graph.node).index(softmax)
+    before = helper.make_node("Cast", [softmax.input[0]], ["wide"], name="wide", to=TensorProto.FLOAT)
+    noise = helper.make_node("Erf", ["spoilt"], ["noise"], name="noise")
+    after = helper.make_node("Cast", ["noise"], [softmax.output[0]], name="narrow", to=TensorProto.FLOAT16)
+    softmax.input[0], softmax.output[0] = "wide", "spoilt"
+    model.graph.node.insert(place + 1, noise)
+    model.graph.node.insert(place + 2, after)
+    model.graph.node.insert(place, before)
+    onnx.save(model, path)
+    found = made(path, "trtrtx-sm89")
+    assert found is not None
+    assert found.fused == () and {f"{BLOCK}/MatMul", f"{BLOCK}/MatMul_2"} <= found.products.keys()
