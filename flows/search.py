@@ -168,10 +168,11 @@ class _Inputs:
                 expected="the original weights",
                 fix="give the model that it was made of",
             )
-        if set(parameters.encoders) != set(ENCODERS) or parameters.gates.max_size_ratio != Gates().max_size_ratio:
+        unjudged = {gate.name for gate in parameters.gates.gates() if gate.table != "accuracy" and gate.required}
+        if set(parameters.encoders) != set(ENCODERS) or unjudged:
             raise ConfigError(
                 "a search judges both encoders, and their accuracy",
-                expected="`encoders: [image, text]`, and no `max_size_ratio`",
+                expected="`encoders: [image, text]`, and no `max_size_ratio` nor gates on engines",
                 fix="leave them out",
             )
         data = pin_both(*pin_arguments(parameters, recipe, snapshot, active_store()))

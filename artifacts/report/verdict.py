@@ -284,7 +284,7 @@ def _made(tables: Tables) -> list[Finding]:
     parts = [f"{r['encoder']} {r['target']} {r['attention_fused']}/{r['attention']}" for r in rows]
     detail = f"Attention blocks of FP8 engines that are one kernel: {', '.join(parts)}."
     if any(row["apart"] for row in rows):
-        detail += " The others fell apart into several kernels, as short contexts do in FP8; FP16 may be as fast there."
+        detail += " The others fell apart into several kernels, as is usual in FP8 below about 32 tokens."
     if unknown:
         detail += " Some engines do not tell of all blocks."
     clause = f"{fused} of {blocks} attention blocks of FP8 engines are one kernel"

@@ -68,7 +68,7 @@ def test_the_promised_files_are_there(demo_export: Path) -> None:
         for precision in ("fp16", "fp8"):
             wanted.append(f"{encoder}/{precision}.onnx")
             wanted += [f"{encoder}/{precision}.{target}.engine" for target in TARGETS]
-    names = ("encoders", "sizes", "coverage", "accuracy", "latency", "stages")
+    names = ("encoders", "sizes", "coverage", "engines", "accuracy", "latency", "stages")
     wanted += [f"tables/{name}.parquet" for name in names]
     assert [path for path in wanted if not (demo_export / path).is_file()] == []
 
@@ -196,6 +196,14 @@ def test_the_demo_keeps_its_accuracy_in_fp8(demo_export: Path) -> None:
     for encoder in ENCODERS:
         where = {"encoder": encoder, "precision": "fp16", "reference": "fp32", "metric": "cosine_min"}
         assert accuracy(demo_export, **where)["value"] >= 0.9999
+
+
+def test_engines_say_what_was_made_of_them(demo_export: Path) -> None:
+    """The contexts of both encoders are too short for attention to stay one kernel in FP8."""
+    frame = table(demo_export, "engines")
+    assert len(frame) == 2 * 2 * 2 and (frame.unknown == 0).all() and frame.not_fp8.isna().all()
+    assert (frame.fused_share == (frame.precision == "fp16")).all()
+    assert (frame.fp8_share == (frame.precision == "fp8")).all()
 
 
 def test_size_rows(demo_export: Path) -> None:

@@ -205,6 +205,23 @@ def test_sizes_of_graphs_are_judged_and_engines_are_not() -> None:
     ]
 
 
+def test_engines_are_judged_each_in_fp8_alone() -> None:
+    def engine(target: str, fused: float | None, fp8: float, precision: str = "fp8") -> Row:
+        about = {"encoder": "image", "target": target, "precision": precision}
+        return make_row("engines", **about, fused_share=fused, fp8_share=fp8)
+
+    rows = [engine("a", 1.0, 1.0), engine("b", 0.5, 0.8), engine("c", None, 0.0), engine("a", 0.0, 0.0, "fp16")]
+    results = judge(only(min_attention_fused=0.6, min_products_fp8=0.8).gates(), {"engines": rows})
+    assert [(r.name, r.target, r.status) for r in results] == [
+        ("min_attention_fused", "a", "passed"),
+        ("min_attention_fused", "b", "failed"),
+        ("min_attention_fused", "c", "not measured"),
+        ("min_products_fp8", "a", "passed"),
+        ("min_products_fp8", "b", "passed"),
+        ("min_products_fp8", "c", "failed"),
+    ]
+
+
 CONFIGURED: list[dict[str, float]] = [
     {"min_cosine_mean": 0.91},
     {"min_cosine_worst": 0.5},
@@ -213,6 +230,8 @@ CONFIGURED: list[dict[str, float]] = [
     {"max_recall_drop": 0.5},
     {"max_fp16_change": 0.5},
     {"max_size_ratio": 0.97},
+    {"min_attention_fused": 0.5},
+    {"min_products_fp8": 1.0},
 ]
 
 

@@ -8,6 +8,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,21 @@ def test_the_verdict_names_what_is_wrong(manifest_of: MakeManifest) -> None:
     assert [finding.title for finding in found if finding.level == "attention"] == ["FP8 coverage", "Engines built"]
     assert "1 module is not what the recipe asks for" in verdict(found)
     assert "8 of 12 engines are built" in verdict(found)
+
+
+def test_attention_that_fell_apart_is_told() -> None:
+    def told(*cells: dict[str, Any]) -> list[tuple[str, str]]:
+        about = {"encoder": "text", "target": "trtrtx-sm89", "precision": "fp8", "attention": 2}
+        found = findings({"engines": [make_row("engines", **about, **row) for row in cells]})
+        return [(finding.level, f"{finding.figure} {finding.detail}") for finding in found if "kernel" in finding.title]
+
+    blocks = "Attention blocks of FP8 engines that are one kernel: text trtrtx-sm89"
+    assert told({"attention_fused": 2, "fused_share": 1.0}) == [("good", f"2/2 {blocks} 2/2.")]
+    ((level, text),) = told({"attention_fused": 0, "fused_share": 0.0, "apart": "a.0 and 1 more"})
+    assert level == "attention" and text.startswith(f"0/2 {blocks} 0/2. The others fell apart")
+    ((level, text),) = told({"attention_fused": 1})
+    assert level == "attention" and text.endswith("1/2. Some engines do not tell of all blocks.")
+    assert told() == []
 
 
 def test_nan_in_the_outputs_is_the_first_thing_said_about_accuracy(manifest_of: MakeManifest) -> None:

@@ -7,6 +7,7 @@ import pytest
 from artifacts.manifest import Manifest
 from artifacts.report.verdict import findings, verdict
 from artifacts.store.store import Store
+from tests.artifacts.conftest import make_row
 from tests.deployments.conftest import MODEL, Call, accuracy, release
 
 
@@ -86,6 +87,16 @@ def test_nothing_is_wider_than_the_paper_or_cut(columns: int, options: tuple[str
     paths = ("report: ",)  # a path stays whole, to be copied
     assert max(len(line.rstrip()) for line in lines if not line.startswith(paths)) <= columns
     assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
+
+
+def test_engines_are_told_of(call: Call, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"encoder": "image", "target": "trtrtx-sm120", "precision": "fp8", "launches": 1062, "unknown": 0}
+    parts = {"attention": 24, "attention_fused": 23, "products": 145, "products_fp8": 144}
+    release(store, 1, model="told", tables={"engines": (make_row("engines", **about, **parts),)})
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = call("show", "told", "--store", store.root)
+    row = next(line.split() for line in out.splitlines() if "23/24" in line and "fp8" in line)
+    assert row == ["image", "trtrtx-sm120", "fp8", "23/24", "144/145", "0", "1062"]
 
 
 def test_a_release_of_one_precision(call: Call, store: Store, releases: list[Manifest]) -> None:

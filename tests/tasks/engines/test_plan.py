@@ -14,12 +14,10 @@ from onnx import TensorProto, helper
 from tasks.clip.weights import WeightReader
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
-from tasks.engines.plan import Made
+from tasks.engines.plan import Made, read_made
 from tasks.graph.quantize import quantize
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.recipe import load_recipe
-
-pytest.importorskip("tensorrt_rtx")
 
 BLOCK = "vision_model.encoder.layers.0.self_attn"
 
@@ -44,8 +42,65 @@ def graph(make_clip: Any, skeleton_of: Any, tmp_path_factory: Any) -> Callable[.
 
 def made(model: Path, target: str) -> Made | None:
     engine = model.with_name(f"{target}.engine")
+    pytest.importorskip("tensorrt_rtx")
     build_in_child(Job(onnx=model, engine=engine, target=target, profile=BatchProfile()))
     return backend_for(target).made(engine)
+
+
+PLAN = """header {
+  accelerators={sm89 }
+}
+descriptors {
+  tensor={ dims={ 1 } name="weight" rank0=0 type=fp8_e4m3 }
+  tensor={ dims={ 1 } name="wide" rank0=0 type=half }
+  sub_tensor={ base="a" dims={ 1 } name="part^deref" rank0=0 type=fp8_e4m3 }
+}
+main {
+ label bb1:
+  shape_call={ name="shapes" stream=0  layers="" }
+  function={ name=__myl_MulAdd input_args={ "wide" } layers="[ONNX Layer: elsewhere/MatMul]" }
+  fully_connected={ name="x" input={"part^deref" "weight" "wide" } layers="[ONNX Layer: q/MatMul][ONNX Layer: k/MatMul]" }
+  signal={ stream=1 }
+  wait={ stream=1 }
+  fully_connected={ name="x" input={"wide" "weight" } layers="[ONNX Layer: both/MatMul]" }
+  fully_connected={ name="x" input={"weight" "untold" } layers="[ONNX Layer: untold/Gemm]" }
+  function={ name=_gemm_mha_v2 input_args={ "wide" "wide" "wide" "weight" } layers="[ONNX Layer: attn/MatMul_2][ONNX Layer: attn/Softmax][ONNX Layer: attn/MatMul]" }
+  runtime_fusion={ name=__myl_FcAdd input_args={ "wide" "wide" } layers="[ONNX Layer: fc/MatMul][ONNX Layer: fc/Add]" }
+}
+shape_main {
+  function={ name=_gemm_mha_v2 layers="[ONNX Layer: nowhere/MatMul]" }
+}
+"""  # noqa: E501
+KERNEL = """header {
+  accelerators={*}
+}
+descriptors {
+  tensor={ dims={ 1 } name="a" rank0=0 type=half }
+}
+main {
+  fully_connected={ name="x" input={"a" "a" } layers="[ONNX Layer: fc/MatMul]" }
+  add={ name="y" layers="[ONNX Layer: fc/Add]" }
+}
+"""
+
+
+def test_a_plan_is_read(tmp_path: Path) -> None:
+    """Every form of a plan that real engines were seen to hold, and types that it does not tell."""
+    path = tmp_path / "an.engine"
+    path.write_bytes(b"\xff\0" + PLAN.encode() + b"\0\xfe\0" + KERNEL.encode() + b"\0\x01")
+    told = {"q": "fp8", "k": "fp8", "both": "mixed", "fc": "fp16", "attn": "fp16"}
+    products = {f"{name}/MatMul": precision for name, precision in told.items()}
+    assert read_made(path) == Made(
+        launches=6,
+        products=products | {"untold/Gemm": "unknown", "attn/MatMul_2": "fp16"},
+        fused=(("attn/MatMul_2", "attn/MatMul"),),
+    )
+
+
+def test_an_engine_without_a_plan_tells_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "an.engine"
+    path.write_bytes(b"header { \0 main {\n  fully_connected={ }\n}\n")
+    assert read_made(path) is None
 
 
 @pytest.mark.heavy
