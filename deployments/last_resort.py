@@ -31,8 +31,6 @@ from deployments.printing.console import print_error, stderr
 Code = str | int | None
 KEPT = 20
 """How many logs are kept, the newest."""
-ERROR_SCHEMA = 1
-"""Which form the document of an error has; another number is another form."""
 INTERRUPTED = 130
 """The exit code that shells expect of a command that was ended by Ctrl-C; Typer uses the same."""
 _LONGEST = 300  # characters of a message of another library
@@ -185,7 +183,7 @@ def print_error_document(
         return
     error = {"class": kind, "what": what, "where": where, "expected": expected, "fix": fix}
     with suppress(OSError, OutputLost):
-        print_json({"schema": ERROR_SCHEMA, "error": error})
+        print_json({"error": error})
 
 
 class _Output:

@@ -6,6 +6,7 @@ import json
 import re
 
 from artifacts.inert import visible
+from deployments.commands.options import SCHEMA
 
 _TYPED = "UsageError"
 
@@ -19,7 +20,7 @@ def without_error(out: str, err: str) -> str:
     if "error" not in document:
         return out
     error = document["error"]
-    assert document == {"schema": 1, "error": error}
+    assert document == {"schema": SCHEMA, "error": error}
     assert list(error) == ["class", "what", "where", "expected", "fix"]
     assert error["class"] and error["what"]
     said = [error[name] for name in error if error[name] is not None]

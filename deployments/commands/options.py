@@ -26,6 +26,8 @@ CALIBRATION = "Data to calibrate on: digits, a folder, datasets:NAME_OR_FOLDER[:
 EVALUATION = "Data to measure accuracy on, named as for --calibration. The two must not overlap."
 COLUMNS = "Columns of the data's table, for example image=jpg,label=fine_label,caption=title. For both sources."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+SCHEMA = 1
+"""Which form the documents of --json have. A key that goes or comes to mean something else makes it another number."""
 _REF = "model (its newest), model@version, model:alias, or 8 or more digits of its identity"
 Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.", autocompletion=completing.refs)]
 AliasOption = Annotated[str, typer.Option("--alias", help="Name of the alias, for example production.")]
@@ -75,6 +77,6 @@ def per_encoder(text: str | None) -> dict[str, str]:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print the one document of a command with --json."""
+    """Print the one document of a command with --json, its schema first."""
     plain = not (sys.stdout.encoding or "").lower().startswith("utf")  # such as with LANG=C
-    sys.stdout.write(exact_json(document, ascii_only=plain) + "\n")
+    sys.stdout.write(exact_json({"schema": SCHEMA} | document, ascii_only=plain) + "\n")

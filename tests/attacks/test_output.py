@@ -45,7 +45,7 @@ from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.verification import Verification
-from deployments.commands.options import print_json
+from deployments.commands.options import SCHEMA, print_json
 from deployments.printing import console as terminal
 from deployments.printing import (
     show,
@@ -312,7 +312,7 @@ def test_json_is_exact_and_a_terminal_obeys_nothing_in_it(capsys: pytest.Capture
     document = {HOSTILE: [HOSTILE, asdict(poisoned(Holdings))], "ä": "日本"}
     print_json(document)
     said = capsys.readouterr().out
-    assert json.loads(said) == json.loads(json.dumps(document))
+    assert json.loads(said) == json.loads(json.dumps({"schema": SCHEMA} | document))
     assert visible(said, lines=True) == said and "日本" in said
 
 

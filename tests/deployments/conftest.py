@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from artifacts.manifest import GateResult, Manifest, Row
 from artifacts.store.store import Store
 from deployments import cli
+from deployments.commands.options import SCHEMA
 from tests.artifacts.conftest import accuracy_rows, build_manifest, coverage_rows
 from tests.artifacts.support import add, files_of, sealed
 from tests.error_documents import without_error
@@ -23,7 +25,7 @@ MODEL = "openai--clip-vit-large-patch14"
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """`call("show", ref)`: exit code, stdout and stderr of the command, run in this process.
 
-    With --json the document of an error is held to stderr here, and taken off stdout.
+    With --json the document has its schema; that of an error is held to stderr here, and taken off stdout.
     """
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -33,6 +35,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             cli.main()
             raise SystemExit(0)
         code, (out, err) = int(stopped.value.code or 0), capsys.readouterr()
+        assert not out or "--json" not in arguments or json.loads(out)["schema"] == SCHEMA
         return code, without_error(out, err) if code and "--json" in arguments else out, err
 
     return run

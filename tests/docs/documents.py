@@ -22,7 +22,6 @@ from artifacts.store.aliases import AliasEntry
 from artifacts.store.garbage import Collected
 from artifacts.store.signatures import SignatureRecord
 from artifacts.store.verification import Problem, Verification
-from deployments.last_resort import ERROR_SCHEMA
 from deployments.printing.show_doctor import Check
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
@@ -185,10 +184,7 @@ ERROR_DOCUMENT = Document(
     Part(
         "document of an error",
         "",
-        (
-            Key("schema", "integer", f"{ERROR_SCHEMA}; another number is another form of this document"),
-            Key("error", ERROR, "what went wrong"),
-        ),
+        (Key("error", ERROR, "what went wrong"),),
     ),
     "Of every command that ends with another [exit code](exit-codes.md) than 0 and prints no document of its own: it "
     "alone has the key `error`. `UsageError` is what was typed wrong. Ctrl-C, and an output that takes nothing, leave "

@@ -9,6 +9,7 @@ from typing import Any
 
 from artifacts.schema import SCHEMAS, Column
 from artifacts.schema import Table as Schema
+from deployments.commands.options import SCHEMA
 from tests.docs.documents import (
     DOCUMENTS,
     ERROR_DOCUMENT,
@@ -25,7 +26,7 @@ from tests.docs.documents import (
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
-_HEAD = """# JSON documents and tables
+_HEAD = f"""# JSON documents and tables
 
 <!-- not run by the tests: python -m tests.docs (writes this page, which a test compares) -->
 
@@ -33,11 +34,13 @@ This page is made from the code (`python -m tests.docs.json_page`), and the test
 `--json` a command prints one document on standard output and nothing else. Where nothing is said below, a command that
 ends with another [exit code](exit-codes.md) than 0 prints [that of an error](#an-error); standard error says the same.
 
+Every document has the key `schema` beside those below: it is {SCHEMA}. A key that goes, or comes to mean something
+else, makes it another number and is named in the [changelog](../CHANGELOG.md).
+
 What programs may rely on: every key below is always there unless it says *may be left out*, and has its type, unit and
 meaning; it is null only where that is said. Keys may be added, so pass over those that you do not know; the order of
-keys means nothing. A key that goes, or comes to mean something else, is named in the [changelog](../CHANGELOG.md).
-Sentences, as in `note`, are for people and change freely. Manifests of format 1 stay readable for later versions of
-clipsmith; an older one refuses a manifest with a key that it does not know.
+keys means nothing. Sentences, as in `note`, are for people and change freely. Manifests of format 1 stay readable for
+later versions of clipsmith; an older one refuses a manifest with a key that it does not know.
 
 Times are UTC in ISO 8601. A digest is a SHA-256 in hexadecimal digits. No number is NaN or infinite.
 
@@ -128,6 +131,13 @@ def _table(table: Schema) -> str:
 def _column(column: Column) -> str:
     words = f"{column.about} ({column.unit})" if column.unit else column.about
     return f"| `{column.name}` | {_TYPES[column.kind]}{' or null' if column.nullable else ''} | {words} |\n"
+
+
+def check_document(document: Document, printed: dict[str, Any], seen: set[tuple[str, str]]) -> Iterator[str]:
+    """What in a printed document is not as described, its schema included; see `check`."""
+    if printed.get("schema") != SCHEMA:
+        yield f".schema: {printed.get('schema')!r} is not {SCHEMA}"
+    yield from check(document.part, {name: value for name, value in printed.items() if name != "schema"}, seen)
 
 
 def check(part: Part, value: Any, seen: set[tuple[str, str]], where: str = "") -> Iterator[str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from artifacts.manifest import GateResult
 from artifacts.schema import SCHEMAS, present
+from deployments.commands.options import print_json
 from deployments.printing import show_search
 from tasks.bench.evidence import Evidence, FallBack, Layer
 from tasks.bench.layers import LayerRow
@@ -22,16 +25,16 @@ from tests.artifacts.support import key_pair, rewrite
 from tests.conftest import run_clipsmith
 from tests.deployments.every_command import COMMANDS
 from tests.docs.conftest import CopyDemo
-from tests.docs.documents import DOCUMENTS, ERROR_DOCUMENT, FORECAST, MANIFEST, Part
-from tests.docs.json_page import PAGE, check, page, shared
+from tests.docs.documents import DOCUMENTS, ERROR_DOCUMENT, FORECAST, MANIFEST, Document
+from tests.docs.json_page import PAGE, check, check_document, page, shared
 from tests.tasks.inspection.support import messy_folder
 
 Print = Callable[..., dict[str, Any]]
 Seen = set[tuple[str, str]]
 
 
-def problems(part: Part, document: Any) -> list[str]:
-    return list(check(part, document, set()))
+def problems(document: Document, printed: Any) -> list[str]:
+    return list(check_document(document, printed, set()))
 
 
 def test_the_page_is_the_codes() -> None:
@@ -88,7 +91,7 @@ def sequence(printed: Print, work: Path) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def test_what_commands_print_is_described(
-    call: Any, demo_document: dict[str, Any], two_releases: CopyDemo, tmp_path: Path
+    call: Any, demo_document: dict[str, Any], two_releases: CopyDemo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two = two_releases(tmp_path / "store")
 
@@ -98,19 +101,23 @@ def test_what_commands_print_is_described(
         assert done == code, err
         return json.loads(out)
 
+    def made(document: dict[str, Any]) -> dict[str, Any]:
+        print_json(document)
+        return json.loads(capsys.readouterr().out)
+
     seen: Seen = set()
-    assert list(check(FORECAST.part, printed("optimize", "demo", "--dry-run"), seen)) == []
+    assert list(check_document(FORECAST, printed("optimize", "demo", "--dry-run"), seen)) == []
     for refused in (("show", "nope", "--store", two, "--json"), ("show", "--nope", "--json")):
         clipsmith = run_clipsmith(*refused)
-        assert list(check(ERROR_DOCUMENT.part, clipsmith.document, seen)) == []
-    documents = [("optimize", demo_document), ("bench", bench_document()), ("search", search_document())]
+        assert list(check_document(ERROR_DOCUMENT, clipsmith.document, seen)) == []
+    documents = [("optimize", demo_document), ("bench", made(bench_document())), ("search", made(search_document()))]
     documents += sequence(printed, tmp_path)
     outcome = Outcome(
         variant="demo", result="failed", figures={"top1 fp8": 0.9}, before={"top1 fp8": 0.9}, alarms=("a",)
     )
-    documents.append(("nightly", json.loads(json.dumps({"outcomes": [outcome.model_dump(mode="json")]}))))
+    documents.append(("nightly", made({"outcomes": [outcome.model_dump(mode="json")]})))
     for command, document in documents:
-        assert list(check(DOCUMENTS[command].part, document, seen)) == [], command
+        assert list(check_document(DOCUMENTS[command], document, seen)) == [], command
     manifest = json.loads((tmp_path / "export" / "manifest.json").read_bytes())
     manifest["provenance"]["evaluation"]["notes"] = ["nothing is odd about the demo's data"]
     assert list(check(MANIFEST, manifest, seen)) == []
@@ -146,7 +153,7 @@ def bench_document() -> dict[str, Any]:
         [Stability("image", "torch-fp8", "fp8", AGAIN, 5, 64, 0, 0.0)],
         ["the data is gone"],
     )
-    return json.loads(report.to_json())
+    return asdict(report)
 
 
 def search_document() -> dict[str, Any]:
@@ -162,7 +169,7 @@ def search_document() -> dict[str, Any]:
     trials = (Trial(Choice(), 1.0, 0.99, gates), Trial(Choice(excluded=frozenset({unit})), 0.5, 1.0, gates))
     measured = Measured((Sensitivity(unit, 0.001, float("inf")),), 2000)
     found = Found(trials[1], trials, trials[:1], measured, SearchSettings())
-    return json.loads(json.dumps(show_search.document(found), allow_nan=False))
+    return show_search.document(found)
 
 
 def test_the_tables_of_a_release_are_those_that_are_described(demo_export: Path) -> None:
@@ -175,13 +182,13 @@ def test_the_tables_of_a_release_are_those_that_are_described(demo_export: Path)
 
 
 def test_what_is_not_as_described_is_told(demo_document: dict[str, Any]) -> None:
-    part = DOCUMENTS["optimize"].part
-    assert problems(part, demo_document) == []
+    described = DOCUMENTS["optimize"]
+    assert problems(described, demo_document) == []
     changed = json.loads(json.dumps(demo_document))
     del changed["release"]["bytes"]
-    changed |= {"more": 1, "new": 1, "ref": None, "status": "fine"}
+    changed |= {"more": 1, "new": 1, "schema": 0, "ref": None, "status": "fine"}
     changed["artifacts"][0]["size"] = "7"
     changed["tables"]["stages"][0]["wall_s"] = "long"
-    assert sorted(problem.partition(":")[0] for problem in problems(part, changed)) == sorted(
-        [".more", ".new", ".ref", ".status", ".release.bytes", ".artifacts.0.size", ".tables"]
+    assert sorted(problem.partition(":")[0] for problem in problems(described, changed)) == sorted(
+        [".more", ".new", ".schema", ".ref", ".status", ".release.bytes", ".artifacts.0.size", ".tables"]
     )

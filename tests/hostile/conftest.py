@@ -66,7 +66,8 @@ def refuse_as_a_user(shop: Workshop, clipsmith: Callable[..., Any]) -> Callable[
         done = clipsmith("optimize", *bad.arguments, "--store", store, "--json", **bad.environment)
         check_output(bad, done.code, done.out, done.err)
         if (store / "store.json").exists():
-            assert clipsmith("releases", "--store", store, "--json").document == {"releases": [], "damaged": []}
+            listed = clipsmith("releases", "--store", store, "--json").document
+            assert listed == {"schema": 1, "releases": [], "damaged": []}
         check_nothing_left(store)
 
     return run

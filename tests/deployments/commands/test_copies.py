@@ -31,10 +31,10 @@ def test_pack_and_unpack(call: Call, store: Store, releases: list[Manifest], tmp
     code, out, _ = call("pack", f"{MODEL}@2", file, "--store", store.root, "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"ref": f"{MODEL}@2", "file": str(file), "bytes": file.stat().st_size},
+        {"schema": 1, "ref": f"{MODEL}@2", "file": str(file), "bytes": file.stat().st_size},
     )
     code, out, _ = call("unpack", file, "--store", other, "--json")
-    assert (code, json.loads(out)) == (0, {"ref": f"{MODEL}@2", "new": True})
+    assert (code, json.loads(out)) == (0, {"schema": 1, "ref": f"{MODEL}@2", "new": True})
     assert manifest_bytes(other, 2) == manifest_bytes(store.root, 2)
     assert call("check-signature", f"{MODEL}@2", "--key", public, "--store", other)[0] == 0
     assert call("verify", "--store", other)[0] == 0

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from artifacts.exit_codes import ExitCode
 from artifacts.keeping import promotion
 from artifacts.manifest import Manifest
 from artifacts.store import aliases, layout, signatures
@@ -64,7 +65,8 @@ def test_the_list_of_one_model(call: Call, store: Store, releases: list[Manifest
 
 
 def test_an_empty_store_has_no_releases(call: Call, store: Store) -> None:
-    assert json.loads(call("releases", "--store", store.root, "--json")[1]) == {"releases": [], "damaged": []}
+    code, out, _ = call("releases", "--store", store.root, "--json")
+    assert (code, json.loads(out)) == (ExitCode.DONE, {"schema": 1, "releases": [], "damaged": []})
     code, out, _ = call("releases", "--store", store.root)
     assert (code, "no releases yet" in out) == (0, True)
 
@@ -117,7 +119,7 @@ def test_diff_of_a_release_with_itself_is_empty(call: Call, store: Store) -> Non
     code, out, _ = call("diff", f"{MODEL}@1", f"{MODEL}@1", "--store", store.root, "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"before": f"{MODEL}@1", "after": f"{MODEL}@1", "changes": {}, "metrics": []},
+        {"schema": 1, "before": f"{MODEL}@1", "after": f"{MODEL}@1", "changes": {}, "metrics": []},
     )
     assert "nothing differs" in call("diff", f"{MODEL}@1", f"{MODEL}@1", "--store", store.root)[1]
 

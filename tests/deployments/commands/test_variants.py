@@ -45,6 +45,7 @@ def test_what_is_written_is_sound_as_it_is(like: str, call: Call, tmp_path: Path
 
 def test_unless_told_otherwise_it_is_the_template(call: Call, tmp_path: Path) -> None:
     assert json.loads(call("init", tmp_path / "a.yml", "--json")[1]) == {
+        "schema": 1,
         "file": str(tmp_path / "a.yml"),
         "like": "variant",
     }
