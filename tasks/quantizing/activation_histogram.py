@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from modelopt.torch.quantization.calib import HistogramCalibrator, MseCalibrator
+from modelopt.torch.quantization.calib import HistogramCalibrator
 from modelopt.torch.quantization.tensor_quant import scaled_e4m3
 from numpy.typing import NDArray
 
@@ -92,18 +92,19 @@ def counted(quantizers: Mapping[str, Any]) -> Iterator[dict[str, ActivationHisto
 
 
 def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.Tensor) -> float:
+    """The amax of the least squared error, of candidates at equal ratios from the maximum down to a sixteenth of it.
+
+    Until values saturate, E4M3's error repeats with every power of two, so the position of the amax within its octave
+    matters; ModelOpt's own search goes by equal steps. A candidate at a time, as it does, takes five times as long.
+    """
     centres = torch.from_numpy((edges[1:].astype(np.float64) + edges[:-1]) / 2).float()
     centres[-1] = largest  # exact, as an outlier alone in its bin decides the result
-    weights = torch.from_numpy(counts.astype(np.float64))
     found = np.flatnonzero(counts)
-    calibrator = _OctaveSearch(
-        largest,
-        quant_func=lambda values, amax: scaled_e4m3(values, amax, None, *E4M3),
-        error_func=lambda values, quantized: weights[found] * (values - quantized).double() ** 2,
-    )
-    calibrator.collect(centres[found])
-    amax: Any = calibrator.compute_amax()
-    return float(amax)
+    values, weights = centres[found], torch.from_numpy(counts[found].astype(np.float64))
+    candidates = largest * 2.0 ** -(torch.arange(_OCTAVES * _PER_OCTAVE + 1) / _PER_OCTAVE)
+    quantized = scaled_e4m3(values.expand(len(candidates), -1), candidates[:, None], None, *E4M3)
+    errors = (weights * (values - quantized).double() ** 2).sum(1)
+    return float(candidates[errors.argmin()])
 
 
 class _Counted(HistogramCalibrator):  # type: ignore[misc]
@@ -112,14 +113,3 @@ class _Counted(HistogramCalibrator):  # type: ignore[misc]
     def __init__(self, counts: NDArray[np.int64], edges: NDArray[np.float32]) -> None:
         super().__init__(num_bits=E4M3, axis=None)
         self._calib_hist, self._calib_bin_edges = counts, edges
-
-
-class _OctaveSearch(MseCalibrator):  # type: ignore[misc]
-    """ModelOpt's search with candidates at equal ratios, from the maximum down to a sixteenth of it.
-
-    ModelOpt's own histogram search starts at a sixteenth. Until values saturate, E4M3's error repeats with every power
-    of two, so the position of the amax within its octave matters.
-    """
-
-    def _generate_candidates(self, device: torch.device) -> torch.Tensor:
-        return 2.0 ** -(torch.arange(_OCTAVES * _PER_OCTAVE + 1, device=device) / _PER_OCTAVE)
