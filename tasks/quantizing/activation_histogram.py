@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from modelopt.torch.quantization.calib import HistogramCalibrator
 from modelopt.torch.quantization.tensor_quant import scaled_e4m3
 from numpy.typing import NDArray
 
+from tasks.quantizing.counting_kernel import add_counts, usable
 from tasks.quantizing.recipe import Mse, Percentile
 
 E4M3 = (4, 3)
@@ -52,9 +52,7 @@ class ActivationHistogram:
         if self._counts is None:
             self._counts = torch.zeros(_BINS, dtype=torch.int64, device=values.device)
             self._largest = self._largest.to(values.device)
-        if values.is_cuda and find_spec("triton") is not None:
-            from tasks.quantizing.counting_kernel import add_counts
-
+        if usable(values):
             add_counts(values.detach(), self._counts, self._largest, _SHIFT)
             return
         flat = values.detach().reshape(-1)
