@@ -1,12 +1,12 @@
-"""Histograms of an encoder's activations, collected in one pass, and ModelOpt's choices of an amax from them.
+"""Histograms of an encoder's activations, collected in one pass, and an amax chosen from them.
 
 ModelOpt's `HistogramCalibrator` collects linear bins, which do not work here: values beyond the first batch's maximum
 add bins without limit, counts are float32 (a bin stops at 2^24), and E4M3 is a floating-point format. So we collect the
-counts, and let ModelOpt compute the amax from them.
+counts.
 
-ModelOpt 0.47 offers three methods for activations in FP8: max; percentile (`HistogramCalibrator`); and MSE, by its
-`MseCalibrator` (the MSE of `HistogramCalibrator` calls its E4M3 operator with too few arguments). Entropy works on
-integer levels and fails for E4M3.
+ModelOpt 0.47 offers three methods for activations in FP8: max; percentile, which its `HistogramCalibrator` computes
+from our counts; and MSE, for which we search as its `MseCalibrator` does, with its E4M3 operator (the MSE of
+`HistogramCalibrator` calls that operator with too few arguments). Entropy works on integer levels and fails for E4M3.
 
 Import this module inside functions only: it subclasses ModelOpt's classes.
 """
@@ -62,7 +62,7 @@ class ActivationHistogram:
             self._largest = torch.maximum(self._largest, piece.max())
 
     def amax(self, algorithm: Percentile | Mse) -> float | None:
-        """The amax that ModelOpt's algorithm chooses, at most the largest value; None before the first value."""
+        """The amax that the algorithm chooses, at most the largest value; None before the first value."""
         if self._counts is None:
             return None
         counts = self._counts[:_INFINITY].cpu().numpy()
