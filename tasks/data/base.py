@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Role = Literal["calibration", "evaluation"]
 Key = TypeVar("Key", bound=Hashable)
 _HASH_THREADS = 8
+_HASH_GROUP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,14 @@ def numbered(names: Sequence[str]) -> Iterator[str]:
 def hashed(keys: Sequence[Key], digest: Callable[[Key], str]) -> dict[Key, str]:
     """The digest of each different key; several are computed at once."""
     unique = list(dict.fromkeys(keys))
+    # In groups: handing over a key alone costs more than the digest of a small file.
+    groups = [unique[start : start + _HASH_GROUP] for start in range(0, len(unique), _HASH_GROUP)]
     with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        return dict(zip(unique, pool.map(digest, unique), strict=True))
+        return {
+            key: made
+            for group in pool.map(lambda group: [(key, digest(key)) for key in group], groups)
+            for key, made in group
+        }
 
 
 class Dataset(Protocol):

@@ -7,8 +7,10 @@ scales are put into the fake-quantized encoder, which is judged by its embedding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,14 @@ from tasks.evaluation.metrics import cosine, snr_db
 from tasks.families import family_named
 from tasks.pipeline.gpu_room import gpu_room
 from tasks.pipeline.kept import keep
-from tasks.quantizing.calibration_feed import Inputs, calibration_device, feed, full_precision, torch_device
+from tasks.quantizing.calibration_feed import (
+    Inputs,
+    calibration_device,
+    feed,
+    full_precision,
+    read_scalars,
+    torch_device,
+)
 from tasks.quantizing.modelopt import (
     PACKAGES,
     activation_quantizers,
@@ -34,6 +43,7 @@ from tasks.quantizing.modelopt import (
     load_exposed,
     read_amax,
     require_usable,
+    uncompiled_fp8,
 )
 from tasks.quantizing.recipe import Algorithm, Percentile, Recipe, name_of
 from tasks.runs.progress import progress
@@ -59,6 +69,7 @@ SETTLED = 1 / 8
 """One step of E4M3's three mantissa bits: a smaller change of the amax moves no value by more than a rounding step."""
 
 Amax = dict[str, float]
+_Later = Callable[[], Amax]
 
 
 class CalibrationStudy(StepOutput):
@@ -176,7 +187,8 @@ def study(
                 model, snapshot, recipe, (encoder,), lambda m, seen: scales.collect(m, seen, family, batches)
             )
             read_amax(model, recipe)
-            found = _judged(model, scales, judge)
+            with uncompiled_fp8():
+                found = _judged(model, scales, judge)
         best, _ = list(found)[-1]
         comparison = _comparison(encoder, scales, found, best)
         sufficiency = _sufficiency(encoder, scales, found, best)
@@ -267,17 +279,19 @@ class _Scales:
         self.algorithms = {name_of(algorithm): algorithm for algorithm in algorithms}
         self.seen = 0
         self.amax: dict[tuple[str, int], Amax] = {}
+        self._noted: dict[tuple[str, int], tuple[_Later, _Later]] = {}
         self.zeros: frozenset[str] = frozenset()
 
     def collect(
         self, model: nn.Module, observers: dict[str, Observer], family: ClipFamily, batches: Iterator[Inputs]
     ) -> None:
-        from tasks.quantizing.activation_histogram import counted
+        from tasks.quantizing.activation_histogram import CHOOSING_THREADS, counted
         from tasks.quantizing.zero_weights import zero_quantizers
 
         encoder = self.spec.encoder
         self.zeros = frozenset(zero_quantizers(model, observers))
         with (
+            ThreadPoolExecutor(CHOOSING_THREADS, "clipsmith-amax") as pool,
             counted(observers) as histograms,
             progress(f"clipsmith-progress-study-{encoder}", self.total, "sample", f"study {encoder}") as advance,
         ):
@@ -286,9 +300,10 @@ class _Scales:
                 self.seen += len(part.indices)
                 advance(len(part.indices))
                 if self.seen in points(self.total):
-                    self._note(observers, histograms)
+                    self._note(observers, histograms, pool)
             if self.seen not in points(self.total):  # samples were left out
-                self._note(observers, histograms)
+                self._note(observers, histograms, pool)
+            self.amax = {key: self._usable(*read) for key, read in self._noted.items()}
 
     def _parts(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
         """The batches, cut at the points of the study."""
@@ -300,20 +315,25 @@ class _Scales:
                 yield _part(batch, start, end)
             done += size
 
-    def _note(self, observers: dict[str, Observer], histograms: dict[str, ActivationHistogram]) -> None:
+    def _note(
+        self, observers: dict[str, Observer], histograms: dict[str, ActivationHistogram], pool: ThreadPoolExecutor
+    ) -> None:
+        from tasks.quantizing.activation_histogram import choosing
+
+        seen = {key: observer.amax for key, observer in observers.items() if observer.amax is not None}
+        largest = partial(read_scalars, seen)
+        for name, algorithm in self.algorithms.items():
+            chosen = largest if algorithm == "max" else choosing(pool, histograms, algorithm)
+            self._noted[name, self.seen] = largest, chosen
+
+    def _usable(self, largest: _Later, chosen: _Later) -> Amax:
         from tasks.quantizing.zero_weights import AMAX_OF_ZEROS
 
-        largest = {key: float(observer.amax) for key, observer in observers.items() if observer.amax is not None}
-        for name, algorithm in self.algorithms.items():
-            found = {
-                key: AMAX_OF_ZEROS
-                if key in self.zeros and not largest[key]
-                else largest[key]
-                if algorithm == "max"
-                else require_usable(key, histograms[key].amax(algorithm))
-                for key in observers
-            }
-            self.amax[name, self.seen] = found
+        most, found = largest(), chosen()
+        return {
+            key: AMAX_OF_ZEROS if key in self.zeros and not most[key] else require_usable(key, found[key])
+            for key in most
+        }
 
 
 def _judged(model: nn.Module, scales: _Scales, judge: _Judge) -> dict[tuple[str, int], _Found]:
@@ -378,7 +398,7 @@ def largest_change(amax: Amax, final: Amax) -> tuple[float, str]:
     return changes[name], name
 
 
-@cached_step("study-calibration", version=2, packages=PACKAGES)
+@cached_step("study-calibration", version=3, packages=PACKAGES)
 def study_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

@@ -13,8 +13,10 @@ Import this module inside functions only: it subclasses ModelOpt's classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,6 +35,11 @@ _BINS = 1 << (31 - _SHIFT)
 _INFINITY = 0x7F80_0000 >> _SHIFT
 _PIECE = 1 << 22
 """Values that are counted at a time: their bin numbers take four bytes each."""
+_ON_ONE_CORE = 1 << 15
+"""Elements up to which PyTorch does not share the work among threads, which wait for each other where cores are busy:
+twenty times as long was seen while pictures were decoded."""
+CHOOSING_THREADS = 4
+"""Threads that choose amaxes: enough to keep up with a GPU, few beside those that decode its pictures."""
 _OCTAVES = 4
 _PER_OCTAVE = 16
 
@@ -44,35 +51,59 @@ class ActivationHistogram:
     """
 
     def __init__(self) -> None:
-        self._counts: torch.Tensor | None = None  # int64 [_BINS]
-        self._largest = torch.zeros(())  # max |x|, exactly
+        self.counts: torch.Tensor | None = None  # int64 [_BINS]
+        self.largest = torch.zeros(())  # max |x|, exactly
 
     def add(self, values: torch.Tensor) -> None:
         """Count float32 values of any shape."""
-        if self._counts is None:
-            self._counts = torch.zeros(_BINS, dtype=torch.int64, device=values.device)
-            self._largest = self._largest.to(values.device)
+        if self.counts is None:
+            self.counts = torch.zeros(_BINS, dtype=torch.int64, device=values.device)
+            self.largest = self.largest.to(values.device)
         if usable(values):
-            add_counts(values.detach(), self._counts, self._largest, _SHIFT)
+            add_counts(values.detach(), self.counts, self.largest, _SHIFT)
             return
         flat = values.detach().reshape(-1)
         for start in range(0, len(flat), _PIECE):
             piece = flat[start : start + _PIECE].abs()
-            self._counts += torch.bincount(piece.view(torch.int32) >> _SHIFT, minlength=_BINS)
-            self._largest = torch.maximum(self._largest, piece.max())
+            self.counts += torch.bincount(piece.view(torch.int32) >> _SHIFT, minlength=_BINS)
+            self.largest = torch.maximum(self.largest, piece.max())
 
-    def amax(self, algorithm: Percentile | Mse) -> float | None:
-        """The amax that the algorithm chooses, at most the largest value; None before the first value."""
-        if self._counts is None:
-            return None
-        counts = self._counts[:_INFINITY].cpu().numpy()
+
+@dataclass(frozen=True)
+class Counted:
+    """The counts of a histogram at one time, int64 (bins), and its largest value, on the processor."""
+
+    counts: torch.Tensor
+    largest: torch.Tensor
+
+    def amax(self, algorithm: Percentile | Mse) -> float:
+        """The amax that the algorithm chooses, at most the largest value. It computes on one core."""
+        counts = self.counts[:_INFINITY].numpy()
         counts = counts[: int(np.flatnonzero(counts).max(initial=0)) + 1]
         # The lower edges of the bins, and the upper edge of the last.
         edges = (np.arange(len(counts) + 1, dtype=np.uint32) << _SHIFT).view(np.float32)
         if isinstance(algorithm, Percentile):
             # The lower edge of the percentile's bin: other values in this bin saturate by less than 0.8 %.
-            return float(_Counted(counts, edges).compute_amax("percentile", percentile=algorithm.percentile))
-        return _mse(counts, edges, self._largest.cpu())
+            return float(_Calibrator(counts, edges).compute_amax("percentile", percentile=algorithm.percentile))
+        return _mse(counts, edges, self.largest)
+
+
+def snapshots(histograms: Mapping[str, ActivationHistogram]) -> dict[str, Counted]:
+    """The counts so far, by the names of the histograms that have any, in one transfer from the device."""
+    found = {name: (one.counts, one.largest) for name, one in histograms.items() if one.counts is not None}
+    if not found:
+        return {}
+    counts, largest = (torch.stack(parts).cpu() for parts in zip(*found.values(), strict=True))
+    return {name: Counted(*parts) for name, *parts in zip(found, counts, largest, strict=True)}
+
+
+def choosing(
+    pool: Executor, histograms: Mapping[str, ActivationHistogram], algorithm: Percentile | Mse
+) -> Callable[[], dict[str, float]]:
+    """Begin to choose an amax from each histogram as it is now, beside what the device computes next; calling the
+    result waits for them."""
+    chosen = {name: pool.submit(seen.amax, algorithm) for name, seen in snapshots(histograms).items()}
+    return lambda: {name: amax.result() for name, amax in chosen.items()}
 
 
 @contextmanager
@@ -100,12 +131,14 @@ def _mse(counts: NDArray[np.int64], edges: NDArray[np.float32], largest: torch.T
     found = np.flatnonzero(counts)
     values, weights = centres[found], torch.from_numpy(counts[found].astype(np.float64))
     candidates = largest * 2.0 ** -(torch.arange(_OCTAVES * _PER_OCTAVE + 1) / _PER_OCTAVE)
-    quantized = scaled_e4m3(values.expand(len(candidates), -1), candidates[:, None], None, *E4M3)
-    errors = (weights * (values - quantized).double() ** 2).sum(1)
-    return float(candidates[errors.argmin()])
+    errors = []
+    for some in torch.split(candidates, max(1, _ON_ONE_CORE // len(found))):
+        quantized = scaled_e4m3(values.expand(len(some), -1), some[:, None], None, *E4M3)
+        errors.append((weights * (values - quantized).double() ** 2).sum(1))
+    return float(candidates[torch.cat(errors).argmin()])
 
 
-class _Counted(HistogramCalibrator):  # type: ignore[misc]
+class _Calibrator(HistogramCalibrator):  # type: ignore[misc]
     """ModelOpt's calibrator with a given histogram, as NumPy arrays, because it would convert tensors to int32."""
 
     def __init__(self, counts: NDArray[np.int64], edges: NDArray[np.float32]) -> None:

@@ -40,6 +40,14 @@ def calibration_device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
+def read_scalars(scalars: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Copy the values from the device in one transfer."""
+    import torch
+
+    values = torch.stack([scalar.reshape(()) for scalar in scalars.values()]).tolist() if scalars else []
+    return dict(zip(scalars, values, strict=True))
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Switch off TF32, which has 10 mantissa bits: PyTorch allows it in convolutions by default, users in products."""

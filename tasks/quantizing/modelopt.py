@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from artifacts.errors import BadAmax, ConfigError
 from artifacts.manifest import Encoder
@@ -153,6 +154,16 @@ def read_channels(model: nn.Module) -> dict[str, list[float]]:
     """
     found = {name: quantizer for name, quantizer in enabled_quantizers(model).items() if quantizer.axis is not None}
     return {name: quantizer.amax.flatten().tolist() for name, quantizer in found.items()}
+
+
+@contextmanager
+def uncompiled_fp8() -> Iterator[None]:
+    """Simulate FP8 with PyTorch's own conversions inside the block, as on a processor: on a GPU, ModelOpt would first
+    compile an extension, which takes a minute."""
+    from modelopt.torch.quantization.extensions import get_cuda_ext_fp8
+
+    with mock.patch.object(get_cuda_ext_fp8, "extension", None, create=True):
+        yield
 
 
 def require_usable(name: str, amax: float | None) -> float:

@@ -17,6 +17,7 @@ from artifacts.report.sufficiency import sentences
 from artifacts.schema import check_rows
 from artifacts.store.store import Store, activate
 from tasks.data.pinned import pin_data
+from tasks.pipeline import calibration_study
 from tasks.pipeline.calibration import calibrate
 from tasks.pipeline.calibration_study import (
     CalibrationStudy,
@@ -86,6 +87,25 @@ def test_a_benign_encoder_keeps_max(prepared: Any) -> None:
     first, second = found.comparison
     assert (found.method, first["chosen"], second["chosen"]) == ("max", "yes", "no")
     assert float(first["cosine_mean"] or 0) > float(second["cosine_mean"] or 0)
+
+
+def test_modelopts_extension_is_left_out_of_the_study_and_not_lost(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU it is compiled when it is first asked for, which takes a minute."""
+    from modelopt.torch.quantization.extensions import get_cuda_ext_fp8
+
+    judged, loaded = calibration_study._judged, []
+
+    def watched(*arguments: Any) -> Any:
+        loaded.append(get_cuda_ext_fp8())
+        return judged(*arguments)
+
+    monkeypatch.setattr(get_cuda_ext_fp8, "extension", "compiled before", raising=False)
+    monkeypatch.setattr(calibration_study, "_judged", watched)
+    studied(prepared, prepared.snapshot, 70, ("max",))
+    assert loaded == [None]
+    assert get_cuda_ext_fp8() == "compiled before"
 
 
 def test_fidelity_is_that_of_modelopts_fake_quantized_encoder(prepared: Any, in_store: Store) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,14 +41,12 @@ def values_of(shape: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
 def amax_of(values: np.ndarray, algorithm: Percentile | Mse, parts: int = 1) -> float:
     import torch
 
-    from tasks.quantizing.activation_histogram import ActivationHistogram
+    from tasks.quantizing.activation_histogram import ActivationHistogram, snapshots
 
     histogram = ActivationHistogram()
     for part in np.array_split(values, parts):
         histogram.add(torch.from_numpy(part))
-    amax = histogram.amax(algorithm)
-    assert amax is not None
-    return amax
+    return snapshots({"x": histogram})["x"].amax(algorithm)
 
 
 def e4m3_error(values: np.ndarray, amax: float) -> float:
@@ -97,11 +97,11 @@ def test_memory_is_fixed_and_counts_do_not_stop(monkeypatch: pytest.MonkeyPatch)
         theirs.collect(part)
         ours.add(part)
     assert len(theirs._calib_hist) > 1_000_000
-    assert ours._counts is not None and ours._counts.shape == (2**15,) and int(ours._counts.sum()) == 1004
-    ours._counts *= 2**30  # as after very many batches; int32 and float32 would end below
-    assert ours.amax(Percentile(percentile=99.99)) == 1000.0
-    smaller = ours.amax(Percentile(percentile=99.0))
-    assert smaller is not None and smaller <= 1
+    assert ours.counts is not None and ours.counts.shape == (2**15,) and int(ours.counts.sum()) == 1004
+    ours.counts *= 2**30  # as after very many batches; int32 and float32 would end below
+    seen = activation_histogram.snapshots({"x": ours})["x"]
+    assert seen.amax(Percentile(percentile=99.99)) == 1000.0
+    assert seen.amax(Percentile(percentile=99.0)) <= 1
 
 
 def test_entropy_is_not_to_be_had_for_fp8() -> None:
@@ -117,9 +117,23 @@ def test_entropy_is_not_to_be_had_for_fp8() -> None:
 
 
 def test_nothing_seen_is_no_amax() -> None:
-    from tasks.quantizing.activation_histogram import ActivationHistogram
+    from tasks.quantizing.activation_histogram import ActivationHistogram, snapshots
 
-    assert ActivationHistogram().amax(Mse()) is None
+    assert snapshots({"x": ActivationHistogram()}) == {}
+
+
+def test_an_amax_is_chosen_from_what_was_counted_when_it_was_asked_for() -> None:
+    """The pool here computes only when it must."""
+    import torch
+
+    from tasks.quantizing.activation_histogram import ActivationHistogram, choosing
+
+    pool: Any = SimpleNamespace(submit=lambda compute, *given: SimpleNamespace(result=lambda: compute(*given)))
+    seen, unseen = ActivationHistogram(), ActivationHistogram()
+    seen.add(torch.tensor([1.0, 2.0]))
+    chosen = choosing(pool, {"seen": seen, "unseen": unseen}, Percentile(percentile=99.99))
+    seen.add(torch.tensor([64.0]))
+    assert chosen() == {"seen": 2.0}
 
 
 def test_zeros_alone_give_zero() -> None:
