@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -30,12 +29,17 @@ class KnownPlans:
         """The release that `plan` led to before, in this store."""
         return self._read(f"plan-{plan}")
 
-    def check_ahead(self, plan: str) -> None:
-        """Check the objects of the release that `plan` led to, side by side: its steps would, one after the other."""
+    def check_ahead(self, plan: str) -> bool:
+        """Whether `plan` led to a release that is still there. Its objects are checked side by side: the steps would
+        check them one after the other."""
         published = self.known(plan)
-        if published is not None:
-            with suppress(ClipsmithError):  # a release that is gone is made again
-                self._store.check_ahead(self._store.find(published.ref).objects())
+        if published is None:
+            return False
+        try:
+            self._store.check_ahead(self._store.find(published.ref).objects())
+        except ClipsmithError:  # a release that is gone is made again
+            return False
+        return True
 
     def made_by(self, run: object) -> Published | None:
         """The release that a flow run led to."""

@@ -106,8 +106,9 @@ class Wiring:
     parameters: OptimizeParameters
     recipe: Recipe | None
     steps: StepRunner
-    planned: Callable[[str], None] = lambda _: None
-    """Called with the digest of what decides the release, as soon as that is known."""
+    planned: Callable[[str], bool] = lambda _: False
+    """Called with the digest of what decides the release, as soon as that is known; says whether it is there already,
+    and so passed the checks that no step makes."""
     pieces: list[Piece] = field(default_factory=list)
     parity: tuple[Row, ...] = ()
     executors: list[Row] = field(default_factory=list)
@@ -119,8 +120,8 @@ class Wiring:
         """checkpoint -> calibration -> FP8 -> ONNX -> audit -> engines -> accuracy and latency -> a draft."""
         snapshot, data = self._inputs()
         decided = plan(self.parameters, self.recipe, snapshot, data)
-        self.planned(decided)
-        preprocess = self._checkpoint(snapshot, data)
+        made_before = self.planned(decided)
+        preprocess = self._checkpoint(snapshot, None if made_before else data)
         amax = self._quantize(snapshot, preprocess, data)
         self._check_range(snapshot, preprocess, data.evaluation)
         exports, audits = self._graphs(snapshot, amax)
@@ -161,8 +162,9 @@ class Wiring:
         self.steps.expect(steps, last_times(active_store(), snapshot.model))
         return snapshot, data
 
-    def _checkpoint(self, snapshot: Snapshot, data: PinnedData) -> ArtifactRef:
-        """Check the checkpoint and what a run of it needs; return the reference of its preprocessing."""
+    def _checkpoint(self, snapshot: Snapshot, data: PinnedData | None) -> ArtifactRef:
+        """Check the checkpoint and what a run of it needs, and `data` if it has to be; return the reference of the
+        checkpoint's preprocessing."""
         require_space(active_store().root, snapshot, self._precisions(), self.parameters.targets)
         checked: CheckedCheckpoint = self.steps.step("check", check_task, snapshot)
         for note in checked.notes:
@@ -172,14 +174,18 @@ class Wiring:
         self.steps.say(f"parity: {parity.words()}")
         self._keep(parity.table, places.evidence("parity"))
         self.parity = parity.rows
-        require_classes_apart(snapshot, checked.preprocess, data.evaluation)
+        if data is not None:
+            self._check_texts(snapshot, checked.preprocess, data)
+        return checked.preprocess
+
+    def _check_texts(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> None:
+        require_classes_apart(snapshot, preprocess, data.evaluation)
         for ref, strict in (
             (data.calibration, self.parameters.calibration.strict_captions),
             (data.evaluation, self.parameters.evaluation.strict_captions),
         ):
             if ref is not None and strict:
-                require_whole_captions(snapshot, checked.preprocess, ref)
-        return checked.preprocess
+                require_whole_captions(snapshot, preprocess, ref)
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
         """The object that holds the `amax.parquet` of each encoder."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from artifacts.errors import ConfigError
-from artifacts.refs import digest_file
 from tasks.data import limits
 from tasks.data.base import Classes, Encoded, Sample, hashed, label_counts, numbered
 from tasks.data.class_names import Numbering, numbering
 from tasks.data.coco import find_coco, read_coco
 from tasks.data.columns import BY_NAME, Chosen
 from tasks.data.images import Stored
+from tasks.data.known_digests import KnownDigests
 from tasks.data.listing import Entry, find_listing, read_listing
 from tasks.data.located import Located
 from tasks.data.loose import Loose, read_loose
@@ -56,7 +57,7 @@ class Folder(Stored):
         self.source: str = str(root)
         labels = self._numbering(entries, loose, listing or root)
         self.classes: Classes | None = None if labels is None else self._classes(labels)
-        self.samples: Sequence[Sample] = _samples(kept, self._paths, self.classes, labels)
+        self.samples: Sequence[Sample] = _samples(root, kept, self._paths, self.classes, labels)
         self.notes: Sequence[str] = nameless_notes(self.classes, label_counts(self.samples))
 
     def stored(self, index: int) -> Path:
@@ -108,19 +109,22 @@ class Folder(Stored):
         return self._located.file(name, str(root)) if os.path.lexists(root / name) else None
 
 
-def _hash_file(path: Path) -> str:
+def _hash_file(known: KnownDigests, path: Path) -> str:
     try:
-        if path.stat().st_size > limits.PICTURE_BYTES:
+        stat = path.stat()
+        if stat.st_size > limits.PICTURE_BYTES:
             raise too_much("the picture's file is too large", path, f"at most {limits.PICTURE_BYTES:,} bytes")
-        return digest_file(path)
+        return known.digest(path, stat)
     except OSError as error:
         raise unreadable(path, error) from error
 
 
 def _samples(
-    entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None, labels: Numbering | None
+    root: Path, entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None, labels: Numbering | None
 ) -> tuple[Sample, ...]:
-    hashes = hashed(paths, _hash_file)
+    known = KnownDigests(root)
+    hashes = hashed(paths, partial(_hash_file, known))
+    known.keep()
     of: dict[str, int] = {} if labels is None else labels.of
     return tuple(
         _sample(name, entry, hashes[path], classes, None if entry.label is None else of[entry.label])

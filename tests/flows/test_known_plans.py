@@ -50,12 +50,12 @@ def test_the_objects_of_a_plans_release_are_checked_ahead(store: Store, monkeypa
     plans = KnownPlans(store)
     checked: list[list[ArtifactRef]] = []
     monkeypatch.setattr(Store, "check_ahead", lambda _, refs: checked.append(list(refs)))
-    plans.check_ahead("plan")
+    assert not plans.check_ahead("plan")
     plans.remember("plan", uuid4(), published(store, "a@9"))
-    plans.check_ahead("plan")  # a release that is not there
+    assert not plans.check_ahead("plan")  # a release that is not there
     assert checked == []
     plans.remember("plan", uuid4(), published(store, manifest.ref))
-    plans.check_ahead("plan")
+    assert plans.check_ahead("plan")
     assert checked == [manifest.objects()]
 
 

@@ -76,9 +76,25 @@ def test_what_decides_a_release_is_told_before_any_step_is_called(base: Base) ->
     told: list[tuple[str, int]] = []
     parameters = OptimizeParameters.model_validate(small_parameters(base.model, base.store.root))
     with activate(base.store):
-        planned = lambda plan: told.append((plan, len(runner.outputs)))  # noqa: E731
+        planned = lambda plan: bool(told.append((plan, len(runner.outputs))))  # noqa: E731
         drafted = Wiring(parameters, recipe_of(parameters), runner, planned).run()
     assert told == [(drafted.plan, 0)]
+
+
+@pytest.mark.parametrize("made_before", [False, True])
+def test_texts_are_checked_unless_the_release_is_there_already(
+    base: Base, made_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check takes seconds, as it imports the model's code; the same plan has passed it."""
+    checked: list[str] = []
+    monkeypatch.setattr("flows.wiring.require_classes_apart", lambda *_: checked.append("classes"))
+    monkeypatch.setattr("flows.wiring.require_whole_captions", lambda _, __, data: checked.append(data.role))
+    strict = {"calibration__strict_captions": True, "evaluation__strict_captions": True}
+    parameters = OptimizeParameters.model_validate(small_parameters(base.model, base.store.root, **strict))
+    with activate(base.store):
+        runner = KeyedRunner(dict(base.kept), base.stand_in)
+        Wiring(parameters, recipe_of(parameters), runner, lambda _: made_before).run()
+    assert checked == ([] if made_before else ["classes", "calibration", "evaluation"])
 
 
 def test_decoded_pictures_are_not_kept_beyond_the_last_embedding(base: Base) -> None:

@@ -1,0 +1,85 @@
+"""Digests of a data set's files, remembered on this machine from one run to the next.
+
+~/.cache/clipsmith/digests/<digest of the folder's path>.json    (or below $XDG_CACHE_HOME)
+
+As Git does, a file whose inode, size and times are those of before is taken to hold the same bytes. No run depends on
+it: each picture is held to its digest when it is decoded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from artifacts.refs import digest_file, digest_json
+
+_WORTHWHILE = 1000
+"""Files from which reading them all takes seconds."""
+_SETTLED_NS = 10_000_000_000
+"""How long a file must have been left alone: clocks of file servers differ from ours, and tick coarsely."""
+_LARGEST = 1 << 28
+"""Bytes of a record: a million files take half of it."""
+_MOST = 64
+"""Records that are kept; those written last stay."""
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class KnownDigests:
+    """The digests of the files below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._record = _cache() / f"{digest_json(os.fsdecode(folder))}.json"
+        self._before = _read(self._record)
+        self._now: dict[str, list[Any]] = {}
+        self._settled = time.time_ns() - _SETTLED_NS
+
+    def digest(self, path: Path, stat: os.stat_result) -> str:
+        """The sha256 (hex) of a file, from before if `stat`, which was asked for just now, is that of before.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        stamp = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        name = str(path)
+        *known, digest = self._before.get(name) or [None]
+        if known != stamp or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+            digest = digest_file(path)
+        if stat.st_ctime_ns < self._settled:
+            self._now[name] = [*stamp, digest]
+        return digest
+
+    def keep(self) -> None:
+        """Write the record for the next run, if it is worth it; where that is not possible, nothing is remembered."""
+        if len(self._now) < _WORTHWHILE or self._now == self._before:
+            return
+        with suppress(OSError):
+            self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self._record.parent, delete=False) as stream:
+                json.dump(self._now, stream)
+            Path(stream.name).replace(self._record)
+            records = sorted(self._record.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for old in records[:-_MOST]:
+                old.unlink()
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipsmith" / "digests"
+
+
+def _read(record: Path) -> dict[str, list[Any]]:
+    """What was kept; nothing if it cannot be read, or is no record of ours."""
+    try:
+        if record.stat().st_size > _LARGEST:
+            return {}
+        found = json.loads(record.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: entry for name, entry in found.items() if isinstance(entry, list) and entry}
