@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain, pairwise
@@ -49,7 +48,7 @@ _BARE_RUNS = 3
 MAX_POINTS = 32
 """The most points of a convergence curve, evenly spaced, so that its size does not grow with the samples."""
 FEW_POINTS = 8
-"""The same for algorithms that choose each point from histograms, which takes milliseconds per quantizer."""
+"""The same for algorithms that choose each point from histograms, which is more work."""
 
 
 class Calibration(StepOutput):
@@ -184,35 +183,31 @@ class _Watch:
         self.seconds = 0.0
         self.used: list[int] = []
         self.curve: list[dict[str, Any]] = []
-        self._kept: list[tuple[int, Callable[[], dict[str, float]]]] = []
+        self._kept: list[tuple[int, dict[str, torch.Tensor]]] = []
         self._amax: dict[str, float] = {}
         self.saturation: dict[str, float] = {}
 
     def run(
         self, model: nn.Module, observers: dict[str, Observer], family: ClipFamily, batches: Iterator[Inputs]
     ) -> None:
-        from tasks.quantizing.activation_histogram import CHOOSING_THREADS, counted
+        from tasks.quantizing.activation_histogram import counted
 
         encoder, key = self.spec.encoder, f"clipsmith-progress-calibrate-{self.spec.encoder}"
         # The observers keep the maximum; other algorithms need histograms.
         counting = nullcontext(self.histograms) if self.algorithm == "max" else counted(observers)
         start = time.perf_counter()
-        with (
-            ThreadPoolExecutor(CHOOSING_THREADS, "clipsmith-amax") as self._pool,
-            counting as self.histograms,
-            progress(key, self.total, "sample", f"calibrate {encoder}") as advance,
-        ):
+        with counting as self.histograms, progress(key, self.total, "sample", f"calibrate {encoder}") as advance:
             # Each batch with the next one: which batch is the last is unknown before, as samples may be skipped.
             for batch, following in pairwise(chain(batches, [None])):
                 assert batch is not None
                 last = following is None
-                limits = self._limits(observers) if last and self.seen else {}
+                limits = self._running_amax(observers) if last and self.seen else {}
                 with _count_saturation(observers, limits, self.saturation):
                     family.encode(model, self.spec.encoder, *batch.tensors)
                 self._record(observers, batch.indices, last)
                 self.faint += batch.faint
                 advance(len(batch.indices))
-            self._read_points()
+        self._read_points()
         self.seconds = time.perf_counter() - start
 
     def _record(self, observers: dict[str, Observer], indices: list[int], last: bool) -> None:
@@ -224,30 +219,22 @@ class _Watch:
 
     def _read_points(self) -> None:
         """Read all points from the device at the end: reading after each batch would leave the device idle."""
-        for samples, read in self._kept:
-            self._amax = read()
+        for samples, kept in self._kept:
+            self._amax = read_scalars(kept)
             self.curve += [{"quantizer": name, "samples": samples, "amax": amax} for name, amax in self._amax.items()]
 
     def _points(self) -> int:
         """How many points the curve should have by now, if the batches are small enough for that."""
         return self.seen * self.points // self.total
 
-    def _running_amax(self, observers: dict[str, Observer]) -> Callable[[], dict[str, float]]:
-        """What reads the amax so far of every quantizer that has seen data; it can be called later."""
+    def _running_amax(self, observers: dict[str, Observer]) -> dict[str, torch.Tensor]:
+        """The amax so far of every quantizer that has seen data, on the device."""
         if self.algorithm != "max":
-            from tasks.quantizing.activation_histogram import choosing
+            from tasks.quantizing.activation_histogram import amaxes
 
-            return choosing(self._pool, self.histograms, self.algorithm)
+            return amaxes(self.histograms, self.algorithm)
         found = {name: observer.amax for name, observer in observers.items()}
-        return partial(read_scalars, {name: amax for name, amax in found.items() if amax is not None})
-
-    def _limits(self, observers: dict[str, Observer]) -> dict[str, torch.Tensor]:
-        """The amax so far, beyond which values of later batches saturate, on the device for the maximum."""
-        import torch
-
-        if self.algorithm != "max":
-            return {name: torch.tensor(amax) for name, amax in self._running_amax(observers)().items()}
-        return {name: observer.amax for name, observer in observers.items() if observer.amax is not None}
+        return {name: amax for name, amax in found.items() if amax is not None}
 
     def chosen(self) -> dict[str, float]:
         """The amax that the algorithm chooses instead of the maximum, by quantizer."""
@@ -272,7 +259,7 @@ def _count_saturation(
     result.update(read_scalars(shares))
 
 
-@cached_step("calibrate", version=7, packages=PACKAGES)
+@cached_step("calibrate", version=8, packages=PACKAGES)
 def calibrate_task(
     snapshot: Snapshot,
     preprocess: ArtifactRef,

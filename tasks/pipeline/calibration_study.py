@@ -7,10 +7,8 @@ scales are put into the fake-quantized encoder, which is judged by its embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -69,7 +67,7 @@ SETTLED = 1 / 8
 """One step of E4M3's three mantissa bits: a smaller change of the amax moves no value by more than a rounding step."""
 
 Amax = dict[str, float]
-_Later = Callable[[], Amax]
+_Scalars = dict[str, "torch.Tensor"]
 
 
 class CalibrationStudy(StepOutput):
@@ -279,19 +277,18 @@ class _Scales:
         self.algorithms = {name_of(algorithm): algorithm for algorithm in algorithms}
         self.seen = 0
         self.amax: dict[tuple[str, int], Amax] = {}
-        self._noted: dict[tuple[str, int], tuple[_Later, _Later]] = {}
+        self._noted: dict[tuple[str, int], tuple[_Scalars, _Scalars]] = {}
         self.zeros: frozenset[str] = frozenset()
 
     def collect(
         self, model: nn.Module, observers: dict[str, Observer], family: ClipFamily, batches: Iterator[Inputs]
     ) -> None:
-        from tasks.quantizing.activation_histogram import CHOOSING_THREADS, counted
+        from tasks.quantizing.activation_histogram import counted
         from tasks.quantizing.zero_weights import zero_quantizers
 
         encoder = self.spec.encoder
         self.zeros = frozenset(zero_quantizers(model, observers))
         with (
-            ThreadPoolExecutor(CHOOSING_THREADS, "clipsmith-amax") as pool,
             counted(observers) as histograms,
             progress(f"clipsmith-progress-study-{encoder}", self.total, "sample", f"study {encoder}") as advance,
         ):
@@ -300,10 +297,10 @@ class _Scales:
                 self.seen += len(part.indices)
                 advance(len(part.indices))
                 if self.seen in points(self.total):
-                    self._note(observers, histograms, pool)
+                    self._note(observers, histograms)
             if self.seen not in points(self.total):  # samples were left out
-                self._note(observers, histograms, pool)
-            self.amax = {key: self._usable(*read) for key, read in self._noted.items()}
+                self._note(observers, histograms)
+        self.amax = {key: self._usable(*noted) for key, noted in self._noted.items()}
 
     def _parts(self, batches: Iterator[Inputs]) -> Iterator[Inputs]:
         """The batches, cut at the points of the study."""
@@ -315,21 +312,18 @@ class _Scales:
                 yield _part(batch, start, end)
             done += size
 
-    def _note(
-        self, observers: dict[str, Observer], histograms: dict[str, ActivationHistogram], pool: ThreadPoolExecutor
-    ) -> None:
-        from tasks.quantizing.activation_histogram import choosing
+    def _note(self, observers: dict[str, Observer], histograms: dict[str, ActivationHistogram]) -> None:
+        from tasks.quantizing.activation_histogram import amaxes
 
-        seen = {key: observer.amax for key, observer in observers.items() if observer.amax is not None}
-        largest = partial(read_scalars, seen)
+        largest = {key: observer.amax for key, observer in observers.items() if observer.amax is not None}
         for name, algorithm in self.algorithms.items():
-            chosen = largest if algorithm == "max" else choosing(pool, histograms, algorithm)
+            chosen = largest if algorithm == "max" else amaxes(histograms, algorithm)
             self._noted[name, self.seen] = largest, chosen
 
-    def _usable(self, largest: _Later, chosen: _Later) -> Amax:
+    def _usable(self, largest: _Scalars, chosen: _Scalars) -> Amax:
         from tasks.quantizing.zero_weights import AMAX_OF_ZEROS
 
-        most, found = largest(), chosen()
+        most, found = read_scalars(largest), read_scalars(chosen)
         return {
             key: AMAX_OF_ZEROS if key in self.zeros and not most[key] else require_usable(key, found[key])
             for key in most

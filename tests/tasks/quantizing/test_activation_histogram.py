@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,12 +39,12 @@ def values_of(shape: Callable[[np.random.Generator], np.ndarray]) -> np.ndarray:
 def amax_of(values: np.ndarray, algorithm: Percentile | Mse, parts: int = 1) -> float:
     import torch
 
-    from tasks.quantizing.activation_histogram import ActivationHistogram, snapshots
+    from tasks.quantizing.activation_histogram import ActivationHistogram, amaxes
 
     histogram = ActivationHistogram()
     for part in np.array_split(values, parts):
         histogram.add(torch.from_numpy(part))
-    return snapshots({"x": histogram})["x"].amax(algorithm)
+    return float(amaxes({"x": histogram}, algorithm)["x"])
 
 
 def e4m3_error(values: np.ndarray, amax: float) -> float:
@@ -99,9 +97,8 @@ def test_memory_is_fixed_and_counts_do_not_stop(monkeypatch: pytest.MonkeyPatch)
     assert len(theirs._calib_hist) > 1_000_000
     assert ours.counts is not None and ours.counts.shape == (2**15,) and int(ours.counts.sum()) == 1004
     ours.counts *= 2**30  # as after very many batches; int32 and float32 would end below
-    seen = activation_histogram.snapshots({"x": ours})["x"]
-    assert seen.amax(Percentile(percentile=99.99)) == 1000.0
-    assert seen.amax(Percentile(percentile=99.0)) <= 1
+    by = [activation_histogram.amaxes({"x": ours}, Percentile(percentile=p))["x"] for p in (99.99, 99.0)]
+    assert by[0] == 1000.0 and by[1] <= 1
 
 
 def test_entropy_is_not_to_be_had_for_fp8() -> None:
@@ -116,24 +113,43 @@ def test_entropy_is_not_to_be_had_for_fp8() -> None:
             calibrator.compute_amax(method)
 
 
-def test_nothing_seen_is_no_amax() -> None:
-    from tasks.quantizing.activation_histogram import ActivationHistogram, snapshots
-
-    assert snapshots({"x": ActivationHistogram()}) == {}
-
-
-def test_an_amax_is_chosen_from_what_was_counted_when_it_was_asked_for() -> None:
-    """The pool here computes only when it must."""
+def test_many_histograms_give_what_each_gives_alone() -> None:
+    """Also where their values lie in other octaves, and one has none."""
     import torch
 
-    from tasks.quantizing.activation_histogram import ActivationHistogram, choosing
+    from tasks.quantizing.activation_histogram import ActivationHistogram, amaxes
 
-    pool: Any = SimpleNamespace(submit=lambda compute, *given: SimpleNamespace(result=lambda: compute(*given)))
-    seen, unseen = ActivationHistogram(), ActivationHistogram()
-    seen.add(torch.tensor([1.0, 2.0]))
-    chosen = choosing(pool, {"seen": seen, "unseen": unseen}, Percentile(percentile=99.99))
-    seen.add(torch.tensor([64.0]))
-    assert chosen() == {"seen": 2.0}
+    histograms = {"none": ActivationHistogram()}
+    for shape in SHAPES:
+        histograms[shape.__name__] = ActivationHistogram()
+        histograms[shape.__name__].add(torch.from_numpy(values_of(shape)))
+    for algorithm in (Percentile(percentile=99.0), Mse()):
+        alone = {shape.__name__: amax_of(values_of(shape), algorithm) for shape in SHAPES}
+        assert {name: float(amax) for name, amax in amaxes(histograms, algorithm).items()} == alone
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_percentile_is_modelopts(shape: Callable[..., np.ndarray]) -> None:
+    """Of the same counts, by its own calibrator."""
+    import torch
+    from modelopt.torch.quantization.calib import HistogramCalibrator
+
+    from tasks.quantizing.activation_histogram import ActivationHistogram
+
+    histogram, theirs = ActivationHistogram(), HistogramCalibrator((4, 3), None)
+    histogram.add(torch.from_numpy(values_of(shape)))
+    assert histogram.counts is not None
+    theirs._calib_hist = histogram.counts.numpy()[:0x7F80]
+    theirs._calib_bin_edges = (np.arange(0x7F81, dtype=np.uint32) << 16).view(np.float32)
+    for percentile in (50.0, 99.0, 99.9, 99.99):
+        ours = amax_of(values_of(shape), Percentile(percentile=percentile))
+        assert ours == float(theirs.compute_amax("percentile", percentile=percentile))
+
+
+def test_nothing_seen_is_no_amax() -> None:
+    from tasks.quantizing.activation_histogram import ActivationHistogram, amaxes
+
+    assert amaxes({"x": ActivationHistogram()}, Mse()) == {}
 
 
 def test_zeros_alone_give_zero() -> None:
