@@ -44,9 +44,9 @@ from deployments.commands.options import (
     REVISION,
     JsonOption,
     StoreOption,
+    answer,
     listed,
     per_encoder,
-    print_json,
 )
 from deployments.printing import show, show_forecast
 from deployments.printing.console import stderr, stdout
@@ -189,10 +189,7 @@ def optimize(
         check_ahead(parameters, change=False)
         quiet_libraries()
         found = forecast(parameters)
-        if as_json:
-            print_json(show_forecast.document(found))
-        else:
-            show_forecast.print_forecast(found)
+        answer(as_json, show_forecast.document(found), show_forecast.print_forecast, found)
         return
     check_ahead(parameters)
 
@@ -204,10 +201,7 @@ def optimize(
         ref, new, rejection = error.release, error.new, error
     opened = open_store(parameters.store, writable=False)
     manifest = opened.find(ref)
-    if as_json:
-        print_json(show.release_document(manifest, new=new))
-    else:
-        show.print_release(manifest, opened, new=new)
+    answer(as_json, show.release_document(manifest, new=new), show.print_release, manifest, opened, new=new)
     if rejection is not None:  # a rejected release is printed as a result, and the command fails all the same
         raise rejection
 

@@ -27,7 +27,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from struct import error as struct_error
 from typing import Any, Literal
@@ -76,44 +76,36 @@ def _lies(file: ReleaseFile, kinds: Mapping[str, str]) -> bool:
 
 
 def _version_1(manifest: Manifest) -> str:
-    about = manifest.provenance
     objects = {
         (file.path.removesuffix(file.member).rstrip("/"), file.object)
         for file in manifest.files
         if file.kind not in (*_DERIVED, "build-log")
     }
-    return digest_json(
-        {
-            "source": about.source.digest,
-            "calibration": about.calibration and about.calibration.digest,
-            "evaluation": about.evaluation.digest,
-            "recipe": about.recipe_digest if about.recipe_content is not None else None,
-            "objects": sorted([folder, digest] for folder, digest in objects),
-            "tables": {name: rows for name, rows in manifest.tables.items() if name != "stages"},
-            "gates": [result.model_dump(mode="json") for result in manifest.gates],
-        }
-    )
+    counted = sorted([folder, digest] for folder, digest in objects)
+    return digest_json(_inputs_and_results(manifest, without=("stages",)) | {"objects": counted})
 
 
 def _version_2(manifest: Manifest) -> str:
-    about = manifest.provenance
     files = [
         [file.path, file.kind, file.encoder, file.precision, file.target, file.content or file.sha256]
         for file in manifest.files
         if not _lies(file, {**_DERIVED, **_MEASURED})
     ]
-    return digest_json(
-        {
-            "version": 2,
-            "source": about.source.digest,
-            "calibration": about.calibration and about.calibration.digest,
-            "evaluation": about.evaluation.digest,
-            "recipe": about.recipe_digest if about.recipe_content is not None else None,
-            "files": sorted(files, key=lambda file: str(file[0])),
-            "tables": {name: rows for name, rows in manifest.tables.items() if name not in _MEASURED_TABLES},
-            "gates": [result.model_dump(mode="json") for result in manifest.gates],
-        }
-    )
+    counted = {"version": 2, "files": sorted(files, key=lambda file: str(file[0]))}
+    return digest_json(_inputs_and_results(manifest, without=_MEASURED_TABLES) | counted)
+
+
+def _inputs_and_results(manifest: Manifest, *, without: Container[str]) -> dict[str, Any]:
+    """What both versions digest alike; `without` names the tables that do not count."""
+    about = manifest.provenance
+    return {
+        "source": about.source.digest,
+        "calibration": about.calibration and about.calibration.digest,
+        "evaluation": about.evaluation.digest,
+        "recipe": about.recipe_digest if about.recipe_content is not None else None,
+        "tables": {name: rows for name, rows in manifest.tables.items() if name not in without},
+        "gates": [result.model_dump(mode="json") for result in manifest.gates],
+    }
 
 
 def has_content(path: str) -> bool:

@@ -23,9 +23,9 @@ from deployments.commands.options import (
     Ref,
     StoreOption,
     WhyOption,
+    answer,
     open_to_change,
     open_to_read,
-    print_json,
 )
 from deployments.printing import show_aliases
 from deployments.printing.console import print_errors
@@ -96,10 +96,8 @@ def aliases(
                     entries.append(alias_log.current(opened.root, owner, alias))
             except DamagedAlias as error:
                 damaged.append(error)
-    if as_json:
-        print_json({"aliases": [show_aliases.entry_document(entry) for entry in entries]})
-    else:
-        show_aliases.print_aliases(entries)
+    document = {"aliases": [show_aliases.entry_document(entry) for entry in entries]}
+    answer(as_json, document, show_aliases.print_aliases, entries)
     print_errors(damaged)
     raise typer.Exit(ExitCode.FAILED if damaged else ExitCode.DONE)
 
@@ -118,7 +116,4 @@ def _only_model(store: Store) -> str:
 
 
 def _print(move: Move, as_json: bool) -> None:
-    if as_json:
-        print_json(show_aliases.move_document(move))
-    else:
-        show_aliases.print_move(move)
+    answer(as_json, show_aliases.move_document(move), show_aliases.print_move, move)

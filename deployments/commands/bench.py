@@ -19,7 +19,7 @@ from artifacts.manifest import Manifest
 from artifacts.store.store import Store, activate
 from deployments.commands import panels
 from deployments.commands.listing_command import ListingCommand
-from deployments.commands.options import JsonOption, StoreOption, listed, open_to_read, print_json, store_path
+from deployments.commands.options import JsonOption, StoreOption, answer, listed, open_to_read, store_path
 from deployments.printing.console import stderr
 from deployments.printing.show_bench import print_bench
 from deployments.server.environment import prepare_prefect
@@ -75,10 +75,7 @@ def bench(
     else:
         with contextlib.redirect_stdout(sys.stderr):
             report = _measure(model, settings, command, store)
-    if as_json:
-        print_json(asdict(report))
-    else:
-        print_bench(report)
+    answer(as_json, asdict(report), print_bench, report)
     if rejected(report.rows):
         raise typer.Exit(ExitCode.GATE)
 

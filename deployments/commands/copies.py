@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from artifacts.copies import archive, replica
 from artifacts.copies.opening import open_store
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_read, print_json, store_path
+from deployments.commands.options import JsonOption, Ref, StoreOption, answer, open_to_read, store_path
 from deployments.printing import show_copies
 from deployments.printing.console import progress
 
@@ -30,10 +31,8 @@ def pack(
     manifest = opened.find(ref)
     archive.pack(opened, manifest, file)
     size = file.expanduser().stat().st_size
-    if as_json:
-        print_json({"ref": manifest.ref, "file": str(file.absolute()), "bytes": size})
-    else:
-        show_copies.print_packed(manifest, file, size)
+    document = {"ref": manifest.ref, "file": str(file.absolute()), "bytes": size}
+    answer(as_json, document, show_copies.print_packed, manifest, file, size)
 
 
 @app.command(rich_help_panel=panels.KEEP)
@@ -44,10 +43,7 @@ def unpack(
 ) -> None:
     """Verify a packed release and put it into the store. Makes the store where there is none."""
     manifest, new = archive.unpack(open_store(store_path(store)), file)
-    if as_json:
-        print_json({"ref": manifest.ref, "new": new})
-    else:
-        show_copies.print_arrived(manifest.ref, new)
+    answer(as_json, {"ref": manifest.ref, "new": new}, show_copies.print_arrived, manifest.ref, new)
 
 
 @app.command(rich_help_panel=panels.KEEP)
@@ -69,7 +65,4 @@ def pull(ref: Ref, url: Url, store: StoreOption = None, as_json: JsonOption = Fa
 
 
 def _print(ref: str, copied: replica.Copied, as_json: bool) -> None:
-    if as_json:
-        print_json(show_copies.copied_document(ref, copied))
-    else:
-        show_copies.print_copied(ref, copied)
+    answer(as_json, {"ref": ref} | asdict(copied), show_copies.print_copied, ref, copied)

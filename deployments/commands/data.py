@@ -10,7 +10,7 @@ import typer
 
 from artifacts.exit_codes import ExitCode
 from deployments.commands import panels
-from deployments.commands.options import COLUMNS, JsonOption, print_json
+from deployments.commands.options import COLUMNS, JsonOption, answer
 from deployments.printing import show_data
 from deployments.printing.console import counting
 from deployments.server.environment import prepare_prefect
@@ -51,9 +51,6 @@ def data(
     if page is not None and found.dataset is not None:
         write_sheet(found.dataset, holdings, page, counting)
         holdings = dataclasses.replace(holdings, page=str(page))
-    if as_json:
-        print_json(show_data.data_document(holdings))
-    else:
-        show_data.print_data(holdings)
+    answer(as_json, dataclasses.asdict(holdings), show_data.print_data, holdings)
     if holdings.refusals:
         raise typer.Exit(ExitCode.WRONG_INPUT)

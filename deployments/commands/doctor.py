@@ -8,7 +8,7 @@ import typer
 
 from artifacts.exit_codes import ExitCode
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, StoreOption, print_json, store_path
+from deployments.commands.options import JsonOption, StoreOption, answer, store_path
 from deployments.printing import show_doctor
 from deployments.server.environment import prepare_prefect
 
@@ -23,8 +23,5 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     found = list(checks(store_path(store)))
     able = all(each.ok for each in found if each.needed)
-    if as_json:
-        print_json({"able": able, "checks": [asdict(each) for each in found]})
-    else:
-        show_doctor.print_checks(found)
+    answer(as_json, {"able": able, "checks": [asdict(each) for each in found]}, show_doctor.print_checks, found)
     raise typer.Exit(ExitCode.DONE if able else ExitCode.FAILED)

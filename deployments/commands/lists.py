@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, print_json
+from deployments.commands.options import JsonOption, answer
 from deployments.printing import show_lists
 
 app = typer.Typer()
@@ -19,10 +19,8 @@ def targets(as_json: JsonOption = False) -> None:
     from tasks.engines.available import standings
 
     found = standings()
-    if as_json:
-        print_json({"targets": [asdict(each) | {"builds": each.builds, "runs": each.runs} for each in found]})
-    else:
-        show_lists.print_targets(found)
+    rows = [asdict(each) | {"builds": each.builds, "runs": each.runs} for each in found]
+    answer(as_json, {"targets": rows}, show_lists.print_targets, found)
 
 
 @app.command(rich_help_panel=panels.LOOK)
@@ -31,14 +29,12 @@ def recipes(as_json: JsonOption = False) -> None:
     from tasks.quantizing.recipe import BUILTIN, builtin_names, load_recipe
 
     found = [(load_recipe(name), BUILTIN / f"{name}.yaml") for name in builtin_names()]
-    if as_json:
-        rows = [
-            {"recipe": each.name, "about": each.metadata.description, "file": str(path), "digest": each.digest}
-            for each, path in found
-        ]
-        print_json({"recipes": rows})
-    else:
-        show_lists.print_recipes([(each.name, each.metadata.description, path) for each, path in found])
+    rows = [
+        {"recipe": each.name, "about": each.metadata.description, "file": str(path), "digest": each.digest}
+        for each, path in found
+    ]
+    told = [(each.name, each.metadata.description, path) for each, path in found]
+    answer(as_json, {"recipes": rows}, show_lists.print_recipes, told)
 
 
 @app.command(rich_help_panel=panels.LOOK)
@@ -47,7 +43,4 @@ def gates(as_json: JsonOption = False) -> None:
     from artifacts.report.gate_words import kinds
 
     found = kinds()
-    if as_json:
-        print_json({"gates": [each._asdict() for each in found]})
-    else:
-        show_lists.print_gate_kinds(found)
+    answer(as_json, {"gates": [each._asdict() for each in found]}, show_lists.print_gate_kinds, found)

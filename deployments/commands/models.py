@@ -8,7 +8,7 @@ import typer
 
 from deployments.commands import completing, panels
 from deployments.commands.listing_command import ListingCommand
-from deployments.commands.options import IMAGE_SIZE, MODEL, REVISION, JsonOption, print_json
+from deployments.commands.options import IMAGE_SIZE, MODEL, REVISION, JsonOption, answer
 from deployments.printing import show_models
 from deployments.server.environment import quiet_libraries
 
@@ -37,10 +37,7 @@ def check(
     from tasks.quantizing.recipe import load_recipe
 
     found = outline(model, revision, image_size, load_recipe(recipe))
-    if as_json:
-        print_json(found.model_dump(mode="json"))
-    else:
-        show_models.print_outline(found)
+    answer(as_json, found.model_dump(mode="json"), show_models.print_outline, found)
 
 
 @app.command(rich_help_panel=panels.MAKE)
@@ -48,11 +45,8 @@ def models(as_json: JsonOption = False) -> None:
     """List the families of models that clipsmith accepts, with published models of each."""
     from tasks.families import FAMILIES
 
-    if as_json:
-        rows = [
-            {"family": each.name, "covers": each.covers, "held_to": each.oracle, "for_example": list(each.known)}
-            for each in FAMILIES
-        ]
-        print_json({"families": rows})
-    else:
-        show_models.print_families(FAMILIES)
+    rows = [
+        {"family": each.name, "covers": each.covers, "held_to": each.oracle, "for_example": list(each.known)}
+        for each in FAMILIES
+    ]
+    answer(as_json, {"families": rows}, show_models.print_families, FAMILIES)

@@ -1,11 +1,12 @@
-"""What the commands share: their options, how they open the store, and how they print a document."""
+"""What the commands share: their options, how they open the store, and how they print a result."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, ParamSpec, overload
 
 import typer
 
@@ -33,6 +34,7 @@ Ref = Annotated[str, typer.Argument(help=f"The release: {_REF}.", autocompletion
 AliasOption = Annotated[str, typer.Option("--alias", help="Name of the alias, for example production.")]
 ModelOption = Annotated[str | None, typer.Option("--model", help="List this model's only.")]
 WhyOption = Annotated[str | None, typer.Option("--why", help="The reason. The alias's history keeps it.")]
+_P = ParamSpec("_P")
 
 
 def store_path(store: Path | None) -> Path:
@@ -74,6 +76,16 @@ def per_encoder(text: str | None) -> dict[str, str]:
         for encoder, given, value in parts
         for name in ((encoder,) if given else ("image", "text"))
     }
+
+
+def answer(
+    as_json: bool, document: dict[str, Any], tell: Callable[_P, object], *values: _P.args, **named: _P.kwargs
+) -> None:
+    """Print a command's result: with --json its document, else what `tell` prints of `values` for people."""
+    if as_json:
+        print_json(document)
+    else:
+        tell(*values, **named)
 
 
 def print_json(document: dict[str, Any]) -> None:

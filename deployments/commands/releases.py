@@ -19,7 +19,7 @@ from artifacts.release import fastest
 from artifacts.release.comparison import compare
 from artifacts.store import aliases, signatures
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, open_to_read, print_json
+from deployments.commands.options import JsonOption, ModelOption, Ref, StoreOption, answer, open_to_read
 from deployments.printing import show, show_comparison, show_releases
 from deployments.printing.console import print_errors, stderr, stdout
 
@@ -41,10 +41,8 @@ def releases(model: ModelOption = None, store: StoreOption = None, as_json: Json
         if wanted in (None, summary["model"])
     ]
     errors = [error for error in damaged if wanted in (None, Path(error.where or "").parent.name)]
-    if as_json:
-        print_json({"releases": found, "damaged": [error.where for error in errors]})
-    else:
-        show_releases.print_releases(found, wanted, [summary["model"] for summary in known])
+    document = {"releases": found, "damaged": [error.where for error in errors]}
+    answer(as_json, document, show_releases.print_releases, found, wanted, [summary["model"] for summary in known])
     _finish(errors)
 
 
@@ -67,10 +65,8 @@ def show_release(
         aliases=aliases.pointing_to(opened.root).get((manifest.model, manifest.version), []),
         signatures=signatures.signatures(opened.root, manifest.model, manifest.version),
     )
-    if as_json:
-        print_json(show.release_document(manifest) | standing.document())
-    else:
-        show.print_release(manifest, opened, standing=standing, everything=everything)
+    document = show.release_document(manifest) | standing.document()
+    answer(as_json, document, show.print_release, manifest, opened, standing=standing, everything=everything)
 
 
 @app.command(rich_help_panel=panels.COMPARE)
@@ -89,10 +85,7 @@ def diff(
     """
     opened = open_to_read(store)
     found = compare(opened.find(before), opened.find(after))
-    if as_json:
-        print_json(found.document())
-    else:
-        show_comparison.print_comparison(found, everything=everything)
+    answer(as_json, found.document(), show_comparison.print_comparison, found, everything=everything)
 
 
 @app.command("history", rich_help_panel=panels.LOOK)
@@ -111,10 +104,8 @@ def show_history(
         raise ReleaseNotFound(f"no release of {model!r}", where=opened.root, fix="see `clipsmith releases`")
     table, plot = history.write(manifests, (out or _HISTORY / model).absolute())
     points = history.points(manifests)
-    if as_json:
-        print_json(show_releases.history_document(model, points, table, plot))
-    else:
-        show_releases.print_history(model, points, table, plot)
+    document = show_releases.history_document(model, points, table, plot)
+    answer(as_json, document, show_releases.print_history, model, points, table, plot)
     _finish(damaged)
 
 
@@ -155,11 +146,9 @@ def export(
 
         files = exporting.export(opened, manifest, destination, derive, readme(manifest))
         chosen = fastest.choices(manifest)
-    if as_json:
-        document = {"ref": manifest.ref, "folder": str(destination.absolute()), "files": files}
-        print_json(document | {"precisions": [asdict(choice) for choice in chosen]})
-    else:
-        show.print_exported(manifest, files, destination, chosen)
+    precisions = [asdict(choice) for choice in chosen]
+    document = {"ref": manifest.ref, "folder": str(destination.absolute()), "files": files, "precisions": precisions}
+    answer(as_json, document, show.print_exported, manifest, files, destination, chosen)
 
 
 @app.command(rich_help_panel=panels.LOOK)
@@ -176,10 +165,7 @@ def report(
     manifest = opened.find(ref)
     path = render.report_path(opened, manifest)
     shown = show_it and webbrowser.open(path.as_uri())
-    if as_json:
-        print_json({"ref": manifest.ref, "report": str(path), "opened": shown})
-    else:
-        stdout().say(str(path))
+    answer(as_json, {"ref": manifest.ref, "report": str(path), "opened": shown}, stdout().say, str(path))
     if show_it and not shown:
         stderr().say("there is no browser here that could be started: open the file in one")
 

@@ -21,7 +21,7 @@ from deployments.commands.options import (
     REVISION,
     JsonOption,
     StoreOption,
-    print_json,
+    answer,
 )
 from deployments.printing import show_search
 from deployments.server.environment import prepare_prefect, quiet_libraries
@@ -96,10 +96,7 @@ def search(
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):
         found = find(parameters, settings)
-    if as_json:
-        print_json(show_search.document(found))
-    else:
-        show_search.print_found(found)
+    answer(as_json, show_search.document(found), show_search.print_found, found)
 
 
 def _gates(given: list[str]) -> dict[str, Any]:

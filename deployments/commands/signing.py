@@ -14,7 +14,7 @@ from artifacts.store import signatures
 from artifacts.store.release_check import check_release
 from artifacts.store.signatures import SignatureRecord
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, Ref, StoreOption, open_to_change, open_to_read, print_json
+from deployments.commands.options import JsonOption, Ref, StoreOption, answer, open_to_change, open_to_read
 from deployments.printing.console import Part, stdout
 
 app = typer.Typer()
@@ -53,8 +53,5 @@ def check_signature(
 
 
 def _print(record: SignatureRecord, parts: Sequence[Part], as_json: bool) -> None:
-    if as_json:
-        about = record.model_dump(mode="json", include={"number", "who", "created"})
-        print_json({"ref": f"{record.model}@{record.version}"} | about)
-    else:
-        stdout().say(*parts)
+    about = record.model_dump(mode="json", include={"number", "who", "created"})
+    answer(as_json, {"ref": f"{record.model}@{record.version}"} | about, stdout().say, *parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,9 @@ from artifacts.store.garbage import collect
 from artifacts.store.verification import Verification
 from artifacts.store.verification import verify as look
 from deployments.commands import panels
-from deployments.commands.options import JsonOption, StoreOption, open_to_change, print_json, store_path
+from deployments.commands.options import JsonOption, StoreOption, answer, open_to_change, store_path
 from deployments.printing import show_upkeep
-from deployments.printing.console import progress
+from deployments.printing.console import progress, stderr
 
 app = typer.Typer()
 
@@ -37,13 +38,10 @@ def verify(
     with progress("hashing", _bytes_below(root / "objects")) as advance:
         found: Verification = look(root, advance)
     if mend and found.problems:
-        with show_upkeep.waiting("repairing"):
+        with stderr().status("repairing"):
             repaired = repair(open_store(root))
         found = repaired.after
-    if as_json:
-        print_json(show_upkeep.verification_document(found, repaired))
-    else:
-        show_upkeep.print_verification(found, repaired)
+    answer(as_json, show_upkeep.verification_document(found, repaired), show_upkeep.print_verification, found, repaired)
     raise typer.Exit(ExitCode.FAILED if found.problems else ExitCode.DONE)
 
 
@@ -59,10 +57,8 @@ def gc(
     """Remove what no release, alias or running process needs."""
     opened = open_to_change(store)
     found = collect(opened, keep=keep, dry_run=dry_run)
-    if as_json:
-        print_json(show_upkeep.collected_document(found, dry_run))
-    else:
-        show_upkeep.print_collected(found, opened.root if dry_run else None)
+    document = {"dry_run": dry_run} | asdict(found)
+    answer(as_json, document, show_upkeep.print_collected, found, opened.root if dry_run else None)
 
 
 def _bytes_below(folder: Path) -> int:

@@ -13,7 +13,7 @@ from artifacts.exit_codes import ExitCode
 from artifacts.nearest import meant, nearest
 from deployments.commands import panels
 from deployments.commands.listing_command import EXAMPLES, ListingCommand, examples
-from deployments.commands.options import JsonOption, StoreOption, print_json, store_path
+from deployments.commands.options import JsonOption, StoreOption, answer, store_path
 from deployments.printing import show_variants
 from deployments.server.environment import prepare_prefect
 
@@ -49,10 +49,7 @@ def init(
         ) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError("there is no folder for the file", where=file.parent, fix="make it, or correct it") from error
-    if as_json:
-        print_json({"file": str(file.absolute()), "like": like})
-    else:
-        show_variants.print_written(file)
+    answer(as_json, {"file": str(file.absolute()), "like": like}, show_variants.print_written, file)
 
 
 @app.command(rich_help_panel=panels.MAKE)
@@ -81,10 +78,7 @@ def nightly(
         outcomes = [each.model_dump(mode="json") for each in run_nightly(parameters)]
     except VariantsFailed as error:
         outcomes, failure = list(error.outcomes), error
-    if as_json:
-        print_json({"outcomes": outcomes})
-    else:
-        show_variants.print_outcomes(outcomes)
+    answer(as_json, {"outcomes": outcomes}, show_variants.print_outcomes, outcomes)
     if failure is not None:
         raise failure
 
@@ -99,11 +93,8 @@ def check_files(
 
     found = {file: check_variant(file) for file in files}
     wrong = any(found.values())
-    if as_json:
-        rows = [{"file": str(file), "complaints": [asdict(each) for each in those]} for file, those in found.items()]
-        print_json({"sound": not wrong, "files": rows})
-    else:
-        show_variants.print_complaints(found)
+    rows = [{"file": str(file), "complaints": [asdict(each) for each in those]} for file, those in found.items()]
+    answer(as_json, {"sound": not wrong, "files": rows}, show_variants.print_complaints, found)
     raise typer.Exit(ExitCode.WRONG_INPUT if wrong else ExitCode.DONE)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from artifacts import number_words as words
 from artifacts.copies.replica import Copied
@@ -20,11 +18,6 @@ def print_packed(manifest: Manifest, file: Path, size: int) -> None:
 def print_arrived(ref: str, new: bool) -> None:
     """Print whether the release was new."""
     stdout().say((ref, "bold"), " (new)" if new else " (unchanged: it was here before)")
-
-
-def copied_document(ref: str, copied: Copied) -> dict[str, Any]:
-    """The counts of a push or pull as JSON values."""
-    return {"ref": ref} | asdict(copied)
 
 
 def print_copied(ref: str, copied: Copied) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
 _COLUMN = 11  # characters: the width of the first column
 _NARROWEST = 20
-
-
-def data_document(found: Holdings) -> dict[str, Any]:
-    """The facts as JSON values."""
-    return asdict(found)
 
 
 def print_data(found: Holdings) -> None:

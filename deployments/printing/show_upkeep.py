@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,7 @@ from artifacts.keeping.repair import Repaired, advice
 from artifacts.store import layout
 from artifacts.store.garbage import Collected
 from artifacts.store.verification import Problem, Verification, tally
-from deployments.printing.console import stderr, stdout
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on stderr that the command is working."""
-    with stderr().status(what):
-        yield
+from deployments.printing.console import stdout
 
 
 def verification_document(found: Verification, repaired: Repaired | None) -> dict[str, Any]:
@@ -62,11 +53,6 @@ def _print_problem(problem: Problem) -> None:
     console.say((problem.kind, "red"), f" {problem.where}{users}")
     console.say(f"  {problem.what}")
     console.say(f"  next: {advice(problem)}")
-
-
-def collected_document(found: Collected, dry_run: bool) -> dict[str, Any]:
-    """What was removed, or would be, as JSON values."""
-    return {"dry_run": dry_run} | asdict(found)
 
 
 def print_collected(found: Collected, planned_in: Path | None) -> None:

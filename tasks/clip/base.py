@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from artifacts.manifest import Encoder
-
-if TYPE_CHECKING:
-    pass
 
 MASK = "attention_mask"
 """The name of the mask input, 1 for tokens and 0 for padding, of text encoders that have one."""

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from tasks.data.base import Dataset
 from tasks.engines import backend_for
 from tasks.engines.checked import halved
 from tasks.evaluation.embedding_table import EmbeddingTable, Key
-from tasks.evaluation.kept_embeddings import REFERENCE
+from tasks.evaluation.kept_embeddings import REFERENCE, Embedded
 from tasks.evaluation.scoring import all_fidelity_rows
 from tasks.file_names import onnx_name
 from tasks.graph.channels import Amax, with_channels
@@ -31,9 +31,6 @@ from tasks.quantizing.recipe import Recipe
 from tasks.search.choice import Choice
 from tasks.search.feeds import Feed
 from tasks.search.recipe_file import chosen
-
-if TYPE_CHECKING:
-    from tasks.evaluation.kept_embeddings import Embedded
 
 TARGET = "onnxruntime"
 _KNOWN = 8
