@@ -62,6 +62,7 @@ FIRST = (
     SHARING,
     "docker/test_image_commands.py",
     "flows/test_full_size.py",
+    "system/test_day.py",
     "system/test_up.py",
     "conformance/test_published.py",
     "system/test_two_hosts.py",
