@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ import pytest
 from PIL import Image
 from skimage import data as pictures
 
-from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
 from tasks.data import check_classes, check_disjoint, check_distinct, check_enough, open_dataset
 from tasks.data.base import Classes, Dataset, Sample, dataset_digest
 from tasks.data.folder import Folder
 from tasks.data.hf import HfDataset
+from tests.tasks.data.support import noise, write_tar
+from tests.tasks.data.support import pictures as make_pictures
 from tests.wording import refusal
 
 
@@ -90,6 +93,21 @@ def test_a_file_is_not_a_folder(photo: Path) -> None:
 def test_limit_below_one(photo: Path, limit: int) -> None:
     with pytest.raises(ConfigError, match="limit"):
         open_dataset(str(photo), "calibration", limit)
+
+
+@pytest.mark.parametrize("place", ["class", "picture", "folder", "shard"])
+def test_names_that_are_not_utf_8_are_refused(place: str, tmp_path: Path) -> None:
+    """As file systems and archives keep those of another encoding: no table, document or report could."""
+    latin = os.fsdecode("caf\xe9".encode("latin-1"))
+    root = tmp_path / (latin if place == "folder" else "set")
+    if place == "shard":
+        write_tar(root / "test" / "0.tar", [(f"{latin}.png", noise(0)), (f"{latin}.cls", b"0")])
+        (root / "classnames.txt").write_text("cup\n")
+    else:
+        names = (f"{latin if place == 'class' else 'cup'}/0.png", f"pot/{latin if place == 'picture' else 1}.png")
+        make_pictures(root, *names)
+    with refusal(DataError):
+        open_dataset(str(root), "evaluation")
 
 
 def test_importing_is_light() -> None:
