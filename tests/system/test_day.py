@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.day import main
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1800)]  # five minutes on a quiet machine
 
 
 def test_nothing_is_wrong(tmp_path: Path) -> None:
