@@ -141,6 +141,12 @@ def _explained(error: Exception) -> ClipsmithError | None:
             expected="a path of the file system",
             fix="look for it in the configuration, the variables and the options",
         )
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return ConfigError(
+            f"a name or a text is not UTF-8: {error.object[max(0, error.start - _SHOWN) : error.end]}",
+            expected="names and texts in UTF-8",
+            fix="rename the file or folder, or correct the option",
+        )
     return None
 
 

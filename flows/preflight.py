@@ -11,6 +11,7 @@ from tasks.checkpoints.describing import describe
 from tasks.checkpoints.hub_name import typed_name
 from tasks.checkpoints.locating import locate_here
 from tasks.checkpoints.snapshot import AMAX_FILE
+from tasks.data import check_classes, check_disjoint, check_distinct, check_enough
 from tasks.data.opened import opened
 from tasks.engines.available import require_target
 from tasks.quantizing.recipe import load_recipe
@@ -24,6 +25,7 @@ def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
     Raises:
         UnknownTarget, EngineUnavailable, Fp8Unavailable, UnknownRecipe, CheckpointNotFound: as the run would.
         NotAStore, StoreReadOnly, UnsupportedFileSystem, DataNotFound, DataError, ConfigError: as the run would.
+        TooFewSamples, DegenerateData, DataOverlap: as the run would.
     """
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
@@ -35,13 +37,20 @@ def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
     if folder is not None:
         describe(folder, parameters.chosen_size)
     evaluation, count = parameters.evaluation.source_and_count(demo=model == "demo")
-    opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns)
+    sets = [opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns).dataset]
     calibration = parameters.calibration
     calibrated = folder is not None and (folder / AMAX_FILE).exists()
     if fp8 and calibration.source is not None and not calibrated:
-        opened(calibration.source, "calibration", calibration.sample_count, columns=calibration.columns)
+        source, columns = calibration.source, calibration.columns
+        sets.append(opened(source, "calibration", calibration.sample_count, columns=columns).dataset)
     elif fp8 and folder is not None and model != "demo" and not calibrated:
         raise no_calibration_data(model)
+    for each in sets:
+        check_enough(each)
+        check_distinct(each)
+    check_classes(sets[0])
+    for calibrated_on in sets[1:]:
+        check_disjoint(calibrated_on, sets[0])
     if change or Path(parameters.store).expanduser().exists():
         look_into(parameters.store, writable=change)
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+from tests import wording
 from tests.made_once import made_once
 from tests.processes import SERVER_VARIABLES, own_environment
 
@@ -61,6 +62,7 @@ FIRST = (
     SHARING,
     "docker/test_image_commands.py",
     "flows/test_full_size.py",
+    "system/test_day.py",
     "system/test_up.py",
     "conformance/test_published.py",
     "system/test_two_hosts.py",
@@ -98,7 +100,7 @@ LIMIT_S, HEAVY_LIMIT_S = 480, 900
 """A test that takes longer hangs, also on a slow machine; fixtures that it has to make count."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test its time limit, and put long files first, so that none is left alone at the end.
 
     Other files of the demo come last, when it has been made. Files go to the processes in this order (`--dist
@@ -117,6 +119,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return len(FIRST) + (item.path in of_demo)
 
     items.sort(key=place)
+    if os.environ.get(wording.UPDATE) and not any("::" in argument for argument in config.args):
+        there, files = {item.nodeid for item in items}, {item.nodeid.partition("::")[0] for item in items}
+        wording.keep({test: [] for test in wording.kept() if test.partition("::")[0] in files and test not in there})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """What the errors of a test say is compared with what is kept: `tests/wording.py`."""
+    with wording.compared(item.nodeid):
+        yield
 
 
 @pytest.fixture

@@ -612,7 +612,7 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
         NotAStore, StoreReadOnly, UnsupportedFileSystem, StoreOpenToOthers: see `Store.open`.
     """
     root = Path(root).expanduser().absolute()
-    _refuse_long(root)
+    _refuse_path(root)
     if writable:
         _prepare(root)
     header = root / layout.HEADER
@@ -628,8 +628,9 @@ def look_into(root: Path | str, *, writable: bool) -> tuple[Path, str]:
     return root, content.id
 
 
-def _refuse_long(root: Path) -> None:
-    """Refuse a path that is too long for any file system, before it looks like a damaged or read-only store."""
+def _refuse_path(root: Path) -> None:
+    """Refuse a path that is too long for any file system, before it looks like a damaged or read-only store, and one
+    that is not UTF-8, at which pyarrow reads and writes nothing."""
     if len(os.fsencode(root)) > _LONGEST_PATH or max(len(os.fsencode(part)) for part in root.parts) > _LONGEST_NAME:
         raise NotAStore(
             f"the path of the store is too long: {len(os.fsencode(root))} bytes",
@@ -637,6 +638,15 @@ def _refuse_long(root: Path) -> None:
             expected=f"at most {_LONGEST_NAME} bytes between two slashes, and {_LONGEST_PATH} in all",
             fix="correct --store or CLIPSMITH_STORE",
         )
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise NotAStore(
+            "the path of the store is not UTF-8",
+            where=root,
+            expected="names of folders in UTF-8",
+            fix="rename the folder, or give another --store",
+        ) from error
 
 
 def _prepare(root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
 from tasks.data.base import Dataset, Role, Source
 
 _SHOWN = 5
@@ -19,8 +19,14 @@ def open_dataset(spec: str, role: Role, limit: int | None = None, columns: str |
     Raises:
         ConfigError: a limit below 1, a malformed `datasets:` or `wds:` source, or columns of a source without any.
         DataNotFound: there is no source of that name.
-        DataError: the source is malformed.
+        DataError: the source is malformed, or a name of it is not UTF-8.
     """
+    dataset = _opened(spec, role, limit, columns)
+    _refuse_names_that_are_not_utf_8(dataset)
+    return dataset
+
+
+def _opened(spec: str, role: Role, limit: int | None, columns: str | None) -> Source:
     from tasks.data import wds_source
     from tasks.data.columns import BY_NAME, parse_columns
     from tasks.data.hf_source import PREFIX, is_saved_folder
@@ -58,6 +64,23 @@ def open_dataset(spec: str, role: Role, limit: int | None = None, columns: str |
         expected="digits, an existing folder of images or shards, or datasets:FOLDER_OR_HUB_ID[:SPLIT], or wds:...",
         fix=f"a split is named with a prefix: {PREFIX}{spec}" if split and _folder(whole) else "check the path",
     )
+
+
+def _refuse_names_that_are_not_utf_8(dataset: Source) -> None:
+    """Raise DataError for a name that no table or report could hold: of a file, a folder, or in an archive."""
+    names = [dataset.source, *(dataset.classes.names if dataset.classes else ()), *(one.id for one in dataset.samples)]
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        from tasks.data.captions import is_unicode
+
+        other = next(name for name in names if not is_unicode(name))
+        raise DataError(
+            f"the name {other!r} is not UTF-8",
+            where=dataset.source,
+            expected="names of files and folders in UTF-8",
+            fix="rename it; for many names there is `convmv`",
+        ) from error
 
 
 def check_enough(dataset: Dataset, minimum: int = 8) -> None:

@@ -49,7 +49,7 @@ def checked_text(value: Any, column: str, where: str, missing: frozenset[str] = 
     """
     if value is None or (isinstance(value, float) and value != value):  # NaN, which pandas writes for missing values
         raise _empty(column, where)
-    if not isinstance(value, str) or not _is_unicode(value):
+    if not isinstance(value, str) or not is_unicode(value):
         raise DataError(f"{column} is {value!r:.80}", where=where, expected="a Unicode string", fix="correct the value")
     if len(value) > limits.TEXT_BYTES:
         raise _too_long(f"{column} has {len(value):,} characters", where, f"at most {limits.TEXT_BYTES:,}")
@@ -84,6 +84,6 @@ def _too_long(what: str, where: str, expected: str) -> DataError:
     return DataError(what, where=where, expected=expected, fix="shorten it or remove the row")
 
 
-def _is_unicode(value: str) -> bool:
+def is_unicode(value: str) -> bool:
     """Whether a string can be written as UTF-8: JSON can spell lone surrogates, which cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in value)

@@ -3,24 +3,30 @@
 An engine holds one plan per part of the graph, and one for each kernel that is put together where the engine runs. A
 plan describes tensors and lists, in their order, what is launched: the kernel, its inputs, and the nodes of the ONNX
 graph that it computes. The text is not documented: what it does not say is unknown. Read in tensorrt-rtx 1.7.
+
+An engine also holds weights, whose bytes are a stranger's and may spell a plan. So all is read in linear time, and a
+node of which two operations tell different things is unknown: no forged plan betters what the builder's tells of it.
 """
 
 from __future__ import annotations
 
 import mmap
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from artifacts.models import Frozen
 
+_LARGEST = 1 << 26
+"""The most bytes that the plans of an engine may have."""
 _PLAN = re.compile(rb"header \{\n[^\0]*")
-_TYPE = re.compile(r'^  (?:sub_)?tensor=\{.* name="([^"]+)".* type=(\w+)', re.MULTILINE)
-_MAIN = re.compile(r"^main \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+_TENSOR = re.compile(r"^  (?:sub_)?tensor=\{(.*)$", re.MULTILINE)
+_NAME, _TYPE = re.compile(r' name="([^"]+)"'), re.compile(r" type=(\w+)")
 _OPERATION = re.compile(r"^  (\w+)=\{(.*)$", re.MULTILINE)
-_INPUTS = re.compile(r" input(?:_args)?=\{([^}]*)\}")
+_INPUTS = re.compile(r" input(?:_args)?=\{([^{}]*)\}")
 _LAYERS = re.compile(r' layers="([^"]*)"')
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_NODE = re.compile(r"\[ONNX Layer: ([^\[\]]+)\]")
 _LAUNCHES_NOTHING = ("shape_call", "signal", "wait")
 _PRECISIONS = {"fp8_e4m3": "fp8", "half": "fp16", "bfloat16": "bf16", "float": "fp32"}
 
@@ -39,28 +45,48 @@ class Made(Frozen):
 
 def read_made(engine: Path) -> Made | None:
     """What the builder made, or None if the engine holds no plan that can be read."""
-    with engine.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        plans = [match[0].decode(errors="replace") for match in _PLAN.finditer(data)]
     launches = 0
-    products: dict[str, str] = {}
-    fused: list[tuple[str, ...]] = []
-    for plan in plans:
-        types = dict(_TYPE.findall(plan))
+    told: defaultdict[str, set[tuple[str, tuple[str, ...]]]] = defaultdict(set)
+    for plan in _plans(engine):
+        types = _types(plan)
         whole = "accelerators={*}" not in plan  # else: one kernel, which another plan launches
         for kind, text in _operations(plan):
             launches += whole and kind not in _LAUNCHES_NOTHING
             attention = kind == "function" and "name=_gemm_mha" in text
             if attention or kind == "fully_connected":
                 nodes, precision = _nodes(text), _precision(text, types, operands=3 if attention else 2)
-                products |= dict.fromkeys(nodes, precision)
-                fused += [nodes] * attention
-    return Made(launches=launches, products=products, fused=tuple(fused)) if launches else None
+                for node in nodes:
+                    told[node].add((precision, nodes if attention else ()))
+    agreed = {node: one for node, (one, *others) in told.items() if not others}
+    products = {node: agreed[node][0] if node in agreed else "unknown" for node in told}
+    kernels = dict.fromkeys(nodes for _, nodes in agreed.values() if nodes and agreed.keys() >= set(nodes))
+    return Made(launches=launches, products=products, fused=tuple(kernels)) if launches else None
+
+
+def _plans(engine: Path) -> list[str]:
+    """The texts of an engine that begin as a plan does; none if they are absurdly large, or the engine is empty."""
+    if not engine.stat().st_size:  # which cannot be mapped
+        return []
+    found, size = [], 0
+    with engine.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for match in _PLAN.finditer(data):
+            size += match.end() - match.start()
+            if size > _LARGEST:
+                return []
+            found.append(match[0].decode(errors="replace"))
+    return found
+
+
+def _types(plan: str) -> dict[str, str]:
+    """The type of each tensor that a plan describes, by name."""
+    found = ((_NAME.search(line[1]), _TYPE.search(line[1])) for line in _TENSOR.finditer(plan))
+    return {name[1]: kind[1] for name, kind in found if name and kind}
 
 
 def _operations(plan: str) -> Iterator[tuple[str, str]]:
     """The operations of a plan in their order: kind, and text."""
-    main = _MAIN.search(plan)
-    return ((found[1], found[2]) for found in _OPERATION.finditer(main[1] if main else ""))
+    main, closed, _ = plan.partition("\nmain {")[2].partition("\n}")
+    return ((found[1], found[2]) for found in _OPERATION.finditer(main if closed else ""))
 
 
 def _nodes(text: str) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release
 from tests.attacks.forging import SIZES, forged, genuine, moved, packed, planted
 from tests.attacks.manifests import FORGERIES, Forgery
+from tests.wording import refusal
 
 REFUSED = [forgery for forgery in FORGERIES if forgery.stage != "place"]
 LEAPING = [forgery for forgery in FORGERIES if forgery.stage == "place"]
@@ -143,7 +144,7 @@ def test_a_version_that_leaps_is_refused_before_anything_is_copied(
 ) -> None:
     store, manifest = source
     before = sorted((victim.root / "objects").rglob("*"))
-    with pytest.raises(ReleaseConflict, match="absurdly above the highest here, 0") as caught:
+    with refusal(ReleaseConflict) as caught:
         unpack(victim, packed(store, manifest, forgery.make(manifest), tmp_path / "forged.tar"))
     check_message(caught.value)
     assert sorted((victim.root / "objects").rglob("*")) == before
@@ -245,7 +246,7 @@ def test_a_compressed_archive_is_refused_by_its_first_bytes(compress: str, victi
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
             out.writestr("manifest.json", zeros)
     assert file.stat().st_size < 1 << 20
-    with pytest.raises(BadArchive, match=r"not an archive that `clipsmith pack` wrote"):
+    with refusal(BadArchive, "bomb"):
         unpack(victim, file)
     check_unharmed(victim)
 
@@ -258,7 +259,7 @@ def test_a_manifest_that_says_it_is_large_is_refused_before_it_is_read(
     file = packed(store, manifest, b" " * 9_000_000, tmp_path / "large.tar")
     with file.open("r+b") as stream:
         stream.truncate(9_000_000)  # it ends before the manifest does
-    with pytest.raises(BadArchive, match=r"'manifest\.json' of 9000000 bytes") as caught:
+    with refusal(BadArchive, "large.tar") as caught:
         unpack(victim, file)
     assert caught.value.expected == "at most 8,388,608 bytes"
 

@@ -20,6 +20,7 @@ from artifacts.store.store import Store
 from tasks.checkpoints.snapshot import STATE_FILE
 from tasks.pipeline.checkpoint import _pin, _publisher
 from tests.artifacts.support import add, digest, files_of, key_pair, make_release, place
+from tests.wording import refusal
 
 PICKLE = b"cos\nsystem\n(S'echo PWNED'\ntR."
 Door = Callable[[Store, Manifest, Store, Path], object]
@@ -138,7 +139,7 @@ def test_whoever_vouches_for_bytes_hashes_them(store: Store, tmp_path: Path, vou
         "sign": lambda: signatures.sign(store, first, private, None),
         "check": lambda: signatures.check(store, first, [public]),
     }
-    with pytest.raises(ObjectDamaged, match=r"a@1: image/a\.bin is damaged"):
+    with refusal(ObjectDamaged, "a.bin"):
         does[vouching]()
     assert len(aliases.history(store.root, "a", "production")) == count
     assert aliases.names(store.root) == [("a", "production")]

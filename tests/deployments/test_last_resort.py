@@ -143,6 +143,12 @@ def test_what_follows_from_the_input_is_told_in_our_words(ended: Ended, logs: Pa
     assert err.startswith("ConfigError: a path is too long: 4000 characters\n") and len(err) < 500
     code, _, err = ended(ValueError("embedded null byte"))
     assert code == ExitCode.WRONG_INPUT and err.startswith("ConfigError: a path holds a NUL character")
+    with pytest.raises(UnicodeEncodeError) as caught:
+        f"{'x' * 100}caf\udce9 ...".encode()
+    code, _, err = ended(caught.value)
+    assert code == ExitCode.WRONG_INPUT and err.startswith(
+        f"ConfigError: a name or a text is not UTF-8: {'x' * 57}caf\\udce9\n"
+    )
     code, _, err = ended(PermissionError(errno.EACCES, "Permission denied", "/srv/store/releases"))
     assert code == ExitCode.FAILED and "NotPermitted: this user may not" in err and "/srv/store/releases" in err
     assert not logs.exists()
@@ -203,6 +209,13 @@ def test_a_store_whose_path_is_too_long(command: str, long: str, call: Any, tmp_
     if command != "verify":
         assert (code, out) == (2, "") and err.startswith("NotAStore: the path of the store is too long")
     assert code != 0 and "Traceback" not in err and "unexpected" not in err
+
+
+@pytest.mark.parametrize("command", ["releases", "unpack"])
+def test_a_store_whose_path_is_not_utf_8(command: str, call: Any, tmp_path: Path) -> None:
+    code, out, err = call(command, *(["file.tar"] if command == "unpack" else []), "--store", tmp_path / "caf\udce9")
+    assert (code, out) == (2, "") and err.startswith("NotAStore: the path of the store is not UTF-8")
+    assert not (tmp_path / "caf\udce9").exists()
 
 
 def clipsmith(command: str, tmp_path: Path) -> subprocess.CompletedProcess[bytes]:

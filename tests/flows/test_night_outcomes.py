@@ -27,6 +27,7 @@ from tasks.pipeline.publish import Published
 from tasks.prefect_ui.nightly_summary import Outcome
 from tests.artifacts.conftest import make_row
 from tests.artifacts.support import add, digest, graph, make_release, place
+from tests.wording import refusal
 
 PASSED = GateResult(name="max_size_ratio", status="passed", max=0.98, value=0.5)
 ACCURATE = GateResult(name="max_top1_drop", status="passed", max=0.01, value=0.0)
@@ -234,7 +235,7 @@ def test_an_alias_that_a_person_moves_at_that_moment_is_theirs(night: Night, mon
 
     night.variant("v", lambda: new, promote="production")
     monkeypatch.setattr(aliases, "history", then_somebody_moves_it)
-    with pytest.raises(VariantsFailed, match="v: a:production was moved meanwhile, to a@2"):
+    with refusal(VariantsFailed, "variants"):
         night.run()
     monkeypatch.undo()
     assert points_to(night) == ["a@1", "a@2"]
@@ -534,18 +535,18 @@ def test_a_run_that_takes_too_long_is_cancelled_and_says_so(start: Any, state: A
 
 
 def test_an_empty_folder_fails_the_night(night: Night) -> None:
-    with pytest.raises(ConfigError, match="nothing was made: the folder holds no variant"):
+    with refusal(ConfigError, "variants"):
         night.run()
 
 
 def test_a_night_whose_variants_are_all_refused_or_fail_has_made_nothing(night: Night) -> None:
     night.variants.append(BadVariant("typo", ConfigError("wrong")))
     night.variant("shop", lambda: None)
-    with pytest.raises(VariantsFailed, match=r"^nothing was made: 2 of 2 variants failed: typo, shop"):
+    with refusal(VariantsFailed, "variants"):
         night.run()
     rejected = night.release("bad", FAILED)
     night.variant("worse", lambda: rejected)
-    with pytest.raises(VariantsFailed, match=r"^3 of 3 variants failed"):
+    with refusal(VariantsFailed, "variants"):
         night.run()
 
 

@@ -24,6 +24,7 @@ from artifacts.errors import BadAmax, ClipsmithError, ConfigError, UnsafeCheckpo
 from artifacts.manifest import Manifest
 from artifacts.store.store import Store
 from tests.spearman import neighbours_spearman
+from tests.wording import refusal
 
 ENCODERS = ("image", "text")
 TARGETS = ("onnxruntime", "trtrtx-sm89", "trtrtx-sm120")
@@ -416,7 +417,7 @@ def test_a_published_checkpoint_that_lacks_amax_is_refused(run: Run, small_clip:
     first, _ = run(small_clip, tmp_path / "store", targets=[], recipe="fp8-no-attention", encoders=["text"])
     store = Store.open(tmp_path / "store", writable=False)
     export(store, first, tmp_path / "out")
-    with pytest.raises((ConfigError, BadAmax), match=r"bmm_quantizer|vision_model|encoder"):
+    with refusal((ConfigError, BadAmax)):
         run(tmp_path / "out" / "checkpoint", tmp_path / "store", calibration__source=None, targets=[])
     assert len(store.releases()) == 1
 

@@ -37,6 +37,7 @@ from artifacts.store.signatures import SignatureRecord, signatures
 from artifacts.store.store import Store
 from artifacts.store.verification import verify
 from tests.artifacts.support import add, digest, make_release, rewrite, sealed
+from tests.wording import refusal
 
 LONG = "folder/" + "n" * 150 + ".bin"
 
@@ -143,7 +144,7 @@ def test_an_existing_file_is_never_replaced(store: Store, release: Manifest, tmp
 
 
 def test_a_file_that_cannot_be_written(store: Store, release: Manifest, tmp_path: Path) -> None:
-    with pytest.raises(ExportFailed, match="No such file or directory"):
+    with refusal(ExportFailed, "release.tar"):
         pack(store, release, tmp_path / "nowhere" / "release.tar")
 
 
@@ -389,7 +390,7 @@ def test_a_foreign_signature_is_refused(store: Store, other: Store, packed: Path
     manifest, _ = make_release(store, "m", digest("two"), add(store, b"other"))
     record = sign(store, manifest)
     packed.write_bytes(build([*members(packed), entry("signatures/1.json", dump(record))]))
-    with pytest.raises(BadArchive, match=r"a signature of m@2 came with m@1"):
+    with refusal(BadArchive, "small.tar"):
         unpack(other, packed)
     assert_untouched(other)
 
@@ -398,7 +399,7 @@ def test_a_foreign_signature_is_refused(store: Store, other: Store, packed: Path
 def test_what_follows_the_end_is_refused(other: Store, packed: Path, extra: bytes | None) -> None:
     data = packed.read_bytes()
     packed.write_bytes(data + (data if extra is None else extra))
-    with pytest.raises(BadArchive, match="after the archive's end"):
+    with refusal(BadArchive, "small.tar"):
         unpack(other, packed)
     assert_untouched(other)
 
@@ -415,7 +416,7 @@ def test_every_truncation_is_refused(other: Store, packed: Path) -> None:
 @pytest.mark.parametrize("compress", [gzip.compress, lambda _: b"\x1f\x8b" + bytes(600), lambda _: b"PK\3\4" * 300])
 def test_nothing_is_decompressed(other: Store, packed: Path, compress: Callable[[bytes], bytes]) -> None:
     packed.write_bytes(compress(packed.read_bytes()))
-    with pytest.raises(BadArchive, match="not an archive that `clipsmith pack` wrote"):
+    with refusal(BadArchive, "small.tar"):
         unpack(other, packed)
     assert_untouched(other)
 
@@ -442,7 +443,7 @@ def test_a_manifest_with_a_wrong_size_is_refused(other: Store, packed: Path, siz
     files = (manifest.files[0].model_copy(update={"size": size}), *manifest.files[1:])
     found[1] = entry("manifest.json", manifest.model_copy(update={"files": files}).to_bytes())
     packed.write_bytes(build(found))
-    with pytest.raises(BadArchive, match=r"whole of its thing object|files\.0\.size|more than 64 bits"):
+    with refusal(BadArchive, "small.tar"):
         unpack(other, packed)
     assert_untouched(other)
 
@@ -475,7 +476,7 @@ def test_names_that_are_in_each_others_way_are_refused(other: Store, packed: Pat
     forged = sealed(manifest.model_copy(update={"files": tuple(changed)}))
     files = [entry(f"objects/{ref.digest}/{name}", content) for name, content in sorted(data.items())]
     packed.write_bytes(build([found[0], entry("manifest.json", forged.to_bytes()), *files]))
-    with pytest.raises(BadArchive, match="cannot be a file beside the others"):
+    with refusal(BadArchive, "small.tar"):
         unpack(other, packed)
     assert_untouched(other)
 

@@ -45,6 +45,7 @@ from artifacts.store.store import Store
 from artifacts.store.verification import verify
 from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release, place, rewrite
+from tests.wording import refusal
 
 ROOT = Path(__file__).parents[3]
 
@@ -423,7 +424,7 @@ def test_what_was_written_is_read_back(
         original(self, path, size, lambda: [b"y" * size] if wrong else chunks())
 
     monkeypatch.setattr(Remote, "upload", upload)
-    with pytest.raises(ReplicaError, match="what was written is not what was sent") as caught:
+    with refusal(ReplicaError) as caught:
         push(store, release, copy.url)
     assert caught.value.where == f"{copy.url}/{object_path(release.objects()[2], 'big.bin')}"
     assert not any("big.bin" in name or name.startswith("releases") for name in copy.files())
@@ -487,7 +488,7 @@ def test_an_object_that_is_not_what_was_fetched_is_not_pulled(
         return found
 
     monkeypatch.setattr(replica, "_download", download)
-    with pytest.raises(ReplicaError, match="changed while they were copied"):
+    with refusal(ReplicaError):
         pull(other, "m", memory.url)
     assert other.releases() == []
 
@@ -508,7 +509,7 @@ def test_a_foreign_signature_is_not_pulled(store: Store, other: Store, release: 
     second, _ = make_release(store, "m", digest("two"), add(store))
     push(store, release, memory.url)
     memory.write("signatures/m/1/1.json", dump(sign(store, second)))
-    with pytest.raises(ReplicaError, match="a signature of m@2 came with m@1"):
+    with refusal(ReplicaError):
         pull(other, "m@1", memory.url)
     assert other.releases() == []
 
@@ -518,7 +519,7 @@ def test_a_manifest_that_is_too_big_is_not_read(
 ) -> None:
     push(store, release, memory.url)
     monkeypatch.setattr(remote, "_RECORD_LIMIT", 100)
-    with pytest.raises(ReplicaError, match="where a small file should be"):
+    with refusal(ReplicaError):
         pull(other, "m", memory.url)
 
 
@@ -687,7 +688,7 @@ def test_a_user_in_the_url_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
         raise PermissionError("memory://someone@place: some are not allowed")
 
     monkeypatch.setattr(MemoryFileSystem, "find", find)
-    with pytest.raises(ReplicaError, match=r"memory://\*\*\*@place: some are not allowed") as caught:
+    with refusal(ReplicaError, "memory://***@place/releases") as caught:
         Remote("memory://someone@place").sizes("releases")
     assert caught.value.where == "memory://***@place/releases"
 
@@ -803,7 +804,7 @@ def test_a_server_that_is_not_there(store: Store, release: Manifest, monkeypatch
     with socket.socket() as taken:  # bound and not listening: connections are refused
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        with pytest.raises(ReplicaError, match="EndpointConnectionError"):
+        with refusal(ReplicaError, "s3://bucket/folder/releases/m/1.json"):
             push(store, release, "s3://bucket/folder")
 
 
@@ -815,7 +816,7 @@ def test_a_bucket_that_is_not_there(store: Store, release: Manifest) -> None:
 
 def test_a_folder_that_cannot_be_written(store: Store, release: Manifest, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ReplicaError, match=r"NotADirectoryError|FileExistsError"):
+    with refusal(ReplicaError, "1.json"):
         push(store, release, str(tmp_path / "file" / "copy"))
 
 

@@ -28,6 +28,7 @@ from artifacts.store.store import BUCKET_VARIABLE, Store
 from artifacts.store.verification import verify
 from tests.artifacts.places import Place, in_bucket, in_folder
 from tests.artifacts.support import add, digest, make_release, place, rewrite
+from tests.wording import refusal
 
 ROOT = Path(__file__).parents[3]
 
@@ -250,7 +251,7 @@ def test_a_store_takes_its_releases_along(shared: Place, tmp_path: Path, monkeyp
     assert two.find("m:production") == made
     two.check(ref)
     monkeypatch.delenv(BUCKET_VARIABLE)
-    with pytest.raises(ConfigError, match="working copy of a bucket"):
+    with refusal(ConfigError, "bucket.json"):
         open_store(tmp_path / "a")
     assert open_store(tmp_path / "a", writable=False).releases() == [made]
 
@@ -324,7 +325,7 @@ def test_an_alias_elsewhere_than_in_its_place_is_refused(
 def test_a_bucket_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_LONGEST_WAIT_S", 0.0)
     monkeypatch.setenv(BUCKET_VARIABLE, "s3://no-such-bucket/team")
-    with pytest.raises(ReplicaError, match="of the bucket cannot be") as caught:
+    with refusal(ReplicaError, "s3://no-such-bucket/team/bucket.json") as caught:
         open_store(tmp_path / "a")
     assert str(caught.value.where).startswith("s3://no-such-bucket/team")
 
@@ -339,7 +340,7 @@ def test_a_bucket_that_goes_away(hosts: tuple[Store, Store], monkeypatch: pytest
     for name in ("create", "sizes", "read", "upload"):
         monkeypatch.setattr(remote.Remote, name, lambda self, path, *_: self._call("used", path, lost))
     for action in (lambda: make_release(one, "m", digest("one"), ref), lambda: add(one, b"2"), lambda: one.find("m")):
-        with pytest.raises(ReplicaError, match="of the bucket cannot be used: ConnectionError: gone"):
+        with refusal(ReplicaError):
             action()
     with pytest.raises(ReplicaError):
         results.write(one, "trace-1-a", "text")

@@ -26,6 +26,7 @@ from artifacts.store import aliases, layout
 from artifacts.store.store import Store
 from artifacts.store.who import current_user
 from tests.artifacts.support import add, digest, make_release, place, rewrite
+from tests.wording import refusal
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_an_alias_points_to_what_was_promoted_and_says_who_and_why(three: Store)
     assert (after.who, after.why) == (current_user(), "it is better")
     assert three.find("a:production") == three.find("a@2")
     assert Store.open(three.root, writable=False).find("a:production").version == 2
-    with pytest.raises(AliasNotFound, match="expected: one of: a:production"):
+    with refusal(AliasNotFound, "aliases"):
         three.find("a:staging")
 
 
@@ -93,7 +94,7 @@ def test_rollback_to_a_release_undoes_all_that_came_after_it(three: Store) -> No
         rollback(three, "a", "production")
     for version in (3, 2):
         promote(three, f"a@{version}", "production")
-    with pytest.raises(NothingToRollBack, match=r"cannot go back to a@7(.|\n)*one of: a@3, a@1\n"):
+    with refusal(NothingToRollBack, "production"):
         rollback(three, "a", "production", to=7)
     assert not rollback(three, "a", "production", to=2).moved, "it points there"
     assert rollback(three, "a", "production", to=3).after.ref == "a@3"
@@ -164,7 +165,7 @@ def test_an_alias_does_not_follow_a_replaced_manifest(three: Store) -> None:
     manifest = three.find("a@1")
     other = manifest.model_copy(update={"created": "2027-01-01T00:00:00+00:00"})
     rewrite(layout.manifest_path(three.root, "a", 1), other.to_bytes())
-    with pytest.raises(DamagedManifest, match="is not the release that a:production was promoted to"):
+    with refusal(DamagedManifest, "1.json"):
         three.find("a:production")
 
 
@@ -180,7 +181,7 @@ def test_a_damaged_entry_is_found_and_promoting_again_gets_past_it(three: Store)
     promote(three, "a@1", "production")
     path = entries(three)[0]
     rewrite(path, path.read_bytes().replace(b'"version":1', b'"version":2'))
-    with pytest.raises(DamagedAlias, match="does not match its own digest"):
+    with refusal(DamagedAlias, "1.json"):
         three.find("a:production")
     assert promote(three, "a@3", "production").before is None
     assert three.find("a:production").version == 3
@@ -212,7 +213,7 @@ def failed_gate(name: str = "max_top1_drop") -> tuple[GateResult, ...]:
 
 def test_a_rejected_release_is_promoted_only_with_force_and_a_reason(three: Store) -> None:
     make_release(three, "a", digest("bad"), add(three), gates=failed_gate())
-    with pytest.raises(ReleaseRejected, match=r"a@4 was rejected: max_top1_drop"):
+    with refusal(ReleaseRejected, "store"):
         promote(three, "a@4", "production")
     with pytest.raises(ReleaseRejected):
         promote(three, "a@4", "production", why="it looks fine")

@@ -15,6 +15,7 @@ from artifacts.errors import ClipsmithError, NumericError, TableError
 from artifacts.manifest import Manifest, Row
 from artifacts.release.frames import headline, to_frame, write_tables
 from artifacts.schema import SCHEMAS
+from tests.wording import refusal
 
 MakeManifest = Callable[..., Manifest]
 
@@ -82,7 +83,7 @@ def test_a_row_that_breaks_the_schema_is_named(latency: Row, change: Row, column
 
 def test_a_missing_column_is_named(latency: Row) -> None:
     del latency["p99_ms"]
-    with pytest.raises(ClipsmithError, match="table latency, column p99_ms, row 0"):
+    with refusal(ClipsmithError, "table latency, column p99_ms, row 0"):
         to_frame("latency", [latency])
 
 
@@ -93,7 +94,7 @@ def test_an_unknown_table_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_nan_and_infinity_are_refused_and_nothing_is_written(tmp_path: Path, latency: Row, value: float) -> None:
-    with pytest.raises(NumericError, match="table latency, column median_ms"):
+    with refusal(NumericError, "table latency, column median_ms, row 0"):
         write_tables({"encoders": [], "latency": [latency | {"median_ms": value}]}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

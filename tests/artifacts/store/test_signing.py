@@ -23,6 +23,7 @@ from artifacts.errors import ClipsmithError, KeyUnusable, SignatureInvalid
 from artifacts.manifest import Manifest, ReleaseFile
 from artifacts.store.signing import sign, verify_signature
 from tests.artifacts.conftest import build_manifest
+from tests.wording import refusal
 
 CONTENTS = {"report.html": b"<html>", "image/fp8.onnx": b"\x08\x09", "checkpoint/config.json": b"{}", "empty": b""}
 PASSWORD = "correct horse"
@@ -177,7 +178,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_of_other_contents(bundle: bytes, keys: Keys, other: tuple[Manifest, bytes]) -> None:
-    with pytest.raises(SignatureInvalid, match="the key signed other contents"):
+    with refusal(SignatureInvalid):
         verify_signature(bundle, *other, keys.public)
 
 

@@ -28,6 +28,7 @@ from tasks.evaluation.scoring import Classification, Retrieval, Task
 from tasks.torch_fp8.onnx_graph import OnnxGraph, random_inputs
 from tasks.torch_fp8.torch_graph import load
 from tests.processes import own_environment
+from tests.wording import refusal
 
 ROOT = Path(__file__).parents[3]
 PICTURES, CLASSES, TEMPLATES, WIDTH = 45, 6, 2, 16
@@ -162,7 +163,7 @@ def test_a_flipped_bit_is_counted(flip: str, differing: dict[str, int]) -> None:
 
 def test_what_is_not_finite_is_no_row() -> None:
     scores = Scores(evaluation())
-    with pytest.raises(NumericError, match="45 of 45 image embeddings of fp8 t are NaN or Inf"):
+    with refusal(NumericError):
         scores.measure("image", "t", "fp8", Encoder(float("nan")))
     assert scores.rows() == [] and scores.stability == []
 

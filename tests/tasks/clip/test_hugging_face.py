@@ -15,6 +15,7 @@ from tasks.clip.base import ENCODERS
 from tasks.families import family_for, family_named
 from tests.published import SWITCHES, published
 from tests.tasks.families.support import CONFIGS, NAMES
+from tests.wording import refusal
 
 CLIP = family_named("clip")
 PUBLISHED = ["clip-vit-base-patch32", "clip-vit-base-patch16", "clip-vit-large-patch14"]
@@ -119,7 +120,7 @@ def test_switches_are_not_architecture(name: str) -> None:
 def test_a_model_of_one_size_takes_no_other(name: str) -> None:
     family, config = family_named(name), CONFIGS[name]
     assert family.at_size(config, None, where="m") == (config, None)
-    with pytest.raises(ConfigError, match=r"has one of its own: 32 x 32") as caught:
+    with refusal(ConfigError, "some/folder") as caught:
         family.at_size(config, (64, 64), where="some/folder")
     assert caught.value.where == "some/folder" and caught.value.fix == "leave image_size out"
 
@@ -138,6 +139,6 @@ def test_what_is_no_configuration_is_one_error(tmp_path: Any) -> None:
         stored_config=config,
         files=(),
     )
-    with pytest.raises(CheckpointError, match=r"does not describe a model: .*num_hidden_layers") as caught:
+    with refusal(CheckpointError) as caught:
         _ = snapshot.config
     assert caught.value.where == str(tmp_path) and caught.value.fix

@@ -17,6 +17,7 @@ from tasks.clip import weights
 from tasks.clip.base import Piece
 from tasks.clip.weights import WeightReader
 from tasks.demo import SNAPSHOT
+from tests.wording import refusal
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -124,7 +125,7 @@ def test_overflow_is_named(dtype: str, value: float, tmp_path: Path) -> None:
     tensor = torch.ones(10)
     tensor[3] = value
     reader = WeightReader([save(tmp_path / "m.safetensors", fine=torch.ones(1), large=tensor.to(DTYPES[dtype]))])
-    with pytest.raises(BadWeights, match="large has values that do not fit"):
+    with refusal(BadWeights, "m.safetensors"):
         fp16(reader, "large")
     assert fp16(reader, "fine") == 1
 
@@ -242,7 +243,7 @@ def test_positions_come_on_another_grid(dtype: str, tmp_path: Path, monkeypatch:
 def test_a_name_that_is_there_with_and_without_the_prefix_is_refused(tmp_path: Path) -> None:
     names = ("model.text_model.a", "model.vision_model.b", "model.text_projection.weight", "text_projection.weight")
     path = save(tmp_path / "m.safetensors", **{name: torch.ones(2, 2) for name in names})
-    with pytest.raises(BadWeights, match=r"text_projection\.weight is there twice, under model\."):
+    with refusal(BadWeights, "m.safetensors"):
         WeightReader([path])
 
 
@@ -266,5 +267,5 @@ def test_parts_that_do_not_fit_are_refused(piece: Piece, message: str, tmp_path:
 
 def test_shapes_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m.safetensors", bias=torch.ones(()))
-    with pytest.raises(BadWeights, match="do not have the shapes of the model's kind"):
+    with refusal(BadWeights, "m.safetensors"):
         WeightReader([path], lambda stored: {"q": Piece("bias", rows=(0, stored["bias"][0] // 3))})

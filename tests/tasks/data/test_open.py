@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ import pytest
 from PIL import Image
 from skimage import data as pictures
 
-from artifacts.errors import ConfigError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
+from artifacts.errors import ConfigError, DataError, DataNotFound, DataOverlap, DegenerateData, TooFewSamples
 from tasks.data import check_classes, check_disjoint, check_distinct, check_enough, open_dataset
 from tasks.data.base import Classes, Dataset, Sample, dataset_digest
 from tasks.data.folder import Folder
 from tasks.data.hf import HfDataset
+from tests.tasks.data.support import noise, write_tar
+from tests.tasks.data.support import pictures as make_pictures
+from tests.wording import refusal
 
 
 @dataclass
@@ -76,7 +80,7 @@ def test_saved_folder_with_and_without_prefix(photo: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("spec", ["", "nothing", "/no/such/folder", "Digits", "a\0b", "x" * 5000])
 def test_nothing_of_that_name(spec: str) -> None:
-    with pytest.raises(DataNotFound, match="digits, an existing folder"):
+    with refusal(DataNotFound):
         open_dataset(spec, "calibration")
 
 
@@ -89,6 +93,21 @@ def test_a_file_is_not_a_folder(photo: Path) -> None:
 def test_limit_below_one(photo: Path, limit: int) -> None:
     with pytest.raises(ConfigError, match="limit"):
         open_dataset(str(photo), "calibration", limit)
+
+
+@pytest.mark.parametrize("place", ["class", "picture", "folder", "shard"])
+def test_names_that_are_not_utf_8_are_refused(place: str, tmp_path: Path) -> None:
+    """As file systems and archives keep those of another encoding: no table, document or report could."""
+    latin = os.fsdecode("caf\xe9".encode("latin-1"))
+    root = tmp_path / (latin if place == "folder" else "set")
+    if place == "shard":
+        write_tar(root / "test" / "0.tar", [(f"{latin}.png", noise(0)), (f"{latin}.cls", b"0")])
+        (root / "classnames.txt").write_text("cup\n")
+    else:
+        names = (f"{latin if place == 'class' else 'cup'}/0.png", f"pot/{latin if place == 'picture' else 1}.png")
+        make_pictures(root, *names)
+    with refusal(DataError):
+        open_dataset(str(root), "evaluation")
 
 
 def test_importing_is_light() -> None:
@@ -122,13 +141,13 @@ def test_distinct() -> None:
 
 def test_identical_images() -> None:
     same = Listed([Sample(f"s{n}", "0" * 64, f"caption {n}") for n in range(9)])
-    with pytest.raises(DegenerateData, match="all 9 images are identical"):
+    with refusal(DegenerateData, "listed"):
         check_distinct(same)
 
 
 def test_identical_captions() -> None:
     same = [replace(sample, caption="a photo") for sample in listed(9).samples]
-    with pytest.raises(DegenerateData, match="all 9 captions are identical"):
+    with refusal(DegenerateData, "listed"):
         check_distinct(Listed(same))
     check_distinct(Listed(same, Classes(("photo",), ("a {}",))))
 
@@ -136,7 +155,7 @@ def test_identical_captions() -> None:
 def test_one_class_only() -> None:
     samples = [replace(sample, label=1) for sample in listed(9).samples]
     two = Classes(("cat", "dog"), ("a {}",))
-    with pytest.raises(DegenerateData, match="all 9 samples are of one class, 'dog'"):
+    with refusal(DegenerateData, "listed"):
         check_classes(Listed(samples, two))
     check_classes(Listed([*samples, replace(samples[0], label=0)], two))
     check_classes(listed(9))
@@ -148,7 +167,7 @@ def test_disjoint() -> None:
 
 
 def test_overlap_names_the_samples() -> None:
-    with pytest.raises(DataOverlap, match=r"2 of 10 evaluation samples are calibration samples too: s6, s7\n"):
+    with refusal(DataOverlap, "listed and listed"):
         check_disjoint(listed(8), listed(10, start=6))
-    with pytest.raises(DataOverlap, match=r"s0, s1, s2, s3, s4, \.\.\."):
+    with refusal(DataOverlap, "listed and listed"):
         check_disjoint(listed(8), listed(8))

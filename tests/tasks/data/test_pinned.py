@@ -19,6 +19,7 @@ from tasks.data.base import Role, Source, dataset_digest
 from tasks.data.digits import Digits
 from tasks.data.pinned import DataRef, pin_both, pin_data
 from tests.tasks.data.support import labelled, noise, zero_shot
+from tests.wording import refusal
 
 
 def photographs(folder: Path, count: int, seed: int = 0) -> Path:
@@ -119,7 +120,7 @@ def test_the_digits_do_not_overlap() -> None:
 def test_what_a_published_model_was_calibrated_on_counts_as_overlap(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "a", 9)
     seen = pin_data(str(folder), "evaluation", 512)[1].samples[4].image_hash
-    with pytest.raises(DataOverlap, match=r"1 of 9 (?s:.*)calibrated on"):
+    with refusal(DataOverlap):
         pin_both(None, 512, str(folder), 512, [seen])
 
 
@@ -141,7 +142,7 @@ def test_one_class_is_not_evaluated_on_but_calibrated_on(tmp_path: Path) -> None
     zero_shot(folder, [labelled([noise(n) for n in range(9)], [0] * 9)], names="cat\n")
     zero_shot(other, [labelled([noise(n + 50) for n in range(9)], [n % 2 for n in range(9)])])
     assert pin_both(str(folder), 512, str(other), 512, []).evaluation.samples == 9
-    with pytest.raises(DegenerateData, match="all 9 samples are of one class, 'cat'"):
+    with refusal(DegenerateData, "one:test"):
         pin_both(str(other), 512, str(folder), 512, [])
 
 
@@ -162,9 +163,9 @@ def test_overlap_of_shards_and_of_datasets(tmp_path: Path) -> None:
     first, second = saved("first", range(8)), saved("second", range(3, 12))
     with pytest.raises(DataOverlap, match=r"8 of 9 .*s0000000"):
         pin_both(first, 512, shards, 512, [])
-    with pytest.raises(DataOverlap, match=r"5 of 9 evaluation samples"):
+    with refusal(DataOverlap, "second"):
         pin_both(first, 512, second, 512, [])
-    with pytest.raises(DataOverlap, match="6 of 9 evaluation samples"):
+    with refusal(DataOverlap, "second"):
         pin_both(shards, 512, second, 512, [])
 
 

@@ -33,6 +33,7 @@ from tests.tasks.data.support import (
     write_tar,
     zero_shot,
 )
+from tests.wording import refusal
 
 
 def two_shards() -> list[list[Member]]:
@@ -239,9 +240,9 @@ def test_nothing_of_that_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(huggingface_hub, "snapshot_download", missing)
     with pytest.raises(DataNotFound, match="no such repository"):
         open_dataset("wds:nobody/nothing", "evaluation")
-    with pytest.raises(DataNotFound, match="neither a folder nor a hub id"):
+    with refusal(DataNotFound):
         open_dataset("wds:/no/such/folder", "evaluation")
-    with pytest.raises(DataNotFound, match="no shards of the split 'val'"):
+    with refusal(DataNotFound, "val"):
         open_dataset(f"wds:{root}:val", "evaluation")
 
 
@@ -259,7 +260,7 @@ def test_broken_image_names_the_sample(tmp_path: Path) -> None:
         def text(self, captions: list[str]) -> tuple[np.ndarray, None]:
             return np.zeros((len(captions), 2), np.int64), None
 
-    with pytest.raises(BadSample, match=r"1 of 9 samples .*s0000003\.png"):
+    with refusal(BadSample):
         list(stream_batches(opened, Plain(), 4))
 
 

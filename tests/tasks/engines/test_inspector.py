@@ -10,6 +10,7 @@ import pytest
 
 from artifacts.errors import NotDetailed
 from tasks.engines.inspector import FallBack, Layer, fall_backs, fp8_share, fused_attention, read_layers
+from tests.wording import refusal
 
 REPORTS = json.loads(Path(__file__).with_name("inspector").joinpath("reports.json").read_text())
 
@@ -91,5 +92,5 @@ def test_fused_attention_and_what_fell_back() -> None:
     ],
 )
 def test_reports_that_say_too_little(report: str) -> None:
-    with pytest.raises(NotDetailed, match="detailed profiling verbosity"):
+    with refusal(NotDetailed):
         read_layers(report)

@@ -143,3 +143,40 @@ def test_a_spoilt_graph_is_seen(graph: Any) -> None:
     found = made(path, "trtrtx-sm89")
     assert found is not None
     assert found.fused == () and {f"{BLOCK}/MatMul", f"{BLOCK}/MatMul_2"} <= found.products.keys()
+
+
+def test_a_plan_that_weights_spell_makes_nothing_better(tmp_path: Path) -> None:
+    """Weights are part of an engine, and a stranger's: a second plan among them contradicts the first, no more."""
+    path = tmp_path / "an.engine"
+    path.write_bytes(PLAN.encode() + b"\0" + KERNEL.encode() + b"\0")
+    told = read_made(path)
+    assert told is not None
+    forged = PLAN.replace("type=half", "type=fp8_e4m3").replace(
+        "q/MatMul][ONNX Layer: k", "attn/MatMul_2][ONNX Layer: both"
+    )
+    path.write_bytes(path.read_bytes() + forged.encode() + b"\0")
+    found = read_made(path)
+    assert found is not None and found.fused == ()
+    worse = {"attn/MatMul_2", "attn/MatMul", "both/MatMul"}
+    assert found.products == told.products | dict.fromkeys(worse, "unknown")
+
+
+LONG = 1 << 20
+HEAD = "header {\n  accelerators={*}\n}\nmain {\n"
+HOSTILE = {
+    "empty": "",
+    "torn": PLAN[: PLAN.index("shape_main") - 2],
+    "names without a type": "header {\n  tensor={" + ' name="a"' * LONG + "\n",
+    "beginnings without an end": "header {\n" + "main {\n" * LONG,
+    "inputs without an end": HEAD + "  fully_connected={" + " input={" * LONG + "\n}\n",
+    "layers without an end": HEAD + '  fully_connected={ layers="' + "[ONNX Layer: " * LONG + '"\n}\n',
+    "too large": f"{PLAN}{'x' * (64 * LONG)}",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_no_plan_tells_nothing_and_takes_no_time(text: str, tmp_path: Path) -> None:
+    """Most would take hours where a pattern looks on from every place at which it could begin."""
+    path = tmp_path / "an.engine"
+    path.write_bytes(text.encode())
+    assert read_made(path) is None

@@ -28,6 +28,7 @@ from tasks.engines.record import write_record
 from tasks.engines.torch_fp8 import TorchFp8
 from tasks.torch_fp8 import aot, compiled, cuda_toolkit
 from tests.tasks.families.support import cosines
+from tests.wording import refusal
 
 TARGET = "torch-fp8"
 PROFILE = BatchProfile(min=2, opt=4, max=6)
@@ -191,7 +192,7 @@ def test_another_machines_package_is_not_loaded(
 
 def test_changed_bytes_are_not_loaded(engine: Path) -> None:
     engine.write_bytes(b"native c0de")
-    with pytest.raises(ObjectDamaged, match="not those that were built"):
+    with refusal(ObjectDamaged, "fp8.torch-fp8.engine"):
         backend_for(TARGET).runner(engine, "fp8 torch-fp8")
 
 
@@ -207,7 +208,7 @@ def test_what_was_checked_is_what_is_loaded(engine: Path, monkeypatch: pytest.Mo
 def test_what_pytorch_refuses_is_a_refused_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_DEVICE", "cpu")
     (tmp_path / "m.onnx").write_bytes(b"not a model")
-    with pytest.raises(BuildError, match=r"PyTorch cannot compile m\.onnx"):
+    with refusal(BuildError):
         backend_for(TARGET).build(tmp_path / "m.onnx", tmp_path / "e.engine", TARGET, PROFILE)
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
 

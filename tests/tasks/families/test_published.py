@@ -33,6 +33,7 @@ from tests.tasks.families.support import (
     save_processor,
     tensors,
 )
+from tests.wording import refusal
 
 TEXTS = ["seven", "a photo of the digit seven", "", "a photo of the handwritten digit number seven, eight, nine " * 8]
 
@@ -171,7 +172,7 @@ def clip_with(text: dict[str, Any], folder: Path) -> Path:
 def test_padding_above_the_end_token_is_refused_where_it_would_be_pooled(tmp_path: Path, active: Store) -> None:
     folder = clip_with({"eos_token_id": 2, "vocab_size": 604}, tmp_path / "model")
     pads_with(folder, "<|pad|>")
-    with pytest.raises(CheckpointError, match=r"token 603 is above 602") as caught:
+    with refusal(CheckpointError, "model") as caught:
         Checked.of(folder, active)
     assert "pad_token" in (caught.value.fix or "") and caught.value.where == str(folder)
 

@@ -28,6 +28,7 @@ from tasks.pipeline.checkpoint import check, resolve
 from tasks.quantizing.modelopt import load_exposed
 from tests.tasks.families.support import cosines, run_onnx
 from tests.tasks.openclip.reference import CONFIG, reference, save
+from tests.wording import refusal
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, store: Store) -> None:
     state = reference(CONFIG["model_cfg"]).state_dict()
     del state["visual.transformer.resblocks.1.attn.in_proj_weight"]
     save_file({name: values.contiguous() for name, values in state.items()}, folder / WEIGHTS_FILE)
-    with pytest.raises(CheckpointError, match=r"3 tensors are missing.*layers\.1\.self_attn\.[kqv]_proj\.weight"):
+    with refusal(CheckpointError, "model"):
         check(resolve(str(folder), None, store))
 
 
@@ -145,7 +146,7 @@ def test_pickled_weights_are_refused(native: Path, tmp_path: Path, store: Store)
     folder.mkdir()
     shutil.copyfile(native / CONFIG_FILE, folder / CONFIG_FILE)
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
+    with refusal(UnsafeCheckpoint, "pickled"):
         resolve(str(folder), None, store)
 
 
@@ -268,10 +269,10 @@ def test_a_pickle_beside_timms_weights_is_refused(native: Path, tmp_path: Path, 
     with pytest.raises(BadWeights, match="no open_clip_model"):
         resolve(str(folder), None, store)
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(UnsafeCheckpoint, match=r"open_clip_pytorch_model\.bin"):
+    with refusal(UnsafeCheckpoint, "both"):
         resolve(str(folder), None, store)
     (folder / CONFIG_FILE).unlink()
-    with pytest.raises(MissingEncoder, match="of the image encoder vit_tiny alone"):
+    with refusal(MissingEncoder, "config.json"):
         resolve(str(folder), None, store)
 
 

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from tasks.openclip.document import Document
 from tasks.openclip.tokenizer import cleaning_tokenizer, odd_tokenizer
 from tests.tasks.openclip.support import ARCHIVES
+from tests.wording import refusal
 
 GOLDEN = json.loads(lzma.decompress((ARCHIVES / "tokens.json.xz").read_bytes()))
 
@@ -65,5 +66,5 @@ def test_settings_that_are_not_known_are_named(settings: dict[str, Any], odd: st
 
 def test_no_vocabulary_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
-    with pytest.raises(OSError, match="no tokenizer beside the weights"):
+    with refusal(OSError):
         cleaning_tokenizer(tmp_path, document({}), None)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from artifacts.errors import BadWeights, CheckpointChanged, UnsafeCheckpoint
 from artifacts.store.store import Store
 from tasks.pipeline.checkpoint import check, resolve
+from tests.wording import refusal
 
 
 def copied(clip: Path, target: Path) -> Path:
@@ -121,7 +122,7 @@ def test_half_precision_weights_are_checked_too(store: Store, small_clip: Path, 
     tensors = {name: tensor.astype(np.float16) for name, tensor in load_file(folder / "model.safetensors").items()}
     tensors["text_projection.weight"][3, 4] = np.inf
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BadWeights, match=r"text_projection.weight has 1 NaN or Inf"):
+    with refusal(BadWeights, "clip"):
         check(resolve(str(folder), None, store))
 
 

@@ -36,6 +36,7 @@ from tasks.families import family_named
 from tasks.pipeline import embedding
 from tasks.pipeline.embedding import Embeddings, embed
 from tests.tasks.data.support import captioned, labelled, noise, png, retrieval, zero_shot
+from tests.wording import refusal
 
 pytestmark = pytest.mark.usefixtures("in_store")
 
@@ -201,7 +202,7 @@ def test_a_single_bad_output_is_an_error(
 ) -> None:
     monkeypatch.setattr(Runner, "value", value)
     monkeypatch.setattr(embedding, "_torch_runner", lambda *_: Runner())
-    with pytest.raises(NumericError, match="1 of 20 image embeddings") as caught:
+    with refusal(NumericError, "first sample: 16") as caught:
         run(prepared, data, "image")
     assert caught.value.where == "first sample: 16"
 

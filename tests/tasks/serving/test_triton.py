@@ -21,6 +21,7 @@ from tasks.engines.base import BatchProfile, Platform
 from tasks.engines.record import write_record
 from tasks.serving.triton import export_triton
 from tests.artifacts.support import rewrite, sealed
+from tests.wording import refusal
 
 PREPROCESS = {"tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"}
 PROFILE = BatchProfile(min=1, opt=16, max=64)
@@ -194,7 +195,7 @@ def test_an_engine_that_refuses_single_requests(own_store: Store, tmp_path: Path
     ("target", "precision"), [("trtrtx-sm89", None), ("tensorrt", None), (None, "fp32"), ("no-such", "fp8")]
 )
 def test_what_triton_cannot_run(target: str | None, precision: str | None, opened: Store, tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="nothing that Triton can run"):
+    with refusal(EngineUnavailable):
         export_triton(opened, opened.find("demo@1"), tmp_path / "repository", target, precision)
 
 

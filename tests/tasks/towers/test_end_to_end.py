@@ -25,6 +25,7 @@ from tasks.quantizing.modelopt import load_exposed
 from tasks.quantizing.recipe import load_recipe
 from tests.tasks.families.support import ENCODERS, cosines, run_onnx, tensors
 from tests.tasks.openclip.support import Golden, add_tokenizer, golden, shrunk
+from tests.wording import refusal
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, store: Store) -> None:
     save_file(state, file)
     with shrunk(given.folder):
         snapshot = resolve(str(given.folder), None, store)
-    with pytest.raises(
-        BadWeights, match=r"1 tensors are missing, the first is vision_model\.layers\.1\.mlp\.gate\.weight"
-    ):
+    with refusal(BadWeights, "model"):
         check(snapshot)
 
 
