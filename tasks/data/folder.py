@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from artifacts.errors import ConfigError
+from artifacts.refs import digest_file
 from tasks.data import limits
 from tasks.data.base import Classes, Encoded, Sample, hashed, label_counts, numbered
 from tasks.data.class_names import Numbering, numbering
@@ -109,22 +109,37 @@ class Folder(Stored):
         return self._located.file(name, str(root)) if os.path.lexists(root / name) else None
 
 
-def _hash_file(known: KnownDigests, path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
-        stat = path.stat()
-        if stat.st_size > limits.PICTURE_BYTES:
-            raise too_much("the picture's file is too large", path, f"at most {limits.PICTURE_BYTES:,} bytes")
-        return known.digest(path, stat)
+        return digest_file(path)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if stat.st_size > limits.PICTURE_BYTES:
+        raise too_much("the picture's file is too large", path, f"at most {limits.PICTURE_BYTES:,} bytes")
+    return stat
+
+
+def _hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """The digest of each file; those that were left alone since an earlier run are not read again."""
+    before = KnownDigests(root)
+    stats = {path: _stat(path) for path in dict.fromkeys(paths)}
+    known = {path: digest for path, stat in stats.items() if (digest := before.known(path, stat)) is not None}
+    digests = known | hashed([path for path in stats if path not in known], _hash_file)
+    before.keep(digests, stats)
+    return digests
 
 
 def _samples(
     root: Path, entries: Sequence[Entry], paths: Sequence[Path], classes: Classes | None, labels: Numbering | None
 ) -> tuple[Sample, ...]:
-    known = KnownDigests(root)
-    hashes = hashed(paths, partial(_hash_file, known))
-    known.keep()
+    hashes = _hashes(root, paths)
     of: dict[str, int] = {} if labels is None else labels.of
     return tuple(
         _sample(name, entry, hashes[path], classes, None if entry.label is None else of[entry.label])

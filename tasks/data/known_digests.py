@@ -13,11 +13,12 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from artifacts.refs import digest_file, digest_json
+from artifacts.refs import digest_json
 
 _WORTHWHILE = 1000
 """Files from which reading them all takes seconds."""
@@ -36,36 +37,35 @@ class KnownDigests:
     def __init__(self, folder: Path) -> None:
         self._record = _cache() / f"{digest_json(os.fsdecode(folder))}.json"
         self._before = _read(self._record)
-        self._now: dict[str, list[Any]] = {}
         self._settled = time.time_ns() - _SETTLED_NS
 
-    def digest(self, path: Path, stat: os.stat_result) -> str:
-        """The sha256 (hex) of a file, from before if `stat`, which was asked for just now, is that of before.
+    def known(self, path: Path, stat: os.stat_result) -> str | None:
+        """The sha256 (hex) of a file from before, if its `stat` is that of before."""
+        *stamp, digest = self._before.get(str(path)) or [None]
+        valid = isinstance(digest, str) and _SHA256.fullmatch(digest) is not None
+        return digest if valid and stamp == _stamp(stat) else None
 
-        Raises:
-            OSError: it cannot be read.
+    def keep(self, digests: Mapping[Path, str], stats: Mapping[Path, os.stat_result]) -> None:
+        """Write the record for the next run, if it is worth it; where that is not possible, nothing is remembered.
+
+        `stats` must be from before the files were read.
         """
-        stamp = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-        name = str(path)
-        *known, digest = self._before.get(name) or [None]
-        if known != stamp or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-            digest = digest_file(path)
-        if stat.st_ctime_ns < self._settled:
-            self._now[name] = [*stamp, digest]
-        return digest
-
-    def keep(self) -> None:
-        """Write the record for the next run, if it is worth it; where that is not possible, nothing is remembered."""
-        if len(self._now) < _WORTHWHILE or self._now == self._before:
+        settled = [path for path, stat in stats.items() if stat.st_ctime_ns < self._settled]
+        now = {str(path): [*_stamp(stats[path]), digests[path]] for path in settled}
+        if len(now) < _WORTHWHILE or now == self._before:
             return
         with suppress(OSError):
             self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self._record.parent, delete=False) as stream:
-                json.dump(self._now, stream)
+                json.dump(now, stream)
             Path(stream.name).replace(self._record)
             records = sorted(self._record.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
             for old in records[:-_MOST]:
                 old.unlink()
+
+
+def _stamp(stat: os.stat_result) -> list[int]:
+    return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _cache() -> Path:

@@ -44,7 +44,7 @@ def never(path: Path) -> str:
 
 def test_files_left_alone_are_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert hashes(root) == true(root)
-    monkeypatch.setattr(known_digests, "digest_file", never)
+    monkeypatch.setattr("tasks.data.folder.digest_file", never)
     assert hashes(root) == true(root)
 
 
