@@ -8,6 +8,7 @@ it: each picture is held to its digest when it is decoded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,8 +18,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from artifacts.refs import digest_json
 
 _WORTHWHILE = 1000
 """Files from which reading them all takes seconds."""
@@ -35,7 +34,7 @@ class KnownDigests:
     """The digests of the files below one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._record = _cache() / f"{digest_json(os.fsdecode(folder))}.json"
+        self._record = _cache() / f"{hashlib.sha256(os.fsencode(folder)).hexdigest()}.json"
         self._before = _read(self._record)
         self._settled = time.time_ns() - _SETTLED_NS
 

@@ -350,7 +350,7 @@ MUTANTS = (
     Mutant(
         name="histogram-forgets-its-largest",
         symbol="ActivationHistogram.add",
-        text="torch.maximum(self._largest, piece.max())",
+        text="torch.maximum(self.largest, piece.max())",
         replacement="piece.max()",
         tests=("test_activation_histogram.py::test_parts_and_their_order_do_not_matter",),
         why="Calibration by error takes the last batch's maximum for that of all, and large activations saturate.",
