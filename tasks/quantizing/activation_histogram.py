@@ -68,7 +68,9 @@ def amaxes(histograms: Mapping[str, ActivationHistogram], algorithm: Percentile 
     if not found:
         return {}
     counts, largest = (torch.stack(parts) for parts in zip(*found.values(), strict=True))
-    used = counts[:, :_INFINITY].any(0).nonzero()[:, 0]
+    seen = counts[:, :_INFINITY].any(0)
+    seen[0] = True  # for a histogram without finite values, whose percentile is then 0
+    used = seen.nonzero()[:, 0]
     choose = partial(_percentile, algorithm.percentile) if isinstance(algorithm, Percentile) else _mse
     return dict(zip(found, choose(counts[:, used], used, largest), strict=True))
 

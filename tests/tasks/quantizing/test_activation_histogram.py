@@ -146,6 +146,21 @@ def test_a_percentile_is_modelopts(shape: Callable[..., np.ndarray]) -> None:
         assert ours == float(theirs.compute_amax("percentile", percentile=percentile))
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_values_that_are_not_finite_alone_give_no_usable_amax(beside: bool) -> None:
+    """Whatever the other histograms hold."""
+    import torch
+
+    from tasks.quantizing.activation_histogram import ActivationHistogram, amaxes
+
+    histograms = {"broken": ActivationHistogram()} | ({"sound": ActivationHistogram()} if beside else {})
+    histograms["broken"].add(torch.full((8,), float("nan")))
+    if beside:
+        histograms["sound"].add(torch.ones(8))
+    assert float(amaxes(histograms, Percentile(percentile=99.0))["broken"]) == 0
+    assert not float(amaxes(histograms, Mse())["broken"]) > 0
+
+
 def test_nothing_seen_is_no_amax() -> None:
     from tasks.quantizing.activation_histogram import ActivationHistogram, amaxes
 
