@@ -17,7 +17,7 @@ app = typer.Typer()
 
 YesOption = Annotated[
     bool,
-    typer.Option("--yes", help="Change what a running server does at night, and whom it tells, without being asked."),
+    typer.Option("--yes", help="Change what a running server does at night, or whom it tells, unasked."),
 ]
 
 

@@ -44,7 +44,7 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
 
     Raises:
         PrefectMisconfigured: Prefect's settings contradict each other or cannot be used.
-        ConfigError: the webhook's address is not allowed, or the store is a bucket's working copy and no bucket is named.
+        ConfigError: the webhook's address is not allowed, or the store is a bucket's copy and none is named.
         NotAStore, StoreReadOnly, UnsupportedFileSystem: no run could use the store.
     """
     from deployments.server.automations import HEARTBEAT_S, webhook_url
