@@ -12,6 +12,7 @@ from artifacts.store.store import activate, active_store
 from flows.inputs import recipe_of
 from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
+from flows.preflight import require_calibration_data
 from flows.step_runner import PrefectRunner
 from flows.wiring import Wiring, run_name, short_name
 from tasks.engines.available import require_target
@@ -42,6 +43,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     tag_run(short_name(parameters.model), parameters.targets)
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
+    require_calibration_data(parameters)
     recipe = recipe_of(parameters)
     with activate(open_store(parameters.store)), step_limit(parameters.step_minutes * _MINUTE_S):
         say_if_new()

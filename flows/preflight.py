@@ -36,14 +36,31 @@ def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
         describe(folder, parameters.chosen_size)
     evaluation, count = parameters.evaluation.source_and_count(demo=model == "demo")
     opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns)
+    require_calibration_data(parameters)
     calibration = parameters.calibration
-    calibrated = folder is not None and (folder / AMAX_FILE).exists()
-    if fp8 and calibration.source is not None and not calibrated:
+    if fp8 and calibration.source is not None and not _calibrated(folder):
         opened(calibration.source, "calibration", calibration.sample_count, columns=calibration.columns)
-    elif fp8 and folder is not None and model != "demo" and not calibrated:
-        raise no_calibration_data(model)
     if change or Path(parameters.store).expanduser().exists():
         look_into(parameters.store, writable=change)
+
+
+def require_calibration_data(parameters: OptimizeParameters) -> None:
+    """Refuse FP8 of a model that must be calibrated when no calibration data is given, before it is downloaded.
+
+    Raises:
+        ConfigError: it is so.
+        CheckpointNotFound: the model is neither here nor a name of the hub.
+    """
+    if "fp8" not in parameters.precisions or parameters.calibration.source is not None:
+        return
+    model = typed_name(parameters.model)
+    if model != "demo" and not _calibrated(locate_here(model, parameters.revision)):
+        raise no_calibration_data(model)
+
+
+def _calibrated(folder: Path | None) -> bool:
+    """Whether a checkpoint brings its amax; those of the hub never do (`tasks.checkpoints.locating`)."""
+    return folder is not None and (folder / AMAX_FILE).exists()
 
 
 def no_calibration_data(model: str) -> ConfigError:
@@ -51,7 +68,8 @@ def no_calibration_data(model: str) -> ConfigError:
     return ConfigError(
         f"no calibration data for {model}",
         expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-        fix="give --calibration: a folder with captions.csv or class folders, datasets:NAME, wds:NAME, or digits",
+        fix="set calibration.source (--calibration) to a folder with captions.csv or class folders, datasets:NAME, "
+        "wds:NAME, or digits",
     )
 
 

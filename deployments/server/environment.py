@@ -89,10 +89,11 @@ def require_store(root: Path) -> None:
     Raises:
         ConfigError, NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
     """
-    from artifacts.store.store import BUCKET_VARIABLE, Store
+    from artifacts.copies.opening import open_store
+    from artifacts.store.store import BUCKET_VARIABLE
 
     if root.exists() and not os.environ.get(BUCKET_VARIABLE):
-        Store.open(root)
+        open_store(root)
 
 
 @contextmanager
