@@ -18,7 +18,7 @@ from flows.wiring import Wiring, run_name, short_name
 from tasks.engines.available import require_target
 from tasks.pipeline.publish import Draft, Published, publish_task
 from tasks.prefect_ui.release_artifacts import show_release_task, show_tables_task
-from tasks.prefect_ui.tags import tag_run
+from tasks.prefect_ui.tags import name_run, tag_run
 from tasks.runs.step_limit import step_limit
 from tasks.runs.step_results import say_if_new
 
@@ -52,6 +52,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         show_tables_task(made.draft)
         published: Published = publish_task(made.draft)
         plans.remember(made.plan, flow_run.id, published)
+        name_run(run_name(parameters, None, published.ref))
         # A failure here must not fail the run: the release is published.
         show_release_task(published.ref, return_state=True)
         if not published.new:

@@ -14,8 +14,8 @@ from deployments.server.sqlite_writes import wait_to_write
 
 
 async def count_twice(database: Path, wait_s: float | None) -> int:
-    """Both read the count and write it increased; the first waits `wait_s` (None: as long as it takes) for the second to
-    have read, before it writes."""
+    """Both read the count and write it increased; the first waits `wait_s` (None: without end) for the second to have
+    read, before it writes."""
     config = AioSqliteConfiguration(f"sqlite+aiosqlite:///{database}")
     engine = await config.engine()
     async with engine.begin() as connection:
