@@ -42,7 +42,7 @@ def _tables(tables: Tables) -> dict[str, list[dict[str, Cell]]]:
     agreement = [row for row in accuracy if str(row["metric"]).startswith(_AGREEMENT)]
     coverage = sorted(tables.get("coverage", ()), key=lambda row: row["expected"] == row["actual"])
     others = {name: rows for name, rows in tables.items() if name not in ("accuracy", "sizes", "coverage")}
-    shown = {
+    shown: dict[str, list[dict[str, Cell]]] = {
         "accuracy": [dict(zip(HEADS, line, strict=True)) for line in task_lines(tables)],
         "agreement": [
             one | {"value": metric(str(row["metric"]), number(row, "value"))}
