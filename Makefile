@@ -29,6 +29,7 @@ test-heavy: $(STAMP)
 # Longer campaigns, every family as a whole release, every graph built for every GPU, before a release.
 test-thorough:
 	CLIPSMITH_THOROUGH=1 $(MAKE) test-heavy
+	$(BIN)/python -m tests.benchmarks.ui_soak --minutes 30
 
 # About ten minutes and 8 GB of disk: the cost of the ONNX export against the published recipe, and as models grow.
 bench: $(STAMP)

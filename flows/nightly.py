@@ -10,12 +10,13 @@ from prefect import flow, get_run_logger, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelling
 from pydantic import Field
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import AliasNotFound, ClipsmithError, ConfigError, VariantsFailed
+from artifacts.inert import visible
 from artifacts.keeping import history
 from artifacts.keeping.automatic_promotion import why_not
 from artifacts.keeping.promotion import promote
@@ -45,6 +46,8 @@ from tasks.prefect_ui.tags import VARIANT
 _READERS = 4
 """How many variants' inputs are read at once, in threads: hashing releases Python's global lock."""
 _HOUR = 3600
+_NAMED = 5
+"""How many variants the name of a run names."""
 
 
 class NightlyParameters(FormModel):
@@ -59,7 +62,13 @@ class NightlyParameters(FormModel):
 DEFAULTS = NightlyParameters()
 
 
-@flow(name="nightly", persist_result=False)
+def _run_name() -> str:
+    """The run's name, from the parameters: the variants, of many the first."""
+    names = flow_run.parameters["parameters"].variants
+    return visible("nightly " + (", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED) or "all variants"))
+
+
+@flow(name="nightly", flow_run_name=_run_name, persist_result=False)
 def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     """Make every variant again whose checkpoint, data, settings or software have changed.
 

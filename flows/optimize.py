@@ -12,12 +12,13 @@ from artifacts.store.store import activate, active_store
 from flows.inputs import recipe_of
 from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
+from flows.preflight import require_calibration_data
 from flows.step_runner import PrefectRunner
 from flows.wiring import Wiring, run_name, short_name
 from tasks.engines.available import require_target
 from tasks.pipeline.publish import Draft, Published, publish_task
 from tasks.prefect_ui.release_artifacts import show_release_task, show_tables_task
-from tasks.prefect_ui.tags import tag_run
+from tasks.prefect_ui.tags import name_run, tag_run
 from tasks.runs.step_limit import step_limit
 from tasks.runs.step_results import say_if_new
 
@@ -42,6 +43,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     tag_run(short_name(parameters.model), parameters.targets)
     for target in parameters.targets:
         require_target(target, *parameters.precisions)
+    require_calibration_data(parameters)
     recipe = recipe_of(parameters)
     with activate(open_store(parameters.store)), step_limit(parameters.step_minutes * _MINUTE_S):
         say_if_new()
@@ -50,6 +52,7 @@ def optimize(parameters: OptimizeParameters = DEMO) -> Published:
         show_tables_task(made.draft)
         published: Published = publish_task(made.draft)
         plans.remember(made.plan, flow_run.id, published)
+        name_run(run_name(parameters, None, published.ref))
         # A failure here must not fail the run: the release is published.
         show_release_task(published.ref, return_state=True)
         if not published.new:

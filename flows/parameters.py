@@ -6,14 +6,24 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
 
 from artifacts.config_files import mapping, read_file
 from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
 from artifacts.models import problems
 from artifacts.names import ModelName
-from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank
+from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank, for_forms
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
 from tasks.clip.base import ImageSize
@@ -190,8 +200,20 @@ class EvaluationParameters(FormModel):
         return self.source or "digits", self.samples or (SMOKE_TEST_SAMPLES if smoke_test else EVALUATION_SAMPLES)
 
 
+def calibrated_in_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
+    """The `json_schema_extra` of all parameters: a model of the hub needs calibration data, and the form says so beside
+    that field. A folder may hold a checkpoint that brings its own, so it is left to the run."""
+    for_forms(schema, model)
+    fp8, hub = {"contains": {"enum": ["fp8"]}}, r"^(?!demo$)[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
+    schema["if"] = {"required": ["model"], "properties": {"model": {"pattern": hub}, "precisions": fp8}}
+    source = {"required": ["source"], "properties": {"source": {"minLength": 1}}}
+    schema["then"] = {"required": ["calibration"], "properties": {"calibration": source}}
+
+
 class OptimizeParameters(FormModel):
     """Everything that `optimize` can be told. With no parameters it optimizes the built-in demo model."""
+
+    model_config = ConfigDict(json_schema_extra=calibrated_in_forms)
 
     model: Recorded = Field(
         default="demo",

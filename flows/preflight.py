@@ -37,22 +37,40 @@ def check_ahead(parameters: OptimizeParameters, *, change: bool = True) -> None:
     if folder is not None:
         describe(folder, parameters.chosen_size)
     evaluation, count = parameters.evaluation.source_and_count(demo=model == "demo")
-    sets = [opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns).dataset]
+    evaluated = opened(evaluation, "evaluation", count, columns=parameters.evaluation.columns).dataset
+    require_calibration_data(parameters)
+    sets = [evaluated]
     calibration = parameters.calibration
-    calibrated = folder is not None and (folder / AMAX_FILE).exists()
-    if fp8 and calibration.source is not None and not calibrated:
+    if fp8 and calibration.source is not None and not _calibrated(folder):
         source, columns = calibration.source, calibration.columns
         sets.append(opened(source, "calibration", calibration.sample_count, columns=columns).dataset)
-    elif fp8 and folder is not None and model != "demo" and not calibrated:
-        raise no_calibration_data(model)
     for each in sets:
         check_enough(each)
         check_distinct(each)
-    check_classes(sets[0])
+    check_classes(evaluated)
     for calibrated_on in sets[1:]:
-        check_disjoint(calibrated_on, sets[0])
+        check_disjoint(calibrated_on, evaluated)
     if change or Path(parameters.store).expanduser().exists():
         look_into(parameters.store, writable=change)
+
+
+def require_calibration_data(parameters: OptimizeParameters) -> None:
+    """Refuse FP8 of a model that must be calibrated when no calibration data is given, before it is downloaded.
+
+    Raises:
+        ConfigError: it is so.
+        CheckpointNotFound: the model is neither here nor a name of the hub.
+    """
+    if "fp8" not in parameters.precisions or parameters.calibration.source is not None:
+        return
+    model = typed_name(parameters.model)
+    if model != "demo" and not _calibrated(locate_here(model, parameters.revision)):
+        raise no_calibration_data(model)
+
+
+def _calibrated(folder: Path | None) -> bool:
+    """Whether a checkpoint brings its amax; those of the hub never do (`tasks.checkpoints.locating`)."""
+    return folder is not None and (folder / AMAX_FILE).exists()
 
 
 def no_calibration_data(model: str) -> ConfigError:
@@ -60,7 +78,8 @@ def no_calibration_data(model: str) -> ConfigError:
     return ConfigError(
         f"no calibration data for {model}",
         expected="pictures and captions like those the model will see: their ranges decide the FP8 scales",
-        fix="give --calibration: a folder with captions.csv or class folders, datasets:NAME, wds:NAME, or digits",
+        fix="set calibration.source (--calibration) to a folder with captions.csv or class folders, datasets:NAME, "
+        "wds:NAME, or digits",
     )
 
 

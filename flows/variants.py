@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from artifacts.keeping.automatic_promotion import MAX_DROP
 from artifacts.models import Complaint, Strict, all_complaints, problems
 from artifacts.names import AliasName
 from flows.parameters import OptimizeParameters, read_config
+from flows.preflight import require_calibration_data
 from tasks.quantizing.recipe import load_recipe
 
 _PACKAGED = Path(__file__).parent.parent / "deployments" / "variants"
@@ -163,9 +165,10 @@ def _read(path: Path, *others: Path) -> Variant | BadVariant:
 
 
 def check_variant(path: Path) -> list[Complaint]:
-    """Everything that is wrong with a variant's file: its name, its keys and values, and an unknown recipe.
+    """Everything that is wrong with a variant's file: its name, its keys and values, an unknown recipe, and no
+    calibration data for a model that needs it.
 
-    Models and data are not checked: they may be on other machines.
+    Models and data themselves are not checked: they may be on other machines.
     """
     found = []
     if path.suffix not in _SUFFIXES:
@@ -182,7 +185,18 @@ def check_variant(path: Path) -> list[Complaint]:
             load_recipe(recipe)
         except ClipsmithError as error:
             found.append(Complaint("parameters.recipe", error.what, expected=error.expected, fix=error.fix))
+    with suppress(ValidationError, ClipsmithError):
+        given = parameters if isinstance(parameters, dict) else {}
+        asked = {name: given[name] for name in ("model", "revision", "precisions", "calibration") if name in given}
+        found += _without_data(OptimizeParameters.model_validate(asked))
     return found
+
+
+def _without_data(parameters: OptimizeParameters) -> Iterator[Complaint]:
+    try:
+        require_calibration_data(parameters)
+    except ConfigError as error:
+        yield Complaint("parameters.calibration.source", error.what, expected=error.expected, fix=error.fix)
 
 
 def by_schedule(variants: Sequence[Variant | BadVariant]) -> dict[Schedule, list[str]]:

@@ -93,9 +93,10 @@ def short_name(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
-def run_name(parameters: OptimizeParameters, revision: str | None) -> str:
-    """The name of a run: model, revision (if known) and recipe."""
-    parts = (short_name(parameters.model), revision, parameters.recipe and Path(parameters.recipe).stem)
+def run_name(parameters: OptimizeParameters, revision: str | None, release: str | None = None) -> str:
+    """The name of a run: its release once there is one, until then model and revision (if known); and what is made."""
+    made = Path(parameters.recipe).stem if "fp8" in parameters.precisions else "fp16"
+    parts = (release, made) if release else (short_name(parameters.model), revision, made)
     return visible(" ".join(part for part in parts if part))
 
 

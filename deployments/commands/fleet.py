@@ -16,28 +16,29 @@ app = typer.Typer()
 
 
 YesOption = Annotated[
-    bool, typer.Option("--yes", help="Replace the nightly schedule of a running server without being asked.")
+    bool,
+    typer.Option("--yes", help="Change what a running server does at night, or whom it tells, unasked."),
 ]
 
 
 def _ask(lines: list[str]) -> None:
-    """Ask the user whether the running server's nightly schedule may be replaced; `lines` describe the changes.
+    """Ask the user whether what the running server does may become another; `lines` describe the changes.
 
     Raises:
-        ConfigError: it may not be replaced, or there is no terminal to ask on.
+        ConfigError: it may not, or there is no terminal to ask on.
     """
     from flows.variants import variants_folder
 
     changes = "\n".join(f"    {line}" for line in lines)
     if sys.stdin.isatty():
-        stderr().print(f"this replaces the nightly schedule of the running server:\n{changes}")
-        if typer.confirm("replace it?", err=True):
+        stderr().print(f"this changes what the running server does:\n{changes}")
+        if typer.confirm("change it?", err=True):
             return
     raise ConfigError(
-        f"the nightly schedule of the running server would be replaced; nothing was changed\n{changes}",
-        where=variants_folder(),
-        expected="the folder of variants that the server was started with",
-        fix="set CLIPSMITH_VARIANTS as it was there, or give --yes",
+        f"what the running server does would change; nothing was changed\n{changes}",
+        where=f"CLIPSMITH_VARIANTS ({variants_folder()}), CLIPSMITH_BUCKET and CLIPSMITH_WEBHOOK_URL of this shell",
+        expected="what they were where the server was started",
+        fix="set them as they were there, or give --yes",
     )
 
 

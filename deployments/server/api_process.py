@@ -20,6 +20,7 @@ from deployments.server.collect_aside import collect_aside
 from deployments.server.embedded_api import GRACE_S
 from deployments.server.home_lock import home_lock
 from deployments.server.own_pages import create_app
+from deployments.server.sqlite_writes import wait_to_write
 
 
 class _Server(uvicorn.Server):
@@ -35,6 +36,7 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve Prefect's API on the socket until the parent has ended."""
+    wait_to_write()
     gc.disable()  # until `collect_aside`: imported objects stay for good, and collecting among them takes a second
     server = _Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()

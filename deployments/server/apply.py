@@ -24,18 +24,20 @@ class Applied:
 def apply_all(pool: str = POOL, *, replace: Replace | None = None) -> Applied:
     """Create or update pool, deployments, schedules and automations on the server of the current settings.
 
-    Applying again changes nothing. Before an existing nightly schedule is replaced, `replace` is called with the
-    changes, one line each; it raises to refuse, and then nothing was changed.
+    Applying again changes nothing. Before an existing nightly schedule or the runs' bucket is replaced, or calls of the
+    webhook end, `replace` is called with the changes, one line each; it raises to refuse, and then nothing was changed.
     """
     from prefect.client.orchestration import get_client
 
     from deployments.server import result_storage
-    from deployments.server.automations import apply_automations
+    from deployments.server.automations import apply_automations, ended_calls
 
     # Locked: two processes that find no automation of a name at the same moment would both create it.
     with home_lock("apply"), get_client(sync_client=True) as client:
-        if replace is not None and (lines := replaced_nights(client)):
-            replace(lines)
+        if replace is not None:
+            lines = [*replaced_nights(client), *result_storage.replaced(client), *ended_calls(client)]
+            if lines:
+                replace(lines)
         environment = result_storage.apply(client)
         return Applied(
             deployments=tuple(apply_definitions(client, pool=pool, environment=environment)),

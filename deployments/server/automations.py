@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events.schemas.automations import AutomationCore
+    from prefect.events.schemas.automations import Automation, AutomationCore
 
 HEARTBEAT_S = 30
 """Seconds between a run's heartbeats: PREFECT_FLOWS_HEARTBEAT_FREQUENCY, whose minimum this is."""
@@ -47,10 +47,12 @@ _REGRESSION = """{
 
 
 def apply_automations(client: SyncPrefectClient) -> list[str]:
-    """Create or update the automations by name; those that call the webhook are deleted if CLIPSMITH_WEBHOOK_URL is
-    not set. A paused automation stays paused.
+    """Create or update the automations by name. A paused automation stays paused.
 
-    Returns: the names of the automations.
+    Those that call the webhook are left as they are where CLIPSMITH_WEBHOOK_URL is not set, as in another shell than
+    the one that the server was started in; they are deleted where it is set to nothing.
+
+    Returns: the names of the automations that the server has then.
 
     Raises:
         ConfigError: the webhook's address is not allowed.
@@ -59,17 +61,33 @@ def apply_automations(client: SyncPrefectClient) -> list[str]:
     url = webhook_url()
     if url:
         wanted += _notifications(_webhook(url))
-    else:
-        for name in (TELL_OF_RUNS, TELL_OF_REGRESSIONS):
-            for existing in client.read_automations_by_name(name):
-                client.delete_automation(existing.id)
+    kept = [] if url else _calling(client)
+    if kept and _no_calls():
+        for existing in kept:
+            client.delete_automation(existing.id)
+        kept = []
     for automation in wanted:
         _put(client, automation)
-    return [automation.name for automation in wanted]
+    return [automation.name for automation in (*wanted, *kept)]
+
+
+def ended_calls(client: SyncPrefectClient) -> list[str]:
+    """The automations that applying would delete, one line each."""
+    return [f"{each.name}: calls the webhook -> nothing" for each in _calling(client)] if _no_calls() else []
+
+
+def _no_calls() -> bool:
+    return os.environ.get(WEBHOOK_VARIABLE) == ""
+
+
+def _calling(client: SyncPrefectClient) -> list[Automation]:
+    """The server's automations that call the webhook."""
+    names = (TELL_OF_RUNS, TELL_OF_REGRESSIONS)
+    return [existing for name in names for existing in client.read_automations_by_name(name)]
 
 
 def webhook_url() -> str | None:
-    """The URL in CLIPSMITH_WEBHOOK_URL; None if it is not set.
+    """The URL in CLIPSMITH_WEBHOOK_URL; None if it is not set, or empty.
 
     Raises:
         ConfigError: it is not a URL, or others on the network could read the messages (http:// to another machine).

@@ -44,7 +44,8 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
 
     Raises:
         PrefectMisconfigured: Prefect's settings contradict each other or cannot be used.
-        ConfigError: the webhook's address is not allowed.
+        ConfigError: the webhook's address is not allowed, or the store is a bucket's copy and none is named.
+        NotAStore, StoreReadOnly, UnsupportedFileSystem: no run could use the store.
     """
     from deployments.server.automations import HEARTBEAT_S, webhook_url
     from flows.defaults import default_store
@@ -63,6 +64,7 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
     settings = load_settings()
     require_home(settings)
     webhook_url()
+    require_store(Path(os.environ["CLIPSMITH_STORE"]))
     if auth:
         agree_on_password(settings, kept=True)
     else:
@@ -77,6 +79,21 @@ def prepare_up(address: str, *, auth: bool = True) -> None:
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
+
+
+def require_store(root: Path) -> None:
+    """Refuse a store that every run would refuse, as the working copy of a bucket where none is named any more.
+
+    With a bucket, the runs look: it may be away for a moment.
+
+    Raises:
+        ConfigError, NotAStore, StoreReadOnly, UnsupportedFileSystem: see `Store.open`.
+    """
+    from artifacts.copies.opening import open_store
+    from artifacts.store.store import BUCKET_VARIABLE
+
+    if root.exists() and not os.environ.get(BUCKET_VARIABLE):
+        open_store(root)
 
 
 @contextmanager

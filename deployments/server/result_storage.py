@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
 BLOCK = "clipsmith-results"
+_DEPLOYMENT = "optimize/optimize"  # all deployments are given the same bucket
+
+
+def replaced(client: SyncPrefectClient) -> list[str]:
+    """What applying would change of the bucket that the server's runs use, as one line; empty if it has no runs yet."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        deployment = client.read_deployment_by_name(_DEPLOYMENT)
+    except ObjectNotFound:
+        return []
+    have = deployment.job_variables.get("env", {}).get(BUCKET_VARIABLE) or "none"
+    want = os.environ.get(BUCKET_VARIABLE) or "none"
+    return [] if have == want else [f"bucket of the store: {have} -> {want}"]
 
 
 def apply(client: SyncPrefectClient) -> dict[str, str]:

@@ -67,7 +67,7 @@ def replaced(ours: Sequence[CronLine], existing: Iterable[DeploymentSchedule]) -
     }
     want = {f"{line.cron} {line.timezone}": _names(line.parameters) for line in ours}
     return [
-        f"{time}: {have.get(time, 'nothing')} -> {want.get(time, 'nothing')}"
+        f"nightly at {time}: {have.get(time, 'nothing')} -> {want.get(time, 'nothing')}"
         for time in sorted(have.keys() | want.keys())
         if have and have.get(time) != want.get(time)
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from artifacts.number_words import counted
 from deployments.printing.console import Terminal, stdout
 from deployments.server.apply import Applied
-from deployments.server.automations import WEBHOOK_VARIABLE
+from deployments.server.automations import TELL_OF_RUNS, WEBHOOK_VARIABLE
 from deployments.server.own_server import SERVER, password, password_file
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def print_orphans(runs: Sequence[FlowRun]) -> None:
         stdout().say((f"{run.name} died with an earlier server or machine: it is marked Crashed", "yellow"))
 
 
-def print_up(address: str, *, again: bool) -> None:
-    """Print the UI's address and what to press there. `again`: the server was running before."""
+def print_up(address: str, applied: Applied, *, again: bool) -> None:
+    """Print the UI's address, what to press there, and what is `applied`. `again`: the server was running before."""
     console = stdout()
     console.print()
     console.say((f"clipsmith is {'already ' if again else ''}up", "bold green"), "  ", (address, "bold"))
@@ -47,7 +47,10 @@ def print_up(address: str, *, again: bool) -> None:
     _about(console, "Store", os.environ["CLIPSMITH_STORE"])
     _print_variants(console)
     if not os.environ.get(WEBHOOK_VARIABLE):
-        _about(console, "Alerts", f"none: set ${WEBHOOK_VARIABLE} to be told of failures and regressions")
+        told = TELL_OF_RUNS in applied.automations
+        words = f"as before: ${WEBHOOK_VARIABLE} is not set here; set it to nothing to end them"
+        how = words if told else f"none: set ${WEBHOOK_VARIABLE} to be told of failures and regressions"
+        _about(console, "Alerts", how)
     end = "its definitions were applied again; it ends with Ctrl-C where it was started" if again else "Ctrl-C ends it"
     console.print(f"\n{end}\n")
 

@@ -73,8 +73,8 @@ def address(port: int) -> str:
 def up(port: int, *, auth: bool = True, replace: Replace | None = None) -> None:
     """Start server and worker, print the address once a run can start, and stay until Ctrl-C or SIGTERM.
 
-    If `up` runs in this Prefect home already, only apply the definitions again, and call `replace` before its nightly
-    schedule changes (see `apply_all`). Without `auth` the server asks for no password.
+    If `up` runs in this Prefect home already, only apply the definitions again, and call `replace` before what it
+    does changes (see `apply_all`). Without `auth` the server asks for no password.
 
     Raises:
         ConfigError: the environment or Prefect's settings cannot be used.
@@ -89,8 +89,7 @@ def up(port: int, *, auth: bool = True, replace: Replace | None = None) -> None:
         if running:
             _join(port)
             require_api(load_settings())  # its password may be another
-            apply_all(replace=replace)
-            show_fleet.print_up(where, again=True)
+            show_fleet.print_up(where, apply_all(replace=replace), again=True)
             return
         with _listen(port) as listener, _stopped_by_signals():
             show_fleet.print_starting(where)
@@ -109,11 +108,11 @@ def _run(port: int, listener: socket.socket) -> None:
         stack.callback(worker.stop)
         load_flows()  # while both are starting
         _wait_for_server(port)
-        apply_all()
+        applied = apply_all()
         _forget_the_dead()
         worker.go()
         _wait_for_worker(worker, started)
-        show_fleet.print_up(address(port), again=False)
+        show_fleet.print_up(address(port), applied, again=False)
         while True:
             server.require_alive()
             worker.require_alive()

@@ -7,6 +7,8 @@ pages by their authors. Only this module creates artifacts of these two kinds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -21,10 +23,10 @@ def cell(value: Cell) -> Cell:
     return markdown(value) if isinstance(value, str) else float(f"{value:.8g}") if isinstance(value, float) else value
 
 
-def show_table(rows: Sequence[Mapping[str, Cell]], key: str, description: str) -> None:
-    """Show a table of texts and numbers; texts are escaped here."""
+def show_table(rows: Sequence[Mapping[str, Cell]], key: str, description: str) -> UUID:
+    """Show a table of texts and numbers; texts are escaped here. Returns the artifact's id, to link to it."""
     shown = [{markdown(name): cell(value) for name, value in row.items()} for row in rows]
-    create_table_artifact(table=shown, key=key, description=markdown(description))
+    return cast("UUID", create_table_artifact(table=shown, key=key, description=markdown(description)))
 
 
 def show_page(page: str, key: str, description: str | None = None) -> None:

@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from prefect import task
 
 from artifacts import places
 from artifacts.inert import fenced, markdown, visible
 from artifacts.manifest import Cell, Manifest, Row
+from artifacts.number_words import megabytes, metric, percent
 from artifacts.report.gate_words import sentence, tally, words
 from artifacts.report.markdown import precision_page, report_page
+from artifacts.report.task_table import HEADS, task_lines
+from artifacts.schema import SCHEMAS, Tables, number
 from artifacts.store.store import active_store
 from tasks.pipeline.publish import Draft
 from tasks.prefect_ui.pages import show_page, show_table
 
+_AGREEMENT = ("cosine", "rank_agreement", "nonfinite")
+"""What metrics begin with that compare embeddings; the others are about the task."""
+_UNITS: dict[str, Callable[[float], str]] = {"bytes": megabytes, "fraction": percent}
 
-def _shown(rows: Sequence[Row]) -> list[dict[str, Cell]]:
-    """The rows without columns that are empty everywhere, as the UI's page is narrow."""
-    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: row[name] for name in columns} for row in rows]
+
+def _shown(name: str, rows: Sequence[Row]) -> list[dict[str, Cell]]:
+    """The rows of the table `name` in a reader's units, without columns that are empty everywhere, as the UI's page is
+    narrow."""
+    columns = [column for column in SCHEMAS[name].columns if any(row.get(column.name) is not None for row in rows)]
+    return [{column.name: _cell(row.get(column.name), column.unit) for column in columns} for row in rows]
+
+
+def _cell(value: Cell, unit: str) -> Cell:
+    return _UNITS[unit](float(value)) if unit in _UNITS and value is not None else value
+
+
+def _tables(tables: Tables) -> dict[str, list[dict[str, Cell]]]:
+    """The tables to show by name, in a reader's order: accuracy as the report has it, and in coverage first what is not
+    as the recipe asks. Tables without rows are left out, as the UI cannot show them."""
+    accuracy = tables.get("accuracy", ())
+    agreement = [row for row in accuracy if str(row["metric"]).startswith(_AGREEMENT)]
+    coverage = sorted(tables.get("coverage", ()), key=lambda row: row["expected"] == row["actual"])
+    others = {name: rows for name, rows in tables.items() if name not in ("accuracy", "sizes", "coverage")}
+    shown: dict[str, list[dict[str, Cell]]] = {
+        "accuracy": [dict(zip(HEADS, line, strict=True)) for line in task_lines(tables)],
+        "agreement": [
+            one | {"value": metric(str(row["metric"]), number(row, "value"))}
+            for one, row in zip(_shown("accuracy", agreement), agreement, strict=True)
+        ],
+        "sizes": _shown("sizes", tables.get("sizes", ())),
+        "coverage": _shown("coverage", coverage),
+        **{name: _shown(name, rows) for name, rows in others.items()},
+    }
+    return {name: rows for name, rows in shown.items() if rows}
 
 
 def _verdict(draft: Draft) -> str:
@@ -37,16 +69,17 @@ def _verdict(draft: Draft) -> str:
 def show_tables_task(draft: Draft) -> None:
     """Show one artifact per table. This is done before publishing, after which nothing may fail."""
     release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
-    for name, rows in draft.tables.items():
-        if not rows:
-            continue  # the UI cannot show an empty table
-        show_table(_shown(rows), f"clipsmith-{name}", f"{name} of {release}")
-    if draft.gates:
-        gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
-        show_table(gates, "clipsmith-gates", f"gates of {release}")
+    gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
+    tables = ({"gates": gates} if gates else {}) | _tables(draft.tables)
+    # The UI lists the newest first: so the last is made first, and the verdict, which links to all, at the end.
+    made = {
+        name: show_table(rows, f"clipsmith-{name}", f"{name} of {release}") for name, rows in reversed(tables.items())
+    }
+    links = " · ".join(f"[{name}](/artifacts/artifact/{made[name]})" for name in tables)
     rest = f"{draft.identity()[:12]} --store {shlex.quote(str(active_store().root))}"
     show_page(
-        f"# {markdown(release)}\n\n{_verdict(draft)}\n\nThis prints the release, and where its report is:\n\n"
+        f"# {markdown(release)}\n\n{_verdict(draft)}\n\n{links}\n\n"
+        "This prints the release, and where its report is:\n\n"
         f"{fenced(f'clipsmith show {rest}')}\n\n{fenced(f'clipsmith report {rest}')}\n",
         "clipsmith-release",
         f"the verdict on {release}",

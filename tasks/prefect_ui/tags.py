@@ -25,10 +25,13 @@ def tag_run(variant: str, targets: Sequence[str]) -> None:
 
 
 def name_run(name: str) -> None:
-    """Set the name of the current flow run."""
-    name = visible(name)
+    """Set the name of the current flow run; the variant is put in front where the nightly run has started it."""
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None or context.flow_run.name == name:
+    if context is None or context.flow_run is None:
+        return
+    variants = [tag.removeprefix(VARIANT) + ": " for tag in context.flow_run.tags if tag.startswith(VARIANT)]
+    name = visible("".join(variants[:1]) + name)
+    if context.flow_run.name == name:
         return
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, name=name)

@@ -64,6 +64,7 @@ from deployments.printing import (
     show_variants,
 )
 from deployments.server import show_fleet
+from deployments.server.apply import Applied
 from flows.dry_run import Forecast
 from flows.planned_steps import LastTimes, PlannedStep
 from tasks.engines.available import Standing
@@ -231,7 +232,7 @@ PRINTED: dict[Callable[..., Any], Callable[[], object]] = {
         poisoned(Collected, objects=("ab" * 32,)), Path("/no/such")
     ),
     show_fleet.print_orphans: lambda: show_fleet.print_orphans([_Named()]),  # type: ignore[list-item]
-    show_fleet.print_up: lambda: show_fleet.print_up(HOSTILE, again=True),
+    show_fleet.print_up: lambda: show_fleet.print_up(HOSTILE, Applied((), ()), again=True),
     show_fleet.print_deployed: lambda: show_fleet.print_deployed(HOSTILE, HOSTILE, poisoned(show_fleet.Applied)),
     show_fleet.print_starting: lambda: show_fleet.print_starting(HOSTILE),
 }

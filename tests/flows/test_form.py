@@ -97,6 +97,9 @@ def test_what_the_form_shows_first_is_accepted_and_is_the_demo() -> None:
         {"image_size": "automatic"},
         {"gates": {"max_top1_drop": 0.005, "min_cosine_mean": "not judged"}},
         {"latency": {"seconds": 1}},
+        {"model": "/models/exported"},
+        {"model": "openai/clip-vit-base-patch32", "precisions": ["fp16"]},
+        {"model": "openai/clip-vit-base-patch32", "calibration": {"source": "digits"}},
     ],
     ids=str,
 )
@@ -148,6 +151,8 @@ def test_words_of_the_form_are_null_in_python() -> None:
         {"latency": {"seconds": 0}},
         {"gates": {"min_cosine_mean": 1.01}},
         {"gates": {"max_top1_drop": 0}},
+        {"model": "openai/clip-vit-base-patch32"},
+        {"model": "openai/clip-vit-base-patch32", "calibration": {"source": ""}},
     ],
     ids=str,
 )

@@ -91,7 +91,11 @@ def test_a_model_of_ones_own_needs_calibration_data_for_fp8_alone(small_clip: Pa
 
 
 def test_what_is_on_the_hub_is_left_to_the_run(tmp_path: Path) -> None:
-    check(model="openai/clip-vit-base-patch32", store=str(tmp_path / "store"))
+    hub: dict[str, Any] = {"model": "openai/clip-vit-base-patch32", "store": str(tmp_path / "store")}
+    check(**hub, calibration={"source": "digits"})
+    check(**hub, precisions=["fp16"])
+    with pytest.raises(ConfigError, match=r"no calibration data for openai/clip-vit-base-patch32"):
+        check(**hub)
 
 
 def test_what_is_sound_is_open_for_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

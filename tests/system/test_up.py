@@ -163,7 +163,7 @@ def what_another_shell_would_replace_is_shown_and_stays(running: Up) -> None:
     for arguments in (("up", "--port", running.port), ("deploy",)):
         refused = command(*arguments, environment=others)
         assert (refused.code, refused.err.split(":")[0]) == (2, "ConfigError"), refused.err
-        assert "    0 2 * * * UTC: nothing -> other" in refused.err
+        assert "    nightly at 0 2 * * * UTC: nothing -> other" in refused.err
         assert nights(running.api_url) == before
     assert command("deploy", "--yes", environment=others).code == 0
     assert nights(running.api_url) == [["other"]]
@@ -194,8 +194,14 @@ def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home:
             client.delete_deployment_schedule(maintain.id, kept.id)
             assert [one.enabled for one in client.read_automations_by_name(paused.name)] == [False]
 
-        without = running.environment | {"PREFECT_API_URL": running.api_url, "CLIPSMITH_WEBHOOK_URL": ""}
-        deployed = command("deploy", environment=without)
+        there = running.environment | {"PREFECT_API_URL": running.api_url}
+        unnamed = {name: value for name, value in there.items() if name not in webhook}
+        assert command("deploy", environment=unnamed).code == 0
+        without = there | dict.fromkeys(webhook, "")
+        refused = command("deploy", environment=without)
+        assert (refused.code, refused.err.count(": calls the webhook -> nothing")) == (2, 2), refused.err
+        assert known(running.api_url) == before, "another shell ends nothing, or not without a yes"
+        deployed = command("deploy", "--yes", environment=without)
         assert deployed.code == 0, deployed.err
         after = known(running.api_url)["automations"]
         assert after == [one for one in before["automations"] if one[0] not in TELL]

@@ -204,3 +204,30 @@ def test_a_variant_that_there_is_not_starts_nothing(nights: list[Any], call: Cal
 
 def test_it_needs_a_file(call: Call) -> None:
     assert call("variants", "check")[:2] == (ExitCode.WRONG_INPUT, "")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sound"),
+    [
+        ({}, True),
+        ({"model": "openai/clip-vit-base-patch32"}, False),
+        ({"model": "openai/clip-vit-base-patch32", "targets": ["nope"]}, False),
+        ({"model": "openai/clip-vit-base-patch32", "precisions": ["fp16"]}, True),
+        ({"model": "openai/clip-vit-base-patch32", "calibration": {"source": "datasets:mine"}}, True),
+        ({"model": "/models/on-another-machine"}, True),
+        ({"model": "{own}"}, False),
+    ],
+    ids=str,
+)
+def test_a_model_that_needs_calibration_data_names_it(
+    call: Call, tmp_path: Path, small_clip: Path, parameters: dict[str, Any], sound: bool
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(json.dumps({"parameters": parameters}).replace("{own}", str(small_clip)))
+    _, out, _ = call("variants", "check", file, "--json")
+    (checked,) = json.loads(out)["files"]
+    complaints = [each for each in checked["complaints"] if each["key"] == "parameters.calibration.source"]
+    assert len(complaints) == (0 if sound else 1)
+    for each in complaints:
+        assert each["what"].startswith("no calibration data for ") and "pictures and captions" in each["expected"]
+        assert "calibration.source" in each["fix"] and checked["file"] == str(file)

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from artifacts.errors import ConfigError
 from artifacts.exit_codes import ExitCode
 from deployments.server import automations
-from deployments.server.automations import apply_automations, limit_webhooks, webhook_url
+from deployments.server.automations import apply_automations, ended_calls, limit_webhooks, webhook_url
 
 CRASHED = "clipsmith: a run that gives no sign of life has crashed"
 WEBHOOK = {"clipsmith: tell of a run that failed or crashed", "clipsmith: tell of a regression"}
@@ -69,14 +69,23 @@ def test_with_an_address_there_is_one_of_each(known: tuple[str, ...]) -> None:
     assert before <= set(server.has), "updated in place"
 
 
-@pytest.mark.parametrize("address", [None, ""])
-def test_without_an_address_nobody_is_called_any_more(monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+def test_a_shell_that_names_no_address_leaves_the_calls_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CLIPSMITH_WEBHOOK_URL", raising=False)
-    if address is not None:
-        monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", address)
     server = Server(CRASHED, *WEBHOOK, "somebody's own")
+    before = {key: each for key, each in server.has.items() if each.name in WEBHOOK}
+    assert ended_calls(server.client) == []
+    assert sorted(apply_automations(server.client)) == sorted([CRASHED, *WEBHOOK])
+    assert {key: each for key, each in server.has.items() if each.name in WEBHOOK} == before
+
+
+def test_with_an_empty_address_nobody_is_called_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLIPSMITH_WEBHOOK_URL", "")
+    server = Server(CRASHED, *WEBHOOK, "somebody's own")
+    assert sorted(ended_calls(server.client)) == sorted(f"{name}: calls the webhook -> nothing" for name in WEBHOOK)
+    assert len(server.has) == 4, "asking changes nothing"
     assert apply_automations(server.client) == [CRASHED]
     assert server.names == sorted([CRASHED, "somebody's own"])
+    assert ended_calls(server.client) == []
 
 
 @pytest.mark.usefixtures("webhook")

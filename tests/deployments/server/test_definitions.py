@@ -164,10 +164,10 @@ def test_what_of_the_nights_would_be_replaced() -> None:
     assert replaced([ours(at_two, "a")], [there(at_three, "mine", slug="mine")]) == [], "one of a person"
     assert replaced([ours(at_two, "a", "b")], [there(at_two, "a", "b", timezone=None)]) == []
     assert replaced([ours(at_two, "demo")], [there(at_two, "a"), there(at_three, "b", "c")]) == [
-        "0 2 * * * UTC: a -> demo",
-        "0 3 * * * UTC: b, c -> nothing",
+        "nightly at 0 2 * * * UTC: a -> demo",
+        "nightly at 0 3 * * * UTC: b, c -> nothing",
     ]
     assert replaced([ours(at_two, timezone="Europe/Berlin")], [there(at_two)]) == [
-        "0 2 * * * Europe/Berlin: nothing -> all variants",
-        "0 2 * * * UTC: all variants -> nothing",
+        "nightly at 0 2 * * * Europe/Berlin: nothing -> all variants",
+        "nightly at 0 2 * * * UTC: all variants -> nothing",
     ]

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import warnings
+from pathlib import Path
 
+import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from deployments.server.environment import quiet_libraries
+from artifacts.errors import ConfigError, NotAStore
+from artifacts.store import layout
+from artifacts.store.store import Store
+from deployments.server.environment import quiet_libraries, require_store
 
 SAID = {
     "step 3 of 14: calibrate image": "step 3 of 14: calibrate image",
@@ -38,3 +43,21 @@ def test_the_console_alone_leaves_errors_to_the_command_line() -> None:
         assert consoles[0].format(warning).endswith(" WARNING: odd")
     finally:
         root.removeHandler(other)
+
+
+def test_up_refuses_a_store_that_each_of_its_runs_would_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLIPSMITH_BUCKET", raising=False)
+    require_store(tmp_path / "none")
+    assert not (tmp_path / "none").exists(), "looking makes nothing"
+    root = Store.open(tmp_path / "store").root
+    require_store(root)
+    (root / layout.BUCKET).touch()
+    with pytest.raises(ConfigError, match="working copy of a bucket"):
+        require_store(root)
+    monkeypatch.setenv("CLIPSMITH_BUCKET", "s3://team")
+    require_store(root)
+    monkeypatch.delenv("CLIPSMITH_BUCKET")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(NotAStore):
+        require_store(tmp_path / "other")

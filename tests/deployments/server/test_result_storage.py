@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.exceptions import ObjectNotFound
 
 from artifacts.errors import ConfigError
 from deployments.server import result_storage
@@ -37,6 +38,28 @@ def test_only_what_versions_before_have_told_is_undone(
     assert result_storage.apply(client) == expected
     assert client.clear_server_default_result_storage.called == cleared
     assert not client.update_server_default_result_storage.called
+
+
+@pytest.mark.parametrize(
+    ("env", "here", "told"),
+    [
+        (None, "s3://team", []),
+        ({}, None, []),
+        ({"CLIPSMITH_BUCKET": "s3://team"}, "s3://team", []),
+        ({"CLIPSMITH_BUCKET": "s3://team"}, None, ["bucket of the store: s3://team -> none"]),
+        ({}, "s3://team", ["bucket of the store: none -> s3://team"]),
+    ],
+    ids=["new", "none", "same", "lost", "gained"],
+)
+def test_runs_that_would_use_another_bucket_are_told(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str] | None, here: str | None, told: list[str]
+) -> None:
+    monkeypatch.setenv("CLIPSMITH_BUCKET", here or "")
+    client = client_of(None)
+    client.read_deployment_by_name.side_effect = [SimpleNamespace(job_variables={"env": env})]
+    if env is None:
+        client.read_deployment_by_name.side_effect = ObjectNotFound(Exception())
+    assert result_storage.replaced(client) == told
 
 
 def test_a_url_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

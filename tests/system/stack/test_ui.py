@@ -50,8 +50,9 @@ def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
         run = await_completed(page, started)
         album.take(page, "run")
         assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
-        table = open_artifact(page, run, "clipsmith-accuracy")
-        album.take(page, "accuracy")
+        assert rows_of(open_artifact(page, run, "clipsmith-accuracy"))
+        table = open_artifact(page, run, "clipsmith-agreement")
+        album.take(page, "agreement")
         same_as_the_release(rows_of(table), running, started)
         for name in ("sizes", "coverage", "latency", "gates", "stages"):
             assert rows_of(open_artifact(page, run, f"clipsmith-{name}"))
@@ -166,7 +167,7 @@ def rows_of(place: Locator) -> list[dict[str, str]]:
 
 
 def same_as_the_release(shown: list[dict[str, str]], running: Up, run: UUID) -> None:
-    """Every accuracy on the page is the one in the Parquet table of the published release, to eight digits."""
+    """Every agreement on the page is the one in the Parquet table of the published release, to six digits."""
     import pandas as pd
 
     store = Store.open(running.environment["CLIPSMITH_STORE"], writable=False)
@@ -174,9 +175,8 @@ def same_as_the_release(shown: list[dict[str, str]], running: Up, run: UUID) -> 
     keys = ["encoder", "target", "precision", "reference", "metric"]
     expected = {tuple(row[key] for key in keys): float(row["value"]) for row in kept.to_dict("records")}
     found = {tuple(row[key] for key in keys): float(row["value"]) for row in shown}
-    assert found == pytest.approx(expected, rel=1e-7)
+    assert found and found == pytest.approx({key: expected[key] for key in found}, abs=1e-6)
     assert found["image", "onnxruntime", "fp8", "fp32", "cosine_mean"] > 0.99
-    assert found["both", "onnxruntime", "fp8", "labels", "top1"] > 0.9
 
 
 def look_at_the_report(page: Page, run: str, album: Album) -> None:

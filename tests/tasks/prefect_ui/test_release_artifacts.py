@@ -11,8 +11,10 @@ import pytest
 
 import tasks.prefect_ui.pages as pages
 import tasks.prefect_ui.release_artifacts as ui
+from artifacts.inert import markdown
 from artifacts.manifest import GateResult
 from artifacts.release.gates import Gates, judge
+from artifacts.report.task_table import task_lines
 from artifacts.store.store import Store, activate
 from tests.artifacts.conftest import build_manifest
 
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.usefixtures("store")
 def shown(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`shown(gates)`: the artifacts made for a release that these gates judged, by key."""
     made: dict[str, Any] = {}
-    monkeypatch.setattr(pages, "create_table_artifact", lambda table, key, **_: made.update({key: table}))
+    monkeypatch.setattr(
+        pages, "create_table_artifact", lambda table, key, **_: made.update({key: table}) or f"id-{key}"
+    )
     monkeypatch.setattr(pages, "create_markdown_artifact", lambda markdown, key, **_: made.update({key: markdown}))
 
     def show(gates: tuple[GateResult, ...], tables: Any = None) -> dict[str, Any]:
@@ -62,13 +66,37 @@ def test_tables_have_what_the_release_has_and_nothing_that_breaks_the_page(shown
     tables = build_manifest().tables
     made = shown((), tables | {"encoders": ()})
     assert "clipsmith-encoders" not in made  # a table without rows
-    rows = made["clipsmith-accuracy"]
-    assert len(rows) == len(tables["accuracy"])
-    for row, told in zip(tables["accuracy"], rows, strict=True):
+    assert [tuple(row.values()) for row in made["clipsmith-accuracy"]] == [
+        tuple(map(markdown, line)) for line in task_lines(tables)
+    ]
+    rows = made["clipsmith-agreement"]
+    kept = [row for row in tables["accuracy"] if str(row["metric"]).startswith(("cosine", "rank", "nonfinite"))]
+    assert len(rows) == len(kept) > 0
+    for row, told in zip(kept, rows, strict=True):
+        assert float(told.pop("value")) == pytest.approx(row["value"], abs=1e-6)
         for name, value in told.items():
-            assert value == (pytest.approx(row[name], rel=1e-7) if isinstance(value, float) else row[name] or value)
+            expected = row[name] if isinstance(row[name], float) else markdown(str(row[name]))
+            assert value == (pytest.approx(expected, rel=1e-7) if isinstance(value, float) else value)
             assert value is not None
             assert value == value  # NaN
+    sizes = made["clipsmith-sizes"]
+    assert all(row["bytes"].endswith(" MB") for row in sizes)
+    assert all(row["vs_fp16"].endswith(" %") for row in sizes if row["vs_fp16"])
+    links = [key for key in made if key != "clipsmith-release"]
+    assert re.findall(r"\(/artifacts/artifact/id-(.*?)\)", made["clipsmith-release"]) == links[::-1]
+    assert links[::-1][:4] == ["clipsmith-accuracy", "clipsmith-agreement", "clipsmith-sizes", "clipsmith-coverage"]
+
+
+def test_what_is_not_as_the_recipe_asks_comes_first(shown: Any) -> None:
+    (row, *_) = build_manifest().tables["coverage"]
+    fell = row | {"expected": "fp8", "actual": "fp16", "module": "fell"}
+    rows = shown((), {"coverage": (row | {"expected": "fp8", "actual": "fp8"}, fell)})["clipsmith-coverage"]
+    assert [each["actual"] for each in rows] == ["fp16", "fp8"]
+
+
+def test_the_tables_that_a_page_can_show_have_nothing_that_breaks_it(shown: Any) -> None:
+    tables = build_manifest().tables
+    made = shown((), tables)
     assert all(re.fullmatch("[a-z0-9-]+", key) for key in made)
     # Nothing was measured with a GPU here: columns that no row fills are left out.
     filled = {name for row in tables["latency"] for name, value in row.items() if value is not None}

@@ -35,13 +35,16 @@ def test_a_run_says_its_variant_and_targets(
 
 def test_a_run_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    run = SimpleNamespace(id=uuid4(), name="demo fp8")
+    run = SimpleNamespace(id=uuid4(), name="demo fp8", tags=["mine"])
     client = SimpleNamespace(update_flow_run=lambda run_id, name: told.append((run_id, name)))
     monkeypatch.setattr(module.FlowRunContext, "get", classmethod(lambda _: SimpleNamespace(flow_run=run)))
     monkeypatch.setattr(module, "get_client", lambda **_: nullcontext(client))
     name_run("demo fp8")
     name_run("demo ae8b3497d733 fp8")
     assert told == [(run.id, "demo ae8b3497d733 fp8")]
+    run.tags.append("variant:photos")
+    name_run("demo@2 fp8")
+    assert told[1:] == [(run.id, "photos: demo@2 fp8")]
 
 
 def test_outside_a_run_nothing_is_tagged_or_named() -> None:
