@@ -137,6 +137,20 @@ _MADE = Table(
     ),
     optional=True,
 )
+_ATTENTION = Table(
+    "attention",
+    "One row per encoder and target of a recipe that asks builders what they make of attention in FP8, before it "
+    "quantizes.",
+    (
+        _ENCODER,
+        _TARGET,
+        Column("tokens", "int", "tokens that the encoder's attention sees", nullable=True),
+        Column("fused", "str", "yes or no: whether the builder makes one kernel; null if nothing tells", nullable=True),
+        Column("builder", "str", "the builder that was asked, and its version", nullable=True),
+        Column("precision", "str", "what attention of the encoder is left in, for all targets: fp8 or fp16"),
+    ),
+    optional=True,
+)
 _ACCURACY = Table(
     "accuracy",
     "One row per metric: a precision against a reference, with a 95 % interval where there is one.",
@@ -244,6 +258,7 @@ _TABLES = (
     _ENCODERS,
     _SIZES,
     _COVERAGE,
+    _ATTENTION,
     _MADE,
     _ACCURACY,
     _EXECUTORS,

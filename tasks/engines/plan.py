@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from artifacts.models import Frozen
@@ -35,6 +35,12 @@ class Made(Frozen):
     launches: int
     products: dict[str, str]
     fused: tuple[tuple[str, ...], ...]
+
+    def fuses(self, block: Collection[str]) -> bool | None:
+        """Whether one kernel computes these two products of an attention; None if the engine does not tell."""
+        if any(set(block) <= set(kernel) for kernel in self.fused):
+            return True
+        return False if set(block) <= self.products.keys() else None
 
 
 def read_made(engine: Path) -> Made | None:

@@ -186,6 +186,7 @@ class TensorRtRtx(_Polygraphy):
 
     name = "trtrtx"
     times_kernels = False
+    tells = True
     module = "tensorrt_rtx"
 
     def about(self, target: str) -> str:
