@@ -124,7 +124,7 @@ _MADE = Table(
         _ENCODER,
         _TARGET,
         _PRECISION,
-        Column("launches", "int", "kernels that one inference launches"),
+        Column("launches", "int", "kernels that one inference launches", nullable=True),
         Column("attention", "int", "attention blocks of the graph"),
         Column("attention_fused", "int", "of them, those that became one kernel"),
         Column("fused_share", "float", "the same as a share; null if a block is unknown", "fraction", nullable=True),

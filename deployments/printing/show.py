@@ -194,7 +194,7 @@ def _print_engines(console: Terminal, tables: Tables, recipe: str) -> None:
     for row in rows:
         cells = [str(row[name]) for name in ("encoder", "target", "precision")]
         cells += [f"{row[of]}/{row[all_]}" for of, all_ in _PARTS]
-        table.add_row(*cells, str(row["unknown"]), str(row["launches"]))
+        table.add_row(*cells, str(row["unknown"]), given(row["launches"], "{}"))
     if rows:
         console.print(table)
     for sentence in attention.sentences(tables.get("attention", ())):

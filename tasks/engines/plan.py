@@ -30,9 +30,10 @@ class Made(Frozen):
 
     `products` are precisions of matrix products by node; `fused` are the nodes of each attention that is one kernel,
     which `products` holds, too. A node that is in neither is computed in a way that the engine does not tell.
+    `launches` is None if the engine does not tell it.
     """
 
-    launches: int
+    launches: int | None
     products: dict[str, str]
     fused: tuple[tuple[str, ...], ...]
 
@@ -63,6 +64,11 @@ def read_made(engine: Path) -> Made | None:
     return Made(launches=launches, products=products, fused=tuple(fused)) if launches else None
 
 
+def is_product(node: str) -> bool:
+    """Whether a node of one of our graphs is a matrix product, by its name."""
+    return re.fullmatch(r"(MatMul|Gemm)(_\d+)?", node.rpartition("/")[2]) is not None
+
+
 def _operations(plan: str) -> Iterator[tuple[str, str]]:
     """The operations of a plan in their order: kind, and text."""
     main = _MAIN.search(plan)
@@ -73,7 +79,7 @@ def _nodes(text: str) -> tuple[str, ...]:
     """The matrix products of the graph that an operation computes."""
     layers = _LAYERS.search(text)
     found = _NODE.findall(layers[1]) if layers else ()
-    return tuple(node for node in found if re.fullmatch(r"MatMul(_\d+)?|Gemm(_\d+)?", node.rpartition("/")[2]))
+    return tuple(filter(is_product, found))
 
 
 def _precision(text: str, types: dict[str, str], operands: int) -> str:

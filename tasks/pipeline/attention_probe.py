@@ -49,7 +49,7 @@ def probe(skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, target: str, 
         write_block(block, recipe, job.onnx)
         with builder_turn(target):
             stats, _ = build_in_child(job)
-        made = backend.made(job.engine)
+            made = backend.made(job.engine)
     platform = backend.platform(target)
     return Probed(
         encoder=encoder,

@@ -64,7 +64,7 @@ def build(
         )
         with builder_turn(target):
             stats, log = build_in_child(job)
-        made = backend_for(target).made(job.engine)
+            made = backend_for(target).made(job.engine)
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     kept_log = keep(BUILD_LOG, {"build.log": log + "\n"})
@@ -88,7 +88,7 @@ def _free_memory() -> int:
     return 0
 
 
-@cached_step("build", version=7, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=8, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:
