@@ -456,7 +456,7 @@ MUTANTS = (
         symbol="read_made",
         text="whole and kind not in",
         replacement="kind not in",
-        tests=("engines/test_plan.py::test_a_plan_is_read",),
+        tests=("test_plan.py::test_a_plan_is_read",),
         why="A release says that an engine launches more kernels than it does.",
     ),
     Mutant(
@@ -464,7 +464,7 @@ MUTANTS = (
         symbol="plan:_precision",
         text="[:operands]",
         replacement="",
-        tests=("engines/test_plan.py::test_a_plan_is_read",),
+        tests=("test_plan.py::test_a_plan_is_read",),
         why="Products in FP8 with a bias in FP16 are told as mixed, and the gate on products fails for no reason.",
     ),
     Mutant(

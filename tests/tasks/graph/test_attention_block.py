@@ -1,7 +1,8 @@
-"""The block that is cut out of an encoder: it computes what that computes, and a builder makes the same of it."""
+"""The block that is cut out of an encoder is a sound graph of its own, with every quantizer that exports write."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,22 @@ from tasks.quantizing.recipe import load_recipe
 from tests.tasks.families.support import CONFIGS
 
 
-@pytest.mark.parametrize("encoder", ["image", "text"])
-@pytest.mark.parametrize("name", ["clip", "siglip", "chinese_clip"])
-def test_the_first_block_alone(name: str, encoder: Any, tmp_path: Path) -> None:
-    family = family_named(name)
-    whole = trace(family, family.with_layers(CONFIGS[name], encoder, 1), encoder)
+@pytest.fixture(params=["image", "text", "padded text"])
+def whole(request: pytest.FixtureRequest, small_clip: Path, skeleton_of: Callable[[Path, Any], Skeleton]) -> Skeleton:
+    """An encoder without a mask, with a causal one, and with one of the padding."""
+    if request.param != "padded text":
+        return skeleton_of(small_clip, request.param)
+    family, config = family_named("chinese_clip"), CONFIGS["chinese_clip"]
+    return trace(family, family.with_layers(config, "text", 1), "text")
+
+
+def test_the_first_block_alone(whole: Skeleton, tmp_path: Path) -> None:
     block = attention_block(whole)
-    spec = family.encoder_spec(CONFIGS[name], encoder)
     assert len(products(block)) == 2 and len({module_of(node) for node in products(block)}) == 1
-    inputs = {each.name for each in spec.inputs}
-    given = [value.name for value in block.model.graph.input if value.name not in inputs]
-    assert len(given) == 1 and tokens(block) == tokens_of(block)
-    masked = {"attention_mask"} if (name, encoder) == ("chinese_clip", "text") else set()
-    assert {value.name for value in block.model.graph.input} - set(given) <= masked | inputs
-    assert ("attention_mask" in {value.name for value in block.model.graph.input}) == bool(masked)
+    masks = {"attention_mask"} & {value.name for value in whole.model.graph.input}
+    first, *others = (value.name for value in block.model.graph.input)
+    assert first not in [value.name for value in whole.model.graph.input] and set(others) == masks
+    assert tokens(block) == tokens_of(block)
     for recipe in (None, load_recipe("fp8")):
         path = tmp_path / "block.onnx"
         write_block(block, recipe, path)
@@ -50,9 +53,8 @@ def tokens_of(block: Skeleton) -> int:
     return shapes[softmax.output[0]].dim[3].dim_value
 
 
-def test_a_graph_without_attention_is_refused() -> None:
-    family = family_named("clip")
-    whole = trace(family, family.with_layers(CONFIGS["clip"], "text", 1), "text")
+def test_a_graph_without_attention_is_refused(small_clip: Path, skeleton_of: Callable[[Path, Any], Skeleton]) -> None:
+    whole = skeleton_of(small_clip, "text")
     linear = tuple(module for module in whole.inventory.modules if module.kind != "attention")
     other = Skeleton(whole.model, whole.weights, whole.inventory.model_copy(update={"modules": linear}))
     with pytest.raises(ExportError, match="no attention block"):
