@@ -298,7 +298,7 @@ def _made(tables: Tables) -> list[Finding]:
     parts = [f"{r['encoder']} {r['target']} {r['attention_fused']}/{r['attention']}" for r in rows]
     detail = f"Attention blocks of FP8 engines that are one kernel: {', '.join(parts)}."
     if any(row["apart"] for row in rows):
-        detail += " The others fell apart into several kernels, as is usual in FP8 below about 32 tokens, and with a padding mask."
+        detail += " The others fell apart into several kernels, as is usual in FP8 below about 32 tokens."
         detail += "" if tables.get("attention") else " Recipe fp8-auto keeps attention there in FP16."
     if unknown:
         detail += " Some engines do not tell of all blocks."

@@ -105,6 +105,8 @@ def _alone(skeleton: Skeleton, nodes: list[onnx.NodeProto], ends: list[str]) -> 
     model = deepcopy(skeleton.model)
     graph = model.graph
     inputs = [known[name] for name in ends[:-1]] + [value for value in graph.input if value.name in used]
+    for value in (*inputs, known[ends[-1]]):  # by one name, or a builder would not know that a mask has the same batch
+        value.type.tensor_type.shape.dim[0].CopyFrom(graph.input[0].type.tensor_type.shape.dim[0])
     constants = [constant for constant in graph.initializer if constant.name in used]
     copied = [deepcopy(node) for node in nodes]
     graph.Clear()

@@ -34,6 +34,8 @@ def test_the_first_block_alone(whole: Skeleton, tmp_path: Path) -> None:
     masks = {"attention_mask"} & {value.name for value in whole.model.graph.input}
     first, *others = (value.name for value in block.model.graph.input)
     assert first not in [value.name for value in whole.model.graph.input] and set(others) == masks
+    batches = [value.type.tensor_type.shape.dim[0].dim_param for value in block.model.graph.input]
+    assert set(batches) == {"batch"}, "else a builder does not put a mask into the kernel"
     assert tokens(block) == tokens_of(block)
     for recipe in (None, load_recipe("fp8")):
         path = tmp_path / "block.onnx"
