@@ -124,7 +124,7 @@ _MADE = Table(
         _ENCODER,
         _TARGET,
         _PRECISION,
-        Column("launches", "int", "kernels that one inference launches"),
+        Column("launches", "int", "kernels that one inference launches", nullable=True),
         Column("attention", "int", "attention blocks of the graph"),
         Column("attention_fused", "int", "of them, those that became one kernel"),
         Column("fused_share", "float", "the same as a share; null if a block is unknown", "fraction", nullable=True),
@@ -134,6 +134,20 @@ _MADE = Table(
         Column("fp8_share", "float", "the same as a share; null if a product is unknown", "fraction", nullable=True),
         Column("not_fp8", "str", "products of an FP8 graph that are computed in something else", nullable=True),
         Column("unknown", "int", "products of which the engine does not tell"),
+    ),
+    optional=True,
+)
+_ATTENTION = Table(
+    "attention",
+    "One row per encoder and target of a recipe that asks builders what they make of attention in FP8, before it "
+    "quantizes.",
+    (
+        _ENCODER,
+        _TARGET,
+        Column("tokens", "int", "tokens that the encoder's attention sees", nullable=True),
+        Column("fused", "str", "yes or no: whether the builder makes one kernel; null if nothing tells", nullable=True),
+        Column("builder", "str", "the builder that was asked, and its version", nullable=True),
+        Column("precision", "str", "what attention of the encoder is left in, for all targets: fp8 or fp16"),
     ),
     optional=True,
 )
@@ -244,6 +258,7 @@ _TABLES = (
     _ENCODERS,
     _SIZES,
     _COVERAGE,
+    _ATTENTION,
     _MADE,
     _ACCURACY,
     _EXECUTORS,

@@ -118,7 +118,7 @@ class _DryWiring(Wiring):
         """There will be no release."""
 
 
-_DECISIVE = ("check", "study")
+_DECISIVE = ("check", "probe", "study")
 """Without what these make, it is not known what others are given."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Importing a module registers its step. All are imported here, or the plan would depend on what else was imported.
 import tasks.pipeline.accuracy
+import tasks.pipeline.attention_probe
 import tasks.pipeline.calibration
 import tasks.pipeline.calibration_study
 import tasks.pipeline.embedding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from artifacts.errors import ClipsmithError
@@ -16,6 +16,7 @@ from tasks.device.gpu import torch_gpu
 from tasks.engines import backend_for
 from tasks.evaluation.executors import choose_executor
 from tasks.evaluation.kept_embeddings import REFERENCE
+from tasks.quantizing.recipe import load_recipe
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "fp8")
 
@@ -74,6 +75,11 @@ def precisions_of(parameters: OptimizeParameters) -> list[Precision]:
     return [precision for precision in PRECISIONS if precision in parameters.precisions]
 
 
+def telling(targets: Iterable[str]) -> list[str]:
+    """Those targets whose engines tell what their builders made."""
+    return [target for target in targets if backend_for(target).tells]
+
+
 def planned_steps(
     parameters: OptimizeParameters, samples: int, *, brings_amax: bool, brings_state: bool
 ) -> list[PlannedStep]:
@@ -88,12 +94,17 @@ def planned_steps(
     A graph of more than `PAYS_FROM_BYTES` may be judged by one step more on a machine without a GPU.
     """
     found = [PlannedStep("check"), PlannedStep("parity")]
+    found += [PlannedStep("trace", (encoder,)) for encoder in encoders_of(parameters)]
     if "fp8" in parameters.precisions:
+        if load_recipe(parameters.recipe).attention:
+            asked = telling(parameters.targets)
+            found += [
+                PlannedStep("probe", (encoder, target)) for encoder in encoders_of(parameters) for target in asked
+            ]
         found += _quantizing(parameters, brings_amax, brings_state)
     found += [PlannedStep("fp16-range", (encoder,)) for encoder in encoders_of(parameters)]
     exports = [(encoder, precision) for encoder in encoders_of(parameters) for precision in precisions_of(parameters)]
     for encoder in encoders_of(parameters):
-        found.append(PlannedStep("trace", (encoder,)))
         for precision in precisions_of(parameters):
             found += [PlannedStep(name, (encoder, precision)) for name in ("export", "audit")]
     builds = [(*export, target) for export in exports for target in parameters.targets]

@@ -107,6 +107,13 @@ def search(parameters: OptimizeParameters, settings: SearchSettings) -> Found:
         ConfigError: there is nothing to search for, or the journal belongs to another search.
     """
     recipe = load_recipe(parameters.recipe)
+    if recipe.attention is not None:
+        raise ConfigError(
+            f"recipe {recipe.name!r} lets builders decide on attention, and a search asks none",
+            where="--recipe",
+            expected="a recipe that says of every quantizer whether it is on",
+            fix="start from fp8 or fp8-compact",
+        )
     if settings.out.suffix not in (".yaml", ".yml") or not settings.out.parent.is_dir():
         raise ConfigError(
             f"{settings.out} cannot become a recipe file",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from artifacts.manifest import Row
+from artifacts.manifest import Encoder, Precision, Row
 from artifacts.schema import BUILT, new_row
 from tasks.engines.plan import Made
+from tasks.pipeline.attention_probe import Probed
 from tasks.pipeline.engine_build import BuiltEngine
 from tasks.pipeline.graph_audit import GraphAudit
 
@@ -38,6 +39,24 @@ def engine_rows(audits: Iterable[GraphAudit], engines: Iterable[BuiltEngine]) ->
     ]
 
 
+def attention_rows(
+    encoder: Encoder, targets: Iterable[str], probed: Iterable[Probed], precision: Precision
+) -> list[Row]:
+    """One row per target, with what its builder said of the encoder's attention, if it was asked; without targets, one
+    row for the graph."""
+    found = {probe.target: probe for probe in probed}
+    rows = [
+        new_row("attention", encoder=encoder, target=target, precision=precision) for target in (targets or ("onnx",))
+    ]
+    words = {True: "yes", False: "no", None: None}
+    return [
+        row | {"tokens": probe.tokens, "fused": words[probe.fused], "builder": probe.builder}
+        if (probe := found.get(str(row["target"])))
+        else row
+        for row in rows
+    ]
+
+
 def _made(made: Made, coverage: Iterable[Row]) -> Row:
     """The cells on attention blocks and products; `coverage` are the rows of the graph, which name its nodes."""
     wanted = {str(row["node"]): row for row in coverage if row["kind"] in ("linear", "bmm_qk", "bmm_pv")}
@@ -45,8 +64,7 @@ def _made(made: Made, coverage: Iterable[Row]) -> Row:
     for node, row in wanted.items():
         if row["kind"] != "linear":
             blocks.setdefault(str(row["module"]), set()).add(node)
-    fused = [name for name, nodes in blocks.items() if any(nodes <= set(kernel) for kernel in made.fused)]
-    apart = [name for name, nodes in blocks.items() if name not in fused and nodes <= made.products.keys()]
+    fused, apart = ([name for name, nodes in blocks.items() if made.fuses(nodes) is told] for told in (True, False))
     known = {node: made.products[node] for node in wanted if made.products.get(node, "unknown") != "unknown"}
     fp8 = [node for node, precision in known.items() if precision == "fp8"]
     fell = [node for node in known if wanted[node]["actual"] == "fp8" and node not in fp8]

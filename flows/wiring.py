@@ -14,13 +14,14 @@ from artifacts.inert import visible
 from artifacts.manifest import DataSource, Encoder, Precision, Row
 from artifacts.refs import ArtifactRef
 from artifacts.release.gates import judge
+from artifacts.report.attention import sentences
 from artifacts.schema import new_row, present
 from artifacts.store.store import active_store
 from flows.inputs import pin_arguments, plan
 from flows.parameters import OptimizeParameters
-from flows.planned_steps import encoders_of, last_times, planned_steps, precisions_of
+from flows.planned_steps import encoders_of, last_times, planned_steps, precisions_of, telling
 from flows.step_runner import Job, StepRunner
-from flows.tables import engine_rows, size_rows
+from flows.tables import attention_rows, engine_rows, size_rows
 from tasks.checkpoints.model_name import other_weights
 from tasks.checkpoints.snapshot import Snapshot
 from tasks.clip.base import ENCODERS
@@ -34,6 +35,7 @@ from tasks.evaluation.executors import choose_executor, gpu_batch
 from tasks.evaluation.kept_embeddings import REFERENCE
 from tasks.evaluation.onnx_runs import runs_stopped
 from tasks.pipeline.accuracy import Accuracy, score_task
+from tasks.pipeline.attention_probe import Probed, probe_task
 from tasks.pipeline.calibration import Calibration, calibrate_task
 from tasks.pipeline.calibration_study import CalibrationStudy, study_task
 from tasks.pipeline.captions import require_whole_captions
@@ -112,6 +114,7 @@ class Wiring:
     and so passed the checks that no step makes."""
     pieces: list[Piece] = field(default_factory=list)
     parity: tuple[Row, ...] = ()
+    attention: list[Row] = field(default_factory=list)
     executors: list[Row] = field(default_factory=list)
     studies: list[CalibrationStudy] = field(default_factory=list)
     unusable: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -123,9 +126,11 @@ class Wiring:
         decided = plan(self.parameters, self.recipe, snapshot, data)
         made_before = self.planned(decided)
         preprocess = self._checkpoint(snapshot, None if made_before else data)
+        skeletons = self._trace(snapshot)
+        self._settle_attention(skeletons)
         amax = self._quantize(snapshot, preprocess, data)
         self._check_range(snapshot, preprocess, data.evaluation)
-        exports, audits = self._graphs(snapshot, amax)
+        exports, audits = self._graphs(snapshot, skeletons, amax)
         engines = self._engines(exports)
         accuracy = self._accuracy(snapshot, preprocess, data.evaluation, exports, engines)
         latencies = self._latency(snapshot, engines)
@@ -187,6 +192,34 @@ class Wiring:
         ):
             if ref is not None and strict:
                 require_whole_captions(snapshot, preprocess, ref)
+
+    def _trace(self, snapshot: Snapshot) -> dict[Encoder, ArtifactRef]:
+        """The object that holds the skeleton of each encoder."""
+        skeletons: dict[Encoder, ArtifactRef] = {}
+        for encoder in self._encoders():
+            traced: TracedEncoder = self.steps.step(
+                "trace", trace_task, snapshot.family, snapshot.stored_config, encoder, encoder=encoder
+            )
+            skeletons[encoder] = traced.skeleton
+        return skeletons
+
+    def _settle_attention(self, skeletons: dict[Encoder, ArtifactRef]) -> None:
+        """If the recipe asks, leave the attention of an encoder in FP16 unless every builder that tells fuses it."""
+        if self.recipe is None or self.recipe.attention is None:
+            return
+        left: list[str] = []
+        for encoder, skeleton in skeletons.items():
+            found: list[Probed] = []
+            for target in telling(self.parameters.targets):
+                device = backend_for(target).built_for(target)
+                arguments = (skeleton, encoder, self.recipe, target, self.parameters.profile, device)
+                found.append(self.steps.step("probe", probe_task, *arguments, encoder=encoder, target=target))
+            apart = [probed for probed in found if probed.fused is False]
+            left += apart[0].modules if apart else ()
+            self.attention += attention_rows(encoder, self.parameters.targets, found, "fp16" if apart else "fp8")
+        self.recipe = self.recipe.without_attention(left)
+        for sentence in sentences(self.attention):
+            self.steps.say(f"recipe {self.recipe.name}, {sentence}")
 
     def _quantize(self, snapshot: Snapshot, preprocess: ArtifactRef, data: PinnedData) -> dict[Encoder, ArtifactRef]:
         """The object that holds the `amax.parquet` of each encoder."""
@@ -272,27 +305,22 @@ class Wiring:
             self._keep(found.table, places.evidence("fp16-range", encoder), encoder)
 
     def _graphs(
-        self, snapshot: Snapshot, tables: dict[Encoder, ArtifactRef]
+        self, snapshot: Snapshot, skeletons: dict[Encoder, ArtifactRef], tables: dict[Encoder, ArtifactRef]
     ) -> tuple[list[ExportedOnnx], list[GraphAudit]]:
         exports: list[ExportedOnnx] = []
         audits: list[GraphAudit] = []
-        for encoder in self._encoders():
-            traced: TracedEncoder = self.steps.step(
-                "trace", trace_task, snapshot.family, snapshot.stored_config, encoder, encoder=encoder
-            )
+        for encoder, skeleton in skeletons.items():
             for precision in self._precisions():
                 label = {"encoder": encoder, "precision": precision}
                 if precision == "fp16":
-                    exported = self.steps.step("export", export_fp16_task, snapshot, traced.skeleton, encoder, **label)
+                    exported = self.steps.step("export", export_fp16_task, snapshot, skeleton, encoder, **label)
                 else:
-                    arguments = (snapshot, traced.skeleton, encoder, self.recipe, tables[encoder])
+                    arguments = (snapshot, skeleton, encoder, self.recipe, tables[encoder])
                     exported = self.steps.step("export", export_fp8_task, *arguments, **label)
                 exports.append(exported)
                 self._keep(exported.onnx, encoder, encoder, precision)
                 recipe = self.recipe if precision == "fp8" else None  # FP16 does not depend on it
-                audits.append(
-                    self.steps.step("audit", audit_task, exported.onnx, traced.skeleton, precision, recipe, **label)
-                )
+                audits.append(self.steps.step("audit", audit_task, exported.onnx, skeleton, precision, recipe, **label))
         return exports, audits
 
     def _engines(self, exports: list[ExportedOnnx]) -> list[BuiltEngine]:
@@ -415,6 +443,7 @@ class Wiring:
             "encoders": list({audit.encoder: audit.encoder_row for audit in audits}.values()),
             "sizes": size_rows(audits, engines),
             "coverage": [row for audit in audits for row in audit.coverage],
+            "attention": self.attention,
             "engines": engine_rows(audits, engines),
             "accuracy": list(accuracy.rows),
             "executors": self.executors,

@@ -97,13 +97,13 @@ class Gates(FormModel):
         default=None,
         title="Least attention in one kernel",
         description="Engines: the least share of an FP8 engine's attention blocks that the builder made one kernel of. "
-        "Only engines of TensorRT for RTX tell.",
+        "Only engines of TensorRT and of TensorRT for RTX tell.",
     )
     min_products_fp8: Bound = Field(
         default=None,
         title="Least products in FP8",
         description="Engines: the least share of an FP8 engine's matrix products, those of attention included, that "
-        "are computed in FP8. Only engines of TensorRT for RTX tell.",
+        "are computed in FP8. Only engines of TensorRT and of TensorRT for RTX tell.",
     )
 
     def gates(self) -> tuple[Gate, ...]:

@@ -44,8 +44,8 @@ _NEEDS = {
     "max_fp16_change": "an evaluation set with labels or captions, and FP16",
     "above_chance": "an evaluation set with labels or captions",
     "max_size_ratio": "both FP16 and FP8",
-    "min_attention_fused": "an FP8 engine of TensorRT for RTX",
-    "min_products_fp8": "an FP8 engine of TensorRT for RTX",
+    "min_attention_fused": "an FP8 engine of TensorRT or TensorRT for RTX",
+    "min_products_fp8": "an FP8 engine of TensorRT or TensorRT for RTX",
 }
 _RATIOS = ("max_size_ratio", "min_attention_fused", "min_products_fp8")
 

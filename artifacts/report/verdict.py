@@ -8,6 +8,7 @@ from typing import Literal
 
 from artifacts.manifest import GateResult, Row
 from artifacts.number_words import MINUS, interval, megabytes, metric, percent, points, points_range
+from artifacts.report.attention import sentences
 from artifacts.report.gate_words import tally
 from artifacts.schema import ALIKE, BUILT, EMULATED, INVALID, MEASURED, NOT_RUN, OVER_CHANCE, Tables, number
 
@@ -43,6 +44,7 @@ def findings(tables: Tables, gates: Sequence[GateResult] = (), notes: Sequence[s
         *_alike(tables),
         *_data(notes),
         *_executors(tables),
+        *_asked(tables),
         *_made(tables),
         *(make(tables) for make in (_size, _accuracy, _coverage, _engines, _speed)),
     ]
@@ -274,6 +276,18 @@ def _engines(tables: Tables) -> Finding:
     return Finding("Engines built", f"{built}/{len(rows)}", clause, detail, "attention" if missing else "good")
 
 
+def _asked(tables: Tables) -> list[Finding]:
+    """The finding on a recipe that asks builders what they make of attention in FP8; none if it does not."""
+    rows = tables.get("attention", ())
+    if not rows:
+        return []
+    decided = {str(row["encoder"]): str(row["precision"]).upper() for row in rows}
+    figure = ", ".join(f"{encoder} {precision}" for encoder, precision in decided.items())
+    told = any(row["fused"] is not None for row in rows)
+    clause = f"the recipe leaves attention in: {figure}" + ("" if told else " (no builder could be asked)")
+    return [Finding("Attention as builders would have it", figure, clause, f"{'; '.join(sentences(rows))}.")]
+
+
 def _made(tables: Tables) -> list[Finding]:
     """The finding on what builders made of attention in FP8; none if no engine tells."""
     rows = [row for row in tables.get("engines", ()) if row["precision"] == "fp8" and row["attention"]]
@@ -285,11 +299,12 @@ def _made(tables: Tables) -> list[Finding]:
     detail = f"Attention blocks of FP8 engines that are one kernel: {', '.join(parts)}."
     if any(row["apart"] for row in rows):
         detail += " The others fell apart into several kernels, as is usual in FP8 below about 32 tokens."
+        detail += "" if tables.get("attention") else " Recipe fp8-auto keeps attention there in FP16."
     if unknown:
         detail += " Some engines do not tell of all blocks."
     clause = f"{fused} of {blocks} attention blocks of FP8 engines are one kernel"
     level: Level = "good" if fused == blocks else "attention"
-    return [Finding("FP8 attention in one kernel", f"{fused}/{blocks}", clause, detail, level)]
+    return [Finding("Attention of FP8 engines in one kernel", f"{fused}/{blocks}", clause, detail, level)]
 
 
 def _speed(tables: Tables) -> Finding:

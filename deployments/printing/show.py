@@ -13,6 +13,7 @@ from artifacts.keeping import render
 from artifacts.manifest import GateResult, Manifest, Row
 from artifacts.number_words import NONE, given, interval, megabytes, moment, percent
 from artifacts.release.fastest import Choice
+from artifacts.report import attention
 from artifacts.report.gate_words import words
 from artifacts.report.sufficiency import sentences
 from artifacts.report.task_table import HEADS, TaskLine, task_lines
@@ -95,7 +96,7 @@ def print_release(
         print_gates(console, manifest.gates)
     print_task(console, task_lines(manifest.tables, with_p=everything), everything=everything)
     _print_sizes(console, manifest.tables)
-    _print_engines(console, manifest.tables)
+    _print_engines(console, manifest.tables, manifest.provenance.recipe)
     _print_speed(console, manifest.tables, everything)
     _print_fidelity(console, manifest.tables, everything)
     if everything:
@@ -185,17 +186,19 @@ def _print_sizes(console: Terminal, tables: Tables) -> None:
     console.print(table)
 
 
-def _print_engines(console: Terminal, tables: Tables) -> None:
-    """What the builders made: attention blocks that are one kernel, products in FP8, launches."""
+def _print_engines(console: Terminal, tables: Tables, recipe: str) -> None:
+    """What the builders made: attention blocks that are one kernel, products in FP8, launches; what a recipe asked."""
     rows = tables.get("engines", ())
     heads = ("encoder", "target", "precision", ">attention fused", ">products in FP8", ">unknown", ">launches")
     table = plain_table("engines, as their builders made them", *heads, whole=heads[:2])
     for row in rows:
         cells = [str(row[name]) for name in ("encoder", "target", "precision")]
         cells += [f"{row[of]}/{row[all_]}" for of, all_ in _PARTS]
-        table.add_row(*cells, str(row["unknown"]), str(row["launches"]))
+        table.add_row(*cells, str(row["unknown"]), given(row["launches"], "{}"))
     if rows:
         console.print(table)
+    for sentence in attention.sentences(tables.get("attention", ())):
+        paragraph(console, f"recipe {recipe}, {sentence}", indent=0)
 
 
 def _print_speed(console: Terminal, tables: Tables, everything: bool) -> None:

@@ -65,6 +65,8 @@ class Backend(Protocol):
     name: str
     times_kernels: bool
     """Whether its builder chooses kernels by timing them on the device, so that it must not be disturbed."""
+    tells: bool = False
+    """Whether its engines tell what the builder made of the graph, see `made`."""
 
     def accepts(self, target: str) -> bool:
         """Whether `target` is one of this backend's."""

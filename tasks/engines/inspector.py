@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from artifacts.errors import NotDetailed
 from artifacts.strict_json import strict_json
+from tasks.engines.plan import Made, is_product
 
 Kind = Literal["gemm", "attention", "other"]
 LayerPrecision = Literal["fp8", "fp16", "bf16", "fp32", "int8", "mixed", "unknown"]
@@ -43,7 +44,8 @@ _KERNELS: tuple[tuple[re.Pattern[str], LayerPrecision], ...] = (
 class Layer:
     """One layer of an engine.
 
-    `modules` are the model's modules that it computes, from the names of nodes in our graphs: `<module>/MatMul`.
+    `nodes` are the nodes of our graph that it computes, and `modules` the model's modules, from their names:
+    `<module>/MatMul`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Layer:
     precision: LayerPrecision
     tactic: str
     modules: tuple[str, ...]
+    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,23 @@ def fall_backs(layers: Sequence[Layer], quantized: Iterable[str]) -> list[FallBa
     ]
 
 
+def made_of(layers: Iterable[Layer]) -> Made:
+    """What the builder made, as far as the layers tell; how many kernels they launch is not in the report."""
+    products: dict[str, str] = {}
+    fused: list[tuple[str, ...]] = []
+    for layer in layers:
+        nodes = tuple(filter(is_product, layer.nodes))
+        # Two products of one module are an attention: a layer that has both, and no known name, tells nothing of it.
+        if layer.kind == "attention" or (layer.kind == "gemm" and len(set(map(_module, nodes))) == len(nodes)):
+            products |= dict.fromkeys(nodes, layer.precision)
+            fused += [nodes] * (layer.kind == "attention")
+    return Made(launches=None, products=products, fused=tuple(fused))
+
+
+def _module(node: str) -> str:
+    return node.rpartition("/")[0]
+
+
 def _layer(document: Mapping[str, Any]) -> Layer:
     tactic = str(document.get("TacticName", ""))
     kind = _kind(document, tactic)
@@ -121,7 +141,8 @@ def _layer(document: Mapping[str, Any]) -> Layer:
         kind=kind,
         precision=_precision(document, kind, tactic),
         tactic=tactic,
-        modules=tuple(dict.fromkeys(node.rpartition("/")[0] for node in nodes)),
+        modules=tuple(dict.fromkeys(map(_module, nodes))),
+        nodes=tuple(nodes),
     )
 
 

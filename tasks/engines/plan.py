@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from artifacts.models import Frozen
@@ -36,11 +36,18 @@ class Made(Frozen):
 
     `products` are precisions of matrix products by node; `fused` are the nodes of each attention that is one kernel,
     which `products` holds, too. A node that is in neither is computed in a way that the engine does not tell.
+    `launches` is None if the engine does not tell it.
     """
 
-    launches: int
+    launches: int | None
     products: dict[str, str]
     fused: tuple[tuple[str, ...], ...]
+
+    def fuses(self, block: Collection[str]) -> bool | None:
+        """Whether one kernel computes these two products of an attention; None if the engine does not tell."""
+        if any(set(block) <= set(kernel) for kernel in self.fused):
+            return True
+        return False if set(block) <= self.products.keys() else None
 
 
 def read_made(engine: Path) -> Made | None:
@@ -83,6 +90,11 @@ def _types(plan: str) -> dict[str, str]:
     return {name[1]: kind[1] for name, kind in found if name and kind}
 
 
+def is_product(node: str) -> bool:
+    """Whether a node of one of our graphs is a matrix product, by its name."""
+    return re.fullmatch(r"(MatMul|Gemm)(_\d+)?", node.rpartition("/")[2]) is not None
+
+
 def _operations(plan: str) -> Iterator[tuple[str, str]]:
     """The operations of a plan in their order: kind, and text."""
     main, closed, _ = plan.partition("\nmain {")[2].partition("\n}")
@@ -93,7 +105,7 @@ def _nodes(text: str) -> tuple[str, ...]:
     """The matrix products of the graph that an operation computes."""
     layers = _LAYERS.search(text)
     found = _NODE.findall(layers[1]) if layers else ()
-    return tuple(node for node in found if re.fullmatch(r"MatMul(_\d+)?|Gemm(_\d+)?", node.rpartition("/")[2]))
+    return tuple(filter(is_product, found))
 
 
 def _precision(text: str, types: dict[str, str], operands: int) -> str:

@@ -12,14 +12,16 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from artifacts.errors import BuildError, EngineConflict, EngineFailed, EngineUnavailable
+from artifacts.errors import BuildError, EngineConflict, EngineFailed, EngineUnavailable, NotDetailed
 from tasks.device.gpu import gpu_capability, gpu_count, gpu_name
 from tasks.engines.base import NO_GPU, BatchProfile, GpuBackend, Platform
 from tasks.engines.caches import FOLDER_VARIABLE, KernelCache, cache_folder, kept_file, own_copy
 from tasks.engines.checked import CheckedRunner
+from tasks.engines.inspector import made_of, read_layers
 from tasks.engines.plan import Made, read_made
 from tasks.engines.record import EngineRecord, read_engine
 from tasks.engines.resident import DeviceEngine
@@ -154,6 +156,7 @@ class TensorRt(_Polygraphy):
 
     name = "tensorrt"
     times_kernels = True
+    tells = True
     module = "tensorrt"
 
     def about(self, target: str) -> str:
@@ -171,6 +174,18 @@ class TensorRt(_Polygraphy):
         folder = cache_folder()
         return {} if folder is None else {FOLDER_VARIABLE: str(folder)}
 
+    def made(self, engine: Path) -> Made | None:
+        """As the inspector tells it, which needs the engine loaded: on the GPU that it was built for."""
+        trt = importlib.import_module(self.module)
+        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        loaded = runtime.deserialize_cuda_engine(engine.read_bytes())
+        if loaded is None:
+            return None
+        report = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        with suppress(NotDetailed):
+            return made_of(read_layers(str(report)))
+        return None
+
     def _timings(self) -> Path | None:
         return kept_file("timings", gpu_name() or NO_GPU, package_version(self.module))
 
@@ -186,6 +201,7 @@ class TensorRtRtx(_Polygraphy):
 
     name = "trtrtx"
     times_kernels = False
+    tells = True
     module = "tensorrt_rtx"
 
     def about(self, target: str) -> str:

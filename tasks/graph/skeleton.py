@@ -5,6 +5,7 @@ It is traced once per architecture (see `tasks.graph.tracing`) and serves FP16 a
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,11 @@ class Inventory(Frozen):
     embedding_dim: int
     parameters: int
     modules: tuple[Module, ...]
+
+    def attention_patterns(self) -> tuple[str, ...]:
+        """The names of all attention modules, with `*` for the number of the layer."""
+        names = (module.name for module in self.modules if module.kind == "attention")
+        return tuple(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names))
 
 
 class Skeleton:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from artifacts.manifest import Encoder, Precision
 from artifacts.refs import ArtifactRef
 from artifacts.store.store import active_store
-from tasks.device.device_turn import device_key
-from tasks.device.shared_turn import shared_turn
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.available import require_target
+from tasks.engines.builder_turn import builder_turn
 from tasks.engines.child import Job, build_in_child
 from tasks.engines.plan import Made
 from tasks.engines.record import is_record, write_record
@@ -64,21 +62,15 @@ def build(
             target=target,
             profile=profile,
         )
-        with _turn(target):
+        with builder_turn(target):
             stats, log = build_in_child(job)
-        made = backend_for(target).made(job.engine)
+            made = backend_for(target).made(job.engine)
         write_record(job.engine, target, backend_for(target).platform(target), profile)
         engine = store.add("engine", folder)
     kept_log = keep(BUILD_LOG, {"build.log": log + "\n"})
     return BuiltEngine(
         encoder=encoder, precision=precision, target=target, engine=engine, log=kept_log, made=made, stats=stats
     )
-
-
-def _turn(target: str) -> AbstractContextManager[None]:
-    """Take the device's lock, shared with this run's other builders, if the builder times kernels: a benchmark, too."""
-    backend = backend_for(target)
-    return shared_turn(device_key(backend.device())) if backend.times_kernels else nullcontext()
 
 
 def builds_at_once(sizes: Sequence[int]) -> int:
@@ -96,7 +88,7 @@ def _free_memory() -> int:
     return 0
 
 
-@cached_step("build", version=7, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
+@cached_step("build", version=8, packages=("onnxruntime", "tensorrt", "tensorrt-rtx", "polygraphy"))
 def build_task(
     onnx_ref: ArtifactRef, encoder: Encoder, precision: Precision, target: str, profile: BatchProfile, device: str
 ) -> BuiltEngine:

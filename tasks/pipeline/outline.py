@@ -105,6 +105,8 @@ def outline(model: str, revision: str | None, image_size: ImageSize | None, reci
         expected, notes = check_names(snapshot, reader)
         tensors = len(expected)
     check_json(snapshot)
+    if recipe.attention is not None:
+        notes.append(f"recipe {recipe.name} leaves attention in FP16 where a target's builder would not fuse it in FP8")
     if (folder / STATE_FILE).is_file():
         notes.append(f"whether a release vouches for {STATE_FILE} is found by a run, which knows a store")
     with tempfile.TemporaryDirectory(prefix="clipsmith-") as kept:

@@ -180,7 +180,7 @@ def _provenance(draft: Draft) -> Provenance:
         evaluation=draft.evaluation,
         recipe=draft.recipe.name if draft.recipe else "none (FP16 only)",
         recipe_digest=digest_json(None) if draft.recipe is None else draft.recipe.digest,
-        recipe_content=None if draft.recipe is None else draft.recipe.model_dump(mode="json"),
+        recipe_content=None if draft.recipe is None else draft.recipe.model_dump(mode="json", exclude={"attention"}),
         parameters=draft.parameters,
         packages={name: package_version(name) for name in _PACKAGES},
         device=draft.device,

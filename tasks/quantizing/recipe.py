@@ -7,6 +7,7 @@ The rules work as in ModelOpt: they are read from top to bottom, and the last on
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -99,16 +100,22 @@ class Metadata(Strict):
 
 
 class Recipe(Strict):
-    """A post-training quantization recipe, in the layout of ModelOpt's recipe files."""
+    """A post-training quantization recipe, in the layout of ModelOpt's recipe files.
+
+    With `attention: where-fused`, the rules are for attention that builders make one kernel of in FP8. What becomes of
+    other attention has to be settled by `without_attention` before anything is quantized.
+    """
 
     name: str
     metadata: Metadata
     quantize: Quantize
+    attention: Literal["where-fused"] | None = None
 
     @property
     def digest(self) -> str:
         """sha256 of what the recipe does; its name and description do not count."""
-        return digest_json(self.quantize.model_dump(mode="json"))
+        rules = self.quantize.model_dump(mode="json")
+        return digest_json(rules if self.attention is None else [rules, self.attention])
 
     def cache_identity(self) -> str:
         """What cache keys contain: the digest of what the recipe does."""
@@ -117,6 +124,12 @@ class Recipe(Strict):
     def calibrated_by(self, algorithm: Algorithm) -> Recipe:
         """A recipe with the same rules and another calibration algorithm."""
         return self.model_copy(update={"quantize": self.quantize.model_copy(update={"algorithm": algorithm})})
+
+    def without_attention(self, modules: Iterable[str]) -> Recipe:
+        """The recipe with these attention modules (patterns of their names) in FP16; all else is settled."""
+        off = [Rule(quantizer_name=f"{module}.*_bmm_quantizer", enable=False) for module in modules]
+        rules = self.quantize.model_copy(update={"quant_cfg": [*self.quantize.quant_cfg, *off]})
+        return self.model_copy(update={"quantize": rules, "attention": None})
 
     def rule_for(self, quantizer: str, owner: Owner) -> Fp8 | None:
         """The format of `quantizer` (its dotted name in the model) in a module of class `owner`; None if it is off."""

@@ -28,6 +28,7 @@ FUNCTIONS = {
     "calibrate": ("tasks.pipeline.calibration", "calibrate"),
     "quantize": ("tasks.pipeline.quantization", "quantize"),
     "fp16-range": ("tasks.pipeline.fp16_range", "check_range"),
+    "probe": ("tasks.pipeline.attention_probe", "probe"),
     "trace": ("tasks.pipeline.onnx_export", "trace_encoder"),
     "export-fp16": ("tasks.pipeline.onnx_export", "export_fp16"),
     "export-fp8": ("tasks.pipeline.onnx_export", "export_fp8"),

@@ -65,8 +65,18 @@ def test_what_is_said_to_be_cached_is(changes: dict[str, Any], base: Base, look:
 
 def test_what_decides_over_others_ends_the_look(look: Look) -> None:
     said = look(calibration__sufficiency=True)
-    assert [str(step) for step in said.steps[:4]] == ["check", "parity", "study image", "calibrate image"]
-    assert said.cached == set(said.steps[:2])
+    first = ["check", "parity", "trace image", "trace text", "study image", "calibrate image"]
+    assert [str(step) for step in said.steps[:6]] == first
+    assert said.cached == set(said.steps[:4])
+
+
+def test_no_builder_is_asked(look: Look) -> None:
+    """What becomes of attention decides over all that follows, so that nothing of it is said to be cached."""
+    said = look(recipe="fp8-auto", targets=["trtrtx-sm89", "onnxruntime"])
+    assert [str(step) for step in said.steps[4:7]] == [
+        *("probe image trtrtx-sm89", "probe text trtrtx-sm89", "calibrate image")
+    ]
+    assert said.cached == set(said.steps[:4])
 
 
 def test_time_and_room(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:

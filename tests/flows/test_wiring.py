@@ -19,6 +19,9 @@ from flows.inputs import recipe_of
 from flows.parameters import OptimizeParameters
 from flows.wiring import Wiring
 from tasks.evaluation.judge import LEAST_DB
+from tasks.pipeline.attention_probe import Probed
+from tasks.quantizing.recipe import load_recipe
+from tasks.runs.step_cost import StepStats
 from tasks.runs.steps import StepOutput
 from tests.flows.conftest import flip, small_parameters
 from tests.flows.expected_steps import (
@@ -157,6 +160,62 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "gates": ({"gates__min_cosine_mean": 0.5}, []),
     "time limit": ({"step_minutes": 30}, []),
 }
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "left"),
+    [(True, True, []), (True, False, ["text"]), (False, None, ["image"]), (None, None, [])],
+)
+def test_builders_settle_what_becomes_of_attention(
+    image: bool | None, text: bool | None, left: list[str], base: Base, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fused or unknown, the recipe is `fp8`, and all of it is in the cache; else everything in FP8 is made again."""
+    caplog.set_level("INFO")
+    fused = {"image": image, "text": text}
+
+    def make(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:
+        if step.name != "probe":
+            return base.stand_in(step, inputs, key)
+        encoder = inputs["encoder"]
+        return Probed(
+            encoder=encoder,
+            target=inputs["target"],
+            tokens=17,
+            fused=fused[encoder],
+            builder="a builder 1",
+            modules=(f"{encoder}.*",),
+            stats=StepStats(wall_s=1, peak_rss_mb=1),
+        )
+
+    asked = {"recipe": "fp8-auto", "targets": ["onnxruntime", "trtrtx-sm89"]}
+    drafted, runner = base.run(make=make, **asked)
+    plain = base.calls(recipe="fp8", targets=asked["targets"])
+    probes = each("probe {} trtrtx-sm89")
+    if left:
+        assert set(runner.calls) == {*plain, *probes, *FP8}
+    else:
+        assert sorted(runner.calls) == sorted([*plain, *probes])
+    recipe, fp8 = drafted.draft.recipe, load_recipe("fp8")
+    assert recipe is not None and recipe.attention is None
+    off = [rule.quantizer_name for rule in recipe.quantize.quant_cfg[len(fp8.quantize.quant_cfg) :]]
+    assert off == [f"{encoder}.*.*_bmm_quantizer" for encoder in left]
+    words = {True: "yes", False: "no", None: None}
+    assert [tuple(row.values()) for row in drafted.draft.tables["attention"]] == [
+        (encoder, target, *told, "fp16" if encoder in left else "fp8")
+        for encoder in ("image", "text")
+        for target, told in (
+            ("onnxruntime", (None, None, None)),
+            ("trtrtx-sm89", (17, words[fused[encoder]], "a builder 1")),
+        )
+    ]
+    assert sum(line.startswith("recipe fp8-auto, ") for line in caplog.messages) == 2
+
+
+def test_no_builder_to_ask_is_told(base: Base, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert base.calls(recipe="fp8-auto") == [] == base.calls(recipe="fp8-auto", targets=[])
+    for target in ("onnxruntime", "onnx"):
+        assert sum("no target tells" in line and line.endswith(f"({target})") for line in caplog.messages) == 2
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -451,6 +451,30 @@ MUTANTS = (
         tests=("test_load_encoder.py",),
         why="A service loads an engine that was changed after it was exported.",
     ),
+    Mutant(
+        name="kernels-put-together-count-twice",
+        symbol="read_made",
+        text="whole and kind not in",
+        replacement="kind not in",
+        tests=("test_plan.py::test_a_plan_is_read",),
+        why="A release says that an engine launches more kernels than it does.",
+    ),
+    Mutant(
+        name="bias-told-as-an-operand",
+        symbol="plan:_precision",
+        text="[:operands]",
+        replacement="",
+        tests=("test_plan.py::test_a_plan_is_read",),
+        why="Products in FP8 with a bias in FP16 are told as mixed, and the gate on products fails for no reason.",
+    ),
+    Mutant(
+        name="half-an-attention-is-fused",
+        symbol="Made.fuses",
+        text="set(block) <= set(kernel)",
+        replacement="set(block) & set(kernel)",
+        tests=("test_tables.py::test_a_kernel_with_half_of_an_attention_is_not_the_whole",),
+        why="Attention that fell apart passes its gate, and fp8-auto quantizes it.",
+    ),
     # --- flows -------------------------------------------------------------------------------------------------------
     Mutant(
         name="fp16-depends-on-the-recipe",
@@ -502,6 +526,14 @@ MUTANTS = (
         replacement="most",
         tests=("test_observers.py",),
         why="FP8's scales are too small wherever activations are mostly negative, and clip them.",
+    ),
+    Mutant(
+        name="unknown-votes-against-fp8",
+        symbol="Wiring._settle_attention",
+        text="probed.fused is False",
+        replacement="not probed.fused",
+        tests=("test_wiring.py::test_builders_settle_what_becomes_of_attention",),
+        why="Where an engine does not tell, fp8-auto gives FP8 attention up without a reason.",
     ),
     # --- deployments -------------------------------------------------------------------------------------------------
     Mutant(

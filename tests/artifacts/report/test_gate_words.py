@@ -100,7 +100,7 @@ SENTENCES = {
         name="min_attention_fused", status="failed", min=1.0, value=0.5, encoder="text", target="trtrtx-sm89"
     ),
     "min_products_fp8 not measured: matrix products in FP8, asked for at least 90 %, needs an FP8 engine of TensorRT "
-    "for RTX": GateResult(name="min_products_fp8", status="not measured", min=0.9),
+    "or TensorRT for RTX": GateResult(name="min_products_fp8", status="not measured", min=0.9),
     # As a later version may record it.
     "max_fog failed: max_fog (image) is 0.25, asked for at most 0.125": GateResult(
         name="max_fog", status="failed", max=0.125, value=0.25, encoder="image"

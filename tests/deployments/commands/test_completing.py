@@ -53,7 +53,7 @@ def test_without_a_store_nothing_is_offered_said_or_made(offered: Offered, tmp_p
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("optimize", "--recipe", "fp8-"), ["fp8-compact", "fp8-no-attention"]),
+        (("optimize", "--recipe", "fp8-"), ["fp8-auto", "fp8-compact", "fp8-no-attention"]),
         (("check", "demo", "--recipe", "fp8-n"), ["fp8-no-attention"]),
         (("optimize", "--targets", "ten"), ["tensorrt"]),
         (("optimize", "--targets", "trtrtx-sm120,trtrtx-sm12"), ["trtrtx-sm120,trtrtx-sm121"]),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from artifacts.errors import NotDetailed
-from tasks.engines.inspector import FallBack, Layer, fall_backs, fp8_share, fused_attention, read_layers
+from tasks.engines import backend_for
+from tasks.engines.inspector import FallBack, Layer, fall_backs, fp8_share, fused_attention, made_of, read_layers
+from tasks.engines.plan import Made
 from tests.wording import refusal
 
 REPORTS = json.loads(Path(__file__).with_name("inspector").joinpath("reports.json").read_text())
@@ -94,3 +98,46 @@ def test_fused_attention_and_what_fell_back() -> None:
 def test_reports_that_say_too_little(report: str) -> None:
     with refusal(NotDetailed):
         read_layers(report)
+
+
+def test_what_a_builder_made_is_told_as_far_as_the_layers_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the layout that the inspector is documented to write; asked of a stand-in for the runtime, as a build does."""
+
+    def layer(kind: str, tactic: str, datatype: str, *nodes: str) -> dict[str, Any]:
+        inputs = [{"Name": name, "Dimensions": [8, 24, 64], "Format/Datatype": datatype} for name in "xyz"]
+        names = "\u001e".join(f"[ONNX Layer: {node}]" for node in nodes)
+        return {"Name": nodes[0], "LayerType": kind, "TacticName": tactic, "Inputs": inputs, "Metadata": names}
+
+    report = {
+        "Layers": [
+            layer("gemm", "sm90_xmma_gemm_e4m3e4m3_f32", "FP8", "a.q/MatMul", "a.k/MatMul", "a.k/Add"),
+            layer("mha", "_gemm_mha_v2", "FP8", "a/MatMul", "a/Softmax", "a/MatMul_2"),
+            layer("gemm", "sm90_xmma_gemm_f16f16_f16", "Half", "b/MatMul"),
+            layer("gemm", "no_known_name", "a type of tomorrow", "b/MatMul_2"),
+            layer("gemm", "sm90_xmma_gemm_f16f16_f16", "Half", "c/MatMul", "c/MatMul_2"),
+            layer("kgen", "__myl_MulSum", "Half", "d/MatMul"),
+        ],
+        "Bindings": ["x"],
+    }
+    products = {"a.q/MatMul": "fp8", "a.k/MatMul": "fp8", "a/MatMul": "fp8", "a/MatMul_2": "fp8"}
+    products |= {"b/MatMul": "fp16", "b/MatMul_2": "unknown"}
+    expected = Made(launches=None, products=products, fused=(("a/MatMul", "a/MatMul_2"),))
+    assert made_of(read_layers(json.dumps(report))) == expected
+    blocks = [{f"{name}/MatMul", f"{name}/MatMul_2"} for name in "abc"]
+    assert [expected.fuses(block) for block in blocks] == [True, False, None]
+
+    engine = tmp_path / "an.engine"
+    engine.write_bytes(b"an engine")
+    told: list[Any] = [json.dumps(report), json.dumps({"Layers": ["a name alone"]}), None]
+    inspector = SimpleNamespace(get_engine_information=lambda form: told[0] if form == "JSON" else "")
+    loaded = SimpleNamespace(create_engine_inspector=lambda: inspector)
+    load = lambda data: loaded if told[0] and data == b"an engine" else None  # noqa: E731
+    runtime = SimpleNamespace(
+        Runtime=lambda _: SimpleNamespace(deserialize_cuda_engine=load),
+        Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda *_: None}),
+        LayerInformationFormat=SimpleNamespace(JSON="JSON"),
+    )
+    monkeypatch.setitem(sys.modules, "tensorrt", runtime)
+    for answer in (expected, None, None):
+        assert backend_for("tensorrt").made(engine) == answer
+        told.pop(0)

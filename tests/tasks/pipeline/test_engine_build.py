@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -94,20 +93,6 @@ def test_a_crash_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(BuilderCrash):
         build(ref, "text", "fp8", "onnxruntime", PROFILE)
     assert objects(store) == before
-
-
-@pytest.mark.parametrize(
-    ("target", "turns"),
-    [("tensorrt", ["cpu"]), ("torch-fp8", ["cpu"]), ("trtrtx-sm89", []), ("trtrtx", []), ("onnxruntime", [])],
-)
-def test_a_builder_that_times_kernels_takes_the_devices_turn(
-    target: str, turns: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: list[str] = []
-    monkeypatch.setattr(engine_build, "device_key", lambda _: "cpu")
-    monkeypatch.setattr(engine_build, "shared_turn", lambda key: nullcontext(taken.append(key)))
-    with engine_build._turn(target):
-        assert taken == turns
 
 
 @pytest.mark.parametrize(

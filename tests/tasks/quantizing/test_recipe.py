@@ -44,7 +44,8 @@ def test_builtin_recipes_load(name: str) -> None:
 
 
 def test_builtin_names_are_the_shipped_files() -> None:
-    assert builtin_names() == sorted(p.stem for p in BUILTIN.iterdir()) == ["fp8", "fp8-compact", "fp8-no-attention"]
+    shipped = ["fp8", "fp8-auto", "fp8-compact", "fp8-no-attention"]
+    assert builtin_names() == sorted(p.stem for p in BUILTIN.iterdir()) == shipped
 
 
 def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
@@ -167,9 +168,25 @@ def test_built_in_recipes_keep_their_digests() -> None:
     """Releases, graphs and cached steps name them."""
     assert {name: load_recipe(name).digest[:12] for name in builtin_names()} == {
         "fp8": "6feefb70323b",
+        "fp8-auto": "edfa6dd1a150",
         "fp8-compact": "cf1485889585",
         "fp8-no-attention": "7d6c57e64873",
     }
+
+
+def test_what_a_builder_says_settles_attention() -> None:
+    """Fused, it is `fp8` and shares its cached steps; else the encoder's attention is off and nothing else."""
+    asked, fp8 = load_recipe("fp8-auto"), load_recipe("fp8")
+    assert asked.attention is not None and asked.digest != fp8.digest and asked.quantize == fp8.quantize
+    assert asked.without_attention([]).digest == fp8.digest
+    left = asked.without_attention(["text_model.encoder.layers.*.self_attn"])
+    assert left.attention is None and left.digest not in (asked.digest, fp8.digest)
+    for encoder in ("text_model", "vision_model"):
+        for operand in "qkpv":
+            name = f"{encoder}.encoder.layers.11.self_attn.{operand}_bmm_quantizer"
+            assert (left.rule_for(name, "attention") is None) == (encoder == "text_model")
+        name = f"{encoder}.encoder.layers.11.self_attn.q_proj.input_quantizer"
+        assert left.rule_for(name, "nn.Linear") is not None
 
 
 # --- rules -------------------------------------------------------------------------------------------------
