@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.runtime import flow_run
 from pydantic import Field, field_validator
 
@@ -15,6 +15,7 @@ from artifacts.models import Frozen
 from artifacts.prefect_forms import FormModel
 from artifacts.store.store import activate, active_store
 from flows.defaults import STORE, default_store
+from flows.described_flow import described_flow
 from flows.parameters import ONCE, EvaluationParameters, Recorded, targets_in_forms
 from flows.promote import ReleaseReference
 from tasks.clip.base import ENCODERS
@@ -87,7 +88,7 @@ def _run_name() -> str:
     return f"{pair}, {parameters.precision_after} against {parameters.precision_before}"
 
 
-@flow(name="compare", flow_run_name=_run_name, persist_result=False)
+@described_flow(_run_name)
 def compare(parameters: CompareParameters = DEFAULTS) -> Remeasured:
     """Run the engines of two releases again, on the same samples and in turns. Nothing is published.
 

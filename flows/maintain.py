@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field, model_validator
 
 from artifacts.prefect_forms import FormModel, NullAs
 from artifacts.store.verification import Verification
 from flows.defaults import STORE, default_store
+from flows.described_flow import described_flow
 from flows.parameters import Recorded
 from tasks.prefect_ui.upkeep import collect_task, repair_task, require_sound, verify_task
 
@@ -49,7 +49,7 @@ def _run_name() -> str:
     return " ".join([*parts, *(["(dry run)"] if parameters.dry_run else [])])
 
 
-@flow(name="maintain", flow_run_name=_run_name, persist_result=False)
+@described_flow(_run_name)
 def maintain(parameters: MaintainParameters = DEFAULTS) -> None:
     """Verify the store, repair it if told to, and remove what nothing needs.
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from textwrap import indent
 from typing import NamedTuple, cast
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -28,6 +28,7 @@ from artifacts.release.regression import findings, sentence
 from artifacts.store import aliases
 from artifacts.store.store import Store, activate
 from flows.defaults import STORE, default_store
+from flows.described_flow import described_flow
 from flows.inputs import pin_arguments, plan_content, recipe_of
 from flows.known_plans import KnownPlans
 from flows.one_at_a_time import computing
@@ -68,7 +69,7 @@ def _run_name() -> str:
     return visible("nightly " + (", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED) or "all variants"))
 
 
-@flow(name="nightly", flow_run_name=_run_name, persist_result=False)
+@described_flow(_run_name)
 def nightly(parameters: NightlyParameters = DEFAULTS) -> list[Outcome]:
     """Make every variant again whose checkpoint, data, settings or software have changed.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from artifacts.copies.opening import open_store
 from artifacts.errors import GateFailed
 from artifacts.report.gate_words import sentence, tally
 from artifacts.store.store import activate, active_store
+from flows.described_flow import described_flow
 from flows.inputs import recipe_of
 from flows.known_plans import KnownPlans
 from flows.parameters import DEMO, OptimizeParameters
@@ -31,7 +32,7 @@ def _run_name() -> str:
     return run_name(parameters, parameters.revision)
 
 
-@flow(name="optimize", flow_run_name=_run_name, persist_result=False)
+@described_flow(_run_name)
 def optimize(parameters: OptimizeParameters = DEMO) -> Published:
     """Quantize a CLIP checkpoint to FP8, build and compare its engines, and publish a release.
 

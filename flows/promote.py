@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
@@ -15,6 +15,7 @@ from artifacts.copies.opening import open_store
 from artifacts.errors import NotApproved
 from artifacts.prefect_forms import FormModel, NullAsBlank
 from flows.defaults import STORE, default_store
+from flows.described_flow import described_flow
 from flows.parameters import Recorded
 from tasks.prefect_ui.approval import Promoted, Proposal, promote_task, propose
 
@@ -67,7 +68,7 @@ def _run_name() -> str:
     return f"{parameters.release} to {parameters.alias}"
 
 
-@flow(name="promote", flow_run_name=_run_name, persist_result=False)
+@described_flow(_run_name)
 def promote(parameters: PromoteParameters = DEFAULTS) -> Promoted:
     """Point an alias to a release whose gates hold, once somebody has approved it if so configured.
 

@@ -138,7 +138,7 @@ def _apply(client: SyncPrefectClient, definition: Definition, pull: list[dict[st
         flow_id=client.create_flow_from_name(flow.name),
         name=definition.name,
         entrypoint=definition.entrypoint,
-        description=(flow.description or "").partition("\n\nArgs:")[0],  # the form has what is said of parameters
+        description=flow.description,
         version=flow.version,
         tags=definition.tags,
         work_pool_name=pool,

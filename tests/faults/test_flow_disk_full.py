@@ -141,7 +141,9 @@ def test_in_every_step(disk: SmallDisk, small_clip: Path) -> None:
     from flows.parameters import OptimizeParameters
 
     root = disk.root / "store"
-    values = small_parameters(small_clip, root, calibration__sufficiency=True)  # else nothing is studied
+    # Else nothing is studied, and no builder is asked about attention.
+    asked = {"calibration__sufficiency": True, "recipe": "fp8-auto", "targets": ["onnxruntime", "trtrtx-sm89"]}
+    values = small_parameters(small_clip, root, **asked)
     parameters = OptimizeParameters.model_validate(values)
     for step in STEPS:
         with full_when_it_starts(step, disk) as entered, pytest.raises(DiskFull) as caught:

@@ -178,7 +178,8 @@ def nights(api_url: str) -> list[list[str]]:
 
 def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home: Path) -> None:
     webhook = {"CLIPSMITH_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}"}
-    with up(home, **webhook) as running:
+    shared = given(home) | webhook
+    with up(home, **shared) as running:
         with SyncPrefectClient(running.api_url) as client:
             (paused,) = client.read_automations_by_name("clipsmith: tell of a regression")
             client.pause_automation(paused.id)
@@ -186,7 +187,7 @@ def test_the_next_one_updates_in_place_and_leaves_to_people_what_is_theirs(home:
             weekly = IntervalSchedule(interval=timedelta(days=7))
             (mine,) = client.create_deployment_schedules(maintain.id, [(weekly, False)])
         before = known(running.api_url)
-    with up(home, **webhook) as running:
+    with up(home, **shared) as running:
         assert known(running.api_url) == before
         with SyncPrefectClient(running.api_url) as client:
             (kept,) = client.read_deployment_by_name("maintain/maintain").schedules
@@ -254,7 +255,7 @@ def test_kill_leaves_nothing_with_a_run_in_progress_and_the_next_one_says_that_i
         running.process.kill()
         running.process.wait()
         assert left_after(running.mark, 10) == {}
-    with up(home) as again:
+    with up(home, **given(home)) as again:
         dead = read_run(again.api_url, run).state
         assert dead is not None and dead.name == "Crashed"
         assert "marked Crashed" in again.log.read_text()

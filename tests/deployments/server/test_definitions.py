@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ FLOWS = Path(__file__).parents[3] / "flows"
 
 def flow_modules() -> set[str]:
     """The modules that define a flow."""
-    return {path.stem for path in FLOWS.glob("*.py") if "\n@flow(" in path.read_text(encoding="utf-8")}
+    return {path.stem for path in FLOWS.glob("*.py") if "\n@described_flow(" in path.read_text(encoding="utf-8")}
 
 
 def by_name() -> dict[str, Definition]:
@@ -41,7 +42,9 @@ def test_every_definition_names_a_flow_that_is_there_and_needs_no_parameters() -
         flow = definition.flow()
         assert (flow.name, list(flow.parameters.properties)) == (name, ["parameters"])
         assert flow.parameters.required == []
-        assert flow.description
+        described, _, of_parameters = (flow.fn.__doc__ or "").partition("\n\n    Args:")
+        assert of_parameters, "the form shows it"
+        assert flow.description == inspect.cleandoc(described)
 
 
 def test_all_run_in_the_one_pool_of_the_others_and_say_that_they_live() -> None:
