@@ -6,7 +6,7 @@ with it the schema that the API checks before a run starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLen
 
 @dataclass(frozen=True)
 class NullAs:
-    """For `number | None`: null is `word` in JSON, and the form offers the word beside the number."""
+    """For `number | None`: null is `word` in JSON, and the form offers the word, as `no number`, and the number."""
 
     word: str
     other: str = "number"
@@ -32,7 +32,8 @@ class NullAs:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         (number,) = _without_null(handler(schema))
         # An enum with one value, not a const: for a const the form says that it "cannot be changed".
-        return {"anyOf": [{"enum": [self.word], "title": self.word, "type": "string"}, number | {"title": self.other}]}
+        word = {"enum": [self.word], "title": f"no {self.other}", "type": "string"}
+        return {"anyOf": [word, number | {"title": self.other}]}
 
     def _read(self, value: Any) -> Any:
         return None if value == self.word else value
@@ -99,16 +100,52 @@ def _without_null(schema: JsonSchemaValue) -> list[JsonSchemaValue]:
 
 
 def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
-    """A `json_schema_extra` for models whose fields all have defaults: defaults in their JSON form, bounds in `allOf`.
+    """A `json_schema_extra` for models whose fields all have defaults: defaults in their JSON form, bounds in `allOf`
+    and in words.
 
     Prefect's form drops bounds beside a type before it validates the values, but keeps bounds in an `allOf`: so a
-    number out of bounds is reported beside its control.
+    number out of bounds is reported beside its control. Of a number beside a word it says only that it is not valid:
+    the description says what is.
     """
     for name, value in model().model_dump(mode="json").items():
         field = schema["properties"][name]
         field["default"] = value
+        told = " ".join(text for text in (field.get("description"), _bounds(field)) if text)
+        if told:
+            field["description"] = told
         if _BOUNDS & field.keys():
             field["allOf"] = [{key: field.pop(key) for key in sorted(_BOUNDS | {"type"}) if key in field}]
+
+
+def _bounds(field: JsonSchemaValue) -> str:
+    """The bounds of a number, or of a number beside a word, as a sentence; empty if there are none."""
+    for one in (field, *field.get("anyOf", ())):
+        least, above = one.get("minimum"), one.get("exclusiveMinimum")
+        most, below = one.get("maximum"), one.get("exclusiveMaximum")
+        lower = f"at least {least:,}" if least is not None else f"above {above:,}" if above is not None else ""
+        upper = f"at most {most:,}" if most is not None else f"below {below:,}" if below is not None else ""
+        if least is not None and most is not None:
+            return f"{least:,} to {most:,}."
+        if lower or upper:
+            sentence = " and ".join(text for text in (lower, upper) if text)
+            return f"{sentence[0].upper()}{sentence[1:]}."
+    return ""
+
+
+def grouped(schema: JsonSchemaValue, groups: Mapping[str, Sequence[str]]) -> None:
+    """Begin the titles of a form's fields with the names of their groups: Prefect's form has no headings.
+
+    Raises:
+        ValueError: the fields are not those of the groups, in their order.
+    """
+    names = [name for fields in groups.values() for name in fields]
+    if names != list(schema["properties"]):
+        raise ValueError(f"the groups have the fields {names}, the schema has {list(schema['properties'])}")
+    for group, fields in groups.items():
+        for name in fields:
+            field = schema["properties"][name]
+            title = field.get("title") or name.replace("_", " ").capitalize()
+            field["title"] = f"{group}: {title[0].lower()}{title[1:]}"
 
 
 class FormModel(Strict):

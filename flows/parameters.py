@@ -23,7 +23,7 @@ from artifacts.errors import ConfigError, ProfileError
 from artifacts.manifest import Encoder, Precision
 from artifacts.models import problems
 from artifacts.names import ModelName
-from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank, for_forms
+from artifacts.prefect_forms import FormModel, NameOrFile, NullAs, NullAsBlank, for_forms, grouped
 from artifacts.release.gates import Gates
 from flows.defaults import STORE, default_store
 from tasks.clip.base import ImageSize
@@ -128,12 +128,12 @@ class CalibrationParameters(FormModel):
     )
     samples: OptionalCount = Field(
         default=None,
-        description="How many samples, 8 or more; more than there are means all. Automatic: what the preset says.",
+        description="How many samples; more than there are means all. Automatic: what the preset says.",
     )
     batch: OptionalBatch = Field(
         default=None,
         title="Batch size",
-        description="Samples per forward pass, 1 to 4096. Automatic: what the preset says; at least 128 on a GPU of "
+        description="Samples per forward pass. Automatic: what the preset says; at least 128 on a GPU of "
         "20 GB or more.",
     )
     strict_captions: bool = Field(
@@ -180,13 +180,13 @@ class EvaluationParameters(FormModel):
     )
     columns: OptionalColumns = Field(default=None, description="As for calibration, for this source's table.")
     samples: OptionalCount = Field(
-        default=None, description="How many samples, 8 or more; more than there are means all. Automatic: at most 512."
+        default=None, description="How many samples; more than there are means all. Automatic: at most 512."
     )
     batch: int = Field(default=32, ge=1, le=4096, title="Batch size", description="Samples per inference.")
     executor: Literal["auto", "onnxruntime", "torch"] = Field(
         default="auto",
         description="What computes the exported graphs: ONNX Runtime on the processor, or torch, on a GPU where there "
-        "is one, which ONNX Runtime judges on 64 samples. Automatic: torch on a GPU, and for FP8 graphs of some size.",
+        "is one, which ONNX Runtime judges on 64 samples. auto: torch on a GPU, and for FP8 graphs of some size.",
     )
     strict_captions: bool = Field(
         default=False,
@@ -200,10 +200,21 @@ class EvaluationParameters(FormModel):
         return self.source or "digits", self.samples or (SMOKE_TEST_SAMPLES if smoke_test else EVALUATION_SAMPLES)
 
 
-def calibrated_in_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
-    """The `json_schema_extra` of all parameters: a model of the hub needs calibration data, and the form says so beside
-    that field. A folder may hold a checkpoint that brings its own, so it is left to the run."""
+GROUPS = {
+    "What": ("model", "revision", "name", "image_size", "encoders"),
+    "Data": ("calibration", "evaluation"),
+    "Build": ("precisions", "recipe", "targets", "profile"),
+    "Judge": ("latency", "gates"),
+    "Advanced": ("step_minutes", "store"),
+}
+"""The parameters as the form groups them."""
+
+
+def all_in_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
+    """The `json_schema_extra` of all parameters: they come in groups, and a model of the hub needs calibration data, as
+    the form says beside that field. A folder may hold a checkpoint that brings its own, so it is left to the run."""
     for_forms(schema, model)
+    grouped(schema, GROUPS)
     fp8, hub = {"contains": {"enum": ["fp8"]}}, r"^(?!demo$)[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
     schema["if"] = {"required": ["model"], "properties": {"model": {"pattern": hub}, "precisions": fp8}}
     source = {"required": ["source"], "properties": {"source": {"minLength": 1}}}
@@ -213,7 +224,7 @@ def calibrated_in_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None
 class OptimizeParameters(FormModel):
     """Everything that `optimize` can be told. With no parameters it optimizes the built-in demo model."""
 
-    model_config = ConfigDict(json_schema_extra=calibrated_in_forms)
+    model_config = ConfigDict(json_schema_extra=all_in_forms)
 
     model: Recorded = Field(
         default="demo",
@@ -239,6 +250,8 @@ class OptimizeParameters(FormModel):
     encoders: list[Encoder] = Field(
         default=["image", "text"], min_length=1, description="Which encoders to optimize.", json_schema_extra=ONCE
     )
+    calibration: CalibrationParameters = CalibrationParameters()
+    evaluation: EvaluationParameters = EvaluationParameters()
     precisions: list[Precision] = Field(
         default=["fp16", "fp8"],
         min_length=1,
@@ -254,8 +267,6 @@ class OptimizeParameters(FormModel):
         "tensorrt, trtrtx and torch-fp8 need a GPU here.",
         json_schema_extra=targets_in_forms,
     )
-    calibration: CalibrationParameters = CalibrationParameters()
-    evaluation: EvaluationParameters = EvaluationParameters()
     profile: BatchProfile = Field(default=BatchProfile(), title="Batch profile")
     latency: LatencySettings = LatencySettings()
     gates: Gates = Gates()

@@ -31,7 +31,7 @@ Asking for more samples than a set has uses all of it. A bound under `gates` tha
 def page() -> str:
     """The page as Markdown."""
     plain, sections = _split(OptimizeParameters)
-    parts = [_HEAD, "## At the top\n", _table("", plain)]
+    parts = [_HEAD, "## At the top\n", _table("", OptimizeParameters, plain)]
     for name, field in sections.items():
         parts += [f"## `{name}`\n", *_section(name, field)]
     defaults = yaml.safe_dump(_defaults(), sort_keys=False, default_flow_style=None, width=1000)
@@ -62,17 +62,21 @@ def _section(name: str, field: FieldInfo) -> Iterator[str]:
     if field.description:
         yield field.description + "\n"
     plain, sections = _split(model)
-    yield _table(f"{name}.", plain)
+    yield _table(f"{name}.", model, plain)
     inner = {_model_of(each) for each in sections.values()}
     for each in inner:  # sections of one kind have one table
         assert each is not None
         names = [n for n, field in sections.items() if _model_of(field) is each]
         yield f"{' and '.join(f'`{name}.{n}`' for n in names)}, each:\n"
-        yield _table("", each.model_fields)
+        yield _table("", each, each.model_fields)
 
 
-def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
-    rows = [f"| `{prefix}{name}` | {_default(field)} | {_words(field)} |" for name, field in fields.items()]
+def _table(prefix: str, model: type[BaseModel], fields: dict[str, FieldInfo]) -> str:
+    told = {name: of.get("description") for name, of in model.model_json_schema()["properties"].items()}  # with bounds
+    rows = [
+        f"| `{prefix}{name}` | {_default(field)} | {_words(field.title, told[name])} |"
+        for name, field in fields.items()
+    ]
     return "\n".join(["| parameter | default | |", "|---|---|---|", *rows]) + "\n"
 
 
@@ -84,8 +88,8 @@ def _default(field: FieldInfo) -> str:
     return f"`{text}`"
 
 
-def _words(field: FieldInfo) -> str:
-    words = ". ".join(text for text in (field.title, field.description) if text)
+def _words(title: str | None, description: str | None) -> str:
+    words = ". ".join(text for text in (title, description) if text)
     assert words, "a parameter must say what it is"
     return " ".join(words.split()).replace("|", "\\|")
 

@@ -10,8 +10,9 @@ from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import validate
 from prefect.utilities.schema_tools.validation import ValidationError
 
+from artifacts.prefect_forms import grouped
 from flows.optimize import optimize
-from flows.parameters import OptimizeParameters
+from flows.parameters import GROUPS, OptimizeParameters
 from tasks.engines import known_targets
 from tasks.quantizing.recipe import builtin_names
 
@@ -62,6 +63,34 @@ def test_the_form_knows_the_bounds() -> None:
     """It forgets those that stand beside the type, and keeps what is in allOf, anyOf or items."""
     outside = {name for name, schema in controls() if {"minimum", "maximum", "exclusiveMinimum"} & schema.keys()}
     assert outside == set()
+
+
+def test_every_number_tells_its_bounds_in_words() -> None:
+    """Of a number beside a word, Prefect's form says only that it is not valid."""
+    told = {name: schema.get("description", "") for name, schema in controls()}
+    numbers = {
+        name: one for name, schema in controls() for one in alternatives(schema) if one.get("type") in ("integer", "number")
+    }
+    assert len(numbers) > 15
+    for name, one in numbers.items():
+        assert f"{one['maximum']:,}." in told[name], name
+    assert told["CalibrationParameters.samples"].endswith("8 to 10,000,000.")
+    assert told["LatencySettings.seconds"].endswith("Above 0 and at most 3,600.")
+
+
+def test_fields_come_in_groups() -> None:
+    groups = [schema["title"].partition(": ")[0] for schema in TOP.values()]
+    assert list(dict.fromkeys(groups)) == list(GROUPS)
+    assert groups == sorted(groups, key=list(GROUPS).index), "each group is in one piece"
+    assert TOP["name"]["title"] == "What: name of the model"
+    with pytest.raises(ValueError, match="the groups have the fields"):
+        grouped({"properties": {"model": {}, "a new field": {}}}, {"What": ("model",)})
+
+
+def test_no_word_is_both_the_name_of_a_tab_and_what_it_offers() -> None:
+    tabs = [one for _, schema in controls() for one in alternatives(schema) if "anyOf" in schema]
+    assert {one["title"] for one in tabs if one.get("enum") == ["automatic"]} == {"no number", "no height, width"}
+    assert all(one["title"] not in one.get("enum", ()) for one in tabs)
 
 
 def test_fixed_choices_are_drop_downs() -> None:

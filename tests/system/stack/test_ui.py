@@ -67,7 +67,7 @@ def open_form(page: Page, url: str) -> None:
     page.get_by_role("link", name="optimize", exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
-    field(page, "Store").wait_for()
+    field(page, "Advanced: store").wait_for()
 
 
 def field(page: Page | Locator, label: str) -> Locator:
@@ -79,8 +79,8 @@ def field(page: Page | Locator, label: str) -> Locator:
 
 def a_bad_number_is_refused(page: Page, album: Album) -> None:
     """The form says what is wrong beside the field, and no run is started."""
-    samples = field(field(page, "Calibration"), "Samples")
-    batch = field(field(page, "Evaluation"), "Batch size")
+    samples = field(field(page, "Data: calibration"), "Samples")
+    batch = field(field(page, "Data: evaluation"), "Batch size")
     set_number(samples, "3")
     set_number(batch, "5000")
     form = page.url
@@ -96,11 +96,11 @@ def a_bad_number_is_refused(page: Page, album: Album) -> None:
 
 def fill(page: Page) -> None:
     """A small run, chosen in the form's controls."""
-    choose(page, field(page, "Recipe"), "fp8-compact")
-    choose(page, field(page, "Targets"), "trtrtx-sm89", "trtrtx-sm120")
-    assert field(page, "Targets").locator(".p-tag--dismissible").all_inner_texts() == ["onnxruntime"]
-    set_number(field(field(page, "Evaluation"), "Samples"), "64")
-    set_number(field(field(page, "Latency"), "Rounds"), "5")
+    choose(page, field(page, "Build: recipe"), "fp8-compact")
+    choose(page, field(page, "Build: targets"), "trtrtx-sm89", "trtrtx-sm120")
+    assert field(page, "Build: targets").locator(".p-tag--dismissible").all_inner_texts() == ["onnxruntime"]
+    set_number(field(field(page, "Data: evaluation"), "Samples"), "64")
+    set_number(field(field(page, "Judge: latency"), "Rounds"), "5")
 
 
 def choose(page: Page, drop_down: Locator, *options: str) -> None:
