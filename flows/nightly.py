@@ -316,7 +316,7 @@ def run_here(parameters: OptimizeParameters) -> Made:
 
 
 def _run_on_this_host(parameters: OptimizeParameters) -> Made:
-    """Run `optimize` where `processes` says. The task is pickled with its globals, so none of them is a `ContextVar`."""
+    """Run `optimize` where `processes` says; not in the task, which is pickled and so refers to no `ContextVar`."""
     if (apart := processes.get()) is not None:
         return apart.make(parameters)
     with computing():

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     from flows.parameters import OptimizeParameters
 
 _ROOT = str(Path(__file__).parents[2])
-_CODE = "import sys; sys.path.append(sys.argv.pop(1)); from deployments.server.variant_process import main; main()"
-"""Imports these modules also if they are not installed, and never from the working directory."""
+_CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.path.append(sys.argv.pop(1))
+from deployments.server.variant_process import main
+main()
+"""
+"""Ends at once when told to while it imports. Imports these modules also if they are not installed, and never from the
+working directory."""
 _GRACE_S = 15.0
 """How long a child that is told to end may take to report that, in seconds."""
 
@@ -97,7 +104,6 @@ def _kill(children: list[subprocess.Popen[bytes]]) -> None:
 
 def main() -> None:
     """The child: run `optimize` with what the parent sends, and answer with the run's id and how it ended."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is not the answer
     from prefect.context import hydrated_context
@@ -110,6 +116,7 @@ def main() -> None:
     context, parameters = pickle.load(sys.stdin.buffer)
     end_with_parent()
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with hydrated_context(context):
             made = run_here(parameters)
     except KeyboardInterrupt:  # the parent says why

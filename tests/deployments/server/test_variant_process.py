@@ -134,6 +134,6 @@ def test_none_outlives_the_night(night: Night, number: signal.Signals) -> None:
     _wait_until(lambda: len(theirs()) == 2)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode in (-signal.SIGKILL, 130)
     assert "Traceback" not in err
     _wait_until(lambda: not theirs(), 20)
