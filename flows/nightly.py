@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from textwrap import indent
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 from prefect import get_run_logger, task
 from prefect.client.orchestration import get_client
@@ -147,7 +149,7 @@ class _Night:
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
         """The outcome of each variant, in the given order. An unchanged variant costs only reading its inputs."""
         looked = list(side_by_side(self._look, variants, _READERS))
-        return list(side_by_side(self._finish, looked, self.parameters.at_once, builders_stopped))
+        return list(side_by_side(self._finish, looked, self.parameters.at_once, _stopped))
 
     def _look(self, variant: Variant | BadVariant) -> Outcome | _Look:
         """What decides a variant's release, or the outcome if the variant is broken."""
@@ -219,7 +221,7 @@ class _Night:
         if not state.is_completed():
             return Outcome.failed(variant.name, _ending(state))
         run = state.result()
-        made = self.plans.made_by(run.id)
+        made = self.plans.made_by(run.id) if run.id else None
         if made is None:
             return Outcome.failed(variant.name, run.ended)
         return self._judge(variant, self.store.find(made.ref), changed=made.new)
@@ -274,23 +276,63 @@ def _failure(variant: Variant, error: Exception) -> Outcome:
 
 
 class Made(NamedTuple):
-    """A run of `optimize`, and how it ended in words."""
+    """A run of `optimize`, and how it ended in words; no id if its process died."""
 
     id: str
     ended: str
 
 
+class Processes(Protocol):
+    """Runs `optimize` in other processes."""
+
+    def make(self, parameters: OptimizeParameters) -> Made:
+        """Run it and wait for its end."""
+        ...
+
+    def stopped(self) -> AbstractContextManager[None]:
+        """Inside the block all of them are told to end, and none begins."""
+        ...
+
+
+processes: ContextVar[Processes | None] = ContextVar("processes", default=None)
+"""Where variants are made that no worker makes; None: in this process."""
+
+
+@contextmanager
+def _stopped() -> Iterator[None]:
+    """Inside the block, end what this process has begun elsewhere."""
+    apart = processes.get()
+    with builders_stopped():
+        if apart is None:
+            yield
+        else:
+            with apart.stopped():
+                yield
+
+
+def run_here(parameters: OptimizeParameters) -> Made:
+    """Run `optimize` in this process."""
+    state: State = optimize(parameters, return_state=True)
+    return Made(str(state.state_details.flow_run_id), _ending(state))
+
+
+def _run_on_this_host(parameters: OptimizeParameters) -> Made:
+    """Run `optimize` where `processes` says; not in the task, which is pickled and so refers to no `ContextVar`."""
+    if (apart := processes.get()) is not None:
+        return apart.make(parameters)
+    with computing():
+        return run_here(parameters)
+
+
 @task(name="make-variant", persist_result=False)
 def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Made:
-    """Run `optimize` and wait for its end: on any worker if this run is on a worker, else in this process.
+    """Run `optimize` and wait for its end: on any worker if this run is on a worker, else where `processes` says.
 
-    Here one variant computes at a time, and others build their engines meanwhile; on workers they are processes.
+    In this process one variant computes at a time, and others build their engines meanwhile.
     On a worker the store is its own machine's, unless this run was told which one.
     """
     if deployment.id is None:
-        with computing():
-            state: State = optimize(parameters, return_state=True)
-        return Made(str(state.state_details.flow_run_id), _ending(state))
+        return _run_on_this_host(parameters)
     run = cast(
         "FlowRun",
         run_deployment(

@@ -12,6 +12,7 @@ from artifacts.store.store import BUCKET_VARIABLE
 from deployments.server import result_storage
 from deployments.server.embedded_api import EmbeddedApi
 from deployments.server.environment import garbage_left, quiet_libraries
+from deployments.server.variant_process import VariantProcesses
 
 if TYPE_CHECKING:
     from flows.nightly import NightlyParameters
@@ -40,7 +41,7 @@ def run_optimize(parameters: OptimizeParameters) -> Published:
 
 
 def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
-    """Run `nightly` and return the outcome of each variant.
+    """Run `nightly` and return the outcome of each variant. Of several at once each has a process of its own.
 
     Raises:
         VariantsFailed: some variants have no accepted release.
@@ -48,8 +49,9 @@ def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
     """
 
     def load() -> Callable[[NightlyParameters], list[Outcome]]:
-        from flows.nightly import nightly
+        from flows.nightly import nightly, processes
 
+        processes.set(VariantProcesses() if parameters.at_once > 1 else None)
         return nightly
 
     return _run(load, parameters)

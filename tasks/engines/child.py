@@ -75,7 +75,7 @@ def build_in_child(job: Job) -> tuple[StepStats, str]:
         raise BuildError(result, where=f"{job.target}, {job.onnx.name}", fix="the builder's own words are above")
     if code != 0 or result is None or not job.engine.is_file():
         raise BuilderCrash(
-            f"the {job.target} builder died: {_death(code)}",
+            f"the {job.target} builder died: {death(code)}",
             where=job.onnx.name,
             expected="an engine",
             fix=f"last output: {log[-2000:] or 'none'}",
@@ -148,7 +148,8 @@ def _split(output: str) -> tuple[str, str | None]:
     return log.strip(), results[-1] if results else None
 
 
-def _death(code: int) -> str:
+def death(code: int) -> str:
+    """How a child with this exit code ended, in words."""
     if code == -signal.SIGKILL:
         return "killed (SIGKILL), most likely out of memory"
     if code < 0:
@@ -158,7 +159,7 @@ def _death(code: int) -> str:
 
 def main() -> None:
     """The child process: build, then print its peak memory in MiB, or why the builder refused."""
-    _end_with_parent()
+    end_with_parent()
     job = Job.model_validate_json(Path(sys.argv[1]).read_text())
     try:
         backend_for(job.target).build(job.onnx, job.engine, job.target, job.profile)
@@ -168,7 +169,7 @@ def main() -> None:
     _report(str(peak_rss_mb()))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let the kernel end this process (by SIGIO) when the pipe is closed: a builder in native code runs no Python."""
     pipe = sys.stdin.fileno()
     signal.signal(signal.SIGIO, signal.SIG_DFL)

@@ -1,0 +1,125 @@
+"""Variants of one nightly run in processes of their own: in threads Python's lock lets only one of them compute.
+
+A child ends with its parent: its standard input is a pipe from it, which is closed by the kernel at the latest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.engines.child import death, end_with_parent
+
+if TYPE_CHECKING:
+    from flows.nightly import Made
+    from flows.parameters import OptimizeParameters
+
+_ROOT = str(Path(__file__).parents[2])
+_CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.path.append(sys.argv.pop(1))
+from deployments.server.variant_process import main
+main()
+"""
+"""Ends at once when told to while it imports. Imports these modules also if they are not installed, and never from the
+working directory."""
+_GRACE_S = 15.0
+"""How long a child that is told to end may take to report that, in seconds."""
+
+
+class VariantProcesses:
+    """The processes of one nightly run."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopping = False
+
+    def make(self, parameters: OptimizeParameters) -> Made:
+        """Run `optimize` in a fresh Python, as a subflow of the run that calls this, and wait for its end."""
+        import cloudpickle  # type: ignore[import-untyped]
+        from prefect.context import serialize_context
+
+        from flows.nightly import Made
+
+        given = cloudpickle.dumps((serialize_context(), parameters))
+        with self._lock:
+            if self._stopping:
+                return Made("", "stopped before it began")
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-c", _CODE, _ROOT],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C reaches it through `stopped` alone, once
+            )
+            self._running.add(child)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it has died already
+                child.stdin.write(given)
+                child.stdin.flush()
+            said = child.stdout.read()
+            code = child.wait()
+        finally:
+            child.kill()
+            child.wait()
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
+            child.stdout.close()
+            with self._lock:
+                self._running.discard(child)
+        return Made(*pickle.loads(said)) if code == 0 else Made("", f"its process died: {death(code)}")
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Inside the block, tell all children to end, kill those that do not in time, and start none."""
+        with self._lock:
+            self._stopping = True
+            running = list(self._running)
+        for child in running:
+            child.send_signal(signal.SIGINT)
+        killing = threading.Timer(_GRACE_S, _kill, [running])
+        killing.start()
+        try:
+            yield
+        finally:
+            killing.cancel()
+
+
+def _kill(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.kill()
+
+
+def main() -> None:
+    """The child: run `optimize` with what the parent sends, and answer with the run's id and how it ended."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is not the answer
+    from prefect.context import hydrated_context
+
+    from deployments.server.environment import garbage_left, quiet_libraries
+
+    with garbage_left():
+        quiet_libraries()
+        from flows.nightly import run_here
+    context, parameters = pickle.load(sys.stdin.buffer)
+    end_with_parent()
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with hydrated_context(context):
+            made = run_here(parameters)
+    except KeyboardInterrupt:  # the parent says why
+        sys.exit(1)
+    answer.write(pickle.dumps(tuple(made)))
+    answer.close()
