@@ -285,7 +285,7 @@ class Made(NamedTuple):
 class Processes(Protocol):
     """Runs `optimize` in other processes."""
 
-    def make(self, parameters: OptimizeParameters) -> Made:
+    def make(self, variant: str, parameters: OptimizeParameters) -> Made:
         """Run it and wait for its end."""
         ...
 
@@ -316,10 +316,10 @@ def run_here(parameters: OptimizeParameters) -> Made:
     return Made(str(state.state_details.flow_run_id), _ending(state))
 
 
-def _run_on_this_host(parameters: OptimizeParameters) -> Made:
+def _run_on_this_host(variant: str, parameters: OptimizeParameters) -> Made:
     """Run `optimize` where `processes` says; not in the task, which is pickled and so refers to no `ContextVar`."""
     if (apart := processes.get()) is not None:
-        return apart.make(parameters)
+        return apart.make(variant, parameters)
     with computing():
         return run_here(parameters)
 
@@ -332,7 +332,7 @@ def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int
     On a worker the store is its own machine's, unless this run was told which one.
     """
     if deployment.id is None:
-        return _run_on_this_host(parameters)
+        return _run_on_this_host(variant, parameters)
     run = cast(
         "FlowRun",
         run_deployment(

@@ -108,8 +108,11 @@ def garbage_left() -> Iterator[None]:
         gc.enable()
 
 
-def quiet_libraries() -> None:
+def quiet_libraries(who: str = "") -> None:
     """Silence libraries' messages, and log records of errors that the command line prints itself.
+
+    Args:
+        who: Named in each line, where several runs share a terminal.
 
     Raises:
         PrefectMisconfigured: Prefect's settings cannot be read.
@@ -125,19 +128,23 @@ def quiet_libraries() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):  # the logs that the API records for the UI stay complete
             handler.addFilter(_worth_a_line)
-            handler.setFormatter(_Plain(datefmt="%H:%M:%S"))
+            handler.setFormatter(_Plain(who))
     for name in ("prefect.task_runs", "prefect"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("prefect.flow_runs").setLevel(logging.INFO)
 
 
 class _Plain(logging.Formatter):
-    """The time and the message; in front of it the level where that is no mere information."""
+    """The time, who speaks, and the message; in front of it the level where that is no mere information."""
+
+    def __init__(self, who: str) -> None:
+        super().__init__(datefmt="%H:%M:%S")
+        self._who = f"{who}: " if who else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """A line."""
         level = f"{record.levelname}: " if record.levelno > logging.INFO else ""
-        return f"{self.formatTime(record, self.datefmt)} {level}{record.getMessage()}"
+        return f"{self.formatTime(record, self.datefmt)} {self._who}{level}{record.getMessage()}"
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 _ROOT = str(Path(__file__).parents[2])
 _CODE = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+import sys
 sys.path.append(sys.argv.pop(1))
 from deployments.server.variant_process import main
 main()
 """
-"""Ends at once when told to while it imports. Imports these modules also if they are not installed, and never from the
-working directory."""
+"""Imports these modules also if they are not installed, and never from the working directory."""
+_END = signal.SIGUSR1
+"""Ends a child silently as long as that has no handler for it: to SIGINT Python itself answers with a traceback."""
 _GRACE_S = 15.0
 """How long a child that is told to end may take to report that, in seconds."""
 
@@ -45,8 +45,9 @@ class VariantProcesses:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopping = False
 
-    def make(self, parameters: OptimizeParameters) -> Made:
-        """Run `optimize` in a fresh Python, as a subflow of the run that calls this, and wait for its end."""
+    def make(self, variant: str, parameters: OptimizeParameters) -> Made:
+        """Run `optimize` in a fresh Python, as a subflow of the run that calls this, and wait for its end. Its lines
+        begin with the variant's name."""
         import cloudpickle  # type: ignore[import-untyped]
         from prefect.context import serialize_context
 
@@ -57,7 +58,7 @@ class VariantProcesses:
             if self._stopping:
                 return Made("", "stopped before it began")
             child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, _ROOT],
+                [sys.executable, "-P", "-c", _CODE, _ROOT, variant],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C reaches it through `stopped` alone, once
@@ -88,7 +89,7 @@ class VariantProcesses:
             self._stopping = True
             running = list(self._running)
         for child in running:
-            child.send_signal(signal.SIGINT)
+            child.send_signal(_END)
         killing = threading.Timer(_GRACE_S, _kill, [running])
         killing.start()
         try:
@@ -111,12 +112,12 @@ def main() -> None:
     from deployments.server.environment import garbage_left, quiet_libraries
 
     with garbage_left():
-        quiet_libraries()
+        quiet_libraries(sys.argv[1])
         from flows.nightly import run_here
     context, parameters = pickle.load(sys.stdin.buffer)
     end_with_parent()
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(_END, signal.default_int_handler)
         with hydrated_context(context):
             made = run_here(parameters)
     except KeyboardInterrupt:  # the parent says why

@@ -68,9 +68,8 @@ def test_the_form_knows_the_bounds() -> None:
 def test_every_number_tells_its_bounds_in_words() -> None:
     """Of a number beside a word, Prefect's form says only that it is not valid."""
     told = {name: schema.get("description", "") for name, schema in controls()}
-    numbers = {
-        name: one for name, schema in controls() for one in alternatives(schema) if one.get("type") in ("integer", "number")
-    }
+    ways = ((name, one) for name, schema in controls() for one in alternatives(schema))
+    numbers = {name: one for name, one in ways if one.get("type") in ("integer", "number")}
     assert len(numbers) > 15
     for name, one in numbers.items():
         assert f"{one['maximum']:,}." in told[name], name

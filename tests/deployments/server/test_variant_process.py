@@ -29,8 +29,7 @@ sys.stdout.buffer.write(pickle.dumps(("an id", f"{parameters}, {'settings_contex
 """
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 WAITS = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+import sys, time
 open(sys.argv[1] + "/begun", "w").close()
 time.sleep(600)
 """
@@ -45,14 +44,14 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_the_answer_comes_back(child: Callable[[str], None]) -> None:
     child(ANSWER)
     given: Any = "parameters"
-    assert VariantProcesses().make(given) == ("an id", "parameters, True")
+    assert VariantProcesses().make("a", given) == ("an id", "parameters, True")
 
 
 def test_a_death_is_told_in_one_line(child: Callable[[str], None]) -> None:
     """Also where more was to be said to it than a pipe holds."""
     child(KILLED)
     given: Any = "x" * 1_000_000
-    assert VariantProcesses().make(given) == ("", "its process died: killed (SIGKILL), most likely out of memory")
+    assert VariantProcesses().make("a", given) == ("", "its process died: killed (SIGKILL), most likely out of memory")
 
 
 def test_what_runs_is_ended_and_nothing_begins_once_stopped(
@@ -62,14 +61,14 @@ def test_what_runs_is_ended_and_nothing_begins_once_stopped(
     monkeypatch.setattr(variant_process, "_ROOT", str(tmp_path))
     given: Any = None
     processes, made = VariantProcesses(), []
-    thread = threading.Thread(target=lambda: made.append(processes.make(given)))
+    thread = threading.Thread(target=lambda: made.append(processes.make("a", given)))
     thread.start()
     _wait_until((tmp_path / "begun").exists)
     with processes.stopped():
         thread.join(10)
-        made.append(processes.make(given))
+        made.append(processes.make("a", given))
     assert made == [
-        ("", "its process died: killed by SIGINT in native code"),
+        ("", "its process died: killed by SIGUSR1 in native code"),
         ("", "stopped before it began"),
     ]
 
@@ -124,6 +123,7 @@ def test_a_killed_variant_fails_alone(night: Night) -> None:
     (good,) = [one for one in outcomes.values() if one["result"] != "failed"]
     assert "its process died: killed (SIGKILL)" in str(failed)
     assert (good["result"], good["release"]) == ("released", f"{good['variant']}@1"), err
+    assert f" {good['variant']}: step " in err, "lines of several runs share the terminal"
 
 
 @pytest.mark.heavy
@@ -135,5 +135,5 @@ def test_none_outlives_the_night(night: Night, number: signal.Signals) -> None:
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGKILL, 130)
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     _wait_until(lambda: not theirs(), 20)
