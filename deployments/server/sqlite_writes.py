@@ -2,7 +2,7 @@
 
 Prefect begins most transactions as DEFERRED. One that reads first, as the counting of events for an alarm does, fails
 when another has written in between, whatever the busy time-out is: SQLite cannot let it write on what it has read
-(SQLITE_BUSY_SNAPSHOT). The event was lost, or the page got status 503. Begun as IMMEDIATE, it waits before it reads.
+(SQLITE_BUSY_SNAPSHOT), and the event is lost. Begun as IMMEDIATE, it waits before it reads.
 Pages that only read begin no transaction, and wait for nobody.
 """
 

@@ -50,8 +50,8 @@ class Folder(Stored):
         self._paths = [self._located.file(entry.file, entry.where) for entry in kept]
         tables = [] if listing is None else [listing]
         optional = [path / name for name in (_TEMPLATES, CLASS_NAMES) if (root / name).exists()]
-        places = [path / entry.file for entry in kept]
-        parents = {place.parent for place in (*places, *tables, *self._paths)}
+        named = (*(entry.file for entry in kept), *map(str, (*tables, *self._paths)))
+        parents = {path / folder for folder in {name.rpartition("/")[0] for name in named}}
         folders = {path, *(folder for folder in parents if folder.is_dir()), *(loose.folders if loose else ())}
         self.files: Sequence[Path] = (*sorted(folders), *tables, *optional, *self._paths)
         self.source: str = str(root)
@@ -131,8 +131,10 @@ def _hashes(root: Path, paths: Sequence[Path]) -> dict[Path, str]:
     before = KnownDigests(root)
     stats = {path: _stat(path) for path in dict.fromkeys(paths)}
     known = {path: digest for path, stat in stats.items() if (digest := before.known(path, stat)) is not None}
-    digests = known | hashed([path for path in stats if path not in known], _hash_file)
-    before.keep(digests, stats)
+    changed = [path for path in stats if path not in known]
+    digests = known | hashed(changed, _hash_file)
+    if changed:
+        before.keep(digests, stats)
     return digests
 
 

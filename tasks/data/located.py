@@ -23,7 +23,7 @@ class Located:
         self.root = Path(os.path.realpath(folder))
         self._within = (self.root, *_blobs(self.root))
         self._listed: dict[Path, dict[str, str]] = {}
-        self._real: dict[str, str] = {}
+        self._plain_files: dict[str, tuple[Path, frozenset[str]]] = {}
 
     def file(self, name: str, where: str) -> Path:
         """The real path of the file with the relative path `name`, below the folder or exactly one of its subfolders.
@@ -33,6 +33,9 @@ class Located:
         Raises:
             DataError: there is no such file, there are several, or it is a link that leaves the folder.
         """
+        plain = self._plain(name)
+        if plain is not None:
+            return plain
         found = self._found(self.root, name)
         if found is None:
             below = [path for base in self._bases if (path := self._found(base, name)) is not None]
@@ -51,7 +54,7 @@ class Located:
                 expected=f"a file at {self.root / name}",
                 fix="add the file or remove its row",
             )
-        path = self._followed(found)
+        path = Path(os.path.realpath(found))
         if not any(path.is_relative_to(folder) for folder in self._within):
             raise DataError(
                 f"{name!r} is a link that leaves the folder",
@@ -61,15 +64,22 @@ class Located:
             )
         return path
 
-    def _followed(self, found: Path) -> Path:
-        """The path with all links followed. Folders are looked up once: `realpath` alone looks at each part of each
-        path, which took half of the time of opening a large set."""
-        if found.is_symlink():
-            return Path(os.path.realpath(found))
-        folder, name = os.path.split(found)
-        if folder not in self._real:
-            self._real[folder] = os.path.realpath(folder)
-        return Path(self._real[folder], name)
+    def _plain(self, name: str) -> Path | None:
+        """The file of this very name, if it is no link. One listing of a folder tells of all its files: to ask for each
+        took most of the time of opening a large set."""
+        folder, _, last = name.rpartition("/")
+        if folder not in self._plain_files:
+            self._plain_files[folder] = self._files_of(folder)
+        real, files = self._plain_files[folder]
+        return real / last if last in files else None
+
+    def _files_of(self, folder: str) -> tuple[Path, frozenset[str]]:
+        """The real path of a folder below the root, and the names of its files that are no links."""
+        real = Path(os.path.realpath(self.root / folder))
+        if not real.is_dir() or not self.holds(real):
+            return real, frozenset()
+        with os.scandir(real) as entries:
+            return real, frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
 
     def holds(self, path: str | Path) -> bool:
         """Whether a path, links followed, is inside the folder (or the hub's cache, if it is a snapshot there)."""

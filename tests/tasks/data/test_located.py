@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.data.located import Located
 from tests.tasks.data.support import pictures, refused, said
 
 FORMS = ("NFC", "NFD")
@@ -73,3 +74,20 @@ def test_links_of_the_hub_s_cache(tmp_path: Path) -> None:
     pictures(tmp_path, "secret.png")
     (snapshot / "cat" / "c.png").symlink_to(tmp_path / "secret.png")
     refused(snapshot, "leaves the folder")
+
+
+def test_a_folder_is_listed_once_whatever_the_number_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call for each file took most of the time of opening a large set."""
+    names = [f"img/{number}.png" for number in range(60)]
+    pictures(tmp_path, *names)
+    located = Located(tmp_path)
+    calls: list[object] = []
+    for function in ("stat", "lstat", "scandir"):
+        real = getattr(os, function)
+        monkeypatch.setattr(os, function, lambda *a, _real=real, **k: (calls.append(a), _real(*a, **k))[1])
+    found = [located.file(name, "") for name in names]
+    monkeypatch.undo()
+    assert found == [tmp_path.resolve() / name for name in names]
+    assert 0 < len(calls) < 20
