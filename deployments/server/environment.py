@@ -152,5 +152,5 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     that ends a run is told once, by the command line, which keeps the traceback of one that is none of ours in a
     file."""
     return not record.exc_info and not record.getMessage().startswith(
-        ("Finished in state", "Crash detected", "Beginning flow run")
+        ("Finished in state", "Crash detected", "Beginning flow run", "Beginning subflow run")
     )

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.engines.child import death, end_with_parent
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
     from flows.nightly import Made
     from flows.parameters import OptimizeParameters
 
-_ROOT = str(Path(__file__).parents[2])
-_CODE = """
-import sys
-sys.path.append(sys.argv.pop(1))
-from deployments.server.variant_process import main
-main()
-"""
-"""Imports these modules also if they are not installed, and never from the working directory."""
+_PROGRAM = ("-m", "deployments.server.variant_process")
 _END = signal.SIGUSR1
 """Ends a child silently as long as that has no handler for it: to SIGINT Python itself answers with a traceback."""
 _GRACE_S = 15.0
@@ -58,7 +50,7 @@ class VariantProcesses:
             if self._stopping:
                 return Made("", "stopped before it began")
             child = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, _ROOT, variant],
+                [sys.executable, "-P", *_PROGRAM, variant],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C reaches it through `stopped` alone, once
@@ -124,3 +116,7 @@ def main() -> None:
         sys.exit(1)
     answer.write(pickle.dumps(tuple(made)))
     answer.close()
+
+
+if __name__ == "__main__":
+    main()

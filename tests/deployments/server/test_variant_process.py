@@ -36,9 +36,9 @@ time.sleep(600)
 
 
 @pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """`child(code)`: what the children run instead of `optimize`."""
-    return lambda code: monkeypatch.setattr(variant_process, "_CODE", code)
+def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """`child(code)`: what the children run instead of `optimize`, with a folder as their first argument."""
+    return lambda code: monkeypatch.setattr(variant_process, "_PROGRAM", ("-c", code, str(tmp_path)))
 
 
 def test_the_answer_comes_back(child: Callable[[str], None]) -> None:
@@ -54,11 +54,8 @@ def test_a_death_is_told_in_one_line(child: Callable[[str], None]) -> None:
     assert VariantProcesses().make("a", given) == ("", "its process died: killed (SIGKILL), most likely out of memory")
 
 
-def test_what_runs_is_ended_and_nothing_begins_once_stopped(
-    child: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_runs_is_ended_and_nothing_begins_once_stopped(child: Callable[[str], None], tmp_path: Path) -> None:
     child(WAITS)
-    monkeypatch.setattr(variant_process, "_ROOT", str(tmp_path))
     given: Any = None
     processes, made = VariantProcesses(), []
     thread = threading.Thread(target=lambda: made.append(processes.make("a", given)))
