@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from textwrap import indent
 from typing import NamedTuple, Protocol, cast
@@ -302,12 +302,8 @@ processes: ContextVar[Processes | None] = ContextVar("processes", default=None)
 def _stopped() -> Iterator[None]:
     """Inside the block, end what this process has begun elsewhere."""
     apart = processes.get()
-    with builders_stopped():
-        if apart is None:
-            yield
-        else:
-            with apart.stopped():
-                yield
+    with builders_stopped(), nullcontext() if apart is None else apart.stopped():
+        yield
 
 
 def run_here(parameters: OptimizeParameters) -> Made:

@@ -12,7 +12,6 @@ from artifacts.store.store import BUCKET_VARIABLE
 from deployments.server import result_storage
 from deployments.server.embedded_api import EmbeddedApi
 from deployments.server.environment import garbage_left, quiet_libraries
-from deployments.server.variant_process import VariantProcesses
 
 if TYPE_CHECKING:
     from flows.nightly import NightlyParameters
@@ -49,6 +48,7 @@ def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
     """
 
     def load() -> Callable[[NightlyParameters], list[Outcome]]:
+        from deployments.server.variant_process import VariantProcesses
         from flows.nightly import nightly, processes
 
         processes.set(VariantProcesses() if parameters.at_once > 1 else None)

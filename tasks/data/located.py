@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -74,12 +75,14 @@ class Located:
         return real / last if last in files else None
 
     def _files_of(self, folder: str) -> tuple[Path, frozenset[str]]:
-        """The real path of a folder below the root, and the names of its files that are no links."""
+        """The real path of a folder below the root, and the names of its files that are no links; no names if it cannot
+        be listed: then each file is asked for, and says what is wrong."""
         real = Path(os.path.realpath(self.root / folder))
-        if not real.is_dir() or not self.holds(real):
-            return real, frozenset()
-        with os.scandir(real) as entries:
-            return real, frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        with suppress(OSError):
+            if self.holds(real) and real.is_dir():
+                with os.scandir(real) as entries:
+                    return real, frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        return real, frozenset()
 
     def holds(self, path: str | Path) -> bool:
         """Whether a path, links followed, is inside the folder (or the hub's cache, if it is a snapshot there)."""

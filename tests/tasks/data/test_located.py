@@ -91,3 +91,16 @@ def test_a_folder_is_listed_once_whatever_the_number_of_its_files(
     monkeypatch.undo()
     assert found == [tmp_path.resolve() / name for name in names]
     assert 0 < len(calls) < 20
+
+
+def test_a_folder_that_may_be_entered_but_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    pictures(tmp_path, "img/a.png")
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert Located(tmp_path).file("img/a.png", "") == tmp_path.resolve() / "img" / "a.png"
+
+
+def test_a_folder_whose_name_is_too_long(tmp_path: Path) -> None:
+    refused(table(pictures(tmp_path, "a.png"), f"{'x' * 300}/a.png"), "File name too long")
