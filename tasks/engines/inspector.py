@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from artifacts.errors import NotDetailed
 from artifacts.strict_json import strict_json
-from tasks.engines.plan import Made, is_product
+from tasks.engines.plan import Made, Operation, is_product, made_by
 
 Kind = Literal["gemm", "attention", "other"]
 LayerPrecision = Literal["fp8", "fp16", "bf16", "fp32", "int8", "mixed", "unknown"]
@@ -117,15 +117,13 @@ def fall_backs(layers: Sequence[Layer], quantized: Iterable[str]) -> list[FallBa
 
 def made_of(layers: Iterable[Layer]) -> Made:
     """What the builder made, as far as the layers tell; how many kernels they launch is not in the report."""
-    products: dict[str, str] = {}
-    fused: list[tuple[str, ...]] = []
+    found: list[Operation] = []
     for layer in layers:
-        nodes = tuple(filter(is_product, layer.nodes))
+        nodes, attention = tuple(filter(is_product, layer.nodes)), layer.kind == "attention"
         # Two products of one module are an attention: a layer that has both, and no known name, tells nothing of it.
-        if layer.kind == "attention" or (layer.kind == "gemm" and len(set(map(_module, nodes))) == len(nodes)):
-            products |= dict.fromkeys(nodes, layer.precision)
-            fused += [nodes] * (layer.kind == "attention")
-    return Made(launches=None, products=products, fused=tuple(fused))
+        if attention or (layer.kind == "gemm" and len(set(map(_module, nodes))) == len(nodes)):
+            found.append(Operation(nodes, layer.precision, attention))
+    return made_by(found, launches=None)
 
 
 def _module(node: str) -> str:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import mmap
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from artifacts.models import Frozen
 
@@ -36,24 +37,35 @@ class Made(Frozen):
 
     `products` are precisions of matrix products by node; `fused` are the nodes of each attention that is one kernel,
     which `products` holds, too. A node that is in neither is computed in a way that the engine does not tell.
+    `disputed` are the nodes of which an engine tells different things, and those that a kernel has together with one.
     `launches` is None if the engine does not tell it.
     """
 
     launches: int | None
     products: dict[str, str]
     fused: tuple[tuple[str, ...], ...]
+    disputed: tuple[str, ...] = ()
 
     def fuses(self, block: Collection[str]) -> bool | None:
-        """Whether one kernel computes these two products of an attention; None if the engine does not tell."""
+        """Whether one kernel computes these two products of an attention; None if the engine does not tell, or tells
+        different things."""
         if any(set(block) <= set(kernel) for kernel in self.fused):
             return True
-        return False if set(block) <= self.products.keys() else None
+        return False if set(block) <= self.products.keys() and set(block).isdisjoint(self.disputed) else None
+
+
+class Operation(NamedTuple):
+    """One operation of an engine: the matrix products that it computes, in what, and whether as a whole attention."""
+
+    nodes: tuple[str, ...]
+    precision: str
+    attention: bool
 
 
 def read_made(engine: Path) -> Made | None:
     """What the builder made, or None if the engine holds no plan that can be read."""
     launches = 0
-    told: defaultdict[str, set[tuple[str, tuple[str, ...]]]] = defaultdict(set)
+    found: list[Operation] = []
     for plan in _plans(engine):
         types = _types(plan)
         whole = "accelerators={*}" not in plan  # else: one kernel, which another plan launches
@@ -61,13 +73,28 @@ def read_made(engine: Path) -> Made | None:
             launches += whole and kind not in _LAUNCHES_NOTHING
             attention = kind == "function" and "name=_gemm_mha" in text
             if attention or kind == "fully_connected":
-                nodes, precision = _nodes(text), _precision(text, types, operands=3 if attention else 2)
-                for node in nodes:
-                    told[node].add((precision, nodes if attention else ()))
-    agreed = {node: one for node, (one, *others) in told.items() if not others}
-    products = {node: agreed[node][0] if node in agreed else "unknown" for node in told}
-    kernels = dict.fromkeys(nodes for _, nodes in agreed.values() if nodes and agreed.keys() >= set(nodes))
-    return Made(launches=launches, products=products, fused=tuple(kernels)) if launches else None
+                precision = _precision(text, types, operands=3 if attention else 2)
+                found.append(Operation(_nodes(text), precision, attention))
+    return made_by(found, launches) if launches else None
+
+
+def made_by(operations: Iterable[Operation], launches: int | None) -> Made:
+    """What an engine of these operations made: of a node, what all agree on that compute it."""
+    kernels: dict[tuple[str, ...], int] = {}
+    told: defaultdict[str, set[tuple[str, int | None]]] = defaultdict(set)
+    for nodes, precision, attention in operations:
+        # By number: to compare all nodes of a kernel for each of them would take quadratic time.
+        kernel = kernels.setdefault(nodes, len(kernels)) if attention else None
+        for node in nodes:
+            told[node].add((precision, kernel))
+    unclear = {node for node, said in told.items() if len(said) > 1}
+    torn = [nodes for nodes in kernels if not unclear.isdisjoint(nodes)]
+    return Made(
+        launches=launches,
+        products={node: "unknown" if node in unclear else next(iter(said))[0] for node, said in told.items()},
+        fused=tuple(nodes for nodes in kernels if nodes and unclear.isdisjoint(nodes)),
+        disputed=tuple(sorted(unclear.union(*torn))),
+    )
 
 
 def _plans(engine: Path) -> list[str]:

@@ -62,7 +62,7 @@ def probe(skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, target: str, 
     )
 
 
-@cached_step("probe", version=1, packages=("tensorrt", "tensorrt-rtx", "polygraphy", "onnx"))
+@cached_step("probe", version=2, packages=("tensorrt", "tensorrt-rtx", "polygraphy", "onnx"))
 def probe_task(
     skeleton: ArtifactRef, encoder: Encoder, recipe: Recipe, target: str, profile: BatchProfile, device: str
 ) -> Probed:

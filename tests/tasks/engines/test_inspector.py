@@ -125,6 +125,10 @@ def test_what_a_builder_made_is_told_as_far_as_the_layers_tell(tmp_path: Path, m
     assert made_of(read_layers(json.dumps(report))) == expected
     blocks = [{f"{name}/MatMul", f"{name}/MatMul_2"} for name in "abc"]
     assert [expected.fuses(block) for block in blocks] == [True, False, None]
+    report["Layers"].append(layer("gemm", "sm90_xmma_gemm_f16f16_f16", "Half", "a/MatMul"))
+    contradicted = made_of(read_layers(json.dumps(report)))
+    assert contradicted.fuses(blocks[0]) is None and contradicted.products["a/MatMul"] == "unknown"
+    report["Layers"].pop()
 
     engine = tmp_path / "an.engine"
     engine.write_bytes(b"an engine")

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from tasks.clip.weights import WeightReader
 from tasks.engines import BatchProfile, backend_for
 from tasks.engines.child import Job, build_in_child
-from tasks.engines.plan import Made, read_made
+from tasks.engines.plan import Made, Operation, made_by, read_made
 from tasks.graph.quantize import quantize
 from tasks.graph.writer import write_onnx
 from tasks.quantizing.recipe import load_recipe
@@ -159,6 +159,36 @@ def test_a_plan_that_weights_spell_makes_nothing_better(tmp_path: Path) -> None:
     assert found is not None and found.fused == ()
     worse = {"attn/MatMul_2", "attn/MatMul", "both/MatMul"}
     assert found.products == told.products | dict.fromkeys(worse, "unknown")
+    assert (told.disputed, set(found.disputed)) == ((), worse)
+
+
+BLOCK_OF_TWO = ("attn/MatMul", "attn/MatMul_2")
+ALONE = Operation(BLOCK_OF_TWO[:1], "fp8", attention=False)
+OTHER_HALF = Operation(BLOCK_OF_TWO[1:], "fp8", attention=False)
+WHOLE = Operation(BLOCK_OF_TWO, "fp8", attention=True)
+
+
+@pytest.mark.parametrize(
+    ("operations", "fused"),
+    [
+        ([WHOLE], True),
+        ([WHOLE, WHOLE], True),  # as two profiles of one engine would say it
+        ([ALONE, OTHER_HALF], False),
+        ([ALONE, OTHER_HALF._replace(precision="unknown")], False),  # in what is not told, but that it is apart
+        ([ALONE], None),
+        ([WHOLE, ALONE], None),
+        ([WHOLE, ALONE, OTHER_HALF], None),
+        ([WHOLE, WHOLE._replace(precision="fp16")], None),
+        ([ALONE, OTHER_HALF, ALONE._replace(precision="fp16")], None),
+        # Of the attention itself all agree, but its kernel has a node of which they do not.
+        ([WHOLE._replace(nodes=(*BLOCK_OF_TWO, "fc/MatMul")), ALONE._replace(nodes=("fc/MatMul",))], None),
+        ([], None),
+    ],
+)
+def test_attention_is_apart_only_if_nothing_contradicts_it(operations: list[Operation], fused: bool | None) -> None:
+    """In whichever order it is told."""
+    for told in (operations, operations[::-1]):
+        assert made_by(told, launches=9).fuses(BLOCK_OF_TWO) is fused
 
 
 LONG = 1 << 20
@@ -170,6 +200,10 @@ HOSTILE = {
     "beginnings without an end": "header {\n" + "main {\n" * LONG,
     "inputs without an end": HEAD + "  fully_connected={" + " input={" * LONG + "\n}\n",
     "layers without an end": HEAD + '  fully_connected={ layers="' + "[ONNX Layer: " * LONG + '"\n}\n',
+    "a kernel of many products": HEAD
+    + '  function={ name=_gemm_mha layers="'
+    + "".join(f"[ONNX Layer: {n}/MatMul]" for n in range(LONG // 4))
+    + '" }\n}\n',
     "too large": f"{PLAN}{'x' * (64 * LONG)}",
 }
 
