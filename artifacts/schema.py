@@ -145,7 +145,12 @@ _ATTENTION = Table(
         _ENCODER,
         _TARGET,
         Column("tokens", "int", "tokens that the encoder's attention sees", nullable=True),
-        Column("fused", "str", "yes or no: whether the builder makes one kernel; null if nothing tells", nullable=True),
+        Column(
+            "fused",
+            "str",
+            "whether the builder makes one kernel: yes, no, or unknown if its engine does not tell; null if not asked",
+            nullable=True,
+        ),
         Column("builder", "str", "the builder that was asked, and its version", nullable=True),
         Column("precision", "str", "what attention of the encoder is left in, for all targets: fp8 or fp16"),
     ),

@@ -48,10 +48,10 @@ def attention_rows(
     rows = [
         new_row("attention", encoder=encoder, target=target, precision=precision) for target in (targets or ("onnx",))
     ]
-    words = {True: "yes", False: "no", None: None}
+    words = {True: "yes", False: "no", None: "unknown"}
     return [
         row | {"tokens": probe.tokens, "fused": words[probe.fused], "builder": probe.builder}
-        if (probe := found.get(str(row["target"])))
+        if (probe := found.get(str(row["target"]))) and probe.builder is not None
         else row
         for row in rows
     ]

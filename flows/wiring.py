@@ -216,7 +216,9 @@ class Wiring:
                 found.append(self.steps.step("probe", probe_task, *arguments, encoder=encoder, target=target))
             apart = [probed for probed in found if probed.fused is False]
             left += apart[0].modules if apart else ()
-            self.attention += attention_rows(encoder, self.parameters.targets, found, "fp16" if apart else "fp8")
+            # A builder is not asked about what the recipe leaves in FP16 anyway.
+            fp16 = bool(apart) or any(probed.builder is None for probed in found)
+            self.attention += attention_rows(encoder, self.parameters.targets, found, "fp16" if fp16 else "fp8")
         self.recipe = self.recipe.without_attention(left)
         for sentence in sentences(self.attention):
             self.steps.say(f"recipe {self.recipe.name}, {sentence}")

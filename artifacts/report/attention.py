@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from artifacts.manifest import Row
 
+_WORDS = {"yes": "one kernel", "no": "several kernels"}
+
 
 def sentences(rows: Sequence[Row]) -> list[str]:
     """One per encoder, from the rows of the table `attention`."""
@@ -15,13 +17,13 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 
 def _sentence(rows: Sequence[Row]) -> str:
     """The sentence for the rows of one encoder, which differ in their targets."""
-    told = [row for row in rows if row["fused"] is not None]
-    silent = ", ".join(str(row["target"]) for row in rows if row["fused"] is None)
+    told = [row for row in rows if row["fused"] in _WORDS]
+    silent = ", ".join(str(row["target"]) for row in rows if row not in told)
     decided = f"attention in {str(rows[0]['precision']).upper()}"
-    if not told:
-        return f"{decided}, as no target tells what its builder would make of it" + (f" ({silent})" if silent else "")
-    words = {"yes": "one kernel", "no": "several kernels"}
-    made = ", ".join(f"{words[str(row['fused'])]} for {row['target']} ({row['builder']})" for row in told)
-    return f"{decided}, as {told[0]['tokens']} tokens in FP8 make {made}" + (
-        f"; {silent} cannot tell" if silent else ""
-    )
+    if told:
+        made = ", ".join(f"{_WORDS[str(row['fused'])]} for {row['target']} ({row['builder']})" for row in told)
+        others = f"; {silent} cannot tell" if silent else ""
+        return f"{decided}, as FP8 attention over {told[0]['tokens']} tokens becomes {made}{others}"
+    if rows[0]["precision"] == "fp16":
+        return f"{decided}, as the recipe quantizes none of it"
+    return f"{decided}, as no target tells what its builder would make of it" + (f" ({silent})" if silent else "")

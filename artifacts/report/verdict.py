@@ -282,10 +282,15 @@ def _asked(tables: Tables) -> list[Finding]:
     if not rows:
         return []
     decided = {str(row["encoder"]): str(row["precision"]).upper() for row in rows}
-    figure = ", ".join(f"{encoder} {precision}" for encoder, precision in decided.items())
-    told = any(row["fused"] is not None for row in rows)
-    clause = f"the recipe leaves attention in: {figure}" + ("" if told else " (no builder could be asked)")
-    return [Finding("Attention as builders would have it", figure, clause, f"{'; '.join(sentences(rows))}.")]
+    if len(set(decided.values())) == 1:
+        figure = words = next(iter(decided.values()))
+    else:
+        figure = ", ".join(f"{encoder} {precision}" for encoder, precision in decided.items())
+        words = " and ".join(f"{precision} for {encoder}" for encoder, precision in decided.items())
+    told = any(row["fused"] in ("yes", "no") for row in rows)
+    clause = f"the recipe leaves attention in {words}" + ("" if told else " (no builder could tell)")
+    detail = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences(rows))
+    return [Finding("Attention as builders would have it", figure, clause, detail)]
 
 
 def _made(tables: Tables) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The first attention block of an encoder's graph as a graph of its own, small enough to be built just to look at it.
+"""An attention block of an encoder's graph as a graph of its own, small enough to be built just to look at it.
 
 The block reads what its query, key and value projections read, and ends with the linear layer that reads its result, so
 that all is there that a builder may put into one kernel with attention. Its weights are random.
@@ -6,7 +6,7 @@ that all is there that a builder may put into one kernel with attention. Its wei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from artifacts.errors import ExportError
 from tasks.clip.weights import WeightReader
+from tasks.graph.channels import Amax, by_channel
 from tasks.graph.quantize import quantize
 from tasks.graph.skeleton import Skeleton, module_of
 from tasks.graph.writer import write_onnx
@@ -23,11 +24,20 @@ from tasks.quantizing.recipe import Recipe
 
 _AMAX = 4.0
 """Of every quantizer of a block; its value decides nothing that a builder looks at."""
-_QUANTIZERS = ("input_quantizer", "weight_quantizer", *(f"{operand}_bmm_quantizer" for operand in "qkv"))
+_OF_PRODUCTS = tuple(f"{operand}_bmm_quantizer" for operand in "qkpv")
+_QUANTIZERS = ("input_quantizer", "weight_quantizer", *_OF_PRODUCTS)
 
 
-def attention_block(skeleton: Skeleton) -> Skeleton:
+def quantized_attention(skeleton: Skeleton, recipe: Recipe) -> list[str]:
+    """The names of the attention modules of which a recipe quantizes a product."""
+    modules = (module.name for module in skeleton.inventory.modules if module.kind == "attention")
+    return [name for name in modules if any(recipe.rule_for(f"{name}.{q}", "attention") for q in _OF_PRODUCTS)]
+
+
+def attention_block(skeleton: Skeleton, among: Collection[str] | None = None) -> Skeleton:
     """The graph of the first attention block, FP16 (B, tokens, width) in and out, with the inputs of a mask.
+
+    `among` are the names of the attention modules that are looked at; all if it is None.
 
     Raises:
         ExportError: the graph has no attention between linear layers.
@@ -36,7 +46,8 @@ def attention_block(skeleton: Skeleton) -> Skeleton:
     kinds = {module.name: module.kind for module in skeleton.inventory.modules}
     products = [node for node in graph.node if node.op_type == "MatMul"]
     linear = [node for node in products if kinds.get(module_of(node.name)) == "linear"]
-    attention = next((node for node in products if kinds.get(module_of(node.name)) == "attention"), None)
+    wanted = {name for name, kind in kinds.items() if kind == "attention" and (among is None or name in among)}
+    attention = next((node for node in products if module_of(node.name) in wanted), None)
     reached = set() if attention is None else set(attention.output)
     for node in graph.node:
         if reached.intersection(node.input):
@@ -80,7 +91,8 @@ def write_block(block: Skeleton, recipe: Recipe | None, path: Path) -> None:
     stored = path.with_suffix(".safetensors")
     save_file({key: random.standard_normal(shape).astype(np.float16) for key, shape in shapes.items()}, stored)
     if recipe is not None:
-        amax = {f"{m.name}.{quantizer}": _AMAX for m in block.inventory.modules for quantizer in _QUANTIZERS}
+        amax: dict[str, Amax] = {f"{m.name}.{q}": _AMAX for m in block.inventory.modules for q in _QUANTIZERS}
+        amax |= {name: np.full(weight.shape[1], _AMAX, np.float32) for name, weight in by_channel(block, recipe)}
         block = quantize(block, recipe, amax)
     write_onnx(block, WeightReader([stored]), path, {})
 

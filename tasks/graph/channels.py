@@ -27,7 +27,7 @@ def with_channels(
     Raises:
         BadAmax: the largest is not the one in the table, so the table belongs to other weights.
     """
-    found = {name: _of_channels(weight, reader) for name, weight in _by_channel(skeleton, recipe)}
+    found = {name: _of_channels(weight, reader) for name, weight in by_channel(skeleton, recipe)}
     for name, channels in found.items():
         if not channels.any() and name in amax:
             channels[:] = amax[name]
@@ -35,7 +35,7 @@ def with_channels(
     return {**amax, **found}
 
 
-def _by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:
+def by_channel(skeleton: Skeleton, recipe: Recipe) -> Iterator[tuple[str, Weight]]:
     """The quantizers with one scale per channel in the recipe, and their weights."""
     linears = {module.name for module in skeleton.inventory.modules if module.kind == "linear"}
     for node in skeleton.model.graph.node:

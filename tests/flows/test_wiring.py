@@ -162,6 +162,29 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
+def answering(base: Base, fused: dict[tuple[str, str], bool | None], asked: bool = True) -> Any:
+    """Makes stand-ins, and of a probe what a builder says of (encoder, target), or that there was nothing to ask."""
+
+    def make(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:
+        if step.name != "probe":
+            return base.stand_in(step, inputs, key)
+        encoder, target = inputs["encoder"], inputs["target"]
+        return Probed(
+            encoder=encoder,
+            target=target,
+            tokens=17,
+            fused=fused[encoder, target],
+            builder="a builder 1" if asked else None,
+            modules=(f"{encoder}.*",),
+            stats=StepStats(wall_s=1, peak_rss_mb=1),
+        )
+
+    return make
+
+
+AUTO: dict[str, Any] = {"recipe": "fp8-auto", "targets": ["onnxruntime", "trtrtx-sm89"]}
+
+
 @pytest.mark.parametrize(
     ("image", "text", "left"),
     [(True, True, []), (True, False, ["text"]), (False, None, ["image"]), (None, None, [])],
@@ -172,24 +195,9 @@ def test_builders_settle_what_becomes_of_attention(
     """Fused or unknown, the recipe is `fp8`, and all of it is in the cache; else everything in FP8 is made again."""
     caplog.set_level("INFO")
     fused = {"image": image, "text": text}
-
-    def make(step: Any, inputs: dict[str, Any], key: str) -> StepOutput:
-        if step.name != "probe":
-            return base.stand_in(step, inputs, key)
-        encoder = inputs["encoder"]
-        return Probed(
-            encoder=encoder,
-            target=inputs["target"],
-            tokens=17,
-            fused=fused[encoder],
-            builder="a builder 1",
-            modules=(f"{encoder}.*",),
-            stats=StepStats(wall_s=1, peak_rss_mb=1),
-        )
-
-    asked = {"recipe": "fp8-auto", "targets": ["onnxruntime", "trtrtx-sm89"]}
-    drafted, runner = base.run(make=make, **asked)
-    plain = base.calls(recipe="fp8", targets=asked["targets"])
+    make = answering(base, {(encoder, "trtrtx-sm89"): said for encoder, said in fused.items()})
+    drafted, runner = base.run(make=make, **AUTO)
+    plain = base.calls(recipe="fp8", targets=AUTO["targets"])
     probes = each("probe {} trtrtx-sm89")
     if left:
         assert set(runner.calls) == {*plain, *probes, *FP8}
@@ -199,7 +207,7 @@ def test_builders_settle_what_becomes_of_attention(
     assert recipe is not None and recipe.attention is None
     off = [rule.quantizer_name for rule in recipe.quantize.quant_cfg[len(fp8.quantize.quant_cfg) :]]
     assert off == [f"{encoder}.*.*_bmm_quantizer" for encoder in left]
-    words = {True: "yes", False: "no", None: None}
+    words = {True: "yes", False: "no", None: "unknown"}
     assert [tuple(row.values()) for row in drafted.draft.tables["attention"]] == [
         (encoder, target, *told, "fp16" if encoder in left else "fp8")
         for encoder in ("image", "text")
@@ -209,6 +217,45 @@ def test_builders_settle_what_becomes_of_attention(
         )
     ]
     assert sum(line.startswith("recipe fp8-auto, ") for line in caplog.messages) == 2
+
+
+@pytest.mark.parametrize("of_sm89", [True, False, None])
+@pytest.mark.parametrize("of_sm120", [True, False, None])
+def test_one_builder_that_would_not_fuse_decides_for_all_targets(
+    of_sm89: bool | None, of_sm120: bool | None, base: Base
+) -> None:
+    """Every target that tells is asked, once for each encoder; one that is unknown has no say."""
+    pytest.importorskip("tensorrt_rtx")
+    said = {"trtrtx-sm89": of_sm89, "trtrtx-sm120": of_sm120}
+    make = answering(base, {(encoder, t): fused for encoder in ("image", "text") for t, fused in said.items()})
+    drafted, runner = base.run(make=make, recipe="fp8-auto", targets=[*said])
+    assert sorted(call for call in runner.calls if call.startswith("probe")) == sorted(
+        each(*(f"probe {{}} {target}" for target in said))
+    )
+    assert {row["precision"] for row in drafted.draft.tables["attention"]} == {
+        "fp16" if False in said.values() else "fp8"
+    }
+    recipe = drafted.draft.recipe
+    assert recipe is not None and (recipe.digest == load_recipe("fp8").digest) is (False not in said.values())
+
+
+def test_the_release_of_a_recipe_that_asks_is_another_than_that_of_its_rules(base: Base) -> None:
+    """Both quantize alike, and share every cached step; but that builders were to be asked is part of this one."""
+    asked, plain = base.run(recipe="fp8-auto")[0], base.run(recipe="fp8")[0]
+    assert asked.plan != plain.plan
+    with activate(base.store):
+        assert asked.draft.identity() != plain.draft.identity()
+        about, fp8 = (drafted.draft.manifest(1, 1).provenance for drafted in (asked, plain))
+    assert (about.recipe, fp8.recipe) == ("fp8-auto", "fp8") and about.recipe_digest == fp8.recipe_digest
+    assert about.parameters["recipe"] == "fp8-auto" and "attention" not in plain.draft.tables
+
+
+def test_attention_that_the_recipe_leaves_in_fp16_is_told_as_that(base: Base, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    make = answering(base, dict.fromkeys([("image", "trtrtx-sm89"), ("text", "trtrtx-sm89")]), asked=False)
+    drafted, _ = base.run(make=make, **AUTO)
+    assert {tuple(row.values())[2:] for row in drafted.draft.tables["attention"]} == {(None, None, None, "fp16")}
+    assert sum("quantizes none of it" in line for line in caplog.messages) == 2
 
 
 def test_no_builder_to_ask_is_told(base: Base, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from artifacts.errors import ExportError
 from tasks.families import family_named
-from tasks.graph.attention_block import attention_block, products, tokens, write_block
+from tasks.graph.attention_block import attention_block, products, quantized_attention, tokens, write_block
 from tasks.graph.skeleton import Skeleton, module_of
 from tasks.graph.strong_typing import type_conflicts
 from tasks.graph.tracing import trace
-from tasks.quantizing.recipe import load_recipe
+from tasks.quantizing.recipe import Recipe, load_recipe
 from tests.tasks.families.support import CONFIGS
 
 
@@ -61,3 +61,34 @@ def test_a_graph_without_attention_is_refused(small_clip: Path, skeleton_of: Cal
     other = Skeleton(whole.model, whole.weights, whole.inventory.model_copy(update={"modules": linear}))
     with pytest.raises(ExportError, match="no attention block"):
         attention_block(other)
+
+
+def off(recipe: Recipe, *names: str) -> Recipe:
+    """The recipe with these attention modules in FP16."""
+    return recipe.without_attention(names)
+
+
+def test_a_block_is_one_that_the_recipe_quantizes(small_clip: Path, skeleton_of: Any, tmp_path: Path) -> None:
+    """Of a recipe that leaves the first layer's attention in FP16, its block would tell nothing of the others."""
+    whole, fp8 = skeleton_of(small_clip, "text"), load_recipe("fp8")
+    first, second = (f"text_model.encoder.layers.{layer}.self_attn" for layer in (0, 1))
+    assert quantized_attention(whole, fp8) == [first, second]
+    assert quantized_attention(whole, load_recipe("fp8-no-attention")) == []
+    recipe = off(fp8, first)
+    assert quantized_attention(whole, recipe) == [second]
+    block = attention_block(whole, [second])
+    assert products(block) == {f"{second}/MatMul", f"{second}/MatMul_2"} and tokens(block) == tokens_of(block)
+    write_block(block, recipe, tmp_path / "block.onnx")
+    pairs = [n.name for n in onnx.load(tmp_path / "block.onnx").graph.node if n.op_type == "QuantizeLinear"]
+    assert len(pairs) == 6
+
+
+def test_a_recipe_with_a_scale_for_each_channel_can_be_asked_about(
+    small_clip: Path, skeleton_of: Any, recipe_by_channel: Recipe, tmp_path: Path
+) -> None:
+    block = attention_block(skeleton_of(small_clip, "image"))
+    write_block(block, recipe_by_channel, tmp_path / "block.onnx")
+    model = onnx.load(tmp_path / "block.onnx")
+    onnx.checker.check_model(model)
+    ranks = {len(constant.dims) for constant in model.graph.initializer if constant.name.endswith(".scale")}
+    assert ranks == {0, 1}
