@@ -475,6 +475,22 @@ MUTANTS = (
         tests=("test_tables.py::test_a_kernel_with_half_of_an_attention_is_not_the_whole",),
         why="Attention that fell apart passes its gate, and fp8-auto quantizes it.",
     ),
+    Mutant(
+        name="contradicted-is-apart",
+        symbol="Made.fuses",
+        text="set(block).isdisjoint(self.disputed)",
+        replacement="True",
+        tests=("test_plan.py::test_attention_is_apart_only_if_nothing_contradicts_it",),
+        why="Weights that spell a plan talk fp8-auto out of FP8 attention that the builder makes one kernel of.",
+    ),
+    Mutant(
+        name="asked-about-fp16-attention",
+        symbol="attention_probe:probe",
+        text="quantized or None",
+        replacement="None",
+        tests=("test_attention_probe.py::test_it_asks_about_a_layer_that_the_recipe_quantizes",),
+        why="A recipe that leaves the first layer in FP16 is told that attention is fused, which in FP8 it is not.",
+    ),
     # --- flows -------------------------------------------------------------------------------------------------------
     Mutant(
         name="fp16-depends-on-the-recipe",
@@ -534,6 +550,14 @@ MUTANTS = (
         replacement="not probed.fused",
         tests=("test_wiring.py::test_builders_settle_what_becomes_of_attention",),
         why="Where an engine does not tell, fp8-auto gives FP8 attention up without a reason.",
+    ),
+    Mutant(
+        name="one-builder-decides-alone",
+        symbol="Wiring._settle_attention",
+        text="for probed in found if probed.fused is False",
+        replacement="for probed in found[:1] if probed.fused is False",
+        tests=("test_wiring.py::test_one_builder_that_would_not_fuse_decides_for_all_targets",),
+        why="The engine of every target but the first is slower in FP8 than it would be, and fp8-auto does not say so.",
     ),
     # --- deployments -------------------------------------------------------------------------------------------------
     Mutant(

@@ -87,6 +87,15 @@ def test_what_the_engine_of_a_block_tells(told: str, store: Store, traced: Artif
     assert [*store.root.rglob("*")] == before, "nothing of it is kept"
 
 
+def test_it_asks_about_a_layer_that_the_recipe_quantizes(traced: ArtifactRef, jobs: Any) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    asked = jobs(APART)
+    recipe = load_recipe("fp8").without_attention(["vision_model.encoder.layers.0.self_attn"])
+    found = probe(traced, "image", recipe, "trtrtx-sm89", PROFILE)
+    names = {node.name for node in asked[0][1].graph.node}
+    assert found.fused is None and "vision_model.encoder.layers.1.self_attn/MatMul" in names and not names & set(FIRST)
+
+
 def test_nobody_is_asked_about_attention_that_the_recipe_leaves(traced: ArtifactRef, jobs: Any) -> None:
     pytest.importorskip("tensorrt_rtx")
     asked = jobs(APART)
