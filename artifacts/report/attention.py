@@ -21,7 +21,10 @@ def _sentence(rows: Sequence[Row]) -> str:
     silent = ", ".join(str(row["target"]) for row in rows if row not in told)
     decided = f"attention in {str(rows[0]['precision']).upper()}"
     if told:
-        made = ", ".join(f"{_WORDS[str(row['fused'])]} for {row['target']} ({row['builder']})" for row in told)
+        alike: dict[tuple[str, str], list[str]] = {}
+        for row in told:
+            alike.setdefault((_WORDS[str(row["fused"])], str(row["builder"])), []).append(str(row["target"]))
+        made = ", ".join(f"{word} for {' and '.join(names)} ({builder})" for (word, builder), names in alike.items())
         others = f"; {silent} cannot tell" if silent else ""
         return f"{decided}, as FP8 attention over {told[0]['tokens']} tokens becomes {made}{others}"
     if rows[0]["precision"] == "fp16":

@@ -24,6 +24,8 @@ def test_every_target_is_told_of() -> None:
     assert sentences(rows[:1]) == [
         "text: attention in FP16, as FP8 attention over 24 tokens becomes one kernel for x (b 1)"
     ]
+    alike = [row(target, "no", "fp16", **said) for target in ("x", "y")]
+    assert sentences(alike)[0].endswith("over 24 tokens becomes several kernels for x and y (b 1)")
     found = next(each for each in findings({"attention": rows}) if "builders" in each.title)
     assert found.clause == "the recipe leaves attention in FP16" and found.detail == f"Text: {told}; z cannot tell."
 
