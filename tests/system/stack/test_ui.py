@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from artifacts.store.store import Store
 from flows.parameters import GROUPS
 from tests.system.browser import HEIGHT, WIDTH, Album, album, browser_page, chromium
-from tests.system.servers import Up, release_of
+from tests.system.servers import Up, read_run, release_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -45,6 +45,7 @@ def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
         open_form(page, running.ui_url)
         album.take(page, "form")
         assert groups_of(page) == [group for group, names in GROUPS.items() for _ in names]
+        assert field(page, "Advanced: store").locator("textarea").input_value() == "", "as its text says"
         a_bad_number_is_refused(page, album)
         assert runs_of(running) == before
         fill(page)
@@ -52,6 +53,7 @@ def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
         page.get_by_role("button", name="Submit").click()
         (started,) = eventually_new(running, before)
         run = await_completed(page, started)
+        assert "store" not in read_run(running.api_url, started).parameters["parameters"]
         album.take(page, "run")
         assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
         assert rows_of(open_artifact(page, run, "clipsmith-accuracy"))
