@@ -101,14 +101,16 @@ def _without_null(schema: JsonSchemaValue) -> list[JsonSchemaValue]:
 
 def for_forms(schema: JsonSchemaValue, model: type[BaseModel]) -> None:
     """A `json_schema_extra` for models whose fields all have defaults: defaults in their JSON form, bounds in `allOf`
-    and in words.
+    and in words, and the place of each field.
 
+    PostgreSQL keeps the keys of a schema in an order of its own; the form goes by their `position`.
     Prefect's form drops bounds beside a type before it validates the values, but keeps bounds in an `allOf`: so a
     number out of bounds is reported beside its control. Of a number beside a word it says only that it is not valid:
     the description says what is.
     """
-    for name, value in model().model_dump(mode="json").items():
+    for position, (name, value) in enumerate(model().model_dump(mode="json").items()):
         field = schema["properties"][name]
+        field["position"] = position
         field["default"] = value
         told = " ".join(text for text in (field.get("description"), _bounds(field)) if text)
         if told:

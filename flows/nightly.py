@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from textwrap import indent
 from typing import NamedTuple, Protocol, cast
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, tags, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
@@ -306,9 +306,10 @@ def _stopped() -> Iterator[None]:
         yield
 
 
-def run_here(parameters: OptimizeParameters) -> Made:
-    """Run `optimize` in this process."""
-    state: State = optimize(parameters, return_state=True)
+def run_here(variant: str, parameters: OptimizeParameters) -> Made:
+    """Run `optimize` in this process, tagged with its variant as on a worker: its name begins with that."""
+    with tags(VARIANT + variant):
+        state: State = optimize(parameters, return_state=True)
     return Made(str(state.state_details.flow_run_id), _ending(state))
 
 
@@ -317,7 +318,7 @@ def _run_on_this_host(variant: str, parameters: OptimizeParameters) -> Made:
     if (apart := processes.get()) is not None:
         return apart.make(variant, parameters)
     with computing():
-        return run_here(parameters)
+        return run_here(variant, parameters)
 
 
 @task(name="make-variant", persist_result=False)

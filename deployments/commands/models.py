@@ -10,7 +10,7 @@ from deployments.commands import completing, panels
 from deployments.commands.listing_command import ListingCommand
 from deployments.commands.options import IMAGE_SIZE, MODEL, REVISION, JsonOption, answer
 from deployments.printing import show_models
-from deployments.server.environment import quiet_libraries
+from deployments.server.environment import garbage_left, quiet_libraries
 
 app = typer.Typer()
 
@@ -32,11 +32,12 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Describe a checkpoint in seconds and say what would become FP8, or why it is refused. It reads no weights."""
-    quiet_libraries()
-    from tasks.pipeline.outline import outline
-    from tasks.quantizing.recipe import load_recipe
+    with garbage_left():  # transformers imports a model's class only when it is asked for, in `outline`
+        quiet_libraries()
+        from tasks.pipeline.outline import outline
+        from tasks.quantizing.recipe import load_recipe
 
-    found = outline(model, revision, image_size, load_recipe(recipe))
+        found = outline(model, revision, image_size, load_recipe(recipe))
     answer(as_json, found.model_dump(mode="json"), show_models.print_outline, found)
 
 

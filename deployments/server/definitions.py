@@ -124,6 +124,8 @@ def form(flow: Flow[..., Any]) -> dict[str, Any]:
     schema: dict[str, Any] = parameter_schema(flow).model_dump_for_openapi()
     for parameter in schema["properties"].values():
         parameter.get("default", {}).pop("store", None)
+    for definition in schema["definitions"].values():
+        definition.get("properties", {}).get("store", {}).pop("default", None)
     return schema
 
 

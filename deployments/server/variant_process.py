@@ -111,7 +111,7 @@ def main() -> None:
     try:
         signal.signal(_END, signal.default_int_handler)
         with hydrated_context(context):
-            made = run_here(parameters)
+            made = run_here(sys.argv[1], parameters)
     except KeyboardInterrupt:  # the parent says why
         sys.exit(1)
     answer.write(pickle.dumps(tuple(made)))

@@ -67,6 +67,7 @@ def test_a_second_run_is_the_same_release_and_prefect_says_cached(run: Run, smal
 
         recent = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=50)  # other tests' runs among them
         (latest,) = [run for run in recent if run.parameters.get("parameters", {}).get("store") == str(mine)]
+        assert latest.name == "small@1 fp8"
         of_it = FlowRunFilter(id=FlowRunFilterId(any_=[latest.id]))
         deadline = time.monotonic() + 60  # the server learns of task runs by events, some time after them
         while len(runs := client.read_task_runs(flow_run_filter=of_it)) < len(EVERYTHING) + 5:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.context import TagsContext
 
 from artifacts.errors import ConfigError, VariantsFailed
 from artifacts.keeping.promotion import promote
@@ -506,6 +507,19 @@ def test_on_a_server_a_variant_is_a_run_of_its_own(start: Any) -> None:
     assert server.asked["timeout"] == 7200
     assert server.asked["tags"] == ["variant:v"]
     assert OptimizeParameters.model_validate(server.asked["parameters"]["parameters"]).model == "m"
+
+
+def test_without_a_server_a_variant_is_tagged_as_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tagged: list[set[str]] = []
+
+    def optimize(_: OptimizeParameters, *, return_state: bool) -> Any:
+        assert return_state
+        tagged.append(set(TagsContext.get().current_tags))
+        return SimpleNamespace(name="Completed", message=None, state_details=SimpleNamespace(flow_run_id="id"))
+
+    monkeypatch.setattr(module, "optimize", optimize)
+    assert make_variant_task.fn("v", OptimizeParameters(model="m"), 7200, True) == Made("id", "Completed")
+    assert tagged == [{"variant:v"}]
 
 
 @pytest.mark.parametrize("named", [True, False])

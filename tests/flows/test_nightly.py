@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -73,6 +74,17 @@ def night(shared: Path) -> Iterator[Callable[..., tuple[dict[str, Any], list[str
     yield call
 
 
+def names_of_runs(tag: str) -> set[str]:
+    """The names of the runs with this tag."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+
+    with get_client(sync_client=True) as client:
+        return {
+            run.name for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])))
+        }
+
+
 @pytest.mark.heavy
 def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
     write: Write, night: Any, folder: Path, shared: Path, model: Path
@@ -80,6 +92,7 @@ def test_what_has_not_changed_is_not_made_again_and_what_is_bad_fails_alone(
     write("good")
     first, work = night()
     assert (first["good"].result, first["good"].release) == ("released", "small@1")
+    assert names_of_runs("variant:good") == {"good: small@1 fp8"}
     assert work != []
 
     (folder / "typo.yaml").write_text("parameter: {}\n")
@@ -160,6 +173,23 @@ def test_a_variant_has_its_image_size(write: Write, shared: Path) -> None:
     write("sized", image_size=[64, 64])
     with pytest.raises(VariantsFailed, match="has one of its own: 32 x 32"):
         nightly(NightlyParameters(at_once=1, store=str(shared / "store")))
+
+
+@pytest.mark.parametrize(
+    ("variants", "name"),
+    [
+        ([], "nightly all variants"),
+        (["b", "a"], "nightly b, a"),
+        (list("edcba"), "nightly e, d, c, b, a"),
+        (list("fedcba"), "nightly f, e, d, c, b, ..."),
+        (["a\x1b[31m"], "nightly a\\x1b[31m"),
+    ],
+)
+def test_a_night_is_named_after_its_variants(variants: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"parameters": NightlyParameters(variants=variants)}
+    monkeypatch.setattr(module, "flow_run", SimpleNamespace(parameters=given))
+    assert module._run_name() == name
+    assert nightly.flow_run_name is module._run_name
 
 
 def test_a_name_that_no_variant_has_is_refused(write: Write, night: Any) -> None:

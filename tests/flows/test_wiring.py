@@ -17,7 +17,7 @@ from artifacts.errors import ConfigError
 from artifacts.store.store import Store, activate
 from flows.inputs import recipe_of
 from flows.parameters import OptimizeParameters
-from flows.wiring import Wiring
+from flows.wiring import Wiring, run_name
 from tasks.evaluation.judge import LEAST_DB
 from tasks.pipeline.attention_probe import Probed
 from tasks.quantizing.recipe import load_recipe
@@ -67,6 +67,24 @@ def renamed_recipe(folder: Path) -> Path:
     text = (BUILTIN / "fp8.yaml").read_text().replace("W8A8 FP8 E4M3", "Mine:")
     (folder / "mine.yaml").write_text(text)
     return folder / "mine.yaml"
+
+
+@pytest.mark.parametrize(
+    ("given", "revision", "release", "name"),
+    [
+        ({"model": "demo"}, None, None, "demo fp8"),
+        ({"model": "openai/clip-vit-base-patch32"}, "ae8b3497d733", None, "clip-vit-base-patch32 ae8b3497d733 fp8"),
+        ({"model": "/models/mine/", "recipe": "/recipes/found.yaml"}, None, None, "mine found"),
+        ({"model": "demo", "precisions": ["fp16"]}, None, None, "demo fp16"),
+        ({"model": "demo"}, None, "demo@2", "demo@2 fp8"),
+        ({"model": "demo"}, "ae8b3497d733", "demo@2", "demo@2 fp8"),
+        ({"model": "demo\x1b"}, None, None, "demo\\x1b fp8"),
+    ],
+)
+def test_a_run_is_named_after_its_release_once_there_is_one(
+    given: dict[str, Any], revision: str | None, release: str | None, name: str
+) -> None:
+    assert run_name(OptimizeParameters.model_construct(**given), revision, release) == name
 
 
 def test_a_run_reads_each_data_set_once(base: Base) -> None:

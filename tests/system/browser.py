@@ -70,12 +70,14 @@ class Album:
         if self.folder is None:
             return
         page.wait_for_timeout(800)  # pictures and animations
+        size = page.viewport_size
+        assert size is not None
         tallest = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(one => one.scrollHeight))")
-        page.set_viewport_size({"width": WIDTH, "height": min(int(tallest) + 40, _TALLEST)})
+        page.set_viewport_size({"width": size["width"], "height": min(int(tallest) + 40, _TALLEST)})
         page.wait_for_timeout(500)
         self._count += 1
         page.screenshot(path=self.folder / f"{self._count}-{name}.png")
-        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        page.set_viewport_size(size)
 
 
 @pytest.fixture

@@ -69,6 +69,10 @@ def test_the_form_has_no_store_of_the_machine_that_deploys() -> None:
         found.append(default.get("store"))
         shown = form(flow)["properties"]["parameters"].get("default", {})
         assert shown == {name: value for name, value in default.items() if name != "store"}
+        fields = [
+            one["properties"].get("store", {}) for one in form(flow)["definitions"].values() if "properties" in one
+        ]
+        assert [field.get("default") for field in fields if field] == [None]
     assert default_store() in found
 
 

@@ -86,6 +86,8 @@ def test_nights_make_what_has_changed_and_skip_the_rest(running: Up, variants: P
     assert good["not promoted because"].startswith("no gate on accuracy is set")
     made = runs_of(running.api_url, "optimize") - before
     assert len(made) == 1, "what cannot even be resolved starts no run"
+    assert read_run(running.api_url, run).name == "nightly all variants"
+    assert [read_run(running.api_url, one).name for one in made] == [f"demo: {MODEL}@1 fp8"]
 
     (variants / "missing.yaml").unlink()
     run, name, message, seconds = night(running, 300)

@@ -12,8 +12,9 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from artifacts.store.store import Store
+from flows.parameters import GROUPS
 from tests.system.browser import HEIGHT, WIDTH, Album, album, browser_page, chromium
-from tests.system.servers import Up, release_of
+from tests.system.servers import Up, read_run, release_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -26,6 +27,8 @@ _RUN_S = 400
 _TALL = 4000
 _FIELD, _LABEL = ".schema-form-property", ".schema-form-property__label"
 _ERROR = ".p-label__message--failed"
+SAID = ".clipsmith-form-errors"
+WIDTHS = (1400, 1000)
 _FIGURES = ("Sizes", "Agreement with FP32", "Latency", "Calibration", "Steps")
 
 
@@ -41,6 +44,8 @@ def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
         before = runs_of(running)
         open_form(page, running.ui_url)
         album.take(page, "form")
+        assert groups_of(page) == [group for group, names in GROUPS.items() for _ in names]
+        assert field(page, "Advanced: store").locator("textarea").input_value() == "", "as its text says"
         a_bad_number_is_refused(page, album)
         assert runs_of(running) == before
         fill(page)
@@ -48,6 +53,7 @@ def test_a_run_from_the_form_to_its_report(running: Up, album: Album) -> None:
         page.get_by_role("button", name="Submit").click()
         (started,) = eventually_new(running, before)
         run = await_completed(page, started)
+        assert "store" not in read_run(running.api_url, started).parameters["parameters"]
         album.take(page, "run")
         assert {"variant:demo", "target:onnxruntime"} <= set(page.locator(".p-tag").all_inner_texts())
         assert rows_of(open_artifact(page, run, "clipsmith-accuracy"))
@@ -70,6 +76,12 @@ def open_form(page: Page, url: str) -> None:
     field(page, "Advanced: store").wait_for()
 
 
+def groups_of(page: Page) -> list[str]:
+    """The groups of the fields, in the order in which the page shows them."""
+    labels = page.locator(_LABEL).all_inner_texts()
+    return [label.partition(":")[0] for label in labels if ": " in label]
+
+
 def field(page: Page | Locator, label: str) -> Locator:
     """The innermost field of this name: a section has the fields in it."""
     name = re.compile(rf"^{re.escape(label)}( \(Optional\))?$")
@@ -78,20 +90,42 @@ def field(page: Page | Locator, label: str) -> Locator:
 
 
 def a_bad_number_is_refused(page: Page, album: Album) -> None:
-    """The form says what is wrong beside the field, and no run is started."""
+    """The form says what is wrong beside the field and beside the button, and no run is started."""
+    beside = page.locator(".p-form__footer", has=page.get_by_role("button", name="Submit")).locator(SAID)
     samples = field(field(page, "Data: calibration"), "Samples")
     batch = field(field(page, "Data: evaluation"), "Batch size")
-    set_number(samples, "3")
-    set_number(batch, "5000")
     form = page.url
-    page.get_by_role("button", name="Submit").click()
-    batch.get_by_text("5000 is greater than the maximum of 4096").wait_for()
-    samples.get_by_text("3 is not valid").wait_for()
-    album.take(page, "form-refused")
-    assert page.url == form
-    set_number(batch, "32")
-    set_number(samples, "16")
-    page.locator(_ERROR).first.wait_for(state="detached")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        set_number(samples, "3")
+        set_number(batch, "5000")
+        page.get_by_role("button", name="Submit").click()
+        batch.get_by_text("5000 is greater than the maximum of 4096").wait_for()
+        samples.get_by_text("3 is not valid").wait_for()
+        beside.get_by_text("2 fields are not valid").wait_for()
+        assert beside.inner_text() == (
+            "2 fields are not valid: Data: calibration, Samples (3 is not valid; 8 to 10,000,000); "
+            "Data: evaluation, Batch size (5000 is greater than the maximum of 4096)"
+        )
+        assert inside(page, beside), "it is beside the button, in full, where the page is scrolled to"
+        album.take(page, f"form-refused-{width}")
+        assert page.url == form
+        beside.get_by_role("button", name="Data: calibration, Samples").click()
+        assert page.evaluate("document.activeElement.value") == "3"
+        assert inside(page, samples)
+        set_number(batch, "32")
+        set_number(samples, "16")
+        page.locator(_ERROR).first.wait_for(state="detached")
+        beside.wait_for(state="detached")
+    page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+
+
+def inside(page: Page, place: Locator) -> bool:
+    """Whether all of it is in view, and nothing is wider than the page."""
+    box = place.bounding_box()
+    assert box is not None and page.viewport_size is not None
+    wide, tall = page.viewport_size["width"], page.viewport_size["height"]
+    return box["x"] >= 0 and box["y"] >= 0 and box["x"] + box["width"] <= wide and box["y"] + box["height"] <= tall
 
 
 def fill(page: Page) -> None:
