@@ -51,7 +51,7 @@ def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
         from deployments.server.variant_process import VariantProcesses
         from flows.nightly import nightly, processes
 
-        processes.set(VariantProcesses() if parameters.at_once > 1 else None)
+        processes.set(VariantProcesses(parameters.at_once) if parameters.at_once > 1 else None)
         return nightly
 
     return _run(load, parameters)

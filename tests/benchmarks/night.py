@@ -54,9 +54,9 @@ def write_variants(work: Path, model: str, count: int, targets: list[str]) -> tu
 
 def main(
     model: Annotated[str, typer.Option(help="b32, l14, h14 or demo.")] = "b32",
-    variants: Annotated[int, typer.Option(min=1, help="How many.")] = 8,
+    variants: Annotated[int, typer.Option(min=1, help="How many the night makes.")] = 8,
     at_once: Annotated[int, typer.Option(help="As `nightly` takes it.")] = 4,
-    singles: Annotated[int, typer.Option(min=1, help="How many of them are made alone.")] = 2,
+    singles: Annotated[int, typer.Option(min=0, help="How many of them are made alone.")] = 2,
     targets: Annotated[str, typer.Option(help="Separated by commas.")] = "torch-fp8",
     out: Annotated[Path | None, typer.Option(help="Write the results there as JSON.")] = None,
     logs: Annotated[Path | None, typer.Option(help="A folder for what the runs print.")] = None,
@@ -90,9 +90,10 @@ def _print(console: Console, alone: list[dict[str, Any]], night: dict[str, Any],
     table.add_row(
         f"night of {variants}, {at_once} at once", f"{night['seconds']:.1f}", _busy(night), str(night["code"])
     )
-    singly = variants * sum(one["seconds"] for one in alone) / len(alone)
-    table.add_row(f"{variants} single runs, by the mean of {len(alone)}", f"{singly:.1f}", "", "")
-    table.add_row("night / single runs", f"{night['seconds'] / singly:.2f}", "", "")
+    if alone:
+        singly = variants * sum(one["seconds"] for one in alone) / len(alone)
+        table.add_row(f"{variants} single runs, by the mean of {len(alone)}", f"{singly:.1f}", "", "")
+        table.add_row("night / single runs", f"{night['seconds'] / singly:.2f}", "", "")
     console.print(table)
 
 

@@ -27,6 +27,11 @@ import pickle, sys
 context, parameters = pickle.load(sys.stdin.buffer)
 sys.stdout.buffer.write(pickle.dumps(("an id", f"{parameters}, {'settings_context' in context}")))
 """
+THREADS = """
+import os, pickle, sys
+pickle.load(sys.stdin.buffer)
+sys.stdout.buffer.write(pickle.dumps(("", os.environ["OMP_NUM_THREADS"])))
+"""
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 WAITS = """
 import sys, time
@@ -44,20 +49,36 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], No
 def test_the_answer_comes_back(child: Callable[[str], None]) -> None:
     child(ANSWER)
     given: Any = "parameters"
-    assert VariantProcesses().make("a", given) == ("an id", "parameters, True")
+    assert VariantProcesses(2).make("a", given) == ("an id", "parameters, True")
+
+
+@pytest.mark.parametrize(
+    ("at_once", "asked", "threads"), [(2, None, "4"), (3, None, "2"), (16, None, "1"), (2, "7", "7")]
+)
+def test_each_computes_with_its_share_of_the_cores(
+    child: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, at_once: int, asked: str | None, threads: str
+) -> None:
+    """Unless the environment says how many threads."""
+    child(THREADS)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    given: Any = None
+    assert VariantProcesses(at_once).make("a", given).ended == threads
 
 
 def test_a_death_is_told_in_one_line(child: Callable[[str], None]) -> None:
     """Also where more was to be said to it than a pipe holds."""
     child(KILLED)
     given: Any = "x" * 1_000_000
-    assert VariantProcesses().make("a", given) == ("", "its process died: killed (SIGKILL), most likely out of memory")
+    assert VariantProcesses(2).make("a", given) == ("", "its process died: killed (SIGKILL), most likely out of memory")
 
 
 def test_what_runs_is_ended_and_nothing_begins_once_stopped(child: Callable[[str], None], tmp_path: Path) -> None:
     child(WAITS)
     given: Any = None
-    processes, made = VariantProcesses(), []
+    processes, made = VariantProcesses(2), []
     thread = threading.Thread(target=lambda: made.append(processes.make("a", given)))
     thread.start()
     _wait_until((tmp_path / "begun").exists)
