@@ -14,8 +14,8 @@ from deployments.server.sqlite_writes import wait_to_write
 
 
 async def count_twice(database: Path, wait_s: float | None) -> int:
-    """Both read the count and write it increased; the first waits `wait_s` (None: without end) for the second to have
-    read, before it writes."""
+    """Both read the count and write it increased; each waits `wait_s` (None: without end) for the other to have read,
+    before it writes."""
     config = AioSqliteConfiguration(f"sqlite+aiosqlite:///{database}")
     engine = await config.engine()
     async with engine.begin() as connection:
@@ -28,8 +28,7 @@ async def count_twice(database: Path, wait_s: float | None) -> int:
         async with session, config.begin_transaction(session):
             count = (await session.execute(sa.text("SELECT n FROM counted"))).scalar_one()
             begun[own].set()
-            if own == 0:
-                await asyncio.wait([asyncio.ensure_future(begun[1].wait())], timeout=wait_s)
+            await asyncio.wait([asyncio.ensure_future(begun[1 - own].wait())], timeout=wait_s)
             await session.execute(sa.text("UPDATE counted SET n = :n"), {"n": count + 1})
 
     try:
