@@ -287,6 +287,9 @@ def definitions(running: Up) -> dict[str, dict[str, Any]]:
         row["limit"] = limit and limit["limit"]
         row["job_variables"].pop("image", None)  # Prefect keeps it empty where the variable is not set
         # Prefect shows the store of the machine that deploys; `clipsmith deploy` leaves it to the one that runs.
-        row["parameter_openapi_schema"]["properties"]["parameters"].get("default", {}).pop("store", None)
+        schema = row["parameter_openapi_schema"]
+        schema["properties"]["parameters"].get("default", {}).pop("store", None)
+        for definition in schema["definitions"].values():
+            definition.get("properties", {}).get("store", {}).pop("default", None)
         row["concurrency_options"] = row["concurrency_options"] and row["concurrency_options"]["collision_strategy"]
     return rows
