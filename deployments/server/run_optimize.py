@@ -49,9 +49,11 @@ def run_nightly(parameters: NightlyParameters) -> list[Outcome]:
 
     def load() -> Callable[[NightlyParameters], list[Outcome]]:
         from deployments.server.variant_process import VariantProcesses
-        from flows.nightly import nightly, processes
+        from flows.nightly import chosen, nightly, processes
+        from flows.variants import read_variants, variants_folder
 
-        processes.set(VariantProcesses(parameters.at_once) if parameters.at_once > 1 else None)
+        at_once = min(parameters.at_once, len(chosen(read_variants(variants_folder()), parameters.variants)))
+        processes.set(VariantProcesses(at_once) if at_once > 1 else None)
         return nightly
 
     return _run(load, parameters)

@@ -57,7 +57,7 @@ def main(
     variants: Annotated[int, typer.Option(min=1, help="How many the night makes.")] = 8,
     at_once: Annotated[int, typer.Option(help="As `nightly` takes it.")] = 4,
     singles: Annotated[int, typer.Option(min=0, help="How many of them are made alone.")] = 2,
-    targets: Annotated[str, typer.Option(help="Separated by commas.")] = "torch-fp8",
+    targets: Annotated[str, typer.Option(help="Separated by commas; empty for none.")] = "torch-fp8",
     out: Annotated[Path | None, typer.Option(help="Write the results there as JSON.")] = None,
     logs: Annotated[Path | None, typer.Option(help="A folder for what the runs print.")] = None,
 ) -> None:
@@ -66,7 +66,7 @@ def main(
     kept = logs or work
     kept.mkdir(parents=True, exist_ok=True)
     try:
-        folder, models = write_variants(work, model, variants, targets.split(","))
+        folder, models = write_variants(work, model, variants, [each for each in targets.split(",") if each])
         alone: list[dict[str, Any]] = []
         for number, one in enumerate(models[:singles]):
             arguments = ["optimize", str(one), "--calibration", "digits", "--targets", targets]
