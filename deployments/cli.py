@@ -50,7 +50,7 @@ from deployments.commands.options import (
 )
 from deployments.printing import show, show_forecast
 from deployments.printing.console import stderr, stdout
-from deployments.server.environment import prepare_prefect, quiet_libraries
+from deployments.server.environment import garbage_left, prepare_prefect, quiet_libraries
 
 _UsageError: Any = typer.BadParameter.__base__  # base class of all usage errors
 
@@ -186,12 +186,14 @@ def optimize(
     if dry_run:
         from flows.dry_run import forecast
 
-        check_ahead(parameters, change=False)
+        with garbage_left():
+            check_ahead(parameters, change=False)
         quiet_libraries()
         found = forecast(parameters)
         answer(as_json, show_forecast.document(found), show_forecast.print_forecast, found)
         return
-    check_ahead(parameters)
+    with garbage_left():
+        check_ahead(parameters)
 
     rejection: GateFailed | None = None
     try:

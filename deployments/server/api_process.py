@@ -19,6 +19,7 @@ from deployments.server.automations import limit_webhooks
 from deployments.server.collect_aside import collect_aside
 from deployments.server.embedded_api import GRACE_S
 from deployments.server.home_lock import home_lock
+from deployments.server.new_database import make_database
 from deployments.server.own_pages import create_app
 from deployments.server.sqlite_writes import wait_to_write
 
@@ -29,6 +30,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with home_lock("api"):
+            make_database()
             await super().startup(sockets)
         limit_webhooks()
         collect_aside()

@@ -98,8 +98,8 @@ def require_store(root: Path) -> None:
 
 @contextmanager
 def garbage_left() -> Iterator[None]:
-    """Pause Python's garbage collector while large libraries are imported, and freeze the objects they create: it would
-    take a fifth of the import time."""
+    """Pause Python's garbage collector while large libraries are imported or large sets are opened, and freeze the
+    objects that this creates: it would take a fifth of the time."""
     gc.disable()
     try:
         yield

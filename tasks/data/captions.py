@@ -86,4 +86,8 @@ def _too_long(what: str, where: str, expected: str) -> DataError:
 
 def is_unicode(value: str) -> bool:
     """Whether a string can be written as UTF-8: JSON can spell lone surrogates, which cannot."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

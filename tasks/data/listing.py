@@ -15,6 +15,8 @@ from tasks.data.rows import SUFFIXES, Table, read_table
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""Paths as most tables have them, about which nothing needs to be asked."""
 _ADDRESSES = ("url", "image_url", "urls")
 
 
@@ -137,6 +139,8 @@ def plain_path(text: str, where: str, folder: Path) -> str:
     Raises:
         DataError: it is a URL, leaves the folder, or cannot be a path.
     """
+    if _PLAIN.fullmatch(text):
+        return text
     if _ADDRESS.match(text):
         raise DataError(
             f"{text!r} is an address, not a file",

@@ -124,8 +124,10 @@ def _timed(arguments: list[str], log: Path) -> dict[str, Any]:
     begun = time.monotonic()
     with _gpu_watched() as seen:
         done = command(arguments, log)
+    seconds = time.monotonic() - begun
+    Console(stderr=True).print(f"{log.stem}: {seconds:.1f} s, exit code {done.returncode}")
     return {
-        "seconds": time.monotonic() - begun,
+        "seconds": seconds,
         "code": done.returncode,
         "gpu_busy": sum(seen) / len(seen) / 100 if seen else None,
         "document": json.loads(done.stdout or "{}"),
