@@ -151,6 +151,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     """What Prefect says of the beginning and the end of runs is left out: a step has a line of its own, and an error
     that ends a run is told once, by the command line, which keeps the traceback of one that is none of ours in a
     file."""
-    return not record.exc_info and not record.getMessage().startswith(
+    tells_error = record.exc_info or getattr(record, "ends_run", False)  # `tasks.prefect_ui.known_errors`
+    return not tells_error and not record.getMessage().startswith(
         ("Finished in state", "Crash detected", "Beginning flow run", "Beginning subflow run")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from artifacts.errors import ConfigError, NotAStore
 from artifacts.store import layout
 from artifacts.store.store import Store
+from deployments.server import environment
 from deployments.server.environment import quiet_libraries, require_store
+from tasks.prefect_ui.known_errors import KnownErrors
 
 SAID = {
     "step 3 of 14: calibrate image": "step 3 of 14: calibrate image",
@@ -61,3 +64,16 @@ def test_up_refuses_a_store_that_each_of_its_runs_would_refuse(tmp_path: Path, m
     (tmp_path / "other" / "file").touch()
     with pytest.raises(NotAStore):
         require_store(tmp_path / "other")
+
+
+def test_an_error_that_ends_a_run_is_left_to_the_command_line() -> None:
+    """In a run's log on a server our own errors have no traceback; on the terminal they are told once, at the end."""
+    record = logging.LogRecord("prefect.flow_runs", logging.ERROR, __file__, 1, "no such recipe", (), None)
+    assert environment._worth_a_line(record)
+    try:
+        raise ConfigError("no such recipe")
+    except ConfigError:
+        record = logging.LogRecord("prefect.flow_runs", logging.ERROR, __file__, 1, "%s", ("it",), sys.exc_info())
+    assert not environment._worth_a_line(record)
+    assert KnownErrors().filter(record) and record.exc_info is None
+    assert not environment._worth_a_line(record)

@@ -78,6 +78,9 @@ def test_nights_make_what_has_changed_and_skip_the_rest(running: Up, variants: P
     run, name, message, _ = night(running, 300)
     assert name == "Failed", run_log(running.api_url, run)
     assert "1 of 2 variants failed: missing" in message
+    log = run_log(running.api_url, run)
+    assert "Encountered exception during execution: 1 of 2 variants failed: missing" in log
+    assert "Traceback" not in log
     store = Store.open(running.environment["CLIPSMITH_STORE"], writable=False)
     assert store.find(f"{MODEL}@1").gates, "the good one was made"
     with pytest.raises(AliasNotFound):
