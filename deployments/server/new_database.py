@@ -74,11 +74,11 @@ def _migrated() -> Iterator[Connection]:
     def all_of_them(revision: Any, _context: Any) -> Any:
         return script._upgrade_revs("head", revision)  # as `alembic upgrade head` does
 
-    mode = SQLITE_BEGIN_MODE.set("IMMEDIATE")
+    mode, engine = SQLITE_BEGIN_MODE.set("IMMEDIATE"), _in_memory()
     try:
         with (
             warnings.catch_warnings(),
-            _in_memory().connect() as connection,
+            engine.connect() as connection,
             EnvironmentContext(config, script, fn=all_of_them, destination_rev="head") as environment,
         ):
             warnings.simplefilter("ignore")
@@ -95,6 +95,7 @@ def _migrated() -> Iterator[Connection]:
             connection.commit()
             yield connection
     finally:
+        engine.dispose()
         SQLITE_BEGIN_MODE.reset(mode)
 
 
