@@ -33,7 +33,6 @@ from flows.defaults import STORE, default_store
 from flows.described_flow import described_flow
 from flows.inputs import pin_arguments, plan_content, recipe_of
 from flows.known_plans import KnownPlans
-from flows.one_at_a_time import computing
 from flows.optimize import optimize
 from flows.parameters import OptimizeParameters, Recorded
 from flows.plan_changes import Content, changes
@@ -149,7 +148,12 @@ class _Night:
     def run(self, variants: list[Variant | BadVariant]) -> list[Outcome]:
         """The outcome of each variant, in the given order. An unchanged variant costs only reading its inputs."""
         looked = list(side_by_side(self._look, variants, _READERS))
-        return list(side_by_side(self._finish, looked, self.parameters.at_once, _stopped))
+        return list(side_by_side(self._finish, looked, self._at_once(), _stopped))
+
+    def _at_once(self) -> int:
+        """How many variants are made at a time. In this process one alone: ModelOpt replaces functions of PyTorch's
+        modules while it works, and transformers fills its own, so that threads would see each other's halves."""
+        return 1 if deployment.id is None and processes.get() is None else self.parameters.at_once
 
     def _look(self, variant: Variant | BadVariant) -> Outcome | _Look:
         """What decides a variant's release, or the outcome if the variant is broken."""
@@ -317,15 +321,13 @@ def _run_on_this_host(variant: str, parameters: OptimizeParameters) -> Made:
     """Run `optimize` where `processes` says; not in the task, which is pickled and so refers to no `ContextVar`."""
     if (apart := processes.get()) is not None:
         return apart.make(variant, parameters)
-    with computing():
-        return run_here(variant, parameters)
+    return run_here(variant, parameters)
 
 
 @task(name="make-variant", persist_result=False)
 def make_variant_task(variant: str, parameters: OptimizeParameters, limit_s: int, store_named: bool) -> Made:
     """Run `optimize` and wait for its end: on any worker if this run is on a worker, else where `processes` says.
 
-    In this process one variant computes at a time, and others build their engines meanwhile.
     On a worker the store is its own machine's, unless this run was told which one.
     """
     if deployment.id is None:

@@ -15,7 +15,6 @@ from artifacts.errors import StepTimedOut
 from artifacts.manifest import Row
 from artifacts.number_words import about
 from artifacts.schema import new_row
-from flows.one_at_a_time import elsewhere
 from flows.planned_steps import LastTimes, PlannedStep, plan_words
 from flows.side_by_side import begun, side_by_side
 from tasks.prefect_ui import tags
@@ -88,13 +87,10 @@ class StepRunner(ABC):
     ) -> Generator[Any]:
         """Call a cached step for each job, `at_once` at the same time, and yield the outputs in the jobs' order.
 
-        The step works in processes of its own: meanwhile another run of this process may compute. `stopped` is entered
-        while calls are waited for that a signal ends: see `flows.side_by_side`.
+        `stopped` is entered while calls are waited for that a signal ends: see `flows.side_by_side`.
         """
         with closing(side_by_side(lambda job: self.call(name, step, job), jobs, at_once, stopped)) as ended:
-            for job in jobs:
-                with elsewhere():
-                    end = next(ended)
+            for job, end in zip(jobs, ended, strict=True):
                 yield self._output(name, end, job.label)
 
     @contextmanager

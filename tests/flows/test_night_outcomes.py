@@ -135,6 +135,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
         "report_regressions": lambda release, alarms: reported.append((release.ref, alarms)),
         "findings": lambda _others, _release: night.findings,
         "get_run_logger": logging.getLogger,
+        "deployment": SimpleNamespace(id="of a worker"),
     }.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(module._Night, "_content", lambda _self, parameters: content(parameters.model))
@@ -369,6 +370,22 @@ def test_as_many_at_once_as_were_asked_for(night: Night) -> None:
         night.variant(name, make)
     assert [outcome.result for outcome in night.run(at_once=3).values()].count("failed") == 0
     assert most == [3]
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(False, 1), (True, 3)], ids=["in this process", "in others"])
+def test_without_a_worker_variants_are_made_side_by_side_in_other_processes_alone(
+    apart: bool, expected: int, night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ModelOpt replaces functions of PyTorch's modules: variants in threads of one process failed, each in its way."""
+    given: list[int] = []
+    monkeypatch.setattr(module, "deployment", SimpleNamespace(id=None))
+    monkeypatch.setattr(module, "processes", SimpleNamespace(get=lambda: night if apart else None))
+    monkeypatch.setattr(
+        module, "side_by_side", lambda call, items, at_once, *_: given.append(at_once) or map(call, items)
+    )
+    night.variant("b", lambda: night.release("new"))
+    night.run(at_once=3)
+    assert given[1:] == [expected]
 
 
 # --- one fails alone -------------------------------------------------------------------------------------------------
