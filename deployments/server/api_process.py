@@ -15,6 +15,7 @@ import time
 
 import uvicorn
 
+from deployments.server.artifact_order import newest_artifacts_first
 from deployments.server.automations import limit_webhooks
 from deployments.server.collect_aside import collect_aside
 from deployments.server.embedded_api import GRACE_S
@@ -39,6 +40,7 @@ class _Server(uvicorn.Server):
 def main() -> None:
     """Serve Prefect's API on the socket until the parent has ended."""
     wait_to_write()
+    newest_artifacts_first()
     gc.disable()  # until `collect_aside`: imported objects stay for good, and collecting among them takes a second
     server = _Server(uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on"))
     threading.Thread(target=_end_with_parent, args=[server], daemon=True).start()

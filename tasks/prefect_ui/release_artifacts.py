@@ -22,13 +22,24 @@ from tasks.prefect_ui.pages import show_page, show_table
 _AGREEMENT = ("cosine", "rank_agreement", "nonfinite")
 """What metrics begin with that compare embeddings; the others are about the task."""
 _UNITS: dict[str, Callable[[float], str]] = {"bytes": megabytes, "fraction": percent}
+_TITLES = {
+    "bytes": "size",
+    "vs_fp16": "of FP16",
+    "fp8_bytes": "in FP8",
+    "fp16_bytes": "in FP16",
+    "other_bytes": "other",
+}
+"""Of columns whose names would say another unit than the page, or nothing; others have their names, in words."""
+_HEADS = sorted(HEADS, key=lambda head: " - " in head and not head.startswith("FP8"))
+"""What FP8 changed comes first of the differences: the UI's page is narrow."""
 
 
 def _shown(name: str, rows: Sequence[Row]) -> list[dict[str, Cell]]:
     """The rows of the table `name` in a reader's units, without columns that are empty everywhere, as the UI's page is
     narrow."""
     columns = [column for column in SCHEMAS[name].columns if any(row.get(column.name) is not None for row in rows)]
-    return [{column.name: _cell(row.get(column.name), column.unit) for column in columns} for row in rows]
+    titles = {column.name: _TITLES.get(column.name, column.name.replace("_", " ")) for column in columns}
+    return [{titles[column.name]: _cell(row.get(column.name), column.unit) for column in columns} for row in rows]
 
 
 def _cell(value: Cell, unit: str) -> Cell:
@@ -43,7 +54,10 @@ def _tables(tables: Tables) -> dict[str, list[dict[str, Cell]]]:
     coverage = sorted(tables.get("coverage", ()), key=lambda row: row["expected"] == row["actual"])
     others = {name: rows for name, rows in tables.items() if name not in ("accuracy", "sizes", "coverage")}
     shown: dict[str, list[dict[str, Cell]]] = {
-        "accuracy": [dict(zip(HEADS, line, strict=True)) for line in task_lines(tables)],
+        "accuracy": [
+            {head: cells[head] for head in _HEADS}
+            for cells in (dict(zip(HEADS, line, strict=True)) for line in task_lines(tables))
+        ],
         "agreement": [
             one | {"value": metric(str(row["metric"]), number(row, "value"))}
             for one, row in zip(_shown("accuracy", agreement), agreement, strict=True)
@@ -71,7 +85,8 @@ def show_tables_task(draft: Draft) -> None:
     release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
     gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
     tables = ({"gates": gates} if gates else {}) | _tables(draft.tables)
-    # The UI lists the newest first: so the last is made first, and the verdict, which links to all, at the end.
+    # The UI lists the newest first (`deployments.server.artifact_order`): the last is made first, and the verdict, which
+    # links to all, at the end.
     made = {
         name: show_table(rows, f"clipsmith-{name}", f"{name} of {release}") for name, rows in reversed(tables.items())
     }
@@ -108,5 +123,5 @@ def show_release_task(ref: str) -> None:
     manifest = store.find(ref)
     html = store.read(manifest, places.REPORT).read_text(encoding="utf-8")
     report = f"{report_page(manifest, html)}\n{_where(manifest)}"
-    show_page(report, "clipsmith-report", f"report of {ref}")
     show_page(precision_page(manifest), "clipsmith-precision-map", f"precision map of {ref}")
+    show_page(report, "clipsmith-report", f"report of {ref}")  # the last, and so the first that the UI lists

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.exceptions import PrefectHTTPStatusError
@@ -49,6 +49,14 @@ def test_with_no_parameters_it_runs_the_demo(running: Up, demo_run: FlowRun) -> 
     (made,) = [one for one in releases(running) if one["ref"] == release_of(running.api_url, demo_run)]
     assert made["ref"].startswith("demo@")
     assert made["status"] == "accepted"
+
+
+def test_its_artifacts_are_listed_in_a_readers_order(running: Up, demo_run: FlowRun) -> None:
+    """As the run's page asks for them."""
+    with SyncPrefectClient(running.api_url) as client:
+        found = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[demo_run.id])))
+    keys = [str(one.key).removeprefix("clipsmith-") for one in found if one.key]
+    assert keys[:8] == ["report", "precision-map", "release", "gates", "accuracy", "agreement", "sizes", "coverage"]
 
 
 @pytest.mark.usefixtures("demo_run")

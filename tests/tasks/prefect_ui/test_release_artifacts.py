@@ -14,7 +14,7 @@ import tasks.prefect_ui.release_artifacts as ui
 from artifacts.inert import markdown
 from artifacts.manifest import GateResult
 from artifacts.release.gates import Gates, judge
-from artifacts.report.task_table import task_lines
+from artifacts.report.task_table import HEADS, task_lines
 from artifacts.store.store import Store, activate
 from tests.artifacts.conftest import build_manifest
 
@@ -66,9 +66,11 @@ def test_tables_have_what_the_release_has_and_nothing_that_breaks_the_page(shown
     tables = build_manifest().tables
     made = shown((), tables | {"encoders": ()})
     assert "clipsmith-encoders" not in made  # a table without rows
-    assert [tuple(row.values()) for row in made["clipsmith-accuracy"]] == [
+    told = made["clipsmith-accuracy"]
+    assert [tuple(row[head] for head in HEADS) for row in told] == [
         tuple(map(markdown, line)) for line in task_lines(tables)
     ]
+    assert [*told[0]][5:] == ["FP8 - FP32", "FP8 - FP16", "FP16 - FP32"], "what FP8 changed is seen first"
     rows = made["clipsmith-agreement"]
     kept = [row for row in tables["accuracy"] if str(row["metric"]).startswith(("cosine", "rank", "nonfinite"))]
     assert len(rows) == len(kept) > 0
@@ -80,8 +82,8 @@ def test_tables_have_what_the_release_has_and_nothing_that_breaks_the_page(shown
             assert value is not None
             assert value == value  # NaN
     sizes = made["clipsmith-sizes"]
-    assert all(row["bytes"].endswith(" MB") for row in sizes)
-    assert all(row["vs_fp16"].endswith(" %") for row in sizes if row["vs_fp16"])
+    assert all(row["size"].endswith(" MB") for row in sizes)
+    assert all(row["of FP16"].endswith(" %") for row in sizes if row["of FP16"])
     links = [key for key in made if key != "clipsmith-release"]
     assert re.findall(r"\(/artifacts/artifact/id-(.*?)\)", made["clipsmith-release"]) == links[::-1]
     assert links[::-1][:4] == ["clipsmith-accuracy", "clipsmith-agreement", "clipsmith-sizes", "clipsmith-coverage"]
@@ -100,7 +102,8 @@ def test_the_tables_that_a_page_can_show_have_nothing_that_breaks_it(shown: Any)
     assert all(re.fullmatch("[a-z0-9-]+", key) for key in made)
     # Nothing was measured with a GPU here: columns that no row fills are left out.
     filled = {name for row in tables["latency"] for name, value in row.items() if value is not None}
-    assert made["clipsmith-latency"][0].keys() == filled < tables["latency"][0].keys()
+    assert filled < tables["latency"][0].keys()
+    assert made["clipsmith-latency"][0].keys() == {name.replace("_", " ") for name in filled}
 
 
 def test_a_published_release_is_shown_with_the_way_to_its_files(
