@@ -85,8 +85,8 @@ def show_tables_task(draft: Draft) -> None:
     release = f"{draft.snapshot.model}, {draft.identity()[:12]}"
     gates = [{"gate": one.name, "result": one.status, **words(one)._asdict()} for one in draft.gates]
     tables = ({"gates": gates} if gates else {}) | _tables(draft.tables)
-    # The UI lists the newest first (`deployments.server.artifact_order`): the last is made first, and the verdict, which
-    # links to all, at the end.
+    # The UI lists the newest first (`deployments.server.artifact_order`): so the last is made first, and at the end the
+    # verdict, which links to all.
     made = {
         name: show_table(rows, f"clipsmith-{name}", f"{name} of {release}") for name, rows in reversed(tables.items())
     }
