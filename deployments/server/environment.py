@@ -29,6 +29,7 @@ _DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
+_OURS = ("artifacts", "flows", "tasks")
 _CHATTY = ("torch.onnx", "onnxscript", "onnx_ir", "modelopt", "httpx", "torch.onnx._internal.exporter._registration")
 
 
@@ -121,6 +122,8 @@ def quiet_libraries(who: str = "") -> None:
     warnings.filterwarnings("ignore")
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in _OURS:  # what is said outside of a Prefect run, as by a search
+        logging.getLogger(name).setLevel(logging.INFO)
     from prefect.logging.configuration import setup_logging
     from prefect.logging.handlers import PrefectConsoleHandler
 

@@ -17,6 +17,7 @@ from artifacts.store.store import Store
 from deployments.server import environment
 from deployments.server.environment import quiet_libraries, require_store
 from tasks.prefect_ui.known_errors import KnownErrors
+from tasks.runs.progress import _log as progress_log
 
 SAID = {
     "step 3 of 14: calibrate image": "step 3 of 14: calibrate image",
@@ -44,6 +45,7 @@ def test_the_console_alone_leaves_errors_to_the_command_line() -> None:
             assert line is None or re.fullmatch(rf"\d\d:\d\d:\d\d {line}", consoles[0].format(record))
         warning = root.makeRecord("a", logging.WARNING, "b", 1, "odd", (), None)
         assert consoles[0].format(warning).endswith(" WARNING: odd")
+        assert progress_log.isEnabledFor(logging.INFO), "a search says how far it is, outside of any run"
     finally:
         root.removeHandler(other)
 
