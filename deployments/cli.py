@@ -183,17 +183,15 @@ def optimize(
     from flows.preflight import check_ahead, plan_line
 
     stderr().say(plan_line(parameters))
+    with garbage_left():
+        check_ahead(parameters, change=not dry_run)
     if dry_run:
         from flows.dry_run import forecast
 
-        with garbage_left():
-            check_ahead(parameters, change=False)
         quiet_libraries()
         found = forecast(parameters)
         answer(as_json, show_forecast.document(found), show_forecast.print_forecast, found)
         return
-    with garbage_left():
-        check_ahead(parameters)
 
     rejection: GateFailed | None = None
     try:

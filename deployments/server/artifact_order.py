@@ -10,7 +10,8 @@ from typing import Any
 
 
 def newest_artifacts_first() -> None:
-    """From now on, the server of this process lists artifacts by their age where nobody asks for another order."""
+    """From now on, the server of this process lists artifacts by their age where Prefect has the order of their ids, as
+    where nobody asks for one."""
     from prefect.server.database.dependencies import provide_database_interface
     from prefect.server.schemas.sorting import ArtifactSort
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from deployments.server.own_pages import own_origins
 from deployments.server.own_server import agree_on_password, forgo_password
 from deployments.server.prefect_settings import load_settings, require_home
+from tasks.prefect_ui.known_errors import ENDS_RUN
 
 _DEFAULTS = {
     # Prefect: no analytics leave the machine, and a slow start under load is not an error.
@@ -154,7 +155,7 @@ def _worth_a_line(record: logging.LogRecord) -> bool:
     """What Prefect says of the beginning and the end of runs is left out: a step has a line of its own, and an error
     that ends a run is told once, by the command line, which keeps the traceback of one that is none of ours in a
     file."""
-    tells_error = record.exc_info or getattr(record, "ends_run", False)  # `tasks.prefect_ui.known_errors`
+    tells_error = record.exc_info or getattr(record, ENDS_RUN, False)
     return not tells_error and not record.getMessage().startswith(
         ("Finished in state", "Crash detected", "Beginning flow run", "Beginning subflow run")
     )

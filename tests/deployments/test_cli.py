@@ -171,7 +171,7 @@ def parameters_of(call: Any, monkeypatch: pytest.MonkeyPatch, *arguments: object
         raise SystemExit(7)
 
     monkeypatch.setattr(flows.optimize, "optimize", stop)
-    monkeypatch.setattr("flows.preflight.check_ahead", lambda _parameters: None)
+    monkeypatch.setattr("flows.preflight.check_ahead", lambda _parameters, **_: None)
     monkeypatch.setattr(EmbeddedApi, "start", lambda: None)
     assert call("optimize", *arguments)[0] == 7
     return seen[0]
